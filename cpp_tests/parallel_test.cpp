@@ -1,0 +1,307 @@
+#include "platform/parallel.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "platform/tasks.h"
+
+namespace recurra {
+namespace {
+
+typedef std::chrono::steady_clock Clock;
+using std::chrono::milliseconds;
+
+// The threads that run `tasks` tasks. Each task waits until all have begun, at most `wait`: so this many at a time.
+std::set<std::thread::id> meet(int tasks, int threads, milliseconds wait = milliseconds(5000)) {
+  std::atomic<int> begun{0};
+  std::vector<std::thread::id> ids(tasks);
+  for_each_task(tasks, threads, [&](ptrdiff_t task) {
+    ids[task] = std::this_thread::get_id();
+    ++begun;
+    const auto end = Clock::now() + wait;
+    while (begun < tasks && Clock::now() < end) std::this_thread::yield();
+  });
+  return std::set<std::thread::id>(ids.begin(), ids.end());
+}
+
+// True if every task runs exactly once, for all sorts of counts.
+bool each_task_runs_once() {
+  for (const int tasks : {0, 1, 2, 3, 7, 64, 1000}) {
+    for (const int threads : {1, 2, 3, 4, 100}) {
+      std::vector<std::atomic<int>> runs(tasks);
+      for_each_task(tasks, threads, [&](ptrdiff_t task) { ++runs[task]; });
+      if (!std::all_of(runs.begin(), runs.end(), [](const std::atomic<int>& count) { return count == 1; }))
+        return false;
+    }
+  }
+  return true;
+}
+
+const std::set<std::thread::id>& just_this_thread() {
+  thread_local const std::set<std::thread::id> ids{std::this_thread::get_id()};
+  return ids;
+}
+
+class Parallel : public ::testing::Test {
+ protected:
+  void SetUp() override { set_num_threads(4); }
+  void TearDown() override { set_num_threads(default_num_threads()); }
+};
+typedef Parallel ParallelFork;
+typedef Parallel ParallelForkDeathTest;
+
+TEST_F(Parallel, EachTaskRunsOnce) { EXPECT_TRUE(each_task_runs_once()); }
+
+TEST_F(Parallel, TasksRunAtTheSameTime) {
+  EXPECT_EQ(meet(4, 4).size(), 4u);
+  EXPECT_EQ(meet(2, 4).size(), 2u);
+}
+
+TEST_F(Parallel, NoMoreThreadsThanAskedForOrAllowed) {
+  EXPECT_EQ(meet(8, 2, milliseconds(20)).size(), 2u);
+  EXPECT_EQ(meet(3, 1, milliseconds(5)), just_this_thread());
+  EXPECT_EQ(meet(3, 0, milliseconds(5)), just_this_thread());
+  set_num_threads(3);
+  EXPECT_EQ(meet(8, 8, milliseconds(20)).size(), 3u);
+}
+
+TEST_F(Parallel, NestedCallsRunOnTheirCaller) {
+  std::vector<std::atomic<int>> runs(40);
+  std::atomic<int> elsewhere{0};
+  for_each_task(4, 4, [&](ptrdiff_t outer) {
+    const auto caller = std::this_thread::get_id();
+    for_each_task(10, 4, [&](ptrdiff_t inner) {
+      ++runs[10 * outer + inner];
+      if (std::this_thread::get_id() != caller) ++elsewhere;
+    });
+  });
+  EXPECT_EQ(elsewhere, 0);
+  for (const auto& count : runs) EXPECT_EQ(count, 1);
+  EXPECT_EQ(meet(4, 4).size(), 4u);  // and the outer level is itself again
+}
+
+TEST_F(Parallel, ConcurrentCallersShareTheLimit) {
+  constexpr int kCallers = 8, kLimit = 4;
+  std::atomic<int> busy{0}, most{0}, total{0};
+  std::vector<std::thread> callers;
+  callers.reserve(kCallers);
+  for (int caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([&] {
+      for (int call = 0; call < 50; ++call) {
+        for_each_task(8, kLimit, [&](ptrdiff_t) {
+          const int now = ++busy;
+          for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
+          }
+          std::this_thread::sleep_for(std::chrono::microseconds(50));
+          ++total;
+          --busy;
+        });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(total, kCallers * 50 * 8);
+  EXPECT_LE(most, kLimit - 1 + kCallers);  // one caller has the limit, the others have themselves
+  EXPECT_EQ(meet(4, 4).size(), 4u);        // everything was given back
+}
+
+TEST_F(Parallel, ACallerThatFindsNothingLeftRunsAlone) {
+  std::atomic<int> begun{0};
+  std::atomic<bool> release{false};
+  const auto wait_for_release = [&](ptrdiff_t) {
+    ++begun;
+    while (!release) std::this_thread::yield();
+  };
+  std::thread greedy([&] { for_each_task(3, 3, wait_for_release); });
+  while (begun < 3) std::this_thread::yield();
+  const auto last = meet(2, 4, milliseconds(20));  // one of four is left
+  std::thread other([&] { for_each_task(1, 1, wait_for_release); });
+  while (begun < 4) std::this_thread::yield();
+  const auto none = meet(2, 4, milliseconds(20));
+  release = true;
+  greedy.join();
+  other.join();
+  EXPECT_EQ(last, just_this_thread());
+  EXPECT_EQ(none, just_this_thread());
+  EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+TEST_F(Parallel, SubnormalsAreFlushedInTasksOnly) {
+  volatile float tiny = std::numeric_limits<float>::min();
+  for (const int threads : {1, 4}) {
+    std::atomic<int> flushed{0};
+    for_each_task(4, threads, [&](ptrdiff_t) { flushed += tiny * 0.5f == 0; });
+    EXPECT_EQ(flushed, 4);
+    EXPECT_NE(tiny * 0.5f, 0);
+  }
+}
+
+TEST(NumThreads, SetAndGet) {
+  const int before = num_threads();
+  set_num_threads(3);
+  EXPECT_EQ(num_threads(), 3);
+  set_num_threads(before);
+  for (const int wrong : {0, -1, 1 << 20}) EXPECT_THROW(set_num_threads(wrong), std::invalid_argument) << wrong;
+  EXPECT_EQ(num_threads(), before);
+}
+
+// NOLINTBEGIN(concurrency-mt-unsafe): no other thread reads the environment here
+TEST(NumThreads, DefaultRespectsTheEnvironment) {
+  const char* old = std::getenv("OMP_NUM_THREADS");
+  const std::string saved = old ? old : "";
+  unsetenv("OMP_NUM_THREADS");
+  const int machine = default_num_threads();
+  EXPECT_GE(machine, 1);
+  EXPECT_LE(machine, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+  for (const char* one : {"1", "1,4"}) {
+    setenv("OMP_NUM_THREADS", one, 1);
+    EXPECT_EQ(default_num_threads(), 1);
+  }
+  for (const char* no_help : {"9999", "0", "-3", "many", ""}) {
+    setenv("OMP_NUM_THREADS", no_help, 1);
+    EXPECT_EQ(default_num_threads(), machine) << no_help;
+  }
+  old ? setenv("OMP_NUM_THREADS", saved.c_str(), 1) : unsetenv("OMP_NUM_THREADS");
+}
+// NOLINTEND(concurrency-mt-unsafe)
+
+// What a child answers: its exit code, or -1 if it crashed or did not end within 5 s.
+template <class F>
+int answer_of_child(F child) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(5);  // ends a child that hangs, and each child of it likewise
+    _exit(child());
+  }
+  int status = 0;
+  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int child_of_used_process() {
+  if (!each_task_runs_once()) return 1;
+  if (meet(2, 4, milliseconds(2)) != just_this_thread()) return 2;
+  return 0;
+}
+
+TEST_F(ParallelFork, ChildrenOfAUsedProcessRunSerially) {
+  ASSERT_EQ(meet(4, 4).size(), 4u);
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(answer_of_child(child_of_used_process), 0) << i;
+  EXPECT_EQ(meet(4, 4).size(), 4u);  // the parent is as it was
+}
+
+TEST_F(ParallelFork, GrandchildrenToo) {
+  ASSERT_EQ(meet(4, 4).size(), 4u);
+  EXPECT_EQ(answer_of_child([] { return answer_of_child(child_of_used_process); }), 0);
+}
+
+TEST_F(ParallelFork, WhileAnotherThreadIsInsideACall) {
+  std::atomic<bool> done{false};
+  std::atomic<int> calls{0};
+  std::thread busy([&] {
+    while (!done) {
+      for_each_task(8, 4, [&](ptrdiff_t) { std::this_thread::sleep_for(std::chrono::microseconds(20)); });
+      ++calls;
+    }
+  });
+  while (calls == 0) std::this_thread::yield();
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(answer_of_child(child_of_used_process), 0) << i;
+  done = true;
+  busy.join();
+  EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+// A signal handler that a long call runs by its stop function may fork.
+TEST_F(ParallelFork, FromWithinATaskOfASerialCall) {
+  int answer = -1;
+  for_each_task(2, 1, [&](ptrdiff_t task) {
+    if (task == 0) answer = answer_of_child(child_of_used_process);
+  });
+  EXPECT_EQ(answer, 0);
+  EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+#if !defined(__SANITIZE_THREAD__)  // it does not let a forked child start threads
+TEST_F(ParallelForkDeathTest, ChildOfAnUnusedProcessMayUseThreads) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // in a process of its own, where nothing was used before
+  EXPECT_EXIT(_exit(answer_of_child([] {
+                if (meet(4, 4).size() != 4) return 1;
+                if (!each_task_runs_once()) return 2;
+                return answer_of_child(child_of_used_process);  // used by now
+              })),
+              ::testing::ExitedWithCode(0), "");
+}
+#endif
+
+struct Asked {
+  int times = 0;
+  bool answer = false;
+  static bool ask(void* context) {
+    Asked& asked = *static_cast<Asked*>(context);
+    ++asked.times;
+    return asked.answer;
+  }
+};
+
+TEST(Stop, AsksAtMostEvery50Milliseconds) {
+  Asked asked;
+  Stop stop(&Asked::ask, &asked);
+  EXPECT_FALSE(stop.poll());
+  EXPECT_EQ(asked.times, 0);  // a short call is never bothered
+  const auto begin = Clock::now();
+  while (Clock::now() < begin + milliseconds(230)) EXPECT_FALSE(stop.poll());
+  EXPECT_GE(asked.times, 2);
+  EXPECT_LE(asked.times, 4);
+  EXPECT_FALSE(stop.requested());
+}
+
+TEST(Stop, StaysTrueOnEveryThread) {
+  Asked asked;
+  asked.answer = true;
+  Stop stop(&Asked::ask, &asked);
+  std::thread([&] {
+    std::this_thread::sleep_for(milliseconds(60));
+    EXPECT_FALSE(stop.poll());  // due, but not this thread's to ask
+  }).join();
+  EXPECT_EQ(asked.times, 0);
+  EXPECT_TRUE(stop.poll());
+  EXPECT_TRUE(stop.requested());
+  asked.answer = false;
+  EXPECT_TRUE(stop.poll());
+  std::thread([&] { EXPECT_TRUE(stop.poll() && stop.requested()); }).join();
+  EXPECT_EQ(asked.times, 1);
+}
+
+TEST(Stop, WithoutAFunctionNeverStops) {
+  Stop stop(nullptr, nullptr);
+  std::this_thread::sleep_for(milliseconds(60));
+  EXPECT_FALSE(stop.poll());
+}
+
+TEST_F(Parallel, TheOwnersPollReachesTheOtherTasks) {
+  Asked asked;
+  asked.answer = true;
+  Stop stop(&Asked::ask, &asked);
+  std::atomic<int> stopped{0};
+  for_each_task(4, 4, [&](ptrdiff_t) {
+    const auto end = Clock::now() + milliseconds(5000);
+    while (!stop.poll() && Clock::now() < end) std::this_thread::yield();
+    if (stop.requested()) ++stopped;
+  });
+  EXPECT_EQ(stopped, 4);
+  EXPECT_EQ(asked.times, 1);
+}
+
+}  // namespace
+}  // namespace recurra

@@ -1,0 +1,66 @@
+"""Recurrent neural networks on CPUs: RNN, LSTM and GRU, forward and back-propagation through time.
+
+    import recurra as rc
+
+    model = rc.Sequential(rc.Embedding(256, 64), rc.LSTM(64, 256), rc.Linear(256, 256))
+    model.fit(x, y, loss=rc.losses.CrossEntropy(), optimizer=rc.optim.Adam(3e-3), epochs=5, clip_norm=1.0)
+    model.save("model.safetensors")
+    stream = rc.load("model.safetensors").stream()
+    logits = stream.step(token)
+
+Shapes: N rows (a batch), T steps; arrays are (N, T, features), a state is (num_layers * directions, N, H).
+"""
+
+from __future__ import annotations
+
+import os as _os
+
+# libgomp reads its spin count once, when the core brings it in, and by default burns a core for long after each call.
+_spin = {"GOMP_SPINCOUNT": "10000"} if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(_os.environ) else {}
+_os.environ.update(_spin)
+try:
+    from recurra import _core
+finally:
+    for _name in _spin:
+        del _os.environ[_name]
+
+from recurra import losses, optim
+from recurra.errors import ModelFormatError
+from recurra.files import load
+from recurra.layer import Layer
+from recurra.layers import Dropout, Embedding, Linear
+from recurra.python_layer import PythonLayer
+from recurra.recurrent import GRU, LSTM, RNN
+from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
+from recurra.sequential import Sequential
+from recurra.stream import Stream
+from recurra.tape import Tape
+from recurra.torch_interop import from_torch
+from recurra.training import History
+
+__version__ = _core.__version__
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Dropout",
+    "Embedding",
+    "History",
+    "Layer",
+    "Linear",
+    "ModelFormatError",
+    "PythonLayer",
+    "Sequential",
+    "Stream",
+    "Tape",
+    "__version__",
+    "build_info",
+    "from_torch",
+    "get_num_threads",
+    "isa",
+    "load",
+    "losses",
+    "optim",
+    "set_num_threads",
+]

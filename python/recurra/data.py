@@ -1,0 +1,219 @@
+"""Rows of data as batches: arrays, or lists of ragged arrays padded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from recurra import seeds
+from recurra.typing import Array, Lengths
+
+if TYPE_CHECKING:
+    from recurra.losses import Loss
+    from recurra.training import TrainableModel
+
+#: Which rows make a batch.
+Chosen: TypeAlias = "Array | slice"
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows of one array, with lengths or without."""
+
+    array: Array
+    lengths: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the rows of x are sequences: features have one more axis than tokens."""
+        return self.array.ndim > (2 if self.array.dtype.kind == "f" else 1)
+
+    def batch(self, rows: Chosen) -> tuple[Array, Array | None]:
+        """These rows and their lengths."""
+        return self.array[rows], None if self.lengths is None else self.lengths[rows]
+
+    def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
+        """The output of a batch as people expect it for such rows: as it is."""
+        return y
+
+    def join(self, outputs: list[Any]) -> Any:
+        """The outputs of all batches together."""
+        return np.concatenate(outputs)
+
+
+@dataclass(frozen=True)
+class RaggedRows:
+    """A list with an array, (T_n, ...), for each row."""
+
+    items: list[Array]
+    has_time = True
+
+    def __post_init__(self) -> None:
+        for index, item in enumerate(self.items):
+            first = self.items[0]
+            if item.ndim == 0 or item.shape[1:] != first.shape[1:] or item.dtype != first.dtype:
+                raise ValueError(
+                    f"ragged rows: got row {index} of shape {item.shape} and {item.dtype} in a list whose row 0 is of shape "
+                    f"{first.shape} and {first.dtype}, expected them to differ in the first axis only; convert the rows"
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def lengths(self) -> Array:
+        """The steps of each row."""
+        return np.array([len(item) for item in self.items], np.int64)
+
+    def batch(self, rows: Chosen) -> tuple[Array, Array]:
+        """These rows, padded with zeros to the longest of them, and their lengths."""
+        lengths = self.lengths[rows]
+        chosen = range(len(self.items))[rows] if isinstance(rows, slice) else rows
+        padded = np.zeros((len(lengths), lengths.max(initial=0), *self.items[0].shape[1:]), self.items[0].dtype)
+        for row, index in enumerate(chosen):
+            padded[row, : lengths[row]] = self.items[index]
+        return padded, lengths
+
+    def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
+        """The output of a batch as people expect it for such rows: a list."""
+        if lengths is None or not sequences:
+            return list(y)
+        return [row[:steps] for row, steps in zip(y, lengths, strict=True)]
+
+    def join(self, outputs: list[Any]) -> Any:
+        """The outputs of all batches together."""
+        return [row for batch in outputs for row in batch]
+
+
+def is_list(values: Any) -> bool:
+    """Whether these are ragged rows rather than one array."""
+    return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object)
+
+
+def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
+    """x, checked and converted to what the model reads."""
+    if is_list(x):
+        if lengths is not None:
+            raise ValueError(f"{operation}: got lengths beside a list, whose rows have their own; leave lengths out")
+        if not len(x):
+            raise ValueError(f"{operation}: got an empty list as x, expected at least one row; give some data")
+        return RaggedRows([_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)])
+    array = _input(operation, model, x, "x", 2)
+    rows = ArrayRows(array)
+    if lengths is None:
+        return rows
+    if not rows.has_time:
+        raise ValueError(
+            f"{operation}: got lengths for x of shape {array.shape}, which has no time axis; leave them out"
+        )
+    return ArrayRows(array, _lengths(operation, lengths, array))
+
+
+def _array(operation: str, name: str, values: Any) -> Array:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths in nested lists
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{operation}: got {name} that is not an array of numbers, expected one; "
+            f"convert it, or where rows differ in length give x as a list of arrays, and y too if it has a time axis"
+        )
+    return array
+
+
+def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) -> Array:
+    """One array of x in the dtype that the model reads, behind `lead` axes: 2 for (N, T), 1 for (T)."""
+    array = _array(operation, name, x)
+    axes = "N, T" if lead == 2 else "T"
+    integers = array.dtype.kind in "iu"
+    if model.input_kind == "tokens" and not integers:
+        raise TypeError(
+            f"{operation}: got {name} of {array.dtype}, expected integers, as the model begins with tokens; "
+            f"write {name}.astype(np.int64)"
+        )
+    tokens = integers and model.input_kind != "features"
+    if tokens and array.ndim != lead:
+        raise ValueError(
+            f"{operation}: got tokens {name} of shape {array.shape}, expected ({axes}); "
+            f"reshape {name}, with {name}[None] if it is one row"
+        )
+    if not tokens:
+        wanted = f"({axes}, {model.input_size or 'features'})"
+        vectors = lead == 2 and array.ndim == 2 and not model.needs_sequences
+        if array.ndim != lead + 1 and not vectors:
+            raise ValueError(
+                f"{operation}: got {name} of shape {array.shape}, expected {wanted}; "
+                f"write {name}[..., None] if every step has one number, {name}[None] if it is one row of several"
+            )
+        if model.input_size not in (None, array.shape[-1]):
+            raise ValueError(
+                f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size of "
+                f"the first layer"
+            )
+    return array.astype(np.int64 if tokens else model.dtype, copy=False)
+
+
+def _lengths(operation: str, lengths: Any, x: Array) -> Array:
+    array = np.asarray(lengths)
+    rows, steps = x.shape[:2]
+    if array.shape != (rows,) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{operation}: got lengths of shape {array.shape} and {array.dtype}, expected integers of shape ({rows},); "
+            f"give the number of valid steps of every row of x"
+        )
+    wrong = np.flatnonzero((array < 0) | (array > steps))
+    if len(wrong):
+        raise ValueError(
+            f"{operation}: got lengths[{wrong[0]}] = {array[wrong[0]]}, expected 0 to {steps}, the steps of x; "
+            f"shorten it, or pad x"
+        )
+    return array
+
+
+def targets(
+    operation: str, model: TrainableModel, x: ArrayRows | RaggedRows, y: Any, loss: Loss
+) -> ArrayRows | RaggedRows:
+    """y, checked against x and converted to what the loss reads."""
+    if not hasattr(y, "__len__") or len(y) != len(x):
+        got = len(y) if hasattr(y, "__len__") else type(y).__name__
+        raise ValueError(f"{operation}: got y of {got} rows, expected {len(x)}, as x has; give one target for each row")
+    sequences = model.return_sequences and x.has_time
+    if isinstance(x, RaggedRows) and sequences:
+        items = []
+        for index, (row, steps) in enumerate(zip(y, x.lengths, strict=True)):
+            name = f"y[{index}]"
+            item = loss.convert(operation, name, _array(operation, name, row), model.dtype)
+            if item.shape[:1] != (steps,):
+                raise ValueError(
+                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as x[{index}] has; "
+                    f"give a target for every step, or make the last recurrent layer with return_sequences=False"
+                )
+            if model.output_size is not None:
+                loss.check(operation, name, (steps, model.output_size), item)
+            items.append(item)
+        return RaggedRows(items)
+    array = loss.convert(operation, "y", _array(operation, "y", y), model.dtype)
+    if model.output_size is not None:
+        lead = _shape(x)[: 2 if sequences else 1]
+        loss.check(operation, "y", (*lead, model.output_size), array, x.lengths if sequences else None)
+    return ArrayRows(array)
+
+
+def _shape(x: ArrayRows | RaggedRows) -> tuple[int, ...]:
+    return x.array.shape if isinstance(x, ArrayRows) else (len(x), int(x.lengths.max(initial=0)))
+
+
+def batches(rows: int, batch_size: int, seed: int | None) -> Iterator[Chosen]:
+    """Which rows make each batch: in order, or shuffled by `seed`."""
+    order = None if seed is None else seeds.generator(seed).permutation(rows)
+    for begin in range(0, rows, batch_size):
+        chosen = slice(begin, min(begin + batch_size, rows))
+        yield chosen if order is None else order[chosen]

@@ -1,0 +1,263 @@
+"""The one base class: what every layer and every model can do."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import arrays, interrupts
+from recurra.chain import Chain
+from recurra.stream import Stream
+from recurra.tape import Tape
+from recurra.typing import Array, Lengths, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from recurra.leaf import LeafLayer
+
+
+class Layer(ABC):
+    """Parameters and what is computed with them; never the state of a sequence, so that many threads share one layer.
+
+    Shapes: N rows, T steps. Inputs and outputs are (N, T, features), tokens (N, T); see each layer for more.
+    """
+
+    #: What the layer reads: "features", "tokens" (integers) or "any".
+    input_kind: str = "features"
+    #: Whether the output has a time axis where the input has one.
+    return_sequences: bool = True
+
+    @property
+    @abstractmethod
+    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
+        """The layers that hold parameters, in order, and what stands before their parameters' names."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any] | None:
+        """float32 or float64; None for a layer that takes either."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int | None:
+        """Features of the input, or the number of different tokens; None for any."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int | None:
+        """Features of the output; None where they are known only when it runs."""
+
+    @property
+    @abstractmethod
+    def _chain(self) -> Chain: ...
+
+    @property
+    def label(self) -> str:
+        """What messages call the layer."""
+        return type(self).__name__
+
+    # Running
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State = None, lengths: Lengths = None, reset: npt.ArrayLike | None = None
+    ) -> tuple[Any, State]:
+        """Inference.
+
+        Args:
+            x: (N, T, features), or (N, T) tokens, of the layer's dtype.
+            state: the state to start from, as another call returned it; None for zeros.
+            lengths: (N,) integers from 0 to T, the valid steps of each row; the rest is padding, which is never read.
+            reset: (N, T) bool; true at (n, t) means that the state of row n before step t is zero (an episode starts).
+
+        Returns:
+            The output, 0 past the lengths, and the state after each row's last valid step.
+
+        Raises:
+            ValueError: wrong shapes, lengths or token numbers.
+            TypeError: wrong dtype.
+        """
+        return self._chain.forward(x, state, lengths, reset)
+
+    def record(
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        lengths: Lengths = None,
+        reset: npt.ArrayLike | None = None,
+        training: bool = True,
+        input_grad: bool = True,
+        seed: int | None = None,
+    ) -> Tape:
+        """The same computation, remembered so that it can run backwards.
+
+        Args:
+            x, state, lengths, reset: as in a call.
+            training: whether dropout is on.
+            input_grad: whether `backward` shall return the gradient with respect to x.
+            seed: of the dropout masks; None for fresh randomness.
+        """
+        return self._chain.record(x, state, lengths, reset, training, input_grad, seed)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream of `batch_size` sequences, from a state of zeros."""
+        return self._chain.stream(batch_size)
+
+    def init_state(self, batch_size: int) -> State:
+        """A state of zeros for `batch_size` rows."""
+        return self._chain.layout.nest(self._chain.layout.zeros(batch_size))
+
+    @abstractmethod
+    def output_lengths(self, lengths: Array | None) -> Array | None:
+        """The valid steps of each row of the output; None where every step is valid or none is left."""
+
+    # Parameters
+
+    @property
+    def _parts(self) -> arrays.Parts:
+        return [(prefix, layer.parameters) for prefix, layer in self.leaves]
+
+    @property
+    def params(self) -> arrays.NamedArrays:
+        """Read-only views by name; `params[name] = array` checks shape and dtype, and writes."""
+        return arrays.params(self._parts)
+
+    @property
+    def grads(self) -> arrays.NamedArrays:
+        """Writable views of the gradients by name."""
+        return arrays.grads(self._parts)
+
+    @property
+    def buffers(self) -> Mapping[str, Array]:
+        """Arrays that are saved with the layer but not trained."""
+        return {prefix + name: array for prefix, layer in self.leaves for name, array in layer.own_buffers.items()}
+
+    def edit(self) -> arrays.Edit:
+        """`with layer.edit() as p: p[name][...] = ...` writes in place; the views are read-only afterwards."""
+        return arrays.Edit(self._parts)
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for _prefix, parameters in self._parts:
+            parameters.zero_grad()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimisers change the parameters; setting it on a model sets it on all its layers."""
+        return any(layer.is_trainable for _prefix, layer in self.leaves)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for _prefix, layer in self.leaves:
+            layer.is_trainable = bool(value)
+
+    @abstractmethod
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers by name."""
+        return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
+        """Take over parameters and buffers, all or none.
+
+        Args:
+            mapping: arrays by name, of exactly the shapes and dtype here; CPU tensors of torch will do.
+            strict: whether the names must be the same; otherwise those that both sides have are taken.
+
+        Raises:
+            ValueError: the mapping does not fit; the message names every problem.
+        """
+        params, buffers = self.params, self.buffers
+        wanted = {**params, **buffers}
+        given = {name: np.asarray(mapping[name]) for name in mapping if name in wanted}
+        problems = []
+        if strict:
+            problems += [
+                f"{name}: missing, expected shape {array.shape}" for name, array in wanted.items() if name not in given
+            ]
+            problems += [f"{name}: not known here" for name in mapping if name not in wanted]
+        for name, array in given.items():
+            if array.shape != wanted[name].shape:
+                problems.append(f"{name}: got shape {array.shape}, expected {wanted[name].shape}")
+            if array.dtype != wanted[name].dtype:
+                problems.append(f"{name}: got {array.dtype}, expected {wanted[name].dtype}; write .astype(...)")
+        if problems:
+            raise ValueError(
+                f"{self.label}.load_state_dict: got a mapping that does not fit; change the layer's sizes or the mapping:\n  "
+                + "\n  ".join(problems)
+            )
+        with interrupts.deferred():
+            for name, array in given.items():
+                if name in buffers:
+                    buffers[name][...] = array
+                else:
+                    params[name] = array
+
+    # Configuration, copies, files
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data, without the seed; each is kept in an attribute of its name."""
+        config = {}
+        for name in _argument_names(type(self)):
+            if not hasattr(self, name):
+                raise TypeError(
+                    f"{self.label}.config: got no attribute for the constructor's argument {name!r}; "
+                    f"write self.{name} = {name} in __init__, or override config()"
+                )
+            value = getattr(self, name)
+            config[name] = value.name if isinstance(value, np.dtype) else value
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom: Mapping[str, type[Layer]] | None = None) -> Self:
+        """A new layer from what `config()` returned; its parameters are drawn anew.
+
+        `custom` finds classes written by users by their names, for a model whose configuration holds such layers.
+        """
+        return cls(**config)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
+
+        The file appears whole or not at all: an old one of that name stays until the new one is on disk.
+        """
+        from recurra import files  # here: it brings safetensors, which nothing else needs
+
+        files.save(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
+
+    def __repr__(self) -> str:
+        return f"{self.label}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
+
+
+def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:
+    """A pickled or copied layer."""
+    layer = cls.from_config(config)
+    layer.load_state_dict(state)
+    layer.trainable = trainable
+    return layer
+
+
+def _argument_names(cls: type[Layer]) -> list[str]:
+    """The constructor's arguments but `seed`; **options stands for the arguments of the class above."""
+    names: list[str] = []
+    for owner in cls.__mro__:
+        init = owner.__dict__.get("__init__")
+        if init is None or owner is object:
+            continue
+        arguments = list(inspect.signature(init).parameters.values())[1:]
+        plain = [a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)]
+        names += [name for name in plain if name != "seed" and name not in names]
+        if all(a.kind is not a.VAR_KEYWORD for a in arguments):
+            break
+    return names

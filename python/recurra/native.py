@@ -1,0 +1,54 @@
+"""The base of layers whose work is done in the native core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra import _core, seeds
+from recurra.leaf import LeafLayer
+from recurra.typing import Array
+
+
+class NativeLayer(LeafLayer):
+    """Wraps a layer of the core; a class of this kind says its sizes and how its parameters are drawn."""
+
+    def __init__(self, core: _core.Layer, seed: int | None) -> None:
+        self._core = core
+        self._parameters = core.parameters
+        self._dtype = np.dtype(core.dtype)
+        self.reset_parameters(seed)
+        self._drawn = (self._parameters.version, seed)
+
+    @property
+    def parameters(self) -> _core.Parameters:
+        """All parameters in one flat buffer, their gradients in another."""
+        return self._parameters
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @classmethod
+    def program(cls, owner: str, layers: Sequence[NativeLayer]) -> _core.Program:
+        """One native call for all of them."""
+        return _core.Program([layer._core for layer in layers], owner)
+
+    @property
+    def waits_for_seed(self) -> bool:
+        """Whether a model's seed may still draw the parameters: no seed was given here, and none was written since."""
+        return self._drawn == (self._parameters.version, None)
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
+        rng = seeds.generator(seeds.resolve(f"{self.label}.reset_parameters", seed))
+        for name in self._parameters.names:
+            drawn = self._draw(rng, self._parameters.shape(name))
+            self._parameters.assign(name, drawn.astype(self._dtype))
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """One parameter of that shape, as PyTorch would draw it; for classes that have any."""
+        raise NotImplementedError(f"{self.label}._draw")

@@ -1,0 +1,44 @@
+"""The progress bar of long work."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Progress:
+    """A tqdm bar, in terminals and notebooks; nothing at all if not shown."""
+
+    def __init__(self, total: int, description: str, shown: bool) -> None:
+        self._bar: Any = None
+        if shown:
+            from tqdm.auto import tqdm  # here: an import of recurra need not wait for it
+
+            self._bar = tqdm(total=total, desc=description, unit="batch", dynamic_ncols=True)
+
+    def update(self, **numbers: float) -> None:
+        """One more batch, and the numbers to show."""
+        if self._bar is not None:
+            self._show(numbers)
+            self._bar.update()
+
+    def finish(self, **numbers: float) -> None:
+        """The numbers to leave behind."""
+        if self._bar is not None:
+            self._show(numbers)
+            self._bar.refresh()
+
+    def _show(self, numbers: dict[str, float]) -> None:
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in numbers.items()}, refresh=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

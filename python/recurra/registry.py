@@ -1,0 +1,44 @@
+"""Layers as plain data: {"type": class name, "config": constructor's arguments}, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from recurra.layer import Layer
+
+T = TypeVar("T", bound="Layer")
+
+_BUILT_IN: dict[str, type[Layer]] = {}
+
+
+def built_in(cls: type[T]) -> type[T]:
+    """A decorator for classes that are found by their names, without `custom`."""
+    _BUILT_IN[cls.__name__] = cls
+    return cls
+
+
+def describe(layer: Layer) -> dict[str, Any]:
+    """What `build` makes the layer from, parameters aside."""
+    name = type(layer).__name__
+    if _BUILT_IN.get(name, type(layer)) is not type(layer):
+        raise ValueError(f"describe: got a class of its own named {name}, as a built-in one is; rename it")
+    return {"type": name, "config": layer.config(), "trainable": layer.trainable}
+
+
+def find(name: Any, custom: Mapping[str, type[Layer]]) -> type[Layer]:
+    """The class of that name."""
+    known = {**_BUILT_IN, **custom}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(
+            f"got a layer of type {name!r}, expected one of {', '.join(known)}; pass the class as custom={{{name!r}: ...}}"
+        )
+    return known[name]
+
+
+def build(description: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> Layer:
+    """The layer, with parameters drawn anew."""
+    layer = find(description["type"], custom).from_config(description["config"], custom)
+    layer.trainable = description["trainable"]
+    return layer

@@ -1,0 +1,85 @@
+"""Between a state as people write it and the flat list of arrays that programs take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from recurra.typing import Array, State
+
+if TYPE_CHECKING:
+    from recurra.leaf import LeafLayer
+
+
+class StateLayout:
+    """What the state of `layers` looks like.
+
+    Alone, a layer's state is None (it has none), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state
+    is a list with one such entry per layer.
+    """
+
+    def __init__(self, owner: str, layers: Sequence[LeafLayer], alone: bool) -> None:
+        self._owner, self._layers, self._alone = owner, layers, alone
+
+    def flatten(self, operation: str, state: State) -> list[Array | None] | None:
+        """The arrays in order, None for those left out; None if all of them are."""
+        if state is None:
+            return None
+        operation = f"{self._owner}.{operation}"
+        if self._alone:
+            entries = [state]
+        elif isinstance(state, list | tuple) and len(state) == len(self._layers):
+            entries = list(state)
+        else:
+            got = f"{len(state)} entries" if isinstance(state, list | tuple) else type(state).__name__
+            raise ValueError(
+                f"{operation}: got a state of {got}, expected a list with one entry for each of the {len(self._layers)} "
+                f"layers; give None for a layer without state, or start from init_state(batch_size)"
+            )
+        arrays: list[Array | None] = []
+        for layer, entry in zip(self._layers, entries, strict=True):
+            arrays += self._flatten_entry(operation, layer, entry)
+        return arrays
+
+    def _flatten_entry(self, operation: str, layer: LeafLayer, entry: Any) -> list[Array | None]:
+        names = layer.state_names
+        if entry is None:
+            return [None] * len(names)
+        if not names:
+            raise ValueError(f"{operation}: got a state for {layer.label}, which has none; give None there")
+        if len(names) == 1 and hasattr(entry, "shape"):
+            return [entry]
+        if len(names) > 1 and isinstance(entry, list | tuple) and len(entry) == len(names):
+            return list(entry)
+        expected = f"the tuple ({', '.join(names)})" if len(names) > 1 else f"one array, {names[0]}"
+        got = (
+            f"{len(entry)} values in a {type(entry).__name__}"
+            if isinstance(entry, list | tuple)
+            else type(entry).__name__
+        )
+        raise ValueError(
+            f"{operation}: got {got} as the state of {layer.label}, expected {expected}; "
+            f"start from {layer.label}.init_state(batch_size)"
+        )
+
+    def fill(self, arrays: list[Array | None] | None, batch_size: int) -> list[Array] | None:
+        """`arrays` with zeros for those left out."""
+        if arrays is None:
+            return None
+        zeros = iter(self.zeros(batch_size))
+        return [zero if array is None else array for array, zero in zip(arrays, zeros, strict=True)]
+
+    def zeros(self, batch_size: int) -> list[Array]:
+        """The arrays of a state at rest."""
+        return [array for layer in self._layers for array in layer.state_zeros(batch_size)]
+
+    def nest(self, arrays: Sequence[Array]) -> State:
+        """The state as people write it."""
+        entries: list[State] = []
+        begin = 0
+        for layer in self._layers:
+            end = begin + len(layer.state_names)
+            part = tuple(arrays[begin:end])
+            entries.append(None if not part else part[0] if len(part) == 1 else part)
+            begin = end
+        return entries[0] if self._alone else entries

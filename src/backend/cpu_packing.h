@@ -1,0 +1,64 @@
+// PyTorch's weights to and from the panels that the kernels read (cells/call.h describes the layouts).
+#pragma once
+#include <algorithm>
+
+#include "cells/call.h"
+
+namespace recurra {
+
+constexpr ptrdiff_t kPackBlock = 16;  // a cache line of f32 on the unpacked side
+
+// Calls piece(packed, packed_stride, plain, n) for every stretch of weights that is contiguous in PyTorch's layout, block by
+// block so that both sides stay in cache. Serves packing and, with the gradient's layout, unpacking. `part`: 0 the input's,
+// 1 + i stage i's.
+template <class P, class W, class F>
+void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout& layout, ptrdiff_t hidden_size, ptrdiff_t panel,
+                 int part, ptrdiff_t depth, P* packed, W* weights, const F& piece) {
+  const Range range = part ? cell.recurrent[part - 1] : cell.input;
+  const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
+  const ptrdiff_t width = layout.width[part], first = panel * panels.units;
+  const ptrdiff_t units = std::min(panels.units, hidden_size - first);
+  P* to = packed + panel * layout.panel + layout.offset[part];
+  for (int g = 0; g < range.count; ++g) {
+    W* from = weights + (gates[range.begin + g] * hidden_size + first) * depth;
+    for (ptrdiff_t k = 0; k < depth; k += kPackBlock)
+      for (ptrdiff_t w = 0; w < units; ++w)
+        piece(to + k * width + g * panels.units + w, width, from + w * depth + k, std::min(kPackBlock, depth - k));
+  }
+}
+
+// The same for biases: piece(column of the packed bias row, plain) for units of one panel. `hidden`: bias_hh, else bias_ih.
+template <class W, class F>
+void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_size, ptrdiff_t panel, bool hidden, W* bias,
+                const F& piece) {
+  const signed char* gates = hidden ? cell.recurrent_gate : cell.input_gate;
+  const ptrdiff_t first = panel * panels.units;
+  for (int g = 0; g < cell.groups; ++g)
+    for (ptrdiff_t w = 0; gates[g] >= 0 && w < std::min(panels.units, hidden_size - first); ++w)
+      piece(g, w, bias[gates[g] * hidden_size + first + w]);
+}
+
+// The transposed matrix that takes gate gradients of `range` to `columns` inputs or hidden units:
+// [column panel][panel][column of the range][unit][columns], zero where there is no such unit or column.
+template <class T>
+void pack_transposed(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_size, int part, const T* weights,
+                     ptrdiff_t columns, ptrdiff_t lanes, ptrdiff_t vectors, ptrdiff_t panel, T* packed) {
+  const Range range = part ? cell.recurrent[part - 1] : cell.input;
+  const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
+  const ColumnPanels column_panels = {vectors};
+  const ptrdiff_t depth = panels.count * range.count * panels.units;
+  for (ptrdiff_t j = 0; j < column_panels.count(); ++j) {
+    const ptrdiff_t from = column_panels.begin(j) * lanes, width = column_panels.begin(j + 1) * lanes - from;
+    const ptrdiff_t n = std::max<ptrdiff_t>(0, std::min(width, columns - from));
+    T* to = packed + from * depth + panel * range.count * panels.units * width;
+    for (int g = 0; g < range.count; ++g)
+      for (ptrdiff_t w = 0; w < panels.units; ++w, to += width) {
+        const ptrdiff_t unit = panel * panels.units + w;
+        const ptrdiff_t kept = unit < hidden_size ? n : 0;
+        if (kept) std::copy_n(weights + (gates[range.begin + g] * hidden_size + unit) * columns + from, kept, to);
+        std::fill(to + kept, to + width, T(0));
+      }
+  }
+}
+
+}  // namespace recurra

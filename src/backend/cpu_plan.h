@@ -1,0 +1,86 @@
+// How a call of a recurrent stack is cut up: rows sorted by length, tasks of whole rows, blocks of steps for BPTT.
+#pragma once
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace recurra {
+
+// Lives in the arena that the caller names, so that it can belong to a tape or to a call.
+inline Rows sort_rows(const Batch& batch, Arena& memory) {
+  const size_t n = size_t(batch.rows);
+  int32_t* order = memory.take<int32_t>(n);
+  int32_t* length = memory.take<int32_t>(n);
+  std::iota(order, order + n, 0);
+  if (batch.lengths)
+    std::stable_sort(order, order + n, [&](int32_t a, int32_t b) { return batch.lengths[a] > batch.lengths[b]; });
+  for (size_t r = 0; r < n; ++r) length[r] = int32_t(batch.length(order[r]));
+  Rows rows = {order, length, nullptr, nullptr, n ? length[0] : 0, batch.reset, batch.reset_row, batch.reset_step};
+  int32_t* active = memory.take<int32_t>(size_t(rows.steps) + 1);
+  int64_t* offset = memory.take<int64_t>(size_t(rows.steps) + 1);
+  int64_t sum = 0;
+  for (ptrdiff_t s = 0, running = batch.rows; s <= rows.steps; ++s) {
+    while (running > 0 && length[running - 1] <= s) --running;
+    active[s] = int32_t(running);
+    offset[s] = sum;
+    sum += running;
+  }
+  rows.active = active;
+  rows.offset = offset;
+  return rows;
+}
+
+// Chunk i is rows [bounds[i], bounds[i + 1]): about as many steps in each.
+inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff_t chunks, Arena& memory) {
+  ptrdiff_t* bounds = memory.take<ptrdiff_t>(size_t(chunks) + 1);
+  const int64_t tokens = rows.offset[rows.steps];
+  int64_t sum = 0;
+  ptrdiff_t row = 0;
+  for (ptrdiff_t i = 0; i < chunks; ++i) {
+    while (row < all_rows && sum * chunks < tokens * i) sum += rows.length[row++];
+    bounds[i] = row;
+  }
+  bounds[chunks] = all_rows;
+  return bounds;
+}
+
+struct Block {
+  ptrdiff_t begin, end;  // steps
+  std::vector<RingRun> runs;
+};
+
+// Blocks of steps, last first, of about `rows_per_block` rows, each step at rows slot[s] and after of a ring of `ring_rows`,
+// which keeps the last step of the block before. All follow from the lengths and sizes alone, never from the threads.
+struct Blocks {
+  std::vector<Block> blocks;
+  std::vector<int64_t> slot;
+  ptrdiff_t ring_rows = 0;
+
+  Blocks(const Rows& rows, ptrdiff_t rows_per_block) : slot(size_t(rows.steps)) {
+    const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
+    const ptrdiff_t most = std::max(rows_per_block, widest);
+    ring_rows = std::min<ptrdiff_t>(most + 2 * widest, rows.offset[rows.steps]);
+    ptrdiff_t position = 0;
+    for (ptrdiff_t end = rows.steps; end > 0;) {
+      Block block = {end, end, {}};
+      ptrdiff_t count = 0;
+      while (block.begin > 0 && (count == 0 || count + rows.active[block.begin - 1] <= most)) {
+        const ptrdiff_t s = --block.begin, n = rows.active[s];
+        if (position + n > ring_rows) position = 0;
+        if (block.runs.empty() || block.runs.back().begin + block.runs.back().count != position)
+          block.runs.push_back({position, 0});
+        slot[size_t(s)] = position;
+        block.runs.back().count += n;
+        position += n;
+        count += n;
+      }
+      end = block.begin;
+      blocks.push_back(std::move(block));
+    }
+    if (blocks.empty()) blocks.push_back({0, 0, {}});  // no steps: the state's gradient passes through
+  }
+};
+
+}  // namespace recurra

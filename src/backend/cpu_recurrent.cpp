@@ -1,0 +1,372 @@
+#include "backend/cpu_recurrent.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu_packing.h"
+#include "backend/cpu_plan.h"
+#include "backend/isa.h"
+#include "platform/tasks.h"
+
+namespace recurra {
+namespace {
+
+// The gate gradients of a block of steps are meant to stay in L2; the weights' gradient is read and written once a block.
+constexpr ptrdiff_t kBlockBytes = 512 << 10, kLeastBlockRows = 256, kMostBlockRows = 512;
+
+template <class T>
+struct Shape {
+  const RecurrentSpec& spec;
+  const CellKernels<T>& cell = *kernels<T>().cells[spec.cell];
+  const CellInfo& info = *cell.info;
+  const Panels panels = cell.panels(spec.hidden_size);
+  const ptrdiff_t lanes = kernels<T>().lanes;
+  const ptrdiff_t output_size = spec.directions * spec.hidden_size;
+
+  ptrdiff_t input_size(ptrdiff_t layer) const { return layer ? output_size : spec.input_size; }
+  ptrdiff_t largest_input() const { return spec.layers > 1 ? std::max(spec.input_size, output_size) : spec.input_size; }
+  PackedLayout layout(ptrdiff_t layer) const {
+    return packed_layout(info, panels, input_size(layer), spec.hidden_size);
+  }
+  PackedLayout gradient_layout(ptrdiff_t layer) const {
+    return packed_layout(info, panels, input_size(layer) + 1, spec.hidden_size + needs_hidden_ones(info));
+  }
+  ptrdiff_t part_size(int part) const {
+    const Range range = part ? info.recurrent[part - 1] : info.input;
+    return panels.count * range.count * panels.units;
+  }
+  ptrdiff_t hidden_vectors() const { return (panels.padded() + lanes - 1) / lanes; }
+  ptrdiff_t input_vectors(ptrdiff_t layer) const { return (input_size(layer) + lanes - 1) / lanes; }
+  // Where the state of a layer and direction lies in a row.
+  ptrdiff_t h_offset(ptrdiff_t layer, ptrdiff_t direction) const { return (layer * spec.directions + direction) * spec.hidden_size; }
+  ptrdiff_t c_offset(ptrdiff_t layer, ptrdiff_t direction) const {
+    return h_offset(spec.layers, 0) + h_offset(layer, direction);
+  }
+  template <class S>
+  S h_rows(S state, ptrdiff_t layer, ptrdiff_t direction) const {
+    return state.data ? S{state.data + h_offset(layer, direction), state.stride} : S{};
+  }
+  template <class S>
+  S c_rows(S state, ptrdiff_t layer, ptrdiff_t direction) const {
+    return state.data && info.has_cell ? S{state.data + c_offset(layer, direction), state.stride} : S{};
+  }
+};
+
+template <class T>
+struct CpuWeights : RecurrentWeights<T> {
+  Arena memory;
+  std::vector<const T*> forward;               // [layer, direction]
+  std::vector<const T*> hidden[2], input;      // transposed
+};
+
+template <class T>
+struct CpuTape : RecurrentTape<T> {
+  Arena* memory;
+  Rows rows;
+  std::vector<Sequence<const T>> x, y;          // [layer]
+  std::vector<const T*> saved, cells;           // [layer, direction]
+  std::vector<T*> gradient;                     // [layer, direction], packed; made by backward
+};
+
+template <class T>
+T* zeros(Arena& memory, ptrdiff_t n) {
+  T* data = memory.take<T>(size_t(n));
+  std::memset(static_cast<void*>(data), 0, size_t(n) * sizeof(T));
+  return data;
+}
+
+template <class T>
+Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
+  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
+}
+
+// Chunks of rows, so that chunks x directions in flight keep the threads busy.
+ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
+  return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));
+}
+
+// The forward of a stack; `tape` null: nothing is kept.
+template <class T>
+void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape) {
+  const Shape<T> shape = {*call.spec};
+  const RecurrentSpec& spec = *call.spec;
+  const Batch& batch = *call.batch;
+  const auto& weights = static_cast<const CpuWeights<T>&>(*call.weights);
+  Arena& kept = tape ? *tape->memory : run.arena;
+  const Rows rows = sort_rows(batch, kept);
+  const ptrdiff_t chunks = chunk_count(run.threads, spec.directions, batch.rows);
+  const ptrdiff_t tasks = chunks * spec.directions;
+
+  const ptrdiff_t* bounds = row_chunks(rows, batch.rows, chunks, run.arena);
+  T** scratch = run.arena.take<T*>(size_t(tasks));
+  for (ptrdiff_t i = 0; i < tasks; ++i) {
+    const ptrdiff_t n = bounds[i % chunks + 1] - bounds[i % chunks];
+    scratch[i] = run.arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
+  }
+  if (tape) tape->rows = rows;
+
+  Sequence<const T> x = call.x;
+  for (ptrdiff_t layer = 0; layer < spec.layers; ++layer) {
+    const bool last = layer + 1 == spec.layers;
+    const Sequence<T> y = last ? call.y : take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+    if (tape) {
+      const size_t tokens = size_t(rows.offset[rows.steps]);
+      for (ptrdiff_t d = 0; d < spec.directions; ++d) {
+        tape->saved.push_back(kept.take<T>(tokens * size_t(shape.panels.padded() * shape.info.saved)));
+        tape->cells.push_back(shape.info.has_cell ? kept.take<T>(tokens * size_t(shape.panels.padded())) : nullptr);
+      }
+      tape->x.push_back(x);
+      tape->y.push_back(read_only(y));
+    }
+    for_each_task(tasks, run.threads, [&](ptrdiff_t task) {
+      const ptrdiff_t d = task / chunks, chunk = task % chunks;
+      const size_t index = size_t(layer * spec.directions + d);
+      ForwardCall<T> c = {};
+      c.panels = shape.panels;
+      c.layout = shape.layout(layer);
+      c.input_size = shape.input_size(layer);
+      c.hidden_size = spec.hidden_size;
+      c.weights = weights.forward[index];
+      c.rows = rows;
+      c.direction = {d == 1};
+      c.first = bounds[chunk];
+      c.last = bounds[chunk + 1];
+      c.x = x;
+      c.y = y;
+      if (c.y.data) c.y.data += d * spec.hidden_size;
+      c.h0 = shape.h_rows(call.state, layer, d);
+      c.c0 = shape.c_rows(call.state, layer, d);
+      c.hn = shape.h_rows(call.final_state, layer, d);
+      c.cn = shape.c_rows(call.final_state, layer, d);
+      if (tape) {
+        c.saved = const_cast<T*>(tape->saved[index]);
+        c.cells = const_cast<T*>(tape->cells[index]);
+      }
+      c.scratch = scratch[task];
+      c.stop = run.stop;
+      shape.cell.forward(c);
+    });
+    if (run.stopped()) return;
+    x = read_only(y);
+    if (!last && run.training && spec.dropout > 0) {
+      const Sequence<T> dropped = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+      cpu_backend<T>().dropout(run, batch, shape.output_size, spec.dropout, uint64_t(layer), x, dropped);
+      x = read_only(dropped);
+    }
+  }
+}
+
+// One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
+template <class T>
+struct DirectionBackward {
+  const Shape<T>& shape;
+  const Run& run;
+  const Blocks& blocks;
+  ptrdiff_t chunks;
+  const ptrdiff_t* bounds;
+  ptrdiff_t layer;
+  BackwardCall<T> call;  // but for the chunk and the block
+  T* gradient;
+
+  void run_blocks() {
+    T** scratch = run.arena.template take<T*>(size_t(chunks));
+    for (ptrdiff_t i = 0; i < chunks; ++i)
+      scratch[i] = run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, bounds[i + 1] - bounds[i])));
+    for (const Block& block : blocks.blocks) {
+      for_each_task(chunks, run.threads, [&](ptrdiff_t chunk) {
+        BackwardCall<T> c = call;
+        c.begin = block.begin;
+        c.end = block.end;
+        c.first = bounds[chunk];
+        c.last = bounds[chunk + 1];
+        c.scratch = scratch[chunk];
+        shape.cell.backward(c);
+      });
+      if (run.stopped()) return;
+      add_block(block);
+    }
+  }
+
+  void add_block(const Block& block) const {
+    const PackedLayout layout = shape.gradient_layout(layer);
+    const ptrdiff_t parts = shape.info.stages + 1, panels = shape.panels.count;
+    const ptrdiff_t pieces = std::max<ptrdiff_t>(1, 4 * (run.threads - 1) / (parts * panels) + 1);
+    for_each_task(parts * panels * pieces, run.threads, [&](ptrdiff_t task) {
+      const ptrdiff_t piece = task % pieces, panel = task / pieces / parts;
+      const int part = int(task / pieces % parts);
+      const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
+      const ptrdiff_t tiles = kernels<T>().operand_tiles(layout.rows[part], layout.width[part]);
+      GradientCall<T> c = {};
+      c.operand = call.operands[part];
+      c.gates = call.gates + panel * call.ring_rows * shape.panels.columns + range.begin * shape.panels.units;
+      c.gates_row = shape.panels.columns;
+      c.ring_rows = call.ring_rows;
+      c.runs = block.runs.data();
+      c.run_count = ptrdiff_t(block.runs.size());
+      c.rows = layout.rows[part];
+      c.width = layout.width[part];
+      c.first = tiles * piece / pieces;
+      c.last = tiles * (piece + 1) / pieces;
+      c.out = gradient + panel * layout.panel + layout.offset[part];
+      kernels<T>().gradient(c);
+    });
+  }
+};
+
+}  // namespace
+
+template <class T>
+std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const RecurrentSpec& spec, const Offsets& offsets,
+                                                                 const T* parameters, bool transposed, int threads) {
+  const Shape<T> shape = {spec};
+  auto packed = std::make_shared<CpuWeights<T>>();
+  for (size_t i = 0; i < offsets.size(); ++i) {
+    const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
+    const T* weight_ih = parameters + offsets[i].weight_ih;
+    const T* weight_hh = parameters + offsets[i].weight_hh;
+    if (transposed) {
+      T* input = packed->memory.template take<T>(size_t(shape.part_size(0) * shape.input_vectors(layer) * shape.lanes));
+      packed->input.push_back(input);
+      T* hidden[2] = {};
+      for (int stage = 0; stage < shape.info.stages; ++stage) {
+        hidden[stage] = packed->memory.template take<T>(size_t(shape.part_size(1 + stage) * shape.hidden_vectors() * shape.lanes));
+        packed->hidden[stage].push_back(hidden[stage]);
+      }
+      for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
+        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes, shape.input_vectors(layer), panel, input);
+        for (int stage = 0; stage < shape.info.stages; ++stage)
+          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, H, shape.lanes, shape.hidden_vectors(), panel,
+                          hidden[stage]);
+      });
+      continue;
+    }
+    const PackedLayout layout = shape.layout(layer);
+    T* forward = packed->memory.template take<T>(size_t(layout.panel * shape.panels.count));
+    packed->forward.push_back(forward);
+    for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
+      T* bias = forward + panel * layout.panel;
+      const bool whole = (panel + 1) * shape.panels.units <= H;
+      std::fill_n(bias, whole ? shape.panels.columns : layout.panel, T(0));
+      for (int part = 0; part <= shape.info.stages; ++part)
+        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, forward, part ? weight_hh : weight_ih,
+                    [](T* to, ptrdiff_t stride, const T* from, ptrdiff_t n) {
+                      for (ptrdiff_t k = 0; k < n; ++k) to[k * stride] = from[k];
+                    });
+      for (bool hidden : {false, true})
+        if (spec.bias)
+          for_biases(shape.info, shape.panels, H, panel, hidden, parameters + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+                     [&](int g, ptrdiff_t w, T value) { bias[g * shape.panels.units + w] += value; });
+    });
+  }
+  return packed;
+}
+
+template <class T>
+void CpuRecurrent<T>::forward(const Run& run, const RecurrentForward<T>& call) {
+  run_forward<T>(run, call, nullptr);
+}
+
+template <class T>
+std::unique_ptr<RecurrentTape<T>> CpuRecurrent<T>::record(const Run& run, const RecurrentForward<T>& call, Arena& memory) {
+  auto tape = std::make_unique<CpuTape<T>>();
+  tape->memory = &memory;
+  run_forward(run, call, tape.get());
+  return tape;
+}
+
+template <class T>
+void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& any_tape) {
+  auto& tape = static_cast<CpuTape<T>&>(any_tape);
+  const Shape<T> shape = {*call.spec};
+  const RecurrentSpec& spec = *call.spec;
+  const auto& weights = static_cast<const CpuWeights<T>&>(*call.weights);
+  const Rows& rows = tape.rows;
+  const ptrdiff_t row_bytes = shape.panels.count * shape.panels.columns * ptrdiff_t(sizeof(T));
+  const Blocks blocks(rows, std::min(std::max(kBlockBytes / row_bytes, kLeastBlockRows), kMostBlockRows));
+  const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
+  const ptrdiff_t chunks = chunk_count(run.threads, 1, call.batch->rows);
+  const ptrdiff_t* bounds = row_chunks(rows, call.batch->rows, chunks, run.arena);
+
+  BackwardCall<T> c = {};
+  c.panels = shape.panels;
+  c.hidden_size = spec.hidden_size;
+  c.rows = rows;
+  c.slot = blocks.slot.data();
+  c.ring_rows = blocks.ring_rows;
+  c.stop = run.stop;
+  const ptrdiff_t state = shape.panels.padded() * widest;
+  c.carry = run.arena.take<T>(size_t(state));
+  c.dc = shape.info.has_cell ? run.arena.take<T>(size_t(state)) : nullptr;
+  c.gates = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * shape.panels.columns));
+  const ptrdiff_t depths[3] = {shape.largest_input() + 1, spec.hidden_size + 1, spec.hidden_size};
+  for (int part = 0; part <= shape.info.stages; ++part) c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
+
+  tape.gradient.assign(size_t(spec.layers * spec.directions), nullptr);
+  Sequence<const T> dy = call.dy;
+  for (ptrdiff_t layer = spec.layers - 1; layer >= 0; --layer) {
+    c.input_size = shape.input_size(layer);
+    const Sequence<T> dx = layer ? take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size) : call.dx;
+    for (ptrdiff_t d = 0; d < spec.directions; ++d) {
+      const size_t index = size_t(layer * spec.directions + d);
+      for (int stage = 0; stage < shape.info.stages; ++stage) c.hidden_weights[stage] = weights.hidden[stage][index];
+      c.input_weights = dx.data ? weights.input[index] : nullptr;
+      c.direction = {d == 1};
+      c.x = tape.x[size_t(layer)];
+      c.h = tape.y[size_t(layer)];
+      c.h.data += d * spec.hidden_size;
+      c.dy = dy;
+      if (c.dy.data) c.dy.data += d * spec.hidden_size;
+      c.dx = dx;
+      c.add_dx = d > 0;
+      c.h0 = shape.h_rows(call.state, layer, d);
+      c.c0 = shape.c_rows(call.state, layer, d);
+      c.dhn = shape.h_rows(call.dfinal, layer, d);
+      c.dcn = shape.c_rows(call.dfinal, layer, d);
+      c.dh0 = shape.h_rows(call.dstate, layer, d);
+      c.dc0 = shape.c_rows(call.dstate, layer, d);
+      c.saved = tape.saved[index];
+      c.cells = tape.cells[index];
+      tape.gradient[index] = zeros<T>(*tape.memory, shape.gradient_layout(layer).panel * shape.panels.count);
+      DirectionBackward<T>{shape, run, blocks, chunks, bounds, layer, c, tape.gradient[index]}.run_blocks();
+      if (run.stopped()) return;
+    }
+    if (layer && run.training && spec.dropout > 0)
+      cpu_backend<T>().dropout(run, *call.batch, shape.output_size, spec.dropout, uint64_t(layer - 1), read_only(dx), dx);
+    dy = read_only(dx);
+  }
+}
+
+template <class T>
+void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& offsets, const RecurrentTape<T>& any_tape, T* gradient,
+                                   int threads) {
+  const auto& tape = static_cast<const CpuTape<T>&>(any_tape);
+  const Shape<T> shape = {spec};
+  for (size_t i = 0; i < offsets.size(); ++i) {
+    const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
+    const PackedLayout layout = shape.gradient_layout(layer);
+    const T* packed = tape.gradient[i];
+    for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
+      for (int part = 0; part <= shape.info.stages; ++part)
+        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, packed,
+                    gradient + (part ? offsets[i].weight_hh : offsets[i].weight_ih),
+                    [](const T* from, ptrdiff_t stride, T* to, ptrdiff_t n) {
+                      for (ptrdiff_t k = 0; k < n; ++k) to[k] += from[k * stride];
+                    });
+      if (!spec.bias) return;
+      for (bool hidden : {false, true})
+        for_biases(shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+                   [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
+                     const Range input = shape.info.input;
+                     const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
+                     const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
+                     value += packed[panel * layout.panel + layout.offset[part] + (part ? H : inputs) * layout.width[part] +
+                                     column * shape.panels.units + w];
+                   });
+    });
+  }
+}
+
+template struct CpuRecurrent<float>;
+template struct CpuRecurrent<double>;
+
+}  // namespace recurra

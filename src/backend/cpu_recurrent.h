@@ -1,0 +1,18 @@
+// Recurrent stacks on the CPU: layers one after the other, directions and chunks of rows side by side.
+#pragma once
+#include "backend/backend.h"
+
+namespace recurra {
+
+template <class T>
+struct CpuRecurrent {
+  typedef std::vector<RecurrentOffsets> Offsets;
+  static std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters, bool transposed,
+                                                         int threads);
+  static void forward(const Run&, const RecurrentForward<T>&);
+  static std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory);
+  static void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&);
+  static void add_gradient(const RecurrentSpec&, const Offsets&, const RecurrentTape<T>&, T* gradient, int threads);
+};
+
+}  // namespace recurra

@@ -1,0 +1,14 @@
+// The table of the instruction set in use.
+#pragma once
+#include "cells/table.h"
+
+namespace recurra {
+
+// Chosen once: the best one that runs here, or the one that RECURRA_ISA names; throws std::invalid_argument if that is
+// unknown or does not run here.
+const IsaTable& isa();
+
+template <class T>
+const Kernels<T>& kernels();
+
+}  // namespace recurra

@@ -1,0 +1,137 @@
+// numpy arrays at the door: dtype, rank and shape are checked here, once; what passes is pointers and strides.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+#include <variant>
+
+#include "backend/backend.h"
+#include "platform/error.h"
+#include "platform/flush.h"
+#include "program/program.h"
+
+namespace recurra::bindings {
+
+namespace py = pybind11;
+
+template <class T>
+constexpr const char* dtype_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
+
+// Calls f with a null pointer of the type that `dtype` names.
+template <class F>
+auto with_dtype(const std::string& dtype, const char* operation, const F& f) {
+  if (dtype == "float32") return f(static_cast<float*>(nullptr));
+  if (dtype == "float64") return f(static_cast<double*>(nullptr));
+  fail(operation, "got dtype '" + dtype + "', expected 'float32' or 'float64'");
+}
+
+inline std::string shape_of(const py::array& a) {
+  std::vector<int64_t> dims(a.shape(), a.shape() + a.ndim());
+  return shape_text(dims.data(), int(a.ndim()));
+}
+
+inline py::array as_array(const py::handle& object, const char* operation, const char* name) {
+  if (!py::isinstance<py::array>(object))
+    throw TypeMismatch(operation, std::string(name) + " is a " + std::string(py::str(py::type::of(object).attr("__name__"))) +
+                                      ", expected a numpy array; convert it with np.asarray");
+  return py::reinterpret_borrow<py::array>(object);
+}
+
+inline std::string dtype_text(const py::array& a) { return std::string(py::str(a.dtype())); }
+
+// An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not.
+template <class T>
+py::array floats(const py::handle& object, const char* operation, const char* name) {
+  py::array a = as_array(object, operation, name);
+  if (!py::isinstance<py::array_t<T>>(a))
+    throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected " + dtype_name<T>() +
+                                      "; convert it with " + name + ".astype(np." + dtype_name<T>() + ")");
+  const ptrdiff_t n = a.ndim(), item = sizeof(T);
+  bool direct = n == 0 || a.shape(n - 1) <= 1 || a.strides(n - 1) == item;
+  direct = direct && reinterpret_cast<uintptr_t>(a.data()) % sizeof(T) == 0;
+  for (ptrdiff_t i = 0; i + 1 < n; ++i) direct = direct && a.strides(i) % item == 0;
+  return direct ? a : py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(a);
+}
+
+inline py::array integers(const py::handle& object, const char* operation, const char* name) {
+  const py::array a = as_array(object, operation, name);
+  const char kind = a.dtype().kind();
+  if (kind != 'i' && kind != 'u')
+    throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected integers");
+  auto made = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(a);
+  if (!made) throw py::error_already_set();
+  return made;
+}
+
+inline void check_shape(const py::array& a, const std::vector<int64_t>& expected, const char* operation, const char* name) {
+  const bool same = a.ndim() == ptrdiff_t(expected.size()) && std::equal(expected.begin(), expected.end(), a.shape());
+  check(same, operation, name, " has shape ", shape_of(a), ", expected ", shape_text(expected.data(), int(expected.size())));
+}
+
+// Axes (row, step, feature), or (row, feature) as one step.
+template <class T>
+Sequence<T> sequence_of(const py::array& a, bool time_major = false) {
+  const auto stride = [&](ptrdiff_t axis) { return a.strides(axis) / ptrdiff_t(sizeof(T)); };
+  auto* data = static_cast<T*>(const_cast<void*>(a.data()));
+  if (a.ndim() == 2) return {data, stride(0), 0};
+  return {data, stride(time_major ? 1 : 0), stride(time_major ? 0 : 1)};
+}
+
+// A view of memory that `owner` keeps alive.
+template <class T, class Owner>
+py::array view(const std::vector<int64_t>& shape, T* data, const std::shared_ptr<Owner>& owner, bool writable) {
+  auto* kept = new std::shared_ptr<Owner>(owner);
+  py::capsule base(kept, [](void* p) { delete static_cast<std::shared_ptr<Owner>*>(p); });
+  py::array_t<T> a(shape, data, base);
+  if (!writable) py::detail::array_proxy(a.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return a;
+}
+
+// (N,) lengths within [0, steps], or none.
+inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrdiff_t steps, const char* operation) {
+  if (object.is_none()) return py::none();
+  const py::array a = integers(object, operation, "lengths");
+  check_shape(a, {rows}, operation, "lengths");
+  const auto* values = static_cast<const int64_t*>(a.data());
+  for (ptrdiff_t i = 0; i < rows; ++i)
+    check(values[i] >= 0 && values[i] <= steps, operation, "lengths[", i, "] is ", values[i], ", expected 0 to ", steps,
+          ", the number of steps in the batch");
+  return a;
+}
+
+// The GIL is let go around calls that are long enough for others to want it.
+constexpr double kReleaseWork = 3e5;
+
+class MaybeRelease {
+ public:
+  explicit MaybeRelease(double work) {
+    if (work > kReleaseWork) release_ = std::make_unique<py::gil_scoped_release>();
+  }
+
+ private:
+  std::unique_ptr<py::gil_scoped_release> release_;
+};
+
+// Runs f(stop) with subnormals flushed and, if it is long, without the GIL; Ctrl-C is seen and raised.
+template <class F>
+void run_native(double work, const F& f) {
+  Stop stop(
+      [](void*) {
+        const py::gil_scoped_acquire acquire;
+        return PyErr_CheckSignals() != 0;
+      },
+      nullptr);
+  try {
+    const MaybeRelease release(work);
+    const FlushScope flush;
+    f(&stop);
+  } catch (const Interrupted&) {
+    throw py::error_already_set();
+  }
+}
+
+}  // namespace recurra::bindings

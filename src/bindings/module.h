@@ -1,0 +1,15 @@
+#pragma once
+#include <pybind11/pybind11.h>
+
+namespace recurra::bindings {
+
+namespace py = pybind11;
+
+void register_runtime(py::module_& m);
+void register_parameters(py::module_& m);
+void register_layers(py::module_& m);
+void register_program(py::module_& m);
+void register_losses(py::module_& m);
+void register_optim(py::module_& m);
+
+}  // namespace recurra::bindings

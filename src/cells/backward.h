@@ -1,0 +1,327 @@
+// The one BPTT loop: a block of steps, last first. The product of the step after's gate gradients with W_hh is the
+// gradient of this step's h; the cell's derivative runs on its tile at once. Gate gradients stay in a ring in cache, where
+// the input's gradient and, by gradient(), the weights' are taken from them.
+#pragma once
+#include "cells/forward.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class T>
+struct BackwardScratch {
+  const T** dy;           // [row] of this step
+  const T** h_previous;   // [row]
+  bool* cut;              // [row] whether the state that entered the step after was dropped
+  bool* cut_before;       // [row] the same for this step
+  Segment<T>* segments;   // [panel]
+  T* zeros;               // a state
+  T* operand;             // [row][stride], the second stage's
+  ptrdiff_t stride, size;
+
+  static BackwardScratch plan(const CellInfo& cell, const Panels& panels, ptrdiff_t rows, T* base) {
+    BackwardScratch s = {};
+    ptrdiff_t used = 0;
+    auto take = [&](ptrdiff_t bytes) {
+      T* p = base ? base + used : nullptr;
+      used += (bytes + 63) / 64 * 64 / ptrdiff_t(sizeof(T));
+      return static_cast<void*>(p);
+    };
+    s.stride = work_stride<T>(panels.padded());
+    s.dy = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.h_previous = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.cut = static_cast<bool*>(take(rows));
+    s.cut_before = static_cast<bool*>(take(rows));
+    s.segments = static_cast<Segment<T>*>(take(panels.count * ptrdiff_t(sizeof(Segment<T>))));
+    s.zeros = static_cast<T*>(take(panels.padded() * ptrdiff_t(sizeof(T))));
+    if (cell.stages > 1) s.operand = static_cast<T*>(take(rows * s.stride * ptrdiff_t(sizeof(T))));
+    s.size = used;
+    return s;
+  }
+};
+
+// Writes a row of an operand, k long and followed by a one if `ones`, into its transposed tiles.
+template <class T>
+RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, const T* from, ptrdiff_t k, bool ones,
+                                 int width) {
+  const Split tiles = split(k + ones, max_rows(width));
+  for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+    const ptrdiff_t begin = tiles.begin(i);
+    const int size = tiles.size(i);
+    T* tile = to + begin * ring_rows + position * size;
+    if (begin + size <= k) {
+      copy_tail<kMaxRows>(tile, from + begin, size);
+    } else {
+      copy_tail<kMaxRows>(tile, from + begin, size - 1);
+      tile[size - 1] = 1;
+    }
+  }
+}
+
+template <class Cell, class T, class V>
+struct Backward {
+  static constexpr CellInfo kCell = Cell::kInfo;
+  static constexpr int kLast = kCell.stages - 1;
+
+  const BackwardCall<T>& call;
+  const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
+  const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
+  const ptrdiff_t rows = call.last - call.first, all_rows = call.rows.active[0];
+  const BackwardScratch<T> work = BackwardScratch<T>::plan(kCell, call.panels, rows, call.scratch);
+  const ColumnPanels hidden = {(call.panels.padded() + kLanes<T> - 1) / kLanes<T>};
+
+  ptrdiff_t step = 0;
+
+  ptrdiff_t batch(ptrdiff_t r) const { return call.rows.batch[call.first + r]; }
+  ptrdiff_t active_at(ptrdiff_t s) const {
+    const ptrdiff_t n = (s < call.rows.steps ? call.rows.active[s] : 0) - call.first;
+    return n < 0 ? 0 : n < rows ? n : rows;
+  }
+  int vectors(Range range) const { return int(range.count * units / kLanes<T>); }
+  ptrdiff_t position(ptrdiff_t s, ptrdiff_t r) const { return call.slot[s] + call.first + r; }
+  T* gates(ptrdiff_t s, ptrdiff_t p, ptrdiff_t r) const {
+    return call.gates + (p * call.ring_rows + position(s, r)) * columns;
+  }
+  ptrdiff_t tape_row(ptrdiff_t s, ptrdiff_t p, ptrdiff_t r) const {
+    return call.rows.offset[s] * panels + p * call.rows.active[s] + call.first + r;
+  }
+  ptrdiff_t carried(ptrdiff_t p, ptrdiff_t r) const { return (p * all_rows + call.first + r) * units; }
+
+  // The gate gradients of step s as the left side of a product, in the columns of `range`.
+  void gate_segments(ptrdiff_t s, Range range, const T* weights, ptrdiff_t width) const {
+    for (ptrdiff_t p = 0; p < panels; ++p)
+      work.segments[p] = {gates(s, p, 0) + range.begin * units, columns, weights + p * range.count * units * width,
+                          range.count * units};
+  }
+
+  void prepare_rows(ptrdiff_t active) const {
+    for (ptrdiff_t r = 0; r < active; ++r) {
+      const ptrdiff_t row = call.first + r, time = call.direction.time(call.rows, row, step);
+      if (call.dy.data) work.dy[r] = call.dy.at(batch(r), time);
+      work.cut_before[r] = call.direction.cut(call.rows, row, step);
+      if (work.cut_before[r] || (step == 0 && !call.h0.data))
+        work.h_previous[r] = work.zeros;
+      else
+        work.h_previous[r] = step ? call.h.at(batch(r), call.direction.reverse ? time + 1 : time - 1) : call.h0.at(batch(r));
+      work.cut[r] = call.rows.reset && step + 1 < call.rows.length[row] && call.direction.cut(call.rows, row, step + 1);
+    }
+  }
+
+  // c of the step before, of units from p * units + w.
+  V previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r) const {
+    if (work.cut_before[r] || (step == 0 && !call.c0.data)) return V{};
+    if (step > 0) return load<V>(call.cells + tape_row(step - 1, p, r) * units + w);
+    const ptrdiff_t u = p * units + w;
+    return load<V>(call.c0.at(batch(r)) + u, hidden_size - u);
+  }
+
+  // The cell's derivative on a tile: rows [r0, r0 + m), units [u0, u0 + tile_units). Fresh rows end at this step: what
+  // comes to them from later is the caller's gradient of the final state, which the tile then holds.
+  template <int stage>
+  void epilogue(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) const {
+    constexpr bool last = stage == kLast;
+    for (ptrdiff_t u = u0; u < u0 + tile_units && u < call.panels.padded(); u += lanes<V>()) {
+      const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
+      for (ptrdiff_t r = r0; r < r0 + m; ++r) {
+        const bool cut = last && !fresh && work.cut[r];
+        Gradient<V> d;
+        d.dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
+        d.dc = d.carry = V{};
+        T* carry = call.carry + carried(p, r) + w;
+        T* dc = call.dc + carried(p, r) + w;
+        if constexpr (last) {
+          if (call.dy.data) d.dh = d.dh + load<V>(work.dy[r] + u, left);
+          if constexpr (Cell::kCarries)
+            if (!fresh && !cut) d.dh = d.dh + load<V>(carry);
+        } else {
+          d.carry = load<V>(carry);
+        }
+        if constexpr (kCell.has_cell) {
+          if (fresh)
+            d.dc = call.dcn.data ? load<V>(call.dcn.at(batch(r)) + u, left) : V{};
+          else if (!cut)
+            d.dc = load<V>(dc);
+          d.c = load<V>(call.cells + tape_row(step, p, r) * units + w);
+          d.c_previous = previous_c(p, w, r);
+        }
+        if constexpr (Cell::kUsesPrevious) d.h_previous = load<V>(work.h_previous[r] + u, left);
+        const T* saved = call.saved + tape_row(step, p, r) * kCell.saved * units + w;
+        for (int i = 0; i < kCell.saved; ++i) d.saved[i] = load<V>(saved + i * units);
+        T* out = gates(step, p, r) + w;
+        if constexpr (kCell.stages > 1)
+          for (int g = 0; g < kCell.groups; ++g) d.pre[g] = last ? V{} : load<V>(out + g * units);
+        Cell::template backward<stage>(d);
+        for (int g = 0; g < kCell.groups; ++g) store(out + g * units, d.pre[g]);
+        if constexpr (Cell::kCarries) store(carry, d.carry);
+        if constexpr (kCell.has_cell) store(dc, d.dc);
+        if constexpr (!last) store(work.operand + r * work.stride + u, d.operand);
+      }
+    }
+  }
+
+  // Calls done(first unit, units, first row, rows, tile, fresh) for all tiles of the gradient that reaches the rows'
+  // state after step s: from the step after for the `running` rows, from the caller for the rest up to `active`.
+  template <class Done>
+  void state_gradient(ptrdiff_t s, ptrdiff_t running, ptrdiff_t active, const Done& done) const {
+    constexpr int L = kLanes<T>;
+    alignas(64) T out[kMaxRows * kTileColumns * L];
+    for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
+      const ptrdiff_t from = hidden.begin(j), width = (hidden.begin(j + 1) - from) * L;
+      const int nv = int(width / L);
+      if (running) {
+        const ptrdiff_t depth = panels * kCell.recurrent[0].count * units;
+        gate_segments(s + 1, kCell.recurrent[0], call.hidden_weights[0] + from * L * depth, width);
+        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+        const Split tiles = split(running, max_rows(nv));
+        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+          multiply(tile, tiles.begin(i), tiles.size(i), nv);
+          done(from * L, width, tiles.begin(i), tiles.size(i), out, false);
+        }
+      }
+      for (ptrdiff_t r = running; r < active; ++r) {
+        for (ptrdiff_t u = 0; u < width; u += L)
+          store(out + u, call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from * L + u, hidden_size - from * L - u) : Vec<T>{});
+        done(from * L, width, r, 1, out, true);
+      }
+    }
+  }
+
+  template <int stage>
+  void earlier_stages(ptrdiff_t active) const {
+    if constexpr (stage >= 0) {
+      constexpr int L = kLanes<T>;
+      alignas(64) T out[kMaxRows * kTileColumns * L];
+      const ptrdiff_t depth = panels * kCell.recurrent[stage + 1].count * units;
+      for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
+        const ptrdiff_t from = hidden.begin(j), width = (hidden.begin(j + 1) - from) * L;
+        const int nv = int(width / L);
+        gate_segments(step, kCell.recurrent[stage + 1], call.hidden_weights[stage + 1] + from * L * depth, width);
+        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+        const Split tiles = split(active, max_rows(nv));
+        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+          multiply(tile, tiles.begin(i), tiles.size(i), nv);
+          epilogue<stage>(from * L, width, tiles.begin(i), tiles.size(i), out, false);
+        }
+      }
+      earlier_stages<stage - 1>(active);
+    }
+  }
+
+  void pack_operands(ptrdiff_t active) const {
+    for (ptrdiff_t r = 0; r < active; ++r) {
+      const ptrdiff_t to = position(step, r);
+      const T* x = call.x.at(batch(r), call.direction.time(call.rows, call.first + r, step));
+      pack_operand(call.operands[0], call.ring_rows, to, x, input_size, true, vectors(kCell.input));
+      pack_operand(call.operands[1], call.ring_rows, to, work.h_previous[r], hidden_size, needs_hidden_ones(kCell),
+                   vectors(kCell.recurrent[0]));
+      if constexpr (kCell.stages > 1)
+        pack_operand(call.operands[2], call.ring_rows, to, static_cast<const T*>(work.operand + r * work.stride), hidden_size, false,
+                     vectors(kCell.recurrent[1]));
+    }
+  }
+
+  void input_gradient() const {
+    constexpr int L = kLanes<T>;
+    alignas(64) T out[kMaxRows * kTileColumns * L];
+    const ColumnPanels inputs = {(input_size + L - 1) / L};
+    const ptrdiff_t depth = panels * kCell.input.count * units;
+    for (ptrdiff_t j = 0; j < inputs.count(); ++j) {
+      const ptrdiff_t from = inputs.begin(j) * L, width = inputs.begin(j + 1) * L - from;
+      const ptrdiff_t n = input_size - from < width ? input_size - from : width;
+      const int nv = int(width / L);
+      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+      for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
+        const ptrdiff_t active = active_at(s);
+        if (!active) continue;
+        gate_segments(s, kCell.input, call.input_weights + from * depth, width);
+        const Split tiles = split(active, max_rows(nv));
+        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+          multiply(tile, tiles.begin(i), tiles.size(i), nv);
+          for (ptrdiff_t r = tiles.begin(i); r < tiles.begin(i + 1); ++r) {
+            const T* row = out + (r - tiles.begin(i)) * width;
+            T* to = call.dx.at(batch(r), call.direction.time(call.rows, call.first + r, s)) + from;
+            for (ptrdiff_t k = 0; k < n; k += L) {
+              Vec<T> v = load<Vec<T>>(row + k);
+              if (call.add_dx) v = load<Vec<T>>(to + k, n - k) + v;
+              store(to + k, v, n - k);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // What is left over after step 0 belongs to the initial state.
+  void initial_gradient() const {
+    const ptrdiff_t active = active_at(0);
+    for (ptrdiff_t r = 0; r < active; ++r) work.cut[r] = call.direction.cut(call.rows, call.first + r, 0);
+    state_gradient(-1, active, rows, [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+      for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<V>()) {
+        const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
+        for (ptrdiff_t r = r0; r < r0 + m; ++r) {
+          const bool cut = !fresh && work.cut[r];
+          V dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
+          if constexpr (Cell::kCarries)
+            if (!fresh && !cut) dh = dh + load<V>(call.carry + carried(p, r) + w);
+          store(call.dh0.at(batch(r)) + u, dh, left);
+          if constexpr (kCell.has_cell) {
+            V dc = V{};
+            if (fresh && call.dcn.data) dc = load<V>(call.dcn.at(batch(r)) + u, left);
+            if (!fresh && !cut) dc = load<V>(call.dc + carried(p, r) + w);
+            store(call.dc0.at(batch(r)) + u, dc, left);
+          }
+        }
+      }
+    });
+  }
+
+  void run() {
+    Poll poll = {call.stop, Poll::kInterval};
+    zero_row(work.zeros, call.panels.padded());
+    for (step = call.end - 1; step >= call.begin; --step) {
+      const ptrdiff_t active = active_at(step);
+      if (!active) continue;
+      prepare_rows(active);
+      state_gradient(step, active_at(step + 1), active,
+                     [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+                       epilogue<kLast>(u0, tile_units, r0, m, tile, fresh);
+                     });
+      earlier_stages<kLast - 1>(active);
+      pack_operands(active);
+      if (poll.stopped(active * panels * columns * hidden_size)) return;
+    }
+    if (call.input_weights) input_gradient();
+    if (call.begin == 0 && call.dh0.data) initial_gradient();
+  }
+};
+
+template <class Cell, class T>
+void backward(const BackwardCall<T>& call) {
+  if constexpr (Cell::kInfo.groups == 4 && Cell::kInfo.has_cell && kVectorBytes == 64) {
+    if (call.panels.units < kLanes<T>) return Backward<Cell, T, HalfVec<T>>{call}.run();
+  }
+  Backward<Cell, T, Vec<T>>{call}.run();
+}
+
+template <class Cell, class T>
+ptrdiff_t backward_scratch(const Panels& panels, ptrdiff_t rows) {
+  return BackwardScratch<T>::plan(Cell::kInfo, panels, rows, nullptr).size;
+}
+
+template <class T>
+void gradient(const GradientCall<T>& call) {
+  const int nv = int(call.width / kLanes<T>);
+  const Split tiles = split(call.rows, max_rows(nv));
+  for (ptrdiff_t i = call.first; i < call.last; ++i) {
+    Segment<T> runs[3];
+    for (ptrdiff_t n = 0; n < call.run_count; ++n) {
+      const RingRun& run = call.runs[n];
+      runs[n] = {call.operand + tiles.begin(i) * call.ring_rows + run.begin * tiles.size(i), tiles.size(i),
+                 call.gates + run.begin * call.gates_row, run.count};
+    }
+    const Tile<T> tile = {runs, call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width, call.width, true};
+    multiply<T, true>(tile, 0, tiles.size(i), nv);
+  }
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

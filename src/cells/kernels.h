@@ -1,0 +1,42 @@
+// A cell's row of the table, from its equations.
+#pragma once
+#include "cells/backward.h"
+#include "cells/table.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class T>
+Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
+  constexpr ptrdiff_t L = kLanes<T>;
+  ptrdiff_t units = L;
+  if (cell.groups == 1) {  // as many vectors as a tile holds, evenly
+    const ptrdiff_t vectors = (hidden_size + L - 1) / L, count = (vectors + 3) / 4;
+    units = L * ((vectors + count - 1) / count);
+  } else if (cell.groups == 4 && cell.has_cell && kVectorBytes == 64) {
+    const ptrdiff_t rest = hidden_size % L;  // half panels waste less, and their four columns still fill whole vectors
+    if (rest > 0 && rest <= L / 2) units = L / 2;
+  }
+  return {units, (hidden_size + units - 1) / units, cell.groups * units};
+}
+
+template <class Cell, class T>
+constexpr CellKernels<T> kernels_of() {
+  return {&Cell::kInfo,
+          [](ptrdiff_t hidden_size) { return panels_of<T>(Cell::kInfo, hidden_size); },
+          forward_scratch<Cell, T>,
+          backward_scratch<Cell, T>,
+          forward<Cell, T>,
+          backward<Cell, T>};
+}
+
+}  // namespace
+
+// One pair of files a cell; table.cpp lists them.
+#define RECURRA_CELL(name, Cell)                               \
+  extern const CellKernels<float> name##_f32;                  \
+  extern const CellKernels<double> name##_f64;                 \
+  const CellKernels<float> name##_f32 = kernels_of<Cell, float>(); \
+  const CellKernels<double> name##_f64 = kernels_of<Cell, double>()
+
+}  // namespace recurra::RECURRA_ISA

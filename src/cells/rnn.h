@@ -1,0 +1,61 @@
+// The plain recurrent network (Elman 1990): h' = a(W_ih x + b_ih + W_hh h + b_hh) with a = tanh, relu or sigmoid.
+#pragma once
+#include "cells/unit.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// An activation and its derivative, which all three can tell from the result.
+struct Tanh {
+  static constexpr const char* kName = "rnn_tanh";
+  template <class V>
+  RECURRA_INLINE static V value(V x) {
+    return tanh(x);
+  }
+  template <class V>
+  RECURRA_INLINE static V derivative(V y) {
+    return fma(-y, y, one<V>());
+  }
+};
+struct Relu {
+  static constexpr const char* kName = "rnn_relu";
+  template <class V>
+  RECURRA_INLINE static V value(V x) {
+    return x < V{} ? V{} : x;  // NaN stays NaN
+  }
+  template <class V>
+  RECURRA_INLINE static V derivative(V y) {
+    return y > V{} ? one<V>() : V{};
+  }
+};
+struct Sigmoid {
+  static constexpr const char* kName = "rnn_sigmoid";
+  template <class V>
+  RECURRA_INLINE static V value(V x) {
+    return sigmoid(x);
+  }
+  template <class V>
+  RECURRA_INLINE static V derivative(V y) {
+    return y * (one<V>() - y);
+  }
+};
+
+template <class Activation>
+struct Rnn {
+  static constexpr CellInfo kInfo = {Activation::kName, 1,        1, 1, false, 1, {0, 1}, {{0, 1}, {0, 0}}, {0, -1, -1, -1},
+                                     {0, -1, -1, -1}};
+  static constexpr bool kUsesPrevious = false, kCarries = false;
+
+  template <int stage, class V>
+  RECURRA_INLINE static void forward(Unit<V>& u) {
+    u.h = u.saved[0] = Activation::value(u.pre[0]);
+  }
+
+  template <int stage, class V>
+  RECURRA_INLINE static void backward(Gradient<V>& d) {
+    d.pre[0] = d.dh * Activation::derivative(d.saved[0]);
+  }
+};
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

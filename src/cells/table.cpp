@@ -1,0 +1,84 @@
+#include "cells/table.h"
+
+#include "cells/backward.h"
+#include "gemm/product.h"
+#include "simd/rows.h"
+
+namespace recurra::RECURRA_ISA {
+
+#define RECURRA_CELL(name)                    \
+  extern const CellKernels<float> name##_f32; \
+  extern const CellKernels<double> name##_f64
+RECURRA_CELL(rnn_tanh);
+RECURRA_CELL(rnn_relu);
+RECURRA_CELL(rnn_sigmoid);
+RECURRA_CELL(lstm);
+RECURRA_CELL(gru);
+RECURRA_CELL(gru_reset_before);
+#undef RECURRA_CELL
+
+namespace {
+
+template <class T>
+ptrdiff_t operand_tiles(ptrdiff_t rows, ptrdiff_t width) {
+  return split(rows, max_rows(width / kLanes<T>)).tiles;
+}
+
+template <class T>
+constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>, binary_cross_entropy_row<T>, exp_row<T>, tanh_row<T>,
+                                       sigmoid_row<T>};
+
+// Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
+constexpr Kernels<float> kF32 = {
+    kLanes<float>,
+    {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32},
+    operand_tiles<float>,
+    gradient<float>,
+    product<float>,
+    outer<float>,
+    kRowKernels<float>};
+constexpr Kernels<double> kF64 = {
+    kLanes<double>,
+    {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64},
+    operand_tiles<double>,
+    gradient<double>,
+    product<double>,
+    outer<double>,
+    kRowKernels<double>};
+
+// Twelve independent chains of fma, enough to cover the instruction's latency.
+void fma_chains(float* data, ptrdiff_t rounds) {
+  typedef Vec<float> V;
+  constexpr int kChains = 12;
+  V chains[kChains], a = broadcast<V>(0.5f), b = broadcast<V>(1.0f);
+  RECURRA_UNROLL
+  for (int i = 0; i < kChains; ++i) chains[i] = broadcast<V>(data[i]);
+  for (; rounds > 0; --rounds) {
+    RECURRA_UNROLL
+    for (int i = 0; i < kChains; ++i) chains[i] = fma(chains[i], a, b);
+  }
+  RECURRA_UNROLL
+  for (int i = 0; i < kChains; ++i) data[i] = chains[i][0];
+}
+
+float read(const float* data, ptrdiff_t n) {
+  typedef Vec<float> V;
+  V sums[8] = {};
+  for (const float* end = data + n; data < end; data += 8 * lanes<V>()) {
+    RECURRA_UNROLL
+    for (int i = 0; i < 8; ++i) sums[i] = sums[i] + load<V>(data + i * lanes<V>());
+  }
+  float sum = 0;
+  for (const V& v : sums)
+    for (int i = 0; i < lanes<V>(); ++i) sum += v[i];
+  return sum;
+}
+
+}  // namespace
+
+#define RECURRA_NAME_TEXT(x) #x
+#define RECURRA_NAME(x) RECURRA_NAME_TEXT(x)
+extern const IsaTable table;
+const IsaTable table = {RECURRA_NAME(RECURRA_ISA), &kF32, &kF64, fma_chains, read};
+
+}  // namespace recurra::RECURRA_ISA

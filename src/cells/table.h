@@ -1,0 +1,49 @@
+// What an ISA exports: one table of function pointers per type. Only these and pointers to data cross its border.
+#pragma once
+#include "cells/call.h"
+
+namespace recurra {
+
+template <class T>
+struct CellKernels {
+  const CellInfo* info;
+  Panels (*panels)(ptrdiff_t hidden_size);  // the packed layout follows from the shape alone
+  ptrdiff_t (*forward_scratch)(const Panels&, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps);
+  ptrdiff_t (*backward_scratch)(const Panels&, ptrdiff_t rows);
+  void (*forward)(const ForwardCall<T>&);
+  void (*backward)(const BackwardCall<T>&);
+};
+
+// Elementwise maths over a row of n values.
+template <class T>
+struct RowKernels {
+  // Softmax cross-entropy of one row: returns -log softmax(x)[target]; gradient (may be null) = softmax(x) - onehot.
+  T (*softmax_cross_entropy)(const T* x, ptrdiff_t n, ptrdiff_t target, T* gradient);
+  // sum of max(x, 0) - x y + log(1 + e^-|x|); gradient = sigmoid(x) - y.
+  T (*binary_cross_entropy)(const T* x, const T* y, ptrdiff_t n, T* gradient);
+  void (*exp)(const T* x, T* y, ptrdiff_t n);
+  void (*tanh)(const T* x, T* y, ptrdiff_t n);
+  void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
+};
+
+template <class T>
+struct Kernels {
+  ptrdiff_t lanes;
+  const CellKernels<T>* cells[kCellKinds];
+  ptrdiff_t (*operand_tiles)(ptrdiff_t rows, ptrdiff_t width);  // how many tiles gradient() splits its rows into
+  void (*gradient)(const GradientCall<T>&);
+  void (*product)(const ProductCall<T>&);
+  void (*outer)(const OuterCall<T>&);
+  RowKernels<T> rows;
+};
+
+struct IsaTable {
+  const char* name;
+  const Kernels<float>* f32;
+  const Kernels<double>* f64;
+  // To measure the machine: `rounds` times twelve independent vector fma; the sum of n values, n a multiple of 128.
+  void (*fma_chains)(float* data, ptrdiff_t rounds);
+  float (*read)(const float* data, ptrdiff_t n);
+};
+
+}  // namespace recurra

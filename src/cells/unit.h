@@ -1,0 +1,36 @@
+// What a cell's equations see: one unit (or a vector of units) of one row at one step.
+#pragma once
+#include "cells/call.h"
+#include "simd/math.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// Forwards. A cell's forward<stage>() turns pre-activations into the new state; it leaves in `saved` what BPTT needs.
+template <class V>
+struct Unit {
+  V pre[4];    // in: pre-activations, in the order of the cell's columns
+  V h;         // in: h of the step before (cells with kUsesPrevious); out: h
+  V c;         // the same for the LSTM's c
+  V operand;   // out, all but the last stage: what the next stage's product takes
+  V saved[4];  // out; between stages it carries what an earlier stage left
+};
+
+// Backwards. backward<stage>() runs with the stages in reverse.
+template <class V>
+struct Gradient {
+  V dh;        // in: gradient of h (last stage) or of the operand (earlier stages)
+  V c, c_previous, h_previous, saved[4];  // in: from the tape, those the cell uses
+  V dc;        // in: gradient of c from the step after; out: for the step before
+  V pre[4];    // out: gradient of the pre-activations
+  V carry;     // out: what reaches h of the step before without a product
+  V operand;   // out, stage 0 of cells with two: the operand again, for the weights' gradient
+};
+
+template <class V>
+RECURRA_INLINE V one() {
+  return constant<V>(1);
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

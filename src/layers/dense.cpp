@@ -1,0 +1,72 @@
+#include "layers/dense.h"
+
+#include <algorithm>
+
+namespace recurra {
+namespace {
+
+constexpr ptrdiff_t kMostFeatures = 1 << 24;
+
+std::vector<ParameterSpec> parameter_specs(ptrdiff_t in, ptrdiff_t out, bool bias) {
+  check(in >= 1 && in <= kMostFeatures, "Dense", "in_features is ", in, ", expected 1 to ", kMostFeatures);
+  check(out >= 1 && out <= kMostFeatures, "Dense", "out_features is ", out, ", expected 1 to ", kMostFeatures);
+  std::vector<ParameterSpec> specs = {{"weight", {out, in}}};
+  if (bias) specs.push_back({"bias", {out}});
+  return specs;
+}
+
+}  // namespace
+
+template <class T>
+struct Dense<T>::Packed {
+  Arena memory;
+  T* matrix;
+  T* bias;  // a copy, so that a call sees one version of both
+};
+
+template <class T>
+Dense<T>::Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
+    : Layer<T>(parameter_specs(in_features, out_features, bias)), in_(in_features), out_(out_features), bias_(bias) {}
+
+template <class T>
+auto Dense<T>::packed(bool transposed) -> std::shared_ptr<const Packed> {
+  return this->cached(transposed ? transposed_ : forward_, [&] {
+    auto made = std::make_shared<Packed>();
+    const ptrdiff_t k = transposed ? out_ : in_, columns = transposed ? in_ : out_;
+    made->matrix = made->memory.template take<T>(size_t(cpu_backend<T>().packed_size(k, columns)));
+    cpu_backend<T>().pack_matrix(this->parameters()->values(), k, columns, !transposed, made->matrix);
+    made->bias = bias_ ? std::copy_n(bias(), out_, made->memory.template take<T>(size_t(out_))) - out_ : nullptr;
+    return std::shared_ptr<const Packed>(made);
+  });
+}
+
+template <class T>
+void Dense<T>::forward(const Run& run, const LayerForward<T>& call) {
+  const auto weights = packed(false);
+  cpu_backend<T>().product(run, call.batch, in_, out_, weights->matrix, weights->bias, call.x.features, call.y);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Dense<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+  forward(run, call);
+  return std::make_unique<FlatTape<T>>();
+}
+
+template <class T>
+void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
+  T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
+  if (!call.dy.data) return;
+  cpu_backend<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient, bias_ ? gradient + in_ * out_ : nullptr);
+  if (call.dx.data)
+    cpu_backend<T>().product(run, call.batch, out_, in_, packed(true)->matrix, nullptr, call.dy, call.dx);
+}
+
+template <class T>
+void Dense<T>::commit(LayerTape<T>& tape, int) {
+  add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
+}
+
+template class Dense<float>;
+template class Dense<double>;
+
+}  // namespace recurra

@@ -1,0 +1,33 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// y = x W^T + b at every step.
+template <class T>
+class Dense final : public Layer<T> {
+ public:
+  Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias);
+
+  const char* kind() const override { return "dense"; }
+  ptrdiff_t input_size() const override { return in_; }
+  ptrdiff_t output_size() const override { return out_; }
+  double work() const override { return double(in_) * double(out_); }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }
+
+  struct Packed;
+  std::shared_ptr<const Packed> packed(bool transposed);
+
+  ptrdiff_t in_, out_;
+  bool bias_;
+  typename Layer<T>::template Cached<Packed> forward_, transposed_;
+};
+
+}  // namespace recurra

@@ -1,0 +1,28 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// In training, zeroes each value with probability p and scales the rest by 1 / (1 - p).
+template <class T>
+class Dropout final : public Layer<T> {
+ public:
+  explicit Dropout(double p) : Layer<T>(std::vector<ParameterSpec>{}), p_(p) {
+    check(p >= 0 && p < 1, "Dropout", "p is ", p, ", expected 0 <= p < 1");
+  }
+
+  const char* kind() const override { return "dropout"; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t output_size() const override { return 0; }
+  double work() const override { return 1; }
+
+  void forward(const Run& run, const LayerForward<T>& call) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ private:
+  double p_;
+};
+
+}  // namespace recurra

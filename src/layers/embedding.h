@@ -1,0 +1,28 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// y = the row of the table that the token names.
+template <class T>
+class Embedding final : public Layer<T> {
+ public:
+  Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim);
+
+  const char* kind() const override { return "embedding"; }
+  bool takes_tokens() const override { return true; }
+  ptrdiff_t input_size() const override { return count_; }
+  ptrdiff_t output_size() const override { return size_; }
+  double work() const override { return double(size_); }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  struct Tape;
+  ptrdiff_t count_, size_;
+};
+
+}  // namespace recurra

@@ -1,0 +1,78 @@
+// Named arrays in one flat buffer and their gradients in another: what optimisers, files and workers exchange.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "platform/error.h"
+#include "platform/memory.h"
+
+namespace recurra {
+
+struct ParameterSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+template <class T>
+class Parameters {
+ public:
+  struct Entry {
+    std::string name;
+    std::vector<int64_t> shape;
+    ptrdiff_t begin, end;
+  };
+
+  explicit Parameters(const std::vector<ParameterSpec>& specs) {
+    for (const ParameterSpec& spec : specs) {
+      ptrdiff_t n = 1;
+      for (int64_t d : spec.shape) {
+        check(d >= 0 && (d == 0 || n <= PTRDIFF_MAX / 16 / d), "Parameters", "'", spec.name, "' has an impossible shape ",
+              shape_text(spec.shape.data(), int(spec.shape.size())));
+        n *= d;
+      }
+      for (const Entry& entry : entries_) check(entry.name != spec.name, "Parameters", "two arrays are named '", spec.name, "'");
+      check(size_ <= PTRDIFF_MAX / 16 - n, "Parameters", "too many elements");
+      entries_.push_back({spec.name, spec.shape, size_, size_ + n});
+      size_ += n;
+    }
+    values_ = memory_.take<T>(size_t(size_));
+    grads_ = memory_.take<T>(size_t(size_));
+    for (T* data : {values_, grads_})
+      for (ptrdiff_t i = 0; i < size_; ++i) data[i] = T(0);
+  }
+
+  const std::vector<Entry>& entries() const { return entries_; }
+  const Entry& entry(const std::string& name) const {
+    for (const Entry& e : entries_)
+      if (e.name == name) return e;
+    std::string names;
+    for (const Entry& e : entries_) names += (names.empty() ? "" : ", ") + e.name;
+    fail("Parameters", "no array is named '" + name + "'; there are: " + (names.empty() ? "none" : names));
+  }
+  ptrdiff_t size() const { return size_; }
+  T* values() const { return values_; }
+  T* grads() const { return grads_; }
+
+  // Whoever writes values moves the version on, so that nothing made from them is ever stale.
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  void touch() { version_.fetch_add(1, std::memory_order_acq_rel); }
+
+  // Held while values or gradients are written and while packed copies are made; shared by those who only read.
+  std::shared_mutex& mutex() { return mutex_; }
+
+ private:
+  std::vector<Entry> entries_;
+  ptrdiff_t size_ = 0;
+  Arena memory_;
+  T* values_ = nullptr;
+  T* grads_ = nullptr;
+  std::atomic<uint64_t> version_{0};
+  std::shared_mutex mutex_;
+};
+
+}  // namespace recurra

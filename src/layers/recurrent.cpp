@@ -1,0 +1,162 @@
+#include "layers/recurrent.h"
+
+#include <cstring>
+
+#include "backend/isa.h"
+#include "platform/error.h"
+
+namespace recurra {
+namespace {
+
+constexpr ptrdiff_t kMostUnits = 1 << 20;  // keeps every product of sizes far from overflow
+
+CellKind cell_kind(const std::string& name) {
+  std::string names;
+  for (int i = 0; i < kCellKinds; ++i) {
+    const char* known = kernels<float>().cells[i]->info->name;
+    if (name == known) return CellKind(i);
+    names += (i ? ", " : "") + std::string(known);
+  }
+  fail("Recurrent", "got cell '" + name + "', expected one of: " + names);
+}
+
+RecurrentSpec checked_spec(const RecurrentOptions& o) {
+  const CellKind cell = cell_kind(o.cell);
+  const auto check_size = [](const char* name, ptrdiff_t size, ptrdiff_t most) {
+    check(size >= 1 && size <= most, "Recurrent", name, " is ", size, ", expected 1 to ", most);
+  };
+  check_size("input_size", o.input_size, kMostUnits);
+  check_size("hidden_size", o.hidden_size, kMostUnits);
+  check_size("num_layers", o.num_layers, 1024);
+  check(o.dropout >= 0 && o.dropout < 1, "Recurrent", "dropout is ", o.dropout, ", expected 0 <= dropout < 1");
+  return {cell, o.input_size, o.hidden_size, o.num_layers, o.bidirectional ? 2 : 1, o.bias, o.dropout};
+}
+
+std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
+  std::vector<ParameterSpec> specs;
+  const int64_t gates = kernels<float>().cells[spec.cell]->info->gates * spec.hidden_size;
+  for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
+    for (ptrdiff_t d = 0; d < spec.directions; ++d) {
+      const std::string end = "_l" + std::to_string(layer) + (d ? "_reverse" : "");
+      specs.push_back({"weight_ih" + end, {gates, layer ? spec.directions * spec.hidden_size : spec.input_size}});
+      specs.push_back({"weight_hh" + end, {gates, spec.hidden_size}});
+      if (!spec.bias) continue;
+      specs.push_back({"bias_ih" + end, {gates}});
+      specs.push_back({"bias_hh" + end, {gates}});
+    }
+  return specs;
+}
+
+}  // namespace
+
+template <class T>
+struct Recurrent<T>::Tape : LayerTape<T> {
+  std::unique_ptr<RecurrentTape<T>> stack;
+  Sequence<T> y;  // the whole sequence, also where only its end is returned
+};
+
+template <class T>
+Recurrent<T>::Recurrent(const RecurrentOptions& options)
+    : Layer<T>(parameter_specs(checked_spec(options))), spec_(checked_spec(options)), return_sequences_(options.return_sequences) {
+  const auto& entries = this->parameters()->entries();
+  const size_t arrays = spec_.bias ? 4 : 2;
+  for (size_t i = 0; i < entries.size(); i += arrays)
+    offsets_.push_back({entries[i].begin, entries[i + 1].begin, spec_.bias ? entries[i + 2].begin : -1,
+                        spec_.bias ? entries[i + 3].begin : -1});
+}
+
+template <class T>
+const char* Recurrent<T>::kind() const {
+  return kernels<T>().cells[spec_.cell]->info->name;
+}
+
+template <class T>
+std::vector<StateSpec> Recurrent<T>::states() const {
+  const ptrdiff_t count = spec_.layers * spec_.directions;
+  std::vector<StateSpec> states = {{"h", count, spec_.hidden_size}};
+  if (kernels<T>().cells[spec_.cell]->info->has_cell) states.push_back({"c", count, spec_.hidden_size});
+  return states;
+}
+
+template <class T>
+double Recurrent<T>::work() const {
+  const double gates = kernels<T>().cells[spec_.cell]->info->gates * double(spec_.hidden_size), H = double(spec_.hidden_size);
+  const double D = double(spec_.directions);
+  // An activation costs about as much as twenty multiply-adds.
+  return D * gates * (double(spec_.input_size) + H + 20) + double(spec_.layers - 1) * D * gates * (D * H + H + 20);
+}
+
+template <class T>
+std::shared_ptr<const RecurrentWeights<T>> Recurrent<T>::weights(const Run& run, bool transposed) {
+  return this->cached(transposed ? transposed_ : forward_, [&] {
+    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, run.threads);
+  });
+}
+
+template <class T>
+void Recurrent<T>::last_output(const LayerForward<T>& call, StateRows<const T> final_state) const {
+  const ptrdiff_t n = output_size(), from = (spec_.layers - 1) * n;
+  for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::memcpy(call.y.at(r, 0), final_state.at(r) + from, size_t(n) * sizeof(T));
+}
+
+template <class T>
+void Recurrent<T>::forward(const Run& run, const LayerForward<T>& call) {
+  const auto packed = weights(run, false);
+  const Sequence<T> y = return_sequences_ ? call.y : Sequence<T>{};
+  cpu_backend<T>().forward(run, {&spec_, packed.get(), &call.batch, call.x.features, y, call.state, call.final_state});
+  if (!return_sequences_) last_output(call, {call.final_state.data, call.final_state.stride});
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+  const auto packed = weights(run, false);
+  auto tape = std::make_unique<Tape>();
+  tape->y = call.y;
+  if (!return_sequences_) {
+    const ptrdiff_t n = output_size();
+    tape->y = {memory.take<T>(size_t(call.batch.rows * call.batch.steps * n)), call.batch.steps * n, n};
+  }
+  tape->stack = cpu_backend<T>().record(
+      run, {&spec_, packed.get(), &call.batch, call.x.features, tape->y, call.state, call.final_state}, memory);
+  if (!return_sequences_) last_output(call, {call.final_state.data, call.final_state.stride});
+  return tape;
+}
+
+template <class T>
+void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  const auto packed = weights(run, true);
+  RecurrentBackward<T> c = {};
+  c.spec = &spec_;
+  c.weights = packed.get();
+  c.batch = &call.batch;
+  c.x = call.x.features;
+  c.y = {tape.y.data, tape.y.row_stride, tape.y.step_stride};
+  c.dx = call.dx;
+  c.state = call.state;
+  c.dfinal = call.dfinal;
+  c.dstate = call.dstate;
+  if (return_sequences_) {
+    c.dy = call.dy;
+  } else if (call.dy.data) {  // the output is the final h: its gradient joins that of the state
+    const ptrdiff_t size = this->state_size(), n = output_size(), from = (spec_.layers - 1) * n;
+    T* sum = memory.take<T>(size_t(call.batch.rows * size));
+    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
+      T* to = sum + r * size;
+      for (ptrdiff_t k = 0; k < size; ++k) to[k] = call.dfinal.data ? call.dfinal.at(r)[k] : T(0);
+      for (ptrdiff_t k = 0; k < n; ++k) to[from + k] += call.dy.at(r, 0)[k];
+    }
+    c.dfinal = {sum, size};
+  }
+  cpu_backend<T>().backward(run, c, *tape.stack);
+}
+
+template <class T>
+void Recurrent<T>::commit(LayerTape<T>& tape, int threads) {
+  cpu_backend<T>().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
+}
+
+template class Recurrent<float>;
+template class Recurrent<double>;
+
+}  // namespace recurra

@@ -1,0 +1,46 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+struct RecurrentOptions {
+  std::string cell;
+  ptrdiff_t input_size = 0, hidden_size = 0, num_layers = 1;
+  bool bias = true, bidirectional = false;
+  double dropout = 0;
+  bool return_sequences = true;
+};
+
+// A stack of RNN, LSTM or GRU layers.
+template <class T>
+class Recurrent final : public Layer<T> {
+ public:
+  explicit Recurrent(const RecurrentOptions&);
+
+  const char* kind() const override;
+  ptrdiff_t input_size() const override { return spec_.input_size; }
+  ptrdiff_t output_size() const override { return spec_.directions * spec_.hidden_size; }
+  bool needs_sequences() const override { return true; }
+  bool returns_sequences() const override { return return_sequences_; }
+  bool streamable() const override { return spec_.directions == 1; }
+  std::vector<StateSpec> states() const override;
+  double work() const override;
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  struct Tape;
+  std::shared_ptr<const RecurrentWeights<T>> weights(const Run&, bool transposed);
+  // The output of a layer that returns its last step: h of the last layer, both directions.
+  void last_output(const LayerForward<T>&, StateRows<const T> final_state) const;
+
+  RecurrentSpec spec_;
+  bool return_sequences_;
+  std::vector<RecurrentOffsets> offsets_;
+  typename Layer<T>::template Cached<RecurrentWeights<T>> forward_, transposed_;
+};
+
+}  // namespace recurra

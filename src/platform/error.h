@@ -1,0 +1,40 @@
+// Errors found at the door. Their text begins with the operation and says what was got, what was expected and how to
+// fix it.
+#pragma once
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace recurra {
+
+// A wrong type rather than a wrong value: the bindings raise TypeError for it, ValueError for other invalid_arguments.
+class TypeMismatch : public std::invalid_argument {
+ public:
+  TypeMismatch(const char* operation, const std::string& message)
+      : std::invalid_argument(std::string(operation) + ": " + message) {}
+};
+
+[[noreturn]] inline void fail(const char* operation, const std::string& message) {
+  throw std::invalid_argument(std::string(operation) + ": " + message);
+}
+
+// Fails unless `ok`; the text is put together from `parts` only then.
+template <class... Parts>
+void check(bool ok, const char* operation, const Parts&... parts) {
+  if (ok) return;
+  std::ostringstream text;
+  (text << ... << parts);
+  fail(operation, text.str());
+}
+
+// As Python writes a shape: "(2, 3, 5)", "(7,)", "()".
+inline std::string shape_text(const int64_t* dims, int rank) {
+  std::ostringstream text;
+  text << '(';
+  for (int axis = 0; axis < rank; ++axis) text << (axis > 0 ? ", " : "") << dims[axis];
+  text << (rank == 1 ? ",)" : ")");
+  return text.str();
+}
+
+}  // namespace recurra

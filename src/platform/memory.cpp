@@ -1,0 +1,102 @@
+#include "platform/memory.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+// Under AddressSanitizer, what was not taken must not be touched.
+#if defined(__SANITIZE_ADDRESS__)
+#define RECURRA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RECURRA_ASAN 1
+#endif
+#endif
+#if defined(RECURRA_ASAN)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#endif
+
+namespace recurra {
+namespace {
+
+constexpr size_t kLine = 64;
+constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kSmallestChunk = 4 * kPage;
+constexpr size_t kBigArray = 4 * kPage;
+constexpr size_t kStagger = 5 * kLine;  // a page has 64 lines: 64 big arrays in a row until an offset comes again
+constexpr size_t kLargest = size_t(-1) / 4;
+#if defined(RECURRA_ASAN)
+constexpr size_t kRedZone = kLine;
+#else
+constexpr size_t kRedZone = 0;
+#endif
+
+size_t round_up(size_t size, size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+// The bytes an array costs. It depends on the size alone, so that what fitted into several chunks fits into their sum.
+size_t span(size_t size) {
+  return size < kBigArray ? round_up(std::max<size_t>(size, 1), kLine) + kRedZone : round_up(size, kPage) + kStagger;
+}
+
+}  // namespace
+
+void Arena::Free::operator()(char* data) const {
+  ASAN_UNPOISON_MEMORY_REGION(data, size);
+  std::free(data);
+}
+
+void* Arena::take_bytes(size_t size) {
+  if (size > kLargest) throw std::bad_alloc();
+  const size_t cost = span(size);
+  // A new chunk is also a fair part of what is there, so that a long row of arrays needs few chunks.
+  if (chunks_.empty() || cost > chunks_.back().get_deleter().size - offset_) {
+    add_chunk(std::max({cost, bytes() / 2, kSmallestChunk}));
+  }
+  char* data = chunks_.back().get() + offset_;
+  ASAN_UNPOISON_MEMORY_REGION(data, size);
+  offset_ += cost;
+  used_ += cost;
+  return data;
+}
+
+void Arena::add_chunk(size_t size) {
+  const bool huge = size >= kHugePage;
+  const size_t unit = huge ? kHugePage : kLine;
+  size = round_up(size, unit);
+  chunks_.reserve(chunks_.size() + 1);  // may throw: before there is something to lose
+  char* data = static_cast<char*>(std::aligned_alloc(unit, size));
+  if (data == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  if (huge) madvise(data, size, MADV_HUGEPAGE);  // advice: first touches cost a fraction, where the system follows it
+#endif
+  ASAN_POISON_MEMORY_REGION(data, size);
+  chunks_.emplace_back(data, Free{size});
+  offset_ = 0;
+}
+
+void Arena::reset() {
+  const size_t total = bytes();
+  offset_ = 0;
+  used_ = 0;
+  if (chunks_.size() > 1) {
+    chunks_.clear();
+    add_chunk(total);
+  } else if (!chunks_.empty()) {
+    ASAN_POISON_MEMORY_REGION(chunks_.back().get(), total);
+  }
+}
+
+size_t Arena::bytes() const {
+  size_t total = 0;
+  for (const Chunk& chunk : chunks_) total += chunk.get_deleter().size;
+  return total;
+}
+
+}  // namespace recurra

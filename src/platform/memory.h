@@ -1,0 +1,55 @@
+// Scratch memory and tapes: many arrays, taken one after the other, forgotten together.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace recurra {
+
+// A bump allocator. Arrays begin at multiples of 64 bytes and are not initialised; big ones begin at different offsets
+// within a 4 KiB page, since equal ones make loads wait for unrelated stores. Memory goes back with the arena, or when
+// reset() replaces several chunks by one: calls of the same shape on one arena stop allocating after the first reset.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(Arena&& other) noexcept { *this = std::move(other); }
+  Arena& operator=(Arena&& other) noexcept {
+    chunks_ = std::exchange(other.chunks_, {});
+    offset_ = std::exchange(other.offset_, 0);
+    used_ = std::exchange(other.used_, 0);
+    return *this;
+  }
+
+  // Room for n elements of T; throws std::bad_alloc if there is none.
+  template <class T>
+  T* take(size_t n) {
+    static_assert(std::is_trivial<T>::value && alignof(T) <= 64, "the arena neither constructs nor destroys");
+    if (n > size_t(-1) / sizeof(T)) throw std::bad_alloc();
+    return static_cast<T*>(take_bytes(n * sizeof(T)));
+  }
+
+  // Forgets all arrays; pointers to them are invalid from here on. May throw std::bad_alloc, and is empty then.
+  void reset();
+
+  size_t bytes() const;                  // what the arena holds
+  size_t used() const { return used_; }  // what was taken since the last reset, gaps between arrays included
+
+ private:
+  struct Free {
+    size_t size;
+    void operator()(char* data) const;
+  };
+  typedef std::unique_ptr<char, Free> Chunk;
+
+  void* take_bytes(size_t size);
+  void add_chunk(size_t size);
+
+  std::vector<Chunk> chunks_;  // arrays are taken from the last one
+  size_t offset_ = 0;          // where in it the next array begins
+  size_t used_ = 0;
+};
+
+}  // namespace recurra

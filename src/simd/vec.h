@@ -1,0 +1,129 @@
+// Vectors: GCC/Clang vector extensions, so that + - * / < ?: are operators and one text serves every ISA.
+// Compiled once per ISA, hence no std:: and nothing with external linkage (see docs/architecture.md).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#define RECURRA_INLINE inline __attribute__((always_inline))
+#define RECURRA_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define RECURRA_UNROLL RECURRA_PRAGMA(clang loop unroll(full))
+#else
+#define RECURRA_UNROLL RECURRA_PRAGMA(GCC unroll 32)
+#endif
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRegisters = 32;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kRegisters = 32;
+#else
+constexpr int kVectorBytes = 16, kRegisters = 16;
+#endif
+
+// Through a struct: an alias template with the attribute breaks argument deduction in GCC 12.
+template <class T, int N>
+struct VecOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T>
+constexpr int kLanes = kVectorBytes / int(sizeof(T));
+template <class T>
+using Vec = typename VecOf<T, kLanes<T>>::type;
+template <class T>
+using HalfVec = typename VecOf<T, kLanes<T> / 2>::type;
+
+template <class V>
+using Lane = decltype(+V{}[0]);
+template <class V>
+constexpr int lanes() {
+  return int(sizeof(V) / sizeof(Lane<V>));
+}
+template <class T>
+struct IntOf;
+template <>
+struct IntOf<float> {
+  typedef int32_t type;
+};
+template <>
+struct IntOf<double> {
+  typedef int64_t type;
+};
+template <class V>
+using IntVec = typename VecOf<typename IntOf<Lane<V>>::type, lanes<V>()>::type;
+
+template <class V>
+RECURRA_INLINE V load(const Lane<V>* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V>
+RECURRA_INLINE void store(Lane<V>* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+template <class V>
+RECURRA_INLINE V broadcast(Lane<V> x) {
+  return x - V{};  // one broadcast instruction; x - 0 is x for every x, -0.0 and NaN included
+}
+
+// Copies n < 2 * Piece elements by halving: fixed-size moves, no call.
+template <int Piece, class T>
+RECURRA_INLINE void copy_tail(T* to, const T* from, ptrdiff_t n) {
+  if (n & Piece) {
+    __builtin_memcpy(to, from, Piece * sizeof(T));
+    to += Piece;
+    from += Piece;
+  }
+  if constexpr (Piece > 1) copy_tail<Piece / 2>(to, from, n);
+}
+// The first n lanes, the rest zero; memory past them is not touched. n <= 0 is allowed.
+template <class V>
+RECURRA_INLINE V load(const Lane<V>* p, ptrdiff_t n) {
+  if (n >= lanes<V>()) return load<V>(p);
+  Lane<V> buffer[lanes<V>()] = {};
+  if (n > 0) copy_tail<lanes<V>() / 2>(buffer, p, n);
+  return load<V>(buffer);
+}
+template <class V>
+RECURRA_INLINE void store(Lane<V>* p, V v, ptrdiff_t n) {
+  if (n >= lanes<V>()) return store(p, v);
+  Lane<V> buffer[lanes<V>()];
+  store(static_cast<Lane<V>*>(buffer), v);
+  if (n > 0) copy_tail<lanes<V>() / 2>(p, static_cast<const Lane<V>*>(buffer), n);
+}
+
+#if defined(__FMA__) || defined(__aarch64__)
+RECURRA_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+RECURRA_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else  // the baseline has no such instruction: two roundings there, everywhere alike
+RECURRA_INLINE float fma(float a, float b, float c) { return a * b + c; }
+RECURRA_INLINE double fma(double a, double b, double c) { return a * b + c; }
+#endif
+// a * b + c. Every multiply-add is said by this name: the compiler fuses none by itself (-ffp-contract=off), so that the
+// same element gets the same bits in every instance of a kernel.
+template <class V>
+RECURRA_INLINE V fma(V a, V b, V c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  V r;
+  for (int i = 0; i < lanes<V>(); ++i) r[i] = fma(Lane<V>(a[i]), Lane<V>(b[i]), Lane<V>(c[i]));
+  return r;  // one vector instruction: isa_objects_test looks for calls and scalar fma
+#else
+  return a * b + c;
+#endif
+}
+
+template <class To, class From>
+RECURRA_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA
