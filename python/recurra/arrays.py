@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
-from recurra import _core
+from recurra import _core, checks
 from recurra.typing import Array
 
 #: A layer's parameters and what stands before their names: "" or, in a model, "0.".
@@ -39,7 +38,7 @@ class NamedArrays(Mapping[str, Array]):
         return self._read(*self._place(name))
 
     def __setitem__(self, name: str, array: npt.ArrayLike) -> None:
-        self._write(*self._place(name), np.asarray(array))
+        self._write(*self._place(name), checks.array(self._kind, repr(name), array))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -88,6 +87,7 @@ class Edit:
         return NamedArrays("edit", self._parts, self._view, self._write)
 
     def __exit__(self, *_: object) -> None:
-        for (parameters, _name), view in self._views.items():
+        for view in self._views.values():
             view.flags.writeable = False
+        for _prefix, parameters in self._parts:
             parameters.touch()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from recurra import checks, seeds
@@ -59,14 +58,13 @@ class Run:
         """This run's part of a flat state; None where there is nothing to give."""
         return (flat[self.states] or None) if flat is not None else None
 
-    def output_lengths(self, lengths: Array | None) -> Array | None:
+    def carry(self, lengths: Array | None, reset: Array | None) -> tuple[Array | None, Array | None]:
+        """The lengths and resets of the output; none where the time axis has ended."""
         for layer in self.layers:
             lengths = layer.output_lengths(lengths)
-        return lengths
-
-    @property
-    def return_sequences(self) -> bool:
-        return all(layer.return_sequences for layer in self.layers)
+            if not layer.return_sequences:
+                reset = None
+        return lengths, reset
 
 
 def _cut(owner: str, layers: Sequence[LeafLayer]) -> list[Run]:
@@ -79,12 +77,6 @@ def _cut(owner: str, layers: Sequence[LeafLayer]) -> list[Run]:
         runs.append(Run(group[0].program(owner, group), group, slice(begin, end)))
         begin = end
     return runs
-
-
-def _as_lengths(lengths: Lengths) -> Array | None:
-    if lengths is None or isinstance(lengths, np.ndarray):
-        return lengths
-    return np.asarray(lengths) if len(lengths) else np.zeros(0, np.int64)
 
 
 class Chain:
@@ -101,28 +93,27 @@ class Chain:
         self.layout = StateLayout(owner, layers, alone)
 
     def _door(
-        self, operation: str, x: npt.ArrayLike, state: State, lengths: Lengths, reset: npt.ArrayLike | None
+        self, x: npt.ArrayLike, state: State, lengths: Lengths, reset: npt.ArrayLike | None
     ) -> tuple[Array, list[Array] | None, Array | None, Array | None]:
-        x = np.asarray(x)
+        x = checks.array(self._owner, "x", x)
         flat = None
         if state is not None:
             axis = 1 if self._time_major else 0
             rows = x.shape[axis] if x.ndim > axis else 0
-            flat = self.layout.fill(self.layout.flatten(operation, state), rows)
-        return x, flat, _as_lengths(lengths), None if reset is None else np.asarray(reset)
+            flat = self.layout.fill(self.layout.flatten(self._owner, state), rows)
+        valid = None if lengths is None else checks.lengths(self._owner, lengths)
+        return x, flat, valid, None if reset is None else checks.array(self._owner, "reset", reset)
 
     def forward(
         self, x: npt.ArrayLike, state: State, lengths: Lengths, reset: npt.ArrayLike | None
     ) -> tuple[Array, State]:
         """The output and the final state."""
-        y, flat, valid, restart = self._door("__call__", x, state, lengths, reset)
+        y, flat, valid, restart = self._door(x, state, lengths, reset)
         final: list[Array] = []
         for run in self._runs:
             y, part = run.program.forward(y, valid, restart, run.pick(flat), self._time_major)
             final += part
-            valid = run.output_lengths(valid)
-            if not run.return_sequences:
-                restart = None
+            valid, restart = run.carry(valid, restart)
         return y, self.layout.nest(final)
 
     def record(
@@ -140,7 +131,7 @@ class Chain:
         training = checks.flag(operation, "training", training)
         wanted = checks.flag(operation, "input_grad", input_grad)
         seed = seeds.resolve(operation, seed)
-        y, flat, valid, restart = self._door("record", x, state, lengths, reset)
+        y, flat, valid, restart = self._door(x, state, lengths, reset)
         versions = [layer.parameters.version for _prefix, layer in self._leaves]
         pieces: list[tuple[TapePiece, slice]] = []
         for index, run in enumerate(self._runs):
@@ -151,9 +142,7 @@ class Chain:
             )
             pieces.append((piece, run.states))
             y = piece.y
-            valid = run.output_lengths(valid)
-            if not run.return_sequences:
-                restart = None
+            valid, restart = run.carry(valid, restart)
             # What comes before a later run needs its gradient, if it has anything to learn.
             wanted = wanted or any(layer.parameters.size for layer in run.layers)
         return Tape(self._owner, pieces, self.layout, self._leaves, versions, all_native=self._all_native)
@@ -168,6 +157,6 @@ class Chain:
         for prefix, layer in self._leaves:
             if why := layer.why_not_streamable():
                 place = f"layer {prefix[:-1]} ({layer.label})" if prefix else layer.label
-                raise ValueError(f"{self._owner}.stream: got {place}, which {why}")
+                raise ValueError(f"{self._owner}.stream: got {place}, expected layers that run step by step; it {why}")
         pieces = [(run.program.stream(batch_size), run.states) for run in self._runs]
         return Stream(self._owner, pieces, self.layout)

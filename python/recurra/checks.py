@@ -1,34 +1,46 @@
-"""Checks of plain arguments at the door: each returns the value as a plain Python number, fit for a configuration."""
+"""Checks of arguments at the door: each returns the value in a plain form, fit for a configuration or the core."""
 
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from typing import Any
 
+import numpy as np
 
-def integer(operation: str, name: str, value: Any, minimum: int = 1) -> int:
-    """`value` as an int of at least `minimum`."""
+from recurra.typing import Array
+
+#: The largest count or size that an argument may ask for.
+LARGEST = 2**31 - 1
+
+
+def integer(operation: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """`value` as an int from `minimum` to `maximum`."""
     try:
-        number = operator.index(value)
+        result = operator.index(value)
     except TypeError:
         raise TypeError(
             f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected an integer; "
             f"write {name}=int(...)"
         ) from None
-    if isinstance(value, bool) or number < minimum:
-        raise ValueError(f"{operation}: got {name}={value!r}, expected an integer of at least {minimum}; change {name}")
-    return number
+    if isinstance(value, bool) or not minimum <= result <= maximum:
+        raise ValueError(
+            f"{operation}: got {name}={value!r}, expected an integer from {minimum} to {maximum}; change {name}"
+        )
+    return result
 
 
 def number(operation: str, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
     """`value` as a finite float with low <= value <= high."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected a number; write {name}=float(...)"
-        ) from None
+        )
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
     if not (math.isfinite(result) and low <= result <= high):
         bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ValueError(f"{operation}: got {name}={value!r}, expected a finite number {bounds}; change {name}")
@@ -37,7 +49,7 @@ def number(operation: str, name: str, value: Any, low: float = 0.0, high: float 
 
 def flag(operation: str, name: str, value: Any) -> bool:
     """`value` as a bool; nothing but a truth value passes, so that a misplaced argument does not."""
-    if type(value).__name__ not in ("bool", "bool_"):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{operation}: got {name}={value!r}, expected True or False; pass {name} by keyword")
     return bool(value)
 
@@ -48,3 +60,68 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
         words = ", ".join(map(repr, allowed))
         raise ValueError(f"{operation}: got {name}={value!r}, expected one of {words}; change {name}")
     return value
+
+
+def array(operation: str, name: str, value: Any) -> Array:
+    """`value` as an array, whatever its dtype."""
+    if isinstance(value, list | tuple) and not value:
+        return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
+    try:
+        return np.asarray(value)
+    except Exception as error:  # the value's own conversion may raise anything
+        raise TypeError(
+            f"{operation}: got {name} of type {type(value).__name__}, expected an array; convert it with np.asarray ({error})"
+        ) from error
+
+
+def numeric(operation: str, name: str, value: Any) -> Array:
+    """`value` as an array of real numbers, bools among them."""
+    try:
+        result = array(operation, name, value)
+    except TypeError:  # such as nested lists of several lengths; what to do about it is said below
+        result = np.empty(0, object)
+    if result.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or where rows differ "
+            f"in length give fit, evaluate and predict a list of arrays, as x and, with a target for every step, as y"
+        )
+    return result
+
+
+def lengths(operation: str, value: Any) -> Array:
+    """`value` as an array of integers; the core or the caller checks it against x."""
+    result = array(operation, "lengths", value)
+    if result.dtype.kind not in "iu":
+        raise TypeError(
+            f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
+        )
+    return result
+
+
+def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
+    """`value` as the valid steps, from 0 to `steps`, of each of `rows` rows."""
+    result = lengths(operation, value)
+    if result.shape != (rows,):
+        raise ValueError(
+            f"{operation}: got lengths of shape {result.shape}, expected ({rows},); give the valid steps of every row"
+        )
+    wrong = np.flatnonzero((result < 0) | (result > steps))
+    if len(wrong):
+        raise ValueError(
+            f"{operation}: got lengths[{wrong[0]}] = {result[wrong[0]]}, expected 0 to {steps}, the steps that there are; "
+            f"shorten it, or pad the data"
+        )
+    return result
+
+
+def dtype_name(operation: str, dtype: Any) -> str:
+    """The name of `dtype`, float32 or float64."""
+    name = repr(dtype)
+    if dtype is not None:  # which numpy takes for float64
+        try:
+            name = str(np.dtype(dtype).name)
+        except Exception:  # noqa: BLE001 - numpy raises several kinds for what it cannot read
+            name = repr(dtype)
+    if name not in ("float32", "float64"):
+        raise ValueError(f"{operation}: got dtype {name}, expected float32 or float64; choose one of the two")
+    return name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra import seeds
+from recurra import checks, seeds
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
@@ -55,15 +55,6 @@ class RaggedRows:
     items: list[Array]
     has_time = True
 
-    def __post_init__(self) -> None:
-        for index, item in enumerate(self.items):
-            first = self.items[0]
-            if item.ndim == 0 or item.shape[1:] != first.shape[1:] or item.dtype != first.dtype:
-                raise ValueError(
-                    f"ragged rows: got row {index} of shape {item.shape} and {item.dtype} in a list whose row 0 is of shape "
-                    f"{first.shape} and {first.dtype}, expected them to differ in the first axis only; convert the rows"
-                )
-
     def __len__(self) -> int:
         return len(self.items)
 
@@ -92,46 +83,66 @@ class RaggedRows:
         return [row for batch in outputs for row in batch]
 
 
+def ragged(operation: str, items: list[Array]) -> RaggedRows:
+    """Rows that may differ in their first axis only."""
+    for index, item in enumerate(items):
+        first = items[0]
+        if item.ndim == 0 or item.shape[1:] != first.shape[1:] or item.dtype != first.dtype:
+            raise ValueError(
+                f"{operation}: got row {index} of shape {item.shape} and {item.dtype} in a list whose row 0 has shape "
+                f"{first.shape} and {first.dtype}, expected them to differ in the first axis only; convert the rows"
+            )
+    if not items:
+        raise ValueError(f"{operation}: got an empty list of rows, expected at least one; give some data")
+    return RaggedRows(items)
+
+
 def is_list(values: Any) -> bool:
     """Whether these are ragged rows rather than one array."""
-    return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object)
+    return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 0)
 
 
 def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
     """x, checked and converted to what the model reads."""
     if is_list(x):
         if lengths is not None:
-            raise ValueError(f"{operation}: got lengths beside a list, whose rows have their own; leave lengths out")
-        if not len(x):
-            raise ValueError(f"{operation}: got an empty list as x, expected at least one row; give some data")
-        return RaggedRows([_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)])
+            raise ValueError(
+                f"{operation}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+            )
+        items = [_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)]
+        for index, item in enumerate(items):
+            _check_tokens(operation, model, f"x[{index}]", item)
+        return ragged(operation, items)
     array = _input(operation, model, x, "x", 2)
     rows = ArrayRows(array)
     if lengths is None:
+        _check_tokens(operation, model, "x", array)
         return rows
     if not rows.has_time:
         raise ValueError(
-            f"{operation}: got lengths for x of shape {array.shape}, which has no time axis; leave them out"
+            f"{operation}: got lengths for x of shape {array.shape}, expected none without a time axis; leave lengths out"
         )
-    return ArrayRows(array, _lengths(operation, lengths, array))
+    valid = checks.lengths_within(operation, lengths, *array.shape[:2])
+    if model.input_kind == "tokens":
+        _check_tokens(operation, model, "x", array[np.arange(array.shape[1]) < valid[:, None]])
+    return ArrayRows(array, valid)
 
 
-def _array(operation: str, name: str, values: Any) -> Array:
-    try:
-        array = np.asarray(values)
-    except ValueError:  # rows of several lengths in nested lists
-        array = np.empty(0, object)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{operation}: got {name} that is not an array of numbers, expected one; "
-            f"convert it, or where rows differ in length give x as a list of arrays, and y too if it has a time axis"
+def _check_tokens(operation: str, model: TrainableModel, name: str, tokens: Array) -> None:
+    """Refuse tokens out of range before anything is trained, not at the batch that they are in."""
+    if model.input_kind != "tokens" or model.input_size is None or not tokens.size:
+        return
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= model.input_size:
+        raise ValueError(
+            f"{operation}: got tokens from {low} to {high} in {name}, expected 0 to {model.input_size - 1}; "
+            f"number the tokens from 0, or make the embedding with {high + 1} of them"
         )
-    return array
 
 
 def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) -> Array:
     """One array of x in the dtype that the model reads, behind `lead` axes: 2 for (N, T), 1 for (T)."""
-    array = _array(operation, name, x)
+    array = checks.numeric(operation, name, x)
     axes = "N, T" if lead == 2 else "T"
     integers = array.dtype.kind in "iu"
     if model.input_kind == "tokens" and not integers:
@@ -143,15 +154,16 @@ def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) 
     if tokens and array.ndim != lead:
         raise ValueError(
             f"{operation}: got tokens {name} of shape {array.shape}, expected ({axes}); "
-            f"reshape {name}, with {name}[None] if it is one row"
+            f"reshape {name}" + (f", with {name}[None] if it is one row" if lead == 2 else "")
         )
     if not tokens:
         wanted = f"({axes}, {model.input_size or 'features'})"
+        one_row = f", {name}[None] if it is one row" if lead == 2 else ""
         vectors = lead == 2 and array.ndim == 2 and not model.needs_sequences
         if array.ndim != lead + 1 and not vectors:
             raise ValueError(
                 f"{operation}: got {name} of shape {array.shape}, expected {wanted}; "
-                f"write {name}[..., None] if every step has one number, {name}[None] if it is one row of several"
+                f"write {name}[..., None] if every step has one number{one_row}"
             )
         if model.input_size not in (None, array.shape[-1]):
             raise ValueError(
@@ -161,36 +173,22 @@ def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) 
     return array.astype(np.int64 if tokens else model.dtype, copy=False)
 
 
-def _lengths(operation: str, lengths: Any, x: Array) -> Array:
-    array = np.asarray(lengths)
-    rows, steps = x.shape[:2]
-    if array.shape != (rows,) or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"{operation}: got lengths of shape {array.shape} and {array.dtype}, expected integers of shape ({rows},); "
-            f"give the number of valid steps of every row of x"
-        )
-    wrong = np.flatnonzero((array < 0) | (array > steps))
-    if len(wrong):
-        raise ValueError(
-            f"{operation}: got lengths[{wrong[0]}] = {array[wrong[0]]}, expected 0 to {steps}, the steps of x; "
-            f"shorten it, or pad x"
-        )
-    return array
-
-
 def targets(
     operation: str, model: TrainableModel, x: ArrayRows | RaggedRows, y: Any, loss: Loss
 ) -> ArrayRows | RaggedRows:
     """y, checked against x and converted to what the loss reads."""
-    if not hasattr(y, "__len__") or len(y) != len(x):
-        got = len(y) if hasattr(y, "__len__") else type(y).__name__
-        raise ValueError(f"{operation}: got y of {got} rows, expected {len(x)}, as x has; give one target for each row")
+    if not is_list(y):
+        y = np.atleast_1d(checks.numeric(operation, "y", y))
+    if len(y) != len(x):
+        raise ValueError(
+            f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
+        )
     sequences = model.return_sequences and x.has_time
     if isinstance(x, RaggedRows) and sequences:
         items = []
         for index, (row, steps) in enumerate(zip(y, x.lengths, strict=True)):
             name = f"y[{index}]"
-            item = loss.convert(operation, name, _array(operation, name, row), model.dtype)
+            item = loss.convert(operation, name, checks.numeric(operation, name, row), model.dtype)
             if item.shape[:1] != (steps,):
                 raise ValueError(
                     f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as x[{index}] has; "
@@ -199,8 +197,8 @@ def targets(
             if model.output_size is not None:
                 loss.check(operation, name, (steps, model.output_size), item)
             items.append(item)
-        return RaggedRows(items)
-    array = loss.convert(operation, "y", _array(operation, "y", y), model.dtype)
+        return ragged(operation, items)
+    array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
         lead = _shape(x)[: 2 if sequences else 1]
         loss.check(operation, "y", (*lead, model.output_size), array, x.lengths if sequences else None)

@@ -27,8 +27,8 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
         config = json.dumps(registry.describe(layer), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"save: got a configuration that is not plain data ({error}); let config() return numbers, texts, lists and "
-            f"dicts only"
+            f"save: got a configuration that JSON cannot hold ({error}), expected plain data; let config() return "
+            f"numbers, texts, lists and dicts only"
         ) from error
     metadata = {
         "format": "recurra",
@@ -37,8 +37,7 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
         "dtype": str(layer.dtype),
         "config": config,
     }
-    tensors = {name: np.ascontiguousarray(array) for name, array in layer.state_dict().items()}
-    _replace(Path(path), safetensors.numpy.save(tensors, metadata))
+    _replace(Path(path), safetensors.numpy.save(layer.state_dict(), metadata))
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -90,7 +89,7 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
         raise ModelFormatError(f"load: {os.fspath(path)}: {error}") from error.__cause__
     except SafetensorError as error:
         raise ModelFormatError(
-            f"load: {os.fspath(path)}: got no whole safetensors file ({error}); save the model again"
+            f"load: {os.fspath(path)}: got no whole safetensors file ({error}), expected one; save the model again"
         ) from error
 
 
@@ -105,8 +104,12 @@ def _read(file: Any, custom: Mapping[str, type[Layer]]) -> Layer:
         _check_sizes(description, shapes, custom)
         layer = registry.build(description, custom)
         layer.load_state_dict({name: file.get_tensor(name) for name in shapes})
+    except ModelFormatError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise ModelFormatError(f"got contents that do not make a model ({type(error).__name__}: {error})") from error
+        raise ModelFormatError(
+            f"got contents that do not make a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
+        ) from error
     return layer
 
 
@@ -137,4 +140,6 @@ def _check_sizes(
     expected = cls.count_parameters(config)
     held = sum(int(np.prod(shape, dtype=object)) for name, shape in shapes.items() if name.startswith(prefix))
     if expected is not None and expected != held:
-        raise ValueError(f"the configuration of {prefix}{cls.__name__} needs {expected} numbers, the file holds {held}")
+        raise ModelFormatError(
+            f"got {held} numbers for {prefix}{cls.__name__}, expected {expected} by its configuration; save the model again"
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import arrays, interrupts
+from recurra import arrays, checks, interrupts
 from recurra.chain import Chain
 from recurra.stream import Stream
 from recurra.tape import Tape
@@ -155,7 +155,7 @@ class Layer(ABC):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         for _prefix, layer in self.leaves:
-            layer.is_trainable = bool(value)
+            layer.is_trainable = checks.flag(layer.label, "trainable", value)
 
     @abstractmethod
     def reset_parameters(self, seed: int | None = None) -> None:
@@ -175,9 +175,12 @@ class Layer(ABC):
         Raises:
             ValueError: the mapping does not fit; the message names every problem.
         """
+        operation = f"{self.label}.load_state_dict"
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"{operation}: got {type(mapping).__name__}, expected arrays by name; pass a state_dict()")
         params, buffers = self.params, self.buffers
         wanted = {**params, **buffers}
-        given = {name: np.asarray(mapping[name]) for name in mapping if name in wanted}
+        given = {name: checks.array(operation, name, mapping[name]) for name in mapping if name in wanted}
         problems = []
         if strict:
             problems += [
@@ -191,7 +194,7 @@ class Layer(ABC):
                 problems.append(f"{name}: got {array.dtype}, expected {wanted[name].dtype}; write .astype(...)")
         if problems:
             raise ValueError(
-                f"{self.label}.load_state_dict: got a mapping that does not fit; change the layer's sizes or the mapping:\n  "
+                f"{operation}: got a mapping other than expected; change the layer's sizes or the mapping:\n  "
                 + "\n  ".join(problems)
             )
         with interrupts.deferred():
@@ -209,7 +212,7 @@ class Layer(ABC):
         for name in _argument_names(type(self)):
             if not hasattr(self, name):
                 raise TypeError(
-                    f"{self.label}.config: got no attribute for the constructor's argument {name!r}; "
+                    f"{self.label}.config: got no attribute {name!r}, expected one for each of the constructor's arguments; "
                     f"write self.{name} = {name} in __init__, or override config()"
                 )
             value = getattr(self, name)

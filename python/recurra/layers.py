@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from recurra import _core, checks
 from recurra.initialise import normal, uniform
-from recurra.leaf import dtype_name
 from recurra.native import NativeLayer
 from recurra.registry import built_in
 from recurra.typing import Array
@@ -44,7 +43,7 @@ class Linear(NativeLayer):
         self.in_features = checks.integer("Linear", "in_features", in_features)
         self.out_features = checks.integer("Linear", "out_features", out_features)
         self.bias = checks.flag("Linear", "bias", bias)
-        name = dtype_name("Linear", dtype)
+        name = checks.dtype_name("Linear", dtype)
         super().__init__(_core.Dense(self.in_features, self.out_features, bias=self.bias, dtype=name), seed)
 
     @property
@@ -87,7 +86,7 @@ class Embedding(NativeLayer):
     ) -> None:
         self.num_embeddings = checks.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = checks.integer("Embedding", "embedding_dim", embedding_dim)
-        name = dtype_name("Embedding", dtype)
+        name = checks.dtype_name("Embedding", dtype)
         super().__init__(_core.Embedding(self.num_embeddings, self.embedding_dim, dtype=name), seed)
 
     @property
@@ -122,7 +121,7 @@ class Dropout(NativeLayer):
 
     def __init__(self, p: float = 0.5, *, dtype: npt.DTypeLike = "float32") -> None:
         self.p = checks.number("Dropout", "p", p, 0.0, 1.0)
-        super().__init__(_core.Dropout(self.p, dtype=dtype_name("Dropout", dtype)), None)
+        super().__init__(_core.Dropout(self.p, dtype=checks.dtype_name("Dropout", dtype)), None)
 
     @property
     def input_size(self) -> None:

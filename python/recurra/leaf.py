@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recurra import _core
 from recurra.chain import Chain
 from recurra.layer import Layer
@@ -67,21 +65,10 @@ class LeafLayer(Layer):
         return lengths if self.return_sequences else None
 
     def why_not_streamable(self) -> str | None:
-        """Why the layer cannot run step by step, to follow "which"; None if it can."""
+        """Why the layer cannot run step by step, to follow "it", and what to do; None if it can."""
         return None
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int | None:
         """How many numbers a layer of this configuration holds, found without making it; None if only it can tell."""
         return None
-
-
-def dtype_name(operation: str, dtype: Any) -> str:
-    """The name of `dtype`, float32 or float64."""
-    try:
-        name = str(np.dtype(dtype).name)
-    except TypeError:
-        name = repr(dtype)
-    if name not in ("float32", "float64"):
-        raise ValueError(f"{operation}: got dtype {name}, expected float32 or float64; choose one of the two")
-    return name

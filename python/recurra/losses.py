@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import _core
+from recurra import _core, checks
 from recurra.typing import Array, Lengths
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Loss", "LossValue", "MeanSquaredError"]
@@ -54,14 +54,19 @@ class Loss(ABC):
             ValueError, TypeError: the targets do not fit.
         """
         name = type(self).__name__
-        predictions = np.asarray(predictions)
-        valid = None if lengths is None else np.asarray(lengths)
-        if predictions.ndim not in (2, 3) or (valid is not None and predictions.ndim == 2):
+        predictions = checks.array(name, "predictions", predictions)
+        if predictions.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"{name}: got predictions of {predictions.dtype}, expected float32 or float64; "
+                f"write predictions.astype(np.float32)"
+            )
+        if predictions.ndim not in (2, 3) or (lengths is not None and predictions.ndim == 2):
             raise ValueError(
-                f"{name}: got predictions of shape {predictions.shape}{'' if valid is None else ' and lengths'}, expected "
+                f"{name}: got predictions of shape {predictions.shape}{'' if lengths is None else ' and lengths'}, expected "
                 f"(N, T, F), or (N, F) without lengths; reshape the predictions or leave lengths out"
             )
-        array = self.convert(name, "targets", np.asarray(targets), predictions.dtype)
+        valid = None if lengths is None else checks.lengths_within(name, lengths, *predictions.shape[:2])
+        array = self.convert(name, "targets", checks.numeric(name, "targets", targets), predictions.dtype)
         self.check(name, "targets", predictions.shape, array, valid)
         return LossValue(*self._compute(predictions, array, valid, gradient))
 
@@ -75,7 +80,7 @@ class Loss(ABC):
         """Refuse converted targets that do not fit predictions of `shape`."""
         expected = self._target_shape(shape)
         if targets.shape != expected:
-            hint = self._hint(name, targets.shape, expected)
+            hint = self._hint(name, targets.shape, expected, len(shape) == 3)
             raise ValueError(
                 f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
                 f"{hint}"
@@ -87,14 +92,14 @@ class Loss(ABC):
     def _target_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
         if (*got, 1) == expected:
             return f"write {name}[..., None]"
         if got == (*expected, 1):
             return f"write {name}[..., 0]"
-        if len(got) == len(expected) - 1:
+        if has_time and len(got) == len(expected) - 1:
             return "for one target per row, make the last recurrent layer with return_sequences=False"
-        if len(got) == len(expected) + 1:
+        if not has_time and len(got) == len(expected) + 1:
             return "for a target at every step, leave return_sequences=True in the recurrent layers"
         return f"reshape {name}, or change the size of the last layer"
 
@@ -127,9 +132,11 @@ class CrossEntropy(Loss):
     def _target_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[:-1]
 
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
         one_hot = len(got) == len(expected) + 1 and got[:-1] == expected and got[-1] > 1
-        return f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected)
+        return (
+            f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, has_time)
+        )
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = int(valid.min()), int(valid.max())

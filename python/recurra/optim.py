@@ -77,10 +77,12 @@ class Optimizer(ABC):
     def _trainable(self, operation: str, models: Layer | Sequence[Layer]) -> dict[LeafLayer, str]:
         """The layers to move, each once, and what stands before their parameters' names."""
         found: dict[LeafLayer, str] = {}
-        for model in [models] if isinstance(models, Layer) else models:
+        several = list(models) if isinstance(models, list | tuple) else [models]
+        for model in several:
             if not isinstance(model, Layer):
                 raise TypeError(
-                    f"{operation}: got {type(model).__name__}, expected layers or models; pass the model itself"
+                    f"{operation}: got {type(model).__name__}, expected a layer or model, or a list of them; "
+                    f"pass the model itself"
                 )
             found |= {
                 layer: prefix
@@ -113,9 +115,9 @@ class Optimizer(ABC):
             array = slot.arrays.setdefault(name, np.zeros(parameters.size, parameters.dtype))
             if array.shape != (parameters.size,) or array.dtype != parameters.dtype:
                 raise ValueError(
-                    f"{type(self).__name__}.step: got a loaded state of {array.size} numbers of {array.dtype} for a "
-                    f"{layer.label} of {parameters.size} of {parameters.dtype}; step the models that the state came from, "
-                    f"in their order"
+                    f"{type(self).__name__}.step: got a loaded state of {array.size} numbers of {array.dtype}, expected "
+                    f"{parameters.size} of {parameters.dtype} for a {layer.label}; step the models that the state came "
+                    f"from, in their order"
                 )
         if slot not in self._slots:
             self._slots.append(slot)

@@ -72,7 +72,9 @@ class PythonLayer(LeafLayer):
     def add_parameter(self, name: str, array: npt.ArrayLike) -> None:
         """A parameter with this initial value, float32 or float64; for `__init__`, before the layer is used."""
         if "_parameters" in self.__dict__:
-            raise ValueError(f"{self.label}.add_parameter: got {name!r} after the layer was used; add it in __init__")
+            raise ValueError(
+                f"{self.label}.add_parameter: got {name!r} after the layer was used, expected all before; add it in __init__"
+            )
         value = np.array(array)
         first = next(iter(self._initial.values()), value)
         if value.dtype.name not in ("float32", "float64") or value.dtype != first.dtype:

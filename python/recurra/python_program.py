@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import seeds
+from recurra import checks, seeds
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -72,30 +72,16 @@ class PythonProgram:
             raise ValueError(
                 f"{layer.label}: got {x.shape[-1]} features, expected {layer.input_size}; change x or input_size"
             )
+        if lengths is not None and not _is_sequence(x):
+            raise ValueError(
+                f"{layer.label}: got lengths for x of shape {x.shape}, expected none without a time axis; leave lengths out"
+            )
         if lengths is not None:
-            self._check_lengths(x, lengths)
+            checks.lengths_within(layer.label, lengths, *x.shape[:2])
         if reset is not None and not layer.stateless:
             raise ValueError(
-                f"{layer.label}: got reset=, which a layer written in Python can honour only if it has stateless = True "
-                f"(each step of the output depends on that step of the input alone); set that, or leave reset out"
-            )
-
-    def _check_lengths(self, x: Array, lengths: Array) -> None:
-        label = self._layer.label
-        if not _is_sequence(x):
-            raise ValueError(
-                f"{label}: got lengths for x of shape {x.shape}, which has no time axis; leave lengths out"
-            )
-        rows, steps = x.shape[:2]
-        if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
-            raise ValueError(
-                f"{label}: got lengths of shape {lengths.shape} and {lengths.dtype}, expected integers of shape ({rows},); "
-                f"give one for every row"
-            )
-        if ((lengths < 0) | (lengths > steps)).any():
-            raise ValueError(
-                f"{label}: got lengths from {lengths.min()} to {lengths.max()}, expected 0 to {steps}, the steps of x; "
-                f"shorten them"
+                f"{layer.label}: got reset, expected none, as only a layer with stateless = True can honour it; set that in "
+                f"the class if each step of the output depends on that step of the input alone, or leave reset out"
             )
 
     def _check_output(self, y: Any, x: Array) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from recurra import _core, checks
 from recurra.initialise import uniform
-from recurra.leaf import dtype_name
 from recurra.native import NativeLayer
 from recurra.registry import built_in
 from recurra.typing import Array
@@ -88,7 +87,7 @@ class Recurrent(NativeLayer):
             bidirectional=self.bidirectional,
             dropout=self.dropout,
             return_sequences=self.return_sequences,
-            dtype=dtype_name(name, dtype),
+            dtype=checks.dtype_name(name, dtype),
         )
         super().__init__(core, seed)
 

@@ -1,9 +1,12 @@
-"""Layers as plain data: {"type": class name, "config": constructor's arguments}, and back."""
+"""Layers as plain data: {"type": class name, "config": constructor's arguments, "trainable": ...}, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from recurra.errors import ModelFormatError
+from recurra.leaf import LeafLayer
 
 if TYPE_CHECKING:
     from recurra.layer import Layer
@@ -23,15 +26,18 @@ def describe(layer: Layer) -> dict[str, Any]:
     """What `build` makes the layer from, parameters aside."""
     name = type(layer).__name__
     if _BUILT_IN.get(name, type(layer)) is not type(layer):
-        raise ValueError(f"describe: got a class of its own named {name}, as a built-in one is; rename it")
-    return {"type": name, "config": layer.config(), "trainable": layer.trainable}
+        raise ValueError(
+            f"describe: got a class of its own named {name}, expected another name than a built-in one has; rename it"
+        )
+    description = {"type": name, "config": layer.config()}
+    return {**description, "trainable": layer.trainable} if isinstance(layer, LeafLayer) else description
 
 
 def find(name: Any, custom: Mapping[str, type[Layer]]) -> type[Layer]:
     """The class of that name."""
     known = {**_BUILT_IN, **custom}
     if not isinstance(name, str) or name not in known:
-        raise ValueError(
+        raise ModelFormatError(
             f"got a layer of type {name!r}, expected one of {', '.join(known)}; pass the class as custom={{{name!r}: ...}}"
         )
     return known[name]
@@ -40,5 +46,6 @@ def find(name: Any, custom: Mapping[str, type[Layer]]) -> type[Layer]:
 def build(description: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> Layer:
     """The layer, with parameters drawn anew."""
     layer = find(description["type"], custom).from_config(description["config"], custom)
-    layer.trainable = description["trainable"]
+    if isinstance(layer, LeafLayer):  # a model's layers say so themselves
+        layer.trainable = description["trainable"]
     return layer

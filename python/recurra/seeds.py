@@ -18,10 +18,7 @@ def resolve(operation: str, seed: int | None) -> int:
     """`seed` checked, or fresh randomness for None."""
     if seed is None:
         return int.from_bytes(os.urandom(8), "little") & _SEED
-    value = checks.integer(operation, "seed", seed, 0)
-    if value > _SEED:
-        raise ValueError(f"{operation}: got seed={value}, expected less than 2**63; take seed % 2**63")
-    return value
+    return checks.integer(operation, "seed", seed, 0, _SEED)
 
 
 def derive(seed: int, *path: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import data, registry, seeds
+from recurra import checks, data, registry, seeds
 from recurra.chain import Chain
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer
@@ -106,8 +106,10 @@ class Sequential(TrainableModel):
         if not isinstance(x, list):
             return super().__call__(x, state, lengths, reset)
         if lengths is not None:
-            raise ValueError("Sequential: got lengths beside a list, whose rows have their own; leave lengths out")
-        rows = data.RaggedRows([np.asarray(row) for row in x])
+            raise ValueError(
+                "Sequential: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+            )
+        rows = data.ragged("Sequential", [checks.array("Sequential", "a row of x", row) for row in x])
         padded, own = rows.batch(slice(None))
         y, final = super().__call__(padded, state, own, reset)
         return rows.split(y, own, self.return_sequences), final

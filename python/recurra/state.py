@@ -25,7 +25,6 @@ class StateLayout:
         """The arrays in order, None for those left out; None if all of them are."""
         if state is None:
             return None
-        operation = f"{self._owner}.{operation}"
         if self._alone:
             entries = [state]
         elif isinstance(state, list | tuple) and len(state) == len(self._layers):
@@ -46,7 +45,9 @@ class StateLayout:
         if entry is None:
             return [None] * len(names)
         if not names:
-            raise ValueError(f"{operation}: got a state for {layer.label}, which has none; give None there")
+            raise ValueError(
+                f"{operation}: got a state for {layer.label}, expected None, as it has none; give None there"
+            )
         if len(names) == 1 and hasattr(entry, "shape"):
             return [entry]
         if len(names) > 1 and isinstance(entry, list | tuple) and len(entry) == len(names):

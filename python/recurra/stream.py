@@ -65,7 +65,7 @@ class Stream:
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
         """Start these rows (an index, a list of indices, or a bool for every row) anew; None: all of them."""
-        chosen = None if rows is None else np.atleast_1d(np.asarray(rows))
+        chosen = None if rows is None else np.atleast_1d(checks.array(f"{self._owner}.reset", "rows", rows))
         if chosen is not None and chosen.dtype == bool:
             if chosen.shape != (self.batch_size,):
                 raise ValueError(
@@ -84,7 +84,7 @@ class Stream:
 
     def load_state(self, state: State) -> None:
         """Go on from `state`, built as `state()` returns it; zeros where it is None."""
-        flat = self._layout.fill(self._layout.flatten("load_state", state), self.batch_size)
+        flat = self._layout.fill(self._layout.flatten(f"{self._owner}.load_state", state), self.batch_size)
         if flat is None:
             self.reset()
             return

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from recurra import checks
 from recurra.state import StateLayout
 from recurra.typing import Array, State
 
@@ -103,8 +103,8 @@ class Tape:
             ValueError: wrong shapes; the tape was used or closed; parameters changed since `record`.
             TypeError: wrong dtype.
         """
-        gradient = None if dy is None else np.asarray(dy)
-        flat = self._layout.flatten("backward", dstate)
+        gradient = None if dy is None else checks.array(f"{self._owner}.backward", "dy", dy)
+        flat = self._layout.flatten(f"{self._owner}.backward", dstate)
         if self._all_native:  # one piece, and it checks and undoes by itself
             dx, initial = self._pieces[0][0].backward(gradient, flat or None)
             return dx, self._layout.nest(initial)
@@ -128,10 +128,12 @@ class Tape:
 
     def _refuse_if_stale(self) -> None:
         if self.closed:
-            raise ValueError(f"{self._owner}.backward: got a tape that was used or closed; call record again")
+            raise ValueError(
+                f"{self._owner}.backward: got a tape that was used or closed, expected a fresh one; call record again"
+            )
         for (prefix, layer), version in zip(self._leaves, self._versions, strict=True):
             if layer.parameters.version != version:
                 raise ValueError(
-                    f"{self._owner}.backward: got parameters of {prefix}{layer.label} that changed since record; "
-                    f"call record again, and change parameters after backward"
+                    f"{self._owner}.backward: got parameters of {prefix}{layer.label} that changed since record, "
+                    f"expected the same; call record again, and change parameters after backward"
                 )

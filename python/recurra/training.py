@@ -113,8 +113,8 @@ class TrainableModel(Layer):
         verbose = checks.choice("fit", "verbose", verbose, (0, 1, 2))
         if clip_norm is not None:
             clip_norm = checks.number("fit", "clip_norm", clip_norm)
-        _check_kind("fit", "loss", loss, Loss)
-        _check_kind("fit", "optimizer", optimizer, Optimizer)
+        _check_kind("fit", "loss", loss, Loss, "losses.CrossEntropy")
+        _check_kind("fit", "optimizer", optimizer, Optimizer, "optim.Adam")
         rows = data.inputs("fit", self, x, lengths)
         targets = data.targets("fit", self, rows, y, loss)
         if not len(rows):
@@ -154,10 +154,9 @@ class TrainableModel(Layer):
         if validation_data is None:
             return None
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-            raise ValueError(
-                f"fit: got validation_data of type {type(validation_data).__name__}, expected (x, y) or (x, y, lengths); "
-                f"put them in a tuple"
-            )
+            few = isinstance(validation_data, tuple | list)
+            got = f"of {len(validation_data)} parts" if few else f"of type {type(validation_data).__name__}"
+            raise ValueError(f"fit: got validation_data {got}, expected (x, y) or (x, y, lengths); put them in a tuple")
         x, y, *lengths = validation_data
         operation = "fit: validation_data"
         rows = data.inputs(operation, self, x, lengths[0] if lengths else None)
@@ -169,7 +168,7 @@ class TrainableModel(Layer):
         """The mean loss over all valid elements, exact for ragged rows. Arguments as in `fit`."""
         batch_size = checks.integer("evaluate", "batch_size", batch_size)
         verbose = checks.choice("evaluate", "verbose", verbose, (0, 1))
-        _check_kind("evaluate", "loss", loss, Loss)
+        _check_kind("evaluate", "loss", loss, Loss, "losses.CrossEntropy")
         rows = data.inputs("evaluate", self, x, lengths)
         return self._mean_loss(rows, data.targets("evaluate", self, rows, y, loss), loss, batch_size, verbose == 1)
 
@@ -218,10 +217,9 @@ class TrainableModel(Layer):
         return rows.join(outputs)
 
 
-def _check_kind(operation: str, name: str, value: Any, kind: type) -> None:
+def _check_kind(operation: str, name: str, value: Any, kind: type, example: str) -> None:
     if not isinstance(value, kind):
         got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-        where = "losses" if kind is Loss else "optim"
         raise TypeError(
-            f"{operation}: got {name}={got}, expected an object of recurra.{where}; write {name}=recurra.{where}....(...)"
+            f"{operation}: got {name}={got}, expected an object of a class as {example}; write {name}=recurra.{example}()"
         )

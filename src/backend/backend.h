@@ -1,5 +1,6 @@
-// The seam between devices. It is crossed once per call of a whole recurrent stack, or of a plain layer, so that a device
-// schedules layers, directions, rows and steps as suits it. Nothing above knows where memory lives or how weights are packed.
+// The seam between devices. It is crossed once per call of a whole recurrent stack, or of a plain layer, so that a
+// device schedules layers, directions, rows and steps as suits it. Nothing above knows where memory lives or how
+// weights are packed.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -18,7 +19,8 @@ struct RecurrentSpec {
   double dropout;  // between layers
 };
 
-// Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; bias offsets are -1 if none.
+// Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; bias offsets are -1 if
+// none.
 struct RecurrentOffsets {
   ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh;
 };
@@ -100,8 +102,8 @@ class Backend {
   virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
   // Leaves the parameters' gradient in the tape; add_gradient() adds it to the flat buffer.
   virtual void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const = 0;
-  virtual void add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&, const RecurrentTape<T>&, T* gradient,
-                            int threads) const = 0;
+  virtual void add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&, const RecurrentTape<T>&,
+                            T* gradient, int threads) const = 0;
 
   // A matrix B (k, columns) as the right side of product(); plain is (columns, k) if `transposed`, else (k, columns).
   virtual ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const = 0;

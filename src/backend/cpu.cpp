@@ -10,7 +10,8 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kOuterRows = 256;  // rows that a weight gradient sums before it is written: fixed, so bits do not depend on threads
+constexpr ptrdiff_t kOuterRows =
+    256;  // rows that a weight gradient sums before it is written: fixed, so bits do not depend on threads
 
 // Stretches of valid steps with a constant distance: the whole batch if it is dense and contiguous, else row by row.
 template <class T, class F>
@@ -28,19 +29,21 @@ class CpuBackend final : public Backend<T> {
  public:
   const char* name() const override { return "cpu"; }
 
-  std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
-                                                  const T* parameters, bool transposed, int threads) const override {
+  std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec& spec,
+                                                  const std::vector<RecurrentOffsets>& offsets, const T* parameters,
+                                                  bool transposed, int threads) const override {
     return CpuRecurrent<T>::pack(spec, offsets, parameters, transposed, threads);
   }
   void forward(const Run& run, const RecurrentForward<T>& call) const override { CpuRecurrent<T>::forward(run, call); }
-  std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call, Arena& memory) const override {
+  std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
+                                           Arena& memory) const override {
     return CpuRecurrent<T>::record(run, call, memory);
   }
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     CpuRecurrent<T>::backward(run, call, tape);
   }
-  void add_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets, const RecurrentTape<T>& tape, T* gradient,
-                    int threads) const override {
+  void add_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
+                    const RecurrentTape<T>& tape, T* gradient, int threads) const override {
     CpuRecurrent<T>::add_gradient(spec, offsets, tape, gradient, threads);
   }
 
@@ -69,7 +72,8 @@ class CpuBackend final : public Backend<T> {
     }
     const bool whole = x.row_stride == batch.steps * x.step_stride && y.row_stride == batch.steps * y.step_stride;
     const auto rows_of = [&](ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
-      ProductCall<T> c = {count, k, columns, x.at(row, begin), x.step_stride, packed, padded_bias, y.at(row, begin), y.step_stride, false};
+      ProductCall<T> c = {count,  k,           columns,          x.at(row, begin), x.step_stride,
+                          packed, padded_bias, y.at(row, begin), y.step_stride,    false};
       kernels<T>().product(c);
     };
     if (whole && !batch.lengths) {
@@ -84,8 +88,8 @@ class CpuBackend final : public Backend<T> {
     }
   }
 
-  void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy, T* gradient,
-             T* bias_gradient) const override {
+  void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
+             T* gradient, T* bias_gradient) const override {
     // Tasks are columns of the result, so each element has one order of summation: rows ascending, in stretches.
     const ptrdiff_t lanes = kernels<T>().lanes, vectors = padded(out) / lanes;
     const ptrdiff_t tasks = std::min<ptrdiff_t>(std::max<ptrdiff_t>(1, vectors / 4), run.threads);
@@ -104,7 +108,8 @@ class CpuBackend final : public Backend<T> {
         for (ptrdiff_t begin = 0; begin < count && !stop(run); begin += kOuterRows) {
           const ptrdiff_t m = std::min(kOuterRows, count - begin);
           const T* b = dy.at(row, begin) + from;
-          OuterCall<T> c = {m, in, n, x.at(row, begin), x.step_stride, b, dy.step_stride, sum, width, scratch[size_t(i)]};
+          OuterCall<T> c = {
+              m, in, n, x.at(row, begin), x.step_stride, b, dy.step_stride, sum, width, scratch[size_t(i)]};
           kernels<T>().outer(c);
           for (ptrdiff_t r = 0; bias_gradient && r < m; ++r)
             for (ptrdiff_t k = 0; k < n; ++k) bias_gradient[from + k] += b[r * dy.step_stride + k];
@@ -131,7 +136,8 @@ class CpuBackend final : public Backend<T> {
         for (ptrdiff_t k = 0; k < features; k += 4) {
           uint32_t words[4];
           Philox::block(key, uint64_t(row) << 32 | uint64_t(step), uint64_t(k / 4), words);
-          for (ptrdiff_t i = k; i < std::min(k + 4, features); ++i) to[i] = words[i - k] < threshold ? T(0) : from[i] * scale;
+          for (ptrdiff_t i = k; i < std::min(k + 4, features); ++i)
+            to[i] = words[i - k] < threshold ? T(0) : from[i] * scale;
         }
       }
     });

@@ -8,12 +8,12 @@ namespace recurra {
 
 constexpr ptrdiff_t kPackBlock = 16;  // a cache line of f32 on the unpacked side
 
-// Calls piece(packed, packed_stride, plain, n) for every stretch of weights that is contiguous in PyTorch's layout, block by
-// block so that both sides stay in cache. Serves packing and, with the gradient's layout, unpacking. `part`: 0 the input's,
-// 1 + i stage i's.
+// Calls piece(packed, packed_stride, plain, n) for every stretch of weights that is contiguous in PyTorch's layout,
+// block by block so that both sides stay in cache. Serves packing and, with the gradient's layout, unpacking. `part`: 0
+// the input's, 1 + i stage i's.
 template <class P, class W, class F>
-void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout& layout, ptrdiff_t hidden_size, ptrdiff_t panel,
-                 int part, ptrdiff_t depth, P* packed, W* weights, const F& piece) {
+void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout& layout, ptrdiff_t hidden_size,
+                 ptrdiff_t panel, int part, ptrdiff_t depth, P* packed, W* weights, const F& piece) {
   const Range range = part ? cell.recurrent[part - 1] : cell.input;
   const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t width = layout.width[part], first = panel * panels.units;
@@ -27,10 +27,11 @@ void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout&
   }
 }
 
-// The same for biases: piece(column of the packed bias row, plain) for units of one panel. `hidden`: bias_hh, else bias_ih.
+// The same for biases: piece(column of the packed bias row, plain) for units of one panel. `hidden`: bias_hh, else
+// bias_ih.
 template <class W, class F>
-void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_size, ptrdiff_t panel, bool hidden, W* bias,
-                const F& piece) {
+void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_size, ptrdiff_t panel, bool hidden,
+                W* bias, const F& piece) {
   const signed char* gates = hidden ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t first = panel * panels.units;
   for (int g = 0; g < cell.groups; ++g)

@@ -51,8 +51,9 @@ struct Block {
   std::vector<RingRun> runs;
 };
 
-// Blocks of steps, last first, of about `rows_per_block` rows, each step at rows slot[s] and after of a ring of `ring_rows`,
-// which keeps the last step of the block before. All follow from the lengths and sizes alone, never from the threads.
+// Blocks of steps, last first, of about `rows_per_block` rows, each step at rows slot[s] and after of a ring of
+// `ring_rows`, which keeps the last step of the block before. All follow from the lengths and sizes alone, never from
+// the threads.
 struct Blocks {
   std::vector<Block> blocks;
   std::vector<int64_t> slot;

@@ -11,7 +11,8 @@
 namespace recurra {
 namespace {
 
-// The gate gradients of a block of steps are meant to stay in L2; the weights' gradient is read and written once a block.
+// The gate gradients of a block of steps are meant to stay in L2; the weights' gradient is read and written once a
+// block.
 constexpr ptrdiff_t kBlockBytes = 512 << 10, kLeastBlockRows = 256, kMostBlockRows = 512;
 
 template <class T>
@@ -38,7 +39,9 @@ struct Shape {
   ptrdiff_t hidden_vectors() const { return (panels.padded() + lanes - 1) / lanes; }
   ptrdiff_t input_vectors(ptrdiff_t layer) const { return (input_size(layer) + lanes - 1) / lanes; }
   // Where the state of a layer and direction lies in a row.
-  ptrdiff_t h_offset(ptrdiff_t layer, ptrdiff_t direction) const { return (layer * spec.directions + direction) * spec.hidden_size; }
+  ptrdiff_t h_offset(ptrdiff_t layer, ptrdiff_t direction) const {
+    return (layer * spec.directions + direction) * spec.hidden_size;
+  }
   ptrdiff_t c_offset(ptrdiff_t layer, ptrdiff_t direction) const {
     return h_offset(spec.layers, 0) + h_offset(layer, direction);
   }
@@ -55,17 +58,17 @@ struct Shape {
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
   Arena memory;
-  std::vector<const T*> forward;               // [layer, direction]
-  std::vector<const T*> hidden[2], input;      // transposed
+  std::vector<const T*> forward;           // [layer, direction]
+  std::vector<const T*> hidden[2], input;  // transposed
 };
 
 template <class T>
 struct CpuTape : RecurrentTape<T> {
   Arena* memory;
   Rows rows;
-  std::vector<Sequence<const T>> x, y;          // [layer]
-  std::vector<const T*> saved, cells;           // [layer, direction]
-  std::vector<T*> gradient;                     // [layer, direction], packed; made by backward
+  std::vector<Sequence<const T>> x, y;  // [layer]
+  std::vector<const T*> saved, cells;   // [layer, direction]
+  std::vector<T*> gradient;             // [layer, direction], packed; made by backward
 };
 
 template <class T>
@@ -101,7 +104,8 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
   T** scratch = run.arena.take<T*>(size_t(tasks));
   for (ptrdiff_t i = 0; i < tasks; ++i) {
     const ptrdiff_t n = bounds[i % chunks + 1] - bounds[i % chunks];
-    scratch[i] = run.arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
+    scratch[i] =
+        run.arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
   }
   if (tape) tape->rows = rows;
 
@@ -171,7 +175,8 @@ struct DirectionBackward {
   void run_blocks() {
     T** scratch = run.arena.template take<T*>(size_t(chunks));
     for (ptrdiff_t i = 0; i < chunks; ++i)
-      scratch[i] = run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, bounds[i + 1] - bounds[i])));
+      scratch[i] =
+          run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, bounds[i + 1] - bounds[i])));
     for (const Block& block : blocks.blocks) {
       for_each_task(chunks, run.threads, [&](ptrdiff_t chunk) {
         BackwardCall<T> c = call;
@@ -229,14 +234,16 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
       packed->input.push_back(input);
       T* hidden[2] = {};
       for (int stage = 0; stage < shape.info.stages; ++stage) {
-        hidden[stage] = packed->memory.template take<T>(size_t(shape.part_size(1 + stage) * shape.hidden_vectors() * shape.lanes));
+        hidden[stage] =
+            packed->memory.template take<T>(size_t(shape.part_size(1 + stage) * shape.hidden_vectors() * shape.lanes));
         packed->hidden[stage].push_back(hidden[stage]);
       }
       for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
-        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes, shape.input_vectors(layer), panel, input);
+        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes, shape.input_vectors(layer),
+                        panel, input);
         for (int stage = 0; stage < shape.info.stages; ++stage)
-          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, H, shape.lanes, shape.hidden_vectors(), panel,
-                          hidden[stage]);
+          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, H, shape.lanes, shape.hidden_vectors(),
+                          panel, hidden[stage]);
       });
       continue;
     }
@@ -248,13 +255,14 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
       const bool whole = (panel + 1) * shape.panels.units <= H;
       std::fill_n(bias, whole ? shape.panels.columns : layout.panel, T(0));
       for (int part = 0; part <= shape.info.stages; ++part)
-        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, forward, part ? weight_hh : weight_ih,
-                    [](T* to, ptrdiff_t stride, const T* from, ptrdiff_t n) {
+        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, forward,
+                    part ? weight_hh : weight_ih, [](T* to, ptrdiff_t stride, const T* from, ptrdiff_t n) {
                       for (ptrdiff_t k = 0; k < n; ++k) to[k * stride] = from[k];
                     });
       for (bool hidden : {false, true})
         if (spec.bias)
-          for_biases(shape.info, shape.panels, H, panel, hidden, parameters + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+          for_biases(shape.info, shape.panels, H, panel, hidden,
+                     parameters + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
                      [&](int g, ptrdiff_t w, T value) { bias[g * shape.panels.units + w] += value; });
     });
   }
@@ -267,7 +275,8 @@ void CpuRecurrent<T>::forward(const Run& run, const RecurrentForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<RecurrentTape<T>> CpuRecurrent<T>::record(const Run& run, const RecurrentForward<T>& call, Arena& memory) {
+std::unique_ptr<RecurrentTape<T>> CpuRecurrent<T>::record(const Run& run, const RecurrentForward<T>& call,
+                                                          Arena& memory) {
   auto tape = std::make_unique<CpuTape<T>>();
   tape->memory = &memory;
   run_forward(run, call, tape.get());
@@ -299,13 +308,15 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   c.dc = shape.info.has_cell ? run.arena.take<T>(size_t(state)) : nullptr;
   c.gates = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * shape.panels.columns));
   const ptrdiff_t depths[3] = {shape.largest_input() + 1, spec.hidden_size + 1, spec.hidden_size};
-  for (int part = 0; part <= shape.info.stages; ++part) c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
+  for (int part = 0; part <= shape.info.stages; ++part)
+    c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
 
   tape.gradient.assign(size_t(spec.layers * spec.directions), nullptr);
   Sequence<const T> dy = call.dy;
   for (ptrdiff_t layer = spec.layers - 1; layer >= 0; --layer) {
     c.input_size = shape.input_size(layer);
-    const Sequence<T> dx = layer ? take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size) : call.dx;
+    const Sequence<T> dx =
+        layer ? take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size) : call.dx;
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
       const size_t index = size_t(layer * spec.directions + d);
       for (int stage = 0; stage < shape.info.stages; ++stage) c.hidden_weights[stage] = weights.hidden[stage][index];
@@ -331,14 +342,15 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       if (run.stopped()) return;
     }
     if (layer && run.training && spec.dropout > 0)
-      cpu_backend<T>().dropout(run, *call.batch, shape.output_size, spec.dropout, uint64_t(layer - 1), read_only(dx), dx);
+      cpu_backend<T>().dropout(run, *call.batch, shape.output_size, spec.dropout, uint64_t(layer - 1), read_only(dx),
+                               dx);
     dy = read_only(dx);
   }
 }
 
 template <class T>
-void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& offsets, const RecurrentTape<T>& any_tape, T* gradient,
-                                   int threads) {
+void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& offsets, const RecurrentTape<T>& any_tape,
+                                   T* gradient, int threads) {
   const auto& tape = static_cast<const CpuTape<T>&>(any_tape);
   const Shape<T> shape = {spec};
   for (size_t i = 0; i < offsets.size(); ++i) {
@@ -354,13 +366,14 @@ void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& off
                     });
       if (!spec.bias) return;
       for (bool hidden : {false, true})
-        for_biases(shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+        for_biases(shape.info, shape.panels, H, panel, hidden,
+                   gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
                    [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
                      const Range input = shape.info.input;
                      const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
                      const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
-                     value += packed[panel * layout.panel + layout.offset[part] + (part ? H : inputs) * layout.width[part] +
-                                     column * shape.panels.units + w];
+                     value += packed[panel * layout.panel + layout.offset[part] +
+                                     (part ? H : inputs) * layout.width[part] + column * shape.panels.units + w];
                    });
     });
   }

@@ -7,8 +7,8 @@ namespace recurra {
 template <class T>
 struct CpuRecurrent {
   typedef std::vector<RecurrentOffsets> Offsets;
-  static std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters, bool transposed,
-                                                         int threads);
+  static std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters,
+                                                         bool transposed, int threads);
   static void forward(const Run&, const RecurrentForward<T>&);
   static std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory);
   static void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&);

@@ -39,8 +39,8 @@ const IsaTable& choose() {
   }
   for (const IsaTable* table : kTables) {
     if (std::string(forced) != table->name) continue;
-    check(cpu_supports(table->name), "RECURRA_ISA", "this processor does not run '", forced, "'; it runs: ",
-          joined(supported_isas()));
+    check(cpu_supports(table->name), "RECURRA_ISA", "this processor does not run '", forced,
+          "'; it runs: ", joined(supported_isas()));
     return *table;
   }
   fail("RECURRA_ISA", "unknown instruction set '" + std::string(forced) + "'; this build has: " + joined(built_isas()));

@@ -3,7 +3,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <initializer_list>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <variant>
 
@@ -29,14 +31,19 @@ auto with_dtype(const std::string& dtype, const char* operation, const F& f) {
   fail(operation, "got dtype '" + dtype + "', expected 'float32' or 'float64'");
 }
 
-inline std::string shape_of(const py::array& a) {
-  std::vector<int64_t> dims(a.shape(), a.shape() + a.ndim());
-  return shape_text(dims.data(), int(a.ndim()));
-}
+// An array's shape as a part of a message: put into words only if the message is wanted.
+struct shape_of {
+  const py::array& a;
+  friend std::ostream& operator<<(std::ostream& out, const shape_of& shape) {
+    const std::vector<int64_t> dims(shape.a.shape(), shape.a.shape() + shape.a.ndim());
+    return out << shape_text(dims.data(), int(dims.size()));
+  }
+};
 
 inline py::array as_array(const py::handle& object, const char* operation, const char* name) {
   if (!py::isinstance<py::array>(object))
-    throw TypeMismatch(operation, std::string(name) + " is a " + std::string(py::str(py::type::of(object).attr("__name__"))) +
+    throw TypeMismatch(operation, std::string(name) + " is a " +
+                                      std::string(py::str(py::type::of(object).attr("__name__"))) +
                                       ", expected a numpy array; convert it with np.asarray");
   return py::reinterpret_borrow<py::array>(object);
 }
@@ -47,7 +54,7 @@ inline std::string dtype_text(const py::array& a) { return std::string(py::str(a
 template <class T>
 py::array floats(const py::handle& object, const char* operation, const char* name) {
   py::array a = as_array(object, operation, name);
-  if (!py::isinstance<py::array_t<T>>(a))
+  if (a.dtype().num() != py::dtype::num_of<T>() || a.dtype().byteorder() == '>')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected " + dtype_name<T>() +
                                       "; convert it with " + name + ".astype(np." + dtype_name<T>() + ")");
   const ptrdiff_t n = a.ndim(), item = sizeof(T);
@@ -67,9 +74,18 @@ inline py::array integers(const py::handle& object, const char* operation, const
   return made;
 }
 
-inline void check_shape(const py::array& a, const std::vector<int64_t>& expected, const char* operation, const char* name) {
-  const bool same = a.ndim() == ptrdiff_t(expected.size()) && std::equal(expected.begin(), expected.end(), a.shape());
-  check(same, operation, name, " has shape ", shape_of(a), ", expected ", shape_text(expected.data(), int(expected.size())));
+inline void check_dims(const py::array& a, const int64_t* expected, size_t rank, const char* operation,
+                       const char* name) {
+  if (a.ndim() == ptrdiff_t(rank) && std::equal(expected, expected + rank, a.shape())) return;
+  check(false, operation, name, " has shape ", shape_of{a}, ", expected ", shape_text(expected, int(rank)));
+}
+inline void check_shape(const py::array& a, std::initializer_list<int64_t> expected, const char* operation,
+                        const char* name) {
+  check_dims(a, expected.begin(), expected.size(), operation, name);
+}
+inline void check_shape(const py::array& a, const std::vector<int64_t>& expected, const char* operation,
+                        const char* name) {
+  check_dims(a, expected.data(), expected.size(), operation, name);
 }
 
 // Axes (row, step, feature), or (row, feature) as one step.
@@ -106,19 +122,14 @@ inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrd
 // The GIL is let go around calls that are long enough for others to want it.
 constexpr double kReleaseWork = 3e5;
 
-class MaybeRelease {
- public:
-  explicit MaybeRelease(double work) {
-    if (work > kReleaseWork) release_ = std::make_unique<py::gil_scoped_release>();
-  }
-
- private:
-  std::unique_ptr<py::gil_scoped_release> release_;
-};
-
 // Runs f(stop) with subnormals flushed and, if it is long, without the GIL; Ctrl-C is seen and raised.
 template <class F>
 void run_native(double work, const F& f) {
+  if (work <= kReleaseWork) {
+    const FlushScope flush;
+    f(static_cast<Stop*>(nullptr));
+    return;
+  }
   Stop stop(
       [](void*) {
         const py::gil_scoped_acquire acquire;
@@ -126,7 +137,7 @@ void run_native(double work, const F& f) {
       },
       nullptr);
   try {
-    const MaybeRelease release(work);
+    const py::gil_scoped_release release;
     const FlushScope flush;
     f(&stop);
   } catch (const Interrupted&) {

@@ -34,11 +34,13 @@ void read_input(Call<T>& call, const Program<T>& program, const py::handle& obje
   call.x = tokens ? integers(object, name, "x") : floats<T>(object, name, "x");
   const ptrdiff_t axes = call.x.ndim() + (tokens ? 1 : 0);  // tokens have no feature axis
   call.vector = form == Form::kStep || (axes == 2 && !program.needs_sequences());
-  const std::string width = program.input_size() ? std::to_string(program.input_size()) : "features";
-  const char* layout = call.vector ? "(N" : time_major ? "(T, N" : "(N, T";
-  check(axes == (call.vector ? 2 : 3), name, "x has shape ", shape_of(call.x), ", expected ", layout,
-        tokens ? (call.vector ? ",)" : ")") : ", " + width + ")",
-        axes == 2 && form == Form::kSequences ? "; add the batch axis: x[None]" : "");
+  if (axes != (call.vector ? 2 : 3)) {
+    const std::string width = program.input_size() ? std::to_string(program.input_size()) : "features";
+    const char* layout = call.vector ? "(N" : time_major ? "(T, N" : "(N, T";
+    check(false, name, "x has shape ", shape_of{call.x}, ", expected ", layout,
+          tokens ? (call.vector ? ",)" : ")") : ", " + width + ")",
+          axes == 2 && form == Form::kSequences ? "; add the batch axis: x[None]" : "");
+  }
   Batch& batch = call.input.batch;
   batch.rows = call.x.shape(!call.vector && time_major ? 1 : 0);
   batch.steps = call.vector ? 1 : call.x.shape(time_major ? 0 : 1);
@@ -49,8 +51,8 @@ void read_input(Call<T>& call, const Program<T>& program, const py::handle& obje
     call.features = 1;
   } else {
     call.features = call.x.shape(call.x.ndim() - 1);
-    check(!program.input_size() || call.features == program.input_size(), name, "x has shape ", shape_of(call.x), ", so ",
-          call.features, " features, expected ", program.input_size());
+    check(!program.input_size() || call.features == program.input_size(), name, "x has shape ", shape_of{call.x},
+          ", so ", call.features, " features, expected ", program.input_size());
     call.input.x.features = sequence_of<const T>(call.x, time_major);
   }
   program.check_size(batch, call.features);
@@ -89,7 +91,8 @@ void read_reset(Call<T>& call, const Program<T>& program, const py::handle& obje
 
 // Arrays (count, N, size), one for each of the program's states, to and from rows.
 template <class T>
-bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& object, const char* what, std::vector<T>& to) {
+bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& object, const char* what,
+                std::vector<T>& to) {
   if (object.is_none()) return false;
   const char* name = program.name().c_str();
   const auto list = py::reinterpret_borrow<py::sequence>(object);
@@ -107,7 +110,8 @@ bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& obj
     const Sequence<const T> from = sequence_of<const T>(a);  // (count, row)
     for (ptrdiff_t r = 0; r < rows; ++r)
       for (ptrdiff_t k = 0; k < state.spec.count; ++k)
-        std::copy_n(from.at(k, r), state.spec.size, to.data() + r * program.state_size() + state.offset + k * state.spec.size);
+        std::copy_n(from.at(k, r), state.spec.size,
+                    to.data() + r * program.state_size() + state.offset + k * state.spec.size);
   }
   return any;
 }
@@ -132,13 +136,15 @@ Call<T> read_call(const Program<T>& program, const py::handle& x, const py::hand
   Call<T> call;
   read_input(call, program, x, Form::kSequences, time_major);
   Batch& batch = call.input.batch;
-  check(lengths.is_none() || !call.vector, program.name().c_str(), "got lengths, but x of shape ", shape_of(call.x),
+  check(lengths.is_none() || !call.vector, program.name().c_str(), "got lengths, but x of shape ", shape_of{call.x},
         " has no time axis");
   call.lengths = checked_lengths(lengths, batch.rows, batch.steps, program.name().c_str());
-  if (!call.lengths.is_none()) batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(call.lengths).data());
+  if (!call.lengths.is_none())
+    batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(call.lengths).data());
   check_tokens(call, program);
   read_reset(call, program, reset, time_major);
-  if (read_state(program, batch.rows, state, "state", call.state)) call.input.state = {call.state.data(), program.state_size()};
+  if (read_state(program, batch.rows, state, "state", call.state))
+    call.input.state = {call.state.data(), program.state_size()};
   return call;
 }
 

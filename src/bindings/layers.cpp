@@ -33,11 +33,11 @@ void register_layers(py::module_& m) {
         return self.visit([](const auto& layer) { return ParametersHandle{layer->parameters()}; });
       });
   py::class_<PyRecurrent, LayerHandle>(m, "Recurrent")
-      .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers, bool bias,
-                       bool bidirectional, double dropout, bool return_sequences, const std::string& dtype) {
-             return make<PyRecurrent, Recurrent>(
-                 dtype, "Recurrent",
-                 RecurrentOptions{cell, input_size, hidden_size, num_layers, bias, bidirectional, dropout, return_sequences});
+      .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers,
+                       bool bias, bool bidirectional, double dropout, bool return_sequences, const std::string& dtype) {
+             return make<PyRecurrent, Recurrent>(dtype, "Recurrent",
+                                                 RecurrentOptions{cell, input_size, hidden_size, num_layers, bias,
+                                                                  bidirectional, dropout, return_sequences});
            }),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::kw_only(),
            py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0,
@@ -46,7 +46,8 @@ void register_layers(py::module_& m) {
       .def(py::init([](ptrdiff_t in_features, ptrdiff_t out_features, bool bias, const std::string& dtype) {
              return make<PyDense, Dense>(dtype, "Dense", in_features, out_features, bias);
            }),
-           py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true, py::arg("dtype") = "float32");
+           py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
+           py::arg("dtype") = "float32");
   py::class_<PyEmbedding, LayerHandle>(m, "Embedding")
       .def(py::init([](ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, const std::string& dtype) {
              return make<PyEmbedding, Embedding>(dtype, "Embedding", num_embeddings, embedding_dim);

@@ -18,12 +18,13 @@ struct LossCall {
   LossCall(const char* name, const py::object& object, const py::object& lengths, bool gradient_wanted) {
     predictions = floats<T>(object, name, "predictions");
     const ptrdiff_t n = predictions.ndim();
-    check(n == 2 || n == 3, name, "predictions have shape ", shape_of(predictions), ", expected (N, T, F) or (N, F)");
+    check(n == 2 || n == 3, name, "predictions have shape ", shape_of{predictions}, ", expected (N, T, F) or (N, F)");
     features = predictions.shape(n - 1);
-    check(features >= 1, name, "predictions have shape ", shape_of(predictions), ", expected at least one feature");
+    check(features >= 1, name, "predictions have shape ", shape_of{predictions}, ", expected at least one feature");
     batch.rows = predictions.shape(0);
     batch.steps = n == 3 ? predictions.shape(1) : 1;
-    check(lengths.is_none() || n == 3, name, "got lengths, but predictions of shape ", shape_of(predictions), " have no time axis");
+    check(lengths.is_none() || n == 3, name, "got lengths, but predictions of shape ", shape_of{predictions},
+          " have no time axis");
     const py::object checked = checked_lengths(lengths, batch.rows, batch.steps, name);
     if (!checked.is_none()) {
       lengths_array = py::reinterpret_borrow<py::array>(checked);
@@ -68,30 +69,34 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, con
     const Sequence<const int64_t> rows = {static_cast<const int64_t*>(labels.data()), call.batch.steps, 1};
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
       for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-        check(*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features, kName, "targets hold ", *rows.at(r, s), " in row ", r,
-              " at step ", s, ", expected 0 to ", call.features - 1, ", one of the ", call.features, " classes");
-    return call.run([&] { return softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, call.gradient_rows); });
+        check(*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features, kName, "targets hold ", *rows.at(r, s), " in row ",
+              r, " at step ", s, ", expected 0 to ", call.features - 1, ", one of the ", call.features, " classes");
+    return call.run(
+        [&] { return softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, call.gradient_rows); });
   });
 }
 
 // A loss whose targets look like its predictions.
 template <class F>
-py::tuple like_predictions(const char* name, const py::object& predictions, const py::object& targets, const py::object& lengths,
-                           bool gradient, const F& f) {
+py::tuple like_predictions(const char* name, const py::object& predictions, const py::object& targets,
+                           const py::object& lengths, bool gradient, const F& f) {
   return by_dtype(name, predictions, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
     LossCall<T> call(name, predictions, lengths, gradient);
     const py::array wanted = floats<T>(targets, name, "targets");
-    check_shape(wanted, std::vector<int64_t>(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim()), name,
-                "targets");
-    return call.run([&] { return f(call.batch, call.features, call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
+    check_shape(wanted,
+                std::vector<int64_t>(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim()),
+                name, "targets");
+    return call.run(
+        [&] { return f(call.batch, call.features, call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
   });
 }
 
 }  // namespace
 
 void register_losses(py::module_& m) {
-  m.def("softmax_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"));
+  m.def("softmax_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"), py::arg("lengths"),
+        py::arg("gradient"));
   m.def(
       "binary_cross_entropy",
       [](const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient) {

@@ -8,7 +8,8 @@ namespace {
 
 // The stretch of an optimiser's own buffer that goes with [begin, end); null for None.
 template <class T>
-T* moments(const py::object& object, const char* operation, const char* name, const Parameters<T>& parameters, ptrdiff_t begin) {
+T* moments(const py::object& object, const char* operation, const char* name, const Parameters<T>& parameters,
+           ptrdiff_t begin) {
   if (object.is_none()) return nullptr;
   py::array a = floats<T>(object, operation, name);
   check_shape(a, {parameters.size()}, operation, name);
@@ -19,14 +20,14 @@ T* moments(const py::object& object, const char* operation, const char* name, co
 template <class F>
 void step(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const char* operation, const F& f) {
   handle.visit([&](const auto& p) {
-    check(begin >= 0 && begin <= end && end <= p->size(), operation, "got elements ", begin, " to ", end, ", expected a stretch of 0 to ",
-          p->size());
+    check(begin >= 0 && begin <= end && end <= p->size(), operation, "got elements ", begin, " to ", end,
+          ", expected a stretch of 0 to ", p->size());
     auto work = f(*p);
-    const MaybeRelease release(double(end - begin));
-    const FlushScope flush;
-    const std::lock_guard<std::shared_mutex> lock(p->mutex());
-    work(p->values() + begin, p->grads() + begin, end - begin);
-    p->touch();
+    run_native(10 * double(end - begin), [&](Stop*) {
+      const std::lock_guard<std::shared_mutex> lock(p->mutex());
+      work(p->values() + begin, p->grads() + begin, end - begin);
+      p->touch();
+    });
   });
 }
 
@@ -37,16 +38,19 @@ void register_optim(py::module_& m) {
       "squared_norm",
       [](const ParametersHandle& handle) {
         return handle.visit([](const auto& p) {
-          const MaybeRelease release(double(p->size()));
-          const std::shared_lock<std::shared_mutex> lock(p->mutex());
-          return squared_norm(p->grads(), p->size());
+          double norm = 0;
+          run_native(double(p->size()), [&](Stop*) {
+            const std::shared_lock<std::shared_mutex> lock(p->mutex());
+            norm = squared_norm(p->grads(), p->size());
+          });
+          return norm;
         });
       },
       py::arg("parameters"));
   m.def(
       "sgd_step",
-      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const py::object& velocity, double lr, double momentum,
-         bool nesterov, double weight_decay, double scale) {
+      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const py::object& velocity, double lr,
+         double momentum, bool nesterov, double weight_decay, double scale) {
         step(handle, begin, end, "sgd_step", [&](auto& p) {
           auto* v = moments(velocity, "sgd_step", "velocity", p, begin);
           const SgdOptions options = {lr, momentum, nesterov, weight_decay, scale};
@@ -57,8 +61,9 @@ void register_optim(py::module_& m) {
       py::arg("nesterov"), py::arg("weight_decay"), py::arg("scale"));
   m.def(
       "adam_step",
-      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const py::object& first, const py::object& second, long count,
-         double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled, double scale) {
+      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const py::object& first,
+         const py::object& second, long count, double lr, double beta1, double beta2, double eps, double weight_decay,
+         bool decoupled, double scale) {
         step(handle, begin, end, "adam_step", [&](auto& p) {
           check(count >= 1, "adam_step", "step is ", count, ", expected 1 or more");
           auto* m = moments(first, "adam_step", "m", p, begin);
@@ -68,8 +73,9 @@ void register_optim(py::module_& m) {
           return [=](auto* values, const auto* grads, ptrdiff_t n) { adam_step(values, grads, m, v, n, options); };
         });
       },
-      py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("m"), py::arg("v"), py::arg("step"), py::arg("lr"),
-      py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"), py::arg("decoupled"), py::arg("scale"));
+      py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("m"), py::arg("v"), py::arg("step"),
+      py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"), py::arg("decoupled"),
+      py::arg("scale"));
 }
 
 }  // namespace recurra::bindings

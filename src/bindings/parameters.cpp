@@ -37,13 +37,14 @@ void assign(Parameters<T>& parameters, const std::string& name, const py::object
 
 void register_parameters(py::module_& m) {
   py::class_<ParametersHandle>(m, "Parameters")
-      .def(py::init([](const std::string& dtype, const std::vector<std::pair<std::string, std::vector<int64_t>>>& specs) {
-             std::vector<ParameterSpec> list;
-             for (const auto& spec : specs) list.push_back({spec.first, spec.second});
-             return with_dtype(dtype, "Parameters", [&](auto* type) {
-               return ParametersHandle{std::make_shared<Parameters<std::remove_pointer_t<decltype(type)>>>(list)};
-             });
-           }),
+      .def(py::init(
+               [](const std::string& dtype, const std::vector<std::pair<std::string, std::vector<int64_t>>>& specs) {
+                 std::vector<ParameterSpec> list;
+                 for (const auto& spec : specs) list.push_back({spec.first, spec.second});
+                 return with_dtype(dtype, "Parameters", [&](auto* type) {
+                   return ParametersHandle{std::make_shared<Parameters<std::remove_pointer_t<decltype(type)>>>(list)};
+                 });
+               }),
            py::arg("dtype"), py::arg("specs"))
       .def_property_readonly("dtype", &ParametersHandle::dtype)
       .def_property_readonly("names",
@@ -54,26 +55,43 @@ void register_parameters(py::module_& m) {
                                  return names;
                                });
                              })
-      .def_property_readonly("size", [](const ParametersHandle& self) { return self.visit([](const auto& p) { return p->size(); }); })
-      .def_property_readonly("version",
-                             [](const ParametersHandle& self) { return self.visit([](const auto& p) { return p->version(); }); })
-      .def("shape", [](const ParametersHandle& self, const std::string& name) {
-        return self.visit([&](const auto& p) { return py::tuple(py::cast(p->entry(name).shape)); });
-      }, py::arg("name"))
-      .def("span", [](const ParametersHandle& self, const std::string& name) {
-        return self.visit([&](const auto& p) { return std::make_pair(p->entry(name).begin, p->entry(name).end); });
-      }, py::arg("name"))
+      .def_property_readonly(
+          "size", [](const ParametersHandle& self) { return self.visit([](const auto& p) { return p->size(); }); })
+      .def_property_readonly(
+          "version",
+          [](const ParametersHandle& self) { return self.visit([](const auto& p) { return p->version(); }); })
+      .def(
+          "shape",
+          [](const ParametersHandle& self, const std::string& name) {
+            return self.visit([&](const auto& p) { return py::tuple(py::cast(p->entry(name).shape)); });
+          },
+          py::arg("name"))
+      .def(
+          "span",
+          [](const ParametersHandle& self, const std::string& name) {
+            return self.visit([&](const auto& p) { return std::make_pair(p->entry(name).begin, p->entry(name).end); });
+          },
+          py::arg("name"))
       .def_property_readonly("values", [](const ParametersHandle& self) { return whole(self, Which::kValues, false); })
       .def_property_readonly("grads", [](const ParametersHandle& self) { return whole(self, Which::kGrads, true); })
-      .def("value", [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kValues, false); },
-           py::arg("name"))
-      .def("writable", [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kValues, true); },
-           py::arg("name"))
-      .def("grad", [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kGrads, true); },
-           py::arg("name"))
-      .def("assign", [](const ParametersHandle& self, const std::string& name, const py::object& array) {
-        self.visit([&](const auto& p) { assign(*p, name, array); });
-      }, py::arg("name"), py::arg("array"))
+      .def(
+          "value",
+          [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kValues, false); },
+          py::arg("name"))
+      .def(
+          "writable",
+          [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kValues, true); },
+          py::arg("name"))
+      .def(
+          "grad",
+          [](const ParametersHandle& self, const std::string& name) { return one(self, name, Which::kGrads, true); },
+          py::arg("name"))
+      .def(
+          "assign",
+          [](const ParametersHandle& self, const std::string& name, const py::object& array) {
+            self.visit([&](const auto& p) { assign(*p, name, array); });
+          },
+          py::arg("name"), py::arg("array"))
       .def("touch", [](const ParametersHandle& self) { self.visit([](const auto& p) { p->touch(); }); })
       .def("zero_grad", [](const ParametersHandle& self) {
         self.visit([](const auto& p) {

@@ -24,8 +24,8 @@ ProgramHandle make_program(const std::vector<const LayerHandle*>& layers, const 
 }
 
 template <class T>
-py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset, const py::object& state,
-                  bool time_major) {
+py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
+                  const py::object& state, bool time_major) {
   Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   py::array_t<T> y(call.output_shape(program, time_major));
   const ptrdiff_t rows = call.input.batch.rows, size = program.state_size();
@@ -40,8 +40,8 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 }
 
 template <class T>
-TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset, const py::object& state,
-                  bool time_major, bool training, bool input_grad, uint64_t seed) {
+TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
+                  const py::object& state, bool time_major, bool training, bool input_grad, uint64_t seed) {
   Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   std::shared_ptr<Tape<T>> tape;
   run_native(call.work(program), [&](Stop* stop) {
@@ -75,7 +75,8 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
   Sequence<const T> dy_rows = {};
   if (!dy.is_none()) {
     dy_array = floats<T>(dy, name, "dy");
-    check_shape(dy_array, caller_shape(tape.output_batch(), tape.output_features(), tape.output_vector(), time_major), name, "dy");
+    check_shape(dy_array, caller_shape(tape.output_batch(), tape.output_features(), tape.output_vector(), time_major),
+                name, "dy");
     dy_rows = sequence_of<const T>(dy_array, time_major);
   }
   std::vector<T> dfinal, initial(size_t(rows * size));
@@ -101,13 +102,14 @@ py::array tape_output(const Tape<T>& tape) {
 }
 
 template <class T>
-py::array stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out, Form form) {
+py::array stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
+                     Form form) {
   Program<T>& program = stream.program();
   const char* name = program.name().c_str();
   Call<T> call;
   read_input(call, program, x, form, false);
-  check(call.input.batch.rows == stream.rows(), name, "x has ", call.input.batch.rows, " rows, expected ", stream.rows(),
-        ", the stream's batch_size");
+  check(call.input.batch.rows == stream.rows(), name, "x has ", call.input.batch.rows, " rows, expected ",
+        stream.rows(), ", the stream's batch_size");
   check_tokens(call, program);
   read_reset(call, program, reset, false);
   const auto shape = call.output_shape(program, false);
@@ -135,10 +137,11 @@ void stream_reset(Stream<T>& stream, const py::object& rows) {
   }
   const char* name = stream.program().name().c_str();
   const py::array list = integers(rows, name, "rows");
-  check(list.ndim() == 1, name, "rows has shape ", shape_of(list), ", expected (n,)");
+  check(list.ndim() == 1, name, "rows has shape ", shape_of{list}, ", expected (n,)");
   const auto* values = static_cast<const int64_t*>(list.data());
   for (ptrdiff_t i = 0; i < list.size(); ++i)
-    check(values[i] >= 0 && values[i] < stream.rows(), name, "rows holds ", values[i], ", expected 0 to ", stream.rows() - 1);
+    check(values[i] >= 0 && values[i] < stream.rows(), name, "rows holds ", values[i], ", expected 0 to ",
+          stream.rows() - 1);
   for (ptrdiff_t i = 0; i < list.size(); ++i) stream.reset(values[i]);
 }
 
@@ -162,12 +165,14 @@ void register_programs(py::module_& m) {
       .def_property_readonly("output_size", RECURRA_ASK(ProgramHandle, object->output_size()))
       .def_property_readonly("returns_sequences", RECURRA_ASK(ProgramHandle, object->returns_sequences()))
       .def_property_readonly("streamable", RECURRA_ASK(ProgramHandle, object->streamable()))
-      .def_property_readonly("state_spec", RECURRA_ASK(ProgramHandle, ([&] {
-                               std::vector<std::tuple<ptrdiff_t, std::string, ptrdiff_t, ptrdiff_t>> list;
-                               for (const auto& state : object->states())
-                                 list.emplace_back(state.layer, state.spec.name, state.spec.count, state.spec.size);
-                               return list;
-                             }())))
+      .def_property_readonly("state_spec",
+                             RECURRA_ASK(ProgramHandle, ([&] {
+                                           std::vector<std::tuple<ptrdiff_t, std::string, ptrdiff_t, ptrdiff_t>> list;
+                                           for (const auto& state : object->states())
+                                             list.emplace_back(state.layer, state.spec.name, state.spec.count,
+                                                               state.spec.size);
+                                           return list;
+                                         }())))
       .def(
           "forward",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
@@ -180,8 +185,9 @@ void register_programs(py::module_& m) {
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
              const py::object& state, bool time_major, bool training, bool input_grad, uint64_t seed) {
-            return self.visit(
-                [&](const auto& p) { return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed); });
+            return self.visit([&](const auto& p) {
+              return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed);
+            });
           },
           py::arg("x"), py::arg("lengths") = py::none(), py::arg("reset") = py::none(), py::arg("state") = py::none(),
           py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0)
@@ -199,8 +205,9 @@ void register_programs(py::module_& m) {
 void register_tapes(py::module_& m) {
   py::class_<TapeHandle>(m, "Tape")
       .def_property_readonly("y", RECURRA_ASK(TapeHandle, tape_output(*object)))
-      .def_property_readonly("state", RECURRA_ASK(TapeHandle, state_arrays(open_tape(*object).program(), object->batch().rows,
-                                                                            object->final_state())))
+      .def_property_readonly(
+          "state", RECURRA_ASK(TapeHandle,
+                               state_arrays(open_tape(*object).program(), object->batch().rows, object->final_state())))
       .def_property_readonly("nbytes", RECURRA_ASK(TapeHandle, object->bytes()))
       .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed()))
       .def(

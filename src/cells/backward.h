@@ -1,6 +1,6 @@
 // The one BPTT loop: a block of steps, last first. The product of the step after's gate gradients with W_hh is the
-// gradient of this step's h; the cell's derivative runs on its tile at once. Gate gradients stay in a ring in cache, where
-// the input's gradient and, by gradient(), the weights' are taken from them.
+// gradient of this step's h; the cell's derivative runs on its tile at once. Gate gradients stay in a ring in cache,
+// where the input's gradient and, by gradient(), the weights' are taken from them.
 #pragma once
 #include "cells/forward.h"
 
@@ -9,13 +9,13 @@ namespace {
 
 template <class T>
 struct BackwardScratch {
-  const T** dy;           // [row] of this step
-  const T** h_previous;   // [row]
-  bool* cut;              // [row] whether the state that entered the step after was dropped
-  bool* cut_before;       // [row] the same for this step
-  Segment<T>* segments;   // [panel]
-  T* zeros;               // a state
-  T* operand;             // [row][stride], the second stage's
+  const T** dy;          // [row] of this step
+  const T** h_previous;  // [row]
+  bool* cut;             // [row] whether the state that entered the step after was dropped
+  bool* cut_before;      // [row] the same for this step
+  Segment<T>* segments;  // [panel]
+  T* zeros;              // a state
+  T* operand;            // [row][stride], the second stage's
   ptrdiff_t stride, size;
 
   static BackwardScratch plan(const CellInfo& cell, const Panels& panels, ptrdiff_t rows, T* base) {
@@ -101,7 +101,8 @@ struct Backward {
       if (work.cut_before[r] || (step == 0 && !call.h0.data))
         work.h_previous[r] = work.zeros;
       else
-        work.h_previous[r] = step ? call.h.at(batch(r), call.direction.reverse ? time + 1 : time - 1) : call.h0.at(batch(r));
+        work.h_previous[r] =
+            step ? call.h.at(batch(r), call.direction.reverse ? time + 1 : time - 1) : call.h0.at(batch(r));
       work.cut[r] = call.rows.reset && step + 1 < call.rows.length[row] && call.direction.cut(call.rows, row, step + 1);
     }
   }
@@ -179,7 +180,8 @@ struct Backward {
       }
       for (ptrdiff_t r = running; r < active; ++r) {
         for (ptrdiff_t u = 0; u < width; u += L)
-          store(out + u, call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from * L + u, hidden_size - from * L - u) : Vec<T>{});
+          store(out + u, call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from * L + u, hidden_size - from * L - u)
+                                       : Vec<T>{});
         done(from * L, width, r, 1, out, true);
       }
     }
@@ -214,8 +216,8 @@ struct Backward {
       pack_operand(call.operands[1], call.ring_rows, to, work.h_previous[r], hidden_size, needs_hidden_ones(kCell),
                    vectors(kCell.recurrent[0]));
       if constexpr (kCell.stages > 1)
-        pack_operand(call.operands[2], call.ring_rows, to, static_cast<const T*>(work.operand + r * work.stride), hidden_size, false,
-                     vectors(kCell.recurrent[1]));
+        pack_operand(call.operands[2], call.ring_rows, to, static_cast<const T*>(work.operand + r * work.stride),
+                     hidden_size, false, vectors(kCell.recurrent[1]));
     }
   }
 
@@ -254,24 +256,25 @@ struct Backward {
   void initial_gradient() const {
     const ptrdiff_t active = active_at(0);
     for (ptrdiff_t r = 0; r < active; ++r) work.cut[r] = call.direction.cut(call.rows, call.first + r, 0);
-    state_gradient(-1, active, rows, [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
-      for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<V>()) {
-        const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
-        for (ptrdiff_t r = r0; r < r0 + m; ++r) {
-          const bool cut = !fresh && work.cut[r];
-          V dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
-          if constexpr (Cell::kCarries)
-            if (!fresh && !cut) dh = dh + load<V>(call.carry + carried(p, r) + w);
-          store(call.dh0.at(batch(r)) + u, dh, left);
-          if constexpr (kCell.has_cell) {
-            V dc = V{};
-            if (fresh && call.dcn.data) dc = load<V>(call.dcn.at(batch(r)) + u, left);
-            if (!fresh && !cut) dc = load<V>(call.dc + carried(p, r) + w);
-            store(call.dc0.at(batch(r)) + u, dc, left);
-          }
-        }
-      }
-    });
+    state_gradient(-1, active, rows,
+                   [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+                     for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<V>()) {
+                       const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
+                       for (ptrdiff_t r = r0; r < r0 + m; ++r) {
+                         const bool cut = !fresh && work.cut[r];
+                         V dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
+                         if constexpr (Cell::kCarries)
+                           if (!fresh && !cut) dh = dh + load<V>(call.carry + carried(p, r) + w);
+                         store(call.dh0.at(batch(r)) + u, dh, left);
+                         if constexpr (kCell.has_cell) {
+                           V dc = V{};
+                           if (fresh && call.dcn.data) dc = load<V>(call.dcn.at(batch(r)) + u, left);
+                           if (!fresh && !cut) dc = load<V>(call.dc + carried(p, r) + w);
+                           store(call.dc0.at(batch(r)) + u, dc, left);
+                         }
+                       }
+                     }
+                   });
   }
 
   void run() {
@@ -318,7 +321,8 @@ void gradient(const GradientCall<T>& call) {
       runs[n] = {call.operand + tiles.begin(i) * call.ring_rows + run.begin * tiles.size(i), tiles.size(i),
                  call.gates + run.begin * call.gates_row, run.count};
     }
-    const Tile<T> tile = {runs, call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width, call.width, true};
+    const Tile<T> tile = {
+        runs, call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width, call.width, true};
     multiply<T, true>(tile, 0, tiles.size(i), nv);
   }
 }

@@ -1,6 +1,6 @@
 // What crosses the border between the code compiled once and the code compiled per ISA: plain structs of pointers.
-// Letters: N rows (sequences), T steps, I inputs, H hidden units; rows are sorted by descending length, so that the rows
-// still running at a step are the first ones.
+// Letters: N rows (sequences), T steps, I inputs, H hidden units; rows are sorted by descending length, so that the
+// rows still running at a step are the first ones.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -16,8 +16,8 @@ struct Range {
   int begin, count;
 };
 
-// A cell as plain data. A unit has `groups` columns in a product's tile; the input feeds those of `input`, the operand of
-// stage i those of `recurrent[i]` (stage 0: h of the step before). Gates are the row blocks of PyTorch's weights.
+// A cell as plain data. A unit has `groups` columns in a product's tile; the input feeds those of `input`, the operand
+// of stage i those of `recurrent[i]` (stage 0: h of the step before). Gates are the row blocks of PyTorch's weights.
 struct CellInfo {
   const char* name;
   int gates;
@@ -38,7 +38,9 @@ template <class T>
 struct Sequence {
   T* data;
   ptrdiff_t row_stride, step_stride;
-  RECURRA_ALWAYS_INLINE T* at(ptrdiff_t row, ptrdiff_t step) const { return data + row * row_stride + step * step_stride; }
+  RECURRA_ALWAYS_INLINE T* at(ptrdiff_t row, ptrdiff_t step) const {
+    return data + row * row_stride + step * step_stride;
+  }
 };
 
 // Rows of a state: element (row, 0) at data[row * stride]; null stands for zeros.
@@ -64,15 +66,16 @@ struct Panels {
 };
 
 // The packed weights of a direction: per panel [bias: columns][input: I rows][stage 0: H rows][stage 1: H rows].
-// The gradient has the same layout with one more input row, the ones' (the bias gradient), and where the cell has columns
-// that the input does not feed, one more row of ones in stage 0.
+// The gradient has the same layout with one more input row, the ones' (the bias gradient), and where the cell has
+// columns that the input does not feed, one more row of ones in stage 0.
 struct PackedLayout {
   ptrdiff_t rows[3];    // input, stage 0, stage 1
   ptrdiff_t width[3];   // elements in a row
   ptrdiff_t offset[3];  // in a panel
   ptrdiff_t panel;      // elements in a panel
 };
-RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Panels& panels, ptrdiff_t input_rows, ptrdiff_t hidden_rows) {
+RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Panels& panels, ptrdiff_t input_rows,
+                                                 ptrdiff_t hidden_rows) {
   PackedLayout p = {};
   p.panel = panels.columns;
   const Range ranges[3] = {cell.input, cell.recurrent[0], cell.recurrent[1]};
@@ -106,9 +109,11 @@ struct Rows {
 // A direction sees time `time(r, s)` at its step s.
 struct Direction {
   bool reverse;
-  RECURRA_ALWAYS_INLINE ptrdiff_t time(const Rows& rows, ptrdiff_t r, ptrdiff_t s) const { return reverse ? rows.length[r] - 1 - s : s; }
-  // Whether the state that enters step s is dropped. A boundary lies before the step that is marked, whichever way it is
-  // crossed; the reverse direction's first step has nothing behind it.
+  RECURRA_ALWAYS_INLINE ptrdiff_t time(const Rows& rows, ptrdiff_t r, ptrdiff_t s) const {
+    return reverse ? rows.length[r] - 1 - s : s;
+  }
+  // Whether the state that enters step s is dropped. A boundary lies before the step that is marked, whichever way it
+  // is crossed; the reverse direction's first step has nothing behind it.
   RECURRA_ALWAYS_INLINE bool cut(const Rows& rows, ptrdiff_t r, ptrdiff_t s) const {
     if (!rows.reset || (reverse && s == 0)) return false;
     return rows.reset[rows.batch[r] * rows.reset_row + (time(rows, r, s) + reverse) * rows.reset_step];
@@ -135,8 +140,8 @@ struct ForwardCall {
   Stop* stop;  // null: do not poll
 };
 
-// One block of steps [begin, end) of the same, backwards: gate gradients into a ring of `ring_rows` rows, step s at rows
-// slot[s] and after, and beside them the operands they multiply, transposed, for the weights' gradient.
+// One block of steps [begin, end) of the same, backwards: gate gradients into a ring of `ring_rows` rows, step s at
+// rows slot[s] and after, and beside them the operands they multiply, transposed, for the weights' gradient.
 template <class T>
 struct BackwardCall {
   Panels panels;
@@ -155,9 +160,9 @@ struct BackwardCall {
   StateRows<T> dh0, dc0;  // written by the block that begins at 0
   const T* saved;
   const T* cells;
-  T* carry;  // [panel][row][units] gradient that reaches h of the step before other than through a product
-  T* dc;     // [panel][row][units]
-  T* gates;  // the ring: [panel][ring row][columns]
+  T* carry;        // [panel][row][units] gradient that reaches h of the step before other than through a product
+  T* dc;           // [panel][row][units]
+  T* gates;        // the ring: [panel][ring row][columns]
   T* operands[3];  // [tile of rows of the weights][ring row][row]
   const int64_t* slot;
   ptrdiff_t ring_rows;

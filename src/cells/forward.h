@@ -38,19 +38,20 @@ struct Poll {
   static constexpr ptrdiff_t kInterval = 1 << 20;
 };
 
-// With so few rows the input's product is made ahead, for a block of steps at once: as a matrix-vector product per step it
-// would read all of W_ih each time. The bits are the same.
-constexpr ptrdiff_t kAheadRows = 3, kAheadSteps = 64;
+// With few rows and many inputs the input's product is made ahead, for a block of steps at once: as a matrix-vector
+// product per step it would read all of W_ih each time. The bits are the same.
+constexpr ptrdiff_t kAheadRows = 3, kAheadInputs = 8, kAheadSteps = 64;
 
 template <class T>
 struct ForwardScratch {
-  T* h[2];         // [row][hidden_stride], of the step before and of this one
-  T* c;            // [panel][row][units]
-  T* x;            // [row][input_stride]
-  T* operand;      // [row][hidden_stride], the second stage's
-  T* saved;        // as a step of the tape, if there is none
-  T* ahead;        // [step][row][panel][columns]
-  T** y;           // [row] where this step's output goes
+  T* h[2];     // [row][hidden_stride], of the step before and of this one
+  T* c;        // [panel][row][units]
+  T* x;        // [row][input_stride]
+  T* operand;  // [row][hidden_stride], the second stage's
+  T* saved;    // as a step of the tape, if there is none
+  T* ahead;    // [step][row][panel][columns]
+  T* tile;     // [row][columns], or [panel][columns] of a single row
+  T** y;       // [row] where this step's output goes
   ptrdiff_t hidden_stride, input_stride, ahead_steps;
   ptrdiff_t size;
 
@@ -69,7 +70,7 @@ struct ForwardScratch {
     s.input_stride = work_stride<T>(input_size);
     for (T*& h : s.h) h = take(rows * s.hidden_stride);
     if (cell.has_cell) s.c = take(rows * padded);
-    const bool ahead = rows <= kAheadRows && steps > 1;
+    const bool ahead = rows <= kAheadRows && input_size >= kAheadInputs && steps > 1;
     if (ahead) {
       s.ahead_steps = (1 << 15) / (rows * panels.count * panels.columns);
       s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
@@ -78,6 +79,7 @@ struct ForwardScratch {
       s.ahead = take(s.ahead_steps * rows * panels.count * panels.columns);
     }
     s.x = take((ahead ? s.ahead_steps : 1) * rows * s.input_stride);
+    s.tile = take((panels.count > kMaxRows ? panels.count : kMaxRows) * panels.columns);
     if (cell.stages > 1) s.operand = take(rows * s.hidden_stride);
     if (cell.stages > 1 && !tape) s.saved = take(rows * panels.count * cell.saved * panels.units);
     s.y = reinterpret_cast<T**>(take(rows * pointer_size / ptrdiff_t(sizeof(T))));
@@ -90,7 +92,8 @@ struct ForwardScratch {
 template <class Cell, class T, class V>
 struct Forward {
   static constexpr CellInfo kCell = Cell::kInfo;
-  static constexpr bool kMerged = kCell.input.begin == kCell.recurrent[0].begin && kCell.input.count == kCell.recurrent[0].count;
+  static constexpr bool kMerged =
+      kCell.input.begin == kCell.recurrent[0].begin && kCell.input.count == kCell.recurrent[0].count;
 
   const ForwardCall<T>& call;
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
@@ -165,7 +168,8 @@ struct Forward {
   void input_ahead(ptrdiff_t begin, ptrdiff_t end) const {
     ptrdiff_t n = 0;
     for (ptrdiff_t s = begin; s < end; ++s)
-      for (ptrdiff_t r = 0, m = active_at(s); r < m; ++r) copy_row(work.x + n++ * work.input_stride, input(r, s), input_size);
+      for (ptrdiff_t r = 0, m = active_at(s); r < m; ++r)
+        copy_row(work.x + n++ * work.input_stride, input(r, s), input_size);
     for (ptrdiff_t p = 0; p < panels; ++p) {
       const T* weights = call.weights + p * call.layout.panel;
       const Segment<T> x = {work.x, work.input_stride, weights + call.layout.offset[0], input_size};
@@ -179,9 +183,19 @@ struct Forward {
     }
   }
 
-  // One tile of pre-activations of panel p: rows from r0. `ahead`: the step's first row there, or null.
+  // `m` rows of one panel, or one row of several.
+  void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {
+    if (m > 1) return multiply(tile, r0, m, width);
+    tile.b_panel = call.layout.panel;
+    tile.out_panel = columns;
+    multiply_row(tile, r0, group, width);
+  }
+
+  // A tile of pre-activations: rows [r0, r0 + m) of panel p, or row r0 of panels [p, p + group). `ahead`: the step's
+  // first row there, or null.
   template <int stage>
-  void multiply_tile_of(ptrdiff_t p, ptrdiff_t r0, int m, const T* x, ptrdiff_t x_stride, const T* ahead, T* out) const {
+  void multiply_tile_of(ptrdiff_t p, int group, ptrdiff_t r0, int m, const T* x, ptrdiff_t x_stride, const T* ahead,
+                        T* out) const {
     constexpr Range range = kCell.recurrent[stage];
     const T* weights = call.weights + p * call.layout.panel;
     const PackedLayout& layout = call.layout;
@@ -193,28 +207,35 @@ struct Forward {
     if constexpr (stage > 0) {
       tile.init = saved(p, r0) + Cell::kPending * units;
       tile.init_row = kCell.saved * units;
+      tile.init_panel = saved(p + 1, r0) - saved(p, r0);
     } else {
       const T* init = ahead ? ahead + (r0 * panels + p) * columns : weights;
-      const ptrdiff_t init_row = ahead ? panels * columns : 0;
+      const ptrdiff_t init_row = ahead ? panels * columns : 0, init_panel = ahead ? columns : layout.panel;
       if constexpr (kMerged) {
         tile.init = init + from;
         tile.init_row = init_row;
+        tile.init_panel = init_panel;
         if (!ahead) tile.segments = segments, tile.segment_count = 2;
       } else {
-        const ptrdiff_t input_from = kCell.input.begin * units;
-        if (ahead) {
-          for (int r = 0; r < m; ++r) copy_row(out + r * columns + input_from, init + r * init_row + input_from, layout.width[0]);
-        } else {
-          const Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns, false};
-          multiply(input, r0, m, vectors(kCell.input));
+        const ptrdiff_t input_from = kCell.input.begin * units, end = input_from + layout.width[0];
+        // Rows of one panel or panels of one row: `out` has the same distance between either.
+        for (int i = 0; i < (m > 1 ? m : group); ++i) {
+          T* row = out + i * columns;
+          if (ahead)
+            copy_row(row + input_from, init + i * (m > 1 ? init_row : init_panel) + input_from, layout.width[0]);
+          // Columns that the input does not feed start from the bias.
+          copy_row(row + end, weights + (m > 1 ? 0 : i * layout.panel) + end, columns - end);
         }
-        const ptrdiff_t end = input_from + layout.width[0];  // columns that the input does not feed start from the bias
-        for (int r = 0; r < m; ++r) copy_row(out + r * columns + end, weights + end, columns - end);
+        if (!ahead) {
+          Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns, false};
+          input.init_panel = layout.panel;
+          multiply_rows(input, r0, m, group, vectors(kCell.input));
+        }
         tile.init = out + from;
-        tile.init_row = columns;
+        tile.init_row = tile.init_panel = columns;
       }
     }
-    multiply(tile, r0, m, vectors(range));
+    multiply_rows(tile, r0, m, group, vectors(range));
   }
 
   template <int stage>
@@ -250,16 +271,27 @@ struct Forward {
 
   template <int stage>
   bool run_stage(Poll& poll, const T* x, ptrdiff_t x_stride, const T* ahead) const {
-    alignas(64) T tile[kMaxRows * kTileColumns * kLanes<T>];
-    const int widest = stage || kMerged ? vectors(kCell.recurrent[stage])
-                                        : vectors(kCell.input.count > kCell.recurrent[0].count ? kCell.input : kCell.recurrent[0]);
+    const int widest = stage || kMerged
+                           ? vectors(kCell.recurrent[stage])
+                           : vectors(kCell.input.count > kCell.recurrent[0].count ? kCell.input : kCell.recurrent[0]);
     const Split tiles = split(active, max_rows(widest));
-    for (ptrdiff_t p = 0; p < panels; ++p) {
-      for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-        multiply_tile_of<stage>(p, tiles.begin(i), tiles.size(i), x, x_stride, ahead, tile);
-        epilogue<stage>(p, tiles.begin(i), tiles.size(i), tile);
+    if (active == 1) {  // all products, then all epilogues: neither waits for the other's latency panel by panel
+      for (ptrdiff_t p = 0; p < panels;) {
+        int group = panels_at_once(widest);
+        while (p + group > panels) group /= 2;
+        multiply_tile_of<stage>(p, group, 0, 1, x, x_stride, ahead, work.tile + p * columns);
+        if (poll.stopped(group * columns * (hidden_size + input_size))) return false;
+        p += group;
       }
-      if (poll.stopped(active * columns * (hidden_size + input_size))) return false;
+      for (ptrdiff_t p = 0; p < panels; ++p) epilogue<stage>(p, 0, 1, work.tile + p * columns);
+    } else {
+      for (ptrdiff_t p = 0; p < panels; ++p) {
+        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+          multiply_tile_of<stage>(p, 1, tiles.begin(i), tiles.size(i), x, x_stride, ahead, work.tile);
+          epilogue<stage>(p, tiles.begin(i), tiles.size(i), work.tile);
+        }
+        if (poll.stopped(active * columns * (hidden_size + input_size))) return false;
+      }
     }
     if constexpr (stage + 1 < kCell.stages) return run_stage<stage + 1>(poll, x, x_stride, ahead);
     return true;

@@ -5,4 +5,4 @@
 namespace recurra::RECURRA_ISA {
 RECURRA_CELL(gru, Gru);
 RECURRA_CELL(gru_reset_before, GruResetBefore);
-}
+}  // namespace recurra::RECURRA_ISA

@@ -14,7 +14,8 @@ RECURRA_INLINE V mix(V z, V h, V n) {  // (1 - z) n + z h
   return fma(z, h - n, n);
 }
 
-// Columns: n's input part, r, z, n's recurrent part; so that what the input feeds and what h feeds are both in one piece.
+// Columns: n's input part, r, z, n's recurrent part; so that what the input feeds and what h feeds are both in one
+// piece.
 struct Gru {
   static constexpr CellInfo kInfo = {"gru", 3, 4, 4, false, 1, {0, 3}, {{1, 3}, {0, 0}}, {2, 0, 1, -1}, {-1, 0, 1, 2}};
   static constexpr bool kUsesPrevious = true, kCarries = true;

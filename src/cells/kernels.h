@@ -33,9 +33,9 @@ constexpr CellKernels<T> kernels_of() {
 }  // namespace
 
 // One pair of files a cell; table.cpp lists them.
-#define RECURRA_CELL(name, Cell)                               \
-  extern const CellKernels<float> name##_f32;                  \
-  extern const CellKernels<double> name##_f64;                 \
+#define RECURRA_CELL(name, Cell)                                   \
+  extern const CellKernels<float> name##_f32;                      \
+  extern const CellKernels<double> name##_f64;                     \
   const CellKernels<float> name##_f32 = kernels_of<Cell, float>(); \
   const CellKernels<double> name##_f64 = kernels_of<Cell, double>()
 

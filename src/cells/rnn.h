@@ -21,7 +21,7 @@ struct Relu {
   static constexpr const char* kName = "rnn_relu";
   template <class V>
   RECURRA_INLINE static V value(V x) {
-    return x < V{} ? V{} : x;  // NaN stays NaN
+    return max(V{}, x);  // NaN stays NaN
   }
   template <class V>
   RECURRA_INLINE static V derivative(V y) {
@@ -42,7 +42,7 @@ struct Sigmoid {
 
 template <class Activation>
 struct Rnn {
-  static constexpr CellInfo kInfo = {Activation::kName, 1,        1, 1, false, 1, {0, 1}, {{0, 1}, {0, 0}}, {0, -1, -1, -1},
+  static constexpr CellInfo kInfo = {Activation::kName, 1, 1, 1, false, 1, {0, 1}, {{0, 1}, {0, 0}}, {0, -1, -1, -1},
                                      {0, -1, -1, -1}};
   static constexpr bool kUsesPrevious = false, kCarries = false;
 

@@ -19,12 +19,12 @@ struct Unit {
 // Backwards. backward<stage>() runs with the stages in reverse.
 template <class V>
 struct Gradient {
-  V dh;        // in: gradient of h (last stage) or of the operand (earlier stages)
+  V dh;                                   // in: gradient of h (last stage) or of the operand (earlier stages)
   V c, c_previous, h_previous, saved[4];  // in: from the tape, those the cell uses
-  V dc;        // in: gradient of c from the step after; out: for the step before
-  V pre[4];    // out: gradient of the pre-activations
-  V carry;     // out: what reaches h of the step before without a product
-  V operand;   // out, stage 0 of cells with two: the operand again, for the weights' gradient
+  V dc;                                   // in: gradient of c from the step after; out: for the step before
+  V pre[4];                               // out: gradient of the pre-activations
+  V carry;                                // out: what reaches h of the step before without a product
+  V operand;  // out, stage 0 of cells with two: the operand again, for the weights' gradient
 };
 
 template <class V>

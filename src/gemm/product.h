@@ -46,7 +46,8 @@ void outer(const OuterCall<T>& call) {
     const Split tiles = split(call.k, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
-      const Tile<T> tile = {&segment, 1, width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from, call.out_row, true};
+      const Tile<T> tile = {&segment,     1,   width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from,
+                            call.out_row, true};
       multiply<T, true>(tile, 0, tiles.size(i), nv);
     }
   }

@@ -56,7 +56,8 @@ template <class T>
 void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   if (!call.dy.data) return;
-  cpu_backend<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient, bias_ ? gradient + in_ * out_ : nullptr);
+  cpu_backend<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient,
+                         bias_ ? gradient + in_ * out_ : nullptr);
   if (call.dx.data)
     cpu_backend<T>().product(run, call.batch, out_, in_, packed(true)->matrix, nullptr, call.dy, call.dx);
 }

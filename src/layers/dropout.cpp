@@ -24,8 +24,7 @@ std::unique_ptr<LayerTape<T>> Dropout<T>::record(const Run& run, const LayerForw
 // The derivative is the same mask: dx from dy as y from x.
 template <class T>
 void Dropout<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
-  if (call.dx.data && call.dy.data)
-    forward(run, {call.batch, call.features, {call.dy, {}}, call.dx, {}, {}});
+  if (call.dx.data && call.dy.data) forward(run, {call.batch, call.features, {call.dy, {}}, call.dx, {}, {}});
 }
 
 template class Dropout<float>;

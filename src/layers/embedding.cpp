@@ -8,7 +8,8 @@ namespace {
 constexpr ptrdiff_t kMostEmbeddings = 1 << 28, kMostFeatures = 1 << 20;
 
 std::vector<ParameterSpec> parameter_specs(ptrdiff_t count, ptrdiff_t size) {
-  check(count >= 1 && count <= kMostEmbeddings, "Embedding", "num_embeddings is ", count, ", expected 1 to ", kMostEmbeddings);
+  check(count >= 1 && count <= kMostEmbeddings, "Embedding", "num_embeddings is ", count, ", expected 1 to ",
+        kMostEmbeddings);
   check(size >= 1 && size <= kMostFeatures, "Embedding", "embedding_dim is ", size, ", expected 1 to ", kMostFeatures);
   return {{"weight", {count, size}}};
 }

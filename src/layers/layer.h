@@ -58,8 +58,8 @@ class Layer {
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
   virtual const char* kind() const = 0;
   virtual bool takes_tokens() const { return false; }
-  virtual ptrdiff_t input_size() const = 0;   // 0: any
-  virtual ptrdiff_t output_size() const = 0;  // 0: as the input
+  virtual ptrdiff_t input_size() const = 0;               // 0: any
+  virtual ptrdiff_t output_size() const = 0;              // 0: as the input
   virtual bool needs_sequences() const { return false; }  // else vectors will do
   virtual bool returns_sequences() const { return true; }
   virtual bool streamable() const { return true; }

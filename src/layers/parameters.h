@@ -31,11 +31,12 @@ class Parameters {
     for (const ParameterSpec& spec : specs) {
       ptrdiff_t n = 1;
       for (int64_t d : spec.shape) {
-        check(d >= 0 && (d == 0 || n <= PTRDIFF_MAX / 16 / d), "Parameters", "'", spec.name, "' has an impossible shape ",
-              shape_text(spec.shape.data(), int(spec.shape.size())));
+        check(d >= 0 && (d == 0 || n <= PTRDIFF_MAX / 16 / d), "Parameters", "'", spec.name,
+              "' has an impossible shape ", shape_text(spec.shape.data(), int(spec.shape.size())));
         n *= d;
       }
-      for (const Entry& entry : entries_) check(entry.name != spec.name, "Parameters", "two arrays are named '", spec.name, "'");
+      for (const Entry& entry : entries_)
+        check(entry.name != spec.name, "Parameters", "two arrays are named '", spec.name, "'");
       check(size_ <= PTRDIFF_MAX / 16 - n, "Parameters", "too many elements");
       entries_.push_back({spec.name, spec.shape, size_, size_ + n});
       size_ += n;

@@ -57,7 +57,9 @@ struct Recurrent<T>::Tape : LayerTape<T> {
 
 template <class T>
 Recurrent<T>::Recurrent(const RecurrentOptions& options)
-    : Layer<T>(parameter_specs(checked_spec(options))), spec_(checked_spec(options)), return_sequences_(options.return_sequences) {
+    : Layer<T>(parameter_specs(checked_spec(options))),
+      spec_(checked_spec(options)),
+      return_sequences_(options.return_sequences) {
   const auto& entries = this->parameters()->entries();
   const size_t arrays = spec_.bias ? 4 : 2;
   for (size_t i = 0; i < entries.size(); i += arrays)
@@ -80,7 +82,8 @@ std::vector<StateSpec> Recurrent<T>::states() const {
 
 template <class T>
 double Recurrent<T>::work() const {
-  const double gates = kernels<T>().cells[spec_.cell]->info->gates * double(spec_.hidden_size), H = double(spec_.hidden_size);
+  const double gates = kernels<T>().cells[spec_.cell]->info->gates * double(spec_.hidden_size),
+               H = double(spec_.hidden_size);
   const double D = double(spec_.directions);
   // An activation costs about as much as twenty multiply-adds.
   return D * gates * (double(spec_.input_size) + H + 20) + double(spec_.layers - 1) * D * gates * (D * H + H + 20);
@@ -96,7 +99,8 @@ std::shared_ptr<const RecurrentWeights<T>> Recurrent<T>::weights(const Run& run,
 template <class T>
 void Recurrent<T>::last_output(const LayerForward<T>& call, StateRows<const T> final_state) const {
   const ptrdiff_t n = output_size(), from = (spec_.layers - 1) * n;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::memcpy(call.y.at(r, 0), final_state.at(r) + from, size_t(n) * sizeof(T));
+  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+    std::memcpy(call.y.at(r, 0), final_state.at(r) + from, size_t(n) * sizeof(T));
 }
 
 template <class T>

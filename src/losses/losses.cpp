@@ -32,8 +32,8 @@ T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {
 }  // namespace
 
 template <class T>
-Loss softmax_cross_entropy(const Batch& batch, ptrdiff_t classes, Sequence<const T> logits, Sequence<const int64_t> targets,
-                           Sequence<T> gradient) {
+Loss softmax_cross_entropy(const Batch& batch, ptrdiff_t classes, Sequence<const T> logits,
+                           Sequence<const int64_t> targets, Sequence<T> gradient) {
   return sum_steps<T>(batch, classes, 1, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     return double(kernels<T>().rows.softmax_cross_entropy(logits.at(row, step), classes, *targets.at(row, step),
                                                           gradient_at(gradient, row, step)));
@@ -50,8 +50,8 @@ Loss binary_cross_entropy(const Batch& batch, ptrdiff_t features, Sequence<const
 }
 
 template <class T>
-Loss mean_squared_error(const Batch& batch, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
-                        Sequence<T> gradient) {
+Loss mean_squared_error(const Batch& batch, ptrdiff_t features, Sequence<const T> predictions,
+                        Sequence<const T> targets, Sequence<T> gradient) {
   return sum_steps<T>(batch, features, features, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     const T* x = predictions.at(row, step);
     const T* y = targets.at(row, step);
@@ -66,9 +66,10 @@ Loss mean_squared_error(const Batch& batch, ptrdiff_t features, Sequence<const T
   });
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                             \
-  template Loss softmax_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const int64_t>, Sequence<T>);    \
-  template Loss binary_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>);           \
+#define RECURRA_INSTANTIATE(T)                                                                                    \
+  template Loss softmax_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const int64_t>,        \
+                                      Sequence<T>);                                                               \
+  template Loss binary_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>); \
   template Loss mean_squared_error(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);

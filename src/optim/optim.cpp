@@ -14,7 +14,8 @@ constexpr ptrdiff_t kBlock = 1 << 15;
 template <class F>
 void for_blocks(ptrdiff_t n, const F& f) {
   const ptrdiff_t blocks = (n + kBlock - 1) / kBlock;
-  for_each_task(blocks, blocks < 4 ? 1 : num_threads(), [&](ptrdiff_t b) { f(b, b * kBlock, std::min(n, (b + 1) * kBlock)); });
+  for_each_task(blocks, blocks < 4 ? 1 : num_threads(),
+                [&](ptrdiff_t b) { f(b, b * kBlock, std::min(n, (b + 1) * kBlock)); });
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const SgdOpti
 
 template <class T>
 void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const AdamOptions& o) {
-  const T beta1 = T(o.beta1), beta2 = T(o.beta2), rest1 = T(1 - o.beta1), rest2 = T(1 - o.beta2), scale = T(o.scale), eps = T(o.eps);
+  const T beta1 = T(o.beta1), beta2 = T(o.beta2), rest1 = T(1 - o.beta1), rest2 = T(1 - o.beta2), scale = T(o.scale),
+          eps = T(o.eps);
   const T rate = T(o.lr / (1 - std::pow(o.beta1, double(o.step))));
   const T root = T(1 / std::sqrt(1 - std::pow(o.beta2, double(o.step))));
   const T coupled = T(o.decoupled ? 0 : o.weight_decay), shrink = T(o.decoupled ? 1 - o.lr * o.weight_decay : 1);
@@ -63,9 +65,9 @@ double squared_norm(const T* x, ptrdiff_t n) {
   return sum;
 }
 
-#define RECURRA_INSTANTIATE(T)                                                       \
-  template void sgd_step(T*, const T*, T*, ptrdiff_t, const SgdOptions&);            \
-  template void adam_step(T*, const T*, T*, T*, ptrdiff_t, const AdamOptions&);      \
+#define RECURRA_INSTANTIATE(T)                                                  \
+  template void sgd_step(T*, const T*, T*, ptrdiff_t, const SgdOptions&);       \
+  template void adam_step(T*, const T*, T*, T*, ptrdiff_t, const AdamOptions&); \
   template double squared_norm(const T*, ptrdiff_t)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);

@@ -10,7 +10,8 @@ struct SgdOptions {
   bool nesterov;
   double weight_decay, scale;
 };
-// velocity = momentum velocity + g; w -= lr velocity (Sutskever et al. 2013 in PyTorch's form); velocity null: no momentum.
+// velocity = momentum velocity + g; w -= lr velocity (Sutskever et al. 2013 in PyTorch's form); velocity null: no
+// momentum.
 template <class T>
 void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const SgdOptions&);
 

@@ -7,8 +7,8 @@ namespace recurra {
 typedef void (*TaskFunction)(void* context, ptrdiff_t task);
 
 // Runs fn(context, 0 .. tasks - 1), on at most `threads` threads, the caller among them, and returns when all are done.
-// Each task runs exactly once; which thread runs it is not defined, and fewer threads than asked for may come: other callers'
-// threads count against the same limit, and a process forked from one whose threads were in use runs serially.
+// Each task runs exactly once; which thread runs it is not defined, and fewer threads than asked for may come: other
+// callers' threads count against the same limit, and a process forked from one whose threads were in use runs serially.
 // fn must not throw. Nested calls run on their caller.
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context);
 
@@ -18,8 +18,8 @@ void set_num_threads(int threads);  // >= 1
 int default_num_threads();
 
 // What a long call polls to learn whether it should give up. poll() is cheap enough for an inner loop: it looks at the
-// clock, and at most every 50 ms, and only on the thread that made the Stop, asks the caller's function. Once it is true
-// it stays true, on every thread.
+// clock, and at most every 50 ms, and only on the thread that made the Stop, asks the caller's function. Once it is
+// true it stays true, on every thread.
 class Stop {
  public:
   typedef bool (*Function)(void* context);

@@ -7,8 +7,9 @@ namespace recurra {
 
 template <class F>
 void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
-  parallel_for(tasks, threads, [](void* context, ptrdiff_t task) { (*static_cast<const F*>(context))(task); },
-               const_cast<void*>(static_cast<const void*>(&f)));
+  parallel_for(
+      tasks, threads, [](void* context, ptrdiff_t task) { (*static_cast<const F*>(context))(task); },
+      const_cast<void*>(static_cast<const void*>(&f)));
 }
 
 }  // namespace recurra

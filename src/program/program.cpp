@@ -5,7 +5,8 @@
 namespace recurra {
 namespace {
 
-// Below this many multiply-adds another thread costs more than it brings; below the other no call is long enough to interrupt.
+// Below this many multiply-adds another thread costs more than it brings; below the other no call is long enough to
+// interrupt.
 constexpr double kParallelWork = 5e5, kInterruptibleWork = 2e8;
 
 template <class T>
@@ -54,10 +55,11 @@ Program<T>::Program(std::vector<std::shared_ptr<Layer<T>>> layers, std::string n
   largest_ = input_size_;
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer<T>& layer = *layers_[i];
-    check(i == 0 || !layer.takes_tokens(), name_.c_str(), "layer ", i, " (", layer.kind(), ") takes tokens; only the first layer can");
-    check(i == 0 || !layer.input_size() || !output_size_ || layer.input_size() == output_size_, name_.c_str(), "layer ", i, " (",
-          layer.kind(), ") takes ", layer.input_size(), " features, but layer ", i - 1, " (", layers_[i ? i - 1 : 0]->kind(),
-          ") gives ", output_size_);
+    check(i == 0 || !layer.takes_tokens(), name_.c_str(), "layer ", i, " (", layer.kind(),
+          ") takes tokens; only the first layer can");
+    check(i == 0 || !layer.input_size() || !output_size_ || layer.input_size() == output_size_, name_.c_str(), "layer ",
+          i, " (", layer.kind(), ") takes ", layer.input_size(), " features, but layer ", i - 1, " (",
+          layers_[i ? i - 1 : 0]->kind(), ") gives ", output_size_);
     check(returns_sequences_ || !layer.needs_sequences(), name_.c_str(), "layer ", i, " (", layer.kind(),
           ") needs sequences, but a layer before it returns its last step only; give that one return_sequences=True");
     needs_sequences_ = needs_sequences_ || layer.needs_sequences();
@@ -81,7 +83,8 @@ bool Program<T>::streamable() const {
 
 template <class T>
 void Program<T>::check_size(const Batch& batch, ptrdiff_t features) const {
-  const double elements = double(batch.rows) * double(std::max<ptrdiff_t>(batch.steps, 1)) * double(std::max(features, largest_));
+  const double elements =
+      double(batch.rows) * double(std::max<ptrdiff_t>(batch.steps, 1)) * double(std::max(features, largest_));
   check(batch.rows < (ptrdiff_t(1) << 31) && batch.steps < (ptrdiff_t(1) << 31) && elements < 0x1p48, name_.c_str(),
         "a batch of ", batch.rows, " rows and ", batch.steps, " steps is too large");
 }
@@ -89,7 +92,8 @@ void Program<T>::check_size(const Batch& batch, ptrdiff_t features) const {
 template <class T>
 Run Program<T>::run(const ProgramInput<T>& input, Arena& scratch, bool training, uint64_t seed) const {
   const double amount = work(input.batch);
-  return {scratch, amount < kParallelWork ? 1 : num_threads(), amount < kInterruptibleWork ? nullptr : input.stop, training, seed};
+  return {scratch, amount < kParallelWork ? 1 : num_threads(), amount < kInterruptibleWork ? nullptr : input.stop,
+          training, seed};
 }
 
 template <class T>
@@ -98,7 +102,8 @@ Run Program<T>::layer_run(const Run& run, size_t layer) const {
 }
 
 template <class T>
-void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state, Arena& scratch) const {
+void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state,
+                         Arena& scratch) const {
   const Run run = this->run(input, scratch, false, 0);
   Batch batch = input.batch;
   Input<T> x = input.x;
@@ -108,7 +113,10 @@ void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Seque
     const Batch next = layer.returns_sequences() ? batch : without_steps(batch);
     const Sequence<T> out = i + 1 == layers_.size() ? y : take_sequence<T>(scratch, next, width);
     const ptrdiff_t offset = state_offsets_[i];
-    layer.forward(layer_run(run, i), {batch, features, x, out,
+    layer.forward(layer_run(run, i), {batch,
+                                      features,
+                                      x,
+                                      out,
                                       {input.state.data ? input.state.data + offset : nullptr, input.state.stride},
                                       {final_state.data + offset, final_state.stride}});
     if (run.stopped()) throw Interrupted();
@@ -120,8 +128,8 @@ void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Seque
 }
 
 template <class T>
-std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdiff_t features, bool vector, bool time_major,
-                                            bool training, bool input_grad, uint64_t seed) {
+std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdiff_t features, bool vector,
+                                            bool time_major, bool training, bool input_grad, uint64_t seed) {
   auto tape = std::make_shared<Tape<T>>();
   tape->program_ = this->shared_from_this();
   tape->memory_ = std::make_shared<typename Tape<T>::Memory>();
@@ -130,7 +138,8 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdif
   Arena& memory = *tape->memory_->arena;
 
   Batch batch = input.batch;
-  if (batch.lengths) batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
+  if (batch.lengths)
+    batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
   if (batch.reset) {
     uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
     for (ptrdiff_t r = 0; r < batch.rows; ++r)
@@ -169,7 +178,10 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdif
     const Sequence<T> y = take_sequence<T>(memory, next, width, last && time_major && returns_sequences_);
     const uint64_t version = layer.parameters()->version();
     auto layer_tape = layer.record(layer_run(run, i),
-                                   {batch, features, x, y,
+                                   {batch,
+                                    features,
+                                    x,
+                                    y,
                                     {tape->state_.data ? tape->state_.data + offset : nullptr, state_size_},
                                     {tape->final_state_ + offset, state_size_}},
                                    memory);
@@ -201,7 +213,8 @@ void Tape<T>::close() {
 }
 
 template <class T>
-void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence<T> dx, StateRows<T> dstate, Stop* stop) {
+void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence<T> dx, StateRows<T> dstate,
+                       Stop* stop) {
   const char* name = program_->name_.c_str();
   std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   check(lock.owns_lock(), name, "the tape is in use by another thread");
@@ -210,7 +223,8 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
   const auto& layers = program_->layers_;
   for (size_t i = 0; i < layers.size(); ++i)
     check(layers[i]->parameters()->version() == steps_[i].version, name,
-          "the weights have changed since this tape was recorded; run backward before the optimiser's step, or record again");
+          "the weights have changed since this tape was recorded; run backward before the optimiser's step, or record "
+          "again");
 
   std::unique_ptr<Arena> scratch = program_->scratch_.take();
   ProgramInput<T> input = {};
@@ -220,9 +234,16 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
   for (size_t i = layers.size(); i-- > 0;) {
     Step& step = steps_[i];
     const bool wanted = i > 0 || (input_grad_ && dx.data);
-    const Sequence<T> out = !wanted ? Sequence<T>{} : i > 0 ? take_sequence<T>(*scratch, step.batch, step.features) : dx;
+    const Sequence<T> out = !wanted ? Sequence<T>{}
+                            : i > 0 ? take_sequence<T>(*scratch, step.batch, step.features)
+                                    : dx;
     const ptrdiff_t offset = program_->state_offsets_[i];
-    const LayerBackward<T> call = {step.batch, step.features, step.x, read_only(step.y), dy, out,
+    const LayerBackward<T> call = {step.batch,
+                                   step.features,
+                                   step.x,
+                                   read_only(step.y),
+                                   dy,
+                                   out,
                                    {state_.data ? state_.data + offset : nullptr, program_->state_size_},
                                    {dfinal.data ? dfinal.data + offset : nullptr, dfinal.stride},
                                    {dstate.data ? dstate.data + offset : nullptr, dstate.stride}};

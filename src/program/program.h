@@ -62,10 +62,12 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   // Throws std::invalid_argument for a batch that cannot be addressed.
   void check_size(const Batch& batch, ptrdiff_t features) const;
 
-  // `features` of x; `vector`: x has no time axis; y has output_size (or features) columns; both states must hold all rows.
-  void forward(const ProgramInput<T>&, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state, Arena& scratch) const;
-  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, ptrdiff_t features, bool vector, bool time_major, bool training,
-                                  bool input_grad, uint64_t seed);
+  // `features` of x; `vector`: x has no time axis; y has output_size (or features) columns; both states must hold all
+  // rows.
+  void forward(const ProgramInput<T>&, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state,
+               Arena& scratch) const;
+  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, ptrdiff_t features, bool vector, bool time_major,
+                                  bool training, bool input_grad, uint64_t seed);
 
   ArenaPool& scratch() { return scratch_; }
 
@@ -112,8 +114,8 @@ class Tape {
   void close();
   double work() const { return program_->work(batch_); }
 
-  // Throws std::invalid_argument if it was used or closed or the weights have changed. Adds to the layers' gradients only
-  // when all is done.
+  // Throws std::invalid_argument if it was used or closed or the weights have changed. Adds to the layers' gradients
+  // only when all is done.
   void backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence<T> dx, StateRows<T> dstate, Stop* stop);
 
  private:

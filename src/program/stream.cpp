@@ -7,7 +7,8 @@ namespace recurra {
 template <class T>
 Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows) : program_(std::move(program)), rows_(rows) {
   const char* name = program_->name().c_str();
-  check(program_->streamable(), name, "a bidirectional layer cannot be streamed: its reverse direction begins at the end");
+  check(program_->streamable(), name,
+        "a bidirectional layer cannot be streamed: its reverse direction begins at the end");
   check(rows >= 0, name, "batch_size is ", rows, ", expected 0 or more");
   program_->check_size({rows, 1, nullptr, nullptr, 0, 0}, program_->state_size());
   for (std::vector<T>& state : states_) state.assign(size_t(rows * program_->state_size()), T(0));
@@ -31,8 +32,8 @@ void Stream<T>::reset(ptrdiff_t row) {
 
 template <class T>
 std::unique_ptr<Stream<T>> Stream<T>::fork(ptrdiff_t copies) const {
-  check(copies >= 1 && copies <= (ptrdiff_t(1) << 31) / std::max<ptrdiff_t>(rows_, 1), program_->name().c_str(), "copies is ", copies,
-        ", expected at least 1 and no more than the rows can take");
+  check(copies >= 1 && copies <= (ptrdiff_t(1) << 31) / std::max<ptrdiff_t>(rows_, 1), program_->name().c_str(),
+        "copies is ", copies, ", expected at least 1 and no more than the rows can take");
   auto made = std::make_unique<Stream>(program_, rows_ * copies);
   const ptrdiff_t size = program_->state_size();
   for (ptrdiff_t r = 0; r < rows_ * copies; ++r)

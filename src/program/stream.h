@@ -12,8 +12,8 @@ class Stream {
   Program<T>& program() const { return *program_; }
   ptrdiff_t rows() const { return rows_; }
 
-  // Steps of all rows from the state at hand; the state moves on only if all went well. Allocates nothing once it has seen
-  // a call as large.
+  // Steps of all rows from the state at hand; the state moves on only if all went well. Allocates nothing once it has
+  // seen a call as large.
   void run(Batch batch, Input<T> x, ptrdiff_t features, Sequence<T> y, Stop* stop);
   void reset(ptrdiff_t row);
   T* state() { return states_[current_].data(); }  // (rows, state_size)

@@ -1,0 +1,24 @@
+// Runs the tests with the instruction set that RECURRA_ISA names, and proves that it is the one; 77 if the machine
+// lacks it.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "backend/backend.h"
+#include "platform/cpu.h"
+
+int main(int argc, char** argv) {
+  const char* wanted = std::getenv("RECURRA_ISA");
+  if (wanted && !recurra::cpu_supports(wanted)) {
+    std::printf("skipped: this processor does not run %s\n", wanted);
+    return 77;
+  }
+  if (wanted && std::strcmp(wanted, recurra::isa_name()) != 0) {
+    std::printf("asked for %s, but %s runs\n", wanted, recurra::isa_name());
+    return 1;
+  }
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

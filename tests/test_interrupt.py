@@ -1,0 +1,189 @@
+"""Contract 6: Ctrl-C inside one native call of two seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import run_python
+
+# `interrupt` runs a call and raises SIGINT in it after 0.5 s; -> seconds from the signal to the KeyboardInterrupt.
+PRELUDE = """
+import os, signal, threading, time
+import numpy as np
+import recurra as rc
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+def interrupt(call, delay=0.5):
+    sent = []
+    def send():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    timer = threading.Timer(delay, send)
+    timer.start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        late = time.perf_counter() - sent[0]
+        assert late < 0.2, f"KeyboardInterrupt came {late * 1000:.0f} ms after Ctrl-C"
+        return late
+    raise AssertionError("the call ended before Ctrl-C, or ignored it")
+
+def frozen(layer):
+    return {name: (layer.params[name].tobytes(), layer.grads[name].tobytes()) for name in layer.params}
+
+def steps_for(seconds, rows, call):
+    # The number of steps that makes call(x) last about so long.
+    short = np.ones((rows, 20, layer.input_size), np.float32)
+    call(short)
+    return max(20, int(20 * seconds / timed(lambda: call(short))))
+
+layer = rc.LSTM(64, 256, num_layers=2, seed=0)
+rng = np.random.default_rng(0)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 32])
+def test_forward(rows: int, threads: int) -> None:
+    run_python(
+        PRELUDE
+        + f"""
+rc.set_num_threads({threads})
+steps = steps_for(2.5, {rows}, layer)
+x = rng.standard_normal(({rows}, steps, 64), dtype=np.float32)
+before = frozen(layer)
+interrupt(lambda: layer(x))
+assert frozen(layer) == before
+y, _ = layer(x[:, :50])
+assert np.isfinite(y).all(), "the layer still works"
+"""
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_backward(threads: int) -> None:
+    """Parameters and gradients are the ones before the call."""
+    run_python(
+        PRELUDE
+        + f"""
+rc.set_num_threads({threads})
+def train(x):
+    tape = layer.record(x)
+    tape.backward(np.ones_like(tape.y))
+
+short = rng.standard_normal((32, 20, 64), dtype=np.float32)
+train(short)
+forward = timed(lambda: layer.record(short))
+both = timed(lambda: train(short))
+steps = int(20 * 2.5 / max(both - forward, 0.5 * both))
+x = rng.standard_normal((32, steps, 64), dtype=np.float32)
+layer.zero_grad()
+train(short)
+before = frozen(layer)
+tape = layer.record(x)
+dy = np.ones_like(tape.y)
+interrupt(lambda: tape.backward(dy))
+assert frozen(layer) == before
+train(short)
+"""
+    )
+
+
+def test_record() -> None:
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(1)
+steps = steps_for(2.5, 8, layer.record)
+x = rng.standard_normal((8, steps, 64), dtype=np.float32)
+before = frozen(layer)
+interrupt(lambda: layer.record(x))
+assert frozen(layer) == before
+"""
+    )
+
+
+def test_a_stream() -> None:
+    """The state is the one before the call."""
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(1)
+steps = steps_for(2.5, 1, layer)
+x = rng.standard_normal((1, steps, 64), dtype=np.float32)
+stream = layer.stream(batch_size=1)
+stream.process(x[:, :10])
+before = [part.tobytes() for part in stream.state()]
+interrupt(lambda: stream.process(x))
+assert [part.tobytes() for part in stream.state()] == before
+"""
+    )
+
+
+def test_fit() -> None:
+    """Ctrl-C inside fit: the model is the one after some whole step, and can go on."""
+    run_python(
+        PRELUDE
+        + """
+model = rc.Sequential(layer, rc.Linear(256, 3))
+x = rng.standard_normal((64, 200, 64), dtype=np.float32)
+y = rng.integers(0, 3, (64, 200))
+options = {"loss": rc.losses.CrossEntropy(), "optimizer": rc.optim.Adam(1e-3), "seed": 0, "verbose": 0}
+interrupt(lambda: model.fit(x, y, epochs=10**6, **options), delay=1.0)
+assert all(np.isfinite(each.params[name]).all() for each in model.layers for name in each.params)
+model.fit(x[:4], y[:4], epochs=1, **options)
+"""
+    )
+
+
+def test_any_signal_handler_may_end_a_call() -> None:
+    """What a handler raises comes out, as it does from time.sleep."""
+    run_python(
+        PRELUDE
+        + """
+class Expired(Exception):
+    pass
+
+def expire(*_):
+    raise Expired
+
+rc.set_num_threads(1)
+steps = steps_for(2.5, 8, layer)
+x = rng.standard_normal((8, steps, 64), dtype=np.float32)
+signal.signal(signal.SIGALRM, expire)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+start = time.perf_counter()
+try:
+    layer(x)
+except Expired:
+    assert time.perf_counter() - start < 0.5
+else:
+    raise AssertionError("the handler was not run in time")
+"""
+    )
+
+
+def test_a_call_on_another_thread_ends_in_peace() -> None:
+    """Python delivers signals to its main thread; a call elsewhere goes on to its answer."""
+    run_python(
+        PRELUDE
+        + """
+steps = steps_for(1.0, 8, layer)
+x = rng.standard_normal((8, steps, 64), dtype=np.float32)
+results = []
+worker = threading.Thread(target=lambda: results.append(layer(x)[0]))
+worker.start()
+def wait():
+    while worker.is_alive():
+        time.sleep(0.01)
+interrupt(wait, delay=0.2)
+worker.join()
+assert np.isfinite(results[0]).all()
+"""
+    )

@@ -1,0 +1,197 @@
+"""Losses: sum, count and gradient, against PyTorch and finite differences; padding does not count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import recurra as rc
+import reference
+from support import Array, assert_same_bits
+from test_values import DTYPES, assert_as_close_as
+
+pytestmark = pytest.mark.every_isa
+
+LENGTHS = np.array([9, 0, 4, 1, 7])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of our losses, PyTorch's sum of the same, and how to draw targets for predictions of a shape."""
+
+    ours: Any
+    torchs: Any
+    targets: Any
+
+
+def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.integers(0, shape[-1], shape[:-1])
+
+
+KINDS = {
+    "cross entropy": Kind(
+        rc.losses.CrossEntropy(),
+        lambda x, t: torch.nn.functional.cross_entropy(x.flatten(0, -2), t.flatten(), reduction="sum"),
+        labels,
+    ),
+    "binary cross entropy": Kind(
+        rc.losses.BinaryCrossEntropy(),
+        lambda x, t: torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum"),
+        lambda rng, shape: rng.random(shape, np.float32),
+    ),
+    "mean squared error": Kind(
+        rc.losses.MeanSquaredError(),
+        lambda x, t: torch.nn.functional.mse_loss(x, t, reduction="sum"),
+        lambda rng, shape: rng.standard_normal(shape, np.float32),
+    ),
+}
+
+
+def drawn(kind: Kind, shape: tuple[int, ...], seed: int = 0) -> tuple[Array, Array]:
+    """Predictions, a few units wide, and targets; both exact in float32."""
+    rng = np.random.default_rng(seed)
+    return 3 * rng.standard_normal(shape, np.float32), kind.targets(rng, shape)
+
+
+def by_torch(kind: Kind, x: Array, t: Array, dtype: str) -> tuple[Array, Array]:
+    """Sum and gradient."""
+    predictions = torch.tensor(x.astype(dtype), requires_grad=True)
+    total = kind.torchs(predictions, torch.from_numpy(t if t.dtype.kind == "i" else t.astype(dtype)))
+    total.backward()
+    assert predictions.grad is not None
+    return total.detach().numpy(), predictions.grad.numpy()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 5), (5, 9, 17), (3, 33, 1), (7, 2, 256), (2, 3, 1000)], ids=str)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_sum_count_and_gradient(kind: Kind, shape: tuple[int, ...]) -> None:
+    x, t = drawn(kind, shape)
+    exact_sum, exact_gradient = by_torch(kind, x, t, "float64")
+    double = kind.ours(x.astype(np.float64), t)
+    assert double.count == (t.size if t.ndim < x.ndim else x.size)
+    assert double.mean == pytest.approx(double.sum / double.count, rel=1e-15)
+    # Thousands of terms of order 1 in float64, each good to a few roundings of 1e-16.
+    np.testing.assert_allclose(double.sum, exact_sum, rtol=1e-13)
+    np.testing.assert_allclose(double.gradient, exact_gradient, rtol=0, atol=1e-13)
+    assert double.gradient.dtype == np.float64
+    single = kind.ours(x, t)
+    assert single.gradient.dtype == np.float32
+    _, peer_gradient = by_torch(kind, x, t, "float32")
+    assert_as_close_as(peer_gradient, single.gradient, exact_gradient, "gradient")
+    # Each term to a few float32 roundings (6e-8) of a value of up to ten; their sum in float64 adds none.
+    np.testing.assert_allclose(single.sum, exact_sum, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_padding_does_not_count(kind: Kind, dtype: str) -> None:
+    """Neither in sum, count nor gradient, whatever lies there."""
+    x, t = drawn(kind, (5, 9, 17))
+    x = x.astype(dtype)
+    valid = np.arange(9) < LENGTHS[:, None]
+    loss = kind.ours(x, t, LENGTHS)
+    alone = [kind.ours(x[row : row + 1, :length], t[row : row + 1, :length]) for row, length in enumerate(LENGTHS)]
+    assert loss.count == sum(one.count for one in alone)
+    np.testing.assert_allclose(loss.sum, sum(one.sum for one in alone), rtol=1e-14 if dtype == "float64" else 1e-6)
+    for row, (length, one) in enumerate(zip(LENGTHS, alone, strict=True)):
+        assert_same_bits(loss.gradient[row, :length], one.gradient[0])
+    assert not loss.gradient[~valid].any()
+    sick, wrong = x.copy(), t.copy()
+    sick[~valid] = np.nan
+    wrong[~valid] = -77
+    other = kind.ours(sick, wrong, LENGTHS)
+    assert (other.sum, other.count) == (loss.sum, loss.count)
+    assert_same_bits(other.gradient, loss.gradient)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_gradients_by_central_differences(kind: Kind) -> None:
+    x, t = drawn(kind, (3, 4, 5))
+    x, lengths = x.astype(np.float64), np.array([4, 0, 2])
+    gradient = kind.ours(x, t, lengths).gradient
+    expected = reference.central_difference(lambda: float(kind.ours(x, t, lengths).sum), x, np.arange(x.size))
+    # As in test_gradients.py; a sum of a few tens loses one digit more.
+    np.testing.assert_allclose(gradient.ravel(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_without_the_gradient(kind: Kind) -> None:
+    x, t = drawn(kind, (5, 9, 17))
+    full, bare = kind.ours(x, t, LENGTHS), kind.ours(x, t, LENGTHS, gradient=False)
+    assert bare.gradient is None
+    assert (bare.sum, bare.count) == (full.sum, full.count)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_threads_change_no_bit(kind: Kind) -> None:
+    x, t = drawn(kind, (64, 50, 67))
+    results = []
+    for threads in (1, 2, 3):
+        rc.set_num_threads(threads)
+        results.append(kind.ours(x, t, np.arange(64) % 51))
+    for other in results[1:]:
+        assert other.sum == results[0].sum
+        assert_same_bits(other.gradient, results[0].gradient)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_extreme_logits(dtype: str) -> None:
+    """No overflow, no log of zero: the loss of a wrong and certain answer is the logit itself."""
+    x = np.array([[1000.0, 0.0, -1000.0], [-1e30, 1e30, 0.0]], dtype)
+    loss = rc.losses.CrossEntropy()(x, np.array([2, 1]))
+    assert loss.sum == pytest.approx(2000.0)
+    np.testing.assert_allclose(loss.gradient, [[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]], rtol=0, atol=1e-7)
+    binary = rc.losses.BinaryCrossEntropy()(np.array([[1000.0, -1000.0, 0.0]], dtype), np.array([[0.0, 0.0, 1.0]]))
+    assert binary.sum == pytest.approx(1000.0 + np.log(2.0), rel=1e-6)
+    np.testing.assert_allclose(binary.gradient, [[1.0, 0.0, -0.5]], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_nothing_to_count(kind: Kind) -> None:
+    x, t = drawn(kind, (5, 9, 3))
+    for loss in (kind.ours(x, t, np.zeros(5, int)), kind.ours(x[:0], t[:0]), kind.ours(x[:, :0], t[:, :0])):
+        assert (loss.sum, loss.count, loss.mean) == (0.0, 0, 0.0)
+        assert not loss.gradient.any()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_nan_in_a_prediction_is_not_hidden(kind: Kind) -> None:
+    x, t = drawn(kind, (5, 9, 17))
+    expected = kind.ours(x, t)
+    x[2, 3, 4] = np.nan
+    loss = kind.ours(x, t)
+    assert np.isnan(loss.sum)
+    assert np.isnan(loss.gradient[2, 3]).any()
+    others = np.ones((5, 9), bool)
+    others[2, 3] = False
+    assert_same_bits(loss.gradient[others], expected.gradient[others])
+
+
+BAD: list[tuple[Any, Any, Any, Any]] = [
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, 3]), None),
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, -1]), None),
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0.0, 1.0]), None),
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.eye(3, dtype=int)[:2], None),
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.int64), np.array([0, 1]), None),
+    (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, 1]), np.array([1, 1])),
+    (rc.losses.CrossEntropy(), np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), int), np.array([1, 5])),
+    (rc.losses.CrossEntropy(), np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), int), np.array([1])),
+    (rc.losses.CrossEntropy(), np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), int), np.array([1.0, 2.0])),
+    (rc.losses.CrossEntropy(), np.zeros((2, 4, 0), np.float32), np.zeros((2, 4), int), None),
+    (rc.losses.BinaryCrossEntropy(), np.zeros((2, 3), np.float32), np.full((2, 3), 1.5), None),
+    (rc.losses.BinaryCrossEntropy(), np.zeros((2, 3), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.zeros((3, 2)), None),
+    (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.full((2, 3), np.nan), None),
+    (rc.losses.MeanSquaredError(), np.zeros(3, np.float32), np.zeros(3), None),
+    (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.array([["a"] * 3] * 2), None),
+]
+
+
+@pytest.mark.parametrize(("loss", "x", "t", "lengths"), BAD)
+def test_what_does_not_fit_is_explained(loss: Any, x: Any, t: Any, lengths: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"^{type(loss).__name__}.*got.*expected"):
+        loss(x, t, lengths)

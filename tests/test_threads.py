@@ -1,0 +1,217 @@
+"""Contract 5: threads, forks, idleness and the floating-point mode."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import recurra as rc
+from support import Case, Outcome, assert_same_bits, assert_same_outcome, draw, run_python, solve, solver
+
+# The start of every script that needs a fresh process: a call big enough for threads, and its answer.
+PRELUDE = """
+import os, sys, threading, time
+import numpy as np
+import recurra as rc
+
+rc.set_num_threads(2)
+layer = rc.LSTM(32, 64, seed=0)
+x = np.random.default_rng(0).standard_normal((64, 100, 32), dtype=np.float32)
+
+def answer():
+    tape = layer.record(x)
+    dx, _ = tape.backward(np.ones_like(tape.y))
+    return tape.y.tobytes() + dx.tobytes()
+
+def check_in_a_child(expected):
+    # Forks; the child computes, and says so by its exit status. One that hangs is killed after 20 s.
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if answer() == expected else 1)
+    deadline = time.monotonic() + 20
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert status == 0, f"child: status {status}"
+            return
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            sys.exit("a child hangs")
+        time.sleep(0.002)
+"""
+
+
+def script(body: str) -> str:
+    return run_python(PRELUDE + body, PYTHONWARNINGS="ignore::DeprecationWarning")  # Python warns of fork with threads
+
+
+def test_threads_are_started_for_large_work_only() -> None:
+    """So the tests of invariance above one thread do compare threads."""
+    script(
+        """
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+small = rc.LSTM(8, 16)
+small(x[:1, :4, :8].copy())
+stream = small.stream(1)
+stream.step(x[0, :1, :8].copy())
+assert count() == before, "small work stays on its caller"
+rc.set_num_threads(1)
+answer()
+assert count() == before, "one thread is the caller"
+rc.set_num_threads(2)
+answer()
+assert count() > before, "large work is shared"
+"""
+    )
+
+
+def test_sixteen_python_threads_on_one_model() -> None:
+    problem = draw(Case("lstm", 20, 45, 13, 33, 2, bidirectional=True, ragged=True, resets=True))
+    layer = solver(problem, "float32")
+    expected = layer(np.nan_to_num(problem.x.astype("float32")), lengths=problem.lengths)[0]
+    barrier = threading.Barrier(16)
+
+    def call() -> Any:
+        barrier.wait(10)
+        return [layer(problem.x.astype("float32"), lengths=problem.lengths)[0] for _ in range(8)]
+
+    with ThreadPoolExecutor(16) as pool:
+        for results in [future.result() for future in [pool.submit(call) for _ in range(16)]]:
+            for y in results:
+                assert_same_bits(y, expected)
+
+
+def test_sixteen_python_threads_each_training_a_model_of_its_own() -> None:
+    problem = draw(Case("gru", 20, 45, 33, 33, 2, bidirectional=True, ragged=True))
+    expected = solve(problem, "float32")
+    barrier = threading.Barrier(16)
+
+    def call() -> Outcome:
+        layer = solver(problem, "float32")
+        barrier.wait(10)
+        return solve(problem, "float32", layer)
+
+    with ThreadPoolExecutor(16) as pool:
+        for future in [pool.submit(call) for _ in range(16)]:
+            assert_same_outcome(future.result(), expected)
+
+
+def test_twenty_forks_after_a_threaded_call() -> None:
+    script(
+        """
+expected = answer()
+for _ in range(20):
+    check_in_a_child(expected)
+assert answer() == expected, "the parent still has its threads"
+"""
+    )
+
+
+def test_forks_while_another_thread_is_inside_a_call() -> None:
+    """At forty different moments of a thread that packs weights, runs forwards and backwards and adds gradients."""
+    script(
+        """
+expected = answer()
+stop = threading.Event()
+calls = []
+def work():
+    while not stop.is_set():
+        with layer.edit():
+            pass  # the weights are as they were, but have to be packed again
+        calls.append(answer() == expected)
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+for k in range(40):
+    time.sleep(0.0007 * k)
+    check_in_a_child(expected)
+stop.set()
+worker.join()
+assert calls and all(calls)
+"""
+    )
+
+
+def test_a_forked_child_may_fork_and_thread_again() -> None:
+    script(
+        """
+expected = answer()
+child = os.fork()
+if child == 0:
+    results = []
+    workers = [threading.Thread(target=lambda: results.append(answer() == expected)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+    check_in_a_child(expected)
+    os._exit(0 if results == [True] * 4 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    )
+
+
+def test_the_process_is_idle_after_a_call() -> None:
+    """All threads' CPU time in the 50 ms that begin 5 ms after a call. 2 ms: the sleep itself needs about 0.1."""
+    script(
+        """
+used = []
+for _ in range(5):
+    answer()
+    time.sleep(0.005)
+    start = time.process_time()
+    time.sleep(0.050)
+    used.append(time.process_time() - start)
+assert sorted(used)[2] < 0.002, used
+"""
+    )
+
+
+def test_the_default_count_respects_affinity_and_the_environment() -> None:
+    code = "import os; os.sched_setaffinity(0, {%d}); import recurra; print(recurra.get_num_threads())"
+    assert run_python(code % min(os.sched_getaffinity(0))).strip() == "1"
+    show = "import recurra; print(recurra.get_num_threads())"
+    assert 1 <= int(run_python(show)) <= len(os.sched_getaffinity(0))
+    assert run_python(show, OMP_NUM_THREADS="1").strip() == "1"
+
+
+def test_the_count_can_be_set() -> None:
+    for threads in (1, 2, 5):
+        rc.set_num_threads(threads)
+        assert rc.get_num_threads() == threads
+
+
+def test_denormals_are_flushed_inside_a_call_only() -> None:
+    layer = rc.RNN(1, 1, nonlinearity="relu", bias=False)
+    layer.params["weight_ih_l0"] = np.zeros((1, 1), np.float32)
+    layer.params["weight_hh_l0"] = np.full((1, 1), 0.5, np.float32)
+    x, smallest = np.zeros((1, 3, 1), np.float32), np.finfo(np.float32).tiny
+    y, _ = layer(x, state=np.full((1, 1, 1), 1.5 * smallest, np.float32))
+    assert not y.any(), "half of it is denormal: 0 in a native call"
+    solve(draw(Case("lstm", 32, 64, 64, 20)), "float32")
+    assert np.full(100, smallest, np.float32).dot(np.full(100, 0.5 / 100, np.float32)) > 0, "but not in numpy"
+    assert np.float64(1e-310) * np.float64(0.5) > 0
+
+
+def test_the_floating_point_mode_of_the_caller_is_restored() -> None:
+    """Also when the caller itself flushes denormals, as torch can be told to."""
+    layer = rc.GRU(3, 5)
+    tiny = np.full(8, 1e-40, np.float32)
+    if not torch.set_flush_denormal(True):
+        raise AssertionError("this machine cannot flush denormals")
+    try:
+        layer(np.ones((1, 2, 3), np.float32))
+        assert not (tiny * np.float32(0.5)).any()
+    finally:
+        torch.set_flush_denormal(False)
+    layer(np.ones((1, 2, 3), np.float32))
+    with pytest.raises(ValueError, match="expected"):
+        layer(np.ones((1, 2, 4), np.float32))
+    assert (tiny * np.float32(0.5)).all()
