@@ -85,7 +85,7 @@ def run(
     *,
     num_layers: int = 1,
     bidirectional: bool = False,
-    lengths: Sequence[int] | None = None,
+    lengths: Sequence[int] | npt.NDArray[np.int64] | None = None,
     reset: npt.NDArray[np.bool_] | None = None,
     state: State | None = None,
 ) -> tuple[Array, State]:

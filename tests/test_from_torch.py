@@ -14,6 +14,8 @@ import recurra as rc
 from support import Array, assert_same_bits, unpack
 from test_values import assert_as_close_as
 
+pytestmark = pytest.mark.every_isa
+
 KINDS = {
     "lstm": (torch.nn.LSTM, {}),
     "gru": (torch.nn.GRU, {}),
@@ -31,23 +33,27 @@ class Configuration:
     x: torch.Tensor = field(init=False)
     lengths: torch.Tensor | None = field(init=False)
     state: tuple[torch.Tensor, ...] = field(init=False)
+    dy: torch.Tensor = field(init=False)
+    dstate: tuple[torch.Tensor, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         kind, options = KINDS[list(KINDS)[self.seed % 4]]
-        inputs, hidden, layers = rng.integers(1, 40), rng.integers(1, 70), rng.integers(1, 4)
+        inputs, hidden, layers = rng.integers(1, 40), rng.integers(3, 70), rng.integers(1, 4)
         rows, steps = int(rng.integers(1, 14)), int(rng.integers(1, 34))
         flags = {name: bool(rng.integers(2)) for name in ("bias", "batch_first", "bidirectional")}
         self.module = kind(int(inputs), int(hidden), int(layers), **flags, **options)
         shape = (rows, steps) if flags["batch_first"] else (steps, rows)
         self.x = torch.randn(*shape, int(inputs))
         slots = int(layers) * (2 if flags["bidirectional"] else 1)
-        self.state = tuple(torch.randn(slots, rows, int(hidden)) for _ in range(2 if kind is torch.nn.LSTM else 1))
+        parts = range(2 if kind is torch.nn.LSTM else 1)
+        self.state, self.dstate = (tuple(torch.randn(slots, rows, int(hidden)) for _ in parts) for _ in range(2))
+        self.dy = torch.randn(*shape, int(hidden) * (slots // int(layers)))
         self.lengths = torch.from_numpy(rng.integers(1, steps + 1, rows)) if rng.integers(2) else None
 
     def solve_by_torch(self, dtype: torch.dtype) -> dict[str, Array]:
-        """Outputs and all gradients of sum(y * cos(y)) + sum(state ** 2), which weighs every element differently."""
+        """Outputs and, for the output gradients dy and dstate, all gradients."""
         module = self.module.to(dtype)
         module.zero_grad()
         x = self.x.to(dtype, copy=True).requires_grad_()
@@ -60,7 +66,7 @@ class Configuration:
             steps = x.shape[1 if module.batch_first else 0]
             y, _ = pad_packed_sequence(y, batch_first=module.batch_first, total_length=steps)
         last = last if isinstance(last, tuple) else (last,)
-        ((y * torch.cos(y)).sum() + sum((part**2).sum() for part in last)).backward()
+        torch.autograd.backward([y, *last], [tensor.to(dtype) for tensor in (self.dy, *self.dstate)])
         found = {"y": y, "dx": x.grad}
         found |= {f"state {k}": part for k, part in enumerate(last)}
         found |= {f"dstate {k}": part.grad for k, part in enumerate(state)}
@@ -76,9 +82,8 @@ class Configuration:
             lengths=None if self.lengths is None else self.lengths.numpy(),
         )
         last = unpack(tape.state)
-        dlast = tuple(2.0 * part for part in last)
-        dy = np.cos(tape.y) - tape.y * np.sin(tape.y)
-        dx, dstate = tape.backward(dy, dlast if len(dlast) > 1 else dlast[0])
+        dy, *dlast = (tensor.to(dtype).numpy() for tensor in (self.dy, *self.dstate))
+        dx, dstate = tape.backward(dy, tuple(dlast) if len(dlast) > 1 else dlast[0])
         found = {"y": tape.y, "dx": dx}
         found |= {f"state {k}": part for k, part in enumerate(last)}
         found |= {f"dstate {k}": part for k, part in enumerate(unpack(dstate))}

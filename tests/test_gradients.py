@@ -44,7 +44,7 @@ def loss(problem: Problem, y: Array, state: tuple[Array, ...]) -> float:
 @pytest.mark.parametrize("cell", CELLS)
 def test_central_differences(cell: str, size: tuple[int, ...], options: str) -> None:
     flags = {name: name in options for name in ("bidirectional", "ragged", "resets")}
-    problem = draw(Case(cell, *size, **flags, seed=3))  # type: ignore[arg-type]
+    problem = draw(Case(cell, *size, **flags, seed=3))
     layer = solver(problem, "float64")
     actual = dict(solve(problem, "float64", layer).gradients())
 

@@ -38,7 +38,7 @@ LENGTHS = {
 
 def ragged(cell: str, lengths: list[int], **options: bool) -> Problem:
     """A problem with these lengths; numbers past them are ordinary ones."""
-    problem = draw(Case(cell, 3, 17, len(lengths), 9, 2, **options))  # type: ignore[arg-type]
+    problem = draw(Case(cell, 3, 17, len(lengths), 9, 2, **options))
     return replace(problem, lengths=np.array(lengths))
 
 
@@ -204,7 +204,7 @@ def test_time_is_proportional_to_the_sum_of_lengths(cell: str) -> None:
         return min(times)
 
     # 263 steps of rows against 12800; single rows run at a fraction of the speed of tiles of rows.
-    assert seconds(lengths) < 0.35 * seconds(None)
+    assert seconds(lengths) < 0.2 * seconds(None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

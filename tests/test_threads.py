@@ -158,6 +158,20 @@ assert os.waitpid(child, 0)[1] == 0
     )
 
 
+def test_a_process_may_end_while_a_daemon_thread_is_inside_a_call() -> None:
+    """Its exit status is 0: the thread that comes back to an interpreter that is gone does not take it down."""
+    script(
+        """
+def work():
+    while True:
+        layer(x)
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.05)
+"""
+    )
+
+
 def test_the_process_is_idle_after_a_call() -> None:
     """All threads' CPU time in the 50 ms that begin 5 ms after a call. 2 ms: the sleep itself needs about 0.1."""
     script(

@@ -45,7 +45,8 @@ class Softsign(rc.PythonLayer):
         return x / (1 + np.abs(x)), x
 
     def backward(self, dy: Array, saved: Array) -> Array:
-        return dy / (1 + np.abs(saved)) ** 2
+        dx: Array = dy / (1 + np.abs(saved)) ** 2
+        return dx
 
 
 class Mean(rc.PythonLayer):
@@ -62,7 +63,8 @@ class Mean(rc.PythonLayer):
 
     def backward(self, dy: Array, saved: Any) -> Array:
         share, shape = saved
-        return np.broadcast_to((dy * share)[:, None], shape).copy()
+        dx: Array = np.broadcast_to((dy * share)[:, None], shape).copy()
+        return dx
 
 
 class Noise(rc.PythonLayer):

@@ -136,10 +136,20 @@ void run_native(double work, const F& f) {
         return PyErr_CheckSignals() != 0;
       },
       nullptr);
+  // Not by a guard's destructor: in a process that is ending, taking the GIL back ends the thread, by an unwinding that
+  // must not meet a noexcept frame.
+  std::exception_ptr error;
+  PyThreadState* thread = PyEval_SaveThread();
   try {
-    const py::gil_scoped_release release;
     const FlushScope flush;
     f(&stop);
+  } catch (const std::exception&) {
+    error = std::current_exception();
+  }
+  PyEval_RestoreThread(thread);
+  if (!error) return;
+  try {
+    std::rethrow_exception(error);
   } catch (const Interrupted&) {
     throw py::error_already_set();
   }

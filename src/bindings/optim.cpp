@@ -24,7 +24,7 @@ void step(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const 
           ", expected a stretch of 0 to ", p->size());
     auto work = f(*p);
     run_native(10 * double(end - begin), [&](Stop*) {
-      const std::lock_guard<std::shared_mutex> lock(p->mutex());
+      const WriteLock lock(p->mutex());
       work(p->values() + begin, p->grads() + begin, end - begin);
       p->touch();
     });
@@ -40,7 +40,7 @@ void register_optim(py::module_& m) {
         return handle.visit([](const auto& p) {
           double norm = 0;
           run_native(double(p->size()), [&](Stop*) {
-            const std::shared_lock<std::shared_mutex> lock(p->mutex());
+            const ReadLock lock(p->mutex());
             norm = squared_norm(p->grads(), p->size());
           });
           return norm;

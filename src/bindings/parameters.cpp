@@ -28,7 +28,7 @@ void assign(Parameters<T>& parameters, const std::string& name, const py::object
   const py::array source = floats<T>(object, operation.c_str(), "the array");
   check_shape(source, entry.shape, operation.c_str(), "the array");
   const auto packed = py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(source);
-  const std::lock_guard<std::shared_mutex> lock(parameters.mutex());
+  const WriteLock lock(parameters.mutex());
   std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, parameters.values() + entry.begin);
   parameters.touch();
 }
@@ -95,7 +95,7 @@ void register_parameters(py::module_& m) {
       .def("touch", [](const ParametersHandle& self) { self.visit([](const auto& p) { p->touch(); }); })
       .def("zero_grad", [](const ParametersHandle& self) {
         self.visit([](const auto& p) {
-          const std::lock_guard<std::shared_mutex> lock(p->mutex());
+          const WriteLock lock(p->mutex());
           std::fill_n(p->grads(), p->size(), 0);
         });
       });

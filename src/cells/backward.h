@@ -171,7 +171,7 @@ struct Backward {
       if (running) {
         const ptrdiff_t depth = panels * kCell.recurrent[0].count * units;
         gate_segments(s + 1, kCell.recurrent[0], call.hidden_weights[0] + from * L * depth, width);
-        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
         const Split tiles = split(running, max_rows(nv));
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           multiply(tile, tiles.begin(i), tiles.size(i), nv);
@@ -197,7 +197,7 @@ struct Backward {
         const ptrdiff_t from = hidden.begin(j), width = (hidden.begin(j + 1) - from) * L;
         const int nv = int(width / L);
         gate_segments(step, kCell.recurrent[stage + 1], call.hidden_weights[stage + 1] + from * L * depth, width);
-        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
         const Split tiles = split(active, max_rows(nv));
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           multiply(tile, tiles.begin(i), tiles.size(i), nv);
@@ -230,7 +230,7 @@ struct Backward {
       const ptrdiff_t from = inputs.begin(j) * L, width = inputs.begin(j + 1) * L - from;
       const ptrdiff_t n = input_size - from < width ? input_size - from : width;
       const int nv = int(width / L);
-      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width, false};
+      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
       for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
         const ptrdiff_t active = active_at(s);
         if (!active) continue;
@@ -321,9 +321,9 @@ void gradient(const GradientCall<T>& call) {
       runs[n] = {call.operand + tiles.begin(i) * call.ring_rows + run.begin * tiles.size(i), tiles.size(i),
                  call.gates + run.begin * call.gates_row, run.count};
     }
-    const Tile<T> tile = {
-        runs, call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width, call.width, true};
-    multiply<T, true>(tile, 0, tiles.size(i), nv);
+    const Tile<T> tile = {runs,      call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width,
+                          call.width};
+    add(tile, 0, tiles.size(i), nv);
   }
 }
 

@@ -174,7 +174,7 @@ struct Forward {
       const T* weights = call.weights + p * call.layout.panel;
       const Segment<T> x = {work.x, work.input_stride, weights + call.layout.offset[0], input_size};
       const ptrdiff_t from = kCell.input.begin * units;
-      Tile<T> tile = {&x, 1, call.layout.width[0], weights + from, 0, nullptr, panels * columns, false};
+      Tile<T> tile = {&x, 1, call.layout.width[0], weights + from, 0, nullptr, panels * columns};
       const Split tiles = split(n, max_rows(vectors(kCell.input)));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
         tile.out = work.ahead + (tiles.begin(i) * panels + p) * columns + from;
@@ -203,7 +203,7 @@ struct Forward {
     const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
                                     {operand, work.hidden_stride, weights + layout.offset[1 + stage], hidden_size}};
     const ptrdiff_t from = range.begin * units;
-    Tile<T> tile = {segments + 1, 1, layout.width[1 + stage], nullptr, columns, out + from, columns, false};
+    Tile<T> tile = {segments + 1, 1, layout.width[1 + stage], nullptr, columns, out + from, columns};
     if constexpr (stage > 0) {
       tile.init = saved(p, r0) + Cell::kPending * units;
       tile.init_row = kCell.saved * units;
@@ -227,7 +227,7 @@ struct Forward {
           copy_row(row + end, weights + (m > 1 ? 0 : i * layout.panel) + end, columns - end);
         }
         if (!ahead) {
-          Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns, false};
+          Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns};
           input.init_panel = layout.panel;
           multiply_rows(input, r0, m, group, vectors(kCell.input));
         }

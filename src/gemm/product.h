@@ -1,6 +1,6 @@
 // Plain products on the micro-kernel: what dense layers are made of.
 #pragma once
-#include "cells/call.h"
+#include "gemm/call.h"
 #include "gemm/tile.h"
 
 namespace recurra::RECURRA_ISA {
@@ -17,7 +17,7 @@ void product(const ProductCall<T>& call) {
     const Segment<T> segment = {call.a, call.a_row, call.b + from * call.k, call.k};
     const Split tiles = split(call.rows, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      const Tile<T> tile = {&segment, 1, width, call.bias ? call.bias + from : nullptr, 0, out, width, false};
+      const Tile<T> tile = {&segment, 1, width, call.bias ? call.bias + from : nullptr, 0, out, width};
       multiply(tile, tiles.begin(i), tiles.size(i), nv);
       for (ptrdiff_t r = 0; r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
@@ -46,9 +46,9 @@ void outer(const OuterCall<T>& call) {
     const Split tiles = split(call.k, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
-      const Tile<T> tile = {&segment,     1,   width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from,
-                            call.out_row, true};
-      multiply<T, true>(tile, 0, tiles.size(i), nv);
+      const Tile<T> tile = {&segment,    1, width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from,
+                            call.out_row};
+      add(tile, 0, tiles.size(i), nv);
     }
   }
 }

@@ -29,8 +29,28 @@ struct Tile {
   ptrdiff_t b_panel = 0, init_panel = 0, out_panel = 0;  // to the next panel, for tiles that span several
 };
 
+// acc += A B over k steps of one segment.
+template <class T, int R, int N, bool ColumnMajor, int P, class V>
+RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, const T* b, ptrdiff_t b_row,
+                               ptrdiff_t b_panel, ptrdiff_t k) {
+  constexpr int L = kLanes<T>;
+  for (; k > 0; --k) {
+    V bs[P * N];
+    RECURRA_UNROLL
+    for (int n = 0; n < P * N; ++n) bs[n] = load<V>(b + n / N * b_panel + n % N * L);
+    RECURRA_UNROLL
+    for (int m = 0; m < R; ++m) {
+      const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
+      RECURRA_UNROLL
+      for (int n = 0; n < P * N; ++n) acc[m][n] = fma(x, bs[n], acc[m][n]);
+    }
+    a += ColumnMajor ? row : 1;
+    b += b_row;
+  }
+}
+
 // One tile of R rows from row `first` of A and N vectors from column `column` of each of P panels of B.
-template <class T, int R, int N, bool ColumnMajor, int P = 1>
+template <class T, int R, int N, int P = 1>
 void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
@@ -43,31 +63,44 @@ void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   }
   for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
     const Segment<T>& segment = t.segments[s];
-    const ptrdiff_t row = segment.row, b_row = t.b_row;
-    const T* a = ColumnMajor ? segment.a + first : segment.a + first * row;
-    const T* b = segment.b + column;
-    for (ptrdiff_t k = segment.k; k > 0; --k) {
-      V bs[P * N];
-      RECURRA_UNROLL
-      for (int n = 0; n < P * N; ++n) bs[n] = load<V>(b + n / N * t.b_panel + n % N * L);
-      RECURRA_UNROLL
-      for (int m = 0; m < R; ++m) {
-        const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
-        RECURRA_UNROLL
-        for (int n = 0; n < P * N; ++n) acc[m][n] = fma(x, bs[n], acc[m][n]);
-      }
-      a += ColumnMajor ? row : 1;
-      b += b_row;
-    }
+    accumulate<T, R, N, false, P>(acc, segment.a + first * segment.row, segment.row, segment.b + column, t.b_row,
+                                  t.b_panel, segment.k);
   }
   RECURRA_UNROLL
   for (int m = 0; m < R; ++m) {
     RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n) {
-      T* out = t.out + m * t.out_row + n / N * t.out_panel + column + n % N * L;
-      store(out, t.add ? load<V>(out) + acc[m][n] : acc[m][n]);
+    for (int n = 0; n < P * N; ++n) store(t.out + m * t.out_row + n / N * t.out_panel + column + n % N * L, acc[m][n]);
+  }
+}
+
+// The same for weight gradients, A column major: out += A B, a sum over rows and steps, which may be hundreds of
+// thousands. It is made in three levels, short runs in registers, the block beside them, then the total: each level
+// keeps the rounding errors of the one below small.
+constexpr ptrdiff_t kShortRun = 16;
+template <class T, int R, int N>
+void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+  typedef Vec<T> V;
+  constexpr int L = kLanes<T>;
+  T block[R * N * L] = {};
+  for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
+    const Segment<T>& segment = t.segments[s];
+    for (ptrdiff_t k = 0; k < segment.k; k += kShortRun) {
+      V acc[R][N] = {};
+      accumulate<T, R, N, true, 1>(acc, segment.a + first + k * segment.row, segment.row,
+                                   segment.b + column + k * t.b_row, t.b_row, 0,
+                                   segment.k - k < kShortRun ? segment.k - k : kShortRun);
+      RECURRA_UNROLL
+      for (int m = 0; m < R; ++m) {
+        RECURRA_UNROLL
+        for (int n = 0; n < N; ++n) store(block + (m * N + n) * L, load<V>(block + (m * N + n) * L) + acc[m][n]);
+      }
     }
   }
+  for (int m = 0; m < R; ++m)
+    for (int n = 0; n < N; ++n) {
+      T* out = t.out + m * t.out_row + column + n * L;
+      store(out, load<V>(out) + load<V>(block + (m * N + n) * L));
+    }
 }
 
 // Accumulators must fit the registers beside a row of B and a broadcast: the most rows for N vectors of columns. With
@@ -77,25 +110,27 @@ constexpr int max_rows(ptrdiff_t vectors) {
 }
 constexpr int kMaxRows = 8, kMaxVectors = 4;
 
-template <class T, bool ColumnMajor>
-struct TileTable {
-  typedef void (*Function)(const Tile<T>&, ptrdiff_t, ptrdiff_t);
-#define RECURRA_TILE_ROW(R)                                                         \
-  {                                                                                 \
-    multiply_tile<T, R, 1, ColumnMajor>, multiply_tile<T, R, 2, ColumnMajor>,       \
-        multiply_tile<T, (R <= max_rows(3) ? R : 1), 3, ColumnMajor>,               \
-        multiply_tile<T, (R <= (kRegisters == 32 ? 6 : 3) ? R : 1), 4, ColumnMajor> \
-  }
-  static constexpr Function table[kMaxRows][kMaxVectors] = {
-      RECURRA_TILE_ROW(1), RECURRA_TILE_ROW(2), RECURRA_TILE_ROW(3), RECURRA_TILE_ROW(4),
-      RECURRA_TILE_ROW(5), RECURRA_TILE_ROW(6), RECURRA_TILE_ROW(7), RECURRA_TILE_ROW(8)};
-#undef RECURRA_TILE_ROW
-};
+template <class T>
+using TileFunction = void (*)(const Tile<T>&, ptrdiff_t first, ptrdiff_t column);
 
-// `rows` <= max_rows(vectors) rows, 1 to 4 vectors of columns.
-template <class T, bool ColumnMajor = false>
-RECURRA_INLINE void multiply(const Tile<T>& t, ptrdiff_t first, int rows, int vectors) {
-  const auto& row = TileTable<T, ColumnMajor>::table[rows - 1];
+// Every size that fits; sizes that do not stand in as one row, never called.
+#define RECURRA_TILE_ROW(F, R) \
+  { F<T, R, 1>, F<T, R, 2>, F<T, (R <= max_rows(3) ? R : 1), 3>, F<T, (R <= (kRegisters == 32 ? 6 : 3) ? R : 1), 4> }
+#define RECURRA_TILE_TABLE(F)                                                                          \
+  {                                                                                                    \
+    RECURRA_TILE_ROW(F, 1), RECURRA_TILE_ROW(F, 2), RECURRA_TILE_ROW(F, 3), RECURRA_TILE_ROW(F, 4),    \
+        RECURRA_TILE_ROW(F, 5), RECURRA_TILE_ROW(F, 6), RECURRA_TILE_ROW(F, 7), RECURRA_TILE_ROW(F, 8) \
+  }
+template <class T>
+constexpr TileFunction<T> kMultiplyTiles[kMaxRows][kMaxVectors] = RECURRA_TILE_TABLE(multiply_tile);
+template <class T>
+constexpr TileFunction<T> kAddTiles[kMaxRows][kMaxVectors] = RECURRA_TILE_TABLE(add_tile);
+#undef RECURRA_TILE_TABLE
+#undef RECURRA_TILE_ROW
+
+template <class T>
+RECURRA_INLINE void call_tile(const TileFunction<T> (&row)[kMaxVectors], const Tile<T>& t, ptrdiff_t first, int rows,
+                              int vectors) {
   if (kRegisters == 16 && vectors == 4 && rows > 3) {
     row[1](t, first, 0);
     row[1](t, first, 2 * kLanes<T>);
@@ -104,20 +139,27 @@ RECURRA_INLINE void multiply(const Tile<T>& t, ptrdiff_t first, int rows, int ve
   }
 }
 
+// `rows` <= max_rows(vectors) rows, 1 to 4 vectors of columns.
+template <class T>
+RECURRA_INLINE void multiply(const Tile<T>& t, ptrdiff_t first, int rows, int vectors) {
+  call_tile(kMultiplyTiles<T>[rows - 1], t, first, rows, vectors);
+}
+template <class T>
+RECURRA_INLINE void add(const Tile<T>& t, ptrdiff_t first, int rows, int vectors) {
+  call_tile(kAddTiles<T>[rows - 1], t, first, rows, vectors);
+}
+
 // A single row cannot fill the pipeline with one panel's chains of fma: it takes several panels at once.
 constexpr int panels_at_once(ptrdiff_t vectors) { return vectors * 4 <= kRegisters / 2 ? 4 : 2; }
 
 // One row, `panels` = 4, 2 or 1 panels of 1 to 4 vectors.
 template <class T>
 RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, int vectors) {
-  typedef typename TileTable<T, false>::Function Function;
-  static constexpr Function table[3][kMaxVectors] = {
-      {multiply_tile<T, 1, 1, false, 1>, multiply_tile<T, 1, 2, false, 1>, multiply_tile<T, 1, 3, false, 1>,
-       multiply_tile<T, 1, 4, false, 1>},
-      {multiply_tile<T, 1, 1, false, 2>, multiply_tile<T, 1, 2, false, 2>, multiply_tile<T, 1, 3, false, 2>,
-       multiply_tile<T, 1, 4, false, 2>},
-      {multiply_tile<T, 1, 1, false, 4>, multiply_tile<T, 1, 2, false, 4>,
-       multiply_tile<T, 1, 3, false, panels_at_once(3)>, multiply_tile<T, 1, 4, false, panels_at_once(4)>}};
+  static constexpr TileFunction<T> table[3][kMaxVectors] = {
+      {multiply_tile<T, 1, 1, 1>, multiply_tile<T, 1, 2, 1>, multiply_tile<T, 1, 3, 1>, multiply_tile<T, 1, 4, 1>},
+      {multiply_tile<T, 1, 1, 2>, multiply_tile<T, 1, 2, 2>, multiply_tile<T, 1, 3, 2>, multiply_tile<T, 1, 4, 2>},
+      {multiply_tile<T, 1, 1, 4>, multiply_tile<T, 1, 2, 4>, multiply_tile<T, 1, 3, panels_at_once(3)>,
+       multiply_tile<T, 1, 4, panels_at_once(4)>}};
   table[panels / 2][vectors - 1](t, row, 0);
 }
 

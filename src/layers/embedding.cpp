@@ -28,7 +28,7 @@ Embedding<T>::Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim)
 
 template <class T>
 void Embedding<T>::forward(const Run&, const LayerForward<T>& call) {
-  std::shared_lock<std::shared_mutex> lock(this->parameters()->mutex());
+  const ReadLock lock(this->parameters()->mutex());
   const T* table = this->parameters()->values();
   for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)

@@ -88,7 +88,7 @@ class Layer {
   };
   template <class V, class Make>
   std::shared_ptr<const V> cached(Cached<V>& cache, const Make& make) {
-    std::lock_guard<std::shared_mutex> lock(parameters_->mutex());
+    const WriteLock lock(parameters_->mutex());
     const uint64_t version = parameters_->version();
     if (!cache.value || cache.version != version) {
       cache.value = make();

@@ -9,9 +9,14 @@
 #include <vector>
 
 #include "platform/error.h"
+#include "platform/fork.h"
 #include "platform/memory.h"
 
 namespace recurra {
+
+// How the mutex of parameters is locked.
+typedef ForkSafe<std::lock_guard<std::shared_mutex>> WriteLock;
+typedef ForkSafe<std::shared_lock<std::shared_mutex>> ReadLock;
 
 struct ParameterSpec {
   std::string name;

@@ -30,7 +30,7 @@ Sequence<const T> copy_valid(Arena& memory, const Batch& batch, ptrdiff_t featur
 }  // namespace
 
 std::unique_ptr<Arena> ArenaPool::take() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const ForkSafe<std::lock_guard<std::mutex>> lock(mutex_);
   if (spare_.empty()) return std::make_unique<Arena>();
   std::unique_ptr<Arena> arena = std::move(spare_.back());
   spare_.pop_back();
@@ -40,7 +40,7 @@ std::unique_ptr<Arena> ArenaPool::take() {
 void ArenaPool::give_back(std::unique_ptr<Arena> arena) {
   try {
     arena->reset();
-    std::lock_guard<std::mutex> lock(mutex_);
+    const ForkSafe<std::lock_guard<std::mutex>> lock(mutex_);
     if (spare_.size() < kMost) spare_.push_back(std::move(arena));
   } catch (const std::bad_alloc&) {  // then it is simply not kept
   }
@@ -257,7 +257,7 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
   }
   if (dx.data) cpu_backend<T>().zero_padding(batch_, features_, dx);
   for (size_t i = 0; i < layers.size(); ++i) {
-    std::lock_guard<std::shared_mutex> parameters(layers[i]->parameters()->mutex());
+    const WriteLock lock_parameters(layers[i]->parameters()->mutex());
     layers[i]->commit(*steps_[i].tape, run.threads);
   }
   used_ = true;
