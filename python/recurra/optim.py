@@ -224,7 +224,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay, no_decay)
         name = type(self).__name__
-        if not hasattr(betas, "__len__") or len(betas) != 2:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"{name}: got betas={betas!r}, expected a pair of numbers; write betas=(0.9, 0.999)")
         below_one = math.nextafter(1.0, 0.0)
         first, second = (checks.number(name, "betas", beta, 0.0, below_one) for beta in betas)

@@ -24,6 +24,21 @@ void for_stretches(const Batch& batch, Sequence<T> x, const F& f) {
     if (batch.length(r)) f(r, batch.length(r));
 }
 
+// total += the sum of rows, in short runs, then the block, then the total: as the weights' gradients are summed.
+template <class T>
+void add_rows(const T* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, T* scratch, T* total) {
+  constexpr ptrdiff_t kShortRun = 16;
+  T *run = scratch, *block = scratch + n;
+  std::fill_n(block, n, T(0));
+  for (ptrdiff_t begin = 0; begin < count; begin += kShortRun) {
+    std::fill_n(run, n, T(0));
+    for (ptrdiff_t r = begin; r < std::min(count, begin + kShortRun); ++r)
+      for (ptrdiff_t k = 0; k < n; ++k) run[k] += rows[r * stride + k];
+    for (ptrdiff_t k = 0; k < n; ++k) block[k] += run[k];
+  }
+  for (ptrdiff_t k = 0; k < n; ++k) total[k] += block[k];
+}
+
 template <class T>
 class CpuBackend final : public Backend<T> {
  public:
@@ -73,7 +88,7 @@ class CpuBackend final : public Backend<T> {
     const bool whole = x.row_stride == batch.steps * x.step_stride && y.row_stride == batch.steps * y.step_stride;
     const auto rows_of = [&](ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
       ProductCall<T> c = {count,  k,           columns,          x.at(row, begin), x.step_stride,
-                          packed, padded_bias, y.at(row, begin), y.step_stride,    false};
+                          packed, padded_bias, y.at(row, begin), y.step_stride};
       kernels<T>().product(c);
     };
     if (whole && !batch.lengths) {
@@ -111,8 +126,7 @@ class CpuBackend final : public Backend<T> {
           OuterCall<T> c = {
               m, in, n, x.at(row, begin), x.step_stride, b, dy.step_stride, sum, width, scratch[size_t(i)]};
           kernels<T>().outer(c);
-          for (ptrdiff_t r = 0; bias_gradient && r < m; ++r)
-            for (ptrdiff_t k = 0; k < n; ++k) bias_gradient[from + k] += b[r * dy.step_stride + k];
+          if (bias_gradient) add_rows(b, dy.step_stride, m, n, scratch[size_t(i)], bias_gradient + from);
         }
       };
       if (x.row_stride == batch.steps * x.step_stride)

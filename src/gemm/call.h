@@ -14,7 +14,7 @@ struct ColumnPanels {
   RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p) const { return vectors * p / count(); }
 };
 
-// out(m, :) = [bias +] a(m, :) B, or += ; B packed by ColumnPanels as [panel][k][vectors].
+// out(m, :) = [bias +] a(m, :) B; B packed by ColumnPanels as [panel][k][vectors].
 template <class T>
 struct ProductCall {
   ptrdiff_t rows, k, columns;
@@ -24,7 +24,6 @@ struct ProductCall {
   const T* bias;  // padded to whole vectors; null: none
   T* out;
   ptrdiff_t out_row;
-  bool add;
 };
 
 // out[k, n] += sum over rows of a(row, k) b(row, n), n < columns; out padded to whole vectors per row.

@@ -22,9 +22,7 @@ void product(const ProductCall<T>& call) {
       for (ptrdiff_t r = 0; r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
         for (ptrdiff_t n = 0; n < width && n < left; n += L) {
-          Vec<T> v = load<Vec<T>>(out + r * width + n);
-          if (call.add) v = load<Vec<T>>(to + n, left - n) + v;
-          store(to + n, v, left - n);
+          store(to + n, load<Vec<T>>(out + r * width + n), left - n);
         }
       }
     }

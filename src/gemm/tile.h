@@ -25,7 +25,6 @@ struct Tile {
   ptrdiff_t init_row;
   T* out;
   ptrdiff_t out_row;
-  bool add;                                              // out += A B rather than out = A B
   ptrdiff_t b_panel = 0, init_panel = 0, out_panel = 0;  // to the next panel, for tiles that span several
 };
 
