@@ -15,7 +15,7 @@ void product(benchmark::State& state, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t col
   const std::vector<T> x = numbers<T>(rows * k), plain = numbers<T>(k * columns), bias = numbers<T>(columns + 64);
   std::vector<T> packed(static_cast<size_t>(backend.packed_size(k, columns))), y(static_cast<size_t>(rows * columns));
   backend.pack_matrix(plain.data(), k, columns, false, packed.data());
-  const ProductCall<T> call = {rows, k, columns, x.data(), k, packed.data(), bias.data(), y.data(), columns, false};
+  const ProductCall<T> call = {rows, k, columns, x.data(), k, packed.data(), bias.data(), y.data(), columns};
   for (auto _ : state) {
     kernels<T>().product(call);
     benchmark::ClobberMemory();

@@ -127,14 +127,13 @@ RECURRA_INLINE V fma(V a, V b, V c) {
 #if defined(__FMA__) || defined(__aarch64__)
   V r;
   for (int i = 0; i < lanes<V>(); ++i) r[i] = fma(Lane<V>(a[i]), Lane<V>(b[i]), Lane<V>(c[i]));
-  return r;  // one vector instruction: isa_objects_test looks for calls and scalar fma
+  return r;  // Clang makes one instruction of it
 #else
   return a * b + c;
 #endif
 }
 
-// a < b ? a : b and a > b ? a : b, lane by lane; b where either is NaN. One instruction on x86, which Clang finds by
-// itself and GCC makes of a comparison and a blend.
+// a < b ? a : b and a > b ? a : b, lane by lane; b where either is NaN.
 template <class V>
 RECURRA_INLINE V min(V a, V b) {
   return a < b ? a : b;
@@ -143,33 +142,41 @@ template <class V>
 RECURRA_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
+
+// GCC does not always find the one instruction for these three by itself; isa_objects_test looks for what it leaves.
 #if defined(__SSE2__) && !defined(__clang__)
-#define RECURRA_MIN_MAX(T, N, F, suffix)                                         \
-  RECURRA_INLINE VecOf<T, N>::type F(VecOf<T, N>::type a, VecOf<T, N>::type b) { \
-    return __builtin_ia32_##F##suffix(a, b);                                     \
-  }
-#define RECURRA_MIN_MAX_512(T, N, F, suffix)                                                         \
-  RECURRA_INLINE VecOf<T, N>::type F(VecOf<T, N>::type a, VecOf<T, N>::type b) {                     \
-    return __builtin_ia32_##F##suffix##512_mask(a, b, b, -1, 4); /* 4: the rounding mode in force */ \
-  }
-RECURRA_MIN_MAX(float, 4, min, ps)
-RECURRA_MIN_MAX(float, 4, max, ps)
-RECURRA_MIN_MAX(double, 2, min, pd)
-RECURRA_MIN_MAX(double, 2, max, pd)
-#if defined(__AVX__)
-RECURRA_MIN_MAX(float, 8, min, ps256)
-RECURRA_MIN_MAX(float, 8, max, ps256)
-RECURRA_MIN_MAX(double, 4, min, pd256)
-RECURRA_MIN_MAX(double, 4, max, pd256)
+#define RECURRA_MIN_MAX(V, suffix)                                            \
+  RECURRA_INLINE V min(V a, V b) { return __builtin_ia32_min##suffix(a, b); } \
+  RECURRA_INLINE V max(V a, V b) { return __builtin_ia32_max##suffix(a, b); }
+#define RECURRA_FMA(V, suffix) \
+  RECURRA_INLINE V fma(V a, V b, V c) { return __builtin_ia32_vfmadd##suffix(a, b, c); }
+typedef VecOf<float, 4>::type Float4;
+typedef VecOf<double, 2>::type Double2;
+RECURRA_MIN_MAX(Float4, ps)
+RECURRA_MIN_MAX(Double2, pd)
+#if defined(__FMA__)
+typedef VecOf<float, 8>::type Float8;
+typedef VecOf<double, 4>::type Double4;
+RECURRA_MIN_MAX(Float8, ps256)
+RECURRA_MIN_MAX(Double4, pd256)
+RECURRA_FMA(Float4, ps)
+RECURRA_FMA(Double2, pd)
+RECURRA_FMA(Float8, ps256)
+RECURRA_FMA(Double4, pd256)
 #endif
-#if defined(__AVX512F__)
-RECURRA_MIN_MAX_512(float, 16, min, ps)
-RECURRA_MIN_MAX_512(float, 16, max, ps)
-RECURRA_MIN_MAX_512(double, 8, min, pd)
-RECURRA_MIN_MAX_512(double, 8, max, pd)
+#if defined(__AVX512F__)  // all lanes, the rounding mode in force
+#define RECURRA_AVX512(V, suffix)                                                                 \
+  RECURRA_INLINE V min(V a, V b) { return __builtin_ia32_min##suffix##512_mask(a, b, b, -1, 4); } \
+  RECURRA_INLINE V max(V a, V b) { return __builtin_ia32_max##suffix##512_mask(a, b, b, -1, 4); } \
+  RECURRA_INLINE V fma(V a, V b, V c) { return __builtin_ia32_vfmadd##suffix##512_mask(a, b, c, -1, 4); }
+typedef VecOf<float, 16>::type Float16;
+typedef VecOf<double, 8>::type Double8;
+RECURRA_AVX512(Float16, ps)
+RECURRA_AVX512(Double8, pd)
+#undef RECURRA_AVX512
 #endif
 #undef RECURRA_MIN_MAX
-#undef RECURRA_MIN_MAX_512
+#undef RECURRA_FMA
 #endif
 
 template <class To, class From>
