@@ -14,7 +14,8 @@
 namespace {
 std::atomic<long> allocations{0};
 }
-// Every allocation of the program is counted: new, and what malloc serves under it.
+// Every allocation is counted; but sanitizers bring an operator new of their own, so only the other builds count.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 void* operator new(size_t size) {
   ++allocations;
   if (void* p = std::malloc(size ? size : 1)) return p;
@@ -30,6 +31,7 @@ void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+#endif
 
 namespace recurra {
 namespace {

@@ -266,7 +266,7 @@ TEST(Recurrent, ThreadsChangeNoBit) {
   for (const Case& c : {Case{"lstm", 32, 64, 2, false}, Case{"gru", 32, 70, 1, true},
                         Case{"gru_reset_before", 8, 64, 1, false}, Case{"rnn_tanh", 32, 130, 1, false}}) {
     Model<float> model(c);
-    const Data<float> data(model, 40, 30);
+    const Data<float> data(model, 60, 30);  // enough work for threads to be used
     set_num_threads(1);
     const auto one = run(model, data, 0, 40);
     for (int threads : {2, 3, 5}) {

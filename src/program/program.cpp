@@ -5,9 +5,9 @@
 namespace recurra {
 namespace {
 
-// Below this many multiply-adds another thread costs more than it brings; below the other no call is long enough to
-// interrupt.
-constexpr double kParallelWork = 5e5, kInterruptibleWork = 2e8;
+// Below this many multiply-adds, some 50 us, another thread costs more than it brings, above all where cores are busy;
+// below the other no call is long enough to interrupt.
+constexpr double kParallelWork = 4e6, kInterruptibleWork = 2e8;
 
 template <class T>
 Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features, bool time_major = false) {

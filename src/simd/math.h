@@ -18,7 +18,7 @@ template <class T>
 struct ExpConstants;
 template <>
 struct ExpConstants<float> {
-  typedef int32_t Int;
+  typedef uint32_t Int;
   static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kLimit = 87.0f;
@@ -30,7 +30,7 @@ struct ExpConstants<float> {
 };
 template <>
 struct ExpConstants<double> {
-  typedef int64_t Int;
+  typedef uint64_t Int;
   static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double kLn2High = 6.93147180369123816490e-01, kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kLimit = 708.0;

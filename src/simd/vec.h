@@ -56,18 +56,18 @@ template <class V>
 constexpr int lanes() {
   return int(sizeof(V) / sizeof(Lane<V>));
 }
-// The integers of the same size and number.
+// Unsigned integers of the same size and number.
 template <class V>
 struct IntOf {
   typedef typename VecOf<typename IntOf<Lane<V>>::type, lanes<V>()>::type type;
 };
 template <>
 struct IntOf<float> {
-  typedef int32_t type;
+  typedef uint32_t type;
 };
 template <>
 struct IntOf<double> {
-  typedef int64_t type;
+  typedef uint64_t type;
 };
 template <class V>
 using IntVec = typename IntOf<V>::type;
