@@ -1,12 +1,12 @@
 """The native core. Use the layers and models of `recurra`, not this module: it checks, but it does not explain."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 
 __version__: str
 

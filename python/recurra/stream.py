@@ -36,6 +36,9 @@ class Stream:
     def __init__(self, owner: str, pieces: Sequence[tuple[StreamPiece, slice]], layout: StateLayout) -> None:
         self._owner, self._pieces, self._layout = owner, pieces, layout
         *self._first, self._last = [piece for piece, _states in pieces]
+        if not self._first:  # a single native run: its own methods, a call less on the way
+            self.step = self._last.step  # type: ignore[method-assign]
+            self.process = self._last.process  # type: ignore[method-assign]
 
     @property
     def batch_size(self) -> int:
