@@ -48,6 +48,9 @@ inline py::array as_array(const py::handle& object, const char* operation, const
   return py::reinterpret_borrow<py::array>(object);
 }
 
+// py::array's own default constructor makes an array of no elements, which takes longer than a small step.
+inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
+
 inline std::string dtype_text(const py::array& a) { return std::string(py::str(a.dtype())); }
 
 // An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not.

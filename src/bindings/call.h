@@ -13,7 +13,7 @@ struct Call {
   ProgramInput<T> input = {};
   ptrdiff_t features = 0;
   bool vector = false;  // x has no time axis
-  py::array x;
+  py::array x = no_array();
   py::object lengths = py::none(), reset = py::none();
   std::vector<T> state;
 

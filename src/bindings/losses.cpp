@@ -9,7 +9,7 @@ namespace {
 // Predictions (N, T, F) or (N, F), and what goes with them.
 template <class T>
 struct LossCall {
-  py::array predictions, lengths_array;
+  py::array predictions = no_array(), lengths_array = no_array();
   py::object gradient = py::none();
   Batch batch = {};
   ptrdiff_t features = 0;

@@ -71,7 +71,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
   const char* name = program.name().c_str();
   const bool time_major = tape.time_major();
   const ptrdiff_t rows = tape.batch().rows, size = program.state_size();
-  py::array dy_array;
+  py::array dy_array = no_array();
   Sequence<const T> dy_rows = {};
   if (!dy.is_none()) {
     dy_array = floats<T>(dy, name, "dy");
@@ -113,7 +113,7 @@ py::array stream_run(Stream<T>& stream, const py::object& x, const py::object& r
   check_tokens(call, program);
   read_reset(call, program, reset, false);
   const auto shape = call.output_shape(program, false);
-  py::array y;
+  py::array y = no_array();
   if (out.is_none()) {
     y = py::array_t<T>(shape);
   } else {

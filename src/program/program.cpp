@@ -221,10 +221,14 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
   check(memory_ != nullptr, name, "backward on a closed tape; record again");
   check(!used_, name, "backward ran on this tape already and works once; record again");
   const auto& layers = program_->layers_;
-  for (size_t i = 0; i < layers.size(); ++i)
-    check(layers[i]->parameters()->version() == steps_[i].version, name,
+  const auto check_versions = [&] {
+    for (size_t i = 0; i < layers.size(); ++i)
+      check(
+          layers[i]->parameters()->version() == steps_[i].version, name,
           "the weights have changed since this tape was recorded; run backward before the optimiser's step, or record "
           "again");
+  };
+  check_versions();
 
   std::unique_ptr<Arena> scratch = program_->scratch_.take();
   ProgramInput<T> input = {};
@@ -256,6 +260,7 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
     dy = read_only(out);
   }
   if (dx.data) cpu_backend<T>().zero_padding(batch_, features_, dx);
+  check_versions();  // another thread may have written them meanwhile
   for (size_t i = 0; i < layers.size(); ++i) {
     const WriteLock lock_parameters(layers[i]->parameters()->mutex());
     layers[i]->commit(*steps_[i].tape, run.threads);
