@@ -31,7 +31,7 @@ std::string joined(const std::vector<std::string>& names) {
 }
 
 const IsaTable& choose() {
-  const char* forced = std::getenv("RECURRA_ISA");
+  const char* forced = std::getenv("RECURRA_ISA");  // NOLINT(concurrency-mt-unsafe): once, at import
   if (!forced || !*forced) {
     for (const IsaTable* table : kTables)
       if (cpu_supports(table->name)) return *table;

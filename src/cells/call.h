@@ -77,7 +77,7 @@ RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Pan
   PackedLayout p = {};
   p.panel = panels.columns;
   const Range ranges[3] = {cell.input, cell.recurrent[0], cell.recurrent[1]};
-  for (int i = 0; i <= cell.stages; ++i) {
+  for (int i = 0; i < 3 && i <= cell.stages; ++i) {
     p.rows[i] = i ? hidden_rows : input_rows;
     p.width[i] = ranges[i].count * panels.units;
     p.offset[i] = p.panel;
