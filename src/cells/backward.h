@@ -159,30 +159,40 @@ struct Backward {
     }
   }
 
-  // Calls done(first unit, units, first row, rows, tile, fresh) for all tiles of the gradient that reaches the rows'
-  // state after step s: from the step after for the `running` rows, from the caller for the rest up to `active`.
+  // The gate gradients of step s, in the columns of stage `stage`, times its transposed weights: calls done(first unit,
+  // units, first row, rows, tile, false) for all tiles of the first `active` rows.
+  template <class Done>
+  void gate_product(ptrdiff_t s, int stage, ptrdiff_t active, const Done& done) const {
+    constexpr int L = kLanes<T>;
+    alignas(64) T out[kMaxRows * kTileColumns * L];
+    const ptrdiff_t depth = panels * kCell.recurrent[stage].count * units;
+    for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
+      const ptrdiff_t from = hidden.begin(j) * L, width = hidden.begin(j + 1) * L - from;
+      const int nv = int(width / L);
+      gate_segments(s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
+      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
+      const Split tiles = split(active, max_rows(nv));
+      for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+        multiply(tile, tiles.begin(i), tiles.size(i), nv);
+        done(from, width, tiles.begin(i), tiles.size(i), out, false);
+      }
+    }
+  }
+
+  // The gradient that reaches the rows' state after step s: from the step after for the `running` rows, from the caller
+  // for the rest up to `active`, for which done() is called with true.
   template <class Done>
   void state_gradient(ptrdiff_t s, ptrdiff_t running, ptrdiff_t active, const Done& done) const {
     constexpr int L = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * L];
+    if (running) gate_product(s + 1, 0, running, done);
+    alignas(64) T out[kTileColumns * L];
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
-      const ptrdiff_t from = hidden.begin(j), width = (hidden.begin(j + 1) - from) * L;
-      const int nv = int(width / L);
-      if (running) {
-        const ptrdiff_t depth = panels * kCell.recurrent[0].count * units;
-        gate_segments(s + 1, kCell.recurrent[0], call.hidden_weights[0] + from * L * depth, width);
-        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
-        const Split tiles = split(running, max_rows(nv));
-        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-          multiply(tile, tiles.begin(i), tiles.size(i), nv);
-          done(from * L, width, tiles.begin(i), tiles.size(i), out, false);
-        }
-      }
+      const ptrdiff_t from = hidden.begin(j) * L, width = hidden.begin(j + 1) * L - from;
       for (ptrdiff_t r = running; r < active; ++r) {
         for (ptrdiff_t u = 0; u < width; u += L)
-          store(out + u, call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from * L + u, hidden_size - from * L - u)
-                                       : Vec<T>{});
-        done(from * L, width, r, 1, out, true);
+          store(out + u,
+                call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from + u, hidden_size - from - u) : Vec<T>{});
+        done(from, width, r, 1, out, true);
       }
     }
   }
@@ -190,20 +200,10 @@ struct Backward {
   template <int stage>
   void earlier_stages(ptrdiff_t active) const {
     if constexpr (stage >= 0) {
-      constexpr int L = kLanes<T>;
-      alignas(64) T out[kMaxRows * kTileColumns * L];
-      const ptrdiff_t depth = panels * kCell.recurrent[stage + 1].count * units;
-      for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
-        const ptrdiff_t from = hidden.begin(j), width = (hidden.begin(j + 1) - from) * L;
-        const int nv = int(width / L);
-        gate_segments(step, kCell.recurrent[stage + 1], call.hidden_weights[stage + 1] + from * L * depth, width);
-        const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
-        const Split tiles = split(active, max_rows(nv));
-        for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-          multiply(tile, tiles.begin(i), tiles.size(i), nv);
-          epilogue<stage>(from * L, width, tiles.begin(i), tiles.size(i), out, false);
-        }
-      }
+      gate_product(step, stage + 1, active,
+                   [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+                     epilogue<stage>(u0, tile_units, r0, m, tile, fresh);
+                   });
       earlier_stages<stage - 1>(active);
     }
   }

@@ -1,6 +1,5 @@
 // parallel_for over a callable.
 #pragma once
-#include "platform/flush.h"
 #include "platform/parallel.h"
 
 namespace recurra {
