@@ -49,8 +49,6 @@ class Stack {
     call.spec = &spec_;
     call.weights = backward_.get();
     call.batch = &batch_;
-    call.x = {x_.data(), size_.steps * size_.inputs, size_.inputs};
-    call.y = {y_.data(), size_.steps * size_.hidden, size_.hidden};
     call.dy = {dy_.data(), size_.steps * size_.hidden, size_.hidden};
     call.dstate = {dstate_.data(), state_size_};
     cpu_backend<T>().backward(run(), call, *tape);

@@ -81,9 +81,8 @@ struct RecurrentBackward {
   const RecurrentSpec* spec;
   const RecurrentWeights<T>* weights;
   const Batch* batch;
-  Sequence<const T> x, y;  // as they were in the forward
-  Sequence<const T> dy;    // data null: none
-  Sequence<T> dx;          // data null: not wanted
+  Sequence<const T> dy;  // data null: none
+  Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
 };

@@ -43,8 +43,8 @@ struct LayerBackward {
   const Batch& batch;
   ptrdiff_t features;
   Input<T> x;
-  Sequence<const T> y, dy;  // dy.data null: no gradient comes in
-  Sequence<T> dx;           // data null: not wanted
+  Sequence<const T> dy;  // data null: no gradient comes in
+  Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
 };

@@ -52,7 +52,6 @@ std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
 template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
   std::unique_ptr<RecurrentTape<T>> stack;
-  Sequence<T> y;  // the whole sequence, also where only its end is returned
 };
 
 template <class T>
@@ -115,13 +114,13 @@ template <class T>
 std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   const auto packed = weights(run, false);
   auto tape = std::make_unique<Tape>();
-  tape->y = call.y;
+  Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
   if (!return_sequences_) {
     const ptrdiff_t n = output_size();
-    tape->y = {memory.take<T>(size_t(call.batch.rows * call.batch.steps * n)), call.batch.steps * n, n};
+    y = {memory.take<T>(size_t(call.batch.rows * call.batch.steps * n)), call.batch.steps * n, n};
   }
   tape->stack = cpu_backend<T>().record(
-      run, {&spec_, packed.get(), &call.batch, call.x.features, tape->y, call.state, call.final_state}, memory);
+      run, {&spec_, packed.get(), &call.batch, call.x.features, y, call.state, call.final_state}, memory);
   if (!return_sequences_) last_output(call, {call.final_state.data, call.final_state.stride});
   return tape;
 }
@@ -134,8 +133,6 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   c.spec = &spec_;
   c.weights = packed.get();
   c.batch = &call.batch;
-  c.x = call.x.features;
-  c.y = {tape.y.data, tape.y.row_stride, tape.y.step_stride};
   c.dx = call.dx;
   c.state = call.state;
   c.dfinal = call.dfinal;

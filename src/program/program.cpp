@@ -245,7 +245,6 @@ void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence
     const LayerBackward<T> call = {step.batch,
                                    step.features,
                                    step.x,
-                                   read_only(step.y),
                                    dy,
                                    out,
                                    {state_.data ? state_.data + offset : nullptr, program_->state_size_},
