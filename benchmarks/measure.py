@@ -25,17 +25,20 @@ class Effort:
     seconds: float  # about this long in all, within the limits below
     min_rounds: int
     max_rounds: int
+    max_seconds: float = 60.0  # rather than longer, rounds become fewer, down to LEAST_ROUNDS
 
 
 FULL = Effort(sample_seconds=5e-3, seconds=8.0, min_rounds=7, max_rounds=101)
 SHORT = Effort(sample_seconds=2e-3, seconds=0.3, min_rounds=3, max_rounds=15)
+LEAST_ROUNDS = 3
+LONG_SECONDS = 0.1  # a call as long as this is no faster for another one before it
 
 
 def pin(threads: int) -> list[int]:
     """Restricts the process to `threads` CPUs, of different cores where there are enough, and returns them."""
     allowed = sorted(os.sched_getaffinity(0))
     if threads > len(allowed):
-        raise SystemExit(f"compare.py: got --threads {threads}, expected at most {len(allowed)}, the CPUs it may use")
+        raise SystemExit(f"benchmarks: got --threads {threads}, expected at most {len(allowed)}, the CPUs it may use")
     first_of_core = [cpu for cpu in allowed if cpu == min(set(_siblings(cpu)) & set(allowed))]
     rest = [cpu for cpu in allowed if cpu not in first_of_core]
     chosen = (first_of_core + rest)[:threads]
@@ -61,12 +64,13 @@ def interleave(runners: Sequence[Runner], effort: Effort, pause: float) -> npt.N
     In each round every runner is sampled once, starting with the next one each time, so that a drift of the machine
     meets them alike. `pause` seconds pass before a sample, for threads that the runner before left spinning.
     """
-    calls, expected = [], 0.0
+    calls, settled, expected = [], [], 0.0
     for runner in runners:
-        once = _settled(runner)
-        calls.append(max(1, math.ceil(effort.sample_seconds / once)))
-        expected += calls[-1] * once + pause
-    rounds = int(min(max(effort.seconds / expected, effort.min_rounds), effort.max_rounds))
+        settled.append(_settled(runner))
+        calls.append(max(1, math.ceil(effort.sample_seconds / settled[-1])))
+        expected += calls[-1] * settled[-1] + pause
+    rounds = min(max(effort.seconds / expected, effort.min_rounds), effort.max_rounds)
+    rounds = int(max(min(rounds, effort.max_seconds / expected), LEAST_ROUNDS))
     times = np.empty((rounds, len(runners)))
     gc.collect()
     gc.disable()
@@ -75,16 +79,17 @@ def interleave(runners: Sequence[Runner], effort: Effort, pause: float) -> npt.N
             for place in range(len(runners)):
                 index = (turn + place) % len(runners)
                 time.sleep(pause)
-                times[turn, index] = _sample(runners[index], calls[index])
+                times[turn, index] = _sample(runners[index], calls[index], settled[index] < LONG_SECONDS)
     finally:
         gc.enable()
     return times
 
 
-def _sample(runner: Runner, calls: int) -> float:
+def _sample(runner: Runner, calls: int, warm_up: bool) -> float:
     run = runner.run
     with runner.context():
-        run()  # the caches may hold another engine's data
+        if warm_up:  # the caches may hold another engine's data
+            run()
         start = time.perf_counter()
         for _ in repeat(None, calls):
             run()
@@ -92,10 +97,10 @@ def _sample(runner: Runner, calls: int) -> float:
 
 
 def _settled(runner: Runner) -> float:
-    """Warms up until 50 ms have passed; seconds of a call then."""
+    """Warms up until 50 ms have passed; seconds of a call then. `runner.result` has run before."""
     calls, spent, seconds = 1, 0.0, 0.0
     while spent < 0.05:
-        seconds = _sample(runner, calls)
+        seconds = _sample(runner, calls, warm_up=False)
         spent += seconds * calls
         calls *= 2
     return seconds

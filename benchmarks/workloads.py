@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # rnn: tanh; gru: the reset-after form, as in PyTorch
 
+KINDS = ("step", "sequence", "training", "ragged", "ragged training")
+
 
 @dataclass(frozen=True)
 class Workload:
     """One row of the grid.
 
     kind: "step" (one time step a call, the state kept from call to call), "sequence" (whole sequences, forward, from
-    the zero state) or "training" (forward and backward of all parameters).
+    the zero state), "training" (forward and backward of all parameters), "ragged" or "ragged training" (the same two
+    with sequences of many lengths in a batch; `steps` is the longest).
     """
 
     kind: str
@@ -24,6 +27,14 @@ class Workload:
     batch: int
     steps: int
     short: bool = False  # part of the quick form that continuous integration runs
+
+    @property
+    def trains(self) -> bool:
+        return self.kind in ("training", "ragged training")
+
+    @property
+    def ragged(self) -> bool:
+        return self.kind in ("ragged", "ragged training")
 
     @property
     def directions(self) -> int:
@@ -59,6 +70,8 @@ def _training(
     return Workload("training", cell, *sizes, layers, both, batch, steps, short)
 
 
+RAGGED = [("lstm", (64, 128), 64, 200), ("gru", (64, 128), 64, 200), ("lstm", (32, 128), 256, 365)]
+
 WORKLOADS = [
     _step("lstm", (1, 32), short=True),
     _step("gru", (13, 20)),
@@ -89,4 +102,9 @@ WORKLOADS = [
     _training("lstm", (512, 512), 32, 64, layers=2),
     _training("gru", (256, 512), 32, 64, short=True),
     _training("lstm", (400, 1150), 20, 70),
+    *(
+        Workload(kind, cell, *sizes, 1, False, batch, steps)
+        for kind in ("ragged", "ragged training")
+        for cell, sizes, batch, steps in RAGGED
+    ),
 ]

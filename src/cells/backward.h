@@ -11,6 +11,7 @@ template <class T>
 struct BackwardScratch {
   const T** dy;          // [row] of this step
   const T** h_previous;  // [row]
+  const T** x;           // [row]
   bool* cut;             // [row] whether the state that entered the step after was dropped
   bool* cut_before;      // [row] the same for this step
   Segment<T>* segments;  // [panel]
@@ -29,6 +30,7 @@ struct BackwardScratch {
     s.stride = work_stride<T>(panels.padded());
     s.dy = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
     s.h_previous = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.x = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
     s.cut = static_cast<bool*>(take(rows));
     s.cut_before = static_cast<bool*>(take(rows));
     s.segments = static_cast<Segment<T>*>(take(panels.count * ptrdiff_t(sizeof(Segment<T>))));
@@ -39,26 +41,51 @@ struct BackwardScratch {
   }
 };
 
-// Writes a row of an operand, k long and followed by a one if `ones`, into its transposed tiles.
-template <class T>
-RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, const T* from, ptrdiff_t k, bool ones,
-                                 int width) {
+// Copies columns [0, size) of `count` rows, row r at from(r), one after the other to `to`.
+template <int size, class T, class From>
+RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
+  for (ptrdiff_t r = 0; r < count; ++r) __builtin_memcpy(to + r * size, from(r), size * sizeof(T));
+}
+
+// Writes `count` rows of an operand, each k long and followed by a one if `ones`, into its transposed tiles.
+template <class T, class From>
+RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
+                                 ptrdiff_t k, bool ones, int width) {
   const Split tiles = split(k + ones, max_rows(width));
   for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
     const ptrdiff_t begin = tiles.begin(i);
     const int size = tiles.size(i);
     T* tile = to + begin * ring_rows + position * size;
-    if (begin + size <= k) {
-      copy_tail<kMaxRows>(tile, from + begin, size);
-    } else {
-      copy_tail<kMaxRows>(tile, from + begin, size - 1);
-      tile[size - 1] = 1;
+    if (begin + size > k) {
+      for (ptrdiff_t r = 0; r < count; ++r) {
+        copy_tail<kMaxRows>(tile + r * size, from(r) + begin, size - 1);
+        tile[r * size + size - 1] = 1;
+      }
+      continue;
+    }
+    const auto column = [&](ptrdiff_t r) { return from(r) + begin; };
+    switch (size) {  // a copy of fixed size is a move or two
+#define RECURRA_COPY(n)                   \
+  case n:                                 \
+    copy_columns<n>(tile, count, column); \
+    break
+      RECURRA_COPY(1);
+      RECURRA_COPY(2);
+      RECURRA_COPY(3);
+      RECURRA_COPY(4);
+      RECURRA_COPY(5);
+      RECURRA_COPY(6);
+      RECURRA_COPY(7);
+      RECURRA_COPY(8);
+#undef RECURRA_COPY
     }
   }
 }
 
-template <class Cell, class T, class V>
+template <class Cell, class T, bool paired>
 struct Backward {
+  typedef Lanes<T, paired> L;
+  typedef Vec<T> V;
   static constexpr CellInfo kCell = Cell::kInfo;
   static constexpr int kLast = kCell.stages - 1;
 
@@ -97,6 +124,7 @@ struct Backward {
     for (ptrdiff_t r = 0; r < active; ++r) {
       const ptrdiff_t row = call.first + r, time = call.direction.time(call.rows, row, step);
       if (call.dy.data) work.dy[r] = call.dy.at(batch(r), time);
+      work.x[r] = call.x.at(batch(r), time);
       work.cut_before[r] = call.direction.cut(call.rows, row, step);
       if (work.cut_before[r] || (step == 0 && !call.h0.data))
         work.h_previous[r] = work.zeros;
@@ -107,12 +135,13 @@ struct Backward {
     }
   }
 
-  // c of the step before, of units from p * units + w.
-  V previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r) const {
+  // c of the step before, of the unit at p * units + w and those after it.
+  V previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r, bool pair) const {
     if (work.cut_before[r] || (step == 0 && !call.c0.data)) return V{};
-    if (step > 0) return load<V>(call.cells + tape_row(step - 1, p, r) * units + w);
-    const ptrdiff_t u = p * units + w;
-    return load<V>(call.c0.at(batch(r)) + u, hidden_size - u);
+    if (step > 0)
+      return L::get(call.cells + tape_row(step - 1, p, r) * units + w, pair * call.rows.active[step - 1] * units);
+    const ptrdiff_t u = p * units + w, left = hidden_size - u;
+    return L::get(call.c0.at(batch(r)) + u, pair * units, left, left - pair * units);
   }
 
   // The cell's derivative on a tile: rows [r0, r0 + m), units [u0, u0 + tile_units). Fresh rows end at this step: what
@@ -120,42 +149,70 @@ struct Backward {
   template <int stage>
   void epilogue(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) const {
     constexpr bool last = stage == kLast;
-    for (ptrdiff_t u = u0; u < u0 + tile_units && u < call.panels.padded(); u += lanes<V>()) {
+    constexpr ptrdiff_t width = kCell.saved;
+    const ptrdiff_t end = u0 + tile_units < call.panels.padded() ? u0 + tile_units : call.panels.padded();
+    for (ptrdiff_t u = u0; u < end; u += kLanes<T>) {
       const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
-      for (ptrdiff_t r = r0; r < r0 + m; ++r) {
+      const bool pair = paired && u + units < end;
+      // From a panel to the next one.
+      const ptrdiff_t u_next = pair * units, carry_next = pair * all_rows * units, left_next = left - u_next,
+                      tape_next = pair * call.rows.active[step] * units, gates_next = pair * call.ring_rows * columns;
+      T* carry = call.carry + carried(p, r0) + w;
+      T* dc = call.dc + carried(p, r0) + w;
+      const ptrdiff_t on_tape = tape_row(step, p, r0) * units;
+      const T* saved = call.saved + on_tape * width + w;
+      T* out = gates(step, p, r0) + w;
+      for (ptrdiff_t i = 0; i < m; ++i) {
+        const ptrdiff_t r = r0 + i;
         const bool cut = last && !fresh && work.cut[r];
         Gradient<V> d;
-        d.dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
+        d.dh = cut ? V{} : L::get(tile + i * tile_units + (u - u0), u_next);
         d.dc = d.carry = V{};
-        T* carry = call.carry + carried(p, r) + w;
-        T* dc = call.dc + carried(p, r) + w;
         if constexpr (last) {
-          if (call.dy.data) d.dh = d.dh + load<V>(work.dy[r] + u, left);
+          if (call.dy.data) d.dh = d.dh + L::get(work.dy[r] + u, u_next, left, left_next);
           if constexpr (Cell::kCarries)
-            if (!fresh && !cut) d.dh = d.dh + load<V>(carry);
+            if (!fresh && !cut) d.dh = d.dh + L::get(carry, carry_next);
         } else {
-          d.carry = load<V>(carry);
+          d.carry = L::get(carry, carry_next);
         }
         if constexpr (kCell.has_cell) {
           if (fresh)
-            d.dc = call.dcn.data ? load<V>(call.dcn.at(batch(r)) + u, left) : V{};
+            d.dc = call.dcn.data ? L::get(call.dcn.at(batch(r)) + u, u_next, left, left_next) : V{};
           else if (!cut)
-            d.dc = load<V>(dc);
-          d.c = load<V>(call.cells + tape_row(step, p, r) * units + w);
-          d.c_previous = previous_c(p, w, r);
+            d.dc = L::get(dc, carry_next);
+          d.c = L::get(call.cells + on_tape + i * units + w, tape_next);
+          d.c_previous = previous_c(p, w, r, pair);
         }
-        if constexpr (Cell::kUsesPrevious) d.h_previous = load<V>(work.h_previous[r] + u, left);
-        const T* saved = call.saved + tape_row(step, p, r) * kCell.saved * units + w;
-        for (int i = 0; i < kCell.saved; ++i) d.saved[i] = load<V>(saved + i * units);
-        T* out = gates(step, p, r) + w;
+        if constexpr (Cell::kUsesPrevious) d.h_previous = L::get(work.h_previous[r] + u, u_next, left, left_next);
+        for (int k = 0; k < width; ++k) d.saved[k] = L::get(saved + k * units, tape_next * width);
         if constexpr (kCell.stages > 1)
-          for (int g = 0; g < kCell.groups; ++g) d.pre[g] = last ? V{} : load<V>(out + g * units);
+          for (int g = 0; g < kCell.groups; ++g) d.pre[g] = last ? V{} : L::get(out + g * units, gates_next);
         Cell::template backward<stage>(d);
-        for (int g = 0; g < kCell.groups; ++g) store(out + g * units, d.pre[g]);
-        if constexpr (Cell::kCarries) store(carry, d.carry);
-        if constexpr (kCell.has_cell) store(dc, d.dc);
+        for (int g = 0; g < kCell.groups; ++g) L::put(out + g * units, gates_next, d.pre[g]);
+        if constexpr (Cell::kCarries) L::put(carry, carry_next, d.carry);
+        if constexpr (kCell.has_cell) L::put(dc, carry_next, d.dc);
         if constexpr (!last) store(work.operand + r * work.stride + u, d.operand);
+        carry += units, dc += units, saved += width * units, out += columns;
       }
+    }
+  }
+
+  // Asks for what the epilogue of a tile will read from the tape, which the product before it gives time to arrive.
+  void prefetch_tape(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m) const {
+    constexpr ptrdiff_t line = 64 / sizeof(T);
+    const auto touch = [](const T* from, ptrdiff_t n) {
+      for (ptrdiff_t i = 0; i < n; i += line) __builtin_prefetch(from + i, 0, 3);
+    };
+    const ptrdiff_t end = u0 + tile_units < call.panels.padded() ? u0 + tile_units : call.panels.padded();
+    for (ptrdiff_t u = u0; u < end; u += units) {
+      const ptrdiff_t on_tape = tape_row(step, u / units, r0) * units;
+      touch(call.saved + on_tape * kCell.saved, m * kCell.saved * units);
+      if (kCell.has_cell && step > 0) touch(call.cells + tape_row(step - 1, u / units, r0) * units, m * units);
+    }
+    const ptrdiff_t n = hidden_size - u0 < tile_units ? hidden_size - u0 : tile_units;
+    for (ptrdiff_t r = r0; r < r0 + m; ++r) {
+      if (call.dy.data) touch(work.dy[r] + u0, n);
+      touch(work.h_previous[r] + u0, n);
     }
   }
 
@@ -163,16 +220,17 @@ struct Backward {
   // units, first row, rows, tile, false) for all tiles of the first `active` rows.
   template <class Done>
   void gate_product(ptrdiff_t s, int stage, ptrdiff_t active, const Done& done) const {
-    constexpr int L = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * L];
+    constexpr ptrdiff_t lanes = kLanes<T>;
+    alignas(64) T out[kMaxRows * kTileColumns * lanes];
     const ptrdiff_t depth = panels * kCell.recurrent[stage].count * units;
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
-      const ptrdiff_t from = hidden.begin(j) * L, width = hidden.begin(j + 1) * L - from;
-      const int nv = int(width / L);
+      const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
+      const int nv = int(width / lanes);
       gate_segments(s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
       const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
       const Split tiles = split(active, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+        if (stage == 0 && step >= call.begin) prefetch_tape(from, width, tiles.begin(i), tiles.size(i));
         multiply(tile, tiles.begin(i), tiles.size(i), nv);
         done(from, width, tiles.begin(i), tiles.size(i), out, false);
       }
@@ -183,13 +241,13 @@ struct Backward {
   // for the rest up to `active`, for which done() is called with true.
   template <class Done>
   void state_gradient(ptrdiff_t s, ptrdiff_t running, ptrdiff_t active, const Done& done) const {
-    constexpr int L = kLanes<T>;
+    constexpr ptrdiff_t lanes = kLanes<T>;
     if (running) gate_product(s + 1, 0, running, done);
-    alignas(64) T out[kTileColumns * L];
+    alignas(64) T out[kTileColumns * lanes];
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
-      const ptrdiff_t from = hidden.begin(j) * L, width = hidden.begin(j + 1) * L - from;
+      const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       for (ptrdiff_t r = running; r < active; ++r) {
-        for (ptrdiff_t u = 0; u < width; u += L)
+        for (ptrdiff_t u = 0; u < width; u += lanes)
           store(out + u,
                 call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from + u, hidden_size - from - u) : Vec<T>{});
         done(from, width, r, 1, out, true);
@@ -209,27 +267,28 @@ struct Backward {
   }
 
   void pack_operands(ptrdiff_t active) const {
-    for (ptrdiff_t r = 0; r < active; ++r) {
-      const ptrdiff_t to = position(step, r);
-      const T* x = call.x.at(batch(r), call.direction.time(call.rows, call.first + r, step));
-      pack_operand(call.operands[0], call.ring_rows, to, x, input_size, true, vectors(kCell.input));
-      pack_operand(call.operands[1], call.ring_rows, to, work.h_previous[r], hidden_size, needs_hidden_ones(kCell),
-                   vectors(kCell.recurrent[0]));
-      if constexpr (kCell.stages > 1)
-        pack_operand(call.operands[2], call.ring_rows, to, static_cast<const T*>(work.operand + r * work.stride),
-                     hidden_size, false, vectors(kCell.recurrent[1]));
-    }
+    const ptrdiff_t to = position(step, 0);
+    pack_operand(
+        call.operands[0], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true,
+        vectors(kCell.input));
+    pack_operand(
+        call.operands[1], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.h_previous[r]; }, hidden_size,
+        needs_hidden_ones(kCell), vectors(kCell.recurrent[0]));
+    if constexpr (kCell.stages > 1)
+      pack_operand(
+          call.operands[2], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.operand + r * work.stride; },
+          hidden_size, false, vectors(kCell.recurrent[1]));
   }
 
   void input_gradient() const {
-    constexpr int L = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * L];
-    const ColumnPanels inputs = {(input_size + L - 1) / L};
+    constexpr ptrdiff_t lanes = kLanes<T>;
+    alignas(64) T out[kMaxRows * kTileColumns * lanes];
+    const ColumnPanels inputs = {(input_size + lanes - 1) / lanes};
     const ptrdiff_t depth = panels * kCell.input.count * units;
     for (ptrdiff_t j = 0; j < inputs.count(); ++j) {
-      const ptrdiff_t from = inputs.begin(j) * L, width = inputs.begin(j + 1) * L - from;
+      const ptrdiff_t from = inputs.begin(j) * lanes, width = inputs.begin(j + 1) * lanes - from;
       const ptrdiff_t n = input_size - from < width ? input_size - from : width;
-      const int nv = int(width / L);
+      const int nv = int(width / lanes);
       const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
       for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
         const ptrdiff_t active = active_at(s);
@@ -241,7 +300,7 @@ struct Backward {
           for (ptrdiff_t r = tiles.begin(i); r < tiles.begin(i + 1); ++r) {
             const T* row = out + (r - tiles.begin(i)) * width;
             T* to = call.dx.at(batch(r), call.direction.time(call.rows, call.first + r, s)) + from;
-            for (ptrdiff_t k = 0; k < n; k += L) {
+            for (ptrdiff_t k = 0; k < n; k += lanes) {
               Vec<T> v = load<Vec<T>>(row + k);
               if (call.add_dx) v = load<Vec<T>>(to + k, n - k) + v;
               store(to + k, v, n - k);
@@ -254,22 +313,23 @@ struct Backward {
 
   // What is left over after step 0 belongs to the initial state.
   void initial_gradient() const {
+    typedef typename L::Piece U;  // never across panels
     const ptrdiff_t active = active_at(0);
     for (ptrdiff_t r = 0; r < active; ++r) work.cut[r] = call.direction.cut(call.rows, call.first + r, 0);
     state_gradient(-1, active, rows,
                    [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
-                     for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<V>()) {
+                     for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<U>()) {
                        const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
                        for (ptrdiff_t r = r0; r < r0 + m; ++r) {
                          const bool cut = !fresh && work.cut[r];
-                         V dh = cut ? V{} : load<V>(tile + (r - r0) * tile_units + (u - u0));
+                         U dh = cut ? U{} : load<U>(tile + (r - r0) * tile_units + (u - u0));
                          if constexpr (Cell::kCarries)
-                           if (!fresh && !cut) dh = dh + load<V>(call.carry + carried(p, r) + w);
+                           if (!fresh && !cut) dh = dh + load<U>(call.carry + carried(p, r) + w);
                          store(call.dh0.at(batch(r)) + u, dh, left);
                          if constexpr (kCell.has_cell) {
-                           V dc = V{};
-                           if (fresh && call.dcn.data) dc = load<V>(call.dcn.at(batch(r)) + u, left);
-                           if (!fresh && !cut) dc = load<V>(call.dc + carried(p, r) + w);
+                           U dc = U{};
+                           if (fresh && call.dcn.data) dc = load<U>(call.dcn.at(batch(r)) + u, left);
+                           if (!fresh && !cut) dc = load<U>(call.dc + carried(p, r) + w);
                            store(call.dc0.at(batch(r)) + u, dc, left);
                          }
                        }
@@ -299,10 +359,9 @@ struct Backward {
 
 template <class Cell, class T>
 void backward(const BackwardCall<T>& call) {
-  if constexpr (Cell::kInfo.groups == 4 && Cell::kInfo.has_cell && kVectorBytes == 64) {
-    if (call.panels.units < kLanes<T>) return Backward<Cell, T, HalfVec<T>>{call}.run();
-  }
-  Backward<Cell, T, Vec<T>>{call}.run();
+  if constexpr (has_half_panels(Cell::kInfo))
+    if (call.panels.units < kLanes<T>) return Backward<Cell, T, true>{call}.run();
+  Backward<Cell, T, false>{call}.run();
 }
 
 template <class Cell, class T>

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "gemm/call.h"
+#include "platform/barrier.h"
 #include "platform/parallel.h"
 
 namespace recurra {
@@ -111,6 +112,13 @@ struct Direction {
   }
 };
 
+// Threads that share the panels of one call, and meet after every step. Alone: {}.
+struct Team {
+  int member, members;
+  SpinBarrier* barrier;
+  void* scratch;  // the first member's, where all find the state
+};
+
 // One direction of one layer, all steps, for the sorted rows [first, last).
 template <class T>
 struct ForwardCall {
@@ -121,6 +129,7 @@ struct ForwardCall {
   Rows rows;
   Direction direction;
   ptrdiff_t first, last;
+  ptrdiff_t steps_before;  // of a stream: whether this call's first step is an odd one
   Sequence<const T> x;
   Sequence<T> y;  // data null: only the final state is wanted
   StateRows<const T> h0, c0;
@@ -128,6 +137,7 @@ struct ForwardCall {
   T* saved;  // the tape, [step][panel][row][saved][units]; null: none is kept
   T* cells;  // [step][panel][row][units]
   T* scratch;
+  Team team;
   Stop* stop;  // null: do not poll
 };
 

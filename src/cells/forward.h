@@ -26,6 +26,9 @@ RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
   for (ptrdiff_t i = 0; i < n; ++i) to[i] = 0;
 }
 
+// Panels of half a vector's units: for cells whose columns fill whole vectors even so.
+constexpr bool has_half_panels(const CellInfo& cell) { return cell.groups == 4 && cell.has_cell && kVectorBytes == 64; }
+
 // A long call looks at the clock every million multiply-adds or so.
 struct Poll {
   Stop* stop;
@@ -38,9 +41,14 @@ struct Poll {
   static constexpr ptrdiff_t kInterval = 1 << 20;
 };
 
-// With few rows and many inputs the input's product is made ahead, for a block of steps at once: as a matrix-vector
-// product per step it would read all of W_ih each time. The bits are the same.
-constexpr ptrdiff_t kAheadRows = 3, kAheadInputs = 8, kAheadSteps = 64;
+// The input's product is made ahead, for a block of steps at once, where a product per step would wait for W_ih to be
+// read each time: with a row or two, and with some more where the weights are far away. The bits are the same.
+constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 16, kFarBytes = 8 << 20, kAheadInputs = 8, kAheadSteps = 64;
+template <class T>
+bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
+  const ptrdiff_t bytes = panels.count * panels.columns * (input_size + panels.padded()) * ptrdiff_t(sizeof(T));
+  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
+}
 
 template <class T>
 struct ForwardScratch {
@@ -70,7 +78,7 @@ struct ForwardScratch {
     s.input_stride = work_stride<T>(input_size);
     for (T*& h : s.h) h = take(rows * s.hidden_stride);
     if (cell.has_cell) s.c = take(rows * padded);
-    const bool ahead = rows <= kAheadRows && input_size >= kAheadInputs && steps > 1;
+    const bool ahead = input_goes_ahead<T>(panels, input_size, rows, steps);
     if (ahead) {
       s.ahead_steps = (1 << 15) / (rows * panels.count * panels.columns);
       s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
@@ -88,9 +96,10 @@ struct ForwardScratch {
   }
 };
 
-// V: the vector that the epilogue works in, half a register where a panel has half as many units.
-template <class Cell, class T, class V>
+template <class Cell, class T, bool paired>
 struct Forward {
+  typedef Lanes<T, paired> L;
+  typedef Vec<T> V;
   static constexpr CellInfo kCell = Cell::kInfo;
   static constexpr bool kMerged =
       kCell.input.begin == kCell.recurrent[0].begin && kCell.input.count == kCell.recurrent[0].count;
@@ -99,14 +108,26 @@ struct Forward {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first;
-  const ForwardScratch<T> work = ForwardScratch<T>::plan(kCell, call.panels, call.input_size, rows, call.rows.steps,
-                                                         call.saved != nullptr, call.scratch);
+  const ForwardScratch<T> work = plan(call.scratch);
+  // In a team the state and the second stage's operand are one for all, the rest is each member's own.
+  const ForwardScratch<T> shared = call.team.barrier ? plan(static_cast<T*>(call.team.scratch)) : work;
+  // This member's panels.
+  const ptrdiff_t first_panel = call.team.barrier ? panels * call.team.member / call.team.members : 0;
+  const ptrdiff_t last_panel = call.team.barrier ? panels * (call.team.member + 1) / call.team.members : panels;
 
   // Of the step at hand:
   ptrdiff_t step = 0, active = 0;
   T *h_in = nullptr, *h_out = nullptr;
 
+  ForwardScratch<T> plan(T* base) const {
+    return ForwardScratch<T>::plan(kCell, call.panels, call.input_size, rows, call.rows.steps, call.saved != nullptr,
+                                   base);
+  }
   ptrdiff_t batch(ptrdiff_t r) const { return call.rows.batch[call.first + r]; }
+  ptrdiff_t units_of(ptrdiff_t p) const {
+    const ptrdiff_t left = hidden_size - p * units;
+    return left < units ? left : units;
+  }
   const T* input(ptrdiff_t r, ptrdiff_t s) const {
     return call.x.at(batch(r), call.direction.time(call.rows, call.first + r, s));
   }
@@ -128,16 +149,13 @@ struct Forward {
 
   void start() const {
     for (ptrdiff_t r = 0; r < rows; ++r) {
-      T* h = work.h[0] + r * work.hidden_stride;
-      if (call.h0.data)
-        copy_row(h, call.h0.at(batch(r)), hidden_size);
-      else
-        zero_row(h, hidden_size);
-      zero_row(h + hidden_size, call.panels.padded() - hidden_size);
-      if constexpr (kCell.has_cell) {
-        for (ptrdiff_t p = 0; p < panels; ++p) {
+      for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
+        const ptrdiff_t n = units_of(p);
+        T* h = shared.h[0] + r * work.hidden_stride + p * units;
+        zero_row(h, units);
+        if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + p * units, n);
+        if constexpr (kCell.has_cell) {
           T* c = work.c + (p * rows + r) * units;
-          const ptrdiff_t n = hidden_size - p * units < units ? hidden_size - p * units : units;
           zero_row(c, units);
           if (call.c0.data) copy_row(c, call.c0.at(batch(r)) + p * units, n);
         }
@@ -147,30 +165,32 @@ struct Forward {
 
   void finish(ptrdiff_t begin, ptrdiff_t end, const T* h) const {
     for (ptrdiff_t r = begin; r < end; ++r) {
-      if (call.hn.data) copy_row(call.hn.at(batch(r)), h + r * work.hidden_stride, hidden_size);
-      if constexpr (kCell.has_cell) {
-        if (!call.cn.data) continue;
-        for (ptrdiff_t p = 0; p < panels; ++p) {
-          const ptrdiff_t n = hidden_size - p * units < units ? hidden_size - p * units : units;
-          copy_row(call.cn.at(batch(r)) + p * units, work.c + (p * rows + r) * units, n);
-        }
+      for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
+        const ptrdiff_t u = p * units, n = units_of(p);
+        if (call.hn.data) copy_row(call.hn.at(batch(r)) + u, h + r * work.hidden_stride + u, n);
+        if constexpr (kCell.has_cell)
+          if (call.cn.data) copy_row(call.cn.at(batch(r)) + u, work.c + (p * rows + r) * units, n);
       }
     }
   }
 
   void drop_state(ptrdiff_t r) const {
-    zero_row(h_in + r * work.hidden_stride, hidden_size);
-    if constexpr (kCell.has_cell)
-      for (ptrdiff_t p = 0; p < panels; ++p) zero_row(work.c + (p * rows + r) * units, units);
+    for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
+      zero_row(h_in + r * work.hidden_stride + p * units, units);
+      if constexpr (kCell.has_cell) zero_row(work.c + (p * rows + r) * units, units);
+    }
   }
 
-  // bias + W_ih x for the steps of a block and all panels; rows of the tiles are (step, row) pairs.
+  // What every member has written so far, all can read. False: another gave up.
+  bool meet() const { return !call.team.barrier || call.team.barrier->wait(); }
+
+  // bias + W_ih x for the steps of a block; rows of the tiles are (step, row) pairs.
   void input_ahead(ptrdiff_t begin, ptrdiff_t end) const {
     ptrdiff_t n = 0;
     for (ptrdiff_t s = begin; s < end; ++s)
       for (ptrdiff_t r = 0, m = active_at(s); r < m; ++r)
         copy_row(work.x + n++ * work.input_stride, input(r, s), input_size);
-    for (ptrdiff_t p = 0; p < panels; ++p) {
+    for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
       const T* weights = call.weights + p * call.layout.panel;
       const Segment<T> x = {work.x, work.input_stride, weights + call.layout.offset[0], input_size};
       const ptrdiff_t from = kCell.input.begin * units;
@@ -199,7 +219,7 @@ struct Forward {
     constexpr Range range = kCell.recurrent[stage];
     const T* weights = call.weights + p * call.layout.panel;
     const PackedLayout& layout = call.layout;
-    const T* operand = stage ? work.operand : h_in;
+    const T* operand = stage ? shared.operand : h_in;
     const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
                                     {operand, work.hidden_stride, weights + layout.offset[1 + stage], hidden_size}};
     const ptrdiff_t from = range.begin * units;
@@ -238,34 +258,48 @@ struct Forward {
     multiply_rows(tile, r0, m, group, vectors(range));
   }
 
+  // The cell's equations on a tile: `count` rows of panel p from r0 on, or (along_panels) row r0 of as many panels.
   template <int stage>
-  void epilogue(ptrdiff_t p, ptrdiff_t r0, int m, const T* tile) const {
+  void epilogue(ptrdiff_t p, ptrdiff_t r0, ptrdiff_t count, bool along_panels, const T* tile) const {
     constexpr bool last = stage + 1 == kCell.stages;
-    constexpr int L = lanes<V>();
-    const ptrdiff_t left = hidden_size - p * units;
-    for (ptrdiff_t r = r0; r < r0 + m; ++r, tile += columns) {
-      T* h = h_out + r * work.hidden_stride + p * units;
-      T* c = kCell.has_cell ? work.c + (p * rows + r) * units : nullptr;
-      T* tape = kCell.stages > 1 || call.saved ? saved(p, r) : nullptr;
-      for (ptrdiff_t w = 0; w < units; w += L) {
+    constexpr ptrdiff_t width = kCell.saved;
+    // From an item to the next one.
+    const ptrdiff_t h_next = along_panels ? units : work.hidden_stride, c_next = along_panels ? rows * units : units;
+    const ptrdiff_t tape_next = !along_panels ? units : (call.saved ? call.rows.active[step] : rows) * units;
+    ptrdiff_t h = r0 * work.hidden_stride + p * units, y = p * units, left = hidden_size - p * units;
+    T* c = kCell.has_cell ? work.c + (p * rows + r0) * units : nullptr;
+    T* tape = kCell.stages > 1 || call.saved ? saved(p, r0) : nullptr;
+    T* cells = kCell.has_cell && call.saved ? tape_c(p, r0) : nullptr;
+    for (ptrdiff_t i = 0; i < count; i += L::kItems) {
+      const bool pair = i + 1 < count;
+      T* to = call.y.data ? work.y[along_panels ? r0 : r0 + i] + y : nullptr;
+      const ptrdiff_t to_next = !pair || !to ? 0 : along_panels ? units : work.y[r0 + i + 1] - work.y[r0 + i];
+      const ptrdiff_t left_next = pair && along_panels ? left - units : left;
+      for (ptrdiff_t w = 0; w < units; w += kLanes<T>) {
         Unit<V> u;
-        for (int g = 0; g < kCell.groups; ++g) u.pre[g] = load<V>(tile + g * units + w);
-        if constexpr (Cell::kUsesPrevious) u.h = load<V>(h_in + r * work.hidden_stride + p * units + w);
-        if constexpr (kCell.has_cell) u.c = load<V>(c + w);
+        for (int g = 0; g < kCell.groups; ++g) u.pre[g] = L::get(tile + g * units + w, pair * columns);
+        if constexpr (Cell::kUsesPrevious) u.h = L::get(h_in + h + w, pair * h_next);
+        if constexpr (kCell.has_cell) u.c = L::get(c + w, pair * c_next);
         if constexpr (stage > 0)
-          for (int i = 0; i < kCell.saved; ++i) u.saved[i] = load<V>(tape + i * units + w);
+          for (int k = 0; k < width; ++k) u.saved[k] = L::get(tape + k * units + w, pair * tape_next * width);
         Cell::template forward<stage>(u);
         if constexpr (last) {
-          store(h + w, u.h);
-          if (call.y.data) store(work.y[r] + p * units + w, u.h, left - w);
+          L::put(h_out + h + w, pair * h_next, u.h);
+          if (to) L::put(to + w, to_next, u.h, left - w, left_next - w);
         } else {
-          store(work.operand + r * work.hidden_stride + p * units + w, u.operand);
+          L::put(shared.operand + h + w, pair * h_next, u.operand);
         }
-        if constexpr (kCell.has_cell) store(c + w, u.c);
+        if constexpr (kCell.has_cell) L::put(c + w, pair * c_next, u.c);
         if (!tape) continue;
-        for (int i = 0; i < kCell.saved; ++i) store(tape + i * units + w, u.saved[i]);
-        if constexpr (kCell.has_cell) store(tape_c(p, r) + w, u.c);
+        for (int k = 0; k < width; ++k) L::put(tape + k * units + w, pair * tape_next * width, u.saved[k]);
+        if constexpr (kCell.has_cell) L::put(cells + w, pair * tape_next, u.c);
       }
+      tile += L::kItems * columns;
+      h += L::kItems * h_next;
+      if (along_panels) y += L::kItems * units, left -= L::kItems * units;
+      if (kCell.has_cell) c += L::kItems * c_next;
+      if (tape) tape += L::kItems * tape_next * width;
+      if (cells) cells += L::kItems * tape_next;
     }
   }
 
@@ -275,44 +309,56 @@ struct Forward {
                            ? vectors(kCell.recurrent[stage])
                            : vectors(kCell.input.count > kCell.recurrent[0].count ? kCell.input : kCell.recurrent[0]);
     const Split tiles = split(active, max_rows(widest));
+    // Every other step goes through the panels downwards: the weights read last are still in a near cache.
+    const bool down = (step + call.steps_before) % 2;
+    const ptrdiff_t mine = last_panel - first_panel;
     if (active == 1) {  // all products, then all epilogues: neither waits for the other's latency panel by panel
-      for (ptrdiff_t p = 0; p < panels;) {
-        int group = panels_at_once(widest);
-        while (p + group > panels) group /= 2;
-        multiply_tile_of<stage>(p, group, 0, 1, x, x_stride, ahead, work.tile + p * columns);
-        if (poll.stopped(group * columns * (hidden_size + input_size))) return false;
-        p += group;
+      const Split groups = split(mine, max_panels(widest));
+      for (ptrdiff_t done = 0; done < groups.tiles; ++done) {
+        const ptrdiff_t i = down ? groups.tiles - 1 - done : done, p = first_panel + groups.begin(i);
+        multiply_tile_of<stage>(p, groups.size(i), 0, 1, x, x_stride, ahead, work.tile + p * columns);
+        if (poll.stopped(groups.size(i) * columns * (hidden_size + input_size))) return false;
       }
-      for (ptrdiff_t p = 0; p < panels; ++p) epilogue<stage>(p, 0, 1, work.tile + p * columns);
+      epilogue<stage>(first_panel, 0, mine, true, work.tile + first_panel * columns);
     } else {
-      for (ptrdiff_t p = 0; p < panels; ++p) {
+      for (ptrdiff_t done = 0; done < mine; ++done) {
+        const ptrdiff_t p = down ? last_panel - 1 - done : first_panel + done;
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           multiply_tile_of<stage>(p, 1, tiles.begin(i), tiles.size(i), x, x_stride, ahead, work.tile);
-          epilogue<stage>(p, tiles.begin(i), tiles.size(i), work.tile);
+          epilogue<stage>(p, tiles.begin(i), tiles.size(i), false, work.tile);
         }
         if (poll.stopped(active * columns * (hidden_size + input_size))) return false;
       }
     }
+    if (!meet()) return false;
     if constexpr (stage + 1 < kCell.stages) return run_stage<stage + 1>(poll, x, x_stride, ahead);
     return true;
   }
 
   void run() {
+    if (!run_steps() && call.team.barrier) call.team.barrier->leave();
+  }
+
+  // False: it was stopped.
+  bool run_steps() {
     Poll poll = {call.stop, Poll::kInterval};
     start();
-    h_out = work.h[0];
+    if (!meet()) return false;
+    h_out = shared.h[0];
     active = rows;
     const T* ahead = nullptr;
     for (step = 0; step < call.rows.steps; ++step) {
       const ptrdiff_t running = active_at(step);
       finish(running, active, h_out);
       active = running;
-      if (!active) return;
-      h_in = work.h[step & 1];
-      h_out = work.h[~step & 1];
-      if (call.rows.reset)
+      if (!active) return true;
+      h_in = shared.h[step & 1];
+      h_out = shared.h[~step & 1];
+      if (call.rows.reset) {
         for (ptrdiff_t r = 0; r < active; ++r)
           if (call.direction.cut(call.rows, call.first + r, step)) drop_state(r);
+        if (!meet()) return false;
+      }
       if (call.y.data)
         for (ptrdiff_t r = 0; r < active; ++r)
           work.y[r] = call.y.at(batch(r), call.direction.time(call.rows, call.first + r, step));
@@ -328,19 +374,19 @@ struct Forward {
       } else {
         for (ptrdiff_t r = 0; r < active; ++r) copy_row(work.x + r * work.input_stride, input(r, step), input_size);
       }
-      if (!run_stage<0>(poll, x, work.input_stride, ahead)) return;
+      if (!run_stage<0>(poll, x, work.input_stride, ahead)) return false;
       if (ahead) ahead += active * panels * columns;
     }
     finish(0, active, h_out);
+    return true;
   }
 };
 
 template <class Cell, class T>
 void forward(const ForwardCall<T>& call) {
-  if constexpr (Cell::kInfo.groups == 4 && Cell::kInfo.has_cell && kVectorBytes == 64) {
-    if (call.panels.units < kLanes<T>) return Forward<Cell, T, HalfVec<T>>{call}.run();
-  }
-  Forward<Cell, T, Vec<T>>{call}.run();
+  if constexpr (has_half_panels(Cell::kInfo))
+    if (call.panels.units < kLanes<T>) return Forward<Cell, T, true>{call}.run();
+  Forward<Cell, T, false>{call}.run();
 }
 
 template <class Cell, class T>

@@ -13,7 +13,7 @@ Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
   if (cell.groups == 1) {  // as many vectors as a tile holds, evenly
     const ptrdiff_t vectors = (hidden_size + L - 1) / L, count = (vectors + 3) / 4;
     units = L * ((vectors + count - 1) / count);
-  } else if (cell.groups == 4 && cell.has_cell && kVectorBytes == 64) {
+  } else if (has_half_panels(cell)) {
     const ptrdiff_t rest = hidden_size % L;  // half panels waste less, and their four columns still fill whole vectors
     if (rest > 0 && rest <= L / 2) units = L / 2;
   }

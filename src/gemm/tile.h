@@ -75,7 +75,7 @@ void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
 // The same for weight gradients, A column major: out += A B, a sum over rows and steps, which may be hundreds of
 // thousands. It is made in three levels, short runs in registers, the block beside them, then the total: each level
 // keeps the rounding errors of the one below small.
-constexpr ptrdiff_t kShortRun = 16;
+constexpr ptrdiff_t kShortRun = 64;
 template <class T, int R, int N>
 void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   typedef Vec<T> V;
@@ -148,19 +148,26 @@ RECURRA_INLINE void add(const Tile<T>& t, ptrdiff_t first, int rows, int vectors
   call_tile(kAddTiles<T>[rows - 1], t, first, rows, vectors);
 }
 
-// A single row cannot fill the pipeline with one panel's chains of fma: it takes several panels at once.
-constexpr int panels_at_once(ptrdiff_t vectors) { return vectors * 4 <= kRegisters / 2 ? 4 : 2; }
+// A single row cannot fill the pipeline with one panel's chains of fma: it takes as many panels at once as half the
+// registers hold.
+constexpr int max_panels(ptrdiff_t vectors) {
+  return kRegisters / 2 / int(vectors) < kMaxRows ? kRegisters / 2 / int(vectors) : kMaxRows;
+}
 
-// One row, `panels` = 4, 2 or 1 panels of 1 to 4 vectors.
+// One row, `panels` <= max_panels(vectors) panels of 1 to 4 vectors; those that do not fit stand in as one panel.
+#define RECURRA_PANELS(P)                                                                                          \
+  {                                                                                                                \
+    multiply_tile<T, 1, 1, P>, multiply_tile<T, 1, 2, (P <= max_panels(2) ? P : 1)>,                               \
+        multiply_tile<T, 1, 3, (P <= max_panels(3) ? P : 1)>, multiply_tile<T, 1, 4, (P <= max_panels(4) ? P : 1)> \
+  }
 template <class T>
 RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, int vectors) {
-  static constexpr TileFunction<T> table[3][kMaxVectors] = {
-      {multiply_tile<T, 1, 1, 1>, multiply_tile<T, 1, 2, 1>, multiply_tile<T, 1, 3, 1>, multiply_tile<T, 1, 4, 1>},
-      {multiply_tile<T, 1, 1, 2>, multiply_tile<T, 1, 2, 2>, multiply_tile<T, 1, 3, 2>, multiply_tile<T, 1, 4, 2>},
-      {multiply_tile<T, 1, 1, 4>, multiply_tile<T, 1, 2, 4>, multiply_tile<T, 1, 3, panels_at_once(3)>,
-       multiply_tile<T, 1, 4, panels_at_once(4)>}};
-  table[panels / 2][vectors - 1](t, row, 0);
+  static constexpr TileFunction<T> table[kMaxRows][kMaxVectors] = {
+      RECURRA_PANELS(1), RECURRA_PANELS(2), RECURRA_PANELS(3), RECURRA_PANELS(4),
+      RECURRA_PANELS(5), RECURRA_PANELS(6), RECURRA_PANELS(7), RECURRA_PANELS(8)};
+  table[panels - 1][vectors - 1](t, row, 0);
 }
+#undef RECURRA_PANELS
 
 // Rows are split evenly into the fewest tiles: tile i of split(n, most) is [begin(i), begin(i + 1)).
 struct Split {

@@ -47,46 +47,54 @@ void after_fork_in_child() {
 
 const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
-struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
-  ptrdiff_t tasks;
-  TaskFunction fn;
-  void* context;
-  alignas(64) std::atomic<ptrdiff_t> taken{0};  // apart from what all threads only read
+// One thread's part of a call.
+class Part {
+ public:
+  Part() : nested_(inside) { inside = true; }
+  ~Part() { inside = nested_; }
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
 
-  // One thread's part: first the task of its own number, so that repeated calls find their data in the same caches,
-  // then whatever is left. The team may be smaller than the one asked for, so `team` is its true size.
-  void work(int thread, int team) {
-    const FlushScope flush;
-    const bool nested = inside;
-    inside = true;
-    for (ptrdiff_t task = thread; task < tasks; task = team + taken.fetch_add(1, std::memory_order_relaxed)) {
-      fn(context, task);
-    }
-    inside = nested;
+ private:
+  const FlushScope flush_;
+  const bool nested_;
+};
+
+struct Call {
+  TeamFunction fn;
+  void* context;
+  void run(int member, int members) const {
+    const Part part;
+    fn(context, member, members);
   }
 };
 
-// Threads of its own for one call. Where the system gives fewer, the caller does their parts.
-void run_on_fresh_threads(Job& job, int threads) {
+// Threads of its own for one call. Where the system gives fewer, the team is smaller.
+void run_on_fresh_threads(const Call& call, int threads) {
   std::vector<std::thread> team;
   team.reserve(threads - 1);
+  std::atomic<int> members{0};  // not known before the last one has started
+  const auto part = [&](int member) {
+    while (members.load(std::memory_order_acquire) == 0) std::this_thread::yield();
+    call.run(member, members.load(std::memory_order_relaxed));
+  };
   int started = 1;
   try {
-    for (; started < threads; ++started) team.emplace_back(&Job::work, &job, started, threads);
+    for (; started < threads; ++started) team.emplace_back(part, started);
   } catch (const std::system_error&) {
   }
-  job.work(0, threads);
-  for (int thread = started; thread < threads; ++thread) job.work(thread, threads);
+  members.store(started, std::memory_order_release);
+  part(0);
   for (std::thread& member : team) member.join();
 }
 
 #if defined(RECURRA_OPENMP)
 
-void run_on_team(Job& job, int threads) {
+void run_on_team(const Call& call, int threads) {
   // In a forked child even a pool we never used may be stale: another library may share the OpenMP runtime with us.
-  if (forked.load(std::memory_order_relaxed)) return run_on_fresh_threads(job, threads);
+  if (forked.load(std::memory_order_relaxed)) return run_on_fresh_threads(call, threads);
 #pragma omp parallel num_threads(threads)
-  job.work(omp_get_thread_num(), omp_get_num_threads());
+  call.run(omp_get_thread_num(), omp_get_num_threads());
 }
 
 // By affinity; unlike sched_getaffinity it sees through OMP_PROC_BIND, which binds the main thread to one processor.
@@ -94,7 +102,7 @@ int usable_processors() { return omp_get_num_procs(); }
 
 #else
 
-void run_on_team(Job& job, int threads) { run_on_fresh_threads(job, threads); }
+void run_on_team(const Call& call, int threads) { run_on_fresh_threads(call, threads); }
 
 int usable_processors() {
 #if defined(__linux__)
@@ -135,15 +143,32 @@ constexpr long long kAskEvery = 50'000'000;  // ns
 
 }  // namespace
 
+void parallel_team(int threads, TeamFunction fn, void* context) {
+  const Call call = {fn, context};
+  if (inside) return call.run(0, 1);
+  const bool serial = orphan.load(std::memory_order_relaxed);
+  const Claim claim(serial ? 1 : threads);
+  if (claim.threads() == 1) return call.run(0, 1);
+  pooled.store(true, std::memory_order_relaxed);
+  run_on_team(call, claim.threads());
+}
+
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context) {
   if (tasks <= 0) return;
-  Job job{tasks, fn, context};
-  if (inside) return job.work(0, 1);
-  const bool serial = orphan.load(std::memory_order_relaxed);
-  const Claim claim(serial ? 1 : static_cast<int>(std::min<ptrdiff_t>(tasks, threads)));
-  if (claim.threads() == 1) return job.work(0, 1);
-  pooled.store(true, std::memory_order_relaxed);
-  run_on_team(job, claim.threads());
+  struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
+    ptrdiff_t tasks;
+    TaskFunction fn;
+    void* context;
+    alignas(64) std::atomic<ptrdiff_t> taken{0};  // apart from what all threads only read
+  } job{tasks, fn, context};
+  const auto work = [](void* self, int member, int members) {
+    Job& all = *static_cast<Job*>(self);
+    // First the task of its own number, so that repeated calls find their data in the same caches, then whatever is
+    // left.
+    for (ptrdiff_t task = member; task < all.tasks; task = members + all.taken.fetch_add(1, std::memory_order_relaxed))
+      all.fn(all.context, task);
+  };
+  parallel_team(static_cast<int>(std::min<ptrdiff_t>(tasks, threads)), work, &job);
 }
 
 int default_num_threads() {

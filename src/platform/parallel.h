@@ -12,6 +12,11 @@ typedef void (*TaskFunction)(void* context, ptrdiff_t task);
 // fn must not throw. Nested calls run on their caller.
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context);
 
+// Runs fn(context, member, members) once on each of `members` <= threads threads at the same time, so that they may
+// wait for each other. How many come is settled before the first one starts, by the rules above.
+typedef void (*TeamFunction)(void* context, int member, int members);
+void parallel_team(int threads, TeamFunction fn, void* context);
+
 // The limit for a call; the default respects the CPU affinity, the cgroup's quota and OMP_NUM_THREADS.
 int num_threads();
 void set_num_threads(int threads);  // >= 1

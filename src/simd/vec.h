@@ -34,8 +34,6 @@ template <class T>
 constexpr int kLanes = kVectorBytes / int(sizeof(T));
 template <class T>
 using Vec = typename VecOf<T, kLanes<T>>::type;
-template <class T>
-using HalfVec = typename VecOf<T, kLanes<T> / 2>::type;
 
 // A scalar counts as a vector of one lane, so that equations over V serve it too.
 template <class V>
@@ -111,6 +109,31 @@ RECURRA_INLINE void store(Lane<V>* p, V v, ptrdiff_t n) {
   Lane<V> buffer[lanes<V>()];
   store(static_cast<Lane<V>*>(buffer), v);
   if (n > 0) copy_tail<lanes<V>() / 2>(p, static_cast<const Lane<V>*>(buffer), n);
+}
+
+// A vector of two halves from two places, and back to them.
+template <class V>
+using HalfOf = typename VecOf<Lane<V>, lanes<V>() / 2>::type;
+template <class V>
+RECURRA_INLINE V join(HalfOf<V> low, HalfOf<V> high) {
+  if constexpr (lanes<V>() == 16)
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  else
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+template <class V>
+RECURRA_INLINE HalfOf<V> low_half(V v) {
+  if constexpr (lanes<V>() == 16)
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  else
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3);
+}
+template <class V>
+RECURRA_INLINE HalfOf<V> high_half(V v) {
+  if constexpr (lanes<V>() == 16)
+    return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  else
+    return __builtin_shufflevector(v, v, 4, 5, 6, 7);
 }
 
 #if defined(__FMA__) || defined(__aarch64__)
