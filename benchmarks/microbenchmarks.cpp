@@ -8,6 +8,7 @@ int main(int argc, char** argv) {
   try {
     recurra::register_kernels();
     recurra::register_recurrent();
+    recurra::register_stream();
   } catch (const std::exception& error) {  // an unknown RECURRA_ISA
     std::cerr << error.what() << '\n';
     return 1;

@@ -13,6 +13,7 @@ namespace recurra {
 
 void register_kernels();    // products and functions over rows
 void register_recurrent();  // a cell's forward and BPTT
+void register_stream();     // a step of a stream
 
 template <class T>
 constexpr const char* type_name() {

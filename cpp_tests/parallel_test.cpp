@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "platform/barrier.h"
 #include "platform/tasks.h"
 
 namespace recurra {
@@ -67,6 +68,34 @@ TEST_F(Parallel, EachTaskRunsOnce) { EXPECT_TRUE(each_task_runs_once()); }
 TEST_F(Parallel, TasksRunAtTheSameTime) {
   EXPECT_EQ(meet(4, 4).size(), 4u);
   EXPECT_EQ(meet(2, 4).size(), 2u);
+}
+
+TEST_F(Parallel, TheMembersOfATeamMeet) {
+  for (const int threads : {1, 2, 3}) {
+    SpinBarrier barrier;
+    std::atomic<int> turns{0}, wrong{0};
+    for_each_member(threads, [&](int member, int members) {
+      wrong += members != threads || member < 0 || member >= members;
+      for (int round = 1; round <= 1000; ++round) {
+        ++turns;
+        wrong += !barrier.wait(members) || turns < round * members;
+      }
+    });
+    EXPECT_EQ(turns, 1000 * threads);
+    EXPECT_EQ(wrong, 0);
+  }
+}
+
+TEST_F(Parallel, NobodyWaitsForAMemberWhoLeft) {
+  SpinBarrier barrier;
+  std::atomic<int> released{0};
+  for_each_member(3, [&](int member, int members) {
+    if (member == 1)
+      barrier.leave();
+    else
+      released += !barrier.wait(members);
+  });
+  EXPECT_EQ(released, 2);
 }
 
 TEST_F(Parallel, NoMoreThreadsThanAskedForOrAllowed) {

@@ -261,24 +261,47 @@ TEST(Recurrent, ARowsBitsDependOnNoOtherRow) {
   }
 }
 
-TEST(Recurrent, ThreadsChangeNoBit) {
+// Runs the first `rows` rows on one thread and on several; the bits must be the same.
+void expect_threads_change_no_bit(const Case& c, ptrdiff_t rows, ptrdiff_t steps) {
   const int before = num_threads();
-  for (const Case& c : {Case{"lstm", 32, 64, 2, false}, Case{"gru", 32, 70, 1, true},
-                        Case{"gru_reset_before", 8, 64, 1, false}, Case{"rnn_tanh", 32, 130, 1, false}}) {
-    Model<float> model(c);
-    const Data<float> data(model, 60, 30);  // enough work for threads to be used
-    set_num_threads(1);
-    const auto one = run(model, data, 0, 40);
-    for (int threads : {2, 3, 5}) {
-      set_num_threads(threads);
-      const auto many = run(model, data, 0, 40);
-      ASSERT_EQ(one.y, many.y);
-      ASSERT_EQ(one.state, many.state);
-      ASSERT_EQ(one.dx, many.dx);
-      ASSERT_EQ(one.dstate, many.dstate);
-      ASSERT_EQ(one.gradient, many.gradient);
-    }
+  Model<float> model(c);
+  const Data<float> data(model, rows, steps);
+  set_num_threads(1);
+  const auto one = run(model, data, 0, rows);
+  for (int threads : {2, 3, 5}) {
+    set_num_threads(threads);
+    const auto many = run(model, data, 0, rows);
+    ASSERT_EQ(one.y, many.y) << c.cell;
+    ASSERT_EQ(one.state, many.state) << c.cell;
+    ASSERT_EQ(one.dx, many.dx) << c.cell;
+    ASSERT_EQ(one.dstate, many.dstate) << c.cell;
+    ASSERT_EQ(one.gradient, many.gradient) << c.cell;
   }
+  set_num_threads(before);
+}
+
+// Both with enough work for threads to be used.
+TEST(Recurrent, ThreadsChangeNoBit) {
+  for (const Case& c : {Case{"lstm", 32, 64, 2, false}, Case{"gru", 32, 70, 1, true},
+                        Case{"gru_reset_before", 8, 64, 1, false}, Case{"rnn_tanh", 32, 130, 1, false}})
+    expect_threads_change_no_bit(c, 40, 30);
+}
+
+TEST(Recurrent, ThreadsThatShareARowChangeNoBit) {
+  for (const Case& c : {Case{"lstm", 64, 130, 2, false}, Case{"lstm", 9, 136, 1, false}, Case{"gru", 64, 130, 1, true},
+                        Case{"gru_reset_before", 64, 128, 1, false}, Case{"rnn_tanh", 200, 250, 1, false}})
+    for (ptrdiff_t rows : {1, 3}) expect_threads_change_no_bit(c, rows, 90);
+}
+
+TEST(Recurrent, ATeamStopsTogether) {
+  const int before = num_threads();
+  set_num_threads(3);
+  Model<float> model({"lstm", 64, 512, 1, false});
+  const Data<float> data(model, 1, 6000);  // some tenths of a second, and a Stop is asked after 50 ms
+  Stop stop([](void*) { return true; }, nullptr);
+  ProgramInput<float> input = data.input(0, 1);
+  input.stop = &stop;
+  EXPECT_THROW(model.program->record(input, data.inputs, false, false, true, true, 0), Interrupted);
   set_num_threads(before);
 }
 

@@ -158,6 +158,85 @@ def test_an_out_that_cannot_take_it(out: Any) -> None:
     assert_same_bits(unpack(stream.state())[0], before)
 
 
+class Tagged(np.ndarray):
+    """A subclass of ndarray."""
+
+
+def spread(array: Array) -> Array:
+    """The same values with gaps between the rows."""
+    return np.repeat(array, 2, axis=0)[::2]
+
+
+def misaligned(array: Array) -> Array:
+    raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    raw[:] = np.frombuffer(array.tobytes(), np.uint8)
+    return raw.view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x,
+        spread,
+        misaligned,
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: x.view(Tagged),
+        lambda x: x.astype(x.dtype.newbyteorder()).view(x.dtype.newbyteorder()).astype(x.dtype),
+    ],
+    ids=["plain", "gaps", "misaligned", "fortran", "columns apart", "reversed", "subclass", "swapped back"],
+)
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_steps_take_arrays_however_they_lie(form: Any, rows: int) -> None:
+    x, layer = problem_and_layer("gru")
+    x = x[:rows]
+    reset = np.random.default_rng(0).random((rows, STEPS)) < 0.4
+    expected, _ = layer(x, reset=reset)
+    stream = layer.stream(batch_size=rows)
+    out = spread(np.zeros((rows, 17), np.float32))
+    for t in range(STEPS):
+        y = stream.step(form(x[:, t].copy()), reset[:, t], out if t % 2 else None)
+        assert_same_bits(y, expected[:, t])
+
+
+def test_steps_take_tokens_however_they_lie() -> None:
+    model = small_model()
+    tokens = np.random.default_rng(0).integers(0, 11, (ROWS, STEPS))
+    expected, _ = model(tokens)
+    for form in (np.copy, spread, misaligned, lambda x: x.astype(np.int32), lambda x: x.astype(">i8")):
+        stream = model.stream(batch_size=ROWS)
+        for t in range(3):
+            assert_same_bits(stream.step(form(tokens[:, t].copy())), expected[:, t])
+        for wrong in (-1, 11):
+            with pytest.raises(ValueError, match=f"token {wrong}"):
+                stream.step(np.full(ROWS, wrong))
+
+
+def test_the_arguments_of_a_step() -> None:
+    x, layer = problem_and_layer("gru")
+    expected = layer(x)[0][:, 0]
+    stream = layer.stream(batch_size=ROWS)
+    step, out = x[:, 0], np.zeros((ROWS, 17), np.float32)
+    names = {"X".lower(): step, "OUT".lower(): out}  # strings of their own
+    for arguments, named in [((step,), {}), ((), {"x": step}), ((step, None), {"out": out}), ((), names)]:
+        stream.reset()
+        assert_same_bits(stream.step(*arguments, **named), expected)
+    wrong: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((), {}),
+        ((), {"out": out}),
+        ((step, None, out, None), {}),
+        ((step,), {"x": step}),
+        ((step,), {"rest": None}),
+    ]
+    kept = stream.state()
+    for arguments, named in wrong:
+        with pytest.raises(TypeError, match="step"):
+            stream.step(*arguments, **named)
+    for one, other in zip(unpack(kept), unpack(stream.state()), strict=True):
+        assert_same_bits(one, other)
+
+
 def test_results_of_steps_are_the_callers_own() -> None:
     """Without out=, every result is an array of its own."""
     x, layer = problem_and_layer("gru")
@@ -184,6 +263,18 @@ def test_a_stream_follows_its_models_weights() -> None:
     layer.params["weight_ih_l0"] = layer.params["weight_ih_l0"] * np.float32(0.5)
     stream.reset()
     assert_same_bits(stream.process(x), layer(x)[0])
+
+
+def test_steps_follow_the_weights_too() -> None:
+    x, layer = problem_and_layer("gru")
+    stream, other = layer.stream(batch_size=ROWS), layer.stream(batch_size=ROWS)
+    for t in range(3):
+        assert_same_bits(stream.step(x[:, t]), other.step(x[:, t]))
+        layer.params["weight_ih_l0"] = layer.params["weight_ih_l0"] * np.float32(0.5)
+    stream.reset()
+    with layer.edit() as params:
+        params["weight_hh_l0"][...] *= np.float32(0.5)
+    assert_same_bits(np.stack([stream.step(x[:, t]) for t in range(STEPS)], axis=1), layer(x)[0])
 
 
 def test_a_model_streams() -> None:
@@ -236,6 +327,38 @@ def test_no_rows_and_no_steps() -> None:
     assert stream.process(x[:, :0]).shape == (ROWS, 0, 17)
     for one, other in zip(unpack(stream.state()), before, strict=True):
         assert_same_bits(one, other)
+
+
+def test_a_stream_in_use_refuses_another_thread() -> None:
+    """And goes on as if nothing had happened."""
+    layer = rc.LSTM(32, 256, seed=0)
+    x = np.random.default_rng(0).standard_normal((1, 5000, 32), dtype=np.float32)
+    stream = layer.stream(batch_size=1)
+    calls = {
+        "step": lambda: stream.step(x[:, 0]),
+        "process": lambda: stream.process(x[:, :2]),
+        "state": stream.state,
+        "reset": stream.reset,
+        "load_state": lambda: stream.load_state(layer.init_state(1)),
+        "fork": lambda: stream.fork(2),
+    }
+    refused: set[str] = set()
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(100):  # until all have met the other thread
+            future = pool.submit(stream.process, x)
+            while not future.done() and refused != set(calls):
+                for name, call in calls.items():
+                    try:
+                        call()
+                    except ValueError as error:
+                        assert "in use by another thread" in str(error)  # noqa: PT017 - only some calls raise
+                        refused.add(name)
+            if refused == set(calls):
+                break
+        future.exception()  # it may have come too late itself
+    assert refused == set(calls)
+    stream.reset()
+    assert_same_bits(stream.process(x[:, :9]), layer(x[:, :9])[0])
 
 
 def test_one_stream_on_two_threads_does_not_crash() -> None:

@@ -90,6 +90,7 @@ class Chain:
         self._time_major = time_major
         layers = [layer for _prefix, layer in leaves]
         self._runs = _cut(owner, layers)
+        self._all_native = all(layer.native for layer in layers)
         self.layout = StateLayout(owner, layers, alone)
 
     def _door(
@@ -110,10 +111,11 @@ class Chain:
         """The output and the final state."""
         y, flat, valid, restart = self._door(x, state, lengths, reset)
         final: list[Array] = []
-        for run in self._runs:
+        for index, run in enumerate(self._runs):
+            if index > 0:
+                valid, restart = self._runs[index - 1].carry(valid, restart)
             y, part = run.program.forward(y, valid, restart, run.pick(flat), self._time_major)
             final += part
-            valid, restart = run.carry(valid, restart)
         return y, self.layout.nest(final)
 
     def record(
@@ -132,24 +134,23 @@ class Chain:
         wanted = checks.flag(operation, "input_grad", input_grad)
         seed = seeds.resolve(operation, seed)
         y, flat, valid, restart = self._door(x, state, lengths, reset)
-        versions = [layer.parameters.version for _prefix, layer in self._leaves]
+        # A native program checks the versions of its layers by itself.
+        versions = [] if self._all_native else [layer.parameters.version for _prefix, layer in self._leaves]
         pieces: list[tuple[TapePiece, slice]] = []
         for index, run in enumerate(self._runs):
+            if index > 0:
+                before = self._runs[index - 1]
+                y = pieces[-1][0].y
+                valid, restart = before.carry(valid, restart)
+                # What comes before a later run needs its gradient, if it has anything to learn.
+                wanted = wanted or any(layer.parameters.size for layer in before.layers)
             own = seed if len(self._runs) == 1 else seeds.derive(seed, index)
             differentiable = wanted and run.layers[0].input_kind != "tokens"
             piece = run.program.record(
                 y, valid, restart, run.pick(flat), self._time_major, training, differentiable, own
             )
             pieces.append((piece, run.states))
-            y = piece.y
-            valid, restart = run.carry(valid, restart)
-            # What comes before a later run needs its gradient, if it has anything to learn.
-            wanted = wanted or any(layer.parameters.size for layer in run.layers)
         return Tape(self._owner, pieces, self.layout, self._leaves, versions, all_native=self._all_native)
-
-    @property
-    def _all_native(self) -> bool:
-        return all(layer.native for _prefix, layer in self._leaves)
 
     def stream(self, batch_size: int) -> Stream:
         """A state at rest and the buffers of a step."""

@@ -49,7 +49,7 @@ def number(operation: str, name: str, value: Any, low: float = 0.0, high: float 
 
 def flag(operation: str, name: str, value: Any) -> bool:
     """`value` as a bool; nothing but a truth value passes, so that a misplaced argument does not."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, (bool, np.bool_)):  # a union type would be made anew each time
         raise TypeError(f"{operation}: got {name}={value!r}, expected True or False; pass {name} by keyword")
     return bool(value)
 
@@ -64,6 +64,8 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
 
 def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
+    if type(value) is np.ndarray:  # at once: small calls feel what follows
+        return value
     if isinstance(value, list | tuple) and not value:
         return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
     try:

@@ -20,6 +20,7 @@ class StateLayout:
 
     def __init__(self, owner: str, layers: Sequence[LeafLayer], alone: bool) -> None:
         self._owner, self._layers, self._alone = owner, layers, alone
+        self._counts = [len(layer.state_names) for layer in layers]
 
     def flatten(self, operation: str, state: State) -> list[Array | None] | None:
         """The arrays in order, None for those left out; None if all of them are."""
@@ -78,9 +79,7 @@ class StateLayout:
         """The state as people write it."""
         entries: list[State] = []
         begin = 0
-        for layer in self._layers:
-            end = begin + len(layer.state_names)
-            part = tuple(arrays[begin:end])
-            entries.append(None if not part else part[0] if len(part) == 1 else part)
-            begin = end
+        for count in self._counts:
+            entries.append(None if not count else arrays[begin] if count == 1 else tuple(arrays[begin : begin + count]))
+            begin += count
         return entries[0] if self._alone else entries

@@ -2,6 +2,7 @@
 // device schedules layers, directions, rows and steps as suits it. Nothing above knows where memory lives or how
 // weights are packed.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -76,6 +77,30 @@ struct RecurrentForward {
   StateRows<T> final_state;
 };
 
+// What a prepared step is given. A row begins `..._row` elements after the one before it.
+template <class T>
+struct StepCall {
+  const T* x;
+  ptrdiff_t x_row;
+  T* y;  // null: only the state is wanted
+  ptrdiff_t y_row;
+  const uint8_t* reset;  // null: none
+  ptrdiff_t reset_row;
+  int from;  // which of two states goes in; the other one comes out
+};
+
+// Single steps of a dense batch, prepared once for a stack, a number of rows and the places of two states: what stays
+// the same is laid out, so that a step goes to the kernels at once. It runs on its caller's thread, without dropout,
+// and allocates nothing. Not for two threads at once.
+template <class T>
+class RecurrentStep {
+ public:
+  virtual ~RecurrentStep() = default;
+  virtual void run(const RecurrentWeights<T>&, const StepCall<T>&) = 0;
+};
+template <class T>
+using TwoStates = std::array<StateRows<T>, 2>;
+
 template <class T>
 struct RecurrentBackward {
   const RecurrentSpec* spec;
@@ -97,6 +122,8 @@ class Backend {
   virtual std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,
                                                           const T* parameters, bool transposed, int threads) const = 0;
   virtual void forward(const Run&, const RecurrentForward<T>&) const = 0;
+  virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows,
+                                                         const TwoStates<T>&) const = 0;
   // The same, keeping in `memory` what backward() needs. y.data must not be null.
   virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
   // Leaves the parameters' gradient in the tape; add_gradient() adds it to the flat buffer.

@@ -50,6 +50,10 @@ class CpuBackend final : public Backend<T> {
     return CpuRecurrent<T>::pack(spec, offsets, parameters, transposed, threads);
   }
   void forward(const Run& run, const RecurrentForward<T>& call) const override { CpuRecurrent<T>::forward(run, call); }
+  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
+                                                 const TwoStates<T>& states) const override {
+    return CpuRecurrent<T>::prepare_step(spec, rows, states);
+  }
   std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
                                            Arena& memory) const override {
     return CpuRecurrent<T>::record(run, call, memory);

@@ -88,31 +88,105 @@ ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));
 }
 
+// Rows are shared out first. Where they are too few to fill a tile for every thread, and a step is long enough to wait
+// for each other after it, threads share the panels of the same rows instead: each reads only its part of the weights.
+constexpr ptrdiff_t kTeamRows = 6, kTeamWork = 32 << 10;  // rows a thread, multiply-adds a step
+template <class T>
+ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t rows) {
+  const RecurrentSpec& spec = shape.spec;
+  const ptrdiff_t members = std::min((threads + spec.directions - 1) / spec.directions, shape.panels.count);
+  const ptrdiff_t work = rows * shape.info.gates * spec.hidden_size * (spec.hidden_size + shape.largest_input());
+  return rows < kTeamRows * members && work >= kTeamWork ? members : 1;
+}
+
+// What a forward of a shape is made of, whatever it is given: rows in order, shared out to tasks (a direction of a
+// chunk of rows), each with scratch for every member of its team.
+template <class T>
+struct ForwardPlan {
+  const Shape<T> shape;
+  const Rows rows;
+  const ptrdiff_t members, chunks, tasks;
+  const ptrdiff_t* bounds;
+  T** scratch;  // [task, member]
+
+  // `kept` takes the rows.
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, Arena& kept, Arena& arena)
+      : shape{spec},
+        rows(sort_rows(batch, kept)),
+        members(team_size(shape, threads, batch.rows)),
+        chunks(members > 1 ? 1 : chunk_count(threads, spec.directions, batch.rows)),
+        tasks(chunks * spec.directions),
+        bounds(row_chunks(rows, batch.rows, chunks, arena)),
+        scratch(arena.take<T*>(size_t(tasks * members))) {
+    for (ptrdiff_t i = 0; i < tasks * members; ++i) {
+      const ptrdiff_t chunk = i / members % chunks, n = bounds[chunk + 1] - bounds[chunk];
+      scratch[i] =
+          arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
+    }
+  }
+
+  ptrdiff_t direction(ptrdiff_t task) const { return task / chunks; }
+  size_t index(ptrdiff_t layer, ptrdiff_t task) const {
+    return size_t(layer * shape.spec.directions + direction(task));
+  }
+
+  // The kernel's call but for weights, x and y.
+  ForwardCall<T> call(ptrdiff_t layer, ptrdiff_t task, StateRows<const T> state, StateRows<T> final_state) const {
+    const ptrdiff_t d = direction(task);
+    ForwardCall<T> c = {};
+    c.panels = shape.panels;
+    c.layout = shape.layout(layer);
+    c.input_size = shape.input_size(layer);
+    c.hidden_size = shape.spec.hidden_size;
+    c.rows = rows;
+    c.direction = {d == 1};
+    c.first = bounds[task % chunks];
+    c.last = bounds[task % chunks + 1];
+    c.h0 = shape.h_rows(state, layer, d);
+    c.c0 = shape.c_rows(state, layer, d);
+    c.hn = shape.h_rows(final_state, layer, d);
+    c.cn = shape.c_rows(final_state, layer, d);
+    c.scratch = scratch[task * members];
+    return c;
+  }
+
+  // Runs f(task, team) for all tasks: each by one thread, or by a team of as many as come.
+  template <class F>
+  void run(int threads, const F& f) const {
+    if (members == 1) return for_each_task(tasks, threads, [&](ptrdiff_t task) { f(task, Team{}); });
+    SpinBarrier barriers[2];
+    for_each_member(int(std::min<ptrdiff_t>(threads, tasks * members)), [&](ptrdiff_t member, ptrdiff_t all) {
+      for (ptrdiff_t task = member % tasks; task < tasks; task += all) {
+        const ptrdiff_t team = (all - task + tasks - 1) / tasks;  // 0 or 1 where tasks are more than threads
+        f(task, team > 1 ? Team{int(member / tasks), int(team), &barriers[task], scratch[task * members]} : Team{});
+      }
+    });
+  }
+};
+
+template <class T>
+const T* weights_of(const RecurrentWeights<T>& weights, size_t index) {
+  return static_cast<const CpuWeights<T>&>(weights).forward[index];
+}
+
 // The forward of a stack; `tape` null: nothing is kept.
 template <class T>
 void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape) {
-  const Shape<T> shape = {*call.spec};
   const RecurrentSpec& spec = *call.spec;
   const Batch& batch = *call.batch;
-  const auto& weights = static_cast<const CpuWeights<T>&>(*call.weights);
   Arena& kept = tape ? *tape->memory : run.arena;
-  const Rows rows = sort_rows(batch, kept);
-  const ptrdiff_t chunks = chunk_count(run.threads, spec.directions, batch.rows);
-  const ptrdiff_t tasks = chunks * spec.directions;
-
-  const ptrdiff_t* bounds = row_chunks(rows, batch.rows, chunks, run.arena);
-  T** scratch = run.arena.take<T*>(size_t(tasks));
-  for (ptrdiff_t i = 0; i < tasks; ++i) {
-    const ptrdiff_t n = bounds[i % chunks + 1] - bounds[i % chunks];
-    scratch[i] =
-        run.arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
-  }
+  const ForwardPlan<T> plan(spec, batch, run.threads, kept, run.arena);
+  const Shape<T>& shape = plan.shape;
+  const Rows& rows = plan.rows;
   if (tape) tape->rows = rows;
 
+  Sequence<T> between[2];  // outputs of the layers but the last: where nothing is kept, two take turns
   Sequence<const T> x = call.x;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer) {
     const bool last = layer + 1 == spec.layers;
-    const Sequence<T> y = last ? call.y : take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+    if (!last && (tape || layer < 2))
+      between[layer % 2] = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+    const Sequence<T> y = last ? call.y : between[layer % 2];
     if (tape) {
       const size_t tokens = size_t(rows.offset[rows.steps]);
       for (ptrdiff_t d = 0; d < spec.directions; ++d) {
@@ -122,31 +196,19 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
       tape->x.push_back(x);
       tape->y.push_back(read_only(y));
     }
-    for_each_task(tasks, run.threads, [&](ptrdiff_t task) {
-      const ptrdiff_t d = task / chunks, chunk = task % chunks;
-      const size_t index = size_t(layer * spec.directions + d);
-      ForwardCall<T> c = {};
-      c.panels = shape.panels;
-      c.layout = shape.layout(layer);
-      c.input_size = shape.input_size(layer);
-      c.hidden_size = spec.hidden_size;
-      c.weights = weights.forward[index];
-      c.rows = rows;
-      c.direction = {d == 1};
-      c.first = bounds[chunk];
-      c.last = bounds[chunk + 1];
+    plan.run(run.threads, [&](ptrdiff_t task, const Team& team) {
+      const size_t index = plan.index(layer, task);
+      ForwardCall<T> c = plan.call(layer, task, call.state, call.final_state);
+      c.weights = weights_of(*call.weights, index);
       c.x = x;
       c.y = y;
-      if (c.y.data) c.y.data += d * spec.hidden_size;
-      c.h0 = shape.h_rows(call.state, layer, d);
-      c.c0 = shape.c_rows(call.state, layer, d);
-      c.hn = shape.h_rows(call.final_state, layer, d);
-      c.cn = shape.c_rows(call.final_state, layer, d);
+      if (c.y.data) c.y.data += plan.direction(task) * spec.hidden_size;
       if (tape) {
         c.saved = const_cast<T*>(tape->saved[index]);
         c.cells = const_cast<T*>(tape->cells[index]);
       }
-      c.scratch = scratch[task];
+      c.scratch = plan.scratch[task * plan.members + team.member];
+      c.team = team;
       c.stop = run.stop;
       shape.cell.forward(c);
     });
@@ -159,6 +221,55 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
     }
   }
 }
+
+template <class T>
+class CpuStep final : public RecurrentStep<T> {
+ public:
+  CpuStep(const RecurrentSpec& spec, ptrdiff_t rows, const TwoStates<T>& states)
+      : spec_(spec), plan_(spec_, {rows, 1, nullptr, nullptr, 0, 0}, 1, memory_, memory_) {
+    for (int from : {0, 1}) {
+      const StateRows<const T> state = {states[size_t(from)].data, states[size_t(from)].stride};
+      for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
+        for (ptrdiff_t task = 0; task < plan_.tasks; ++task) {
+          calls_[from].push_back(plan_.call(layer, task, state, states[size_t(1 - from)]));
+          calls_[from].back().steps_before = from;
+        }
+    }
+    if (spec.layers > 1)
+      for (T*& y : between_) y = memory_.template take<T>(size_t(rows * plan_.shape.output_size));
+  }
+
+  void run(const RecurrentWeights<T>& weights, const StepCall<T>& call) override {
+    const T* x = call.x;
+    ptrdiff_t x_row = call.x_row;
+    size_t index = 0;
+    for (ptrdiff_t layer = 0; layer < spec_.layers; ++layer) {
+      const bool last = layer + 1 == spec_.layers;
+      T* y = last ? call.y : between_[layer % 2];
+      const ptrdiff_t y_row = last ? call.y_row : plan_.shape.output_size;
+      for (ptrdiff_t d = 0; d < spec_.directions; ++d, ++index) {
+        ForwardCall<T>& c = calls_[call.from][index];
+        c.weights = weights_of(weights, index);
+        c.x.data = x;
+        c.x.row_stride = x_row;
+        c.y.data = y ? y + d * spec_.hidden_size : nullptr;
+        c.y.row_stride = y_row;
+        c.rows.reset = call.reset;
+        c.rows.reset_row = call.reset_row;
+        plan_.shape.cell.forward(c);
+      }
+      x = y;
+      x_row = y_row;
+    }
+  }
+
+ private:
+  const RecurrentSpec spec_;
+  Arena memory_;
+  const ForwardPlan<T> plan_;
+  std::vector<ForwardCall<T>> calls_[2];  // from either state: [layer, direction]
+  T* between_[2];                         // outputs of the layers but the last
+};
 
 // One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
 template <class T>
@@ -256,8 +367,9 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
       std::fill_n(bias, whole ? shape.panels.columns : layout.panel, T(0));
       for (int part = 0; part <= shape.info.stages; ++part)
         for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, forward,
-                    part ? weight_hh : weight_ih, [](T* to, ptrdiff_t stride, const T* from, ptrdiff_t n) {
-                      for (ptrdiff_t k = 0; k < n; ++k) to[k * stride] = from[k];
+                    part ? weight_hh : weight_ih,
+                    [](T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride, ptrdiff_t units, ptrdiff_t n) {
+                      transpose<false>(to, to_stride, from, from_stride, units, n);
                     });
       for (bool hidden : {false, true})
         if (spec.bias)
@@ -272,6 +384,12 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
 template <class T>
 void CpuRecurrent<T>::forward(const Run& run, const RecurrentForward<T>& call) {
   run_forward<T>(run, call, nullptr);
+}
+
+template <class T>
+std::unique_ptr<RecurrentStep<T>> CpuRecurrent<T>::prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
+                                                                const TwoStates<T>& states) {
+  return std::make_unique<CpuStep<T>>(spec, rows, states);
 }
 
 template <class T>
@@ -312,11 +430,13 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
     c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
 
   tape.gradient.assign(size_t(spec.layers * spec.directions), nullptr);
+  Sequence<T> between[2];  // gradients of the layers' inputs take turns
+  for (ptrdiff_t layer = 1; layer < std::min<ptrdiff_t>(spec.layers, 3); ++layer)
+    between[layer % 2] = take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size);
   Sequence<const T> dy = call.dy;
   for (ptrdiff_t layer = spec.layers - 1; layer >= 0; --layer) {
     c.input_size = shape.input_size(layer);
-    const Sequence<T> dx =
-        layer ? take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size) : call.dx;
+    const Sequence<T> dx = layer ? between[layer % 2] : call.dx;
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
       const size_t index = size_t(layer * spec.directions + d);
       for (int stage = 0; stage < shape.info.stages; ++stage) c.hidden_weights[stage] = weights.hidden[stage][index];
@@ -361,8 +481,8 @@ void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& off
       for (int part = 0; part <= shape.info.stages; ++part)
         for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, packed,
                     gradient + (part ? offsets[i].weight_hh : offsets[i].weight_ih),
-                    [](const T* from, ptrdiff_t stride, T* to, ptrdiff_t n) {
-                      for (ptrdiff_t k = 0; k < n; ++k) to[k] += from[k * stride];
+                    [](const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t units, ptrdiff_t n) {
+                      transpose<true>(to, to_stride, from, from_stride, n, units);
                     });
       if (!spec.bias) return;
       for (bool hidden : {false, true})

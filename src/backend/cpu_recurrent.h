@@ -10,6 +10,7 @@ struct CpuRecurrent {
   static std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters,
                                                          bool transposed, int threads);
   static void forward(const Run&, const RecurrentForward<T>&);
+  static std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows, const TwoStates<T>&);
   static std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory);
   static void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&);
   static void add_gradient(const RecurrentSpec&, const Offsets&, const RecurrentTape<T>&, T* gradient, int threads);

@@ -51,7 +51,32 @@ inline py::array as_array(const py::handle& object, const char* operation, const
 // py::array's own default constructor makes an array of no elements, which takes longer than a small step.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
+// Not initialised. py::array_t's own constructor makes vectors on the way, which takes longer than a small step.
+template <class T>
+py::array new_array(const int64_t* shape, size_t axes) {
+  constexpr size_t kMostAxes = 3;
+  Py_intptr_t dims[kMostAxes] = {};
+  std::copy_n(shape, std::min(axes, kMostAxes), dims);
+  auto& numpy = py::detail::npy_api::get();
+  PyObject* type = numpy.PyArray_DescrFromType_(py::dtype::num_of<T>());
+  PyObject* made =
+      numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, type, int(axes), dims, nullptr, nullptr, 0, nullptr);
+  if (!made) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(made);
+}
+template <class T>
+py::array new_array(std::initializer_list<int64_t> shape) {
+  return new_array<T>(shape.begin(), shape.size());
+}
+template <class T>
+py::array new_array(const std::vector<int64_t>& shape) {
+  return new_array<T>(shape.data(), shape.size());
+}
+
 inline std::string dtype_text(const py::array& a) { return std::string(py::str(a.dtype())); }
+
+// What numpy makes where an array cannot be used as it is; pybind11's own flags leave misaligned data where they are.
+constexpr int kPlain = py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 // An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not.
 template <class T>
@@ -64,7 +89,7 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   bool direct = n == 0 || a.shape(n - 1) <= 1 || a.strides(n - 1) == item;
   direct = direct && reinterpret_cast<uintptr_t>(a.data()) % sizeof(T) == 0;
   for (ptrdiff_t i = 0; i + 1 < n; ++i) direct = direct && a.strides(i) % item == 0;
-  return direct ? a : py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(a);
+  return direct ? a : py::array_t<T, kPlain>::ensure(a);
 }
 
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
@@ -72,7 +97,7 @@ inline py::array integers(const py::handle& object, const char* operation, const
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected integers");
-  auto made = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(a);
+  auto made = py::array_t<int64_t, kPlain>::ensure(a);
   if (!made) throw py::error_already_set();
   return made;
 }
@@ -96,7 +121,7 @@ template <class T>
 Sequence<T> sequence_of(const py::array& a, bool time_major = false) {
   const auto stride = [&](ptrdiff_t axis) { return a.strides(axis) / ptrdiff_t(sizeof(T)); };
   auto* data = static_cast<T*>(const_cast<void*>(a.data()));
-  if (a.ndim() == 2) return {data, stride(0), 0};
+  if (a.ndim() == 2) return {data, stride(0), stride(0)};
   return {data, stride(time_major ? 1 : 0), stride(time_major ? 0 : 1)};
 }
 
@@ -124,11 +149,12 @@ inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrd
 
 // The GIL is let go around calls that are long enough for others to want it.
 constexpr double kReleaseWork = 3e5;
+inline bool is_short(double work) { return work <= kReleaseWork; }
 
 // Runs f(stop) with subnormals flushed and, if it is long, without the GIL; Ctrl-C is seen and raised.
 template <class F>
 void run_native(double work, const F& f) {
-  if (work <= kReleaseWork) {
+  if (is_short(work)) {
     const FlushScope flush;
     f(static_cast<Stop*>(nullptr));
     return;

@@ -120,8 +120,8 @@ template <class T>
 py::list state_arrays(const Program<T>& program, ptrdiff_t rows, const T* from) {
   py::list list;
   for (const auto& state : program.states()) {
-    py::array_t<T> a({ptrdiff_t(state.spec.count), rows, ptrdiff_t(state.spec.size)});
-    T* to = a.mutable_data();
+    py::array a = new_array<T>({state.spec.count, rows, state.spec.size});
+    T* to = static_cast<T*>(a.mutable_data());
     for (ptrdiff_t k = 0; k < state.spec.count; ++k)
       for (ptrdiff_t r = 0; r < rows; ++r)
         to = std::copy_n(from + r * program.state_size() + state.offset + k * state.spec.size, state.spec.size, to);

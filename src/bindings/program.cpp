@@ -4,6 +4,7 @@
 
 #include "bindings/call.h"
 #include "bindings/module.h"
+#include "bindings/step.h"
 
 namespace recurra::bindings {
 namespace {
@@ -27,7 +28,7 @@ template <class T>
 py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major) {
   Call<T> call = read_call(program, x, lengths, reset, state, time_major);
-  py::array_t<T> y(call.output_shape(program, time_major));
+  py::array y = new_array<T>(call.output_shape(program, time_major));
   const ptrdiff_t rows = call.input.batch.rows, size = program.state_size();
   std::vector<T> final_state(size_t(rows * size));
   run_native(call.work(program), [&](Stop* stop) {
@@ -84,7 +85,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
   py::object dx = py::none();
   Sequence<T> dx_rows = {};
   if (tape.input_grad()) {
-    py::array_t<T> made(caller_shape(tape.batch(), tape.features(), tape.vector(), time_major));
+    py::array made = new_array<T>(caller_shape(tape.batch(), tape.features(), tape.vector(), time_major));
     dx_rows = sequence_of<T>(made, time_major);
     dx = std::move(made);
   }
@@ -115,17 +116,14 @@ py::array stream_run(Stream<T>& stream, const py::object& x, const py::object& r
   const auto shape = call.output_shape(program, false);
   py::array y = no_array();
   if (out.is_none()) {
-    y = py::array_t<T>(shape);
+    y = new_array<T>(shape);
   } else {
     y = floats<T>(out, name, "out");
     check_shape(y, shape, name, "out");
     check(y.ptr() == out.ptr() && y.writeable(), name, "out must be writable and contiguous along its last axis");
   }
-  run_native(call.work(program), [&](Stop* stop) {
-    const std::unique_lock<std::mutex> lock(stream.mutex(), std::try_to_lock);
-    check(lock.owns_lock(), name, "the stream is in use by another thread; give each thread a stream of its own");
-    stream.run(call.input.batch, call.input.x, call.features, sequence_of<T>(y), stop);
-  });
+  run_native(call.work(program),
+             [&](Stop* stop) { stream.run(call.input.batch, call.input.x, call.features, sequence_of<T>(y), stop); });
   return y;
 }
 
@@ -146,9 +144,16 @@ void stream_reset(Stream<T>& stream, const py::object& rows) {
 }
 
 template <class T>
+py::list stream_state(Stream<T>& stream) {
+  const typename Stream<T>::Use use(stream);
+  return state_arrays(stream.program(), stream.rows(), stream.state());
+}
+
+template <class T>
 void stream_load(Stream<T>& stream, const py::object& state) {
   std::vector<T> rows;
   read_state(stream.program(), stream.rows(), state, "state", rows);
+  const typename Stream<T>::Use use(stream);
   std::copy(rows.begin(), rows.end(), stream.state());
 }
 
@@ -225,8 +230,8 @@ void register_streams(py::module_& m) {
       return self.visit([&](const auto& stream) { return stream_run(*stream, x, reset, out, form); });
     };
   };
-  py::class_<StreamHandle>(m, "Stream")
-      .def_property_readonly("batch_size", RECURRA_ASK(StreamHandle, object->rows()))
+  py::class_<StreamHandle> stream(m, "Stream");
+  stream.def_property_readonly("batch_size", RECURRA_ASK(StreamHandle, object->rows()))
       .def("step", run(Form::kStep), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())
       .def("process", run(Form::kSequences), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())
       .def(
@@ -235,7 +240,7 @@ void register_streams(py::module_& m) {
             self.visit([&](const auto& stream) { stream_reset(*stream, rows); });
           },
           py::arg("rows") = py::none())
-      .def("state", RECURRA_ASK(StreamHandle, state_arrays(object->program(), object->rows(), object->state())))
+      .def("state", RECURRA_ASK(StreamHandle, stream_state(*object)))
       .def(
           "load_state",
           [](const StreamHandle& self, const py::object& state) {
@@ -251,6 +256,7 @@ void register_streams(py::module_& m) {
             });
           },
           py::arg("copies"));
+  quicken_step(stream);
 }
 
 }  // namespace

@@ -199,20 +199,16 @@ struct Backward {
 
   // Asks for what the epilogue of a tile will read from the tape, which the product before it gives time to arrive.
   void prefetch_tape(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m) const {
-    constexpr ptrdiff_t line = 64 / sizeof(T);
-    const auto touch = [](const T* from, ptrdiff_t n) {
-      for (ptrdiff_t i = 0; i < n; i += line) __builtin_prefetch(from + i, 0, 3);
-    };
     const ptrdiff_t end = u0 + tile_units < call.panels.padded() ? u0 + tile_units : call.panels.padded();
     for (ptrdiff_t u = u0; u < end; u += units) {
       const ptrdiff_t on_tape = tape_row(step, u / units, r0) * units;
-      touch(call.saved + on_tape * kCell.saved, m * kCell.saved * units);
-      if (kCell.has_cell && step > 0) touch(call.cells + tape_row(step - 1, u / units, r0) * units, m * units);
+      prefetch(call.saved + on_tape * kCell.saved, m * kCell.saved * units);
+      if (kCell.has_cell && step > 0) prefetch(call.cells + tape_row(step - 1, u / units, r0) * units, m * units);
     }
     const ptrdiff_t n = hidden_size - u0 < tile_units ? hidden_size - u0 : tile_units;
     for (ptrdiff_t r = r0; r < r0 + m; ++r) {
-      if (call.dy.data) touch(work.dy[r] + u0, n);
-      touch(work.h_previous[r] + u0, n);
+      if (call.dy.data) prefetch(work.dy[r] + u0, n);
+      prefetch(work.h_previous[r] + u0, n);
     }
   }
 

@@ -23,7 +23,10 @@ RECURRA_INLINE void copy_row(T* to, const T* from, ptrdiff_t n) {
 }
 template <class T>
 RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; ++i) to[i] = 0;
+  ptrdiff_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, Vec<T>{});
+  const T zeros[kLanes<T>] = {};
+  if (i < n) copy_tail<kLanes<T> / 2>(to + i, static_cast<const T*>(zeros), n - i);
 }
 
 // Panels of half a vector's units: for cells whose columns fill whole vectors even so.
@@ -108,9 +111,12 @@ struct Forward {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first;
-  const ForwardScratch<T> work = plan(call.scratch);
-  // In a team the state and the second stage's operand are one for all, the rest is each member's own.
-  const ForwardScratch<T> shared = call.team.barrier ? plan(static_cast<T*>(call.team.scratch)) : work;
+  const ForwardScratch<T> work = ForwardScratch<T>::plan(kCell, call.panels, call.input_size, rows, call.rows.steps,
+                                                         call.saved != nullptr, call.scratch);
+  // In a team the state and the second stage's operand are one for all, at the same places in the first member's
+  // scratch; the rest is each member's own.
+  T* const state[2] = {of_team(work.h[0]), of_team(work.h[1])};
+  T* const operand = kCell.stages > 1 ? of_team(work.operand) : nullptr;
   // This member's panels.
   const ptrdiff_t first_panel = call.team.barrier ? panels * call.team.member / call.team.members : 0;
   const ptrdiff_t last_panel = call.team.barrier ? panels * (call.team.member + 1) / call.team.members : panels;
@@ -119,14 +125,19 @@ struct Forward {
   ptrdiff_t step = 0, active = 0;
   T *h_in = nullptr, *h_out = nullptr;
 
-  ForwardScratch<T> plan(T* base) const {
-    return ForwardScratch<T>::plan(kCell, call.panels, call.input_size, rows, call.rows.steps, call.saved != nullptr,
-                                   base);
+  T* of_team(T* mine) const {
+    return call.team.barrier ? static_cast<T*>(call.team.scratch) + (mine - call.scratch) : mine;
   }
   ptrdiff_t batch(ptrdiff_t r) const { return call.rows.batch[call.first + r]; }
-  ptrdiff_t units_of(ptrdiff_t p) const {
-    const ptrdiff_t left = hidden_size - p * units;
-    return left < units ? left : units;
+  // Calls f(panel, its first unit, units, padded units) for this member's panels, all at once for a single row, whose
+  // panels lie side by side everywhere.
+  template <class F>
+  RECURRA_INLINE void for_units(const F& f) const {
+    const ptrdiff_t run = rows == 1 ? last_panel - first_panel : 1;
+    for (ptrdiff_t p = first_panel; p < last_panel; p += run) {
+      const ptrdiff_t u = p * units, padded = run * units, left = hidden_size - u;
+      f(p, u, left < padded ? left : padded, padded);
+    }
   }
   const T* input(ptrdiff_t r, ptrdiff_t s) const {
     return call.x.at(batch(r), call.direction.time(call.rows, call.first + r, s));
@@ -147,30 +158,29 @@ struct Forward {
     return call.cells + (call.rows.offset[step] * panels + p * call.rows.active[step] + call.first + r) * units;
   }
 
+  // Copies row r's h and c, or zeros where there are none, into the work buffers.
   void start() const {
     for (ptrdiff_t r = 0; r < rows; ++r) {
-      for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
-        const ptrdiff_t n = units_of(p);
-        T* h = shared.h[0] + r * work.hidden_stride + p * units;
-        zero_row(h, units);
-        if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + p * units, n);
+      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) {
+        T* h = state[0] + r * work.hidden_stride + u;
+        if (!call.h0.data || n < padded) zero_row(h, padded);
+        if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + u, n);
         if constexpr (kCell.has_cell) {
           T* c = work.c + (p * rows + r) * units;
-          zero_row(c, units);
-          if (call.c0.data) copy_row(c, call.c0.at(batch(r)) + p * units, n);
+          if (!call.c0.data || n < padded) zero_row(c, padded);
+          if (call.c0.data) copy_row(c, call.c0.at(batch(r)) + u, n);
         }
-      }
+      });
     }
   }
 
   void finish(ptrdiff_t begin, ptrdiff_t end, const T* h) const {
     for (ptrdiff_t r = begin; r < end; ++r) {
-      for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
-        const ptrdiff_t u = p * units, n = units_of(p);
+      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t) {
         if (call.hn.data) copy_row(call.hn.at(batch(r)) + u, h + r * work.hidden_stride + u, n);
         if constexpr (kCell.has_cell)
           if (call.cn.data) copy_row(call.cn.at(batch(r)) + u, work.c + (p * rows + r) * units, n);
-      }
+      });
     }
   }
 
@@ -182,7 +192,7 @@ struct Forward {
   }
 
   // What every member has written so far, all can read. False: another gave up.
-  bool meet() const { return !call.team.barrier || call.team.barrier->wait(); }
+  bool meet() const { return !call.team.barrier || call.team.barrier->wait(call.team.members); }
 
   // bias + W_ih x for the steps of a block; rows of the tiles are (step, row) pairs.
   void input_ahead(ptrdiff_t begin, ptrdiff_t end) const {
@@ -219,9 +229,10 @@ struct Forward {
     constexpr Range range = kCell.recurrent[stage];
     const T* weights = call.weights + p * call.layout.panel;
     const PackedLayout& layout = call.layout;
-    const T* operand = stage ? shared.operand : h_in;
+    const T* from_h = stage ? operand : h_in;
+    const ptrdiff_t depth = step == 0 && !call.h0.data ? 0 : hidden_size;  // of a state of zeros nothing comes
     const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
-                                    {operand, work.hidden_stride, weights + layout.offset[1 + stage], hidden_size}};
+                                    {from_h, work.hidden_stride, weights + layout.offset[1 + stage], depth}};
     const ptrdiff_t from = range.begin * units;
     Tile<T> tile = {segments + 1, 1, layout.width[1 + stage], nullptr, columns, out + from, columns};
     if constexpr (stage > 0) {
@@ -258,6 +269,16 @@ struct Forward {
     multiply_rows(tile, r0, m, group, vectors(range));
   }
 
+  // Asks for what the epilogue of a tile will write beside the state, which the product before it gives time to arrive:
+  // more lines at once than wait in the queue of stores.
+  void prefetch_outputs(ptrdiff_t p, ptrdiff_t r0, int m) const {
+    if (!call.saved) return;
+    prefetch(saved(p, r0), m * kCell.saved * units);
+    if constexpr (kCell.has_cell) prefetch(tape_c(p, r0), m * units);
+    if (call.y.data)
+      for (ptrdiff_t r = r0; r < r0 + m; ++r) prefetch(work.y[r] + p * units, units);
+  }
+
   // The cell's equations on a tile: `count` rows of panel p from r0 on, or (along_panels) row r0 of as many panels.
   template <int stage>
   void epilogue(ptrdiff_t p, ptrdiff_t r0, ptrdiff_t count, bool along_panels, const T* tile) const {
@@ -287,7 +308,7 @@ struct Forward {
           L::put(h_out + h + w, pair * h_next, u.h);
           if (to) L::put(to + w, to_next, u.h, left - w, left_next - w);
         } else {
-          L::put(shared.operand + h + w, pair * h_next, u.operand);
+          L::put(operand + h + w, pair * h_next, u.operand);
         }
         if constexpr (kCell.has_cell) L::put(c + w, pair * c_next, u.c);
         if (!tape) continue;
@@ -324,6 +345,7 @@ struct Forward {
       for (ptrdiff_t done = 0; done < mine; ++done) {
         const ptrdiff_t p = down ? last_panel - 1 - done : first_panel + done;
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+          if (stage == 0) prefetch_outputs(p, tiles.begin(i), tiles.size(i));
           multiply_tile_of<stage>(p, 1, tiles.begin(i), tiles.size(i), x, x_stride, ahead, work.tile);
           epilogue<stage>(p, tiles.begin(i), tiles.size(i), false, work.tile);
         }
@@ -344,7 +366,7 @@ struct Forward {
     Poll poll = {call.stop, Poll::kInterval};
     start();
     if (!meet()) return false;
-    h_out = shared.h[0];
+    h_out = state[0];
     active = rows;
     const T* ahead = nullptr;
     for (step = 0; step < call.rows.steps; ++step) {
@@ -352,8 +374,8 @@ struct Forward {
       finish(running, active, h_out);
       active = running;
       if (!active) return true;
-      h_in = shared.h[step & 1];
-      h_out = shared.h[~step & 1];
+      h_in = state[step & 1];
+      h_out = state[~step & 1];
       if (call.rows.reset) {
         for (ptrdiff_t r = 0; r < active; ++r)
           if (call.direction.cut(call.rows, call.first + r, step)) drop_state(r);

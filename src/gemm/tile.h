@@ -172,10 +172,14 @@ RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, in
 // Rows are split evenly into the fewest tiles: tile i of split(n, most) is [begin(i), begin(i + 1)).
 struct Split {
   ptrdiff_t rows, tiles;
-  RECURRA_INLINE ptrdiff_t begin(ptrdiff_t i) const { return rows * i / tiles; }
+  RECURRA_INLINE ptrdiff_t begin(ptrdiff_t i) const {
+    return i == 0 ? 0 : i == tiles ? rows : rows * i / tiles;  // most have one or two tiles: no division then
+  }
   RECURRA_INLINE int size(ptrdiff_t i) const { return int(begin(i + 1) - begin(i)); }
 };
-RECURRA_INLINE Split split(ptrdiff_t rows, ptrdiff_t most) { return {rows, (rows + most - 1) / most}; }
+RECURRA_INLINE Split split(ptrdiff_t rows, int most) {
+  return {rows, rows <= most ? rows > 0 : (rows + most - 1) / most};
+}
 
 }  // namespace
 }  // namespace recurra::RECURRA_ISA

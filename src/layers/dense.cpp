@@ -29,7 +29,7 @@ Dense<T>::Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
     : Layer<T>(parameter_specs(in_features, out_features, bias)), in_(in_features), out_(out_features), bias_(bias) {}
 
 template <class T>
-auto Dense<T>::packed(bool transposed) -> std::shared_ptr<const Packed> {
+auto Dense<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&] {
     auto made = std::make_shared<Packed>();
     const ptrdiff_t k = transposed ? out_ : in_, columns = transposed ? in_ : out_;
@@ -41,9 +41,35 @@ auto Dense<T>::packed(bool transposed) -> std::shared_ptr<const Packed> {
 }
 
 template <class T>
+void Dense<T>::product(const Run& run, const LayerForward<T>& call, const Packed& packed) const {
+  cpu_backend<T>().product(run, call.batch, in_, out_, packed.matrix, packed.bias, call.x.features, call.y);
+}
+
+template <class T>
 void Dense<T>::forward(const Run& run, const LayerForward<T>& call) {
-  const auto weights = packed(false);
-  cpu_backend<T>().product(run, call.batch, in_, out_, weights->matrix, weights->bias, call.x.features, call.y);
+  const Weights packed = weights(false);
+  product(run, call, *packed.value);
+}
+
+template <class T>
+class Dense<T>::Step final : public ForwardStep<T> {
+ public:
+  Step(Dense& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
+      : ForwardStep<T>(rows, features, states), layer_(layer) {}
+
+ private:
+  void forward(const Run& run, const LayerForward<T>& call) override {
+    if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false);
+    layer_.product(run, call, *packed_.value);
+  }
+
+  Dense& layer_;
+  Weights packed_;
+};
+
+template <class T>
+std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
+  return std::make_unique<Step>(*this, rows, features, states);
 }
 
 template <class T>
@@ -58,8 +84,9 @@ void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<
   if (!call.dy.data) return;
   cpu_backend<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient,
                          bias_ ? gradient + in_ * out_ : nullptr);
-  if (call.dx.data)
-    cpu_backend<T>().product(run, call.batch, out_, in_, packed(true)->matrix, nullptr, call.dy, call.dx);
+  if (!call.dx.data) return;
+  const Weights packed = weights(true);
+  cpu_backend<T>().product(run, call.batch, out_, in_, packed.value->matrix, nullptr, call.dy, call.dx);
 }
 
 template <class T>

@@ -15,6 +15,7 @@ class Dense final : public Layer<T> {
   double work() const override { return double(in_) * double(out_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
@@ -23,11 +24,14 @@ class Dense final : public Layer<T> {
   const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }
 
   struct Packed;
-  std::shared_ptr<const Packed> packed(bool transposed);
+  class Step;
+  typedef typename Layer<T>::template Cached<Packed> Weights;
+  Weights weights(bool transposed);
+  void product(const Run&, const LayerForward<T>&, const Packed&) const;
 
   ptrdiff_t in_, out_;
   bool bias_;
-  typename Layer<T>::template Cached<Packed> forward_, transposed_;
+  Weights forward_, transposed_;
 };
 
 }  // namespace recurra

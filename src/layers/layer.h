@@ -49,6 +49,20 @@ struct LayerBackward {
   StateRows<T> dstate;
 };
 
+// What a prepared step of a layer is given: an embedding reads the tokens, other layers x.
+template <class T>
+struct LayerStepCall : StepCall<T> {
+  Sequence<const int64_t> tokens;
+};
+
+// Single steps of a layer, prepared once: as RecurrentStep.
+template <class T>
+class LayerStep {
+ public:
+  virtual ~LayerStep() = default;
+  virtual void run(const LayerStepCall<T>&) = 0;
+};
+
 template <class T>
 class Layer {
  public:
@@ -73,6 +87,9 @@ class Layer {
   virtual double work() const = 0;
 
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
+  // For batches of so many rows with so many features. The layer outlives it. Unless there is something to prepare, a
+  // step is a forward.
+  virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&);
   // `memory` belongs to the tape.
   virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) = 0;
   virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) = 0;
@@ -85,21 +102,60 @@ class Layer {
   struct Cached {
     std::shared_ptr<const V> value;
     uint64_t version = 0;
+    bool is_of(const Parameters<T>& parameters) const { return value && version == parameters.version(); }
   };
+  // A copy of the cache, up to date. Whoever keeps it may go on for as long as is_of() says so, without a lock.
   template <class V, class Make>
-  std::shared_ptr<const V> cached(Cached<V>& cache, const Make& make) {
+  Cached<V> cached(Cached<V>& cache, const Make& make) {
     const WriteLock lock(parameters_->mutex());
     const uint64_t version = parameters_->version();
-    if (!cache.value || cache.version != version) {
-      cache.value = make();
-      cache.version = version;
-    }
-    return cache.value;
+    if (!cache.value || cache.version != version) cache = {make(), version};
+    return cache;
   }
 
  private:
   std::shared_ptr<Parameters<T>> parameters_;
 };
+
+// A step that is a forward of a batch with a single step.
+template <class T>
+class ForwardStep : public LayerStep<T> {
+ public:
+  ForwardStep(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
+      : rows_(rows), features_(features), states_(states) {}
+  void run(const LayerStepCall<T>& call) final {
+    if (scratch_.used()) scratch_.reset();
+    const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
+    const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
+    forward({scratch_, 1, nullptr, false, 0}, {batch,
+                                               features_,
+                                               {{call.x, call.x_row, call.x_row}, call.tokens},
+                                               {call.y, call.y_row, call.y_row},
+                                               {from.data, from.stride},
+                                               to});
+  }
+
+ private:
+  virtual void forward(const Run&, const LayerForward<T>&) = 0;
+
+  ptrdiff_t rows_, features_;
+  TwoStates<T> states_;
+  Arena scratch_;
+};
+
+template <class T>
+std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
+  class Step final : public ForwardStep<T> {
+   public:
+    Step(Layer& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
+        : ForwardStep<T>(rows, features, states), layer_(layer) {}
+
+   private:
+    void forward(const Run& run, const LayerForward<T>& call) override { layer_.forward(run, call); }
+    Layer& layer_;
+  };
+  return std::make_unique<Step>(*this, rows, features, states);
+}
 
 // A flat gradient in a tape, for layers whose gradient has the parameters' own layout.
 template <class T>

@@ -89,30 +89,63 @@ double Recurrent<T>::work() const {
 }
 
 template <class T>
-std::shared_ptr<const RecurrentWeights<T>> Recurrent<T>::weights(const Run& run, bool transposed) {
+auto Recurrent<T>::weights(bool transposed, int threads) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&] {
-    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, run.threads);
+    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads);
   });
 }
 
 template <class T>
-void Recurrent<T>::last_output(const LayerForward<T>& call, StateRows<const T> final_state) const {
+void Recurrent<T>::last_output(ptrdiff_t rows, StateRows<const T> final_state, T* y, ptrdiff_t y_row) const {
   const ptrdiff_t n = output_size(), from = (spec_.layers - 1) * n;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    std::memcpy(call.y.at(r, 0), final_state.at(r) + from, size_t(n) * sizeof(T));
+  for (ptrdiff_t r = 0; r < rows; ++r) std::memcpy(y + r * y_row, final_state.at(r) + from, size_t(n) * sizeof(T));
 }
 
 template <class T>
 void Recurrent<T>::forward(const Run& run, const LayerForward<T>& call) {
-  const auto packed = weights(run, false);
+  const Weights packed = weights(false, run.threads);
   const Sequence<T> y = return_sequences_ ? call.y : Sequence<T>{};
-  cpu_backend<T>().forward(run, {&spec_, packed.get(), &call.batch, call.x.features, y, call.state, call.final_state});
-  if (!return_sequences_) last_output(call, {call.final_state.data, call.final_state.stride});
+  cpu_backend<T>().forward(run,
+                           {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state});
+  if (!return_sequences_)
+    last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
+}
+
+template <class T>
+class Recurrent<T>::Step final : public LayerStep<T> {
+ public:
+  Step(Recurrent& layer, ptrdiff_t rows, const TwoStates<T>& states)
+      : layer_(layer), rows_(rows), states_(states), stack_(cpu_backend<T>().prepare_step(layer.spec_, rows, states)) {}
+
+  void run(const LayerStepCall<T>& call) override {
+    if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false, 1);
+    if (layer_.return_sequences_) {
+      stack_->run(*packed_.value, call);
+      return;
+    }
+    StepCall<T> inner = call;
+    inner.y = nullptr;
+    stack_->run(*packed_.value, inner);
+    const StateRows<T>& to = states_[size_t(1 - call.from)];
+    layer_.last_output(rows_, {to.data, to.stride}, call.y, call.y_row);
+  }
+
+ private:
+  Recurrent& layer_;
+  ptrdiff_t rows_;
+  TwoStates<T> states_;
+  std::unique_ptr<RecurrentStep<T>> stack_;
+  Weights packed_;
+};
+
+template <class T>
+std::unique_ptr<LayerStep<T>> Recurrent<T>::prepare_step(ptrdiff_t rows, ptrdiff_t, const TwoStates<T>& states) {
+  return std::make_unique<Step>(*this, rows, states);
 }
 
 template <class T>
 std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
-  const auto packed = weights(run, false);
+  const Weights packed = weights(false, run.threads);
   auto tape = std::make_unique<Tape>();
   Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
   if (!return_sequences_) {
@@ -120,18 +153,19 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
     y = {memory.take<T>(size_t(call.batch.rows * call.batch.steps * n)), call.batch.steps * n, n};
   }
   tape->stack = cpu_backend<T>().record(
-      run, {&spec_, packed.get(), &call.batch, call.x.features, y, call.state, call.final_state}, memory);
-  if (!return_sequences_) last_output(call, {call.final_state.data, call.final_state.stride});
+      run, {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state}, memory);
+  if (!return_sequences_)
+    last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
   return tape;
 }
 
 template <class T>
 void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
-  const auto packed = weights(run, true);
+  const Weights packed = weights(true, run.threads);
   RecurrentBackward<T> c = {};
   c.spec = &spec_;
-  c.weights = packed.get();
+  c.weights = packed.value.get();
   c.batch = &call.batch;
   c.dx = call.dx;
   c.state = call.state;

@@ -27,20 +27,23 @@ class Recurrent final : public Layer<T> {
   double work() const override;
 
   void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  private:
   struct Tape;
-  std::shared_ptr<const RecurrentWeights<T>> weights(const Run&, bool transposed);
+  class Step;
+  typedef typename Layer<T>::template Cached<RecurrentWeights<T>> Weights;
+  Weights weights(bool transposed, int threads);
   // The output of a layer that returns its last step: h of the last layer, both directions.
-  void last_output(const LayerForward<T>&, StateRows<const T> final_state) const;
+  void last_output(ptrdiff_t rows, StateRows<const T> final_state, T* y, ptrdiff_t y_row) const;
 
   RecurrentSpec spec_;
   bool return_sequences_;
   std::vector<RecurrentOffsets> offsets_;
-  typename Layer<T>::template Cached<RecurrentWeights<T>> forward_, transposed_;
+  Weights forward_, transposed_;
 };
 
 }  // namespace recurra

@@ -7,12 +7,10 @@ namespace recurra {
 
 class SpinBarrier {
  public:
-  explicit SpinBarrier(int members) : members_(members), arrived_(0), round_(0), broken_(0) {}
-
-  // Waits until all members are here. False: one of them has left for good, and everyone should.
-  inline __attribute__((always_inline)) bool wait() {
+  // Waits until `members` are here. False: one of them has left for good, and everyone should.
+  inline __attribute__((always_inline)) bool wait(int members) {
     const unsigned round = __atomic_load_n(&round_, __ATOMIC_RELAXED);
-    if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == members_) {
+    if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == members) {
       __atomic_store_n(&arrived_, 0, __ATOMIC_RELAXED);
       __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
     }
@@ -28,7 +26,7 @@ class SpinBarrier {
   inline __attribute__((always_inline)) void leave() { __atomic_store_n(&broken_, 1, __ATOMIC_RELAXED); }
 
  private:
-  static constexpr int kSpins = 2000;  // some 20 us
+  static constexpr int kSpins = 100;  // some 2 us: longer than a balanced step leaves open
 
   static inline __attribute__((always_inline)) void pause() {
 #if defined(__x86_64__)
@@ -38,10 +36,9 @@ class SpinBarrier {
 #endif
   }
 
-  const int members_;
-  alignas(64) int arrived_;
-  alignas(64) unsigned round_;
-  int broken_;
+  alignas(64) int arrived_ = 0;
+  alignas(64) unsigned round_ = 0;
+  int broken_ = 0;
 };
 
 }  // namespace recurra

@@ -45,11 +45,33 @@ size_t span(size_t size) {
   return size < kBigArray ? round_up(std::max<size_t>(size, 1), kLine) + kRedZone : round_up(size, kPage) + kStagger;
 }
 
+// A chunk of huge pages comes from the system and goes back to it whole: from malloc it would leave holes that the
+// next, larger one does not fit, and the process would keep both.
+#if defined(__linux__)
+char* map_huge(size_t size) {
+  void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  char* begin = static_cast<char*>(mapped);
+  const size_t before = round_up(reinterpret_cast<size_t>(begin), kHugePage) - reinterpret_cast<size_t>(begin);
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + size, kHugePage - before);
+  madvise(begin + before, size, MADV_HUGEPAGE);  // advice: first touches cost a fraction, where the system follows it
+  return begin + before;
+}
+void unmap_huge(char* data, size_t size) { munmap(data, size); }
+#else
+char* map_huge(size_t size) { return static_cast<char*>(std::aligned_alloc(kHugePage, size)); }
+void unmap_huge(char* data, size_t) { std::free(data); }
+#endif
+
 }  // namespace
 
 void Arena::Free::operator()(char* data) const {
   ASAN_UNPOISON_MEMORY_REGION(data, size);
-  std::free(data);
+  if (size >= kHugePage)
+    unmap_huge(data, size);
+  else
+    std::free(data);
 }
 
 void* Arena::take_bytes(size_t size) {
@@ -71,11 +93,8 @@ void Arena::add_chunk(size_t size) {
   const size_t unit = huge ? kHugePage : kLine;
   size = round_up(size, unit);
   chunks_.reserve(chunks_.size() + 1);  // may throw: before there is something to lose
-  char* data = static_cast<char*>(std::aligned_alloc(unit, size));
+  char* data = huge ? map_huge(size) : static_cast<char*>(std::aligned_alloc(unit, size));
   if (data == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-  if (huge) madvise(data, size, MADV_HUGEPAGE);  // advice: first touches cost a fraction, where the system follows it
-#endif
   ASAN_POISON_MEMORY_REGION(data, size);
   chunks_.emplace_back(data, Free{size});
   offset_ = 0;

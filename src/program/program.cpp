@@ -82,6 +82,11 @@ bool Program<T>::streamable() const {
 }
 
 template <class T>
+bool Program<T>::prepares_step(ptrdiff_t rows) const {
+  return input_size_ > 0 && work_ * double(rows) < std::min(kParallelWork, kInterruptibleWork);
+}
+
+template <class T>
 void Program<T>::check_size(const Batch& batch, ptrdiff_t features) const {
   const double elements =
       double(batch.rows) * double(std::max<ptrdiff_t>(batch.steps, 1)) * double(std::max(features, largest_));

@@ -37,6 +37,8 @@ class ArenaPool {
 };
 
 template <class T>
+class ProgramStep;
+template <class T>
 class Tape;
 
 template <class T>
@@ -59,6 +61,9 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   };
   const std::vector<State>& states() const { return states_; }
   double work(const Batch& batch) const { return work_ * double(batch.tokens()); }
+  // Whether single steps of so many rows gain from a ProgramStep: they are neither shared out to threads nor
+  // interrupted.
+  bool prepares_step(ptrdiff_t rows) const;
   // Throws std::invalid_argument for a batch that cannot be addressed.
   void check_size(const Batch& batch, ptrdiff_t features) const;
 
@@ -73,6 +78,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
 
  private:
   friend class Tape<T>;
+  friend class ProgramStep<T>;
   Run run(const ProgramInput<T>&, Arena& scratch, bool training, uint64_t seed) const;
   Run layer_run(const Run&, size_t layer) const;  // a distinct seed for each layer
 

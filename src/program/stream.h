@@ -1,6 +1,8 @@
 // The state of sequences that arrive step by step, and the buffers of a step.
 #pragma once
-#include "program/program.h"
+#include <atomic>
+
+#include "program/step.h"
 
 namespace recurra {
 
@@ -13,21 +15,37 @@ class Stream {
   ptrdiff_t rows() const { return rows_; }
 
   // Steps of all rows from the state at hand; the state moves on only if all went well. Allocates nothing once it has
-  // seen a call as large.
-  void run(Batch batch, Input<T> x, ptrdiff_t features, Sequence<T> y, Stop* stop);
+  // seen a call as large. This and the next ones throw std::invalid_argument while another thread uses the stream.
+  void run(const Batch&, const Input<T>& x, ptrdiff_t features, const Sequence<T>& y, Stop*);
+  // One step of all rows, prepared beforehand. Only if has_step(): large ones are for run(). `from` is filled in.
+  bool has_step() const { return has_step_; }
+  void step(LayerStepCall<T> call);
   void reset(ptrdiff_t row);
-  T* state() { return states_[current_].data(); }  // (rows, state_size)
   std::unique_ptr<Stream> fork(ptrdiff_t copies) const;
+  T* state() { return states_[current_].data; }  // (rows, state_size)
 
-  std::mutex& mutex() { return mutex_; }  // held by whoever uses the stream
+  // Held while state() is read or written, as run(), reset() and fork() do themselves.
+  class Use {
+   public:
+    explicit Use(const Stream& stream);
+    ~Use() { stream_.in_use_.store(false, std::memory_order_release); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    const Stream& stream_;
+  };
 
  private:
   std::shared_ptr<Program<T>> program_;
   ptrdiff_t rows_;
-  std::vector<T> states_[2];
-  int current_ = 0;
+  Arena memory_;
+  TwoStates<T> states_;
+  size_t current_ = 0;
   Arena scratch_;
-  std::mutex mutex_;
+  std::unique_ptr<ProgramStep<T>> step_;  // made when the first step comes
+  const bool has_step_;
+  mutable std::atomic<bool> in_use_{false};
 };
 
 }  // namespace recurra

@@ -85,6 +85,12 @@ RECURRA_INLINE V broadcast(Lane<V> x) {
   return x - V{};  // one broadcast instruction; x - 0 is x for every x, -0.0 and NaN included
 }
 
+// Asks for n elements, to be read or written soon.
+template <class T>
+RECURRA_INLINE void prefetch(const T* from, ptrdiff_t n) {
+  for (ptrdiff_t i = 0; i < n; i += 64 / ptrdiff_t(sizeof(T))) __builtin_prefetch(from + i);
+}
+
 // Copies n < 2 * Piece elements by halving: fixed-size moves, no call.
 template <int Piece, class T>
 RECURRA_INLINE void copy_tail(T* to, const T* from, ptrdiff_t n) {

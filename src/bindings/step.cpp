@@ -1,0 +1,146 @@
+// A stream's step without the general way in, which costs more than a small step: arguments are taken as they come, and
+// arrays are looked at where they lie. Whatever is out of the ordinary, errors included, is left to the general method.
+#include "bindings/step.h"
+
+namespace recurra::bindings {
+namespace {
+
+using py::detail::PyArray_Proxy;
+
+PyTypeObject* stream_type;
+PyObject* general_step;  // as pybind11 made it
+PyObject* argument_names[3];
+constexpr const char* kArguments[3] = {"x", "reset", "out"};
+
+// An array of T that can be used as it is, or null: (rows,), or (rows, columns) with rows contiguous.
+template <class T>
+const PyArray_Proxy* as_it_is(PyObject* object, int axes, ptrdiff_t rows, ptrdiff_t columns = 1) {
+  if (!PyObject_TypeCheck(object, py::detail::npy_api::get().PyArray_Type_)) return nullptr;
+  const PyArray_Proxy* a = py::detail::array_proxy(object);
+  const auto* type = py::detail::array_descriptor_proxy(a->descr);
+  constexpr ptrdiff_t item = sizeof(T);
+  const bool fits = a->nd == axes && type->type_num == py::dtype::num_of<T>() && type->byteorder != '>' &&
+                    a->dimensions[0] == rows && a->strides[0] % item == 0 &&
+                    reinterpret_cast<uintptr_t>(a->data) % sizeof(T) == 0;
+  if (!fits || axes == 1) return fits ? a : nullptr;
+  return a->dimensions[1] == columns && (columns == 1 || a->strides[1] == item) ? a : nullptr;
+}
+
+template <class T>
+T* data_of(const PyArray_Proxy* a) {
+  return static_cast<T*>(static_cast<void*>(a->data));
+}
+
+template <class T>
+bool take_input(LayerStepCall<T>& call, const Program<T>& program, PyObject* x, ptrdiff_t rows) {
+  if (!program.takes_tokens()) {
+    const PyArray_Proxy* a = as_it_is<T>(x, 2, rows, program.input_size());
+    if (!a) return false;
+    call.x = data_of<const T>(a);
+    call.x_row = a->strides[0] / ptrdiff_t(sizeof(T));
+    return true;
+  }
+  const PyArray_Proxy* a = as_it_is<int64_t>(x, 1, rows);
+  if (!a) return false;
+  const ptrdiff_t stride = a->strides[0] / ptrdiff_t(sizeof(int64_t));
+  call.tokens = {data_of<const int64_t>(a), stride, stride};
+  for (ptrdiff_t r = 0; r < rows; ++r)
+    if (*call.tokens.at(r, 0) < 0 || *call.tokens.at(r, 0) >= program.input_size()) return false;
+  return true;
+}
+
+template <class T>
+bool take_reset(LayerStepCall<T>& call, PyObject* reset, ptrdiff_t rows) {
+  if (reset == Py_None) return true;
+  const PyArray_Proxy* a = as_it_is<bool>(reset, 1, rows);
+  if (!a) return false;
+  call.reset = data_of<const uint8_t>(a);
+  call.reset_row = a->strides[0];
+  return true;
+}
+
+// The output's array: `out`, or a new one.
+template <class T>
+py::object take_output(LayerStepCall<T>& call, PyObject* out, ptrdiff_t rows, ptrdiff_t columns) {
+  py::object y;
+  if (out == Py_None) {
+    y = new_array<T>({rows, columns});
+  } else {
+    const PyArray_Proxy* a = as_it_is<T>(out, 2, rows, columns);
+    if (!a || !(a->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)) return y;
+    y = py::reinterpret_borrow<py::object>(out);
+  }
+  const PyArray_Proxy* a = py::detail::array_proxy(y.ptr());
+  call.y = data_of<T>(a);
+  call.y_row = a->strides[0] / ptrdiff_t(sizeof(T));
+  return y;
+}
+
+// The output, or nothing: then nothing has happened.
+template <class T>
+py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) {
+  const Program<T>& program = stream.program();
+  const ptrdiff_t rows = stream.rows();
+  LayerStepCall<T> call = {};
+  if (!stream.has_step() || !is_short(program.work({rows, 1, nullptr, nullptr, 0, 0}))) return {};
+  if (!take_input(call, program, x, rows) || !take_reset(call, reset, rows)) return {};
+  py::object y = take_output(call, out, rows, program.output_size());
+  if (!y) return {};
+  const FlushScope flush;
+  stream.step(call);
+  return y;
+}
+
+// Sorts arguments as given to x, reset, out; false if they do not fit.
+bool sort_arguments(PyObject* const* given, ptrdiff_t positional, PyObject* names, PyObject* (&sorted)[3]) {
+  if (positional > 3) return false;
+  std::copy_n(given, positional, sorted);
+  const ptrdiff_t named = names ? PyTuple_GET_SIZE(names) : 0;
+  for (ptrdiff_t i = 0; i < named; ++i) {  // names in a program's text are interned
+    const auto* found = std::find(argument_names, argument_names + 3, PyTuple_GET_ITEM(names, i));
+    if (found == argument_names + 3 || sorted[found - argument_names]) return false;
+    sorted[found - argument_names] = given[positional + i];
+  }
+  return sorted[0] != nullptr;
+}
+
+PyObject* call_general(PyObject* self, PyObject* const* given, ptrdiff_t positional, PyObject* names) {
+  const ptrdiff_t count = positional + (names ? PyTuple_GET_SIZE(names) : 0);
+  std::vector<PyObject*> arguments = {self};
+  arguments.insert(arguments.end(), given, given + count);
+  return PyObject_Vectorcall(general_step, arguments.data(), size_t(positional) + 1, names);
+}
+
+PyObject* stream_step(PyObject* self, PyObject* const* given, Py_ssize_t positional, PyObject* names) {
+  PyObject* sorted[3] = {};
+  try {
+    if (Py_TYPE(self) == stream_type && sort_arguments(given, positional, names, sorted)) {
+      auto* handle = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr<StreamHandle>();
+      const auto run = [&](const auto& stream) {
+        return step(*stream, sorted[0], sorted[1] ? sorted[1] : Py_None, sorted[2] ? sorted[2] : Py_None);
+      };
+      if (py::object y = handle ? handle->visit(run) : py::object()) return y.release().ptr();
+    }
+  } catch (const std::exception&) {  // the state is as it was: the general method meets the same, and reports it
+  }
+  try {
+    return call_general(self, given, positional, names);
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyMethodDef definition = {
+    "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_step)), METH_FASTCALL | METH_KEYWORDS,
+    "step($self, /, x, reset=None, out=None)\n--\n\nOne step of every sequence, (N, features) -> (N, features)."};
+
+}  // namespace
+
+void quicken_step(py::class_<StreamHandle>& type) {
+  stream_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  general_step = py::object(type.attr("step")).release().ptr();
+  for (int i = 0; i < 3; ++i) argument_names[i] = PyUnicode_InternFromString(kArguments[i]);
+  type.attr("step") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(stream_type, &definition));
+}
+
+}  // namespace recurra::bindings
