@@ -31,7 +31,7 @@ class Effort:
 FULL = Effort(sample_seconds=5e-3, seconds=8.0, min_rounds=7, max_rounds=101)
 SHORT = Effort(sample_seconds=2e-3, seconds=0.3, min_rounds=3, max_rounds=15)
 LEAST_ROUNDS = 3
-LONG_SECONDS = 0.1  # a call as long as this is no faster for another one before it
+LONG_SECONDS = 5.0  # a call as long as this is no faster for another one before it
 
 
 def pin(threads: int) -> list[int]:
@@ -61,8 +61,9 @@ def _siblings(cpu: int) -> list[int]:
 def interleave(runners: Sequence[Runner], effort: Effort, pause: float) -> npt.NDArray[np.float64]:
     """Seconds a call, (rounds, runners).
 
-    In each round every runner is sampled once, starting with the next one each time, so that a drift of the machine
-    meets them alike. `pause` seconds pass before a sample, for threads that the runner before left spinning.
+    In each round every runner is sampled once, in an order drawn anew, so that a drift of the machine meets them alike
+    and none always follows the same other one. `pause` seconds pass before a sample, for threads that the runner before
+    left spinning; and as long as a call takes, at most 0.5 s, since after a long one the system takes back its memory.
     """
     calls, settled, expected = [], [], 0.0
     for runner in runners:
@@ -72,13 +73,13 @@ def interleave(runners: Sequence[Runner], effort: Effort, pause: float) -> npt.N
     rounds = min(max(effort.seconds / expected, effort.min_rounds), effort.max_rounds)
     rounds = int(max(min(rounds, effort.max_seconds / expected), LEAST_ROUNDS))
     times = np.empty((rounds, len(runners)))
+    order = np.random.default_rng(0)
     gc.collect()
     gc.disable()
     try:
         for turn in range(rounds):
-            for place in range(len(runners)):
-                index = (turn + place) % len(runners)
-                time.sleep(pause)
+            for index in order.permutation(len(runners)):
+                time.sleep(pause + (min(settled[index], 0.5) if settled[index] > 0.05 else 0.0))
                 times[turn, index] = _sample(runners[index], calls[index], settled[index] < LONG_SECONDS)
     finally:
         gc.enable()

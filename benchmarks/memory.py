@@ -138,7 +138,7 @@ def rows_scratch(s: Shape) -> int:
 
 def forward(s: Shape, recorded: bool = False) -> int:
     """Bytes of scratch of a forward; a recorded one has the rest on its tape."""
-    between = 0 if recorded else s.e * (s.L - 1) * s.N * s.M * s.D * s.H + s.order
+    between = 0 if recorded else s.e * min(s.L - 1, 2) * s.N * s.M * s.D * s.H + s.order
     return s.e * rows_scratch(s) + between
 
 
@@ -149,7 +149,7 @@ def backward(s: Shape) -> int:
     ring = min(max(block, s.N) + 2 * s.N, s.V)
     operands = longest + 1 + s.H + 1 + (c.stages > 1) * s.H
     carried = s.N * s.P * c.states
-    between = (s.L - 1) * s.N * s.M * s.D * s.H
+    between = min(s.L - 1, 2) * s.N * s.M * s.D * s.H
     rows = s.L * s.D * s.N * (26 + s.e * (s.P + 2 * s.lanes) * (c.stages > 1))
     return s.e * (ring * (c.groups * s.P + operands) + carried + between) + rows
 

@@ -1,6 +1,6 @@
 """A picture of a table that `compare.py --save` wrote: every workload's ratio to the fastest other engine.
 
-    python benchmarks/plot.py benchmarks/results/table.json ratios.svg --section "1 thread"
+    python benchmarks/plot.py benchmarks/results/zen4.json ratios.svg --section "1 thread"
 
 It needs matplotlib: pip install '.[plot]'.
 """

@@ -158,7 +158,7 @@ struct Forward {
     return call.cells + (call.rows.offset[step] * panels + p * call.rows.active[step] + call.first + r) * units;
   }
 
-  // Copies row r's h and c, or zeros where there are none, into the work buffers.
+  // Copies h and c, or zeros where there are none, into the work buffers.
   void start() const {
     for (ptrdiff_t r = 0; r < rows; ++r) {
       for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) {
