@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "table.py"
+from support import load_script
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    """`benchmarks/` is a folder of scripts, not a package."""
-    spec = importlib.util.spec_from_file_location("benchmarks_table", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/table.py")
 
 
 def section(**ratios: dict[str, float]) -> dict[str, Any]:

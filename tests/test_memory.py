@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +12,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Case, make_layer, run_python
+from support import Case, load_script, make_layer, run_python
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "memory.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CELLS = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU_RESET_BEFORE", "rnn_tanh": "RNN"}
 SIZES = [(3, 5, 13, 17), (1, 24, 64, 40), (40, 67, 33, 20), (17, 129, 9, 30), (8, 40, 1, 500)]  # I, H, N, T
 SLACK = 64 << 10  # arrays begin at lines and pages
@@ -25,14 +23,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def memory() -> ModuleType:
-    """`benchmarks/` is a folder of scripts, not a package."""
-    spec = importlib.util.spec_from_file_location("benchmarks_memory", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/memory.py")
 
 
 def assert_near(actual: int, expected: int) -> None:
@@ -85,7 +76,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason=
 
 def growth(call: str) -> dict[str, int]:
     """In a process of its own: what other tests have left would be found again here."""
-    folder = str(PATH.parent)
+    folder = str(BENCHMARKS)
     printed = run_python(f"import sys, json; sys.path.insert(0, {folder!r}); import memory; print(json.dumps({call}))")
     result: dict[str, int] = json.loads(printed)
     return result

@@ -59,6 +59,16 @@ class Engine(Protocol):
         ...
 
 
+class KeepsThreads:
+    """For engines that are told the number of threads with every model."""
+
+    def __init__(self) -> None:
+        self._threads = 1
+
+    def set_num_threads(self, threads: int) -> None:
+        self._threads = threads
+
+
 ENGINES = {  # name: (module, class, what to pip install); ours first
     "recurra": ("engines.recurra_engine", "RecurraEngine", "'.[test]'"),
     "torch": ("engines.torch_engine", "TorchEngine", "'.[test]'"),

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engines import Array, Problem, Runner, several
+from engines import Array, KeepsThreads, Problem, Runner, several
 from engines.onnx_graph import build_model, last_output, state_names, state_shape
 
 
@@ -43,16 +43,10 @@ with _silence():
     converter = import_module("_tools")  # MNN's, in spite of its name; it needs the other first
 
 
-class MnnEngine:
+class MnnEngine(KeepsThreads):
     name = "MNN"
     version = MNN.version()
     kinds = ("step",)
-
-    def __init__(self) -> None:
-        self._threads = 1
-
-    def set_num_threads(self, threads: int) -> None:
-        self._threads = threads
 
     def runners(self, problem: Problem) -> list[Runner]:
         workload = problem.workload

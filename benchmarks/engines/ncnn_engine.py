@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import ncnn
 import numpy as np
 
-from engines import Array, Problem, Runner, reorder_gates, several
+from engines import Array, KeepsThreads, Problem, Runner, reorder_gates, several
 from workloads import Workload
 
 MAGIC = "7767517"  # the first line of every network's text
@@ -17,16 +17,10 @@ GATE_ORDER = {"rnn": [0], "lstm": [0, 1, 3, 2], "gru": [0, 1, 2]}  # ncnn's ifog
 REDUCED = ["fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage", "int8_inference"]
 
 
-class NcnnEngine:
+class NcnnEngine(KeepsThreads):
     name = "ncnn"
     version = ncnn.__version__
     kinds = ("step",)
-
-    def __init__(self) -> None:
-        self._threads = 1
-
-    def set_num_threads(self, threads: int) -> None:
-        self._threads = threads
 
     def runners(self, problem: Problem) -> list[Runner]:
         workload = problem.workload

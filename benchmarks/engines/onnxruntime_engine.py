@@ -7,21 +7,15 @@ from itertools import cycle
 import numpy as np
 import onnxruntime as ort
 
-from engines import Array, Problem, Runner, several
+from engines import Array, KeepsThreads, Problem, Runner, several
 from engines.onnx_graph import build_model, last_output, state_names, state_shape
 from workloads import Workload
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(KeepsThreads):
     name = "onnxruntime"
     version = ort.__version__
     kinds = ("step", "sequence")
-
-    def __init__(self) -> None:
-        self._threads = 1
-
-    def set_num_threads(self, threads: int) -> None:
-        self._threads = threads
 
     def runners(self, problem: Problem) -> list[Runner]:
         workload = problem.workload
