@@ -28,6 +28,15 @@ struct LayerTape {
   virtual ~LayerTape() = default;
 };
 
+// What a layer of several inputs reads beside the first, such as the memory that attention looks at: the same rows,
+// with steps and lengths of its own.
+template <class T>
+struct OtherInput {
+  Batch batch;
+  ptrdiff_t features;
+  Sequence<const T> x;
+};
+
 template <class T>
 struct LayerForward {
   const Batch& batch;
@@ -36,6 +45,7 @@ struct LayerForward {
   Sequence<T> y;
   StateRows<const T> state;
   StateRows<T> final_state;
+  const OtherInput<T>* others = nullptr;  // [inputs() - 1]
 };
 
 template <class T>
@@ -47,6 +57,8 @@ struct LayerBackward {
   Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
+  const OtherInput<T>* others = nullptr;   // [inputs() - 1]
+  const Sequence<T>* others_dx = nullptr;  // [inputs() - 1], data null: not wanted
 };
 
 // What a prepared step of a layer is given: an embedding reads the tokens, other layers x.
@@ -71,11 +83,16 @@ class Layer {
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
   virtual const char* kind() const = 0;
+  virtual ptrdiff_t inputs() const { return 1; }
   virtual bool takes_tokens() const { return false; }
   virtual ptrdiff_t input_size() const = 0;               // 0: any
   virtual ptrdiff_t output_size() const = 0;              // 0: as the input
   virtual bool needs_sequences() const { return false; }  // else vectors will do
   virtual bool returns_sequences() const { return true; }
+  // Rows and steps of the output, for an input of `batch`; what it needs beyond that lives in `memory`.
+  virtual Batch output_batch(const Batch& batch, Arena&) const {
+    return returns_sequences() ? batch : Batch{batch.rows, 1, nullptr, nullptr, 0, 0};
+  }
   virtual bool streamable() const { return true; }
   virtual std::vector<StateSpec> states() const { return {}; }
   ptrdiff_t state_size() const {

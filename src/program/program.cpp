@@ -16,9 +16,6 @@ Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features,
   return {data, batch.steps * features, features};
 }
 
-// What the next layer sees after one that returns its last step only.
-Batch without_steps(const Batch& batch) { return {batch.rows, 1, nullptr, nullptr, 0, 0}; }
-
 template <class T>
 Sequence<const T> copy_valid(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
   const Sequence<T> to = take_sequence<T>(memory, batch, features);
@@ -115,7 +112,7 @@ void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Seque
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer<T>& layer = *layers_[i];
     const ptrdiff_t width = layer.output_size() ? layer.output_size() : features;
-    const Batch next = layer.returns_sequences() ? batch : without_steps(batch);
+    const Batch next = layer.output_batch(batch, scratch);
     const Sequence<T> out = i + 1 == layers_.size() ? y : take_sequence<T>(scratch, next, width);
     const ptrdiff_t offset = state_offsets_[i];
     layer.forward(layer_run(run, i), {batch,
@@ -179,7 +176,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdif
     Layer<T>& layer = *layers_[i];
     const bool last = i + 1 == layers_.size();
     const ptrdiff_t width = layer.output_size() ? layer.output_size() : features, offset = state_offsets_[i];
-    const Batch next = layer.returns_sequences() ? batch : without_steps(batch);
+    const Batch next = layer.output_batch(batch, memory);
     const Sequence<T> y = take_sequence<T>(memory, next, width, last && time_major && returns_sequences_);
     const uint64_t version = layer.parameters()->version();
     auto layer_tape = layer.record(layer_run(run, i),
