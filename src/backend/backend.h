@@ -19,10 +19,10 @@ struct RecurrentSpec {
   bool bias;
   double dropout;  // between layers
   // Options, 0 or false: none.
-  ptrdiff_t proj_size;
-  bool peepholes, layer_norm;
-  double input_dropout, recurrent_dropout;  // one mask a sequence
-  double zoneout, zoneout_cell, cell_clip;
+  ptrdiff_t proj_size = 0;
+  bool peepholes = false, layer_norm = false;
+  double input_dropout = 0, recurrent_dropout = 0;  // one mask a sequence
+  double zoneout = 0, zoneout_cell = 0, cell_clip = 0;
   ptrdiff_t state_size() const { return proj_size ? proj_size : hidden_size; }  // of h
   // Whether the equations are not all that a step does.
   bool has_options(bool training) const {
@@ -33,8 +33,9 @@ struct RecurrentSpec {
 
 // Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; -1: not there.
 struct RecurrentOffsets {
-  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole, weight_norm_ih, weight_norm_hh,
-      weight_norm_c, bias_norm_c;
+  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh;
+  ptrdiff_t weight_hr = -1, weight_peephole = -1;
+  ptrdiff_t weight_norm_ih = -1, weight_norm_hh = -1, weight_norm_c = -1, bias_norm_c = -1;
 };
 
 // The caller's rows: dense (lengths null) or ragged.
