@@ -84,9 +84,7 @@ def inputs_of(model: Any, dtype: str, rows: int = ROWS, seed: int = 1) -> list[A
 
 
 def lengths_of(model: Any) -> list[Array | None]:
-    return [
-        LENGTHS[index % 2] if info.needs_sequences else None for index, info in enumerate(model.input_infos())
-    ]
+    return [LENGTHS[index % 2] if info.needs_sequences else None for index, info in enumerate(model.input_infos())]
 
 
 def written(model: Any, parts: Any, which: int = 0) -> Any:
@@ -192,7 +190,11 @@ def test_a_sequential_is_a_model_of_the_same_layers(dtype: str) -> None:
     """The same bits, dropout included."""
 
     def layers() -> list[Any]:
-        made = [rc.Embedding(11, 6, dtype=dtype), rc.LSTM(6, 5, 2, dropout=0.3, dtype=dtype), rc.Dropout(0.5, dtype=dtype)]
+        made = [
+            rc.Embedding(11, 6, dtype=dtype),
+            rc.LSTM(6, 5, 2, dropout=0.3, dtype=dtype),
+            rc.Dropout(0.5, dtype=dtype),
+        ]
         return [*made, Scale(5, dtype), rc.GRU(5, 4, dtype=dtype), rc.Linear(4, 3, dtype=dtype)]
 
     line = rc.Sequential(*layers(), seed=7)
@@ -252,9 +254,10 @@ def test_rows_do_not_know_each_other_nor_padding(make: Make, dtype: str) -> None
 @pytest.mark.parametrize("make", MODELS)
 def test_threads_change_no_bit(make: Make) -> None:
     model = make("float32")
-    x, lengths = inputs_of(model, "float32", rows=ROWS * 400), [
-        None if one is None else np.tile(one, 400) for one in lengths_of(model)
-    ]
+    x, lengths = (
+        inputs_of(model, "float32", rows=ROWS * 400),
+        [None if one is None else np.tile(one, 400) for one in lengths_of(model)],
+    )
     dy = gradients_like(spread(model, model(written(model, x), lengths=written(model, lengths))[0], 1))
     before = rc.get_num_threads()
     results = []
@@ -478,6 +481,71 @@ def test_resets_go_both_ways() -> None:
                 reset[:, 0] = False  # what turning twice forgets, as nothing lies before it
             scaled, out = halves(array, **options)[0]
             assert_same_bits(out, forward(scaled, **options)[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_two_layers_make_a_bidirectional_one(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for sequences in (True, False):
+        options = {"return_sequences": sequences, "dtype": dtype}
+        both = rc.LSTM(3, 4, bidirectional=True, seed=0, **options)
+        forward, backward = rc.LSTM(3, 4, **options), rc.LSTM(3, 4, **options)
+        for name in forward.params:
+            forward.params[name], backward.params[name] = both.params[name], both.params[name + "_reverse"]
+        model = rc.Bidirectional(forward, backward)
+        x = rng.standard_normal((ROWS, LONG, 3)).astype(dtype)
+        y, _ = model(x, lengths=LENGTHS[0])
+        assert_same_bits(y, both(x, lengths=LENGTHS[0])[0])
+        one, other = (layer.record(x, lengths=LENGTHS[0]).backward(y)[0] for layer in (model, both))
+        np.testing.assert_allclose(one, other, rtol=0, atol=100 * np.finfo(dtype).eps)
+    with pytest.raises(ValueError, match="expected 5"):
+        rc.Bidirectional(rc.GRU(3, 4), rc.GRU(5, 4))
+    with pytest.raises(ValueError, match="vector"):
+        rc.Bidirectional(rc.GRU(3, 4), rc.GRU(3, 4, return_sequences=False))
+    with pytest.raises(ValueError, match="tokens"):
+        rc.Bidirectional(rc.Embedding(3, 4), rc.Embedding(3, 4))
+
+
+def test_any_layer_with_a_shortcut() -> None:
+    x = np.random.default_rng(0).standard_normal((ROWS, LONG, 3)).astype(np.float32)
+    for layer in (rc.GRU(3, 3), rc.Sequential(rc.LSTM(3, 5), Scale(5), rc.Linear(5, 3)), Scale3()):
+        model = rc.Residual(layer)
+        assert_same_bits(model(x)[0], x + layer(x)[0])
+        symbol = rc.Input(features=3)
+        outer = rc.Model(symbol, rc.Linear(3, 2)(model(symbol)))
+        assert list(outer.params)[:-2] == list(model.params), "one block among others"
+    with pytest.raises(ValueError, match="3 and 4 features"):
+        rc.Residual(rc.GRU(3, 4))
+    with pytest.raises(ValueError, match="input_size"):
+        rc.Residual(rc.Dropout(0.5))
+
+
+class Scale3(Scale):
+    input_size = output_size = 3
+
+    def __init__(self) -> None:
+        super().__init__(3)
+
+
+def test_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    model = translator("float32")
+    model.layers[0].trainable = False
+    model.summary()
+    assert capsys.readouterr().out.splitlines() == [
+        "        layer             reads                                       output     parameters",
+        "source  Input (features)                                              (N, T, 3)",
+        "target  Input (features)                                              (N, T, 3)",
+        "v0      0: LSTM           source                                      (N, T, 5)  200",
+        "v1      1: LSTM           target, state=v0.state.h, state=v0.state.c  (N, T, 5)  200",
+        "v2      2: Linear         v1                                          (N, T, 2)  12",
+        "412 parameters, 200 of them not trainable",
+    ]
+    rc.Sequential(rc.Embedding(7, 4), rc.GRU(4, 3, return_sequences=False), rc.Linear(3, 2)).summary()
+    out = capsys.readouterr().out
+    for shape in ("(N, T)", "(N, T, 4)", "(N, 3)", "(N, 2)"):
+        assert shape in out
+    residual("float32").summary()
+    assert "as above" in capsys.readouterr().out
 
 
 def test_merging_layers_alone() -> None:

@@ -25,6 +25,7 @@ finally:
         del _os.environ[_name]
 
 from recurra import losses, optim
+from recurra.compose import Bidirectional, Residual
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
@@ -48,6 +49,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Add",
+    "Bidirectional",
     "Concatenate",
     "Dropout",
     "Embedding",
@@ -59,6 +61,7 @@ __all__ = [
     "ModelFormatError",
     "Multiply",
     "PythonLayer",
+    "Residual",
     "Reverse",
     "Sequential",
     "Stream",

@@ -44,7 +44,7 @@ class Node:
     states: tuple[int | None, ...]
     output: int
 
-    @property
+    @cached_property
     def own_states(self) -> list[int]:
         """Which arrays of its state are the model's own."""
         return [index for index, value in enumerate(self.states) if value is None]
@@ -89,7 +89,12 @@ class Graph:
         """Each layer once, in the order in which they are first at work."""
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
 
-    @property
+    @cached_property
+    def all_native(self) -> bool:
+        """Whether all layers run in the core, as one program then."""
+        return all(layer.native for layer in self.layers)
+
+    @cached_property
     def count(self) -> int:
         """How many values there are."""
         last = self.nodes[-1]
@@ -122,6 +127,28 @@ class Graph:
         for node in self.nodes:
             if node.layer.return_sequences:
                 found[node.output] = found[node.inputs[0]]
+        return found
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What texts call the values: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1, ..."""
+        found = [port.name or f"x{index}" for index, port in enumerate(self.inputs)]
+        for index, node in enumerate(self.nodes):
+            found += [f"v{index}", *(f"v{index}.state.{name}" for name in node.layer.state_names)]
+        return found
+
+    def reads(self, node: Node) -> list[str]:
+        """The names of what a node reads and begins with."""
+        begin = [self.names[value] for value in node.states if value is not None]
+        return [*(self.names[value] for value in node.inputs), *(f"state={name}" for name in begin)]
+
+    @cached_property
+    def features(self) -> list[int | None]:
+        """Of every value; None if known only when it runs."""
+        found: list[int | None] = [None if port.kind == "tokens" else port.size for port in self.inputs]
+        for node in self.nodes:
+            found.append(node.layer.joined_features([found[value] for value in node.inputs]))
+            found += [array.shape[0] * array.shape[2] for array in node.layer.state_zeros(0)]
         return found
 
     def why_not_streamable(self) -> str | None:

@@ -127,21 +127,33 @@ class Runner:
         self._owner, self._graph, self._time_major = owner, graph, time_major
         self.inputs, self.outputs = inputs, outputs
         self._runs = _cut(owner, graph)
-        self._all_native = all(layer.native for layer in graph.layers)
+        #: What runs all of it, if one program does.
+        self._whole = self._runs[0].program if len(self._runs) == 1 else None
+        self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
 
     def _door(
         self, x: Any, state: State, lengths: Any, reset: Any
     ) -> tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None]]:
         owner, inputs = self._owner, self.inputs
-        arrays = [
-            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
-        ]
+        if inputs.count is None:  # at once: small calls feel what follows
+            arrays = [checks.array(owner, "x", x)]
+            valid = [None if lengths is None else checks.lengths(owner, lengths)]
+            restart = [None if reset is None else checks.array(owner, "reset", reset)]
+        else:
+            arrays, valid, restart = self._several(x, lengths, reset)
         flat = None
         if state is not None:
             axis = 1 if self._time_major else 0
             rows = arrays[0].shape[axis] if arrays[0].ndim > axis else 0
             flat = self.layout.fill(self.layout.flatten(owner, state), rows)
+        return arrays, flat, valid, restart
+
+    def _several(self, x: Any, lengths: Any, reset: Any) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        owner, inputs = self._owner, self.inputs
+        arrays = [
+            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
+        ]
         valid = [
             None if one is None else checks.lengths(owner, one)
             for one in inputs.spread_optional(owner, "lengths", lengths)
@@ -150,7 +162,7 @@ class Runner:
             None if one is None else checks.array(owner, inputs.label("reset", index), one)
             for index, one in enumerate(inputs.spread_optional(owner, "reset", reset))
         ]
-        return arrays, flat, valid, restart
+        return arrays, valid, restart
 
     def _follow(
         self, lengths: list[Array | None], resets: list[Array | None]
@@ -164,9 +176,12 @@ class Runner:
     def forward(self, x: Any, state: State, lengths: Any, reset: Any) -> tuple[Any, State]:
         """The outputs and the final state."""
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
+        if self._whole is not None:
+            y, final = self._whole.forward(pack(arrays), pack(valid), pack(restart), flat or None, self._time_major)
+            return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
         valid, restart = self._follow(valid, restart)
         values: dict[int, Array] = dict(enumerate(arrays))
-        final: list[Array] = []
+        final = []
         for run in self._runs:
             y, part = run.program.forward(
                 pack([values[value] for value in run.inputs]),
@@ -179,18 +194,22 @@ class Runner:
             final += part
         return self.outputs.join([values[value] for value in self._graph.outputs]), self.layout.nest(final)
 
+    def _written(self, y: Any) -> Any:
+        """The outputs of the one program as people write them."""
+        return self.outputs.join(unpack(y, len(self._graph.outputs)))
+
     def record(
         self, x: Any, state: State, lengths: Any, reset: Any, training: bool, input_grad: bool, seed: int | None
     ) -> Tape:
         """The same, remembered."""
         operation = f"{self._owner}.record"
         training = checks.flag(operation, "training", training)
-        wanted = self._wanted(checks.flag(operation, "input_grad", input_grad))
+        wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
         valid, restart = self._follow(valid, restart)
         # A native program checks the versions of its layers by itself.
-        versions = [] if self._all_native else [layer.parameters.version for layer in self._graph.layers]
+        versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
         values: dict[int, Array] = dict(enumerate(arrays))
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
@@ -204,12 +223,15 @@ class Runner:
                 pack([wanted[value] for value in run.inputs]),
                 seed if len(self._runs) == 1 else seeds.derive(seed, index),
             )
-            values.update(run.made(piece.y))
+            if run is not self._runs[-1]:
+                values.update(run.made(piece.y))
             pieces.append((piece, run))
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
 
-    def _wanted(self, input_grad: bool) -> list[bool]:
+    def _gradients_wanted(self, input_grad: bool) -> list[bool]:
         """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""
+        if input_grad in self._wanted:
+            return self._wanted[input_grad]
         graph = self._graph
         wanted = [input_grad and port.kind != "tokens" for port in graph.inputs]
         wanted += [False] * (graph.count - len(wanted))
@@ -217,6 +239,7 @@ class Runner:
             read = any(wanted[value] for value in (*node.inputs, *node.states) if value is not None)
             any_wanted = read or bool(node.own_states) or node.layer.parameters.size > 0
             wanted[node.output : node.output + 1 + len(node.states)] = [any_wanted] * (1 + len(node.states))
+        self._wanted[input_grad] = wanted
         return wanted
 
     def stream(self, batch_size: int) -> Stream:
