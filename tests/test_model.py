@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import recurra as rc
 import reference
+from recurra import registry
 from support import Array, assert_same_bits, unpack
 from test_values import DTYPES
 from user_layers import Failing, Mean, Noise, Scale, Softsign
@@ -360,7 +364,7 @@ def test_files_and_copies(make: Make, tmp_path: Any) -> None:
     expected = spread(model, model(written(model, x))[0], 1)
     path = tmp_path / "model.safetensors"
     model.save(path)
-    custom = {"Scale": Scale, "Softsign": Softsign, "Mean": Mean}
+    custom: dict[str, Any] = {"Scale": Scale, "Softsign": Softsign, "Mean": Mean}
     for other in (rc.load(path, custom=custom), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert type(other) is rc.Model
         assert repr(other) == repr(model)
@@ -372,6 +376,34 @@ def test_files_and_copies(make: Make, tmp_path: Any) -> None:
             next(iter(params.values()))[...] = 0
     for one, whole in zip(spread(model, model(written(model, x))[0], 1), expected, strict=True):
         assert_same_bits(one, whole, "copies share nothing")
+
+
+def test_damaged_files_are_explained(tmp_path: Any) -> None:
+    model = translator("float32")
+    config = model.config()
+    good = tmp_path / "good.safetensors"
+    model.save(good)
+    with safe_open(good, framework="numpy") as file:
+        metadata = file.metadata()
+    changes: list[Callable[[dict[str, Any]], Any]] = [
+        lambda c: c["nodes"][0].__setitem__(0, 9),
+        lambda c: c["nodes"][0].__setitem__(1, [9]),
+        lambda c: c["nodes"].pop(),
+        lambda c: c.__setitem__("outputs", [0]),
+        lambda c: c.__setitem__("structure", [["a"], None]),
+        lambda c: c.__setitem__("inputs", []),
+        lambda c: c["inputs"][0].__setitem__("size", 4),
+        lambda c: c["nodes"][1].__setitem__(2, [0, 0]),
+        lambda c: c.__setitem__("nodes", 3),
+    ]
+    for index, change in enumerate(changes):
+        broken = copy.deepcopy(config)
+        broken["layers"] = [registry.describe(layer) for layer in model.layers]
+        change(broken)
+        path = tmp_path / f"{index}.safetensors"
+        save_file(load_file(good), path, {**metadata, "config": json.dumps({"type": "Model", "config": broken})})
+        with pytest.raises(rc.ModelFormatError, match=r"got.*expected"):
+            rc.load(path)
 
 
 def test_parameters_are_named_by_place() -> None:
@@ -487,7 +519,7 @@ def test_resets_go_both_ways() -> None:
 def test_any_two_layers_make_a_bidirectional_one(dtype: str) -> None:
     rng = np.random.default_rng(0)
     for sequences in (True, False):
-        options = {"return_sequences": sequences, "dtype": dtype}
+        options: dict[str, Any] = {"return_sequences": sequences, "dtype": dtype}
         both = rc.LSTM(3, 4, bidirectional=True, seed=0, **options)
         forward, backward = rc.LSTM(3, 4, **options), rc.LSTM(3, 4, **options)
         for name in forward.params:
@@ -558,11 +590,11 @@ def test_merging_layers_alone() -> None:
     tape = rc.Multiply().record((a, a))
     dx, _ = tape.backward(b)
     assert_same_bits(dx[0], b * a)
-    a = rng.standard_normal((2, 5, 3))
-    expected = a[:, ::-1].copy()
+    x = rng.standard_normal((2, 5, 3))
+    expected = x[:, ::-1].copy()
     expected[1] = 0
-    expected[1, :2] = a[1, :2][::-1]
-    assert_same_bits(rc.Reverse(dtype="float64")(a, lengths=[5, 2])[0], expected)
+    expected[1, :2] = x[1, :2][::-1]
+    assert_same_bits(rc.Reverse(dtype="float64")(x, lengths=[5, 2])[0], expected)
 
 
 def symbol(**options: Any) -> Any:
@@ -626,14 +658,14 @@ def test_mistakes_with_models_are_explained() -> None:
     model = translator("float32")
     a, b = inputs_of(model, "float32")
     loss, optimizer = rc.losses.MeanSquaredError(), rc.optim.SGD(0.1)
-    for call, text in [
+    calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: model(a), "tuple of 2"),
         (lambda: model((a,)), "tuple of 2"),
         (lambda: model((a, b[:2])), "rows"),
         (lambda: model((a, b), lengths=[3]), "lengths"),
         (lambda: model((a, b[..., :2])), r"x\[1\].*expected 3"),
         (lambda: model((a, b.astype(np.float64))), r"x\[1\].*float64"),
-        (lambda: model((a, b), state=[None]), "5 layers|3 layers|entries"),
+        (lambda: model((a, b), state=[None]), "3 layers"),
         (lambda: model.fit((a, b[:2]), b[..., :2], loss=loss, optimizer=optimizer), "rows"),
         (lambda: model.fit(a, b, loss=loss, optimizer=optimizer), "tuple of 2"),
         (lambda: model.fit((a, b), b, loss=loss, optimizer=optimizer), r"expected \(4, 5, 2\)"),
@@ -642,7 +674,10 @@ def test_mistakes_with_models_are_explained() -> None:
         (lambda: two_headed("float32")({"a": a, "c": b}), "'b'"),
         (lambda: rc.Add()((a, b)), "7 steps and sequences of 5"),
         (lambda: rc.Add()((a, a[..., :2])), "features"),
+        (lambda: with_python("float32")((a, b), reset=(np.zeros(3, bool), None)), "reset"),
+        (lambda: with_python("float32")((a, b), lengths=(None, [1, 2])), "lengths"),
         (lambda: rc.Add()((a, a), lengths=([1, 2, 3, 4], [1, 2, 3, 3])), "lengths differ"),
-    ]:
+    ]
+    for call, text in calls:
         with pytest.raises((ValueError, TypeError), match=text):
             call()

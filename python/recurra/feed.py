@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: The rows of one input or target.
 Rows: TypeAlias = "data.ArrayRows | data.RaggedRows"
+
+#: A loss, or one for each output, written as the outputs are; the same for weights.
+Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
+Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class Outputs:
 class Goal:
     """What training makes small: the sum over the outputs of weight times mean loss."""
 
-    def __init__(self, operation: str, model: TrainableModel, feed: Feed, y: Any, loss: Any, loss_weights: Any) -> None:
+    def __init__(
+        self, operation: str, model: TrainableModel, feed: Feed, y: Any, loss: Losses, loss_weights: Weights
+    ) -> None:
         self._outputs = outputs = Outputs(model, feed.parts)
         structure = outputs.structure
         count = len(outputs.infos)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -102,21 +102,20 @@ class Graph:
 
     def lengths(self, given: Sequence[Array | None]) -> list[Array | None]:
         """The valid steps of every value, from those of the inputs; None where all are or there is no time."""
-        return self._carried(given, lambda node, lengths: node.layer.output_lengths(lengths[node.inputs[0]]))
-
-    def resets(self, given: Sequence[Array | None], lengths: Sequence[Array | None]) -> list[Array | None]:
-        """The resets of every value, given its lengths."""
-        return self._carried(
-            given, lambda node, resets: node.layer.output_reset(resets[node.inputs[0]], lengths[node.inputs[0]])
-        )
-
-    def _carried(
-        self, given: Sequence[Array | None], follow: Callable[[Node, list[Array | None]], Array | None]
-    ) -> list[Array | None]:
-        values: list[Array | None] = [*given, *[None] * (self.count - len(given))]
-        for node in self.nodes:
-            values[node.output] = follow(node, values)
+        values = self.spread(given)
+        self.follow(self.nodes, values, self.spread([]))
         return values
+
+    def spread(self, given: Sequence[Array | None]) -> list[Array | None]:
+        """What is given for the inputs, with room for all other values."""
+        return [*given, *[None] * (self.count - len(given))]
+
+    def follow(self, nodes: Sequence[Node], lengths: list[Array | None], resets: list[Array | None]) -> None:
+        """Fill in the lengths and resets of what these nodes make."""
+        for node in nodes:
+            valid, reset = lengths[node.inputs[0]], resets[node.inputs[0]]
+            lengths[node.output] = node.layer.output_lengths(valid)
+            resets[node.output] = node.layer.output_reset(reset, valid)
 
     @cached_property
     def sources(self) -> list[int | None]:

@@ -111,6 +111,28 @@ def _native_program(
     return _core.Program(owner, ports, listed, [number[value] for value in outputs])
 
 
+class _Call:
+    """The values of a call, as far as they are made, their lengths and resets."""
+
+    def __init__(
+        self, graph: Graph, x: Sequence[Array], lengths: Sequence[Array | None], resets: Sequence[Array | None]
+    ) -> None:
+        self._graph = graph
+        self.values: dict[int, Array] = dict(enumerate(x))
+        self._lengths, self._resets = graph.spread(lengths), graph.spread(resets)
+
+    def given(self, run: Run) -> tuple[Any, Any, Any]:
+        """What the run's program takes."""
+        taken = (self.values, self._lengths, self._resets)
+        x, lengths, resets = (pack([one[value] for value in run.inputs]) for one in taken)
+        return x, lengths, resets
+
+    def take(self, run: Run, y: Any) -> None:
+        """What it made. It has checked lengths and resets, so that layers can say what becomes of them."""
+        self.values.update(run.made(y))
+        self._graph.follow(run.nodes, self._lengths, self._resets)
+
+
 class Runner:
     """Runs a graph forwards, records it, streams it: the one way that layers alone and models are run."""
 
@@ -164,35 +186,19 @@ class Runner:
         ]
         return arrays, valid, restart
 
-    def _follow(
-        self, lengths: list[Array | None], resets: list[Array | None]
-    ) -> tuple[list[Array | None], list[Array | None]]:
-        """Lengths and resets of all values; a single run needs those of the inputs only."""
-        if len(self._runs) == 1:
-            return lengths, resets
-        every = self._graph.lengths(lengths)
-        return every, self._graph.resets(resets, every)
-
     def forward(self, x: Any, state: State, lengths: Any, reset: Any) -> tuple[Any, State]:
         """The outputs and the final state."""
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
         if self._whole is not None:
             y, final = self._whole.forward(pack(arrays), pack(valid), pack(restart), flat or None, self._time_major)
             return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
-        valid, restart = self._follow(valid, restart)
-        values: dict[int, Array] = dict(enumerate(arrays))
+        call = _Call(self._graph, arrays, valid, restart)
         final = []
         for run in self._runs:
-            y, part = run.program.forward(
-                pack([values[value] for value in run.inputs]),
-                pack([valid[value] for value in run.inputs]),
-                pack([restart[value] for value in run.inputs]),
-                run.pick(flat),
-                self._time_major,
-            )
-            values.update(run.made(y))
+            y, part = run.program.forward(*call.given(run), run.pick(flat), self._time_major)
+            call.take(run, y)
             final += part
-        return self.outputs.join([values[value] for value in self._graph.outputs]), self.layout.nest(final)
+        return self.outputs.join([call.values[value] for value in self._graph.outputs]), self.layout.nest(final)
 
     def _written(self, y: Any) -> Any:
         """The outputs of the one program as people write them."""
@@ -207,24 +213,21 @@ class Runner:
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
-        valid, restart = self._follow(valid, restart)
         # A native program checks the versions of its layers by itself.
         versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
-        values: dict[int, Array] = dict(enumerate(arrays))
+        call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
             piece = run.program.record(
-                pack([values[value] for value in run.inputs]),
-                pack([valid[value] for value in run.inputs]),
-                pack([restart[value] for value in run.inputs]),
+                *call.given(run),
                 run.pick(flat),
                 self._time_major,
                 training,
                 pack([wanted[value] for value in run.inputs]),
-                seed if len(self._runs) == 1 else seeds.derive(seed, index),
+                seed if self._whole is not None else seeds.derive(seed, index),
             )
             if run is not self._runs[-1]:
-                values.update(run.made(piece.y))
+                call.take(run, piece.y)
             pieces.append((piece, run))
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
 
