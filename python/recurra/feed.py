@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,8 +23,7 @@ Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
 Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
 
 
-@dataclass(frozen=True)
-class InputInfo:
+class InputInfo(NamedTuple):
     """What an input takes: see `Layer` for the words."""
 
     input_kind: str
@@ -34,8 +32,7 @@ class InputInfo:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
-class OutputInfo:
+class OutputInfo(NamedTuple):
     """What an output is: `source` is the input whose time axis it has or comes from, None if it has none."""
 
     source: int | None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recurra.typing import Array
 
@@ -23,8 +22,7 @@ def unpack(values: Any, count: int) -> Sequence[Any]:
     return [values] * count if count == 1 or values is None else values
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """An input. kind: "features", "tokens" or "any"; size: features or different tokens, None for any; axis: "sequence",
     "vector" (no time) or "either"."""
 
@@ -34,15 +32,12 @@ class Port:
     name: str | None = None
 
 
-@dataclass(frozen=True)
 class Node:
     """A layer at work: the values it reads and, for each array of its state, the vector it begins with; None: the model's
     own state says. Its output is value `output`, its final states the ones behind."""
 
-    layer: LeafLayer
-    inputs: tuple[int, ...]
-    states: tuple[int | None, ...]
-    output: int
+    def __init__(self, layer: LeafLayer, inputs: Sequence[int], states: Sequence[int | None], output: int) -> None:
+        self.layer, self.inputs, self.states, self.output = layer, tuple(inputs), tuple(states), output
 
     @cached_property
     def own_states(self) -> list[int]:
@@ -50,29 +45,26 @@ class Node:
         return [index for index, value in enumerate(self.states) if value is None]
 
 
-@dataclass(frozen=True)
 class Graph:
-    """Values are numbered: the inputs, then for each node its output and its final states."""
+    """Values are numbered: the inputs, then for each node its output and its final states.
 
-    inputs: tuple[Port, ...]
-    nodes: tuple[Node, ...]
-    outputs: tuple[int, ...]
+    Made from layers, the values each reads, and what its states begin with (empty: all are the model's own).
+    """
 
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         inputs: Sequence[Port],
         nodes: Sequence[tuple[LeafLayer, Sequence[int], Sequence[int | None]]],
         outputs: Sequence[int],
-    ) -> Graph:
-        """From layers, the values each reads, and what its states begin with (empty: all are the model's own)."""
+    ) -> None:
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         numbered = []
         following = len(inputs)
         for layer, reads, states in nodes:
-            begin = tuple(states) or (None,) * len(layer.state_names)
-            numbered.append(Node(layer, tuple(reads), begin, following))
+            numbered.append(Node(layer, reads, states or [None] * len(layer.state_names), following))
             following += 1 + len(layer.state_names)
-        return cls(tuple(inputs), tuple(numbered), tuple(outputs))
+        self.nodes = tuple(numbered)
+        self.count = following  # of values
 
     @classmethod
     def chain(cls, layers: Sequence[LeafLayer]) -> Graph:
@@ -82,7 +74,7 @@ class Graph:
         for layer in layers:
             nodes.append((layer, [last], []))
             last, following = following, following + 1 + len(layer.state_names)
-        return cls.build([Port(layers[0].input_kind, layers[0].input_size)], nodes, [last])
+        return cls([Port(layers[0].input_kind, layers[0].input_size)], nodes, [last])
 
     @cached_property
     def layers(self) -> tuple[LeafLayer, ...]:
@@ -93,12 +85,6 @@ class Graph:
     def all_native(self) -> bool:
         """Whether all layers run in the core, as one program then."""
         return all(layer.native for layer in self.layers)
-
-    @cached_property
-    def count(self) -> int:
-        """How many values there are."""
-        last = self.nodes[-1]
-        return last.output + 1 + len(last.states)
 
     def lengths(self, given: Sequence[Array | None]) -> list[Array | None]:
         """The valid steps of every value, from those of the inputs; None where all are or there is no time."""

@@ -51,7 +51,7 @@ class LeafLayer(Layer):
         """The layer alone, at work on so many inputs."""
         port = Port(self.input_kind, self.input_size)
         others = [Port()] * (inputs - 1)
-        return Graph.build([port, *others], [(self, range(inputs), [])], [inputs])
+        return Graph([port, *others], [(self, range(inputs), [])], [inputs])
 
     @cached_property
     def _runners(self) -> dict[int, Runner]:

@@ -187,7 +187,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
         nodes.append((call.layer, reads, begin))
         first[id(call)] = following
         following += 1 + len(call.layer.state_names)
-    return Graph.build(ports, nodes, [first[id(one.source)] + one.which for one in outputs])
+    return Graph(ports, nodes, [first[id(one.source)] + one.which for one in outputs])
 
 
 def _behind(sources: Sequence[Port | Call]) -> tuple[list[Call], list[Port]]:

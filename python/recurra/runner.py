@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from recurra import _core, checks, seeds
 from recurra.graph import Graph, Node, pack, unpack
@@ -45,8 +44,7 @@ class Program(Protocol):
     def stream(self, batch_size: int) -> StreamPiece: ...
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Nodes that one program runs, the values it takes and makes, and the place of its arrays in the flat state."""
 
     program: Program
