@@ -24,7 +24,7 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import losses, optim
+from recurra import ctc, losses, optim
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
@@ -56,6 +56,7 @@ __all__ = [
     "Tape",
     "__version__",
     "build_info",
+    "ctc",
     "from_torch",
     "get_num_threads",
     "isa",

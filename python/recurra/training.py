@@ -41,7 +41,7 @@ class _Mean:
     """The mean over all elements of several batches."""
 
     sum: float = 0.0
-    count: int = 0
+    count: float = 0
 
     def add(self, batch: LossValue) -> float:
         """The mean so far."""
@@ -90,7 +90,7 @@ class TrainableModel(Layer):
             x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
                 features) or (T_n,), padded batch by batch.
             y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
-                or (N, features). The loss says which dtype and shape.
+                or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
             loss: one of `recurra.losses`.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
