@@ -1,14 +1,18 @@
-"""Losses: sum, count and gradient, against PyTorch and finite differences; padding does not count."""
+"""Losses: sum, count and gradient, against the specification, PyTorch and finite differences; padding does not count."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import distributions
 
+import loss_reference
 import recurra as rc
 import reference
 from support import Array, assert_same_bits
@@ -21,40 +25,166 @@ LENGTHS = np.array([9, 0, 4, 1, 7])
 
 @dataclass(frozen=True)
 class Kind:
-    """One of our losses, PyTorch's sum of the same, and how to draw targets for predictions of a shape."""
+    """One of our losses, PyTorch's sum of the same, the specification's, and how to draw targets for so many features.
+
+    `count` is what the sum is divided by, and `width` how many predictions go with `features`.
+    """
 
     ours: Any
     torchs: Any
     targets: Any
+    specified: Any = None  # where PyTorch's is the plainest one
+    count: Callable[[Array, Array], float] = lambda x, t: t.size
+    width: Callable[[int], int] = lambda features: features
+    scale: float = 3.0  # of predictions
 
 
 def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.integers(0, shape[-1], shape[:-1])
 
 
+def some_ignored(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    drawn = labels(rng, shape)
+    drawn[rng.random(drawn.shape) < 0.3] = IGNORED
+    return drawn
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape, np.float32)
+
+
+def smoothed(smoothing: float, ignored: int | None, weighted: bool) -> Kind:
+    """Cross-entropy with its options."""
+
+    def ours(x: Array, *arguments: Any, **options: Any) -> Any:
+        weights = class_weights(x.shape[-1]) if weighted else None
+        return rc.losses.CrossEntropy(smoothing, ignored, weights)(x, *arguments, **options)
+
+    def weight(features: int) -> Array:
+        return class_weights(features) if weighted else np.ones(features)
+
+    def torchs(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        weights = torch.from_numpy(weight(x.shape[-1])).to(x.dtype)
+        return F.cross_entropy(
+            x.flatten(0, -2), t.flatten(), weights, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+        )
+
+    return Kind(
+        ours,
+        torchs,
+        labels if ignored is None else some_ignored,
+        lambda x, t: loss_reference.cross_entropy(x, t, smoothing, IGNORED, weight(x.shape[-1])),
+        lambda x, t: float(class_weights(x.shape[-1])[t[t != IGNORED]].sum()) if weighted else int((t != IGNORED).sum()),
+    )
+
+
+def class_weights(classes: int) -> Array:
+    """Exact, and so are their sums; 0 among them."""
+    return np.arange(classes) % 7 / 4.0
+
+
+def density(features: int, components: int, correlated: bool, end: bool) -> Kind:
+    """A mixture density; PyTorch's by its distributions."""
+    loss = rc.losses.MixtureDensity(components, features, correlated=correlated, end_of_stroke=end)
+    both = components * features
+
+    def targets(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        drawn = normal(rng, (*shape[:-1], features + end))
+        if end:
+            drawn[..., -1] = rng.random(shape[:-1]) < 0.4
+        return drawn
+
+    def torchs(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        logits, means, sigmas, rest = x.split([components, both, both, x.shape[-1] - components - 2 * both], -1)
+        shape = (*x.shape[:-1], components, features)
+        means, sigmas = means.reshape(shape), sigmas.reshape(shape).exp()
+        one: Any = distributions.Independent(distributions.Normal(means, sigmas), 1)
+        if correlated:
+            rho = rest[..., :components].tanh()
+            low = sigmas[..., 1] * (1 - rho**2).sqrt()
+            lower = torch.stack([sigmas[..., 0], torch.zeros_like(rho), sigmas[..., 1] * rho, low], -1)
+            one = distributions.MultivariateNormal(means, scale_tril=lower.reshape(*shape, 2))
+        mixture = distributions.MixtureSameFamily(distributions.Categorical(logits=logits), one)
+        total = -mixture.log_prob(t[..., :features]).sum()
+        if end:
+            total = total + F.binary_cross_entropy_with_logits(x[..., -1], t[..., -1], reduction="sum")
+        return total
+
+    return Kind(
+        loss,
+        torchs,
+        targets,
+        lambda x, t: loss_reference.mixture_density(x, t, components, features, correlated, end),
+        lambda x, t: x[..., 0].size,
+        lambda _: loss.prediction_size,
+        scale=0.5,
+    )
+
+
+def pinball(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    error, q = t[..., None] - x.unflatten(-1, (-1, len(QUANTILES))), torch.tensor(QUANTILES, dtype=x.dtype)
+    return torch.maximum(q * error, (q - 1) * error).sum()
+
+
+def gaussian(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    mean, log_variance = x.chunk(2, -1)
+    return F.gaussian_nll_loss(mean, t, log_variance.exp(), full=True, eps=1e-6, reduction="sum")
+
+
+IGNORED = -100
+QUANTILES = (0.05, 0.5, 0.8)
+DELTA = 1.25
 KINDS = {
     "cross entropy": Kind(
         rc.losses.CrossEntropy(),
-        lambda x, t: torch.nn.functional.cross_entropy(x.flatten(0, -2), t.flatten(), reduction="sum"),
+        lambda x, t: F.cross_entropy(x.flatten(0, -2), t.flatten(), reduction="sum"),
         labels,
     ),
+    "smoothed": smoothed(0.1, None, False),
+    "ignored": smoothed(0.0, IGNORED, False),
+    "weighted": smoothed(0.0, None, True),
+    "weighted, smoothed and ignored": smoothed(0.3, IGNORED, True),
     "binary cross entropy": Kind(
         rc.losses.BinaryCrossEntropy(),
-        lambda x, t: torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum"),
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="sum"),
         lambda rng, shape: rng.random(shape, np.float32),
     ),
     "mean squared error": Kind(
-        rc.losses.MeanSquaredError(),
-        lambda x, t: torch.nn.functional.mse_loss(x, t, reduction="sum"),
-        lambda rng, shape: rng.standard_normal(shape, np.float32),
+        rc.losses.MeanSquaredError(), lambda x, t: F.mse_loss(x, t, reduction="sum"), normal
     ),
+    "l1": Kind(rc.losses.L1(), lambda x, t: F.l1_loss(x, t, reduction="sum"), normal),
+    "huber": Kind(
+        rc.losses.Huber(DELTA),
+        lambda x, t: F.huber_loss(x, t, reduction="sum", delta=DELTA),
+        normal,
+        lambda x, t: loss_reference.huber(x, t, DELTA),
+    ),
+    "quantile": Kind(
+        rc.losses.Quantile(QUANTILES),
+        pinball,
+        normal,
+        lambda x, t: loss_reference.quantile(x, t, QUANTILES),
+        lambda x, t: x.size,
+        lambda features: len(QUANTILES) * features,
+    ),
+    "gaussian": Kind(
+        rc.losses.GaussianNLL(),
+        gaussian,
+        normal,
+        lambda x, t: loss_reference.gaussian_nll(x, t, 1e-6),
+        width=lambda features: 2 * features,
+        scale=1.0,
+    ),
+    "handwriting": density(2, 4, True, True),
+    "mixture": density(3, 5, False, False),
 }
 
 
 def drawn(kind: Kind, shape: tuple[int, ...], seed: int = 0) -> tuple[Array, Array]:
     """Predictions, a few units wide, and targets; both exact in float32."""
     rng = np.random.default_rng(seed)
-    return 3 * rng.standard_normal(shape, np.float32), kind.targets(rng, shape)
+    x = rng.standard_normal((*shape[:-1], kind.width(shape[-1])), np.float32)
+    return np.float32(kind.scale) * x, kind.targets(rng, shape)
 
 
 def by_torch(kind: Kind, x: Array, t: Array, dtype: str) -> tuple[Array, Array]:
@@ -72,11 +202,12 @@ def test_sum_count_and_gradient(kind: Kind, shape: tuple[int, ...]) -> None:
     x, t = drawn(kind, shape)
     exact_sum, exact_gradient = by_torch(kind, x, t, "float64")
     double = kind.ours(x.astype(np.float64), t)
-    assert double.count == (t.size if t.ndim < x.ndim else x.size)
-    assert double.mean == pytest.approx(double.sum / double.count, rel=1e-15)
+    assert double.count == kind.count(x, t)
+    assert type(double.count) is type(kind.count(x, t))
+    assert double.mean * double.count == pytest.approx(double.sum if double.count else 0.0, rel=1e-15)
     # Thousands of terms of order 1 in float64, each good to a few roundings of 1e-16.
     np.testing.assert_allclose(double.sum, exact_sum, rtol=1e-13)
-    np.testing.assert_allclose(double.gradient, exact_gradient, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(double.gradient, exact_gradient, rtol=1e-13, atol=1e-13)
     assert double.gradient.dtype == np.float64
     single = kind.ours(x, t)
     assert single.gradient.dtype == np.float32
@@ -84,6 +215,15 @@ def test_sum_count_and_gradient(kind: Kind, shape: tuple[int, ...]) -> None:
     assert_as_close_as(peer_gradient, single.gradient, exact_gradient, "gradient")
     # Each term to a few float32 roundings (6e-8) of a value of up to ten; their sum in float64 adds none.
     np.testing.assert_allclose(single.sum, exact_sum, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.specified])
+def test_the_sum_is_the_specified_one(name: str) -> None:
+    kind = KINDS[name]
+    for seed in range(3):
+        x, t = drawn(kind, (4, 6, 5), seed)
+        x = x.astype(np.float64)
+        assert kind.ours(x, t).sum == pytest.approx(kind.specified(x, t), rel=1e-13)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

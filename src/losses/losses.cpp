@@ -35,12 +35,12 @@ T sign(T x) {
 // The sum of the targets' weights, in order.
 template <class T>
 double count_labels(const Batch& batch, Sequence<const int64_t> targets, const LabelOptions<T>& options) {
-  if (!options.ignored && !(options.classes && options.classes->weights)) return double(batch.tokens());
+  if (!options.ignored && !options.has_weights()) return double(batch.tokens());
   double count = 0;
   for (ptrdiff_t row = 0; row < batch.rows; ++row)
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
       const int64_t label = *targets.at(row, step);
-      if (options.counts(label)) count += options.classes->weights ? double(options.classes->weights[label]) : 1;
+      if (options.counts(label)) count += options.has_weights() ? double(options.classes->weights[label]) : 1;
     }
   return count;
 }

@@ -17,6 +17,7 @@ struct LabelOptions {
   const ClassWeights<T>* classes;  // null: all alike, nothing smoothed
   const int64_t* ignored;          // a label whose steps do not count; null: none
   bool counts(int64_t label) const { return !ignored || label != *ignored; }
+  bool has_weights() const { return classes && classes->weights; }
 };
 
 // In all of these, gradient.data null: not wanted.
