@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import distributions
 
 import loss_reference
@@ -74,7 +76,9 @@ def smoothed(smoothing: float, ignored: int | None, weighted: bool) -> Kind:
         torchs,
         labels if ignored is None else some_ignored,
         lambda x, t: loss_reference.cross_entropy(x, t, smoothing, IGNORED, weight(x.shape[-1])),
-        lambda x, t: float(class_weights(x.shape[-1])[t[t != IGNORED]].sum()) if weighted else int((t != IGNORED).sum()),
+        lambda x, t: (
+            float(class_weights(x.shape[-1])[t[t != IGNORED]].sum()) if weighted else int((t != IGNORED).sum())
+        ),
     )
 
 
@@ -149,9 +153,7 @@ KINDS = {
         lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="sum"),
         lambda rng, shape: rng.random(shape, np.float32),
     ),
-    "mean squared error": Kind(
-        rc.losses.MeanSquaredError(), lambda x, t: F.mse_loss(x, t, reduction="sum"), normal
-    ),
+    "mean squared error": Kind(rc.losses.MeanSquaredError(), lambda x, t: F.mse_loss(x, t, reduction="sum"), normal),
     "l1": Kind(rc.losses.L1(), lambda x, t: F.l1_loss(x, t, reduction="sum"), normal),
     "huber": Kind(
         rc.losses.Huber(DELTA),
@@ -311,6 +313,107 @@ def test_a_nan_in_a_prediction_is_not_hidden(kind: Kind) -> None:
     assert_same_bits(loss.gradient[others], expected.gradient[others])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_mean_is_pytorchs(smoothing: float, weighted: bool) -> None:
+    """Which divides by the sum of the weights of the labels that count."""
+    x, t = drawn(KINDS["ignored"], (4, 9, 6))
+    weights = class_weights(6) if weighted else None
+    peer = torch.nn.CrossEntropyLoss(
+        None if weights is None else torch.from_numpy(weights), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+    expected = peer(torch.from_numpy(x).double().flatten(0, -2), torch.from_numpy(t).flatten())
+    value = rc.losses.CrossEntropy(smoothing, IGNORED, weights)(x.astype(np.float64), t)
+    assert value.mean == pytest.approx(expected.item(), rel=1e-13)
+
+
+def test_what_is_ignored_is_not_read() -> None:
+    x, t = drawn(KINDS["ignored"], (4, 9, 6))
+    loss = rc.losses.CrossEntropy(ignore_index=IGNORED)
+    expected = loss(x, t)
+    x[t == IGNORED] = np.nan
+    value = loss(x, t)
+    assert (value.sum, value.count) == (expected.sum, expected.count)
+    assert_same_bits(value.gradient, expected.gradient)
+    assert value.gradient is not None
+    assert not value.gradient[t == IGNORED].any()
+
+
+def test_a_weight_of_zero_leaves_a_class_out() -> None:
+    x, _ = drawn(KINDS["cross entropy"], (4, 9, 6))
+    value = rc.losses.CrossEntropy(class_weights=[1, 0, 1, 1, 1, 1])(x, np.ones((4, 9), int))
+    assert (value.sum, value.count, value.mean) == (0.0, 0.0, 0.0)
+
+
+def test_impossible_classes_with_weights() -> None:
+    """Logits of -infinity, without smoothing."""
+    x = np.array([[0.0, -np.inf, 1.0]], np.float32)
+    value = rc.losses.CrossEntropy(class_weights=[1.0, 2.0, 3.0])(x, np.array([2]))
+    assert value.sum == pytest.approx(3 * np.log1p(np.exp(-1.0)), rel=1e-6)
+    assert np.isfinite(value.gradient).all()  # type: ignore[arg-type]
+
+
+FLOORS: dict[str, tuple[Any, list[float], list[float], list[int]]] = {
+    "variance": (rc.losses.GaussianNLL(eps=0.01), [0.3, -9.0], [0.25], [1]),
+    "standard deviation": (rc.losses.MixtureDensity(1, 1, eps=0.01), [0.0, 0.3, -9.0], [0.25], [2]),
+    "correlation": (
+        rc.losses.MixtureDensity(1, correlated=True, eps=0.01),
+        [0.0, 0.1, 0.2, 0.0, 0.0, -9.0],
+        [0.3, 0.4],
+        [5],
+    ),
+}
+
+
+@pytest.mark.parametrize(("loss", "x", "t", "floored"), FLOORS.values(), ids=FLOORS)
+def test_distributions_do_not_collapse(loss: Any, x: list[float], t: list[float], floored: list[int]) -> None:
+    """Below the floor nothing changes any more, and what is there is finite whatever is predicted."""
+    predictions, targets = np.array([x]), np.array([t])
+    value = loss(predictions, targets)
+    assert not value.gradient[0, floored].any()
+    entries = np.arange(predictions.size)
+    expected = reference.central_difference(lambda: float(loss(predictions, targets).sum), predictions, entries)
+    np.testing.assert_allclose(value.gradient.ravel(), expected, rtol=0, atol=1e-6)
+    lower = predictions.copy()
+    lower[0, floored] *= 1000
+    assert loss(lower, targets).sum == value.sum
+    for extreme in (1e3, -1e3, 1e30, -1e30):
+        lower[0, floored] = extreme
+        other = loss(lower, targets)
+        assert np.isfinite(other.sum)
+        assert np.isfinite(other.gradient).all()
+
+
+def test_far_targets_of_a_mixture() -> None:
+    """Where all densities are 0 as numbers, their logarithms are not."""
+    loss = rc.losses.MixtureDensity(2, 1)
+    value = loss(np.zeros((1, 6), np.float32), np.array([[1e4]]))
+    assert value.sum == pytest.approx(0.5e8, rel=1e-6)
+    np.testing.assert_allclose(value.gradient, [[0, 0, -5e3, -5e3, -5e7, -5e7]], rtol=1e-6)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(list(KINDS)),
+    shape=st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(1, 40)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_shape_and_lengths(name: str, shape: tuple[int, int, int], seed: int) -> None:
+    """A ragged batch is its rows, one by one."""
+    kind = KINDS[name]
+    x, t = drawn(kind, shape, seed)
+    lengths = np.random.default_rng(seed).integers(0, shape[1] + 1, shape[0])
+    x[np.arange(shape[1]) >= lengths[:, None]] = np.nan
+    value = kind.ours(x, t, lengths)
+    total = 0.0
+    for row, steps in enumerate(lengths):
+        one = kind.ours(x[row : row + 1, :steps], t[row : row + 1, :steps])
+        total += one.sum
+        assert_same_bits(value.gradient[row, :steps], one.gradient[0])
+        assert not value.gradient[row, steps:].any()
+    assert value.sum == total
+
+
 BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, 3]), None),
     (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, -1]), None),
@@ -328,6 +431,17 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.full((2, 3), np.nan), None),
     (rc.losses.MeanSquaredError(), np.zeros(3, np.float32), np.zeros(3), None),
     (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.array([["a"] * 3] * 2), None),
+    (rc.losses.CrossEntropy(ignore_index=7), np.zeros((2, 3), np.float32), np.array([7, 3]), None),
+    (rc.losses.CrossEntropy(class_weights=[1.0, 2.0]), np.zeros((2, 3), np.float32), np.array([0, 1]), None),
+    (rc.losses.L1(), np.zeros((2, 3), np.float32), np.zeros((2, 4)), None),
+    (rc.losses.Huber(), np.zeros((2, 3), np.float32), np.full((2, 3), np.inf), None),
+    (rc.losses.Quantile(), np.zeros((2, 4), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.Quantile(), np.zeros((2, 3), np.float32), np.zeros((2, 3)), None),
+    (rc.losses.GaussianNLL(), np.zeros((2, 3), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.GaussianNLL(), np.zeros((2, 4), np.float32), np.zeros((2, 4)), None),
+    (rc.losses.MixtureDensity(2), np.zeros((2, 9), np.float32), np.zeros((2, 2)), None),
+    (rc.losses.MixtureDensity(2), np.zeros((2, 10), np.float32), np.zeros((2, 3)), None),
+    (rc.losses.MixtureDensity(1, 1, end_of_stroke=True), np.zeros((2, 4), np.float32), np.full((2, 2), 0.5), None),
 ]
 
 
@@ -335,3 +449,30 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
 def test_what_does_not_fit_is_explained(loss: Any, x: Any, t: Any, lengths: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=rf"^{type(loss).__name__}.*got.*expected"):
         loss(x, t, lengths)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (rc.losses.CrossEntropy, {"label_smoothing": 1.1}),
+        (rc.losses.CrossEntropy, {"label_smoothing": "a"}),
+        (rc.losses.CrossEntropy, {"ignore_index": 0.5}),
+        (rc.losses.CrossEntropy, {"class_weights": [1.0, -1.0]}),
+        (rc.losses.CrossEntropy, {"class_weights": [1.0, np.nan]}),
+        (rc.losses.CrossEntropy, {"class_weights": 1.0}),
+        (rc.losses.Huber, {"delta": 0.0}),
+        (rc.losses.Huber, {"delta": np.inf}),
+        (rc.losses.Quantile, {"quantiles": []}),
+        (rc.losses.Quantile, {"quantiles": [0.5, 1.5]}),
+        (rc.losses.Quantile, {"quantiles": [np.nan]}),
+        (rc.losses.Quantile, {"quantiles": 0.5}),
+        (rc.losses.GaussianNLL, {"eps": 0.0}),
+        (rc.losses.MixtureDensity, {"components": 0}),
+        (rc.losses.MixtureDensity, {"components": 3, "features": 3, "correlated": True}),
+        (rc.losses.MixtureDensity, {"components": 3, "end_of_stroke": 1}),
+        (rc.losses.MixtureDensity, {"components": 3, "eps": 1.0}),
+    ],
+)
+def test_wrong_options_are_explained(make: Any, options: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"^{make.__name__}: got.*expected"):
+        make(**options)

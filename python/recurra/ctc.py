@@ -47,7 +47,8 @@ def beam_search(
     """The most probable labels of each row, by prefix beam search (Graves 2012; Hannun et al. 2014).
 
     After each step the `beam_size` prefixes of the largest probability are kept, each summed over its paths. Of equally
-    probable ones those stay that were found first: shorter ones, then those of better prefixes, then lower labels.
+    probable ones those stay that were there before, then those that go on from better ones, then those whose last label
+    is more probable, or else lower.
 
     Args:
         logits: (N, T, C), float32 or float64; their softmax is taken here.

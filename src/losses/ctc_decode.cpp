@@ -18,7 +18,7 @@ double log_add(double a, double b) {
   return most == kNever ? kNever : most + std::log1p(std::exp(std::min(a, b) - most));
 }
 
-// log softmax of one step's logits, in double.
+// log softmax of one step's logits, in double; -infinity for a NaN, so that it can be compared and is not chosen.
 class LogSoftmax {
  public:
   explicit LogSoftmax(ptrdiff_t symbols) : values_(size_t(symbols)), exponentials_(size_t(symbols)) {}
@@ -30,7 +30,7 @@ class LogSoftmax {
     for (size_t k = 0; k < n; ++k) values_[k] = double(x[k]) - most;
     kernels<double>().rows.exp(values_.data(), exponentials_.data(), ptrdiff_t(n));
     const double log_sum = std::log(std::accumulate(exponentials_.begin(), exponentials_.end(), 0.0));
-    for (double& value : values_) value -= log_sum;
+    for (double& value : values_) value = std::isnan(value) ? kNever : value - log_sum;
     return values_;
   }
 
@@ -166,21 +166,30 @@ class BeamSearch {
     }
   }
 
+  // By the most probable labels first, so that each beam's turn ends with the first one that is not good enough. Of a
+  // beam at most `size_` are kept; `size_ - 1` others may be in the beam themselves, and one is the last label again.
   void extend(const std::vector<double>& log_p) {
-    const double most = *std::max_element(log_p.begin(), log_p.end());
+    ranked_.clear();
+    for (ptrdiff_t label = 0; label < symbols_; ++label)
+      if (label != blank_) ranked_.push_back(label);
+    const auto end = ranked_.begin() + std::min(ptrdiff_t(ranked_.size()), 2 * size_);
+    std::partial_sort(ranked_.begin(), end, ranked_.end(), [&](ptrdiff_t a, ptrdiff_t b) {
+      return log_p[size_t(a)] != log_p[size_t(b)] ? log_p[size_t(a)] > log_p[size_t(b)] : a < b;
+    });
     for (ptrdiff_t b = 0; b < ptrdiff_t(beams_.size()); ++b) {
       const Beam& beam = beams_[size_t(b)];
-      if (is_full() && !(beam.total + most > chosen_.front().score)) continue;
-      for (ptrdiff_t label = 0; label < symbols_; ++label)
-        if (label != blank_ && !extended_[size_t(b * symbols_ + label)])
-          offer({before(beam, label) + log_p[size_t(label)], 0, b, label});
+      for (auto label = ranked_.begin(); label != end && beam.total + log_p[size_t(*label)] > least(); ++label)
+        if (!extended_[size_t(b * symbols_ + *label)])
+          offer({before(beam, *label) + log_p[size_t(*label)], 0, b, *label});
     }
   }
 
   bool is_full() const { return ptrdiff_t(chosen_.size()) == size_; }
-  // Keeps the best ones, as a heap whose front is the worst of them. Neither the impossible nor a NaN gets in.
+  // What a candidate must exceed.
+  double least() const { return is_full() ? chosen_.front().score : kNever; }
+  // Keeps the best ones, as a heap whose front is the worst of them. What is impossible does not get in.
   void offer(Candidate one) {
-    if (!(one.score > (is_full() ? chosen_.front().score : kNever))) return;
+    if (!(one.score > least())) return;
     one.order = order_++;
     if (is_full()) {
       std::pop_heap(chosen_.begin(), chosen_.end());
@@ -194,6 +203,7 @@ class BeamSearch {
   PrefixTree tree_;
   std::vector<Beam> beams_, stayed_, next_;
   std::vector<Candidate> chosen_;
+  std::vector<ptrdiff_t> ranked_;    // labels
   std::vector<ptrdiff_t> place_of_;  // in the beam, of each node
   std::vector<bool> extended_;       // beams by a label to prefixes that are in the beam themselves
   ptrdiff_t order_ = 0;
