@@ -190,7 +190,9 @@ assert np.isfinite(results[0]).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("call", ["loss(x, targets, gradient=False)", "rc.ctc.beam_search(x[:64, :500], beam_size=500)"])
+@pytest.mark.parametrize(
+    "call", ["loss(x, targets, gradient=False)", "rc.ctc.beam_search(x[:64, :500], beam_size=500)"]
+)
 def test_ctc(call: str, threads: int) -> None:
     run_python(
         PRELUDE

@@ -194,7 +194,7 @@ def targets(
     if loss.unaligned and is_list(y):
         rows = unaligned(operation, "y", y, model.dtype, loss)
         for index, item in enumerate(rows.items if model.output_size is not None else []):
-            loss.check(operation, f"y[{index}]", (*_shape(x)[1:2], model.output_size), item)  # type: ignore[arg-type]
+            loss.check(operation, f"y[{index}]", (1, _shape(x)[1], model.output_size), item[None])  # type: ignore[arg-type]
         return rows
     if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
         items = []
@@ -219,11 +219,15 @@ def targets(
 
 def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:
     """Rows of targets that are as long as they are, converted to what the loss reads."""
-    names = [f"{name}[{index}]" for index in range(len(rows))]
-    items = [
-        loss.convert(operation, each, checks.numeric(operation, each, row), dtype)
-        for each, row in zip(names, rows, strict=True)
-    ]
+    items = []
+    for index, row in enumerate(rows):
+        own = f"{name}[{index}]"
+        item = loss.convert(operation, own, checks.numeric(operation, own, row), dtype)
+        if item.ndim != 1:
+            raise ValueError(
+                f"{operation}: got {own} of shape {item.shape}, expected (labels,); give an array of labels for each row"
+            )
+        items.append(item)
     return ragged(operation, items, loss.padding)
 
 

@@ -10,6 +10,7 @@ namespace recurra {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr ptrdiff_t kTooMany = -1;
 
 // Each label takes a step, and a blank must part two that are equal.
 ptrdiff_t steps_needed(const int64_t* labels, ptrdiff_t n) {
@@ -31,8 +32,10 @@ CtcLoss ctc(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<con
   ptrdiff_t scratch = 0;
   double work = 0;
   for (ptrdiff_t row = 0; row < batch.rows; ++row) {
-    const ptrdiff_t n = labels[size_t(row)] = targets.labels(row);
-    if (steps_needed(targets.row(row), n) > batch.length(row)) continue;
+    const ptrdiff_t n = targets.labels(row);
+    const bool fits = steps_needed(targets.row(row), n) <= batch.length(row);
+    labels[size_t(row)] = fits ? n : kTooMany;
+    if (!fits) continue;
     scratch = std::max(scratch, kernels<T>().ctc.scratch(batch.length(row), n, gradient.data));
     work += double(batch.length(row)) * double(symbols + 4 * n);
   }
@@ -46,7 +49,7 @@ CtcLoss ctc(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<con
     const ptrdiff_t steps = batch.length(row), n = labels[size_t(row)];
     double& loss = losses[size_t(row)];
     loss = kInfinity;
-    if (steps_needed(targets.row(row), n) <= steps)
+    if (n != kTooMany)
       loss = kernels<T>().ctc.row({steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
                                    gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]});
     if (gradient.data && loss == kInfinity)

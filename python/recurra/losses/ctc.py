@@ -62,22 +62,20 @@ class CTC(Loss):
     def check(
         self, operation: str, name: str, shape: tuple[int, ...], targets: Array, lengths: Array | None = None
     ) -> None:
-        """Refuse converted targets, of one row if `shape` is (T, C), that do not fit predictions of `shape`."""
+        """Refuse converted targets, (N, S), that do not fit predictions of `shape`."""
         classes = shape[-1]
         if self.blank >= classes:
             raise ValueError(
                 f"{operation}: got predictions of {classes} classes with blank={self.blank}, expected the blank to be one of "
                 f"them; change blank, or the size of the last layer"
             )
-        whole = len(shape) == 3
-        if targets.ndim != len(shape) - 1 or (whole and len(targets) != shape[0]):
-            expected = f"({shape[0]}, labels), or a list of {shape[0]} arrays," if whole else "(labels,)"
+        if len(shape) != 3 or targets.ndim != 2 or len(targets) != shape[0]:
             raise ValueError(
-                f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
-                f"CTC takes predictions with a time axis, and a row of labels for each of their rows"
+                f"{operation}: got {name} of shape {targets.shape} and predictions of shape {shape}, expected predictions "
+                f"(N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and labels for each row"
             )
-        used = targets != self.padding if whole else np.ones(targets.shape, bool)
-        if (used[..., 1:] & ~used[..., :-1]).any():
+        used = targets != self.padding
+        if (used[:, 1:] & ~used[:, :-1]).any():
             raise ValueError(
                 f"{operation}: got labels behind {self.padding} in a row of {name}, expected it only to fill what is left of "
                 f"a row; move it to the end, or give a list of arrays"
