@@ -87,7 +87,8 @@ def collapse(path: tuple[int, ...], blank: int) -> tuple[int, ...]:
 
 def ctc_by_paths(x: Array, blank: int) -> dict[tuple[int, ...], float]:
     """log p of every label sequence, summed over all C^T paths."""
-    log_p, found = log_softmax(x), {}
+    log_p = log_softmax(x)
+    found: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(x.shape[1]), repeat=len(x)):
         labels = collapse(path, blank)
         log_path = float(sum(log_p[step, symbol] for step, symbol in enumerate(path)))

@@ -5,7 +5,8 @@
 // one may be the one that counts in the end. So each state's probability is a pair m 2^e, with an exponent of its own:
 // sums and products take a few multiplications and shifts, where logarithms would take three exponentials and a
 // logarithm a state; and their error is relative to the probability, so that it does not grow with the size of a
-// logarithm: after 5000 steps in float a logarithm of -20000 would be good to 1e-3.
+// logarithm: after 5000 steps in float a logarithm of -20000 would be good to 1e-3. Exponents are kept as numbers of
+// the same type, exact up to 2^24 in float: to a probability of e^-11,000,000.
 //
 // The states of the target l_0 ... l_{S-1}, blank l_0 blank ... l_{S-1} blank, lie in two arrays, the S + 1 blanks and
 // the S labels, so that neighbouring states of a kind are neighbouring lanes:
