@@ -254,6 +254,10 @@ LOSSES = {
     "CrossEntropy": (rc.losses.CrossEntropy(), TOKENS % 3),
     "BinaryCrossEntropy": (rc.losses.BinaryCrossEntropy(), np.abs(X)),
     "MeanSquaredError": (rc.losses.MeanSquaredError(), X),
+    "Huber": (rc.losses.Huber(), X),
+    "Quantile": (rc.losses.Quantile(), X[..., :1]),
+    "MixtureDensity": (rc.losses.MixtureDensity(1, 1), X[..., :1]),
+    "CTC": (rc.losses.CTC(), [TOKENS[row, :row] % 2 + 1 for row in range(len(TOKENS))]),
 }
 
 
@@ -264,6 +268,24 @@ def test_losses(name: str, data: Any) -> None:
     loss, targets = LOSSES[name]
     arguments = [data.draw(often(right)) for right in (X, targets, LENGTHS)]
     attempt(name, lambda: loss(*arguments))
+
+
+@SETTINGS
+@given(options=st.fixed_dictionaries({}, optional=dict.fromkeys(("label_smoothing", "ignore_index"), JUNK)), w=JUNK)
+def test_options_of_losses(options: dict[str, Any], w: Any) -> None:
+    attempt("CrossEntropy", lambda: rc.losses.CrossEntropy(**options, class_weights=w)(X, TOKENS % 3))
+    attempt("Quantile", lambda: rc.losses.Quantile(w)(X, X))
+    attempt("CTC", lambda: rc.losses.CTC(w, options.get("ignore_index", "ignore")))
+
+
+@SETTINGS
+@given(data=st.data())
+def test_decoding(data: Any) -> None:
+    arguments = [data.draw(often(right)) for right in (X, LENGTHS)]
+    blank, size, best = (data.draw(often(right)) for right in (0, 4, 2))
+    attempt(r"ctc\.greedy", lambda: rc.ctc.greedy(*arguments, blank=blank))
+    if not is_huge(size):
+        attempt(r"ctc\.beam_search", lambda: rc.ctc.beam_search(*arguments, blank=blank, beam_size=size, n_best=best))
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])

@@ -187,3 +187,21 @@ worker.join()
 assert np.isfinite(results[0]).all()
 """
     )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "call", ["loss(x, targets, gradient=False)", "rc.ctc.beam_search(x[:64, :500], beam_size=500)"]
+)
+def test_ctc(call: str, threads: int) -> None:
+    run_python(
+        PRELUDE
+        + f"""
+rc.set_num_threads({threads})
+loss = rc.losses.CTC()
+x = np.broadcast_to(rng.standard_normal((1, 4000, 64), dtype=np.float32), (4000, 4000, 64))
+targets = rng.integers(1, 64, (4000, 900))
+interrupt(lambda: {call})
+assert loss(x[:1], targets[:1]).count == 1
+"""
+    )

@@ -24,7 +24,7 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import losses, optim
+from recurra import ctc, losses, optim
 from recurra.compose import Bidirectional, Residual
 from recurra.errors import ModelFormatError
 from recurra.files import load
@@ -69,6 +69,7 @@ __all__ = [
     "Tape",
     "__version__",
     "build_info",
+    "ctc",
     "from_torch",
     "get_num_threads",
     "isa",

@@ -160,14 +160,56 @@ class Program:
 # Predictions are (N, T, F) or (N, F); lengths (N,) only with the former.
 
 def softmax_cross_entropy(
-    logits: Array, targets: npt.NDArray[np.int64], lengths: Array | None, gradient: bool
-) -> tuple[float, int, Array | None]: ...
+    logits: Array,
+    targets: npt.NDArray[np.int64],
+    lengths: Array | None,
+    gradient: bool,
+    weights: Array | None = None,  # of the classes: the count is then their sum, a float
+    smoothing: float = 0.0,
+    ignored: int | None = None,
+) -> tuple[float, float, Array | None]: ...
 def binary_cross_entropy(
-    logits: Array, targets: Array, lengths: Array | None, gradient: bool
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
 ) -> tuple[float, int, Array | None]: ...
 def mean_squared_error(
     predictions: Array, targets: Array, lengths: Array | None, gradient: bool
 ) -> tuple[float, int, Array | None]: ...
+def absolute_error(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+) -> tuple[float, int, Array | None]: ...
+def huber(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, delta: float
+) -> tuple[float, int, Array | None]: ...
+def quantile_loss(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, quantiles: Sequence[float]
+) -> tuple[float, int, Array | None]: ...  # predictions (..., F * Q), targets (..., F)
+def gaussian_nll(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, eps: float
+) -> tuple[float, int, Array | None]: ...  # predictions (..., 2 F), targets (..., F)
+def mixture_density(
+    predictions: Array,
+    targets: Array,
+    lengths: Array | None,
+    gradient: bool,
+    components: int,
+    features: int,
+    correlated: bool,
+    binary: bool,
+    eps: float,
+) -> tuple[float, int, Array | None]: ...
+def ctc(
+    logits: Array,
+    targets: npt.NDArray[np.int64],  # (N, S): a row's labels end where a negative number does
+    lengths: Array | None,
+    gradient: bool,
+    blank: int,
+) -> tuple[float, int, Array | None, int]: ...  # the last: the first infeasible row, or -1
+def ctc_greedy(
+    logits: Array, lengths: Array | None, blank: int
+) -> list[tuple[npt.NDArray[np.int64], float]]: ...  # labels, log-probability
+def ctc_beam_search(
+    logits: Array, lengths: Array | None, blank: int, beam_size: int, best: int
+) -> list[list[tuple[npt.NDArray[np.int64], float]]]: ...
 
 # Optimisers: on elements [begin, end) of the flat buffers; `scale` multiplies the gradient first; each moves the version on.
 

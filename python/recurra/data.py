@@ -50,9 +50,10 @@ class ArrayRows:
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """A list with an array, (T_n, ...), for each row."""
+    """A list with an array, (T_n, ...), for each row; `padding` is put behind the shorter ones of a batch."""
 
     items: list[Array]
+    padding: int = 0
     has_time = True
 
     def __len__(self) -> int:
@@ -64,10 +65,11 @@ class RaggedRows:
         return np.array([len(item) for item in self.items], np.int64)
 
     def batch(self, rows: Chosen) -> tuple[Array, Array]:
-        """These rows, padded with zeros to the longest of them, and their lengths."""
+        """These rows, padded to the longest of them, and their lengths."""
         lengths = self.lengths[rows]
         chosen = range(len(self.items))[rows] if isinstance(rows, slice) else rows
-        padded = np.zeros((len(lengths), lengths.max(initial=0), *self.items[0].shape[1:]), self.items[0].dtype)
+        shape = (len(lengths), lengths.max(initial=0), *self.items[0].shape[1:])
+        padded = np.full(shape, self.padding, self.items[0].dtype)
         for row, index in enumerate(chosen):
             padded[row, : lengths[row]] = self.items[index]
         return padded, lengths
@@ -83,7 +85,7 @@ class RaggedRows:
         return [row for batch in outputs for row in batch]
 
 
-def ragged(operation: str, items: list[Array]) -> RaggedRows:
+def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
     """Rows that may differ in their first axis only."""
     for index, item in enumerate(items):
         first = items[0]
@@ -94,7 +96,7 @@ def ragged(operation: str, items: list[Array]) -> RaggedRows:
             )
     if not items:
         raise ValueError(f"{operation}: got an empty list of rows, expected at least one; give some data")
-    return RaggedRows(items)
+    return RaggedRows(items, padding)
 
 
 def is_list(values: Any) -> bool:
@@ -182,7 +184,17 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
             f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
         )
     sequences = model.return_sequences and x.has_time
-    if isinstance(x, RaggedRows) and sequences:
+    if loss.unaligned and not sequences:
+        raise ValueError(
+            f"{operation}: got {type(loss).__name__} for a model with one output per row, expected one at every step; give "
+            f"it sequences, and make the last recurrent layer with return_sequences=True"
+        )
+    if loss.unaligned and is_list(y):
+        rows = unaligned(operation, "y", y, model.dtype, loss)
+        for index, item in enumerate(rows.items if model.output_size is not None else []):
+            loss.check(operation, f"y[{index}]", (1, _shape(x)[1], model.output_size), item[None])  # type: ignore[arg-type]
+        return rows
+    if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
         items = []
         for index, (row, steps) in enumerate(zip(y, x.lengths, strict=True)):
             name = f"y[{index}]"
@@ -201,6 +213,20 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         lead = _shape(x)[: 2 if sequences else 1]
         loss.check(operation, "y", (*lead, model.output_size), array, x.lengths if sequences else None)
     return ArrayRows(array)
+
+
+def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:
+    """Rows of targets that are as long as they are, converted to what the loss reads."""
+    items = []
+    for index, row in enumerate(rows):
+        own = f"{name}[{index}]"
+        item = loss.convert(operation, own, checks.numeric(operation, own, row), dtype)
+        if item.ndim != 1:
+            raise ValueError(
+                f"{operation}: got {own} of shape {item.shape}, expected (labels,); give an array of labels for each row"
+            )
+        items.append(item)
+    return ragged(operation, items, loss.padding)
 
 
 def _shape(x: ArrayRows | RaggedRows) -> tuple[int, ...]:

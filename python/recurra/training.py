@@ -80,7 +80,7 @@ class TrainableModel(Layer):
             x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
                 features) or (T_n,), padded batch by batch.
             y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
-                or (N, features). The loss says which dtype and shape.
+                or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
             loss: one of `recurra.losses`.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.

@@ -1,0 +1,14 @@
+// What maths over rows takes beside the rows, as it crosses the border between the code compiled once and the code
+// compiled per ISA.
+#pragma once
+
+namespace recurra {
+
+template <class T>
+struct ClassWeights {
+  const T* weights;  // null: 1 each
+  T sum;             // of them
+  T smoothing;       // the share of a target that is spread evenly over the classes
+};
+
+}  // namespace recurra
