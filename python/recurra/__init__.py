@@ -29,6 +29,7 @@ from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
+from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.python_layer import PythonLayer
 from recurra.recurrent import GRU, LSTM, RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
@@ -49,6 +50,8 @@ __all__ = [
     "History",
     "Layer",
     "Linear",
+    "MinGRU",
+    "MinLSTM",
     "ModelFormatError",
     "PythonLayer",
     "Sequential",
