@@ -61,11 +61,40 @@ def gru_reset_before(x: Array, state: State, w_ih: Array, w_hh: Array, b_ih: Arr
     return ((1.0 - z) * n + z * h,)
 
 
+def positive(v: Array) -> Array:
+    """g of Feng et al. 2024, appendix: continuous, growing, above 0."""
+    return np.where(v >= 0.0, v + 0.5, sigmoid(v))
+
+
+def min_gru(g: Callable[[Array], Array]) -> Callable[..., State]:
+    """Feng et al. 2024: z = sigmoid(W_z x + b_z), h' = (1 - z) h + z g(W_n x + b_n); gates z, n."""
+
+    def step(x: Array, state: State, w_ih: Array, b_ih: Array) -> State:
+        (h,) = state
+        z, n = np.split(w_ih @ x + b_ih, 2)
+        return ((1.0 - sigmoid(z)) * h + sigmoid(z) * g(n),)
+
+    return step
+
+
+def min_lstm(g: Callable[[Array], Array]) -> Callable[..., State]:
+    """Feng et al. 2024: h' = f / (f + i) h + i / (f + i) g(W_n x + b_n), f and i sigmoids of x; gates f, i, n."""
+
+    def step(x: Array, state: State, w_ih: Array, b_ih: Array) -> State:
+        (h,) = state
+        f, i, n = np.split(w_ih @ x + b_ih, 3)
+        log_ratio = np.logaddexp(0.0, -i) - np.logaddexp(0.0, -f)  # of the sigmoids, f / i
+        return (sigmoid(log_ratio) * h + sigmoid(-log_ratio) * g(n),)
+
+    return step
+
+
 @dataclass(frozen=True)
 class Cell:
     step: Callable[..., State]
     gates: int  # G
     parts: int  # arrays in the state
+    gates_see_state: bool = True  # else there are no W_hh and b_hh
 
 
 CELLS = {
@@ -75,6 +104,10 @@ CELLS = {
     "lstm": Cell(lstm, 4, 2),
     "gru": Cell(gru, 3, 1),
     "gru_reset_before": Cell(gru_reset_before, 3, 1),
+    "min_gru": Cell(min_gru(lambda v: v), 2, 1, gates_see_state=False),
+    "min_gru_positive": Cell(min_gru(positive), 2, 1, gates_see_state=False),
+    "min_lstm": Cell(min_lstm(lambda v: v), 3, 1, gates_see_state=False),
+    "min_lstm_positive": Cell(min_lstm(positive), 3, 1, gates_see_state=False),
 }
 
 
@@ -96,17 +129,19 @@ def run(
     t - 1 to t in the forward direction, nor from t to t - 1 in the reverse one. reset[n, 0] drops the initial state.
     """
     rows, steps, directions = x.shape[0], x.shape[1], 2 if bidirectional else 1
-    hidden = params["weight_hh_l0"].shape[1]
+    spec = CELLS[cell]
+    hidden = len(params["weight_ih_l0"]) // spec.gates
+    sources = ("ih", "hh") if spec.gates_see_state else ("ih",)
     shape = (num_layers * directions, rows, hidden)
-    final = [np.zeros(shape) if state is None else state[p].copy() for p in range(CELLS[cell].parts)]
+    final = [np.zeros(shape) if state is None else state[p].copy() for p in range(spec.parts)]
     y = np.asarray(x, np.float64)
     for layer in range(num_layers):
         x, y = y, np.zeros((rows, steps, directions * hidden))
         for direction in range(directions):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            w_ih, w_hh = params["weight_ih" + suffix], params["weight_hh" + suffix]
-            no_bias = np.zeros(len(w_hh))
-            b_ih, b_hh = params.get("bias_ih" + suffix, no_bias), params.get("bias_hh" + suffix, no_bias)
+            no_bias = np.zeros(spec.gates * hidden)
+            weights = [params[f"weight_{source}{suffix}"] for source in sources]
+            weights += [params.get(f"bias_{source}{suffix}", no_bias) for source in sources]
             slot, columns = layer * directions + direction, slice(direction * hidden, (direction + 1) * hidden)
             for row in range(rows):
                 length = steps if lengths is None else int(lengths[row])
@@ -115,7 +150,7 @@ def run(
                     boundary = t + direction  # an episode starts here: the reverse direction arrives from step t + 1
                     if reset is not None and boundary < length and reset[row, boundary]:
                         s = tuple(np.zeros(hidden) for _ in s)
-                    s = CELLS[cell].step(x[row, t], s, w_ih, w_hh, b_ih, b_hh)
+                    s = spec.step(x[row, t], s, *weights)
                     y[row, t, columns] = s[0]
                 for part, value in zip(final, s, strict=True):
                     part[slot, row] = value

@@ -128,12 +128,11 @@ def draw(case: Case) -> Problem:
     for layer in range(case.num_layers):
         width = case.input_size if layer == 0 else directions * hidden
         for suffix in [f"_l{layer}", f"_l{layer}_reverse"][:directions]:
-            shapes: list[tuple[str, tuple[int, ...]]] = [
-                ("weight_ih", (spec.gates * hidden, width)),
-                ("weight_hh", (spec.gates * hidden, hidden)),
-            ]
+            shapes: list[tuple[str, tuple[int, ...]]] = [("weight_ih", (spec.gates * hidden, width))]
+            if spec.gates_see_state:
+                shapes.append(("weight_hh", (spec.gates * hidden, hidden)))
             if case.bias:
-                shapes += [("bias_ih", (spec.gates * hidden,)), ("bias_hh", (spec.gates * hidden,))]
+                shapes += [(name.replace("weight", "bias"), shape[:1]) for name, shape in shapes]
             for name, shape in shapes:
                 params[name + suffix] = (rng.uniform(-1, 1, shape).astype(np.float32) * scale).astype(np.float64)
     parts = range(spec.parts)
@@ -167,6 +166,9 @@ def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
         **options,
     }
     sizes = (case.input_size, case.hidden_size)
+    if case.cell.startswith("min_"):
+        minimal = rc.MinGRU if case.cell.startswith("min_gru") else rc.MinLSTM
+        return minimal(*sizes, positive=case.cell.endswith("_positive"), **options)
     if case.cell == "lstm":
         return rc.LSTM(*sizes, **options)
     if case.cell.startswith("gru"):

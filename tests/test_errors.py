@@ -139,6 +139,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], Any, Any]] = {  # how to make it, a r
     "LSTM": (lambda: rc.LSTM(3, 5, seed=0), X, (H, H)),
     "GRU": (lambda: rc.GRU(3, 5, return_sequences=False, seed=0), X, H),
     "RNN": (lambda: rc.RNN(3, 5, batch_first=False, seed=0), np.swapaxes(X, 0, 1), H),
+    "MinGRU": (lambda: rc.MinGRU(3, 5, seed=0), X, H),
     "Linear": (lambda: rc.Linear(3, 5, seed=0), X, None),
     "Embedding": (lambda: rc.Embedding(7, 5, seed=0), TOKENS, None),
     "Dropout": (lambda: rc.Dropout(0.5), X, None),
@@ -171,7 +172,7 @@ def test_recording_and_backward(name: str, data: Any) -> None:
     attempt(name, lambda: tape.backward(dy, dstate))
 
 
-@pytest.mark.parametrize("name", ["LSTM", "Linear", "Embedding", "Dropout", "Sequential"])
+@pytest.mark.parametrize("name", ["LSTM", "MinGRU", "Linear", "Embedding", "Dropout", "Sequential"])
 @SETTINGS
 @given(data=st.data())
 def test_streams(name: str, data: Any) -> None:
@@ -198,6 +199,7 @@ CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "LSTM": (rc.LSTM, {"input_size": 3, "hidden_size": 5, "num_layers": 2, "bias": True, "batch_first": True}),
     "GRU": (rc.GRU, {"input_size": 3, "hidden_size": 5, "dropout": 0.5, "bidirectional": True, "reset_after": False}),
     "RNN": (rc.RNN, {"input_size": 3, "hidden_size": 5, "nonlinearity": "relu", "return_sequences": False, "seed": 0}),
+    "MinLSTM": (rc.MinLSTM, {"input_size": 3, "hidden_size": 5, "positive": True, "bias": False, "dtype": "float32"}),
     "Linear": (rc.Linear, {"in_features": 3, "out_features": 5, "bias": True, "dtype": "float64", "seed": 0}),
     "Embedding": (rc.Embedding, {"num_embeddings": 3, "embedding_dim": 5, "dtype": "float32", "seed": 0}),
     "Dropout": (rc.Dropout, {"p": 0.5, "dtype": "float32"}),

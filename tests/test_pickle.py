@@ -21,6 +21,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "RNN": lambda: rc.RNN(3, 5, nonlinearity="relu", seed=0),
     "LSTM": lambda: rc.LSTM(3, 5, 2, bidirectional=True, dropout=0.25, bias=False, seed=0),
     "GRU": lambda: rc.GRU(3, 5, reset_after=False, return_sequences=False, seed=0),
+    "MinGRU": lambda: rc.MinGRU(3, 5, 2, dropout=0.25, positive=True, seed=0),
+    "MinLSTM": lambda: rc.MinLSTM(3, 5, bidirectional=True, seed=0),
     "Linear": lambda: rc.Linear(3, 5, seed=0),
     "Dropout": lambda: rc.Dropout(0.25),
     "Sequential": lambda: rc.Sequential(rc.GRU(3, 5), rc.Dropout(0.5), Scale(5), rc.Linear(5, 2), seed=0),

@@ -76,6 +76,27 @@ def _gru_reset_before(x: torch.Tensor, state: State, w: State) -> State:
     return ((1 - z) * n + z * state[0],)
 
 
+def _candidate(n: torch.Tensor, positive: bool) -> torch.Tensor:
+    return torch.where(n >= 0, n + 0.5, torch.sigmoid(n)) if positive else n
+
+
+def _min_gru(positive: bool) -> Any:
+    def step(x: torch.Tensor, state: State, w: State) -> State:
+        z, n = torch.nn.functional.linear(x, w[0], w[2]).chunk(2, dim=1)
+        return ((1 - torch.sigmoid(z)) * state[0] + torch.sigmoid(z) * _candidate(n, positive),)
+
+    return step
+
+
+def _min_lstm(positive: bool) -> Any:
+    def step(x: torch.Tensor, state: State, w: State) -> State:
+        f, i, n = torch.nn.functional.linear(x, w[0], w[2]).chunk(3, dim=1)
+        f, i = torch.sigmoid(f), torch.sigmoid(i)
+        return (f / (f + i) * state[0] + i / (f + i) * _candidate(n, positive),)
+
+    return step
+
+
 STEPS = {
     "rnn_tanh": _rnn(torch.tanh),
     "rnn_relu": _rnn(torch.relu),
@@ -83,6 +104,10 @@ STEPS = {
     "lstm": lambda x, state, w: torch.lstm_cell(x, state, *w),
     "gru": lambda x, state, w: (torch.gru_cell(x, state[0], *w),),
     "gru_reset_before": _gru_reset_before,
+    "min_gru": _min_gru(False),
+    "min_gru_positive": _min_gru(True),
+    "min_lstm": _min_lstm(False),
+    "min_lstm_positive": _min_lstm(True),
 }
 
 
@@ -97,7 +122,7 @@ def run_loop(problem: Problem, dtype: str) -> Outcome:
     for layer in range(case.num_layers):
         outputs = []
         for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.slots // case.num_layers]:
-            zero = torch.zeros(len(params["weight_hh" + suffix]), dtype=y.dtype)
+            zero = torch.zeros(len(params["weight_ih" + suffix]), dtype=y.dtype)
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             w = tuple(params.get(name + suffix, zero) for name in names)
             s = tuple(part[len(final)] for part in state)

@@ -31,6 +31,7 @@ from recurra.files import load
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
 from recurra.merge import Add, Concatenate, Multiply, Reverse
+from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.model import Model
 from recurra.python_layer import PythonLayer
 from recurra.recurrent import GRU, LSTM, RNN
@@ -57,6 +58,8 @@ __all__ = [
     "Input",
     "Layer",
     "Linear",
+    "MinGRU",
+    "MinLSTM",
     "Model",
     "ModelFormatError",
     "Multiply",

@@ -52,7 +52,8 @@ class Layer:
 class Recurrent(Layer):
     def __init__(
         self,
-        cell: str,  # "rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_reset_before"
+        cell: str,  # "rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_reset_before",
+        # "min_gru", "min_gru_positive", "min_lstm", "min_lstm_positive"
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,

@@ -16,6 +16,10 @@ RECURRA_CELL(rnn_sigmoid);
 RECURRA_CELL(lstm);
 RECURRA_CELL(gru);
 RECURRA_CELL(gru_reset_before);
+RECURRA_CELL(min_gru);
+RECURRA_CELL(min_gru_positive);
+RECURRA_CELL(min_lstm);
+RECURRA_CELL(min_lstm_positive);
 #undef RECURRA_CELL
 
 namespace {
@@ -39,15 +43,25 @@ constexpr CtcKernels<T> kCtcKernels = {ctc_scratch<T>, ctc_row<T>};
 
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
-    kLanes<float>,        {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32},
-    operand_tiles<float>, gradient<float>,
-    product<float>,       outer<float>,
-    kRowKernels<float>,   kCtcKernels<float>};
+    kLanes<float>,
+    {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32, &min_gru_f32,
+     &min_gru_positive_f32, &min_lstm_f32, &min_lstm_positive_f32},
+    operand_tiles<float>,
+    gradient<float>,
+    product<float>,
+    outer<float>,
+    kRowKernels<float>,
+    kCtcKernels<float>};
 constexpr Kernels<double> kF64 = {
-    kLanes<double>,        {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64},
-    operand_tiles<double>, gradient<double>,
-    product<double>,       outer<double>,
-    kRowKernels<double>,   kCtcKernels<double>};
+    kLanes<double>,
+    {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64, &min_gru_f64,
+     &min_gru_positive_f64, &min_lstm_f64, &min_lstm_positive_f64},
+    operand_tiles<double>,
+    gradient<double>,
+    product<double>,
+    outer<double>,
+    kRowKernels<double>,
+    kCtcKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {
