@@ -25,10 +25,14 @@ finally:
         del _os.environ[_name]
 
 from recurra import losses, optim
+from recurra.activation import Activation
+from recurra.convolution import Conv1d
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
+from recurra.normalisation import BatchNorm, LayerNorm
+from recurra.pooling import AttentionPool, Pool
 from recurra.python_layer import PythonLayer
 from recurra.recurrent import GRU, LSTM, RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
@@ -44,12 +48,18 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
+    "AttentionPool",
+    "BatchNorm",
+    "Conv1d",
     "Dropout",
     "Embedding",
     "History",
     "Layer",
+    "LayerNorm",
     "Linear",
     "ModelFormatError",
+    "Pool",
     "PythonLayer",
     "Sequential",
     "Stream",

@@ -112,7 +112,7 @@ class Sequential(TrainableModel):
         rows = data.ragged("Sequential", [checks.array("Sequential", "a row of x", row) for row in x])
         padded, own = rows.batch(slice(None))
         y, final = super().__call__(padded, state, own, reset)
-        return rows.split(y, own, self.return_sequences), final
+        return rows.split(y, self.output_lengths(own), self.return_sequences), final
 
     def config(self) -> dict[str, Any]:
         """The layers as plain data."""

@@ -132,7 +132,7 @@ class TrainableModel(Layer):
                     wanted, _same = targets.batch(chosen)
                     self.zero_grad()
                     tape = self.record(batch, lengths=valid, input_grad=False, seed=seeds.derive(own, index))
-                    value = loss(tape.y, wanted, valid if sequences else None)
+                    value = loss(tape.y, wanted, self.output_lengths(valid) if sequences else None)
                     if value.count:  # a batch of empty rows has nothing to say
                         tape.backward(value.gradient)
                         norms.append(optimizer.step(self, scale=1.0 / value.count, clip_norm=clip_norm))
@@ -187,7 +187,7 @@ class TrainableModel(Layer):
                 batch, valid = rows.batch(chosen)
                 wanted, _same = targets.batch(chosen)
                 y, _state = self(batch, lengths=valid)
-                value = loss(y, wanted, valid if sequences else None, gradient=False)
+                value = loss(y, wanted, self.output_lengths(valid) if sequences else None, gradient=False)
                 bar.update(loss=running.add(value))
         return running.value
 
@@ -212,7 +212,7 @@ class TrainableModel(Layer):
             for chosen in data.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
-                outputs.append(rows.split(y, valid, sequences))
+                outputs.append(rows.split(y, self.output_lengths(valid), sequences))
                 bar.update()
         return rows.join(outputs)
 

@@ -20,7 +20,7 @@ struct Call {
   double work(const Program<T>& program) const { return program.work(input.batch); }
   // What the program returns for it.
   std::vector<int64_t> output_shape(const Program<T>& program, bool time_major) const {
-    const int64_t rows = input.batch.rows, steps = input.batch.steps;
+    const int64_t rows = input.batch.rows, steps = program.output_steps(input.batch.steps);
     const int64_t width = program.output_size() ? program.output_size() : features;
     if (vector || !program.returns_sequences()) return {rows, width};
     return time_major ? std::vector<int64_t>{steps, rows, width} : std::vector<int64_t>{rows, steps, width};

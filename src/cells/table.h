@@ -1,6 +1,7 @@
 // What an ISA exports: one table of function pointers per type. Only these and pointers to data cross its border.
 #pragma once
 #include "cells/call.h"
+#include "simd/call.h"
 
 namespace recurra {
 
@@ -24,6 +25,21 @@ struct RowKernels {
   void (*exp)(const T* x, T* y, ptrdiff_t n);
   void (*tanh)(const T* x, T* y, ptrdiff_t n);
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
+  void (*activation[kActivations])(const T* x, T* y, ptrdiff_t n);
+  void (*activation_gradient[kActivations])(const T* x, const T* y, const T* dy, T* dx, ptrdiff_t n);
+  // simd/vectors.h and simd/norms.h say what these do.
+  T (*dot)(const T* x, const T* y, ptrdiff_t n);
+  void (*add_scaled)(T a, const T* x, T* y, ptrdiff_t n);
+  void (*keep_max)(const T* x, T* y, ptrdiff_t n);
+  void (*give_max)(const T* x, const T* y, T* left, T* dx, ptrdiff_t n);
+  void (*layer_norm)(const T* x, const T* gain, const T* shift, T eps, ptrdiff_t n, T* y, T* statistics);
+  void (*layer_norm_gradient)(const T* x, const T* statistics, const T* gain, const T* dy, ptrdiff_t n, T* dx, T* dgain,
+                              T* dshift);
+  void (*add_squares)(const T* x, const T* mean, T* sums, ptrdiff_t n);
+  void (*normalise)(const T* x, const T* mean, const T* scale, const T* shift, T* y, ptrdiff_t n);
+  void (*normalise_sums)(const T* x, const T* mean, const T* dy, T* dscale, T* dshift, ptrdiff_t n);
+  void (*normalise_gradient)(const T* x, const T* mean, const T* scale, const T* a, const T* b, const T* dy, T* dx,
+                             ptrdiff_t n);
 };
 
 template <class T>

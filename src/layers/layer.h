@@ -89,6 +89,8 @@ class Layer {
   virtual ptrdiff_t output_size() const = 0;              // 0: as the input
   virtual bool needs_sequences() const { return false; }  // else vectors will do
   virtual bool returns_sequences() const { return true; }
+  // Steps of the output for an input of so many, in a layer that returns sequences.
+  virtual ptrdiff_t output_steps(ptrdiff_t steps) const { return steps; }
   // Rows and steps of the output, for an input of `batch`; what it needs beyond that lives in `memory`.
   virtual Batch output_batch(const Batch& batch, Arena&) const {
     return returns_sequences() ? batch : Batch{batch.rows, 1, nullptr, nullptr, 0, 0};

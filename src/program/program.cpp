@@ -79,6 +79,12 @@ bool Program<T>::streamable() const {
 }
 
 template <class T>
+ptrdiff_t Program<T>::output_steps(ptrdiff_t steps) const {
+  for (const auto& layer : layers_) steps = layer->output_steps(steps);
+  return steps;
+}
+
+template <class T>
 bool Program<T>::prepares_step(ptrdiff_t rows) const {
   return input_size_ > 0 && work_ * double(rows) < std::min(kParallelWork, kInterruptibleWork);
 }

@@ -52,6 +52,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   ptrdiff_t output_size() const { return output_size_; }  // 0: as the input
   bool returns_sequences() const { return returns_sequences_; }
   bool needs_sequences() const { return needs_sequences_; }
+  ptrdiff_t output_steps(ptrdiff_t steps) const;
   bool streamable() const;
   ptrdiff_t state_size() const { return state_size_; }
   struct State {

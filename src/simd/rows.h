@@ -1,15 +1,10 @@
 // Elementwise maths over rows: losses, and the functions of simd/math.h for tests and measurements.
 #pragma once
-#include "simd/math.h"
+#include "simd/softmax.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-template <class T, class F>
-RECURRA_INLINE void map_row(const T* x, T* y, ptrdiff_t n, const F& f) {
-  typedef Vec<T> V;
-  for (ptrdiff_t i = 0; i < n; i += lanes<V>()) store(y + i, f(load<V>(x + i, n - i)), n - i);
-}
 template <class T>
 void exp_row(const T* x, T* y, ptrdiff_t n) {
   map_row(x, y, n, [](Vec<T> v) { return exp(v); });
@@ -31,23 +26,11 @@ RECURRA_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
 
 template <class T>
 T softmax_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, T* gradient) {
-  typedef Vec<T> V;
-  constexpr int L = lanes<V>();
-  T most = x[0];
-  for (ptrdiff_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-  V sums = V{};
-  for (ptrdiff_t i = 0; i < n; i += L) {
-    V e = exp(load<V>(x + i, n - i) - broadcast<V>(most));
-    if (n - i < L)
-      for (int l = int(n - i); l < L; ++l) e[l] = 0;
-    if (gradient) store(gradient + i, e, n - i);
-    sums = sums + e;
-  }
-  T sum = 0;
-  for (int l = 0; l < L; ++l) sum += sums[l];
+  T most;
+  const T sum = exponentials(x, n, gradient, most);
   if (gradient) {
-    const V scale = broadcast<V>(1 / sum);
-    for (ptrdiff_t i = 0; i < n; i += L) store(gradient + i, load<V>(gradient + i, n - i) * scale, n - i);
+    const Vec<T> scale = broadcast<Vec<T>>(1 / sum);
+    map_row(gradient, gradient, n, [&](Vec<T> v) { return v * scale; });
     gradient[target] -= 1;
   }
   return log_of(sum) - (x[target] - most);
