@@ -125,6 +125,11 @@ class BatchNorm(_Norm):
         """running_mean and running_var."""
         return {name: self._running.writable(name) for name in self._running.names}
 
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Gains, shifts and running statistics."""
+        return super().count_parameters(config) + 2 * operator.index(config["features"])
+
     def reset_parameters(self, seed: int | None = None) -> None:
         """Back to a gain of 1, a shift of 0 and running statistics of 0 and 1; nothing is drawn."""
         super().reset_parameters(seed)

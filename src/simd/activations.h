@@ -111,15 +111,15 @@ struct Softplus {
   }
 };
 
-// With t = 1 / (1 + a / 5), the ratio Phi(-a) e^(a^2 / 2) / t is a polynomial in kScale t + kShift, which is in
-// [-1, 1]: Chebyshev interpolation on 0 <= a <= kLimit, to 2^-28 and 2^-56.
+// With t = 1 / (1 + a / 5), the ratio Phi(-a) e^(a^2 / 2) / t is a polynomial in (1 - kSlope a) t, which goes from 1 to
+// -1: Chebyshev interpolation on 0 <= a <= kLimit, to 2^-28 and 2^-56.
 template <class T>
 struct NormalConstants;
 template <>
 struct NormalConstants<float> {
   static constexpr float kLimit = 13.19f;  // e^(-a^2 / 2) is normal
   static constexpr uint32_t kHigh = 0xfffff000;
-  static constexpr double kScale = 2.7547169811320754, kShift = -1.7547169811320754;
+  static constexpr double kSlope = 0.2 * 1.7547169811320754;
   static constexpr float kPolynomial[] = {0x1.98070ep-3f,   0x1.3040a2p-3f,   0x1.6c2eccp-4f,  0x1.5c3092p-5f,
                                           0x1.0357ep-6f,    0x1.1a2844p-8f,   0x1.6ed496p-11f, -0x1.b8224ap-18f,
                                           -0x1.13d8a2p-15f, -0x1.129cdep-18f, 0x1.0d3abap-20f};
@@ -128,7 +128,7 @@ template <>
 struct NormalConstants<double> {
   static constexpr double kLimit = 37.62;
   static constexpr uint64_t kHigh = 0xfffffffff8000000;
-  static constexpr double kScale = 2.2649006622516556, kShift = -1.2649006622516556;
+  static constexpr double kSlope = 0.2 * 1.2649006622516556;
   static constexpr double kPolynomial[] = {
       0x1.5dee7bccc76ebp-3,   0x1.1fa187628f21ap-3,   0x1.8c0fa98d8db14p-4,   0x1.c43dfbc72c8aap-5,
       0x1.a220dd17b8c96p-6,   0x1.29491c2821cbcp-7,   0x1.1c2f05cb9fb9ap-9,   0x1.5a025aa77fae7p-13,
@@ -150,14 +150,14 @@ RECURRA_INLINE NormalTail<V> normal_tail(V x) {
   // a^2 rounded would lose the exponential's last digits: the square of a's upper half is exact.
   const V high = bit_cast<V>(bit_cast<IntVec<V>>(a) & C::kHigh);
   const V half = constant<V>(-0.5);
-  const V bell = exp(high * high * half) * exp((a - high) * (a + high) * half);
-  const V t = constant<V>(1) / fma(a, constant<V>(0.2), constant<V>(1));
-  const V w = fma(t, constant<V>(C::kScale), constant<V>(C::kShift));
+  const V coarse = exp(high * high * half), bell = fma(coarse, expm1_clamped((a - high) * (a + high) * half), coarse);
+  const V divisor = fma(a, constant<V>(0.2), constant<V>(1));
+  const V w = fma(a, constant<V>(-C::kSlope), constant<V>(1)) / divisor;
   constexpr int degree = int(sizeof C::kPolynomial / sizeof C::kPolynomial[0]) - 1;
   V p = constant<V>(C::kPolynomial[degree]);
   RECURRA_UNROLL
   for (int i = degree - 1; i >= 0; --i) p = fma(p, w, constant<V>(C::kPolynomial[i]));
-  return {a, bell * (p * t), bell};
+  return {a, bell * p / divisor, bell};
 }
 
 // x Phi(x) (Hendrycks and Gimpel 2016), not its approximation by tanh.
@@ -165,7 +165,8 @@ struct Gelu {
   template <class V>
   RECURRA_INLINE static V value(V x) {
     const NormalTail<V> n = normal_tail(x);
-    return x > V{} ? fma(-x, n.below, x) : -n.a * n.below;
+    const V beyond = n.a * n.below;  // |x| Phi(-|x|)
+    return x > V{} ? x - beyond : -beyond;
   }
   template <class V>
   RECURRA_INLINE static V derivative(V x, V) {
