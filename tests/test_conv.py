@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def test_episodes_are_rows_of_their_own(dilation: int, padding: str, dtype: str)
     whole = solve(conv, x, dy, reset=reset)
     for row in range(3):
         starts = [0, *np.flatnonzero(reset[row]).tolist(), 40]
-        for begin, end in zip(starts, starts[1:], strict=False):
+        for begin, end in pairwise(starts):
             part = (slice(row, row + 1), slice(begin, end))
             alone = solve(conv, x[part], dy[part])
             assert_same_bits(alone["y"], whole["y"][part])
@@ -227,7 +228,7 @@ def test_a_causal_stream_has_the_bits_of_the_whole(
     whole, final = conv(x, reset=reset)
     stream = conv.stream(batch_size=rows)
     bounds = np.cumsum([0, *sizes])
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         chunk = stream.process(x[:, begin:end], None if reset is None else reset[:, begin:end])
         assert_same_bits(chunk, whole[:, begin:end])
     if final is not None:

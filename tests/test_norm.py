@@ -132,7 +132,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="BatchNorm: got one valid step in a batch to train on"):
         rc.BatchNorm(3).record(np.zeros((1, 1, 3), np.float32))
     for make in (rc.LayerNorm, rc.BatchNorm):
-        with pytest.raises(ValueError, match="got eps=0.0, expected a number above 0"):
+        with pytest.raises(ValueError, match=r"got eps=0\.0, expected a number above 0"):
             make(3, eps=0.0)
     with pytest.raises(ValueError, match="momentum=2"):
         rc.BatchNorm(3, momentum=2)

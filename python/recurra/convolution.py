@@ -98,7 +98,8 @@ class Conv1d(NativeLayer):
         if lengths is None:
             return None
         room = np.asarray(lengths) - 1 - (self._around if self.padding == "valid" else 0)
-        return np.maximum(room // self.stride + 1, 0)
+        steps: Array = np.maximum(room // self.stride + 1, 0)
+        return steps
 
     def state_zeros(self, batch_size: int) -> list[Array]:
         """Zeros, (span - 1, N, in_channels), if there is a state."""
