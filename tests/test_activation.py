@@ -18,8 +18,9 @@ pytestmark = pytest.mark.every_isa
 
 
 def _softmax(x: Array) -> Array:
-    e: Array = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+    e = np.exp(x - x.max(-1, keepdims=True))
+    y: Array = e / e.sum(-1, keepdims=True)
+    return y
 
 
 SPECIFIED: dict[str, Callable[[Array], Array]] = {

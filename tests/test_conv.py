@@ -290,10 +290,10 @@ def test_refusals() -> None:
     reset = np.zeros((1, 8), bool)
     for options in ({"stride": 2}, {"padding": "valid"}):
         with pytest.raises(ValueError, match="Conv1d: got reset, expected none"):
-            rc.Conv1d(2, 3, 3, **options)(x, reset=reset)  # type: ignore[arg-type]
+            rc.Conv1d(2, 3, 3, **options)(x, reset=reset)
     for options, words in (({"stride": 2}, "stride=2"), ({"padding": "same"}, "padding='same'")):
         with pytest.raises(ValueError, match=words):
-            rc.Conv1d(2, 3, 3, **options).stream()  # type: ignore[arg-type]
+            rc.Conv1d(2, 3, 3, **options).stream()
     with pytest.raises(ValueError, match="got padding='full', expected one of"):
         rc.Conv1d(2, 3, 3, padding="full")
     with pytest.raises(ValueError, match="stride=0"):

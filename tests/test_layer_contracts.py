@@ -124,6 +124,42 @@ def test_streams_have_the_bits_of_the_whole(name: str, dtype: str) -> None:
         assert_same_bits(stream.step(x[:, t], out=out), whole[:, t])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_model_of_many(dtype: str) -> None:
+    """As one native call: rows in a ragged batch, chunks and steps of a stream, episodes, forks."""
+    model = rc.Sequential(
+        rc.Conv1d(3, 8, 3, dilation=2, dtype=dtype),
+        rc.BatchNorm(8, dtype=dtype),
+        rc.Activation("gelu", dtype=dtype),
+        rc.Conv1d(8, 6, 2, dtype=dtype),
+        rc.LayerNorm(6, dtype=dtype),
+        rc.LSTM(6, 5, dtype=dtype),
+        rc.Linear(5, 4, dtype=dtype),
+        rc.Activation("softmax", dtype=dtype),
+        seed=0,
+    )
+    rng = np.random.default_rng(0)
+    x, reset = rng.standard_normal((4, 30, 3)).astype(dtype), rng.random((4, 30)) < 0.1
+    model.record(x)  # moves the running statistics
+    lengths = np.array([30, 0, 11, 2])
+    whole, state = model(x, reset=reset)
+    ragged = np.where((np.arange(30) < lengths[:, None])[..., None], x, np.nan).astype(dtype)
+    y, _ = model(ragged, lengths=lengths, reset=reset)
+    for row, length in enumerate(lengths):
+        assert_same_bits(y[row, :length], whole[row, :length])
+        assert not y[row, length:].any()
+    stream = model.stream(batch_size=4)
+    assert_same_bits(stream.process(x[:, :13], reset[:, :13]), whole[:, :13])
+    twins = stream.fork(2)
+    assert_same_bits(twins.process(x[:, 13:].repeat(2, 0), reset[:, 13:].repeat(2, 0)), whole[:, 13:].repeat(2, 0))
+    for t in range(13, 30):
+        assert_same_bits(stream.step(x[:, t], reset[:, t]), whole[:, t])
+    for one, other in zip(stream.state(), state, strict=True):
+        for a, b in zip(*(part if isinstance(part, tuple) else (part,) for part in (one, other)), strict=True):
+            if a is not None:
+                assert_same_bits(a, b)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in STREAMED])
 def test_other_layers_say_why_they_do_not_stream(name: str) -> None:
     with pytest.raises(ValueError, match="expected layers that run step by step"):

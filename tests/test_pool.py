@@ -50,10 +50,13 @@ def test_only_the_last_episode_counts(mode: str) -> None:
     tape = layer.record(x, lengths=lengths, reset=reset)
     y = tape.y.copy()
     dx, _ = tape.backward(dy)
+    assert dx is not None
     for row, (begin, end) in enumerate([(11, 20), (0, 20), (0, 15)]):
         alone = layer.record(x[row : row + 1, begin:end])
         assert_same_bits(y[row], alone.y[0])
-        assert_same_bits(dx[row, begin:end], alone.backward(dy[row : row + 1])[0][0])
+        gradient, _ = alone.backward(dy[row : row + 1])
+        assert gradient is not None
+        assert_same_bits(dx[row, begin:end], gradient[0])
         assert not dx[row, :begin].any()
         assert not dx[row, end:].any()
 
@@ -62,6 +65,7 @@ def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
     x = np.array([[[1.0], [3.0], [2.0], [3.0]], [[-0.0], [0.0], [0.0], [-1.0]]])
     tape = rc.Pool("max", dtype="float64").record(x)
     dx, _ = tape.backward(np.array([[5.0], [7.0]]))
+    assert dx is not None
     np.testing.assert_array_equal(dx[..., 0], [[0, 5, 0, 0], [7, 0, 0, 0]])
 
 

@@ -18,6 +18,9 @@ ConvolutionSpec checked_spec(const Conv1dOptions& options) {
   ConvolutionSpec spec = {
       options.in_channels, options.out_channels, options.kernel_size, options.stride, options.dilation, 0, 0};
   const ptrdiff_t around = spec.span() - 1;
+  constexpr ptrdiff_t kMostValues = 1 << 30;
+  check(around <= kMostValues / spec.in, "Conv1d", "a window of ", spec.span(), " steps of ", spec.in,
+        " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
   if (options.padding == "causal") {
     spec.left = around;
   } else if (options.padding == "same") {
@@ -74,7 +77,7 @@ Batch Conv1d<T>::output_batch(const Batch& batch, Arena& memory) const {
 
 template <class T>
 std::vector<StateSpec> Conv1d<T>::states() const {
-  if (!streamable() || spec_.left == 0) return {};
+  if (!has_state()) return {};
   return {{"past", spec_.left, spec_.in}};
 }
 
@@ -99,11 +102,10 @@ auto Conv1d<T>::weights(bool transposed) -> Weights {
 }
 
 template <class T>
-void Conv1d<T>::forward(const Run& run, const LayerForward<T>& call) {
-  const Weights packed = weights(false);
-  cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.value->matrix, packed.value->bias, call.x.features,
-                                  states().empty() ? StateRows<const T>{} : call.state, call.y});
-  if (states().empty()) return;
+void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const PackedMatrix<T>& packed) const {
+  cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
+                                  has_state() ? call.state : StateRows<const T>{}, call.y});
+  if (!has_state()) return;
   for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
     for_each_past(spec_, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
       T* to = call.final_state.at(r) + i * spec_.in;
@@ -117,6 +119,17 @@ void Conv1d<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
+void Conv1d<T>::forward(const Run& run, const LayerForward<T>& call) {
+  const Weights packed = weights(false);
+  product(run, call, *packed.value);
+}
+
+template <class T>
+std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
+  return std::make_unique<PackedStep<T, Conv1d>>(*this, rows, features, states);
+}
+
+template <class T>
 std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
   forward(run, call);
   return std::make_unique<FlatTape<T>>();
@@ -125,7 +138,7 @@ std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForwa
 template <class T>
 void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
-  const bool carries = !states().empty();
+  const bool carries = has_state();
   const StateRows<T> dpast = carries ? call.dstate : StateRows<T>{};
   if (dpast.data)
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::fill_n(dpast.at(r), spec_.left * spec_.in, T(0));

@@ -28,14 +28,18 @@ class Conv1d final : public Layer<T> {
   double work() const override;
 
   void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  private:
+  friend class PackedStep<T, Conv1d>;
   typedef typename Layer<T>::template Cached<PackedMatrix<T>> Weights;
   Weights weights(bool transposed);
+  void product(const Run&, const LayerForward<T>&, const PackedMatrix<T>&) const;
   bool keeps_steps() const { return spec_.stride == 1 && spec_.left + spec_.right == spec_.span() - 1; }
+  bool has_state() const { return streamable() && spec_.left > 0; }
   ptrdiff_t weight_size() const { return spec_.out * spec_.kernel * spec_.in; }
 
   ConvolutionSpec spec_;

@@ -40,24 +40,8 @@ void Dense<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-class Dense<T>::Step final : public ForwardStep<T> {
- public:
-  Step(Dense& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : ForwardStep<T>(rows, features, states), layer_(layer) {}
-
- private:
-  void forward(const Run& run, const LayerForward<T>& call) override {
-    if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false);
-    layer_.product(run, call, *packed_.value);
-  }
-
-  Dense& layer_;
-  Weights packed_;
-};
-
-template <class T>
 std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
-  return std::make_unique<Step>(*this, rows, features, states);
+  return std::make_unique<PackedStep<T, Dense>>(*this, rows, features, states);
 }
 
 template <class T>

@@ -24,7 +24,7 @@ class Dense final : public Layer<T> {
  private:
   const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }
 
-  class Step;
+  friend class PackedStep<T, Dense>;
   typedef typename Layer<T>::template Cached<PackedMatrix<T>> Weights;
   Weights weights(bool transposed);
   void product(const Run&, const LayerForward<T>&, const PackedMatrix<T>&) const;

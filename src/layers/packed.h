@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "backend/backend.h"
+#include "layers/layer.h"
 
 namespace recurra {
 
@@ -27,5 +27,23 @@ std::shared_ptr<const PackedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, 
   }
   return made;
 }
+
+// Single steps of a layer L whose forward is L::product() with its L::weights(): those are asked for again only when
+// the parameters' version has moved on.
+template <class T, class L>
+class PackedStep final : public ForwardStep<T> {
+ public:
+  PackedStep(L& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
+      : ForwardStep<T>(rows, features, states), layer_(layer) {}
+
+ private:
+  void forward(const Run& run, const LayerForward<T>& call) override {
+    if (!weights_.is_of(*layer_.parameters())) weights_ = layer_.weights(false);
+    layer_.product(run, call, *weights_.value);
+  }
+
+  L& layer_;
+  typename L::Weights weights_;
+};
 
 }  // namespace recurra

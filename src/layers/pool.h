@@ -15,7 +15,7 @@ class Pool final : public Layer<T> {
   bool needs_sequences() const override { return true; }
   bool returns_sequences() const override { return false; }
   bool streamable() const override { return false; }
-  double work() const override { return 64; }  // some features
+  double work() const override { return 256; }  // some features, an operation or two each
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
