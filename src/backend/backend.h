@@ -240,9 +240,12 @@ class Backend {
   virtual void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
                              Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
   virtual void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y) const = 0;
-  // dx = what comes by the weighted sum, du, and adds to dv.
-  virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> dx,
-                               Sequence<T> du, T* dv) const = 0;
+  // du, and adds to dv.
+  virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du,
+                               T* dv) const = 0;
+  // dx += what comes by the weighted sum.
+  virtual void attend_input_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy,
+                                     Sequence<T> dx) const = 0;
 };
 
 template <class T>

@@ -175,9 +175,13 @@ class CpuBackend final : public Backend<T> {
   void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override {
     cpu::attend(run, batch, call, y);
   }
-  void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> dx,
-                       Sequence<T> du, T* dv) const override {
-    cpu::attend_gradient(run, batch, call, dy, dx, du, dv);
+  void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
+                       T* dv) const override {
+    cpu::attend_gradient(run, batch, call, dy, du, dv);
+  }
+  void attend_input_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy,
+                             Sequence<T> dx) const override {
+    cpu::attend_input_gradient(run, batch, call, dy, dx);
   }
 };
 

@@ -39,7 +39,8 @@ void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Seque
 template <class T>
 void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y);
 template <class T>
-void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> dx, Sequence<T> du,
-                     T* dv);
+void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du, T* dv);
+template <class T>
+void attend_input_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> dx);
 
 }  // namespace recurra::cpu

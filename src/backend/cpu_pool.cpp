@@ -80,7 +80,7 @@ void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<
   const RowKernels<T>& rows = kernels<T>().rows;
   for_each_row<T>(run, batch, call.features, [&](ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, T* scratch) {
     T* weights = call.weights.at(row, 0);
-    std::fill_n(weights, std::max<ptrdiff_t>(0, end), T(0));
+    std::fill_n(weights, end, T(0));
     for (ptrdiff_t step = first; step < end; ++step)
       weights[step] = rows.dot(call.u.at(row, step), call.v, call.hidden);
     if (first < end) rows.activation[kSoftmax](weights + first, weights + first, end - first);
@@ -91,28 +91,32 @@ void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<
 }
 
 template <class T>
-void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> dx,
-                     Sequence<T> du, T* dv) {
+void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
+                     T* dv) {
   const RowKernels<T>& rows = kernels<T>().rows;
-  T* scores = run.arena.template take<T>(size_t(batch.rows * batch.steps));
-  const auto dscore = [&](ptrdiff_t row) { return scores + row * batch.steps; };
+  const Sequence<T> dscores = {run.arena.template take<T>(size_t(batch.rows * batch.steps)), batch.steps, 1};
   for_each_row<T>(run, batch, 0, [&](ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, T*) {
     const T* weights = call.weights.at(row, 0);
-    T* d = dscore(row);
-    std::fill_n(d, std::max<ptrdiff_t>(0, end), T(0));
+    T* d = dscores.at(row, 0);
+    std::fill_n(d, end, T(0));
     for (ptrdiff_t step = first; step < end; ++step)
       d[step] = rows.dot(call.x.at(row, step), dy.at(row, 0), call.features);
     if (first < end) rows.activation_gradient[kSoftmax](nullptr, weights + first, d + first, d + first, end - first);
     for (ptrdiff_t step = 0; step < end; ++step) {
       std::fill_n(du.at(row, step), call.hidden, T(0));
       rows.add_scaled(d[step], call.v, du.at(row, step), call.hidden);
-      if (!dx.data) continue;
-      std::fill_n(dx.at(row, step), call.features, T(0));
-      rows.add_scaled(weights[step], dy.at(row, 0), dx.at(row, step), call.features);
     }
   });
   sum_over_steps(run, batch, call.hidden, dv, [&](ptrdiff_t row, ptrdiff_t step, T* sums) {
-    rows.add_scaled(dscore(row)[step], call.u.at(row, step), sums, call.hidden);
+    rows.add_scaled(*dscores.at(row, step), call.u.at(row, step), sums, call.hidden);
+  });
+}
+
+template <class T>
+void attend_input_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy,
+                           Sequence<T> dx) {
+  for_each_step(run, batch, [&](ptrdiff_t row, ptrdiff_t step) {
+    kernels<T>().rows.add_scaled(*call.weights.at(row, step), dy.at(row, 0), dx.at(row, step), call.features);
   });
 }
 
@@ -121,8 +125,8 @@ void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, 
   template void pool_gradient(const Run&, const Batch&, ptrdiff_t, PoolKind, Sequence<const T>, Sequence<const T>, \
                               Sequence<const T>, Sequence<T>);                                                     \
   template void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T>);                                   \
-  template void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>, Sequence<T>,        \
-                                Sequence<T>, T*);
+  template void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>, Sequence<T>, T*);   \
+  template void attend_input_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>, Sequence<T>);
 RECURRA_INSTANCES(float)
 RECURRA_INSTANCES(double)
 #undef RECURRA_INSTANCES

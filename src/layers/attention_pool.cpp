@@ -89,19 +89,15 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
   const Packed& packed = *tape.packed.value;
   const Sequence<T> du = take_sequence<T>(run.arena, call.batch, hidden_);
   T* dbias = gradient + hidden_ * features_;
-  cpu_backend<T>().attend_gradient(
-      run, call.batch, {features_, hidden_, packed.v.data(), call.x.features, read_only(tape.u), tape.weights}, call.dy,
-      call.dx, du, dbias + hidden_);
+  const Attend<T> attend = {features_, hidden_, packed.v.data(), call.x.features, read_only(tape.u), tape.weights};
+  cpu_backend<T>().attend_gradient(run, call.batch, attend, call.dy, du, dbias + hidden_);
   cpu_backend<T>().activation_gradient(run, call.batch, hidden_, kTanh, read_only(tape.u), read_only(tape.u),
                                        read_only(du), du);
   cpu_backend<T>().outer(run, call.batch, features_, hidden_, call.x.features, read_only(du), gradient, dbias);
   if (!call.dx.data) return;
-  const Sequence<T> by_scores = take_sequence<T>(run.arena, call.batch, features_);
   cpu_backend<T>().product(run, call.batch, hidden_, features_, packed.transposed->matrix, nullptr, read_only(du),
-                           by_scores);
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-      for (ptrdiff_t k = 0; k < features_; ++k) call.dx.at(r, s)[k] += by_scores.at(r, s)[k];
+                           call.dx);
+  cpu_backend<T>().attend_input_gradient(run, call.batch, attend, call.dy, call.dx);
 }
 
 template <class T>
