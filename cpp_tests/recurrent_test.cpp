@@ -195,9 +195,9 @@ void compare_with_reference() {
 }
 
 TEST(Recurrent, TheLoopsAgreeWithThePlainEquations) {
-  compare_with_reference<scalar::Rnn<scalar::Tanh>>();
-  compare_with_reference<scalar::Rnn<scalar::Relu>>();
-  compare_with_reference<scalar::Rnn<scalar::Sigmoid>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnTanh>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnRelu>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnSigmoid>>();
   compare_with_reference<scalar::Lstm>();
   compare_with_reference<scalar::Gru>();
   compare_with_reference<scalar::GruResetBefore>();

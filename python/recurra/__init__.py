@@ -25,7 +25,9 @@ finally:
         del _os.environ[_name]
 
 from recurra import ctc, losses, optim
+from recurra.activation import Activation
 from recurra.compose import Bidirectional, Residual
+from recurra.convolution import Conv1d
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
@@ -33,6 +35,8 @@ from recurra.layers import Dropout, Embedding, Linear
 from recurra.merge import Add, Concatenate, Multiply, Reverse
 from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.model import Model
+from recurra.normalisation import BatchNorm, LayerNorm
+from recurra.pooling import AttentionPool, Pool
 from recurra.python_layer import PythonLayer
 from recurra.recurrent import GRU, LSTM, RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
@@ -49,20 +53,26 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "Add",
+    "AttentionPool",
+    "BatchNorm",
     "Bidirectional",
     "Concatenate",
+    "Conv1d",
     "Dropout",
     "Embedding",
     "History",
     "Input",
     "Layer",
+    "LayerNorm",
     "Linear",
     "MinGRU",
     "MinLSTM",
     "Model",
     "ModelFormatError",
     "Multiply",
+    "Pool",
     "PythonLayer",
     "Residual",
     "Reverse",

@@ -90,6 +90,46 @@ class Reverse(Layer):
 # for what belongs to the outputs.
 Arrays: TypeAlias = Any
 
+class Conv1d(Layer):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: str = "causal",  # "causal", "same", "valid"
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+
+class Pool(Layer):
+    def __init__(self, mode: str, *, dtype: str = "float32") -> None: ...  # "last", "mean", "max"
+
+class AttentionPool(Layer):
+    def __init__(self, features: int, hidden_size: int, *, dtype: str = "float32") -> None: ...
+    def weights(self, x: Array, lengths: Array | None = None) -> Array: ...
+
+class LayerNorm(Layer):
+    def __init__(self, features: int, *, eps: float = 1e-5, affine: bool = True, dtype: str = "float32") -> None: ...
+
+class BatchNorm(Layer):
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+    @property
+    def running(self) -> Parameters: ...  # running_mean, running_var
+
+class Activation(Layer):
+    def __init__(self, name: str, *, dtype: str = "float32") -> None: ...
+
 class Tape:
     """A recorded forward. Owns its memory; runs backwards once."""
 

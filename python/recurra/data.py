@@ -196,13 +196,13 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         return rows
     if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
         items = []
-        for index, (row, steps) in enumerate(zip(y, x.lengths, strict=True)):
+        for index, (row, steps) in enumerate(zip(y, _output_lengths(model, x.lengths), strict=True)):
             name = f"y[{index}]"
             item = loss.convert(operation, name, checks.numeric(operation, name, row), model.dtype)
             if item.shape[:1] != (steps,):
                 raise ValueError(
-                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as x[{index}] has; "
-                    f"give a target for every step, or make the last recurrent layer with return_sequences=False"
+                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
+                    f"has; give a target for every one, or make the last recurrent layer with return_sequences=False"
                 )
             if model.output_size is not None:
                 loss.check(operation, name, (steps, model.output_size), item)
@@ -210,8 +210,10 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         return ragged(operation, items)
     array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
-        lead = _shape(x)[: 2 if sequences else 1]
-        loss.check(operation, "y", (*lead, model.output_size), array, x.lengths if sequences else None)
+        rows, *steps = _shape(x)[: 2 if sequences else 1]
+        lengths = _output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
+        lead = (rows, *_output_lengths(model, np.array(steps, np.int64)).tolist())
+        loss.check(operation, "y", (*lead, model.output_size), array, lengths)
     return ArrayRows(array)
 
 
@@ -227,6 +229,12 @@ def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: 
             )
         items.append(item)
     return ragged(operation, items, loss.padding)
+
+
+def _output_lengths(model: OutputInfo, lengths: Array) -> Array:
+    """The steps that come out of so many, of a model that returns sequences."""
+    result = model.output_lengths(lengths)
+    return lengths if result is None else result
 
 
 def _shape(x: ArrayRows | RaggedRows) -> tuple[int, ...]:

@@ -33,12 +33,16 @@ class InputInfo(NamedTuple):
 
 
 class OutputInfo(NamedTuple):
-    """What an output is: `source` is the input whose time axis it has or comes from, None if it has none."""
+    """What an output is.
+
+    `source` is the input whose time axis it has or comes from, None if it has none; `output_lengths` gives the steps of the
+    output for those of that input.
+    """
 
     source: int | None
     output_size: int | None
     dtype: np.dtype[Any]
-    output_lengths: Callable[[Any], Any]
+    output_lengths: Callable[[Array], Array | None]
 
     @property
     def return_sequences(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from recurra.native import NativeLayer
 from recurra.runner import Runner
 from recurra.structure import ALONE, Structure
 from recurra.training import TrainableModel
-from recurra.typing import State
+from recurra.typing import Array, State
 
 
 class GraphModel(TrainableModel):
@@ -70,9 +70,15 @@ class GraphModel(TrainableModel):
 
     def output_infos(self) -> list[OutputInfo]:
         """What each output is."""
+        graph = self._whole
+
+        def steps_of(value: int) -> Callable[[Array], Array | None]:
+            given = [index == graph.sources[value] for index in range(len(graph.inputs))]
+            return lambda lengths: graph.lengths([lengths if own else None for own in given])[value]
+
         return [
-            OutputInfo(self._whole.sources[value], size, self._dtype, self.output_lengths)
-            for value, size in zip(self._whole.outputs, self._output_sizes, strict=True)
+            OutputInfo(graph.sources[value], size, self._dtype, steps_of(value))
+            for value, size in zip(graph.outputs, self._output_sizes, strict=True)
         ]
 
     def output_lengths(self, lengths: Any) -> Any:

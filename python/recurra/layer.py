@@ -105,7 +105,7 @@ class Layer(ABC):
 
         Args:
             x, state, lengths, reset: as in a call.
-            training: whether dropout is on.
+            training: whether dropout is on and batch norm looks at the batch.
             input_grad: whether `backward` shall return the gradient with respect to x.
             seed: of the dropout masks; None for fresh randomness.
         """

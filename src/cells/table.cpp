@@ -2,7 +2,9 @@
 
 #include "cells/backward.h"
 #include "gemm/product.h"
+#include "simd/activations.h"
 #include "simd/ctc.h"
+#include "simd/norms.h"
 #include "simd/rows.h"
 
 namespace recurra::RECURRA_ISA {
@@ -29,15 +31,33 @@ ptrdiff_t operand_tiles(ptrdiff_t rows, ptrdiff_t width) {
   return split(rows, max_rows(width / kLanes<T>)).tiles;
 }
 
+// Activations in the order of ActivationKind.
 template <class T>
-constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>,
-                                       weighted_cross_entropy_row<T>,
-                                       binary_cross_entropy_row<T>,
-                                       exp_row<T>,
-                                       tanh_row<T>,
-                                       sigmoid_row<T>,
-                                       mask_row<T>,
-                                       dropout_row<T>};
+constexpr RowKernels<T> kRowKernels = {
+    softmax_cross_entropy_row<T>,
+    weighted_cross_entropy_row<T>,
+    binary_cross_entropy_row<T>,
+    exp_row<T>,
+    tanh_row<T>,
+    sigmoid_row<T>,
+    mask_row<T>,
+    dropout_row<T>,
+    {activation_row<Relu, T>, activation_row<LeakyRelu, T>, activation_row<Elu, T>, activation_row<Tanh, T>,
+     activation_row<Sigmoid, T>, activation_row<Gelu, T>, activation_row<Silu, T>, activation_row<Softplus, T>,
+     softmax_row<T>},
+    {activation_gradient_row<Relu, T>, activation_gradient_row<LeakyRelu, T>, activation_gradient_row<Elu, T>,
+     activation_gradient_row<Tanh, T>, activation_gradient_row<Sigmoid, T>, activation_gradient_row<Gelu, T>,
+     activation_gradient_row<Silu, T>, activation_gradient_row<Softplus, T>, softmax_gradient_row<T>},
+    dot_row<T>,
+    add_scaled_row<T>,
+    keep_max_row<T>,
+    give_max_row<T>,
+    layer_norm_row<T>,
+    layer_norm_gradient_row<T>,
+    add_squares_row<T>,
+    normalise_row<T>,
+    normalise_sums_row<T>,
+    normalise_gradient_row<T>};
 template <class T>
 constexpr CtcKernels<T> kCtcKernels = {ctc_scratch<T>, ctc_row<T>};
 

@@ -3,7 +3,7 @@
 // order.
 #pragma once
 #include "backend/backend.h"
-#include "simd/rows_call.h"
+#include "simd/call.h"
 
 namespace recurra {
 

@@ -171,16 +171,16 @@ class CtcRow {
     frame(0).blank_e[0] = 0;  // before the first step: certainly in front of everything
     double normaliser = 0, product = 1;
     for (ptrdiff_t step = 0; step < c_.steps; ++step) {
-      const Softmax<T> softmax = softmax_row(c_.logits + step * c_.logits_step, c_.symbols,
-                                             c_.gradient ? c_.gradient + step * c_.gradient_step : nullptr);
-      largest_[step] = softmax.most;
-      product *= double(softmax.sum);
+      const Softmax<T> frame_softmax = softmax(c_.logits + step * c_.logits_step, c_.symbols,
+                                               c_.gradient ? c_.gradient + step * c_.gradient_step : nullptr);
+      largest_[step] = frame_softmax.most;
+      product *= double(frame_softmax.sum);
       if (product > 1e200) {
         normaliser += log_of(product);
         product = 1;
       }
       const Scaled<V> blank_emission = emit(step);
-      const V largest = broadcast<V>(softmax.most);
+      const V largest = broadcast<V>(frame_softmax.most);
       const States from = frame(step), to = frame(step + 1);
       store(to.label_e - L, constant<V>(kImpossible));
       store(to.label_m - L, constant<V>(1));
@@ -221,9 +221,9 @@ class CtcRow {
         store_scaled(b.label_m, b.label_e, i, multiply(from_label, emission(i, largest)));
         store_scaled(b.blank_m, b.blank_e, i, multiply(from_blank, blank_emission));
       }
-      const T blanks = sum_of_lanes(in_blanks);
+      const T blanks = sum_lanes(in_blanks);
       // Divided by their own sum, not by the probability: they add up to 1 whatever was rounded on the way.
-      const T scale = 1 / (blanks + sum_of_lanes(in_labels));
+      const T scale = 1 / (blanks + sum_lanes(in_labels));
       T* gradient = c_.gradient + step * c_.gradient_step;
       gradient[c_.blank] -= blanks * scale;
       for (ptrdiff_t i = 0; i < c_.labels; ++i) gradient[c_.target[i]] -= occupied_[i] * scale;

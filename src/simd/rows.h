@@ -1,16 +1,11 @@
 // Elementwise maths over rows: losses, and the functions of simd/math.h for tests and measurements.
 #pragma once
-#include "simd/math.h"
-#include "simd/rows_call.h"
+#include "simd/call.h"
+#include "simd/softmax.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-template <class T, class F>
-RECURRA_INLINE void map_row(const T* x, T* y, ptrdiff_t n, const F& f) {
-  typedef Vec<T> V;
-  for (ptrdiff_t i = 0; i < n; i += lanes<V>()) store(y + i, f(load<V>(x + i, n - i)), n - i);
-}
 template <class T>
 void exp_row(const T* x, T* y, ptrdiff_t n) {
   map_row(x, y, n, [](Vec<T> v) { return exp(v); });
@@ -30,68 +25,11 @@ RECURRA_INLINE double log_of(double x) { return __builtin_log(x); }
 RECURRA_INLINE float log1p_of(float x) { return __builtin_log1pf(x); }
 RECURRA_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
 
-// A tree over the lanes: half as many each time.
-template <class V, class F>
-RECURRA_INLINE Lane<V> reduce_lanes(V v, const F& f) {
-  Lane<V> lane[lanes<V>()];
-  store(static_cast<Lane<V>*>(lane), v);
-  RECURRA_UNROLL
-  for (int n = lanes<V>() / 2; n > 0; n /= 2)
-    for (int i = 0; i < n; ++i) lane[i] = f(lane[i], lane[i + n]);
-  return lane[0];
-}
-template <class V>
-RECURRA_INLINE Lane<V> sum_of_lanes(V v) {
-  return reduce_lanes(v, [](Lane<V> a, Lane<V> b) { return a + b; });
-}
-
-// The largest of n >= 1 values. A NaN among them may be passed over.
-template <class T>
-RECURRA_INLINE T largest_of(const T* x, ptrdiff_t n) {
-  typedef Vec<T> V;
-  constexpr int L = lanes<V>();
-  T most = x[0];
-  if (n < L) {
-    for (ptrdiff_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-    return most;
-  }
-  V v = load<V>(x + n - L);  // the last vector's worth, some of which the loop may meet again
-  for (ptrdiff_t i = 0; i + L < n; i += L) v = max(load<V>(x + i), v);
-  return reduce_lanes(v, [](T a, T b) { return a > b ? a : b; });
-}
-
-template <class T>
-struct Softmax {
-  T most, sum;  // of x; of e^(x - most)
-};
-
-// y (may be null) = softmax(x)
-template <class T>
-RECURRA_INLINE Softmax<T> softmax_row(const T* x, ptrdiff_t n, T* y) {
-  typedef Vec<T> V;
-  constexpr int L = lanes<V>();
-  const T most = largest_of(x, n);
-  V sums = V{};
-  for (ptrdiff_t i = 0; i < n; i += L) {
-    V e = exp(load<V>(x + i, n - i) - broadcast<V>(most));
-    if (n - i < L)
-      for (int l = int(n - i); l < L; ++l) e[l] = 0;
-    if (y) store(y + i, e, n - i);
-    sums = sums + e;
-  }
-  const T sum = sum_of_lanes(sums);
-  if (y) {
-    const V scale = broadcast<V>(1 / sum);
-    for (ptrdiff_t i = 0; i < n; i += L) store(y + i, load<V>(y + i, n - i) * scale, n - i);
-  }
-  return {most, sum};
-}
-
 template <class T>
 T softmax_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, T* gradient) {
-  const Softmax<T> softmax = softmax_row(x, n, gradient);
+  const Softmax<T> made = softmax(x, n, gradient);
   if (gradient) gradient[target] -= 1;
-  return log_of(softmax.sum) - (x[target] - softmax.most);
+  return log_of(made.sum) - (x[target] - made.most);
 }
 
 // With e the share of the target that is spread over all classes, w_c their weights (null: 1), W the weights' sum:
@@ -119,7 +57,7 @@ T weighted_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, const Cl
       for (int l = int(n - i); l < lanes<V>(); ++l) ahead[l] = 0;
     sums = fma(ahead, weights(i), sums);
   }
-  return own * nll + (everywhere * nll - spread * sum_of_lanes(sums));
+  return own * nll + (everywhere * nll - spread * sum_lanes(sums));
 }
 
 template <class T>

@@ -4,6 +4,8 @@
 
 namespace recurra {
 
+enum ActivationKind { kRelu, kLeakyRelu, kElu, kTanh, kSigmoid, kGelu, kSilu, kSoftplus, kSoftmax, kActivations };
+
 template <class T>
 struct ClassWeights {
   const T* weights;  // null: 1 each
