@@ -109,11 +109,11 @@ struct ForwardPlan {
   const ptrdiff_t* bounds;
   T** scratch;  // [task, member]
 
-  // `kept` takes the rows.
-  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, Arena& kept, Arena& arena)
+  // `kept` takes the rows. Teams share the panels of a step; with a hook between steps rows alone are shared out.
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, Arena& kept, Arena& arena, bool teams = true)
       : shape{spec},
         rows(sort_rows(batch, kept)),
-        members(team_size(shape, threads, batch.rows)),
+        members(teams ? team_size(shape, threads, batch.rows) : 1),
         chunks(members > 1 ? 1 : chunk_count(threads, spec.directions, batch.rows)),
         tasks(chunks * spec.directions),
         bounds(row_chunks(rows, batch.rows, chunks, arena)),
@@ -169,13 +169,40 @@ const T* weights_of(const RecurrentWeights<T>& weights, size_t index) {
   return static_cast<const CpuWeights<T>&>(weights).forward[index];
 }
 
+// The steps of a call one by one, its hook between them; the final state holds what passes from one to the next.
+template <class T>
+void forward_by_step(const Shape<T>& shape, const ForwardCall<T>& call, StepHook<T>& hook) {
+  const Rows& rows = call.rows;
+  const int64_t start = 0;
+  ForwardCall<T> c = call;
+  c.rows.steps = 0;
+  shape.cell.forward(c);  // rows without steps keep their state
+  c.rows.steps = 1;
+  c.rows.offset = &start;
+  for (ptrdiff_t s = 0; s < rows.steps; ++s) {
+    c.last = std::min<ptrdiff_t>(call.last, rows.active[s]);
+    if (c.last <= c.first || (call.stop && call.stop->poll())) return;
+    c.rows.active = rows.active + s;
+    c.steps_before = s;
+    c.x.data = call.x.at(0, s);
+    c.y.data = call.y.at(0, s);
+    if (call.saved) c.saved = call.saved + rows.offset[s] * shape.panels.padded() * shape.info.saved;
+    if (call.cells) c.cells = call.cells + rows.offset[s] * shape.panels.padded();
+    hook.before_step(c.first, c.last - c.first, s);
+    shape.cell.forward(c);
+    hook.after_step(c.first, c.last - c.first, s);
+    c.h0 = {call.hn.data, call.hn.stride};
+    c.c0 = {call.cn.data, call.cn.stride};
+  }
+}
+
 // The forward of a stack; `tape` null: nothing is kept.
 template <class T>
 void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape) {
   const RecurrentSpec& spec = *call.spec;
   const Batch& batch = *call.batch;
   Arena& kept = tape ? *tape->memory : run.arena;
-  const ForwardPlan<T> plan(spec, batch, run.threads, kept, run.arena);
+  const ForwardPlan<T> plan(spec, batch, run.threads, kept, run.arena, !call.hook);
   const Shape<T>& shape = plan.shape;
   const Rows& rows = plan.rows;
   if (tape) tape->rows = rows;
@@ -210,6 +237,7 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
       c.scratch = plan.scratch[task * plan.members + team.member];
       c.team = team;
       c.stop = run.stop;
+      if (call.hook) return forward_by_step(shape, c, *call.hook);
       shape.cell.forward(c);
     });
     if (run.stopped()) return;
@@ -282,6 +310,7 @@ struct DirectionBackward {
   ptrdiff_t layer;
   BackwardCall<T> call;  // but for the chunk and the block
   T* gradient;
+  StepHook<T>* hook;
 
   void run_blocks() {
     T** scratch = run.arena.template take<T*>(size_t(chunks));
@@ -296,10 +325,24 @@ struct DirectionBackward {
         c.first = bounds[chunk];
         c.last = bounds[chunk + 1];
         c.scratch = scratch[chunk];
+        if (hook && block.end > block.begin) return backward_by_step(c);
         shape.cell.backward(c);
       });
       if (run.stopped()) return;
       add_block(block);
+    }
+  }
+
+  // A block's steps one by one, the hook between them.
+  void backward_by_step(const BackwardCall<T>& block) const {
+    BackwardCall<T> c = block;
+    for (c.begin = block.end - 1; c.begin >= block.begin; --c.begin) {
+      if (run.stop && run.stop->poll()) return;
+      c.end = c.begin + 1;
+      const ptrdiff_t active = std::min<ptrdiff_t>(c.last, c.rows.active[c.begin]) - c.first;
+      if (active > 0) hook->before_step(c.first, active, c.begin);
+      shape.cell.backward(c);
+      if (active > 0) hook->after_step(c.first, active, c.begin);
     }
   }
 
@@ -458,7 +501,7 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       c.saved = tape.saved[index];
       c.cells = tape.cells[index];
       tape.gradient[index] = zeros<T>(*tape.memory, shape.gradient_layout(layer).panel * shape.panels.count);
-      DirectionBackward<T>{shape, run, blocks, chunks, bounds, layer, c, tape.gradient[index]}.run_blocks();
+      DirectionBackward<T>{shape, run, blocks, chunks, bounds, layer, c, tape.gradient[index], call.hook}.run_blocks();
       if (run.stopped()) return;
     }
     if (layer && run.training && spec.dropout > 0)

@@ -2,6 +2,7 @@
 
 #include "cells/backward.h"
 #include "gemm/product.h"
+#include "simd/attention.h"
 #include "simd/rows.h"
 
 namespace recurra::RECURRA_ISA {
@@ -28,17 +29,21 @@ template <class T>
 constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>, binary_cross_entropy_row<T>, exp_row<T>,
                                        tanh_row<T>, sigmoid_row<T>};
 
+template <class T>
+constexpr AttentionKernels<T> kAttentionKernels = {softmax_row<T>,     softmax_backward_row<T>, log_softmax_row<T>,
+                                                   additive_scores<T>, additive_backward<T>,    tanh_backward_row<T>};
+
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
     kLanes<float>,        {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32},
     operand_tiles<float>, gradient<float>,
     product<float>,       outer<float>,
-    kRowKernels<float>};
+    kRowKernels<float>,   kAttentionKernels<float>};
 constexpr Kernels<double> kF64 = {
     kLanes<double>,        {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64},
     operand_tiles<double>, gradient<double>,
     product<double>,       outer<double>,
-    kRowKernels<double>};
+    kRowKernels<double>,   kAttentionKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {

@@ -1,6 +1,7 @@
 // What an ISA exports: one table of function pointers per type. Only these and pointers to data cross its border.
 #pragma once
 #include "cells/call.h"
+#include "simd/attention_call.h"
 
 namespace recurra {
 
@@ -26,6 +27,17 @@ struct RowKernels {
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
 };
 
+// Rows of attention (simd/softmax.h, simd/attention.h).
+template <class T>
+struct AttentionKernels {
+  void (*softmax)(T* x, ptrdiff_t n, T scale);
+  void (*softmax_backward)(const T* y, const T* dy, ptrdiff_t n, T scale, T* dx);
+  void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
+  void (*additive_scores)(const AdditiveCall<T>&);
+  void (*additive_backward)(const AdditiveCall<T>&);
+  void (*tanh_backward)(const T* y, const T* dy, T* dx, ptrdiff_t n);
+};
+
 template <class T>
 struct Kernels {
   ptrdiff_t lanes;
@@ -35,6 +47,7 @@ struct Kernels {
   void (*product)(const ProductCall<T>&);
   void (*outer)(const OuterCall<T>&);
   RowKernels<T> rows;
+  AttentionKernels<T> attention;
 };
 
 struct IsaTable {

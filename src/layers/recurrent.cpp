@@ -20,7 +20,9 @@ CellKind cell_kind(const std::string& name) {
   fail("Recurrent", "got cell '" + name + "', expected one of: " + names);
 }
 
-RecurrentSpec checked_spec(const RecurrentOptions& o) {
+}  // namespace
+
+RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
   const CellKind cell = cell_kind(o.cell);
   const auto check_size = [](const char* name, ptrdiff_t size, ptrdiff_t most) {
     check(size >= 1 && size <= most, "Recurrent", name, " is ", size, ", expected 1 to ", most);
@@ -32,7 +34,7 @@ RecurrentSpec checked_spec(const RecurrentOptions& o) {
   return {cell, o.input_size, o.hidden_size, o.num_layers, o.bidirectional ? 2 : 1, o.bias, o.dropout};
 }
 
-std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
+std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec& spec) {
   std::vector<ParameterSpec> specs;
   const int64_t gates = kernels<float>().cells[spec.cell]->info->gates * spec.hidden_size;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
@@ -47,7 +49,18 @@ std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
   return specs;
 }
 
-}  // namespace
+template <class T>
+std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec& spec, const Parameters<T>& parameters) {
+  const auto& entries = parameters.entries();
+  const size_t arrays = spec.bias ? 4 : 2;
+  std::vector<RecurrentOffsets> offsets;
+  for (size_t i = 0; i < size_t(spec.layers * spec.directions) * arrays; i += arrays)
+    offsets.push_back({entries[i].begin, entries[i + 1].begin, spec.bias ? entries[i + 2].begin : -1,
+                       spec.bias ? entries[i + 3].begin : -1});
+  return offsets;
+}
+template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<float>&);
+template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<double>&);
 
 template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
@@ -56,15 +69,10 @@ struct Recurrent<T>::Tape : LayerTape<T> {
 
 template <class T>
 Recurrent<T>::Recurrent(const RecurrentOptions& options)
-    : Layer<T>(parameter_specs(checked_spec(options))),
-      spec_(checked_spec(options)),
-      return_sequences_(options.return_sequences) {
-  const auto& entries = this->parameters()->entries();
-  const size_t arrays = spec_.bias ? 4 : 2;
-  for (size_t i = 0; i < entries.size(); i += arrays)
-    offsets_.push_back({entries[i].begin, entries[i + 1].begin, spec_.bias ? entries[i + 2].begin : -1,
-                        spec_.bias ? entries[i + 3].begin : -1});
-}
+    : Layer<T>(recurrent_parameters(recurrent_spec(options))),
+      spec_(recurrent_spec(options)),
+      return_sequences_(options.return_sequences),
+      offsets_(recurrent_offsets(spec_, *this->parameters())) {}
 
 template <class T>
 const char* Recurrent<T>::kind() const {

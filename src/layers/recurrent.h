@@ -11,6 +11,13 @@ struct RecurrentOptions {
   bool return_sequences = true;
 };
 
+// A stack as the backend takes it, checked; its parameters and where they lie, first of all. Also for layers that run a
+// stack inside.
+RecurrentSpec recurrent_spec(const RecurrentOptions&);
+std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec&);
+template <class T>
+std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<T>&);
+
 // A stack of RNN, LSTM or GRU layers.
 template <class T>
 class Recurrent final : public Layer<T> {

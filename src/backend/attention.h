@@ -1,0 +1,63 @@
+// Attention over a batch's memory: softmax over each row's valid steps, its weighted sum, and both backwards.
+#pragma once
+#include <vector>
+
+#include "backend/backend.h"
+#include "simd/attention_call.h"
+
+namespace recurra {
+
+struct AttentionSpec {
+  bool additive;  // score = v . tanh(query + key), else scale * (query . key)
+  ptrdiff_t key_size, memory_size;
+  double scale;
+};
+
+// Of queries, (row, step, feature) each. Weights have a column for every memory step, 0 past a row's length.
+template <class T>
+struct AttentionCall {
+  Sequence<const T> query;
+  Sequence<T> weights, context;
+  Sequence<const T> dcontext;  // backwards, with what follows
+  Sequence<T> dquery, dscores;
+};
+
+// The memory and its keys, packed row by row for the products with them. Calls for different memory rows may run side
+// by side.
+template <class T>
+class AttentionMemory {
+ public:
+  // `keys` data null: the memory itself. v: for additive scores. `queries`: most of a row that memory_gradient() will
+  // see; below 0 only forward() may follow. All arrays live in `memory`.
+  AttentionMemory(const AttentionSpec&, const Batch&, Sequence<const T> x, Sequence<const T> keys, const T* v,
+                  ptrdiff_t queries, int threads, Arena& memory);
+
+  // Weights and contexts of queries at steps [begin, begin + count) of `row`, which look at `memory_row`.
+  void forward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
+  void start_backward() const;
+  // From the contexts' gradient to the queries'; additive scores add to the keys' gradient.
+  void backward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
+  // After backward() of all `count` steps of a row: the gradients of the keys (data null: part of x's) and of x. They
+  // are written, not added to, up to the row's length.
+  void memory_gradient(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t count, Sequence<T> dkeys,
+                       Sequence<T> dx) const;
+  // v's gradient of all rows, added in their order.
+  void add_v_gradient(T* gradient) const;
+
+ private:
+  struct Row {
+    ptrdiff_t steps;
+    T *values, *values_t;  // matrices as the right side of a product: (steps, features) and turned round
+    T *keys, *keys_t;      // the same for keys; additive: rows of key_row_, and null
+    T *dkeys, *dv;         // of additive scores
+    T *sum, *scratch;
+  };
+  void pack(Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
+
+  AttentionSpec spec_;
+  ptrdiff_t most_steps_, key_row_;
+  const T* v_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace recurra
