@@ -73,11 +73,27 @@ class Embedding(Layer):
 class Dropout(Layer):
     def __init__(self, p: float, *, dtype: str = "float32") -> None: ...
 
+class Add(Layer):  # of any number of inputs, as the next two
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Multiply(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Concatenate(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Reverse(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+# Of a program with one input, what belongs to the inputs is given as it is; of one with several, in a tuple. The same
+# for what belongs to the outputs.
+Arrays: TypeAlias = Any
+
 class Tape:
     """A recorded forward. Owns its memory; runs backwards once."""
 
     @property
-    def y(self) -> Array: ...  # a read-only view that keeps the memory alive
+    def y(self) -> Arrays: ...  # read-only views that keep the memory alive
     @property
     def state(self) -> list[Array]: ...
     @property
@@ -85,8 +101,8 @@ class Tape:
     @property
     def closed(self) -> bool: ...
     def backward(
-        self, dy: Array | None, dstate: Sequence[Array | None] | None = None
-    ) -> tuple[Array | None, list[Array]]: ...
+        self, dy: Arrays | None, dstate: Sequence[Array | None] | None = None
+    ) -> tuple[Arrays | None, list[Array]]: ...
     def close(self) -> None: ...
 
 class Stream:
@@ -94,48 +110,46 @@ class Stream:
 
     @property
     def batch_size(self) -> int: ...
-    def step(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array: ...
-    def process(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array: ...
+    def step(self, x: Arrays, reset: Array | None = None, out: Arrays | None = None) -> Arrays: ...
+    def process(self, x: Arrays, reset: Array | None = None, out: Arrays | None = None) -> Arrays: ...
     def reset(self, rows: Array | None = None) -> None: ...
     def state(self) -> list[Array]: ...
     def load_state(self, state: Sequence[Array]) -> None: ...
     def fork(self, copies: int) -> Stream: ...  # row r becomes rows r*copies ... r*copies + copies - 1
 
 class Program:
-    """Native layers in a row, run by one call."""
+    """A graph of native layers, run by one call.
 
-    def __init__(self, layers: Sequence[Layer], name: str) -> None: ...
+    Values are numbered: the inputs, then for each node its output and its final states, which are vectors, (N, layers *
+    directions * H).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[tuple[str, int]],  # "sequence", "vector" or "either"; features, 0: what the layers say, or any
+        nodes: Sequence[tuple[Layer, Sequence[int], Sequence[int]]],  # layer, values it reads, values its states begin as
+        outputs: Sequence[int],  # -1 among a node's states: the program's own state; no states: all are
+    ) -> None: ...
     @property
     def dtype(self) -> str: ...
-    @property
-    def input_kind(self) -> str: ...  # "tokens" or "features"
-    @property
-    def input_size(self) -> int: ...  # features, or the number of embeddings; 0: any
-    @property
-    def output_size(self) -> int: ...  # 0: as the input
-    @property
-    def returns_sequences(self) -> bool: ...
-    @property
-    def state_spec(self) -> list[tuple[int, str, int, int]]: ...  # (layer index, "h" or "c", layers * directions, H)
-    @property
-    def streamable(self) -> bool: ...
     def forward(
         self,
-        x: Array,
-        lengths: Array | None = None,
-        reset: Array | None = None,
+        x: Arrays,
+        lengths: Arrays | None = None,
+        reset: Arrays | None = None,
         state: Sequence[Array] | None = None,
         time_major: bool = False,
-    ) -> tuple[Array, list[Array]]: ...
+    ) -> tuple[Arrays, list[Array]]: ...
     def record(
         self,
-        x: Array,
-        lengths: Array | None = None,
-        reset: Array | None = None,
+        x: Arrays,
+        lengths: Arrays | None = None,
+        reset: Arrays | None = None,
         state: Sequence[Array] | None = None,
         time_major: bool = False,
         training: bool = True,
-        input_grad: bool = True,
+        input_grad: bool | Sequence[bool] = True,
         seed: int = 0,
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...

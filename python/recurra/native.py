@@ -35,7 +35,11 @@ class NativeLayer(LeafLayer):
     @classmethod
     def program(cls, owner: str, layers: Sequence[NativeLayer]) -> _core.Program:
         """One native call for all of them."""
-        return _core.Program([layer._core for layer in layers], owner)
+        nodes, last, following = [], 0, 1
+        for layer in layers:
+            nodes.append((layer._core, [last], []))
+            last, following = following, following + 1 + len(layer.state_names)
+        return _core.Program(owner, [("either", 0)], nodes, [last])
 
     @property
     def waits_for_seed(self) -> bool:

@@ -5,7 +5,9 @@
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
+#include "layers/merge.h"
 #include "layers/recurrent.h"
+#include "layers/reverse.h"
 
 namespace recurra::bindings {
 namespace {
@@ -17,6 +19,10 @@ struct PyEmbedding : LayerHandle {};
 struct PyDropout : LayerHandle {};
 struct PyAttention : LayerHandle {};
 struct PyAttentionDecoder : LayerHandle {};
+struct PyAdd : LayerHandle {};
+struct PyMultiply : LayerHandle {};
+struct PyConcatenate : LayerHandle {};
+struct PyReverse : LayerHandle {};
 
 template <class Py, template <class> class Native, class... Args>
 std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const Args&... args) {
@@ -26,6 +32,14 @@ std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const 
     made->object = std::shared_ptr<Layer<T>>(std::make_shared<Native<T>>(args...));
   });
   return made;
+}
+
+// A layer without options.
+template <class Py, template <class> class Native>
+void register_plain(py::module_& m, const char* name) {
+  py::class_<Py, LayerHandle>(m, name).def(
+      py::init([name](const std::string& dtype) { return make<Py, Native>(dtype, name); }), py::kw_only(),
+      py::arg("dtype") = "float32");
 }
 
 }  // namespace
@@ -80,6 +94,10 @@ void register_layers(py::module_& m) {
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("memory_size"), py::kw_only(),
            py::arg("attention"), py::arg("attention_size") = 0, py::arg("input_feeding") = true, py::arg("bias") = true,
            py::arg("dtype") = "float32");
+  register_plain<PyAdd, Add>(m, "Add");
+  register_plain<PyMultiply, Multiply>(m, "Multiply");
+  register_plain<PyConcatenate, Concatenate>(m, "Concatenate");
+  register_plain<PyReverse, Reverse>(m, "Reverse");
 }
 
 }  // namespace recurra::bindings

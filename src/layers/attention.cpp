@@ -49,8 +49,6 @@ template <class T>
 void Attention<T>::attend(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
                           Sequence<T> weights, Attending<T>& to, Arena& arena) const {
   const OtherInput<T>& memory = call.others[0];
-  check(memory.features == memory_size(), "Attention", "the memory has ", memory.features, " features, expected ",
-        memory_size());
   scoring_.prepare(run, packed.scoring, memory, queries, to, arena);
   to.call.query = call.x.features;
   if (scoring_.projects_query()) {

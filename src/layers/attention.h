@@ -13,6 +13,7 @@ class Attention final : public Layer<T> {
   ptrdiff_t inputs() const override { return 2; }
   ptrdiff_t input_size() const override { return scoring_.query_size(); }
   ptrdiff_t memory_size() const { return scoring_.spec().memory_size; }
+  ptrdiff_t other_size(ptrdiff_t) const override { return memory_size(); }
   ptrdiff_t output_size() const override { return memory_size(); }
   bool streamable() const override { return false; }
   double work() const override;

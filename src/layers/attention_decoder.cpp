@@ -284,13 +284,6 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
 };
 
 template <class T>
-void AttentionDecoder<T>::check_call(const Batch& batch, const OtherInput<T>& memory) const {
-  check(memory.features == memory_size(), kName, "the memory has ", memory.features, " features, expected ",
-        memory_size());
-  check(!batch.reset, kName, "got reset, expected none: what a decoder looks at stays; start a row for each sequence");
-}
-
-template <class T>
 void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
   const ptrdiff_t N = pass.batch.rows, steps = pass.batch.steps, H = spec_.hidden_size;
   AttentionCall<T>& call = pass.attending.call;
@@ -311,7 +304,8 @@ template <class T>
 void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
                                 Pass& pass, Arena& arena) const {
   const ptrdiff_t N = call.batch.rows, steps = call.batch.steps, H = spec_.hidden_size, S = this->state_size();
-  check_call(call.batch, call.others[0]);
+  check(!call.batch.reset, kName,
+        "got reset, expected none, as what a row looks at stays the same; give each sequence a row of its own");
   int32_t* order = arena.take<int32_t>(size_t(N));
   int64_t* lengths = arena.take<int64_t>(size_t(N));
   std::iota(order, order + N, 0);
@@ -555,7 +549,6 @@ std::unique_ptr<LayerStep<T>> AttentionDecoder<T>::prepare_search(const Run& run
                                                                   const TwoStates<T>& states,
                                                                   const OtherInput<T>& memory, T* weights,
                                                                   Arena& arena) {
-  check_call({}, memory);
   return std::make_unique<Step>(*this, run, copies, states, memory, weights, arena);
 }
 

@@ -29,6 +29,7 @@ class AttentionDecoder final : public Layer<T> {
   ptrdiff_t inputs() const override { return 2; }
   ptrdiff_t input_size() const override { return input_size_; }
   ptrdiff_t memory_size() const { return scoring_.spec().memory_size; }
+  ptrdiff_t other_size(ptrdiff_t) const override { return memory_size(); }
   ptrdiff_t output_size() const override { return spec_.hidden_size; }
   bool needs_sequences() const override { return true; }
   bool streamable() const override { return false; }
@@ -61,7 +62,6 @@ class AttentionDecoder final : public Layer<T> {
   ptrdiff_t fed_size() const { return spec_.input_size - input_size_; }  // what attention adds to the cell's input
   bool looks_first() const { return scoring_.spec().additive; }
   ptrdiff_t fed_state() const { return this->state_size() - spec_.hidden_size; }  // where a lies in a row of the state
-  void check_call(const Batch&, const OtherInput<T>& memory) const;
   template <class F>
   void run_pass(const Run&, const Packed&, Pass&, const F& run_cell);
   void take_arrays(Pass&, Arena&) const;  // but for the weights, for the pass's batch
