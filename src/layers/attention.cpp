@@ -26,10 +26,10 @@ struct Attention<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-Attention<T>::Attention(const ScoringOptions& options)
-    : Layer<T>(Scoring<T>("Attention", options).parameters()), scoring_("Attention", options) {
-  scoring_.find(*this->parameters());
-}
+Attention<T>::Attention(const ScoringOptions& options) : Attention(Scoring<T>("Attention", options)) {}
+
+template <class T>
+Attention<T>::Attention(const Scoring<T>& scoring) : AttendingLayer<T>(scoring.parameters(), scoring) {}
 
 template <class T>
 double Attention<T>::work() const {
@@ -46,8 +46,8 @@ auto Attention<T>::packed(bool backward) -> Weights {
 }
 
 template <class T>
-void Attention<T>::attend(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
-                          Sequence<T> weights, Attending<T>& to, Arena& arena) const {
+void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
+                        Sequence<T> weights, Attending<T>& to, Arena& arena) const {
   const OtherInput<T>& memory = call.others[0];
   scoring_.prepare(run, packed.scoring, memory, queries, to, arena);
   to.call.query = call.x.features;
@@ -64,22 +64,17 @@ void Attention<T>::attend(const Run& run, const LayerForward<T>& call, const Pac
 }
 
 template <class T>
-void Attention<T>::forward(const Run& run, const LayerForward<T>& call) {
-  weights(run, call, {});
-}
-
-template <class T>
-void Attention<T>::weights(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
+void Attention<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights weight = packed(false);
   Attending<T> attending;
-  attend(run, call, *weight.value, -1, weights, attending, run.arena);
+  look(run, call, *weight.value, -1, weights, attending, run.arena);
 }
 
 template <class T>
 std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   auto tape = std::make_unique<Tape>();
   const Weights weight = packed(false);
-  attend(run, call, *weight.value, call.batch.steps, {}, tape->attending, memory);
+  look(run, call, *weight.value, call.batch.steps, {}, tape->attending, memory);
   return tape;
 }
 
@@ -91,7 +86,7 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   Attending<T>& to = tape.attending;
   if (!call.dy.data) {
     for (ptrdiff_t r = 0; dmemory.data && r < to.batch.rows; ++r)
-      for (ptrdiff_t s = 0; s < to.batch.length(r); ++s) std::fill_n(dmemory.at(r, s), memory_size(), T(0));
+      for (ptrdiff_t s = 0; s < to.batch.length(r); ++s) std::fill_n(dmemory.at(r, s), this->memory_size(), T(0));
     return;
   }
   const Weights weight = packed(true);

@@ -83,13 +83,11 @@ struct AttentionDecoder<T>::Tape : LayerTape<T> {
 
 template <class T>
 AttentionDecoder<T>::AttentionDecoder(const AttentionDecoderOptions& options)
-    : Layer<T>(parameter_specs<T>(options)),
+    : AttendingLayer<T>(parameter_specs<T>(options), Scoring<T>(kName, scoring_options(options))),
       input_size_(options.input_size),
       feeds_(options.input_feeding && !is_additive(options)),
       spec_(cell_spec(options)),
-      offsets_(recurrent_offsets(spec_, *this->parameters())),
-      scoring_(kName, scoring_options(options)) {
-  scoring_.find(*this->parameters());
+      offsets_(recurrent_offsets(spec_, *this->parameters())) {
   const auto& entries = this->parameters()->entries();
   cell_end_ = entries[recurrent_parameters(spec_).size() - 1].end;
   if (!looks_first()) weight_combine_ = entries.back().begin;
@@ -107,7 +105,7 @@ template <class T>
 double AttentionDecoder<T>::work() const {
   const double H = double(spec_.hidden_size), gates = kernels<T>().cells[spec_.cell]->info->gates * H;
   return gates * (double(spec_.input_size) + H + 20) + scoring_.work(kUsualMemory) +
-         (looks_first() ? 0 : H * (double(memory_size()) + H + 20));
+         (looks_first() ? 0 : H * (double(this->memory_size()) + H + 20));
 }
 
 template <class T>
@@ -117,7 +115,7 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
     const T* values = this->parameters()->values();
     made->scoring = scoring_.pack(values, backward, made->memory);
     const auto combine = [&](bool transposed) {
-      return PackedMatrix<T>::of(values + weight_combine_, spec_.hidden_size, memory_size() + spec_.hidden_size,
+      return PackedMatrix<T>::of(values + weight_combine_, spec_.hidden_size, this->memory_size() + spec_.hidden_size,
                                  nullptr, transposed, made->memory);
     };
     if (!looks_first()) made->combine = combine(false);
@@ -293,7 +291,7 @@ void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
     call.query = read_only(take_sequence<T>(arena, N, steps, scoring_.spec().key_size));
     call.context = from_column(pass.x, input_size_);
   } else {
-    pass.combined = take_sequence<T>(arena, N, steps, memory_size() + H);
+    pass.combined = take_sequence<T>(arena, N, steps, this->memory_size() + H);
     pass.a = take_sequence<T>(arena, N, steps, H);
     call.query = read_only(pass.h_after());
     call.context = pass.combined;
@@ -369,12 +367,7 @@ void AttentionDecoder<T>::run_pass(const Run& run, const Packed& packed, Pass& p
 }
 
 template <class T>
-void AttentionDecoder<T>::forward(const Run& run, const LayerForward<T>& call) {
-  weights(run, call, {});
-}
-
-template <class T>
-void AttentionDecoder<T>::weights(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
+void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights packed = this->packed(false);
   Pass pass;
   begin(run, call, *packed.value, -1, pass, run.arena);
@@ -416,7 +409,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   if (dx_wanted) d.x = take_sequence<T>(run.arena, N, steps, spec_.input_size);
   d.h = take_sequence<T>(run.arena, N, steps + 1, H);
   if (!looks_first()) {
-    d.combined = take_sequence<T>(run.arena, N, steps, memory_size() + H);
+    d.combined = take_sequence<T>(run.arena, N, steps, this->memory_size() + H);
     d.a = take_sequence<T>(run.arena, N, steps, H);
   }
   if (call.dfinal.data) {
@@ -459,7 +452,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
   scoring_.finish(run, packed.value->scoring, pass.batch, pass.order, read_only(pass.h), to, dmemory, gradient);
   if (!looks_first())
-    cpu_backend<T>().outer(run, pass.batch, memory_size() + H, H, read_only(pass.combined), read_only(d.a),
+    cpu_backend<T>().outer(run, pass.batch, this->memory_size() + H, H, read_only(pass.combined), read_only(d.a),
                            gradient + weight_combine_, nullptr);
   for (ptrdiff_t r = 0; r < N; ++r) {
     const ptrdiff_t row = pass.order[r], n = pass.batch.length(r);

@@ -1,5 +1,5 @@
 #pragma once
-#include "layers/scoring.h"
+#include "layers/attending_layer.h"
 
 namespace recurra {
 
@@ -21,24 +21,18 @@ struct AttentionDecoderOptions {
 //
 // The state is h, the LSTM's c, and with feeding a.
 template <class T>
-class AttentionDecoder final : public Layer<T> {
+class AttentionDecoder final : public AttendingLayer<T> {
  public:
   explicit AttentionDecoder(const AttentionDecoderOptions&);
 
   const char* kind() const override { return "attention_decoder"; }
-  ptrdiff_t inputs() const override { return 2; }
   ptrdiff_t input_size() const override { return input_size_; }
-  ptrdiff_t memory_size() const { return scoring_.spec().memory_size; }
-  ptrdiff_t other_size(ptrdiff_t) const override { return memory_size(); }
   ptrdiff_t output_size() const override { return spec_.hidden_size; }
   bool needs_sequences() const override { return true; }
-  bool streamable() const override { return false; }
   std::vector<StateSpec> states() const override;
   double work() const override;
 
-  void forward(const Run&, const LayerForward<T>&) override;
-  // The same, with the weights (row, step, memory step).
-  void weights(const Run&, const LayerForward<T>&, Sequence<T> weights);
+  void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
@@ -49,6 +43,8 @@ class AttentionDecoder final : public Layer<T> {
                                                const OtherInput<T>& memory, T* weights, Arena& arena);
 
  private:
+  using AttendingLayer<T>::scoring_;
+
   struct Packed;
   struct Pass;
   struct Tape;
@@ -72,7 +68,6 @@ class AttentionDecoder final : public Layer<T> {
   bool feeds_;
   RecurrentSpec spec_;
   std::vector<RecurrentOffsets> offsets_;
-  Scoring<T> scoring_;
   ptrdiff_t cell_end_ = 0;        // where the parameters that are not the cell's begin
   ptrdiff_t weight_combine_ = 0;  // W_c
   Weights forward_, both_;
