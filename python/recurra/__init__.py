@@ -29,11 +29,14 @@ from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
+from recurra.merge import Add, Concatenate, Multiply, Reverse
+from recurra.model import Model
 from recurra.python_layer import PythonLayer
 from recurra.recurrent import GRU, LSTM, RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.sequential import Sequential
 from recurra.stream import Stream
+from recurra.symbolic import Input, Symbol
 from recurra.tape import Tape
 from recurra.torch_interop import from_torch
 from recurra.training import History
@@ -44,15 +47,22 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Add",
+    "Concatenate",
     "Dropout",
     "Embedding",
     "History",
+    "Input",
     "Layer",
     "Linear",
+    "Model",
     "ModelFormatError",
+    "Multiply",
     "PythonLayer",
+    "Reverse",
     "Sequential",
     "Stream",
+    "Symbol",
     "Tape",
     "__version__",
     "build_info",

@@ -128,7 +128,9 @@ class Program:
         self,
         name: str,
         inputs: Sequence[tuple[str, int]],  # "sequence", "vector" or "either"; features, 0: what the layers say, or any
-        nodes: Sequence[tuple[Layer, Sequence[int], Sequence[int]]],  # layer, values it reads, values its states begin as
+        nodes: Sequence[
+            tuple[Layer, Sequence[int], Sequence[int]]
+        ],  # layer, values it reads, values its states begin as
         outputs: Sequence[int],  # -1 among a node's states: the program's own state; no states: all are
     ) -> None: ...
     @property

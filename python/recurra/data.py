@@ -13,8 +13,8 @@ from recurra import checks, seeds
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
+    from recurra.feed import InputInfo, OutputInfo
     from recurra.losses import Loss
-    from recurra.training import TrainableModel
 
 #: Which rows make a batch.
 Chosen: TypeAlias = "Array | slice"
@@ -102,7 +102,7 @@ def is_list(values: Any) -> bool:
     return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 0)
 
 
-def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
+def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
     """x, checked and converted to what the model reads."""
     if is_list(x):
         if lengths is not None:
@@ -128,7 +128,7 @@ def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> A
     return ArrayRows(array, valid)
 
 
-def _check_tokens(operation: str, model: TrainableModel, name: str, tokens: Array) -> None:
+def _check_tokens(operation: str, model: InputInfo, name: str, tokens: Array) -> None:
     """Refuse tokens out of range before anything is trained, not at the batch that they are in."""
     if model.input_kind != "tokens" or model.input_size is None or not tokens.size:
         return
@@ -140,7 +140,7 @@ def _check_tokens(operation: str, model: TrainableModel, name: str, tokens: Arra
         )
 
 
-def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) -> Array:
+def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Array:
     """One array of x in the dtype that the model reads, behind `lead` axes: 2 for (N, T), 1 for (T)."""
     array = checks.numeric(operation, name, x)
     axes = "N, T" if lead == 2 else "T"
@@ -173,9 +173,7 @@ def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) 
     return array.astype(np.int64 if tokens else model.dtype, copy=False)
 
 
-def targets(
-    operation: str, model: TrainableModel, x: ArrayRows | RaggedRows, y: Any, loss: Loss
-) -> ArrayRows | RaggedRows:
+def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any, loss: Loss) -> ArrayRows | RaggedRows:
     """y, checked against x and converted to what the loss reads."""
     if not is_list(y):
         y = np.atleast_1d(checks.numeric(operation, "y", y))
