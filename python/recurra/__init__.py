@@ -24,7 +24,8 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import losses, optim
+from recurra import losses, optim, search
+from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
@@ -48,6 +49,8 @@ __all__ = [
     "LSTM",
     "RNN",
     "Add",
+    "AdditiveAttention",
+    "AttentionDecoder",
     "Concatenate",
     "Dropout",
     "Embedding",
@@ -57,6 +60,7 @@ __all__ = [
     "Linear",
     "Model",
     "ModelFormatError",
+    "MultiplicativeAttention",
     "Multiply",
     "PythonLayer",
     "Reverse",
@@ -72,5 +76,6 @@ __all__ = [
     "load",
     "losses",
     "optim",
+    "search",
     "set_num_threads",
 ]
