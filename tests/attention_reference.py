@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 import reference
-from reference import Array as F64
+from reference import Array
 
-Params = Mapping[str, F64]
+Params = Mapping[str, Array]
 
 
-def attention(score: str, params: Params, query: F64, memory: F64) -> tuple[F64, F64]:
+def attention(score: str, params: Params, query: Array, memory: Array) -> tuple[Array, Array]:
     """Context (Fm,) and weights (Tm,) of one query (Fq,) over the valid memory steps (Tm, Fm)."""
     if len(memory) == 0:
         return np.zeros(memory.shape[1]), np.zeros(0)
@@ -29,8 +29,8 @@ def attention(score: str, params: Params, query: F64, memory: F64) -> tuple[F64,
 
 
 def decoder(
-    cell: str, score: str, feeding: bool, params: Params, x: F64, memory: F64, state: list[F64]
-) -> tuple[F64, list[F64], F64]:
+    cell: str, score: str, feeding: bool, params: Params, x: Array, memory: Array, state: list[Array]
+) -> tuple[Array, list[Array], Array]:
     """Outputs (T, H), final state and weights (T, Tm) of one row; state: h, the LSTM's c, and with feeding a."""
     step = reference.CELLS[cell].step
     p = [params["weight_ih_l0"], params["weight_hh_l0"], params["bias_ih_l0"], params["bias_hh_l0"]]
@@ -48,9 +48,9 @@ def decoder(
             fed = y if feeding else fed
         outputs.append(y)
         weights.append(w)
-    H = len(state[0])
+    hidden = len(state[0])
     return (
-        np.array(outputs).reshape(-1, H),
+        np.array(outputs).reshape(-1, hidden),
         [*state, fed] if feeding else state,
         np.array(weights).reshape(len(x), len(memory)),
     )
