@@ -73,8 +73,8 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
     row.values = take(true, n * padded<T>(M));
     row.values_t = take(backward || !(own_keys || spec.additive), padded<T>(n) * M);
     if (spec.additive) {
-      row.keys = take(true, n * key_row_);
-      row.keys_t = nullptr;
+      row.factors = take(true, n * key_row_);
+      row.query_factors = take(true, key_row_);
     } else {
       row.keys = own_keys ? take(backward, n * padded<T>(A)) : row.values;
       row.keys_t = own_keys ? take(true, padded<T>(n) * A) : row.values_t;
@@ -97,14 +97,28 @@ void AttentionMemory<T>::pack(Row& row, const T* x, ptrdiff_t x_row, const T* ke
   pack_rows(x, x_row, n, M, row.values);
   if (row.values_t) pack_turned(x, x_row, n, M, row.values_t);
   if (spec_.additive) {
-    for (ptrdiff_t j = 0; j < n; ++j) {
-      T* to = row.keys + j * key_row_;
-      std::fill(std::copy_n(keys + j * keys_row, A, to), to + key_row_, T(0));
-    }
+    row.plain_keys = keys;
+    row.plain_row = keys_row;
+    row.in_range = kernels<T>().attention.additive_factors(keys, keys_row, A, n, row.factors, key_row_);
   } else if (row.keys_t != row.values_t) {
     pack_turned(keys, keys_row, n, A, row.keys_t);
     if (row.keys) pack_rows(keys, keys_row, n, A, row.keys);
   }
+}
+
+template <class T>
+AdditiveCall<T> AttentionMemory<T>::additive(const Row& row, const T* query) const {
+  AdditiveCall<T> c = {};
+  c.size = spec_.key_size;
+  c.count = row.steps;
+  c.query = query;
+  c.keys = row.plain_keys;
+  c.key_row = row.plain_row;
+  c.factors = row.in_range ? row.factors : nullptr;
+  c.factor_row = key_row_;
+  c.query_factors = row.query_factors;
+  c.v = v_;
+  return c;
 }
 
 template <class T>
@@ -131,8 +145,9 @@ void AttentionMemory<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, pt
   if (!n) return;
   if (spec_.additive) {
     for (ptrdiff_t i = 0; i < count; ++i) {
-      kernels<T>().attention.additive_scores({A, n, call.query.at(row, begin + i), m.keys, key_row_, v_,
-                                              weights + i * weights_row, nullptr, nullptr, nullptr, nullptr});
+      AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+      c.scores = weights + i * weights_row;
+      kernels<T>().attention.additive_scores(c);
     }
   } else {
     kernels<T>().product(
@@ -160,8 +175,12 @@ void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, p
     T* ds = dscores + i * dscores_row;
     kernels<T>().attention.softmax_backward(call.weights.at(row, begin + i), ds, n, T(spec_.scale), ds);
     if (!spec_.additive) continue;
-    kernels<T>().attention.additive_backward({A, n, call.query.at(row, begin + i), m.keys, key_row_, v_, nullptr, ds,
-                                              dquery + i * dquery_row, m.dkeys, m.dv});
+    AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+    c.dscores = ds;
+    c.dquery = dquery + i * dquery_row;
+    c.dkeys = m.dkeys;
+    c.dv = m.dv;
+    kernels<T>().attention.additive_backward(c);
   }
   if (!spec_.additive) kernels<T>().product({count, n, A, dscores, dscores_row, m.keys, nullptr, dquery, dquery_row});
 }

@@ -28,7 +28,7 @@ template <class T>
 class AttentionMemory {
  public:
   // `keys` data null: the memory itself. v: for additive scores. `queries`: most of a row that memory_gradient() will
-  // see; below 0 only forward() may follow. All arrays live in `memory`.
+  // see; below 0 only forward() may follow. All arrays live in `memory`, where keys must stay too.
   AttentionMemory(const AttentionSpec&, const Batch&, Sequence<const T> x, Sequence<const T> keys, const T* v,
                   ptrdiff_t queries, int threads, Arena& memory);
 
@@ -48,14 +48,19 @@ class AttentionMemory {
   struct Row {
     ptrdiff_t steps;
     T *values, *values_t;  // matrices as the right side of a product: (steps, features) and turned round
-    T *keys, *keys_t;      // the same for keys; additive: rows of key_row_, and null
-    T *dkeys, *dv;         // of additive scores
+    T *keys, *keys_t;      // the same for keys; null for additive scores, which have the next ones
+    const T* plain_keys;
+    ptrdiff_t plain_row;
+    T *factors, *query_factors;
+    bool in_range;  // of factors
+    T *dkeys, *dv;
     T *sum, *scratch;
   };
   void pack(Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
+  AdditiveCall<T> additive(const Row&, const T* query) const;
 
   AttentionSpec spec_;
-  ptrdiff_t most_steps_, key_row_;
+  ptrdiff_t most_steps_, key_row_;  // of factors and their gradients
   const T* v_;
   std::vector<Row> rows_;
 };

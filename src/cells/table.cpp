@@ -30,8 +30,9 @@ constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>, binary_cros
                                        tanh_row<T>, sigmoid_row<T>};
 
 template <class T>
-constexpr AttentionKernels<T> kAttentionKernels = {softmax_row<T>,     softmax_backward_row<T>, log_softmax_row<T>,
-                                                   additive_scores<T>, additive_backward<T>,    tanh_backward_row<T>};
+constexpr AttentionKernels<T> kAttentionKernels = {softmax_row<T>,      softmax_backward_row<T>, log_softmax_row<T>,
+                                                   additive_factors<T>, additive_scores<T>,      additive_backward<T>,
+                                                   tanh_backward_row<T>};
 
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
