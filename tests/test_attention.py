@@ -198,6 +198,30 @@ def test_bits(make: Make, dtype: str) -> None:
                 assert_same_bits(alone[name][:, 0], found[name][:, r], name)
 
 
+@pytest.mark.parametrize("large", ["weight_query", "weight_memory"])
+def test_large_queries_and_keys(large: str) -> None:
+    """Past the range in which exponentials of queries and keys are made apart: some rows of a batch are, others not."""
+    layer = rc.AdditiveAttention(5, 6, 19, dtype="float64", seed=0)
+    layer.params[large] = layer.params[large] * 25
+    p = Problem(layer)
+    keys = np.abs(np.nan_to_num(p.memory) @ layer.params["weight_memory"].T).max((1, 2))
+    queries = np.abs(np.nan_to_num(p.x) @ layer.params["weight_query"].T + layer.params["bias_query"]).max(2)
+    magnitudes = keys if large == "weight_memory" else queries[np.arange(STEPS) < LENGTHS[:, None]]
+    assert (magnitudes > 20).any()
+    assert (magnitudes < 20).any()
+    found = solve(layer, p)
+    np.testing.assert_allclose(found["y"], specified(layer, p)[0], rtol=0, atol=1e-12)
+    for r in range(ROWS):
+        assert_same_bits(solve(layer, p.row(r))["dx"][0], found["dx"][r, : LENGTHS[r]])
+    entries = np.flatnonzero(~np.isnan(p.memory))[:40]
+    valid = (np.arange(STEPS) < LENGTHS[:, None])[:, :, None]
+    expected = reference.central_difference(
+        lambda: float(np.where(valid, run(layer, p)[0] * p.dy, 0.0).sum()), p.memory, entries, step=1e-6
+    )
+    # A step of 1e-6, since the scores bend 25 times as fast: rounding leaves 1e-9.
+    np.testing.assert_allclose(found["dmemory"].flat[entries], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_share_a_large_batch(kind: str) -> None:
     """Enough work for threads: see test_bits for small ones."""

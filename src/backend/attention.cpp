@@ -57,14 +57,14 @@ void add_outer(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, const T* a, ptrdi
 
 template <class T>
 AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch, Sequence<const T> x,
-                                    Sequence<const T> keys, const T* v, ptrdiff_t queries, int threads, Arena& memory)
+                                    Sequence<const T> keys, const T* v, bool backward, int threads, Arena& memory)
     : spec_(spec),
       most_steps_(batch.steps),
       key_row_(padded<T>(spec.key_size) + 64 / ptrdiff_t(sizeof(T))),  // no power of two, which crowds cache sets
       v_(v),
       rows_(size_t(batch.rows)) {
-  const ptrdiff_t M = spec.memory_size, A = spec.key_size, widest = std::max(padded<T>(M), padded<T>(A));
-  const bool own_keys = keys.data != nullptr, backward = queries >= 0;
+  const ptrdiff_t M = spec.memory_size, A = spec.key_size;
+  const bool own_keys = keys.data != nullptr;
   const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
   for (ptrdiff_t r = 0; r < batch.rows; ++r) {
     Row& row = rows_[size_t(r)];
@@ -81,8 +81,6 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
     }
     row.dkeys = take(backward && spec.additive, n * key_row_);
     row.dv = take(backward && spec.additive, padded<T>(A));
-    row.sum = take(backward, n * widest);
-    row.scratch = take(backward, std::min(kOuterRows, queries) * widest);
   }
   for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
     const Sequence<const T>& from = own_keys ? keys : x;
@@ -186,32 +184,43 @@ void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, p
 }
 
 template <class T>
+ptrdiff_t AttentionMemory<T>::widest() const {
+  return padded<T>(std::max(spec_.memory_size, spec_.key_size));
+}
+
+template <class T>
+ptrdiff_t AttentionMemory<T>::scratch_size(ptrdiff_t count) const {
+  return (most_steps_ + std::min(kOuterRows, count)) * widest();
+}
+
+template <class T>
 void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row,
-                                         ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx) const {
+                                         ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx, T* scratch) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
   if (!n) return;
+  T *const sum = scratch, *const rest = scratch + most_steps_ * widest();
   const auto put = [&](Sequence<T> to, const T* from, ptrdiff_t from_row, ptrdiff_t features) {
     for (ptrdiff_t j = 0; j < n; ++j) std::copy_n(from + j * from_row, features, to.at(memory_row, j));
   };
   const auto add_keys = [&] {
     add_outer(count, n, A, static_cast<const T*>(call.dscores.at(row, 0)), call.dscores.step_stride,
-              call.query.at(row, 0), call.query.step_stride, m.sum, m.scratch);
+              call.query.at(row, 0), call.query.step_stride, sum, rest);
   };
   if (dkeys.data) {
     if (spec_.additive) {
       put(dkeys, m.dkeys, key_row_, A);
     } else {
-      std::fill_n(m.sum, n * padded<T>(A), T(0));
+      std::fill_n(sum, n * padded<T>(A), T(0));
       add_keys();
-      put(dkeys, m.sum, padded<T>(A), A);
+      put(dkeys, sum, padded<T>(A), A);
     }
   }
-  std::fill_n(m.sum, n * padded<T>(M), T(0));
+  std::fill_n(sum, n * padded<T>(M), T(0));
   add_outer(count, n, M, static_cast<const T*>(call.weights.at(row, 0)), call.weights.step_stride,
-            call.dcontext.at(row, 0), call.dcontext.step_stride, m.sum, m.scratch);
+            call.dcontext.at(row, 0), call.dcontext.step_stride, sum, rest);
   if (!dkeys.data) add_keys();
-  put(dx, m.sum, padded<T>(M), M);
+  put(dx, sum, padded<T>(M), M);
 }
 
 template <class T>

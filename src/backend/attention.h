@@ -27,10 +27,10 @@ struct AttentionCall {
 template <class T>
 class AttentionMemory {
  public:
-  // `keys` data null: the memory itself. v: for additive scores. `queries`: most of a row that memory_gradient() will
-  // see; below 0 only forward() may follow. All arrays live in `memory`, where keys must stay too.
+  // `keys` data null: the memory itself. v: for additive scores. Without `backward` only forward() may follow. All
+  // arrays live in `memory`, where keys must stay too.
   AttentionMemory(const AttentionSpec&, const Batch&, Sequence<const T> x, Sequence<const T> keys, const T* v,
-                  ptrdiff_t queries, int threads, Arena& memory);
+                  bool backward, int threads, Arena& memory);
 
   // Weights and contexts of queries at steps [begin, begin + count) of `row`, which look at `memory_row`.
   void forward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
@@ -38,9 +38,10 @@ class AttentionMemory {
   // From the contexts' gradient to the queries'; additive scores add to the keys' gradient.
   void backward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
   // After backward() of all `count` steps of a row: the gradients of the keys (data null: part of x's) and of x. They
-  // are written, not added to, up to the row's length.
+  // are written, not added to, up to the row's length. Needs scratch_size(count) elements.
   void memory_gradient(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t count, Sequence<T> dkeys,
-                       Sequence<T> dx) const;
+                       Sequence<T> dx, T* scratch) const;
+  ptrdiff_t scratch_size(ptrdiff_t count) const;
   // v's gradient of all rows, added in their order.
   void add_v_gradient(T* gradient) const;
 
@@ -54,9 +55,9 @@ class AttentionMemory {
     T *factors, *query_factors;
     bool in_range;  // of factors
     T *dkeys, *dv;
-    T *sum, *scratch;
   };
   void pack(Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
+  ptrdiff_t widest() const;  // features, padded to whole vectors
   AdditiveCall<T> additive(const Row&, const T* query) const;
 
   AttentionSpec spec_;

@@ -46,10 +46,10 @@ auto Attention<T>::packed(bool backward) -> Weights {
 }
 
 template <class T>
-void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
+void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
                         Sequence<T> weights, Attending<T>& to, Arena& arena) const {
   const OtherInput<T>& memory = call.others[0];
-  scoring_.prepare(run, packed.scoring, memory, queries, to, arena);
+  scoring_.prepare(run, packed.scoring, memory, backward, to, arena);
   to.call.query = call.x.features;
   if (scoring_.projects_query()) {
     const Sequence<T> q = take_sequence<T>(arena, call.batch, scoring_.spec().key_size);
@@ -67,14 +67,14 @@ template <class T>
 void Attention<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights weight = packed(false);
   Attending<T> attending;
-  look(run, call, *weight.value, -1, weights, attending, run.arena);
+  look(run, call, *weight.value, false, weights, attending, run.arena);
 }
 
 template <class T>
 std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   auto tape = std::make_unique<Tape>();
   const Weights weight = packed(false);
-  look(run, call, *weight.value, call.batch.steps, {}, tape->attending, memory);
+  look(run, call, *weight.value, true, {}, tape->attending, memory);
   return tape;
 }
 

@@ -26,8 +26,8 @@ class Attention final : public AttendingLayer<T> {
   struct Tape;
   typedef typename Layer<T>::template Cached<Packed> Weights;
   Weights packed(bool backward);
-  // `queries`: as in AttentionMemory; `weights` data null: they go to `arena`.
-  void look(const Run&, const LayerForward<T>&, const Packed&, ptrdiff_t queries, Sequence<T> weights, Attending<T>&,
+  // `backward`: as in AttentionMemory; `weights` data null: they go to `arena`.
+  void look(const Run&, const LayerForward<T>&, const Packed&, bool backward, Sequence<T> weights, Attending<T>&,
             Arena& arena) const;
 
   using AttendingLayer<T>::scoring_;

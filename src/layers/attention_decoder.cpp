@@ -299,7 +299,7 @@ void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
 }
 
 template <class T>
-void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, ptrdiff_t queries,
+void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
                                 Pass& pass, Arena& arena) const {
   const ptrdiff_t N = call.batch.rows, steps = call.batch.steps, H = spec_.hidden_size, S = this->state_size();
   check(!call.batch.reset, kName,
@@ -312,7 +312,7 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   pass.order = order;
   pass.batch = {N, steps, lengths, nullptr, 0, 0};
 
-  scoring_.prepare(run, packed.scoring, call.others[0], queries, pass.attending, arena);
+  scoring_.prepare(run, packed.scoring, call.others[0], backward, pass.attending, arena);
   take_arrays(pass, arena);
   pass.attending.call.weights = take_sequence<T>(arena, N, steps, pass.attending.batch.steps);
   if (call.state.data) {
@@ -370,7 +370,7 @@ template <class T>
 void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights packed = this->packed(false);
   Pass pass;
-  begin(run, call, *packed.value, -1, pass, run.arena);
+  begin(run, call, *packed.value, false, pass, run.arena);
   run_pass(run, *packed.value, pass, [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
   if (run.stopped()) return;
   end(call, pass);
@@ -383,7 +383,7 @@ template <class T>
 std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   const Weights packed = this->packed(false);
   auto tape = std::make_unique<Tape>();
-  begin(run, call, *packed.value, call.batch.steps, tape->pass, memory);
+  begin(run, call, *packed.value, true, tape->pass, memory);
   run_pass(run, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
   if (!run.stopped()) end(call, tape->pass);
@@ -498,7 +498,7 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
     for (ptrdiff_t r = 0; r < rows_; ++r) order[r] = int32_t(r / copies);
     pass_.order = order;
     pass_.batch = {rows_, 1, nullptr, nullptr, 0, 0};
-    layer.scoring_.prepare(run, packed_.value->scoring, memory, -1, pass_.attending, arena);
+    layer.scoring_.prepare(run, packed_.value->scoring, memory, false, pass_.attending, arena);
     layer.take_arrays(pass_, arena);
     pass_.attending.call.weights = {weights, steps, steps};
   }

@@ -75,7 +75,7 @@ auto Scoring<T>::pack(const T* values, bool backward, Arena& memory) const -> Pa
 }
 
 template <class T>
-void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<T>& memory, ptrdiff_t queries,
+void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<T>& memory, bool backward,
                          Attending<T>& to, Arena& arena) const {
   to.batch = memory.batch;
   to.memory = memory.x;
@@ -84,7 +84,7 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
     to.keys = {arena.take<T>(size_t(memory.batch.rows * steps * A)), steps * A, A};
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
-  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, queries,
+  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, backward,
                                                  run.threads, arena);
 }
 
@@ -100,8 +100,13 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
   const Sequence<T> dkeys = projects_memory_ ? take(A) : Sequence<T>{},
                     from_keys = projects_memory_ && dmemory.data ? take(M) : Sequence<T>{};
   const Sequence<T> dx = dmemory.data ? dmemory : take(M);
-  for_each_task(queries.rows, run.threads, [&](ptrdiff_t r) {
-    attending.rows->memory_gradient(attending.call, r, memory_rows ? memory_rows[r] : r, queries.length(r), dkeys, dx);
+  const ptrdiff_t tasks = std::min<ptrdiff_t>(run.threads, queries.rows),
+                  size = attending.rows->scratch_size(queries.steps);
+  T* scratch = run.arena.take<T>(size_t(tasks * size));
+  for_each_task(tasks, run.threads, [&](ptrdiff_t task) {
+    for (ptrdiff_t r = queries.rows * task / tasks; r < queries.rows * (task + 1) / tasks; ++r)
+      attending.rows->memory_gradient(attending.call, r, memory_rows ? memory_rows[r] : r, queries.length(r), dkeys, dx,
+                                      scratch + task * size);
   });
   if (projects_memory_) {
     backend.outer(run, attending.batch, M, A, attending.memory, read_only(dkeys), gradient + weight_memory_, nullptr);

@@ -46,8 +46,8 @@ class Scoring {
   };
   Packed pack(const T* values, bool backward, Arena&) const;
 
-  // Projects the memory and packs it. `queries`: as in AttentionMemory.
-  void prepare(const Run&, const Packed&, const OtherInput<T>& memory, ptrdiff_t queries, Attending<T>&, Arena&) const;
+  // Projects the memory and packs it. `backward`: as in AttentionMemory.
+  void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
 
   // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
   // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,
