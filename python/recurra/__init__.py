@@ -26,6 +26,7 @@ finally:
 
 from recurra import losses, optim, search
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
+from recurra.compose import Bidirectional, Residual
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.layer import Layer
@@ -51,6 +52,7 @@ __all__ = [
     "Add",
     "AdditiveAttention",
     "AttentionDecoder",
+    "Bidirectional",
     "Concatenate",
     "Dropout",
     "Embedding",
@@ -63,6 +65,7 @@ __all__ = [
     "MultiplicativeAttention",
     "Multiply",
     "PythonLayer",
+    "Residual",
     "Reverse",
     "Sequential",
     "Stream",

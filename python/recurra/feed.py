@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,9 +18,12 @@ if TYPE_CHECKING:
 #: The rows of one input or target.
 Rows: TypeAlias = "data.ArrayRows | data.RaggedRows"
 
+#: A loss, or one for each output, written as the outputs are; the same for weights.
+Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
+Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
 
-@dataclass(frozen=True)
-class InputInfo:
+
+class InputInfo(NamedTuple):
     """What an input takes: see `Layer` for the words."""
 
     input_kind: str
@@ -30,8 +32,7 @@ class InputInfo:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
-class OutputInfo:
+class OutputInfo(NamedTuple):
     """What an output is: `source` is the input whose time axis it has or comes from, None if it has none."""
 
     source: int | None
@@ -109,7 +110,9 @@ class Outputs:
 class Goal:
     """What training makes small: the sum over the outputs of weight times mean loss."""
 
-    def __init__(self, operation: str, model: TrainableModel, feed: Feed, y: Any, loss: Any, loss_weights: Any) -> None:
+    def __init__(
+        self, operation: str, model: TrainableModel, feed: Feed, y: Any, loss: Losses, loss_weights: Weights
+    ) -> None:
         self._outputs = outputs = Outputs(model, feed.parts)
         structure = outputs.structure
         count = len(outputs.infos)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recurra.typing import Array
 
@@ -23,8 +22,7 @@ def unpack(values: Any, count: int) -> Sequence[Any]:
     return [values] * count if count == 1 or values is None else values
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """An input. kind: "features", "tokens" or "any"; size: features or different tokens, None for any; axis: "sequence",
     "vector" (no time) or "either"."""
 
@@ -34,45 +32,39 @@ class Port:
     name: str | None = None
 
 
-@dataclass(frozen=True)
 class Node:
     """A layer at work: the values it reads and, for each array of its state, the vector it begins with; None: the model's
     own state says. Its output is value `output`, its final states the ones behind."""
 
-    layer: LeafLayer
-    inputs: tuple[int, ...]
-    states: tuple[int | None, ...]
-    output: int
+    def __init__(self, layer: LeafLayer, inputs: Sequence[int], states: Sequence[int | None], output: int) -> None:
+        self.layer, self.inputs, self.states, self.output = layer, tuple(inputs), tuple(states), output
 
-    @property
+    @cached_property
     def own_states(self) -> list[int]:
         """Which arrays of its state are the model's own."""
         return [index for index, value in enumerate(self.states) if value is None]
 
 
-@dataclass(frozen=True)
 class Graph:
-    """Values are numbered: the inputs, then for each node its output and its final states."""
+    """Values are numbered: the inputs, then for each node its output and its final states.
 
-    inputs: tuple[Port, ...]
-    nodes: tuple[Node, ...]
-    outputs: tuple[int, ...]
+    Made from layers, the values each reads, and what its states begin with (empty: all are the model's own).
+    """
 
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         inputs: Sequence[Port],
         nodes: Sequence[tuple[LeafLayer, Sequence[int], Sequence[int | None]]],
         outputs: Sequence[int],
-    ) -> Graph:
-        """From layers, the values each reads, and what its states begin with (empty: all are the model's own)."""
+    ) -> None:
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         numbered = []
         following = len(inputs)
         for layer, reads, states in nodes:
-            begin = tuple(states) or (None,) * len(layer.state_names)
-            numbered.append(Node(layer, tuple(reads), begin, following))
+            numbered.append(Node(layer, reads, states or [None] * len(layer.state_names), following))
             following += 1 + len(layer.state_names)
-        return cls(tuple(inputs), tuple(numbered), tuple(outputs))
+        self.nodes = tuple(numbered)
+        self.count = following  # of values
 
     @classmethod
     def chain(cls, layers: Sequence[LeafLayer]) -> Graph:
@@ -82,36 +74,34 @@ class Graph:
         for layer in layers:
             nodes.append((layer, [last], []))
             last, following = following, following + 1 + len(layer.state_names)
-        return cls.build([Port(layers[0].input_kind, layers[0].input_size)], nodes, [last])
+        return cls([Port(layers[0].input_kind, layers[0].input_size)], nodes, [last])
 
     @cached_property
     def layers(self) -> tuple[LeafLayer, ...]:
         """Each layer once, in the order in which they are first at work."""
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
 
-    @property
-    def count(self) -> int:
-        """How many values there are."""
-        last = self.nodes[-1]
-        return last.output + 1 + len(last.states)
+    @cached_property
+    def all_native(self) -> bool:
+        """Whether all layers run in the core, as one program then."""
+        return all(layer.native for layer in self.layers)
 
     def lengths(self, given: Sequence[Array | None]) -> list[Array | None]:
         """The valid steps of every value, from those of the inputs; None where all are or there is no time."""
-        return self._carried(given, lambda node, lengths: node.layer.output_lengths(lengths[node.inputs[0]]))
-
-    def resets(self, given: Sequence[Array | None], lengths: Sequence[Array | None]) -> list[Array | None]:
-        """The resets of every value, given its lengths."""
-        return self._carried(
-            given, lambda node, resets: node.layer.output_reset(resets[node.inputs[0]], lengths[node.inputs[0]])
-        )
-
-    def _carried(
-        self, given: Sequence[Array | None], follow: Callable[[Node, list[Array | None]], Array | None]
-    ) -> list[Array | None]:
-        values: list[Array | None] = [*given, *[None] * (self.count - len(given))]
-        for node in self.nodes:
-            values[node.output] = follow(node, values)
+        values = self.spread(given)
+        self.follow(self.nodes, values, self.spread([]))
         return values
+
+    def spread(self, given: Sequence[Array | None]) -> list[Array | None]:
+        """What is given for the inputs, with room for all other values."""
+        return [*given, *[None] * (self.count - len(given))]
+
+    def follow(self, nodes: Sequence[Node], lengths: list[Array | None], resets: list[Array | None]) -> None:
+        """Fill in the lengths and resets of what these nodes make."""
+        for node in nodes:
+            valid, reset = lengths[node.inputs[0]], resets[node.inputs[0]]
+            lengths[node.output] = node.layer.output_lengths(valid)
+            resets[node.output] = node.layer.output_reset(reset, valid)
 
     @cached_property
     def sources(self) -> list[int | None]:
@@ -122,6 +112,28 @@ class Graph:
         for node in self.nodes:
             if node.layer.return_sequences:
                 found[node.output] = found[node.inputs[0]]
+        return found
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What texts call the values: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1, ..."""
+        found = [port.name or f"x{index}" for index, port in enumerate(self.inputs)]
+        for index, node in enumerate(self.nodes):
+            found += [f"v{index}", *(f"v{index}.state.{name}" for name in node.layer.state_names)]
+        return found
+
+    def reads(self, node: Node) -> list[str]:
+        """The names of what a node reads and begins with."""
+        begin = [self.names[value] for value in node.states if value is not None]
+        return [*(self.names[value] for value in node.inputs), *(f"state={name}" for name in begin)]
+
+    @cached_property
+    def features(self) -> list[int | None]:
+        """Of every value; None if known only when it runs."""
+        found: list[int | None] = [None if port.kind == "tokens" else port.size for port in self.inputs]
+        for node in self.nodes:
+            found.append(node.layer.joined_features([found[value] for value in node.inputs]))
+            found += [array.shape[0] * array.shape[2] for array in node.layer.state_zeros(0)]
         return found
 
     def why_not_streamable(self) -> str | None:

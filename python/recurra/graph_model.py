@@ -24,13 +24,13 @@ class GraphModel(TrainableModel):
     def __init__(
         self,
         graph: Graph,
-        output_sizes: Sequence[int | None],
         seed: int | None,
         *,
         inputs: Structure = ALONE,
         outputs: Structure = ALONE,
     ) -> None:
-        self._whole, self._output_sizes = graph, output_sizes
+        self._whole = graph
+        self._output_sizes = [graph.features[value] for value in graph.outputs]
         self.layers: tuple[LeafLayer, ...] = graph.layers
         self._dtype = _check_dtypes(self.label, self.layers)
         if seed is not None:
@@ -121,6 +121,35 @@ class GraphModel(TrainableModel):
                 f"{label}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
             )
         return data.ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
+
+    def summary(self) -> None:
+        """Print a table: what each layer reads, the shape of its output, and how many parameters it holds."""
+        graph = self._whole
+        place = {id(layer): index for index, layer in enumerate(self.layers)}
+        met: set[int] = set()
+        rows = [("", "layer", "reads", "output", "parameters")]
+        for value, port in enumerate(graph.inputs):
+            rows.append((graph.names[value], f"Input ({port.kind})", "", self._shape(value), ""))
+        for node in graph.nodes:
+            index = place[id(node.layer)]
+            count = "as above" if index in met else f"{node.layer.parameters.size:,}"
+            met.add(index)
+            name = f"{index}: {node.layer.label}"
+            rows.append((graph.names[node.output], name, ", ".join(graph.reads(node)), self._shape(node.output), count))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        total = sum(layer.parameters.size for layer in self.layers)
+        frozen = sum(layer.parameters.size for layer in self.layers if not layer.is_trainable)
+        print(f"{total:,} parameters" + (f", {frozen:,} of them not trainable" if frozen else ""))
+
+    def _shape(self, value: int) -> str:
+        graph = self._whole
+        time = "" if graph.sources[value] is None else ", T"
+        if value < len(graph.inputs) and graph.inputs[value].kind == "tokens":
+            return f"(N{time})"
+        features = graph.features[value]
+        return f"(N{time}, {'features' if features is None else features})"
 
 
 def _check_dtypes(owner: str, layers: Sequence[LeafLayer]) -> np.dtype[Any]:

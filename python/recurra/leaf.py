@@ -51,30 +51,36 @@ class LeafLayer(Layer):
         """The layer alone, at work on so many inputs."""
         port = Port(self.input_kind, self.input_size)
         others = [Port()] * (inputs - 1)
-        return Graph.build([port, *others], [(self, range(inputs), [])], [inputs])
+        return Graph([port, *others], [(self, range(inputs), [])], [inputs])
 
     @cached_property
     def _runners(self) -> dict[int, Runner]:
         return {}
 
     def _runner(self, x: Any = None) -> Runner:
-        """What runs the layer alone, on inputs like x."""
         count = self.num_inputs
-        if count != 1 and x is not None:
-            if not isinstance(x, tuple) or (len(x) != count and (count or len(x) < 2)):
-                got = f"a tuple of {len(x)}" if isinstance(x, tuple) else type(x).__name__
-                raise TypeError(
-                    f"{self.label}: got {got} as x, expected a tuple of {count or 'two or more'} inputs; write (a, b)"
-                )
-            count = len(x)
-        count = count or 2
-        if count not in self._runners:
-            time_major = not getattr(self, "batch_first", True)
-            inputs = ALONE if count == 1 else Structure(count)
-            self._runners[count] = Runner(
-                self.label, self._graph(count), alone=True, inputs=inputs, time_major=time_major
+        if count != 1:
+            count = self._count_inputs(x)
+        return self._runners.get(count) or self._make_runner(count)
+
+    def _count_inputs(self, x: Any) -> int:
+        """How many inputs x has; where there is none to look at, the fewest."""
+        wanted = self.num_inputs
+        if x is None:
+            return wanted or 2
+        if not isinstance(x, tuple) or (len(x) < 2 if wanted == 0 else len(x) != wanted):
+            got = f"a tuple of {len(x)}" if isinstance(x, tuple) else type(x).__name__
+            raise TypeError(
+                f"{self.label}: got {got} as x, expected a tuple of {wanted or 'two or more'} inputs; write (a, b)"
             )
-        return self._runners[count]
+        return len(x)
+
+    def _make_runner(self, count: int) -> Runner:
+        inputs = ALONE if count == 1 else Structure(count)
+        time_major = not getattr(self, "batch_first", True)
+        made = Runner(self.label, self._graph(count), alone=True, inputs=inputs, time_major=time_major)
+        self._runners[count] = made
+        return made
 
     def state_zeros(self, batch_size: int) -> list[Array]:
         """The arrays of a state at rest."""

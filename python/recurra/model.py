@@ -49,7 +49,7 @@ class Model(GraphModel):
         sources = _ports(given, given.spread("Model", "inputs", inputs))
         symbols = wanted.spread("Model", "outputs", outputs)
         graph = _graph_between(given, sources, wanted, symbols)
-        super().__init__(graph, [symbol.features for symbol in symbols], seed, inputs=given, outputs=wanted)
+        super().__init__(graph, seed, inputs=given, outputs=wanted)
         self.return_sequences = graph.sources[graph.outputs[0]] is not None
         self.input_kind = graph.inputs[0].kind
 
@@ -111,18 +111,11 @@ class Model(GraphModel):
     def __repr__(self) -> str:
         graph = self._whole
         place = {id(layer): index for index, layer in enumerate(self.layers)}
-        names = {index: port.name or f"input {index}" for index, port in enumerate(graph.inputs)}
-        lines = []
-        for index, node in enumerate(graph.nodes):
-            own = f"v{index}"
-            names[node.output] = own
-            for offset, name in enumerate(node.layer.state_names):
-                names[node.output + 1 + offset] = f"{own}.state.{name}"
-            begin = [names[value] for value in node.states if value is not None]
-            state = f", state={', '.join(begin)}" if begin else ""
-            reads = ", ".join(names[value] for value in node.inputs)
-            lines.append(f"  {own} = {place[id(node.layer)]}: {node.layer!r} ({reads}{state}),\n")
-        return f"Model(\n{''.join(lines)}  -> {', '.join(names[value] for value in graph.outputs)}\n)"
+        lines = [
+            f"  {graph.names[node.output]} = {place[id(node.layer)]}: {node.layer!r} ({', '.join(graph.reads(node))}),\n"
+            for node in graph.nodes
+        ]
+        return f"Model(\n{''.join(lines)}  -> {', '.join(graph.names[value] for value in graph.outputs)}\n)"
 
 
 def _rebuild(cls: type[Model], config: dict[str, Any], layers: Sequence[Layer]) -> Model:
@@ -194,7 +187,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
         nodes.append((call.layer, reads, begin))
         first[id(call)] = following
         following += 1 + len(call.layer.state_names)
-    return Graph.build(ports, nodes, [first[id(one.source)] + one.which for one in outputs])
+    return Graph(ports, nodes, [first[id(one.source)] + one.which for one in outputs])
 
 
 def _behind(sources: Sequence[Port | Call]) -> tuple[list[Call], list[Port]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from recurra import _core, checks, seeds
 from recurra.graph import Graph, Node, pack, unpack
@@ -45,8 +44,7 @@ class Program(Protocol):
     def stream(self, batch_size: int) -> StreamPiece: ...
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Nodes that one program runs, the values it takes and makes, and the place of its arrays in the flat state."""
 
     program: Program
@@ -111,6 +109,28 @@ def _native_program(
     return _core.Program(owner, ports, listed, [number[value] for value in outputs])
 
 
+class _Call:
+    """The values of a call, as far as they are made, their lengths and resets."""
+
+    def __init__(
+        self, graph: Graph, x: Sequence[Array], lengths: Sequence[Array | None], resets: Sequence[Array | None]
+    ) -> None:
+        self._graph = graph
+        self.values: dict[int, Array] = dict(enumerate(x))
+        self._lengths, self._resets = graph.spread(lengths), graph.spread(resets)
+
+    def given(self, run: Run) -> tuple[Any, Any, Any]:
+        """What the run's program takes."""
+        taken = (self.values, self._lengths, self._resets)
+        x, lengths, resets = (pack([one[value] for value in run.inputs]) for one in taken)
+        return x, lengths, resets
+
+    def take(self, run: Run, y: Any) -> None:
+        """What it made. It has checked lengths and resets, so that layers can say what becomes of them."""
+        self.values.update(run.made(y))
+        self._graph.follow(run.nodes, self._lengths, self._resets)
+
+
 class Runner:
     """Runs a graph forwards, records it, streams it: the one way that layers alone and models are run."""
 
@@ -127,21 +147,33 @@ class Runner:
         self._owner, self._graph, self._time_major = owner, graph, time_major
         self.inputs, self.outputs = inputs, outputs
         self._runs = _cut(owner, graph)
-        self._all_native = all(layer.native for layer in graph.layers)
+        #: What runs all of it, if one program does.
+        self._whole = self._runs[0].program if len(self._runs) == 1 else None
+        self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
 
     def _door(
         self, x: Any, state: State, lengths: Any, reset: Any
     ) -> tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None]]:
         owner, inputs = self._owner, self.inputs
-        arrays = [
-            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
-        ]
+        if inputs.count is None:  # at once: small calls feel what follows
+            arrays = [checks.array(owner, "x", x)]
+            valid = [None if lengths is None else checks.lengths(owner, lengths)]
+            restart = [None if reset is None else checks.array(owner, "reset", reset)]
+        else:
+            arrays, valid, restart = self._several(x, lengths, reset)
         flat = None
         if state is not None:
             axis = 1 if self._time_major else 0
             rows = arrays[0].shape[axis] if arrays[0].ndim > axis else 0
             flat = self.layout.fill(self.layout.flatten(owner, state), rows)
+        return arrays, flat, valid, restart
+
+    def _several(self, x: Any, lengths: Any, reset: Any) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        owner, inputs = self._owner, self.inputs
+        arrays = [
+            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
+        ]
         valid = [
             None if one is None else checks.lengths(owner, one)
             for one in inputs.spread_optional(owner, "lengths", lengths)
@@ -150,34 +182,25 @@ class Runner:
             None if one is None else checks.array(owner, inputs.label("reset", index), one)
             for index, one in enumerate(inputs.spread_optional(owner, "reset", reset))
         ]
-        return arrays, flat, valid, restart
-
-    def _follow(
-        self, lengths: list[Array | None], resets: list[Array | None]
-    ) -> tuple[list[Array | None], list[Array | None]]:
-        """Lengths and resets of all values; a single run needs those of the inputs only."""
-        if len(self._runs) == 1:
-            return lengths, resets
-        every = self._graph.lengths(lengths)
-        return every, self._graph.resets(resets, every)
+        return arrays, valid, restart
 
     def forward(self, x: Any, state: State, lengths: Any, reset: Any) -> tuple[Any, State]:
         """The outputs and the final state."""
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
-        valid, restart = self._follow(valid, restart)
-        values: dict[int, Array] = dict(enumerate(arrays))
-        final: list[Array] = []
+        if self._whole is not None:
+            y, final = self._whole.forward(pack(arrays), pack(valid), pack(restart), flat or None, self._time_major)
+            return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
+        call = _Call(self._graph, arrays, valid, restart)
+        final = []
         for run in self._runs:
-            y, part = run.program.forward(
-                pack([values[value] for value in run.inputs]),
-                pack([valid[value] for value in run.inputs]),
-                pack([restart[value] for value in run.inputs]),
-                run.pick(flat),
-                self._time_major,
-            )
-            values.update(run.made(y))
+            y, part = run.program.forward(*call.given(run), run.pick(flat), self._time_major)
+            call.take(run, y)
             final += part
-        return self.outputs.join([values[value] for value in self._graph.outputs]), self.layout.nest(final)
+        return self.outputs.join([call.values[value] for value in self._graph.outputs]), self.layout.nest(final)
+
+    def _written(self, y: Any) -> Any:
+        """The outputs of the one program as people write them."""
+        return self.outputs.join(unpack(y, len(self._graph.outputs)))
 
     def record(
         self, x: Any, state: State, lengths: Any, reset: Any, training: bool, input_grad: bool, seed: int | None
@@ -185,31 +208,31 @@ class Runner:
         """The same, remembered."""
         operation = f"{self._owner}.record"
         training = checks.flag(operation, "training", training)
-        wanted = self._wanted(checks.flag(operation, "input_grad", input_grad))
+        wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart = self._door(x, state, lengths, reset)
-        valid, restart = self._follow(valid, restart)
         # A native program checks the versions of its layers by itself.
-        versions = [] if self._all_native else [layer.parameters.version for layer in self._graph.layers]
-        values: dict[int, Array] = dict(enumerate(arrays))
+        versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
+        call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
             piece = run.program.record(
-                pack([values[value] for value in run.inputs]),
-                pack([valid[value] for value in run.inputs]),
-                pack([restart[value] for value in run.inputs]),
+                *call.given(run),
                 run.pick(flat),
                 self._time_major,
                 training,
                 pack([wanted[value] for value in run.inputs]),
-                seed if len(self._runs) == 1 else seeds.derive(seed, index),
+                seed if self._whole is not None else seeds.derive(seed, index),
             )
-            values.update(run.made(piece.y))
+            if run is not self._runs[-1]:
+                call.take(run, piece.y)
             pieces.append((piece, run))
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
 
-    def _wanted(self, input_grad: bool) -> list[bool]:
+    def _gradients_wanted(self, input_grad: bool) -> list[bool]:
         """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""
+        if input_grad in self._wanted:
+            return self._wanted[input_grad]
         graph = self._graph
         wanted = [input_grad and port.kind != "tokens" for port in graph.inputs]
         wanted += [False] * (graph.count - len(wanted))
@@ -217,6 +240,7 @@ class Runner:
             read = any(wanted[value] for value in (*node.inputs, *node.states) if value is not None)
             any_wanted = read or bool(node.own_states) or node.layer.parameters.size > 0
             wanted[node.output : node.output + 1 + len(node.states)] = [any_wanted] * (1 + len(node.states))
+        self._wanted[input_grad] = wanted
         return wanted
 
     def stream(self, batch_size: int) -> Stream:

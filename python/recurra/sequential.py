@@ -44,7 +44,7 @@ class Sequential(GraphModel):
         self._output_size = _check_neighbours(layers)
         self.return_sequences = all(layer.return_sequences for layer in layers)
         self.input_kind = layers[0].input_kind
-        super().__init__(Graph.chain(layers), [self._output_size], seed)
+        super().__init__(Graph.chain(layers), seed)
 
     @property
     def input_size(self) -> int | None:

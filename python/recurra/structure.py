@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
 class Structure:
     """`count` things: alone if `count` is None, in a tuple of so many, or by `names`."""
 
-    count: int | None = None
-    names: tuple[str, ...] | None = None
+    def __init__(self, count: int | None = None, names: tuple[str, ...] | None = None) -> None:
+        self.count, self.names = count, names
 
     @classmethod
     def of(cls, value: Any) -> Structure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,14 @@ if TYPE_CHECKING:
 _serial = count()  # later calls have larger numbers, so they come later in a model
 
 
-@dataclass(frozen=True, eq=False)
 class Call:
     """A layer called on symbols."""
 
-    layer: LeafLayer
-    inputs: tuple[Symbol, ...]
-    states: tuple[Symbol | None, ...]
-    serial: int
+    def __init__(self, layer: LeafLayer, inputs: tuple[Symbol, ...], states: tuple[Symbol | None, ...]) -> None:
+        self.layer, self.inputs, self.states = layer, inputs, states
+        self.serial = next(_serial)
 
 
-@dataclass(frozen=True, eq=False)
 class Symbol:
     """What will be there when the model runs: a sequence (N, T, features), a vector (N, features), or tokens (N, T).
 
@@ -36,11 +32,12 @@ class Symbol:
     time axis; tokens, whether it holds integers.
     """
 
-    source: Port | Call
-    which: int  # of a call: 0 the output, then the states
-    features: int | None
-    sequence: bool
-    tokens: bool = False
+    def __init__(
+        self, source: Port | Call, which: int, features: int | None, sequence: bool, tokens: bool = False
+    ) -> None:
+        self.source = source
+        self.which = which  # of a call: 0 the output, then the states
+        self.features, self.sequence, self.tokens = features, sequence, tokens
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -228,5 +225,5 @@ def _applied(layer: LeafLayer, inputs: tuple[Symbol, ...], states: tuple[Any, ..
     for index, one in enumerate(inputs[1:], 1):
         layer.check_other(index, first, one)
     features = layer.joined_features([one.features for one in inputs])
-    source = Call(layer, inputs, tuple(states), next(_serial))
+    source = Call(layer, inputs, tuple(states))
     return Symbol(source, 0, features, first.sequence and layer.return_sequences)

@@ -67,6 +67,8 @@ class Tape:
     @property
     def y(self) -> Any:
         """The output, as the call returns it; read-only."""
+        if len(self._pieces) == 1 and self._outputs.count is None:
+            return self._pieces[0][0].y
         values: dict[int, Array] = {}
         for piece, run in self._pieces:
             if not set(run.outputs).isdisjoint(self._graph.outputs):
@@ -116,7 +118,7 @@ class Tape:
             )
         }
         flat = self._layout.flatten(operation, dstate)
-        if all(layer.native for layer in self._graph.layers):  # one piece, and it checks and undoes by itself
+        if self._graph.all_native:  # one piece, and it checks and undoes by itself
             return self._backward_pieces(gradients, flat)
         with _turn:
             self._refuse_if_stale()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recurra import checks, data, seeds
-from recurra.feed import Feed, Goal, InputInfo, OutputInfo, Outputs
+from recurra.feed import Feed, Goal, InputInfo, Losses, OutputInfo, Outputs, Weights
 from recurra.layer import Layer
 from recurra.optim import Optimizer
 from recurra.progress import Progress
@@ -63,9 +63,9 @@ class TrainableModel(Layer):
         y: Any,
         lengths: Any = None,
         *,
-        loss: Any,
+        loss: Losses,
         optimizer: Optimizer,
-        loss_weights: Any = None,
+        loss_weights: Weights = None,
         epochs: int = 1,
         batch_size: int = 32,
         clip_norm: float | None = None,
@@ -141,7 +141,7 @@ class TrainableModel(Layer):
         return history
 
     def _validation(
-        self, validation_data: Sequence[Any] | None, loss: Any, loss_weights: Any
+        self, validation_data: Sequence[Any] | None, loss: Losses, loss_weights: Weights
     ) -> tuple[Feed, Goal] | None:
         if validation_data is None:
             return None
@@ -160,8 +160,8 @@ class TrainableModel(Layer):
         y: Any,
         lengths: Any = None,
         *,
-        loss: Any,
-        loss_weights: Any = None,
+        loss: Losses,
+        loss_weights: Weights = None,
         batch_size: int = 32,
         verbose: int = 0,
     ) -> float:

@@ -15,6 +15,3 @@ State: TypeAlias = Any
 
 #: The valid steps of each row, (N,): integers in any order, zero allowed. None: every step is valid.
 Lengths: TypeAlias = "Array | Sequence[int] | None"
-
-#: One array of rows, or a list with an array for each (ragged) row.
-Rows: TypeAlias = "npt.ArrayLike | Sequence[npt.ArrayLike]"

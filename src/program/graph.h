@@ -24,8 +24,8 @@ template <class T>
 struct NodeSpec {
   std::shared_ptr<Layer<T>> layer;
   std::vector<ptrdiff_t> inputs;
-  std::vector<ptrdiff_t> states =
-      {};  // for each of the layer's: the vector that it begins with, or kOwnState; none: all
+  // For each of the layer's the vector that it begins with, or kOwnState; none given: all are.
+  std::vector<ptrdiff_t> states = {};
 };
 
 // Nodes in an order in which each finds its inputs made.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "program/sequences.h"
+
 namespace recurra {
 namespace {
 
@@ -10,17 +12,9 @@ namespace {
 constexpr double kParallelWork = 4e6, kInterruptibleWork = 2e8;
 
 template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features, bool time_major = false) {
-  T* data = memory.take<T>(size_t(batch.rows * batch.steps * features));
-  if (time_major) return {data, features, batch.rows * features};
-  return {data, batch.steps * features, features};
-}
-
-template <class T>
-Sequence<const T> copy_valid(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
+Sequence<const T> copy_of(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
   const Sequence<T> to = take_sequence<T>(memory, batch, features);
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) std::copy_n(x.at(r, s), features, to.at(r, s));
+  copy_valid(batch, features, x, to);
   return read_only(to);
 }
 
@@ -29,9 +23,9 @@ Batch copy_batch(Arena& memory, Batch batch) {
     batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
   if (!batch.reset) return batch;
   uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s)
-      reset[r * batch.steps + s] = batch.reset[r * batch.reset_row + s * batch.reset_step];
+  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) {
+    reset[r * batch.steps + s] = batch.reset[r * batch.reset_row + s * batch.reset_step];
+  });
   batch.reset = reset;
   batch.reset_row = batch.steps;
   batch.reset_step = 1;
@@ -208,9 +202,9 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     Value<T>& value = inputs[i] = input.inputs[i];
     value.batch = copy_batch(memory, value.batch);
     if (tokens)
-      value.x.tokens = copy_valid<int64_t>(memory, value.batch, 1, value.x.tokens);
+      value.x.tokens = copy_of<int64_t>(memory, value.batch, 1, value.x.tokens);
     else
-      value.x.features = copy_valid<T>(memory, value.batch, value.features, value.x.features);
+      value.x.features = copy_of<T>(memory, value.batch, value.features, value.x.features);
     wanted[i] = !tokens && options.input_grad && options.input_grad[i];
   }
   for (const Node& node : nodes) {

@@ -2,42 +2,9 @@
 #include <algorithm>
 
 #include "program/program.h"
+#include "program/sequences.h"
 
 namespace recurra {
-
-namespace {
-
-template <class T>
-Sequence<T> take_sequence(Arena& memory, const Value<T>& value) {
-  const ptrdiff_t row = value.batch.steps * value.features;
-  return {memory.take<T>(size_t(value.batch.rows * row)), row, value.features};
-}
-
-// f(row, step) for all valid steps.
-template <class F>
-void for_each_step(const Batch& batch, const F& f) {
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) f(r, s);
-}
-template <class T>
-void add_valid(const Value<T>& value, Sequence<T> to, Sequence<const T> from) {
-  for_each_step(value.batch, [&](ptrdiff_t r, ptrdiff_t s) {
-    T* a = to.at(r, s);
-    const T* b = from.at(r, s);
-    for (ptrdiff_t k = 0; k < value.features; ++k) a[k] += b[k];
-  });
-}
-template <class T>
-void copy_valid(const Value<T>& value, Sequence<T> to, Sequence<const T> from) {
-  for_each_step(value.batch,
-                [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(from.at(r, s), value.features, to.at(r, s)); });
-}
-template <class T>
-void clear_valid(const Value<T>& value, Sequence<T> to) {
-  for_each_step(value.batch, [&](ptrdiff_t r, ptrdiff_t s) { std::fill_n(to.at(r, s), value.features, T(0)); });
-}
-
-}  // namespace
 
 template <class T>
 Tape<T>::Memory::~Memory() {
@@ -71,18 +38,19 @@ class Tape<T>::Gradients {
 
   // Where a part of v's gradient may be written that is then given to add().
   Sequence<T> room(ptrdiff_t v) {
-    if (v >= inputs_ || sums_[v].given) return take_sequence<T>(scratch_, values_[v]);
+    if (v >= inputs_ || sums_[v].given) return take_sequence<T>(scratch_, values_[v].batch, values_[v].features);
     sums_[v].given = true;
     return dx_[v];
   }
 
   void add(ptrdiff_t v, Sequence<T> part) {
     Sum& sum = sums_[v];
+    const Value<T>& value = values_[v];
     if (sum.own.data) {
-      add_valid(values_[v], sum.own, read_only(part));
+      add_valid(value.batch, value.features, read_only(part), sum.own);
       return;
     }
-    if (sum.data.data) add_valid(values_[v], part, sum.data);
+    if (sum.data.data) add_valid(value.batch, value.features, sum.data, part);
     sum.own = part;
     sum.data = read_only(part);
   }
@@ -164,7 +132,7 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
     const ptrdiff_t v = node.inputs[k];
     dx[k] = wanted_[v] ? gradients.room(v) : Sequence<T>{};
     // What a layer without steps passes down when no gradient reached its output is zero.
-    if (!dy.data && dx[k].data) clear_valid(values_[v], dx[k]);
+    if (!dy.data && dx[k].data) clear_valid(values_[v].batch, values_[v].features, dx[k]);
   }
   node.layer->backward(
       program_->node_run(run, index),
@@ -206,12 +174,14 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   for (size_t i = steps_.size(); i-- > 0;) ran[i] = backward_node(i, gradients, dfinal, dstate, run);
   for (ptrdiff_t i = 0; i < graph.inputs(); ++i) {
     if (!dx[i].data) continue;
+    const Batch& batch = values_[i].batch;
+    const ptrdiff_t features = values_[i].features;
     const Sequence<const T> sum = gradients.of(i);
     if (!sum.data)
-      clear_valid(values_[i], dx[i]);
+      clear_valid(batch, features, dx[i]);
     else if (sum.data != dx[i].data)  // its only part came from a state
-      copy_valid(values_[i], dx[i], sum);
-    cpu_backend<T>().zero_padding(values_[i].batch, values_[i].features, dx[i]);
+      copy_valid(batch, features, sum, dx[i]);
+    cpu_backend<T>().zero_padding(batch, features, dx[i]);
   }
   check_versions();  // another thread may have written them meanwhile
   for (size_t i = 0; i < steps_.size(); ++i) {
