@@ -105,10 +105,10 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
     layers.push_back(*same);
   }
   const Search<T> search(std::move(layers));
+  search.check_call(rows, !memory.is_none(), options);
   std::unique_ptr<Memory<T>> looked_at;
   if (!memory.is_none())
-    looked_at = std::make_unique<Memory<T>>(
-        memory, memory_lengths, rows, search.memory_size() ? search.memory_size() : py::array(memory).shape(2), kName);
+    looked_at = std::make_unique<Memory<T>>(memory, memory_lengths, rows, search.memory_size(), kName);
   const std::vector<T> from = state_rows<T>(search.states(), state, rows, kName);
   std::vector<std::vector<Hypothesis<T>>> found;
   const double work = search.work(rows, options);

@@ -22,6 +22,13 @@ class AttendingLayer : public Layer<T> {
     scoring_.find(*this->parameters());
   }
 
+  // Throws std::invalid_argument where the weights would be too many to address.
+  void check_size(const Batch& batch, const OtherInput<T>& memory) const {
+    const double weights = double(batch.rows) * double(batch.steps) * double(memory.batch.steps);
+    check(weights < 0x1p48, this->kind(), batch.rows, " rows of ", batch.steps, " steps that look at ",
+          memory.batch.steps, " are too many, expected fewer");
+  }
+
   Scoring<T> scoring_;
 };
 

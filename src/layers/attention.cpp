@@ -49,6 +49,7 @@ template <class T>
 void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
                         Sequence<T> weights, Attending<T>& to, Arena& arena) const {
   const OtherInput<T>& memory = call.others[0];
+  this->check_size(call.batch, memory);
   scoring_.prepare(run, packed.scoring, memory, backward, to, arena);
   to.call.query = call.x.features;
   if (scoring_.projects_query()) {

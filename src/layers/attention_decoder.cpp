@@ -304,6 +304,7 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   const ptrdiff_t N = call.batch.rows, steps = call.batch.steps, H = spec_.hidden_size, S = this->state_size();
   check(!call.batch.reset, kName,
         "got reset, expected none, as what a row looks at stays the same; give each sequence a row of its own");
+  this->check_size(call.batch, call.others[0]);
   int32_t* order = arena.take<int32_t>(size_t(N));
   int64_t* lengths = arena.take<int64_t>(size_t(N));
   std::iota(order, order + N, 0);

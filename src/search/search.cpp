@@ -78,7 +78,7 @@ double Search<T>::work(ptrdiff_t rows, const SearchOptions& options) const {
 }
 
 template <class T>
-void Search<T>::check_options(const SearchOptions& o, const OtherInput<T>* memory) const {
+void Search<T>::check_call(ptrdiff_t rows, bool has_memory, const SearchOptions& o) const {
   const ptrdiff_t known = layers_.front()->input_size();
   check(o.start >= 0 && o.start < known, kName, "start is ", o.start, ", expected a token from 0 to ", known - 1);
   check(o.end < vocabulary_, kName, "end is ", o.end, ", expected a token from 0 to ", vocabulary_ - 1);
@@ -86,11 +86,10 @@ void Search<T>::check_options(const SearchOptions& o, const OtherInput<T>* memor
   check(o.beam >= 1 && o.beam <= 4096, kName, "beam_size is ", o.beam, ", expected 1 to 4096");
   check(o.best >= 1 && o.best <= o.beam, kName, "n_best is ", o.best, ", expected 1 to ", o.beam, ", the beam_size");
   check(o.length_penalty >= 0, kName, "length_penalty is ", o.length_penalty, ", expected 0 or more");
-  check((memory != nullptr) == (memory_size_ > 0), kName,
-        memory ? "got a memory, but no layer looks at one; leave it out"
-               : "got no memory, which the attention decoder looks at; give it");
-  check(!memory || memory->features == memory_size_, kName, "the memory has ", memory ? memory->features : 0,
-        " features, expected ", memory_size_);
+  check(has_memory || !memory_size_, kName, "got no memory, which the attention decoder looks at; give it");
+  check(!has_memory || memory_size_, kName, "got a memory, but no layer looks at one; leave it out");
+  const double elements = double(rows) * double(o.beam) * double(std::max(vocabulary_, state_size_));
+  check(elements < 0x1p48, kName, rows, " rows with a beam of ", o.beam, " are too many, expected fewer");
 }
 
 // The search of some rows on one thread.
@@ -281,7 +280,6 @@ class Search<T>::Rows {
 template <class T>
 auto Search<T>::run(ptrdiff_t rows, StateRows<const T> state, const OtherInput<T>* memory, const SearchOptions& options,
                     int threads, Stop* stop) const -> std::vector<std::vector<Hypothesis<T>>> {
-  check_options(options, memory);
   const ptrdiff_t tasks = std::min<ptrdiff_t>(std::max(1, threads), rows);
   std::vector<std::unique_ptr<Rows>> parts;
   for (ptrdiff_t i = 0; i < tasks; ++i) {
