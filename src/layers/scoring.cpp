@@ -84,7 +84,9 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
     to.keys = {arena.take<T>(size_t(memory.batch.rows * steps * A)), steps * A, A};
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
-  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, backward,
+  T* v = spec_.additive ? arena.take<T>(size_t(A)) : nullptr;  // a copy, as a tape may outlive what is packed
+  if (v) std::copy_n(packed.v, A, v);
+  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), v, backward,
                                                  run.threads, arena);
 }
 
