@@ -44,6 +44,14 @@ Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdif
   return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
 }
 
+// f(row, step) for all steps of a batch, rows side by side; it ends early where the call is to stop.
+template <class F>
+void for_each_step(const Run& run, const Batch& batch, const F& f) {
+  for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
+    for (ptrdiff_t s = 0, n = batch.length(r); s < n && !(run.stop && run.stop->poll()); ++s) f(r, s);
+  });
+}
+
 template <class T>
 Sequence<T> from_column(Sequence<T> s, ptrdiff_t column) {
   return {s.data + column, s.row_stride, s.step_stride};
@@ -322,9 +330,10 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
     pass.state = {state, S};
   }
   pass.final_state = {arena.take<T>(size_t(N * S)), S};
+  for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
+    std::copy_n(call.x.features.at(order[r], s), input_size_, pass.x.at(r, s));
+  });
   for (ptrdiff_t r = 0; r < N; ++r) {
-    for (ptrdiff_t s = 0; s < lengths[r]; ++s)
-      std::copy_n(call.x.features.at(order[r], s), input_size_, pass.x.at(r, s));
     if (pass.state.data)
       std::copy_n(pass.state.at(r), H, pass.h.at(r, 0));
     else
@@ -333,12 +342,13 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
 }
 
 template <class T>
-void AttentionDecoder<T>::end(const LayerForward<T>& call, const Pass& pass) const {
+void AttentionDecoder<T>::end(const Run& run, const LayerForward<T>& call, const Pass& pass) const {
   const ptrdiff_t H = spec_.hidden_size;
   const Sequence<T> y = looks_first() ? pass.h_after() : pass.a;
+  for_each_step(run, pass.batch,
+                [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(y.at(r, s), H, call.y.at(pass.order[r], s)); });
   for (ptrdiff_t r = 0; r < pass.batch.rows; ++r) {
     const ptrdiff_t row = pass.order[r], steps = pass.batch.length(r);
-    for (ptrdiff_t s = 0; s < steps; ++s) std::copy_n(y.at(r, s), H, call.y.at(row, s));
     if (feeds_) {
       T* fed = pass.final_state.at(r) + fed_state();
       if (steps)
@@ -374,7 +384,7 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
   begin(run, call, *packed.value, false, pass, run.arena);
   run_pass(run, *packed.value, pass, [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
   if (run.stopped()) return;
-  end(call, pass);
+  end(run, call, pass);
   for (ptrdiff_t r = 0; weights.data && r < pass.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s)
       std::copy_n(pass.attending.call.weights.at(r, s), call.others[0].batch.steps, weights.at(pass.order[r], s));
@@ -387,7 +397,7 @@ std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const 
   begin(run, call, *packed.value, true, tape->pass, memory);
   run_pass(run, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
-  if (!run.stopped()) end(call, tape->pass);
+  if (!run.stopped()) end(run, call, tape->pass);
   return tape;
 }
 
@@ -425,16 +435,14 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
 
   BackwardHook hook(*this, *packed.value, pass, call.dy, d, run.arena);
   if (looks_first()) {
-    for (ptrdiff_t r = 0; r < N; ++r) {
-      std::fill_n(d.h.at(r, 0), H, T(0));
-      for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s) hook.copy_dy(r, s, d.h.at(r, s + 1));
-    }
+    for (ptrdiff_t r = 0; r < N; ++r) std::fill_n(d.h.at(r, 0), H, T(0));
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dy(r, s, d.h.at(r, s + 1)); });
   } else if (!feeds_) {
     for_each_task(N, run.threads, [&](ptrdiff_t r) {
       if (!run.stop || !run.stop->poll()) hook.whole_row(r);
     });
-    if (run.stopped()) return;
   }
+  if (run.stopped()) return;
 
   const StateRows<T> dstate = {run.arena.template take<T>(size_t(N * S)), S};
   RecurrentBackward<T> cell = {};
@@ -455,10 +463,12 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   if (!looks_first())
     cpu_backend<T>().outer(run, pass.batch, this->memory_size() + H, H, read_only(pass.combined), read_only(d.a),
                            gradient + weight_combine_, nullptr);
-  for (ptrdiff_t r = 0; r < N; ++r) {
+  if (call.dx.data)
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
+      std::copy_n(d.x.at(r, s), input_size_, call.dx.at(pass.order[r], s));
+    });
+  for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {
     const ptrdiff_t row = pass.order[r], n = pass.batch.length(r);
-    for (ptrdiff_t s = 0; call.dx.data && s < n; ++s) std::copy_n(d.x.at(r, s), input_size_, call.dx.at(row, s));
-    if (!call.dstate.data) continue;
     T* from = dstate.at(r);
     if (looks_first())
       for (ptrdiff_t k = 0; k < H; ++k) from[k] += d.h.at(r, 0)[k];
