@@ -198,7 +198,7 @@ def test_decoder(attention: str) -> None:
 rc.set_num_threads(1)
 layer = rc.AttentionDecoder(8, 64, 64, attention={attention!r}, seed=0)
 memory = rng.standard_normal((8, 100, 64), dtype=np.float32)
-steps = steps_for(2.5, 8, lambda x: layer((x, memory)))
+steps = steps_for(1.0, 8, lambda x: layer((x, memory)))
 x = rng.standard_normal((8, steps, 8), dtype=np.float32)
 before = frozen(layer)
 interrupt(lambda: layer((x, memory)))

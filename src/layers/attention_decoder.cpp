@@ -3,7 +3,6 @@
 #include <numeric>
 
 #include "layers/recurrent.h"
-#include "platform/tasks.h"
 
 namespace recurra {
 namespace {
@@ -44,11 +43,10 @@ Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdif
   return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
 }
 
-// f(row, step) for all steps of a batch, rows side by side; it ends early where the call is to stop.
 template <class F>
 void for_each_step(const Run& run, const Batch& batch, const F& f) {
-  for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
-    for (ptrdiff_t s = 0, n = batch.length(r); s < n && !(run.stop && run.stop->poll()); ++s) f(r, s);
+  for_step_blocks(run, batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+    for (ptrdiff_t s = begin; s < begin + count; ++s) f(r, s);
   });
 }
 
@@ -172,11 +170,10 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
     combine(first, step, count, &Sequence<T>::row_stride);
   }
 
-  // All steps of a row, where they need not wait for each other.
-  void whole_row(ptrdiff_t row) {
-    const ptrdiff_t steps = pass_.batch.length(row);
-    look(row, 0, steps);
-    combine(row, 0, steps, &Sequence<T>::step_stride);
+  // Some steps of a row, where they need not wait for each other.
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    look(row, begin, count);
+    combine(row, begin, count, &Sequence<T>::step_stride);
   }
 
  private:
@@ -245,11 +242,10 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       for (ptrdiff_t k = 0; k < layer_.spec_.hidden_size; ++k) d_.h.at(r, step)[k] += sum[k];
   }
 
-  void whole_row(ptrdiff_t row) {
-    const ptrdiff_t steps = pass_.batch.length(row);
-    for (ptrdiff_t s = 0; s < steps; ++s) copy_dy(row, s, d_.a.at(row, s));
-    combine(row, 0, steps, &Sequence<T>::step_stride);
-    look(row, 0, steps);
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_dy(row, s, d_.a.at(row, s));
+    combine(row, begin, count, &Sequence<T>::step_stride);
+    look(row, begin, count);
   }
 
   void copy_dy(ptrdiff_t row, ptrdiff_t step, T* to) const {
@@ -372,9 +368,8 @@ void AttentionDecoder<T>::run_pass(const Run& run, const Packed& packed, Pass& p
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
   run_cell(cell);
   if (fed_size() || run.stopped()) return;
-  for_each_task(pass.batch.rows, run.threads, [&](ptrdiff_t r) {
-    if (!run.stop || !run.stop->poll()) hook.whole_row(r);
-  });
+  for_step_blocks(run, pass.batch,
+                  [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
 }
 
 template <class T>
@@ -438,9 +433,8 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
     for (ptrdiff_t r = 0; r < N; ++r) std::fill_n(d.h.at(r, 0), H, T(0));
     for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dy(r, s, d.h.at(r, s + 1)); });
   } else if (!feeds_) {
-    for_each_task(N, run.threads, [&](ptrdiff_t r) {
-      if (!run.stop || !run.stop->poll()) hook.whole_row(r);
-    });
+    for_step_blocks(run, pass.batch,
+                    [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
   }
   if (run.stopped()) return;
 
