@@ -10,6 +10,7 @@ import pytest
 import reference
 import torch_peer
 from support import (
+    CELLS,
     Array,
     Case,
     Problem,
@@ -25,7 +26,7 @@ from support import (
     solver,
     unpack,
 )
-from test_values import CELLS, DTYPES, assert_as_close_as
+from test_values import DTYPES, assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
 
@@ -39,18 +40,14 @@ def loss(problem: Problem, y: Array, state: tuple[Array, ...]) -> float:
     return total + sum(float((part * gradient).sum()) for part, gradient in zip(state, problem.dstate, strict=True))
 
 
-@pytest.mark.parametrize("options", ["plain", "bidirectional", "ragged", "resets", "bidirectional ragged resets"])
-@pytest.mark.parametrize("size", DIFFERENCE_SIZES, ids=str)
-@pytest.mark.parametrize("cell", CELLS)
-def test_central_differences(cell: str, size: tuple[int, ...], options: str) -> None:
-    flags = {name: name in options for name in ("bidirectional", "ragged", "resets")}
-    problem = draw(Case(cell, *size, **flags, seed=3))
+def assert_central_differences(problem: Problem, training: bool = False) -> None:
+    """For the input, the state and every parameter."""
     layer = solver(problem, "float64")
-    actual = dict(solve(problem, "float64", layer).gradients())
+    actual = dict(solve(problem, "float64", layer, training).gradients())
 
     def f() -> float:
-        y, state = layer(problem.x, **inputs(problem, "float64"))
-        return loss(problem, y, unpack(state))
+        tape = layer.record(problem.x, **inputs(problem, "float64"), training=training, seed=problem.case.seed)
+        return loss(problem, tape.y, unpack(tape.state))
 
     variables = {"dx": problem.x, **problem.params}
     variables.update(zip(("dh_0", "dc_0"), problem.state or (), strict=False))
@@ -69,6 +66,14 @@ def test_central_differences(cell: str, size: tuple[int, ...], options: str) -> 
         # 1e-6 of the gradient's scale; the differences themselves are good to 1e-9 (see central_difference).
         scale = max(1.0, np.abs(expected).max(initial=0.0))
         np.testing.assert_allclose(actual[name].flat[entries], expected, rtol=0, atol=1e-6 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("options", ["plain", "bidirectional", "ragged", "resets", "bidirectional ragged resets"])
+@pytest.mark.parametrize("size", DIFFERENCE_SIZES, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_central_differences(cell: str, size: tuple[int, ...], options: str) -> None:
+    flags = {name: name in options for name in ("bidirectional", "ragged", "resets")}
+    assert_central_differences(draw(Case(cell, *size, **flags, seed=3)))
 
 
 @pytest.mark.parametrize("case", grid(), ids=str)

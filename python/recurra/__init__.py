@@ -27,10 +27,12 @@ finally:
 from recurra import losses, optim
 from recurra.errors import ModelFormatError
 from recurra.files import load
+from recurra.gru import GRU
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
+from recurra.lstm import LSTM
 from recurra.python_layer import PythonLayer
-from recurra.recurrent import GRU, LSTM, RNN
+from recurra.rnn import RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.sequential import Sequential
 from recurra.stream import Stream
