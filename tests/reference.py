@@ -159,7 +159,8 @@ def run(
     for layer in range(num_layers):
         x, y = y, np.zeros((rows, steps, directions * units))
         if layer:
-            x = x * masks.dropout(seed, layer - 1, *np.indices((rows, steps)), x.shape[2], options.dropout)
+            every_row, every_step = np.arange(rows)[:, None], np.arange(steps)
+            x = x * masks.dropout(seed, layer - 1, every_row, every_step, x.shape[2], options.dropout)
         for direction in range(directions):
             end, slot = f"_l{layer}" + ("_reverse" if direction else ""), layer * directions + direction
             own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}

@@ -16,7 +16,7 @@ from test_values import assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
 
-KINDS = {
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lstm": (torch.nn.LSTM, {}),
     "gru": (torch.nn.GRU, {}),
     "tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}),

@@ -10,6 +10,7 @@ import pytest
 import torch_peer
 from support import (
     CELLS,
+    NORMALISED,
     Array,
     Case,
     assert_same_bits,

@@ -134,8 +134,7 @@ def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
     for layer in range(case.num_layers):
         outputs = []
         if layer:
-            places = np.indices((case.rows, steps))
-            y = y * mask(masks.dropout, layer - 1, *places, y.shape[2], options.dropout)
+            y = y * mask(masks.dropout, layer - 1, rows[:, None], np.arange(steps), y.shape[2], options.dropout)
         for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]:
             w = {name.removesuffix(suffix): value for name, value in params.items() if name.endswith(suffix)}
             slot, s = len(final), tuple(part[len(final)] for part in state)
