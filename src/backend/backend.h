@@ -18,12 +18,23 @@ struct RecurrentSpec {
   ptrdiff_t input_size, hidden_size, layers, directions;
   bool bias;
   double dropout;  // between layers
+  // Options, 0 or false: none.
+  ptrdiff_t proj_size;
+  bool peepholes, layer_norm;
+  double input_dropout, recurrent_dropout;  // one mask a sequence
+  double zoneout, zoneout_cell, cell_clip;
+  ptrdiff_t state_size() const { return proj_size ? proj_size : hidden_size; }  // of h
+  // Whether the equations are not all that a step does.
+  bool has_options(bool training) const {
+    return proj_size || peepholes || layer_norm || zoneout > 0 || zoneout_cell > 0 || cell_clip > 0 ||
+           (training && recurrent_dropout > 0);
+  }
 };
 
-// Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; bias offsets are -1 if
-// none.
+// Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; -1: not there.
 struct RecurrentOffsets {
-  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh;
+  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole, weight_norm_ih, weight_norm_hh,
+      weight_norm_c, bias_norm_c;
 };
 
 // The caller's rows: dense (lengths null) or ragged.
@@ -141,9 +152,10 @@ class Backend {
   virtual void outer(const Run&, const Batch&, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
                      T* gradient, T* bias_gradient) const = 0;
 
-  // y = x mask / (1 - p), mask from (seed, stream, row, step, feature) alone. x and y may be the same.
-  virtual void dropout(const Run&, const Batch&, ptrdiff_t features, double p, uint64_t stream, Sequence<const T> x,
-                       Sequence<T> y) const = 0;
+  // y = x mask / (1 - p), mask from (seed, stream, row, step, feature) alone, or for all steps that of step 0. x and y
+  // may be the same.
+  virtual void dropout(const Run&, const Batch&, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
+                       Sequence<const T> x, Sequence<T> y) const = 0;
   virtual void zero_padding(const Batch&, ptrdiff_t features, Sequence<T> y) const = 0;
 };
 

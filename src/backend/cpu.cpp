@@ -2,9 +2,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu_mask.h"
 #include "backend/cpu_recurrent.h"
 #include "backend/isa.h"
-#include "platform/random.h"
 #include "platform/tasks.h"
 
 namespace recurra {
@@ -142,22 +142,14 @@ class CpuBackend final : public Backend<T> {
     });
   }
 
-  void dropout(const Run& run, const Batch& batch, ptrdiff_t features, double p, uint64_t stream, Sequence<const T> x,
-               Sequence<T> y) const override {
-    const uint64_t key = run.seed ^ (stream + 1) * 0x9E3779B97F4A7C15u;
+  void dropout(const Run& run, const Batch& batch, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
+               Sequence<const T> x, Sequence<T> y) const override {
+    const RandomMask mask(run.seed, stream, p);
     const T scale = T(1 / (1 - p));
-    const double threshold = p * 4294967296.0;  // drop words below it
     for_each_task(batch.rows, run.threads, [&](ptrdiff_t row) {
-      for (ptrdiff_t step = 0; step < batch.length(row) && !stop(run); ++step) {
-        const T* from = x.at(row, step);
-        T* to = y.at(row, step);
-        for (ptrdiff_t k = 0; k < features; k += 4) {
-          uint32_t words[4];
-          Philox::block(key, uint64_t(row) << 32 | uint64_t(step), uint64_t(k / 4), words);
-          for (ptrdiff_t i = k; i < std::min(k + 4, features); ++i)
-            to[i] = words[i - k] < threshold ? T(0) : from[i] * scale;
-        }
-      }
+      for (ptrdiff_t step = 0; step < batch.length(row) && !stop(run); ++step)
+        kernels<T>().rows.dropout(mask.key, RandomMask::row(row, one_mask ? 0 : step), mask.last, scale,
+                                  x.at(row, step), y.at(row, step), features);
     });
   }
 

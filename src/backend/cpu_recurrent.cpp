@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
+#include "backend/cpu_mask.h"
 #include "backend/cpu_packing.h"
 #include "backend/cpu_plan.h"
 #include "backend/isa.h"
@@ -22,28 +24,34 @@ struct Shape {
   const CellInfo& info = *cell.info;
   const Panels panels = cell.panels(spec.hidden_size);
   const ptrdiff_t lanes = kernels<T>().lanes;
-  const ptrdiff_t output_size = spec.directions * spec.hidden_size;
+  const ptrdiff_t state_size = spec.state_size(), output_size = spec.directions * state_size;
+  const UnitVectors vectors = unit_vectors(info, spec.peepholes, spec.layer_norm);
 
   ptrdiff_t input_size(ptrdiff_t layer) const { return layer ? output_size : spec.input_size; }
   ptrdiff_t largest_input() const { return spec.layers > 1 ? std::max(spec.input_size, output_size) : spec.input_size; }
-  PackedLayout layout(ptrdiff_t layer) const {
-    return packed_layout(info, panels, input_size(layer), spec.hidden_size);
-  }
+  PackedLayout layout(ptrdiff_t layer) const { return packed_layout(info, panels, input_size(layer), state_size); }
   PackedLayout gradient_layout(ptrdiff_t layer) const {
-    return packed_layout(info, panels, input_size(layer) + 1, spec.hidden_size + needs_hidden_ones(info));
+    return packed_layout(info, panels, input_size(layer) + 1, state_size + needs_hidden_ones(info));
   }
   ptrdiff_t part_size(int part) const {
     const Range range = part ? info.recurrent[part - 1] : info.input;
     return panels.count * range.count * panels.units;
   }
-  ptrdiff_t hidden_vectors() const { return (panels.padded() + lanes - 1) / lanes; }
-  ptrdiff_t input_vectors(ptrdiff_t layer) const { return (input_size(layer) + lanes - 1) / lanes; }
+  ptrdiff_t vectors_of(ptrdiff_t n) const { return (n + lanes - 1) / lanes; }
+  ptrdiff_t hidden_vectors() const { return vectors_of(spec.proj_size ? state_size : panels.padded()); }
+  // Of rows with a projection's output, padded to whole column panels of its gradient.
+  ptrdiff_t projection_width() const { return kProjectionVectors * lanes; }
+  ptrdiff_t projection_panels() const { return (state_size + projection_width() - 1) / projection_width(); }
+  ptrdiff_t projected_row() const {
+    return (std::max(panels.padded(), state_size) + projection_width() - 1) / projection_width() * projection_width();
+  }
+  ptrdiff_t input_vectors(ptrdiff_t layer) const { return vectors_of(input_size(layer)); }
   // Where the state of a layer and direction lies in a row.
   ptrdiff_t h_offset(ptrdiff_t layer, ptrdiff_t direction) const {
-    return (layer * spec.directions + direction) * spec.hidden_size;
+    return (layer * spec.directions + direction) * state_size;
   }
   ptrdiff_t c_offset(ptrdiff_t layer, ptrdiff_t direction) const {
-    return h_offset(spec.layers, 0) + h_offset(layer, direction);
+    return h_offset(spec.layers, 0) + (layer * spec.directions + direction) * spec.hidden_size;
   }
   template <class S>
   S h_rows(S state, ptrdiff_t layer, ptrdiff_t direction) const {
@@ -58,17 +66,18 @@ struct Shape {
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
   Arena memory;
-  std::vector<const T*> forward;           // [layer, direction]
-  std::vector<const T*> hidden[2], input;  // transposed
+  std::vector<const T*> forward;            // [layer, direction]
+  std::vector<const T*> hidden[2], input;   // transposed
+  std::vector<const T*> units, projection;  // of options, or null
 };
 
 template <class T>
 struct CpuTape : RecurrentTape<T> {
   Arena* memory;
   Rows rows;
-  std::vector<Sequence<const T>> x, y;  // [layer]
-  std::vector<const T*> saved, cells;   // [layer, direction]
-  std::vector<T*> gradient;             // [layer, direction], packed; made by backward
+  std::vector<Sequence<const T>> x, y;                           // [layer]
+  std::vector<const T*> saved, cells, norms;                     // [layer, direction]
+  std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
 };
 
 template <class T>
@@ -99,29 +108,69 @@ ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t rows) {
   return rows < kTeamRows * members && work >= kTeamWork ? members : 1;
 }
 
+// Which of a seed's random numbers are whose, beside those of the dropout between layers.
+enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, kZoneH = 3 << 20, kZoneC = 4 << 20 };
+
+// The options of a layer's direction but for its weights; rows: of the batch.
+template <class T>
+CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
+                          int threads, Arena& arena) {
+  const RecurrentSpec& spec = shape.spec;
+  CellOptions<T> options = {};
+  if (!spec.has_options(training)) return options;
+  options.any = true;
+  options.projected = spec.proj_size > 0;
+  options.state_size = shape.state_size;
+  options.vectors = shape.vectors;
+  options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
+  const auto zone = [&](double rate, uint64_t stream) {
+    const RandomMask mask(seed, stream + index, rate);
+    return typename CellOptions<T>::Zone{T(rate), training && rate > 0, mask.key, mask.last};
+  };
+  options.zone_h = zone(spec.zoneout, kZoneH);
+  options.zone_c = zone(spec.zoneout_cell, kZoneC);
+  if (!training || spec.recurrent_dropout <= 0) return options;
+  const RandomMask mask(seed, kRecurrentMask + index, spec.recurrent_dropout);
+  options.mask_row = shape.projected_row();
+  T* masks = arena.take<T>(size_t(rows * options.mask_row));
+  for_each_task(rows, threads, [&](ptrdiff_t row) {
+    kernels<T>().rows.mask(mask.key, RandomMask::row(row, 0), mask.last, T(0), T(1 / (1 - spec.recurrent_dropout)),
+                           masks + row * options.mask_row, options.mask_row);
+  });
+  options.recurrent_mask = masks;
+  return options;
+}
+
 // What a forward of a shape is made of, whatever it is given: rows in order, shared out to tasks (a direction of a
 // chunk of rows), each with scratch for every member of its team.
 template <class T>
 struct ForwardPlan {
   const Shape<T> shape;
   const Rows rows;
+  std::vector<CellOptions<T>> options;  // [layer, direction], but for the weights
   const ptrdiff_t members, chunks, tasks;
   const ptrdiff_t* bounds;
   T** scratch;  // [task, member]
 
   // `kept` takes the rows.
-  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, Arena& kept, Arena& arena)
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Run& run, Arena& kept)
+      : ForwardPlan(spec, batch, run.threads, run.training, run.seed, kept, run.arena) {}
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, bool training, uint64_t seed, Arena& kept,
+              Arena& arena)
       : shape{spec},
         rows(sort_rows(batch, kept)),
-        members(team_size(shape, threads, batch.rows)),
+        // Options look at whole rows of h between two steps, which a team would have to wait for once more.
+        members(spec.has_options(training) ? 1 : team_size(shape, threads, batch.rows)),
         chunks(members > 1 ? 1 : chunk_count(threads, spec.directions, batch.rows)),
         tasks(chunks * spec.directions),
         bounds(row_chunks(rows, batch.rows, chunks, arena)),
         scratch(arena.take<T*>(size_t(tasks * members))) {
+    for (size_t i = 0; i < size_t(spec.layers * spec.directions); ++i)
+      options.push_back(options_of(shape, batch.rows, training, seed, i, threads, arena));
     for (ptrdiff_t i = 0; i < tasks * members; ++i) {
       const ptrdiff_t chunk = i / members % chunks, n = bounds[chunk + 1] - bounds[chunk];
-      scratch[i] =
-          arena.take<T>(size_t(shape.cell.forward_scratch(shape.panels, shape.largest_input(), n, rows.steps)));
+      scratch[i] = arena.take<T>(
+          size_t(shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps)));
     }
   }
 
@@ -138,6 +187,7 @@ struct ForwardPlan {
     c.layout = shape.layout(layer);
     c.input_size = shape.input_size(layer);
     c.hidden_size = shape.spec.hidden_size;
+    c.options = options[index(layer, task)];
     c.rows = rows;
     c.direction = {d == 1};
     c.first = bounds[task % chunks];
@@ -165,8 +215,11 @@ struct ForwardPlan {
 };
 
 template <class T>
-const T* weights_of(const RecurrentWeights<T>& weights, size_t index) {
-  return static_cast<const CpuWeights<T>&>(weights).forward[index];
+void set_weights(ForwardCall<T>& call, const RecurrentWeights<T>& weights, size_t index) {
+  const auto& packed = static_cast<const CpuWeights<T>&>(weights);
+  call.weights = packed.forward[index];
+  call.options.unit_weights = packed.units[index];
+  call.options.projection = packed.projection[index];
 }
 
 // The forward of a stack; `tape` null: nothing is kept.
@@ -175,7 +228,7 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
   const RecurrentSpec& spec = *call.spec;
   const Batch& batch = *call.batch;
   Arena& kept = tape ? *tape->memory : run.arena;
-  const ForwardPlan<T> plan(spec, batch, run.threads, kept, run.arena);
+  const ForwardPlan<T> plan(spec, batch, run, kept);
   const Shape<T>& shape = plan.shape;
   const Rows& rows = plan.rows;
   if (tape) tape->rows = rows;
@@ -187,11 +240,19 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
     if (!last && (tape || layer < 2))
       between[layer % 2] = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
     const Sequence<T> y = last ? call.y : between[layer % 2];
+    if (run.training && spec.input_dropout > 0) {
+      const ptrdiff_t features = shape.input_size(layer);
+      const Sequence<T> masked = take_sequence<T>(kept, batch.rows, rows.steps, features);
+      cpu_backend<T>().dropout(run, batch, features, spec.input_dropout, kInputMask + uint64_t(layer * spec.directions),
+                               true, x, masked);
+      x = read_only(masked);
+    }
     if (tape) {
       const size_t tokens = size_t(rows.offset[rows.steps]);
       for (ptrdiff_t d = 0; d < spec.directions; ++d) {
         tape->saved.push_back(kept.take<T>(tokens * size_t(shape.panels.padded() * shape.info.saved)));
         tape->cells.push_back(shape.info.has_cell ? kept.take<T>(tokens * size_t(shape.panels.padded())) : nullptr);
+        tape->norms.push_back(spec.layer_norm ? kept.take<T>(tokens * size_t(norm_row(shape.panels))) : nullptr);
       }
       tape->x.push_back(x);
       tape->y.push_back(read_only(y));
@@ -199,13 +260,14 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
     plan.run(run.threads, [&](ptrdiff_t task, const Team& team) {
       const size_t index = plan.index(layer, task);
       ForwardCall<T> c = plan.call(layer, task, call.state, call.final_state);
-      c.weights = weights_of(*call.weights, index);
+      set_weights(c, *call.weights, index);
       c.x = x;
       c.y = y;
-      if (c.y.data) c.y.data += plan.direction(task) * spec.hidden_size;
+      if (c.y.data) c.y.data += plan.direction(task) * shape.state_size;
       if (tape) {
         c.saved = const_cast<T*>(tape->saved[index]);
         c.cells = const_cast<T*>(tape->cells[index]);
+        c.norms = const_cast<T*>(tape->norms[index]);
       }
       c.scratch = plan.scratch[task * plan.members + team.member];
       c.team = team;
@@ -216,7 +278,7 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
     x = read_only(y);
     if (!last && run.training && spec.dropout > 0) {
       const Sequence<T> dropped = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
-      cpu_backend<T>().dropout(run, batch, shape.output_size, spec.dropout, uint64_t(layer), x, dropped);
+      cpu_backend<T>().dropout(run, batch, shape.output_size, spec.dropout, uint64_t(layer), false, x, dropped);
       x = read_only(dropped);
     }
   }
@@ -226,7 +288,7 @@ template <class T>
 class CpuStep final : public RecurrentStep<T> {
  public:
   CpuStep(const RecurrentSpec& spec, ptrdiff_t rows, const TwoStates<T>& states)
-      : spec_(spec), plan_(spec_, {rows, 1, nullptr, nullptr, 0, 0}, 1, memory_, memory_) {
+      : spec_(spec), plan_(spec_, {rows, 1, nullptr, nullptr, 0, 0}, 1, false, 0, memory_, memory_) {
     for (int from : {0, 1}) {
       const StateRows<const T> state = {states[size_t(from)].data, states[size_t(from)].stride};
       for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
@@ -249,10 +311,10 @@ class CpuStep final : public RecurrentStep<T> {
       const ptrdiff_t y_row = last ? call.y_row : plan_.shape.output_size;
       for (ptrdiff_t d = 0; d < spec_.directions; ++d, ++index) {
         ForwardCall<T>& c = calls_[call.from][index];
-        c.weights = weights_of(weights, index);
+        set_weights(c, weights, index);
         c.x.data = x;
         c.x.row_stride = x_row;
-        c.y.data = y ? y + d * spec_.hidden_size : nullptr;
+        c.y.data = y ? y + d * plan_.shape.state_size : nullptr;
         c.y.row_stride = y_row;
         c.rows.reset = call.reset;
         c.rows.reset_row = call.reset_row;
@@ -271,6 +333,61 @@ class CpuStep final : public RecurrentStep<T> {
   T* between_[2];                         // outputs of the layers but the last
 };
 
+// f(packed place, plain place in the parameters) for every number of the options' vectors and, of a normalised cell,
+// the biases. `gradient`: the packed layout is that of the gradient, which has the biases too.
+template <class T, class F>
+void for_unit_vectors(const Shape<T>& shape, const RecurrentOffsets& offsets, bool gradient, const F& f) {
+  const ptrdiff_t H = shape.spec.hidden_size, units = shape.panels.units, columns = shape.panels.columns;
+  const UnitVectors& vectors = shape.vectors;
+  const ptrdiff_t size = gradient ? vectors.gradient_size(shape.panels) : vectors.size(shape.panels);
+  const auto per_unit = [&](ptrdiff_t panel, ptrdiff_t at, ptrdiff_t plain) {
+    const ptrdiff_t first = panel * units;
+    for (ptrdiff_t w = 0; w < std::min(units, H - first); ++w) f(panel * size + at + w, plain + first + w);
+  };
+  const auto per_column = [&](ptrdiff_t panel, int at, bool hidden, ptrdiff_t plain) {
+    const signed char* gates = hidden ? shape.info.recurrent_gate : shape.info.input_gate;
+    for (int g = 0; g < shape.info.groups; ++g)
+      if (gates[g] >= 0)
+        per_unit(panel, vectors.column(shape.panels, 0) + at * columns + g * units, plain + gates[g] * H);
+  };
+  for (ptrdiff_t panel = 0; panel < shape.panels.count; ++panel) {
+    for (int i = 0; vectors.peepholes && i < 3; ++i) per_unit(panel, i * units, offsets.weight_peephole + i * H);
+    if (!vectors.columns) continue;
+    if (shape.info.has_cell) {
+      per_unit(panel, vectors.cell_norm(shape.panels), offsets.weight_norm_c);
+      per_unit(panel, vectors.cell_norm(shape.panels) + units, offsets.bias_norm_c);
+    }
+    per_column(panel, 0, false, offsets.weight_norm_ih);
+    per_column(panel, 1, true, offsets.weight_norm_hh);
+    if (!gradient || !shape.spec.bias) continue;
+    per_column(panel, 2, false, offsets.bias_ih);
+    per_column(panel, 2, true, offsets.bias_hh);
+  }
+}
+
+template <class T>
+const T* pack_unit_weights(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* parameters, Arena& memory) {
+  const ptrdiff_t size = shape.vectors.size(shape.panels) * shape.panels.count;
+  if (!size) return nullptr;
+  T* packed = zeros<T>(memory, size);
+  for_unit_vectors(shape, offsets, false, [&](ptrdiff_t to, ptrdiff_t from) { packed[to] = parameters[from]; });
+  return packed;
+}
+
+template <class T>
+void add_unit_gradient(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* packed, T* gradient) {
+  if (packed)
+    for_unit_vectors(shape, offsets, true, [&](ptrdiff_t from, ptrdiff_t to) { gradient[to] += packed[from]; });
+}
+
+template <class T>
+void add_projection_gradient(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* packed, T* gradient) {
+  const ptrdiff_t H = shape.spec.hidden_size, width = shape.projection_width();
+  for (ptrdiff_t from = 0; packed && from < shape.state_size; from += width)
+    transpose<true>(gradient + offsets.weight_hr + from * H, H, packed + from * H, width, H,
+                    std::min(width, shape.state_size - from));
+}
+
 // One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
 template <class T>
 struct DirectionBackward {
@@ -281,13 +398,14 @@ struct DirectionBackward {
   const ptrdiff_t* bounds;
   ptrdiff_t layer;
   BackwardCall<T> call;  // but for the chunk and the block
-  T* gradient;
+  T *gradient, *unit_gradient, *projection_gradient;
+  const T* ones;  // [ring row]
 
   void run_blocks() {
     T** scratch = run.arena.template take<T*>(size_t(chunks));
     for (ptrdiff_t i = 0; i < chunks; ++i)
-      scratch[i] =
-          run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, bounds[i + 1] - bounds[i])));
+      scratch[i] = run.arena.template take<T>(
+          size_t(shape.cell.backward_scratch(shape.panels, call.options, bounds[i + 1] - bounds[i])));
     for (const Block& block : blocks.blocks) {
       for_each_task(chunks, run.threads, [&](ptrdiff_t chunk) {
         BackwardCall<T> c = call;
@@ -312,20 +430,54 @@ struct DirectionBackward {
       const int part = int(task / pieces % parts);
       const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
       const ptrdiff_t tiles = kernels<T>().operand_tiles(layout.rows[part], layout.width[part]);
-      GradientCall<T> c = {};
-      c.operand = call.operands[part];
-      c.gates = call.gates + panel * call.ring_rows * shape.panels.columns + range.begin * shape.panels.units;
+      const T* gates = part == 0 && spec().layer_norm ? call.input_gates : call.gates;
+      GradientCall<T> c = gradient_call(block, call.operands[part], layout.rows[part]);
+      c.gates = gates + panel * call.ring_rows * shape.panels.columns + range.begin * shape.panels.units;
       c.gates_row = shape.panels.columns;
-      c.ring_rows = call.ring_rows;
-      c.runs = block.runs.data();
-      c.run_count = ptrdiff_t(block.runs.size());
-      c.rows = layout.rows[part];
       c.width = layout.width[part];
       c.first = tiles * piece / pieces;
       c.last = tiles * (piece + 1) / pieces;
       c.out = gradient + panel * layout.panel + layout.offset[part];
       kernels<T>().gradient(c);
     });
+    add_options(block);
+  }
+
+  const RecurrentSpec& spec() const { return shape.spec; }
+  GradientCall<T> gradient_call(const Block& block, const T* operand, ptrdiff_t rows) const {
+    GradientCall<T> c = {};
+    c.operand = operand;
+    c.ring_rows = call.ring_rows;
+    c.runs = block.runs.data();
+    c.run_count = ptrdiff_t(block.runs.size());
+    c.rows = rows;
+    return c;
+  }
+
+  void add_options(const Block& block) const {
+    const ptrdiff_t size = shape.vectors.gradient_size(shape.panels), width = shape.projection_width();
+    if (unit_gradient)  // a column's sum is its product with ones
+      for_each_task(shape.panels.count, run.threads, [&](ptrdiff_t panel) {
+        GradientCall<T> c = gradient_call(block, ones, 1);
+        c.gates_row = size;
+        c.last = 1;
+        for (ptrdiff_t k = 0; k < size; k += c.width) {
+          c.width = std::min(4 * shape.lanes, size - k);
+          c.gates = call.unit_sums + panel * call.ring_rows * size + k;
+          c.out = unit_gradient + panel * size + k;
+          kernels<T>().gradient(c);
+        }
+      });
+    if (projection_gradient)
+      for_each_task(shape.projection_panels(), run.threads, [&](ptrdiff_t panel) {
+        GradientCall<T> c = gradient_call(block, call.operands[2], spec().hidden_size);
+        c.gates = call.projected + panel * width;
+        c.gates_row = call.projected_row;
+        c.width = width;
+        c.last = kernels<T>().operand_tiles(spec().hidden_size, width);
+        c.out = projection_gradient + panel * spec().hidden_size * width;
+        kernels<T>().gradient(c);
+      });
   }
 };
 
@@ -340,6 +492,14 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
     const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
     const T* weight_ih = parameters + offsets[i].weight_ih;
     const T* weight_hh = parameters + offsets[i].weight_hh;
+    packed->units.push_back(pack_unit_weights(shape, offsets[i], parameters, packed->memory));
+    packed->projection.push_back(nullptr);
+    if (spec.proj_size) {  // y = W_hr m, or transposed dm = dy W_hr
+      const ptrdiff_t k = transposed ? shape.state_size : H, columns = transposed ? H : shape.state_size;
+      T* projection = packed->memory.template take<T>(size_t(cpu_backend<T>().packed_size(k, columns)));
+      cpu_backend<T>().pack_matrix(parameters + offsets[i].weight_hr, k, columns, !transposed, projection);
+      packed->projection.back() = projection;
+    }
     if (transposed) {
       T* input = packed->memory.template take<T>(size_t(shape.part_size(0) * shape.input_vectors(layer) * shape.lanes));
       packed->input.push_back(input);
@@ -353,8 +513,8 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
         pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes, shape.input_vectors(layer),
                         panel, input);
         for (int stage = 0; stage < shape.info.stages; ++stage)
-          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, H, shape.lanes, shape.hidden_vectors(),
-                          panel, hidden[stage]);
+          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, shape.state_size, shape.lanes,
+                          shape.hidden_vectors(), panel, hidden[stage]);
       });
       continue;
     }
@@ -366,7 +526,7 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
       const bool whole = (panel + 1) * shape.panels.units <= H;
       std::fill_n(bias, whole ? shape.panels.columns : layout.panel, T(0));
       for (int part = 0; part <= shape.info.stages; ++part)
-        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, forward,
+        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, forward,
                     part ? weight_hh : weight_ih,
                     [](T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride, ptrdiff_t units, ptrdiff_t n) {
                       transpose<false>(to, to_stride, from, from_stride, units, n);
@@ -425,11 +585,23 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   c.carry = run.arena.take<T>(size_t(state));
   c.dc = shape.info.has_cell ? run.arena.take<T>(size_t(state)) : nullptr;
   c.gates = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * shape.panels.columns));
-  const ptrdiff_t depths[3] = {shape.largest_input() + 1, spec.hidden_size + 1, spec.hidden_size};
-  for (int part = 0; part <= shape.info.stages; ++part)
+  const ptrdiff_t depths[3] = {shape.largest_input() + 1, shape.state_size + 1, spec.hidden_size};
+  for (int part = 0; part <= shape.info.stages + (spec.proj_size ? 1 : 0); ++part)
     c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
+  T* ones = nullptr;
+  if (const ptrdiff_t size = shape.vectors.gradient_size(shape.panels)) {
+    c.unit_sums = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * size));
+    ones = run.arena.take<T>(size_t(c.ring_rows));
+    std::fill_n(ones, c.ring_rows, T(1));
+  }
+  if (spec.layer_norm)
+    c.input_gates = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * shape.panels.columns));
+  c.projected_row = shape.projected_row();
+  if (spec.proj_size) c.projected = run.arena.take<T>(size_t(c.ring_rows * c.projected_row));
+  if (spec.zoneout > 0) c.zone_carry = zeros<T>(run.arena, widest * c.projected_row);
 
-  tape.gradient.assign(size_t(spec.layers * spec.directions), nullptr);
+  for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient})
+    gradients->assign(size_t(spec.layers * spec.directions), nullptr);
   Sequence<T> between[2];  // gradients of the layers' inputs take turns
   for (ptrdiff_t layer = 1; layer < std::min<ptrdiff_t>(spec.layers, 3); ++layer)
     between[layer % 2] = take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size);
@@ -444,9 +616,9 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       c.direction = {d == 1};
       c.x = tape.x[size_t(layer)];
       c.h = tape.y[size_t(layer)];
-      c.h.data += d * spec.hidden_size;
+      c.h.data += d * shape.state_size;
       c.dy = dy;
-      if (c.dy.data) c.dy.data += d * spec.hidden_size;
+      if (c.dy.data) c.dy.data += d * shape.state_size;
       c.dx = dx;
       c.add_dx = d > 0;
       c.h0 = shape.h_rows(call.state, layer, d);
@@ -457,13 +629,37 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       c.dc0 = shape.c_rows(call.dstate, layer, d);
       c.saved = tape.saved[index];
       c.cells = tape.cells[index];
+      c.norms = tape.norms[index];
+      c.options = options_of(shape, call.batch->rows, run.training, run.seed, index, run.threads, run.arena);
+      c.options.unit_weights = weights.units[index];
+      c.options.projection = weights.projection[index];
       tape.gradient[index] = zeros<T>(*tape.memory, shape.gradient_layout(layer).panel * shape.panels.count);
-      DirectionBackward<T>{shape, run, blocks, chunks, bounds, layer, c, tape.gradient[index]}.run_blocks();
+      if (c.unit_sums)
+        tape.unit_gradient[index] =
+            zeros<T>(*tape.memory, shape.vectors.gradient_size(shape.panels) * shape.panels.count);
+      if (c.projected)
+        tape.projection_gradient[index] =
+            zeros<T>(*tape.memory, shape.projection_panels() * shape.projection_width() * spec.hidden_size);
+      DirectionBackward<T>{shape,
+                           run,
+                           blocks,
+                           chunks,
+                           bounds,
+                           layer,
+                           c,
+                           tape.gradient[index],
+                           tape.unit_gradient[index],
+                           tape.projection_gradient[index],
+                           ones}
+          .run_blocks();
       if (run.stopped()) return;
     }
+    if (dx.data && run.training && spec.input_dropout > 0)
+      cpu_backend<T>().dropout(run, *call.batch, shape.input_size(layer), spec.input_dropout,
+                               kInputMask + uint64_t(layer * spec.directions), true, read_only(dx), dx);
     if (layer && run.training && spec.dropout > 0)
-      cpu_backend<T>().dropout(run, *call.batch, shape.output_size, spec.dropout, uint64_t(layer - 1), read_only(dx),
-                               dx);
+      cpu_backend<T>().dropout(run, *call.batch, shape.output_size, spec.dropout, uint64_t(layer - 1), false,
+                               read_only(dx), dx);
     dy = read_only(dx);
   }
 }
@@ -479,23 +675,26 @@ void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& off
     const T* packed = tape.gradient[i];
     for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
       for (int part = 0; part <= shape.info.stages; ++part)
-        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? H : inputs, packed,
+        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, packed,
                     gradient + (part ? offsets[i].weight_hh : offsets[i].weight_ih),
                     [](const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t units, ptrdiff_t n) {
                       transpose<true>(to, to_stride, from, from_stride, n, units);
                     });
-      if (!spec.bias) return;
+      if (!spec.bias || spec.layer_norm) return;
       for (bool hidden : {false, true})
-        for_biases(shape.info, shape.panels, H, panel, hidden,
-                   gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
-                   [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
-                     const Range input = shape.info.input;
-                     const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
-                     const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
-                     value += packed[panel * layout.panel + layout.offset[part] +
-                                     (part ? H : inputs) * layout.width[part] + column * shape.panels.units + w];
-                   });
+        for_biases(
+            shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+            [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
+              const Range input = shape.info.input;
+              const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
+              const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
+              value +=
+                  packed[panel * layout.panel + layout.offset[part] +
+                         (part ? shape.state_size : inputs) * layout.width[part] + column * shape.panels.units + w];
+            });
     });
+    add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);
+    add_projection_gradient(shape, offsets[i], tape.projection_gradient[i], gradient);
   }
 }
 

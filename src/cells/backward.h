@@ -16,10 +16,19 @@ struct BackwardScratch {
   bool* cut_before;      // [row] the same for this step
   Segment<T>* segments;  // [panel]
   T* zeros;              // a state
-  T* operand;            // [row][stride], the second stage's
+  T* operand;            // [row][stride], the second stage's or the projection's
+  // For options:
+  T* dh;        // [row][stride], of h, then of what the equations gave
+  T* made;      // [row][stride], the same before a projection
+  T* masked;    // [row][stride], the h that the recurrent product took
+  T* zone;      // [row][padded], c's; then a row, h's
+  T* of_norm;   // [row][stride], what reaches c through its norm
+  T* norm;      // a row: c, normalised
+  T* products;  // two rows: gradients of the two products of a normalised cell
   ptrdiff_t stride, size;
 
-  static BackwardScratch plan(const CellInfo& cell, const Panels& panels, ptrdiff_t rows, T* base) {
+  static BackwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows,
+                              T* base) {
     BackwardScratch s = {};
     ptrdiff_t used = 0;
     auto take = [&](ptrdiff_t bytes) {
@@ -35,7 +44,18 @@ struct BackwardScratch {
     s.cut_before = static_cast<bool*>(take(rows));
     s.segments = static_cast<Segment<T>*>(take(panels.count * ptrdiff_t(sizeof(Segment<T>))));
     s.zeros = static_cast<T*>(take(panels.padded() * ptrdiff_t(sizeof(T))));
-    if (cell.stages > 1) s.operand = static_cast<T*>(take(rows * s.stride * ptrdiff_t(sizeof(T))));
+    const auto take_rows = [&](ptrdiff_t n, ptrdiff_t row) {
+      return static_cast<T*>(take(n * row * ptrdiff_t(sizeof(T))));
+    };
+    if (cell.stages > 1 || options.projected) s.operand = take_rows(rows, s.stride);
+    if (options.any) s.dh = take_rows(rows, s.stride);
+    if (options.projected) s.made = take_rows(rows, s.stride);
+    if (options.recurrent_mask) s.masked = take_rows(rows, s.stride);
+    if (options.zone_h.random || options.zone_c.random) s.zone = take_rows(rows + 1, panels.padded());
+    if (options.normalised()) {
+      s.products = take_rows(2, panels.count * panels.columns);
+      if (cell.has_cell) s.of_norm = take_rows(rows, s.stride), s.norm = take_rows(1, panels.padded());
+    }
     s.size = used;
     return s;
   }
@@ -82,9 +102,10 @@ RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position,
   }
 }
 
-template <class Cell, class T, bool paired>
+template <class Cell, class T, bool paired, bool optional>
 struct Backward {
   typedef Lanes<T, paired> L;
+  typedef typename L::Piece U;  // never across panels
   typedef Vec<T> V;
   static constexpr CellInfo kCell = Cell::kInfo;
   static constexpr int kLast = kCell.stages - 1;
@@ -93,8 +114,11 @@ struct Backward {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first, all_rows = call.rows.active[0];
-  const BackwardScratch<T> work = BackwardScratch<T>::plan(kCell, call.panels, rows, call.scratch);
-  const ColumnPanels hidden = {(call.panels.padded() + kLanes<T> - 1) / kLanes<T>};
+  const CellOptions<T>& options = call.options;
+  const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
+  const BackwardScratch<T> work = BackwardScratch<T>::plan(kCell, call.panels, options, rows, call.scratch);
+  const ColumnPanels hidden = {((optional && options.projected ? state_size : call.panels.padded()) + kLanes<T> - 1) /
+                               kLanes<T>};
 
   ptrdiff_t step = 0;
 
@@ -113,11 +137,11 @@ struct Backward {
   }
   ptrdiff_t carried(ptrdiff_t p, ptrdiff_t r) const { return (p * all_rows + call.first + r) * units; }
 
-  // The gate gradients of step s as the left side of a product, in the columns of `range`.
-  void gate_segments(ptrdiff_t s, Range range, const T* weights, ptrdiff_t width) const {
+  // The gate gradients of step s as the left side of a product, in the columns of `range`; `ring` holds them.
+  void gate_segments(const T* ring, ptrdiff_t s, Range range, const T* weights, ptrdiff_t width) const {
     for (ptrdiff_t p = 0; p < panels; ++p)
-      work.segments[p] = {gates(s, p, 0) + range.begin * units, columns, weights + p * range.count * units * width,
-                          range.count * units};
+      work.segments[p] = {ring + (p * call.ring_rows + position(s, 0)) * columns + range.begin * units, columns,
+                          weights + p * range.count * units * width, range.count * units};
   }
 
   void prepare_rows(ptrdiff_t active) const {
@@ -144,10 +168,18 @@ struct Backward {
     return L::get(call.c0.at(batch(r)) + u, pair * units, left, left - pair * units);
   }
 
+  // The same of one panel.
+  U previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r) const {
+    if (work.cut_before[r] || (step == 0 && !call.c0.data)) return U{};
+    if (step > 0) return load<U>(call.cells + tape_row(step - 1, p, r) * units + w);
+    return load<U>(call.c0.at(batch(r)) + p * units + w, hidden_size - p * units - w);
+  }
+
   // The cell's derivative on a tile: rows [r0, r0 + m), units [u0, u0 + tile_units). Fresh rows end at this step: what
   // comes to them from later is the caller's gradient of the final state, which the tile then holds.
   template <int stage>
-  void epilogue(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) const {
+  void epilogue(ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, ptrdiff_t m, const T* tile, ptrdiff_t tile_row,
+                bool fresh) const {
     constexpr bool last = stage == kLast;
     constexpr ptrdiff_t width = kCell.saved;
     const ptrdiff_t end = u0 + tile_units < call.panels.padded() ? u0 + tile_units : call.panels.padded();
@@ -165,10 +197,16 @@ struct Backward {
       for (ptrdiff_t i = 0; i < m; ++i) {
         const ptrdiff_t r = r0 + i;
         const bool cut = last && !fresh && work.cut[r];
-        Gradient<V> d;
-        d.dh = cut ? V{} : L::get(tile + i * tile_units + (u - u0), u_next);
+        typename GradientOf<V, optional>::type d;
+        d.dh = L::get(tile + i * tile_row + (u - u0), u_next);
         d.dc = d.carry = V{};
-        if constexpr (last) {
+        if constexpr (optional && !last) {
+          if (options.recurrent_mask) d.dh = d.dh * load<V>(options.recurrent_mask + batch(r) * options.mask_row + u);
+          d.carry = L::get(carry, carry_next);
+        } else if constexpr (optional) {
+          if constexpr (kCell.has_cell) set_options(d, p, r, w, pair);
+        } else if constexpr (last) {
+          if (cut) d.dh = V{};
           if (call.dy.data) d.dh = d.dh + L::get(work.dy[r] + u, u_next, left, left_next);
           if constexpr (Cell::kCarries)
             if (!fresh && !cut) d.dh = d.dh + L::get(carry, carry_next);
@@ -189,11 +227,153 @@ struct Backward {
           for (int g = 0; g < kCell.groups; ++g) d.pre[g] = last ? V{} : L::get(out + g * units, gates_next);
         Cell::template backward<stage>(d);
         for (int g = 0; g < kCell.groups; ++g) L::put(out + g * units, gates_next, d.pre[g]);
+        if constexpr (optional && kCell.has_cell) keep_options(d, p, r, w, pair);
         if constexpr (Cell::kCarries) L::put(carry, carry_next, d.carry);
         if constexpr (kCell.has_cell) L::put(dc, carry_next, d.dc);
-        if constexpr (!last) store(work.operand + r * work.stride + u, d.operand);
+        if constexpr (!last) {
+          if constexpr (optional)
+            if (options.recurrent_mask)
+              d.operand = d.operand * load<V>(options.recurrent_mask + batch(r) * options.mask_row + u);
+          store(work.operand + r * work.stride + u, d.operand);
+        }
         carry += units, dc += units, saved += width * units, out += columns;
       }
+    }
+  }
+
+  // Of the options, what c's equations take, and what they leave.
+  template <class D>
+  void set_options(D& d, ptrdiff_t p, ptrdiff_t r, ptrdiff_t w, bool pair) const {
+    const ptrdiff_t size = options.vectors.size(call.panels), u = p * units + w;
+    for (int i = 0; i < 3; ++i)
+      d.peephole[i] =
+          options.vectors.peepholes ? L::get(options.unit_weights + p * size + i * units + w, pair * size) : V{};
+    d.limit = broadcast<V>(options.clip);
+    d.zone = options.zone_c.random ? L::get(work.zone + r * call.panels.padded() + u, pair * units)
+                                   : broadcast<V>(options.zone_c.rate);
+    d.normalised = options.normalised();
+    if (d.normalised) d.of_norm = L::get(work.of_norm + r * work.stride + u, pair * units);
+  }
+  template <class D>
+  void keep_options(const D& d, ptrdiff_t p, ptrdiff_t r, ptrdiff_t w, bool pair) const {
+    const ptrdiff_t size = options.vectors.gradient_size(call.panels);
+    for (int i = 0; options.vectors.peepholes && i < 3; ++i)
+      L::put(unit_sums(p, r) + i * units + w, pair * call.ring_rows * size, d.of_peephole[i]);
+    if (options.projected && !d.normalised)
+      L::put(work.operand + r * work.stride + p * units + w, pair * units, d.projected);
+  }
+  T* unit_sums(ptrdiff_t p, ptrdiff_t r) const {
+    return call.unit_sums + (p * call.ring_rows + position(step, r)) * options.vectors.gradient_size(call.panels);
+  }
+
+  // The gradient of h, row by row, back through zoneout, projection and the cell's norm to the equations.
+  void optional_state_gradient(ptrdiff_t running, ptrdiff_t active) const {
+    state_gradient(step, running, active,
+                   [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+                     for (ptrdiff_t r = r0; r < r0 + m; ++r)
+                       for (ptrdiff_t u = u0; u < u0 + tile_units && u < work.stride; u += lanes<U>()) {
+                         U d = of_state(tile + (r - r0) * tile_units + (u - u0), r, u, fresh);
+                         if (call.dy.data) d = d + load<U>(work.dy[r] + u, state_size - u);
+                         store(work.dh + r * work.stride + u, d);
+                       }
+                   });
+    for (ptrdiff_t r = 0; r < active; ++r) {
+      const ptrdiff_t time = call.direction.time(call.rows, call.first + r, step);
+      if (options.zone_h.rate > 0) zone_back(r, time);
+      if (options.zone_c.random)
+        zone_row(options.zone_c, batch(r), time, work.zone + r * call.panels.padded(), call.panels.padded());
+    }
+    T* made = work.dh;
+    if (options.projected) {
+      T* ring = call.projected + position(step, 0) * call.projected_row;
+      for (ptrdiff_t r = 0; r < active; ++r)
+        copy_row(ring + r * call.projected_row, work.dh + r * work.stride, state_size);
+      made = work.made;
+      product(ProductCall<T>{active, state_size, hidden_size, work.dh, work.stride, options.projection, nullptr, made,
+                             work.stride});
+    }
+    if constexpr (kCell.has_cell)
+      for (ptrdiff_t r = 0; options.normalised() && r < active; ++r) normalise_cell_back(r, made + r * work.stride);
+    const ptrdiff_t padded = call.panels.padded();
+    epilogue<kLast>(0, padded, 0, running, made, work.stride, false);
+    epilogue<kLast>(0, padded, running, active - running, made + running * work.stride, work.stride, true);
+  }
+
+  // What stayed goes past the step; the rest is the gradient of what the step made.
+  void zone_back(ptrdiff_t r, ptrdiff_t time) const {
+    T* zone = work.zone + rows * call.panels.padded();
+    if (options.zone_h.random) zone_row(options.zone_h, batch(r), time, zone, state_size);
+    T* d = work.dh + r * work.stride;
+    T* carry = call.zone_carry + (call.first + r) * call.projected_row;
+    for (ptrdiff_t u = 0; u < state_size; u += kLanes<T>) {
+      const ptrdiff_t n = state_size - u;
+      const V whole = load<V>(d + u);
+      const V past = whole * (options.zone_h.random ? load<V>(zone + u, n) : broadcast<V>(options.zone_h.rate));
+      store(carry + u, past);
+      store(d + u, whole - past);
+    }
+  }
+
+  // From the gradient of h = o tanh(gain norm(c) + bias), in `dh`, to those of o, in its place, and of c, in of_norm.
+  void normalise_cell_back(ptrdiff_t r, T* dh) const {
+    const NormColumns where = {panels, units, units, hidden_size, {0, 1}};
+    const ptrdiff_t size = options.vectors.size(call.panels), norm_at = options.vectors.cell_norm(call.panels);
+    const U limit = broadcast<U>(options.clip);
+    T* of_norm = work.of_norm + r * work.stride;
+    const auto saved = [&](ptrdiff_t p, ptrdiff_t w, int k) {
+      return load<U>(call.saved + (tape_row(step, p, r) * kCell.saved + k) * units + w);
+    };
+    const auto for_units = [&](const auto& f) {
+      for (ptrdiff_t p = 0; p < panels; ++p)
+        for (ptrdiff_t w = 0; w < units; w += lanes<U>()) f(p, w, p * units + w);
+    };
+    for_units([&](ptrdiff_t p, ptrdiff_t w, ptrdiff_t u) {
+      const U c = fma(saved(p, w, 1), previous_c(p, w, r), saved(p, w, 0) * saved(p, w, 2));
+      store(work.norm + u, min(limit, max(-limit, c)));
+    });
+    const T scale = normalise<U>(work.norm, where);
+    for_units([&](ptrdiff_t p, ptrdiff_t w, ptrdiff_t u) {
+      const T* gain = options.unit_weights + p * size + norm_at + w;
+      T* sums = unit_sums(p, r) + norm_at + w;
+      const U norm = load<U>(work.norm + u), o = saved(p, w, 3), d = load<U>(dh + u);
+      const U t = tanh(fma(load<U>(gain), norm, load<U>(gain + units)));
+      const U dt = d * o * fma(-t, t, one<U>());
+      store(sums, dt * norm);
+      store(sums + units, dt);
+      store(of_norm + u, dt * load<U>(gain));
+      store(dh + u, d * t);
+      if (options.projected) store(work.operand + r * work.stride + u, o * t);
+    });
+    normalise_back<U>(of_norm, work.norm, scale, where);
+  }
+
+  // From the gradients of the pre-activations, in the ring, to those of the two products, each behind its norm.
+  void normalise_gates_back(ptrdiff_t r) const {
+    const ptrdiff_t width = panels * columns, size = options.vectors.size(call.panels);
+    const ptrdiff_t at = options.vectors.column(call.panels, 0);
+    const T* norms = call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels);
+    T* of_x = work.products;
+    T* of_h = of_x + width;
+    for (ptrdiff_t p = 0; p < panels; ++p) {
+      const T* gains = options.unit_weights + p * size + at;
+      const T* d = gates(step, p, r);
+      T* sums = unit_sums(p, r) + at;
+      for (ptrdiff_t k = 0; k < columns; k += kLanes<T>) {
+        const ptrdiff_t i = p * columns + k;
+        const V pre = load<V>(d + k);
+        store(sums + k, pre * load<V>(norms + i));
+        store(sums + columns + k, pre * load<V>(norms + width + i));
+        store(sums + 2 * columns + k, pre);
+        store(of_x + i, pre * load<V>(gains + k));
+        store(of_h + i, pre * load<V>(gains + columns + k));
+      }
+    }
+    normalise_back<U>(of_x, norms, norms[2 * width], {panels, units, columns, hidden_size, kCell.input});
+    normalise_back<U>(of_h, norms + width, norms[2 * width + 1],
+                      {panels, units, columns, hidden_size, kCell.recurrent[0]});
+    for (ptrdiff_t p = 0; p < panels; ++p) {
+      copy_row(call.input_gates + (p * call.ring_rows + position(step, r)) * columns, of_x + p * columns, columns);
+      copy_row(gates(step, p, r), of_h + p * columns, columns);
     }
   }
 
@@ -222,7 +402,7 @@ struct Backward {
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       const int nv = int(width / lanes);
-      gate_segments(s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
+      gate_segments(call.gates, s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
       const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
       const Split tiles = split(active, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
@@ -245,7 +425,7 @@ struct Backward {
       for (ptrdiff_t r = running; r < active; ++r) {
         for (ptrdiff_t u = 0; u < width; u += lanes)
           store(out + u,
-                call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from + u, hidden_size - from - u) : Vec<T>{});
+                call.dhn.data ? load<Vec<T>>(call.dhn.at(batch(r)) + from + u, state_size - from - u) : Vec<T>{});
         done(from, width, r, 1, out, true);
       }
     }
@@ -256,7 +436,7 @@ struct Backward {
     if constexpr (stage >= 0) {
       gate_product(step, stage + 1, active,
                    [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
-                     epilogue<stage>(u0, tile_units, r0, m, tile, fresh);
+                     epilogue<stage>(u0, tile_units, r0, m, tile, tile_units, fresh);
                    });
       earlier_stages<stage - 1>(active);
     }
@@ -267,9 +447,20 @@ struct Backward {
     pack_operand(
         call.operands[0], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true,
         vectors(kCell.input));
+    if constexpr (optional)
+      for (ptrdiff_t r = 0; work.masked && r < active; ++r) {
+        multiply_row_by(work.h_previous[r], options.recurrent_mask + batch(r) * options.mask_row,
+                        work.masked + r * work.stride, state_size);
+        work.h_previous[r] = work.masked + r * work.stride;
+      }
     pack_operand(
-        call.operands[1], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.h_previous[r]; }, hidden_size,
+        call.operands[1], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.h_previous[r]; }, state_size,
         needs_hidden_ones(kCell), vectors(kCell.recurrent[0]));
+    if constexpr (optional && kCell.has_cell)
+      if (options.projected)
+        pack_operand(
+            call.operands[2], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.operand + r * work.stride; },
+            hidden_size, false, kProjectionVectors);
     if constexpr (kCell.stages > 1)
       pack_operand(
           call.operands[2], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.operand + r * work.stride; },
@@ -289,7 +480,8 @@ struct Backward {
       for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
         const ptrdiff_t active = active_at(s);
         if (!active) continue;
-        gate_segments(s, kCell.input, call.input_weights + from * depth, width);
+        gate_segments(optional && options.normalised() ? call.input_gates : call.gates, s, kCell.input,
+                      call.input_weights + from * depth, width);
         const Split tiles = split(active, max_rows(nv));
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           multiply(tile, tiles.begin(i), tiles.size(i), nv);
@@ -309,42 +501,59 @@ struct Backward {
 
   // What is left over after step 0 belongs to the initial state.
   void initial_gradient() const {
-    typedef typename L::Piece U;  // never across panels
     const ptrdiff_t active = active_at(0);
     for (ptrdiff_t r = 0; r < active; ++r) work.cut[r] = call.direction.cut(call.rows, call.first + r, 0);
     state_gradient(-1, active, rows,
                    [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
-                     for (ptrdiff_t u = u0; u < u0 + tile_units && u < hidden_size; u += lanes<U>()) {
-                       const ptrdiff_t p = u / units, w = u % units, left = hidden_size - u;
-                       for (ptrdiff_t r = r0; r < r0 + m; ++r) {
-                         const bool cut = !fresh && work.cut[r];
-                         U dh = cut ? U{} : load<U>(tile + (r - r0) * tile_units + (u - u0));
-                         if constexpr (Cell::kCarries)
-                           if (!fresh && !cut) dh = dh + load<U>(call.carry + carried(p, r) + w);
-                         store(call.dh0.at(batch(r)) + u, dh, left);
-                         if constexpr (kCell.has_cell) {
-                           U dc = U{};
-                           if (fresh && call.dcn.data) dc = load<U>(call.dcn.at(batch(r)) + u, left);
-                           if (!fresh && !cut) dc = load<U>(call.dc + carried(p, r) + w);
-                           store(call.dc0.at(batch(r)) + u, dc, left);
-                         }
-                       }
-                     }
+                     for (ptrdiff_t r = r0; r < r0 + m; ++r)
+                       for (ptrdiff_t u = u0; u < u0 + tile_units && u < state_size; u += lanes<U>())
+                         store(call.dh0.at(batch(r)) + u,
+                               of_state(tile + (r - r0) * tile_units + (u - u0), r, u, fresh), state_size - u);
                    });
+    if constexpr (kCell.has_cell)
+      for (ptrdiff_t r = 0; r < rows; ++r)
+        for (ptrdiff_t u = 0; u < hidden_size; u += lanes<U>()) {
+          const ptrdiff_t left = hidden_size - u;
+          U dc = U{};
+          if (r >= active && call.dcn.data) dc = load<U>(call.dcn.at(batch(r)) + u, left);
+          if (r < active && !work.cut[r]) dc = load<U>(call.dc + carried(u / units, r) + u % units);
+          store(call.dc0.at(batch(r)) + u, dc, left);
+        }
+  }
+
+  // What reaches h, at unit u, from later steps (or, of a fresh row, from the caller): through the product, of which
+  // `product` is the result there, and past it.
+  RECURRA_INLINE U of_state(const T* product, ptrdiff_t r, ptrdiff_t u, bool fresh) const {
+    U d = load<U>(product);
+    if (fresh) return d;
+    if (work.cut[r]) return U{};
+    if constexpr (optional) {
+      if (options.recurrent_mask) d = d * load<U>(options.recurrent_mask + batch(r) * options.mask_row + u);
+      if (options.zone_h.rate > 0) d = d + load<U>(call.zone_carry + (call.first + r) * call.projected_row + u);
+    }
+    if constexpr (Cell::kCarries) d = d + load<U>(call.carry + carried(u / units, r) + u % units);
+    return d;
   }
 
   void run() {
     Poll poll = {call.stop, Poll::kInterval};
     zero_row(work.zeros, call.panels.padded());
+    if (optional && work.made) zero_row(work.made, rows * work.stride);  // what pads the units stays zero
     for (step = call.end - 1; step >= call.begin; --step) {
       const ptrdiff_t active = active_at(step);
       if (!active) continue;
       prepare_rows(active);
-      state_gradient(step, active_at(step + 1), active,
-                     [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
-                       epilogue<kLast>(u0, tile_units, r0, m, tile, fresh);
-                     });
+      if constexpr (optional) {
+        optional_state_gradient(active_at(step + 1), active);
+      } else {
+        state_gradient(step, active_at(step + 1), active,
+                       [&](ptrdiff_t u0, ptrdiff_t tile_units, ptrdiff_t r0, int m, const T* tile, bool fresh) {
+                         epilogue<kLast>(u0, tile_units, r0, m, tile, tile_units, fresh);
+                       });
+      }
       earlier_stages<kLast - 1>(active);
+      if constexpr (optional)
+        for (ptrdiff_t r = 0; options.normalised() && r < active; ++r) normalise_gates_back(r);
       pack_operands(active);
       if (poll.stopped(active * panels * columns * hidden_size)) return;
     }
@@ -353,16 +562,20 @@ struct Backward {
   }
 };
 
+template <class Cell, class T, bool optional>
+void backward_of(const BackwardCall<T>& call) {
+  if constexpr (has_half_panels(Cell::kInfo))
+    if (call.panels.units < kLanes<T>) return Backward<Cell, T, true, optional>{call}.run();
+  Backward<Cell, T, false, optional>{call}.run();
+}
 template <class Cell, class T>
 void backward(const BackwardCall<T>& call) {
-  if constexpr (has_half_panels(Cell::kInfo))
-    if (call.panels.units < kLanes<T>) return Backward<Cell, T, true>{call}.run();
-  Backward<Cell, T, false>{call}.run();
+  call.options.any ? backward_of<Cell, T, true>(call) : backward_of<Cell, T, false>(call);
 }
 
 template <class Cell, class T>
-ptrdiff_t backward_scratch(const Panels& panels, ptrdiff_t rows) {
-  return BackwardScratch<T>::plan(Cell::kInfo, panels, rows, nullptr).size;
+ptrdiff_t backward_scratch(const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows) {
+  return BackwardScratch<T>::plan(Cell::kInfo, panels, options, rows, nullptr).size;
 }
 
 template <class T>

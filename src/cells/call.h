@@ -14,6 +14,9 @@ namespace recurra {
 struct Range {
   int begin, count;
 };
+RECURRA_ALWAYS_INLINE constexpr bool has(Range range, int i) {
+  return i >= range.begin && i < range.begin + range.count;
+}
 
 // A cell as plain data. A unit has `groups` columns in a product's tile; the input feeds those of `input`, the operand
 // of stage i those of `recurrent[i]` (stage 0: h of the step before). Gates are the row blocks of PyTorch's weights.
@@ -112,6 +115,50 @@ struct Direction {
   }
 };
 
+// The vectors that options multiply unit by unit, per panel: in the packed weights first those with a value per unit,
+// then those with one per column; their gradient is summed in the same layout with one column vector more, the biases'.
+struct UnitVectors {
+  int units;    // three peepholes, or none, then the gain and the bias of the cell's norm, or neither
+  int columns;  // the gains of the input's and the recurrent product's norm, or neither
+  bool peepholes;
+  RECURRA_ALWAYS_INLINE ptrdiff_t cell_norm(const Panels& panels) const { return (peepholes ? 3 : 0) * panels.units; }
+  RECURRA_ALWAYS_INLINE ptrdiff_t column(const Panels& panels, int i) const {
+    return units * panels.units + i * panels.columns;
+  }
+  RECURRA_ALWAYS_INLINE ptrdiff_t size(const Panels& panels) const { return column(panels, columns); }
+  RECURRA_ALWAYS_INLINE ptrdiff_t gradient_size(const Panels& panels) const {
+    return (column(panels, columns ? columns + 1 : 0) + 15) / 16 * 16;  // whole vectors
+  }
+};
+RECURRA_ALWAYS_INLINE UnitVectors unit_vectors(const CellInfo& cell, bool peepholes, bool normalised) {
+  return {(peepholes ? 3 : 0) + (normalised && cell.has_cell ? 2 : 0), normalised ? 2 : 0, peepholes};
+}
+// A row of `norms`: both normalised products, then what each was multiplied with.
+RECURRA_ALWAYS_INLINE ptrdiff_t norm_row(const Panels& panels) { return 2 * panels.count * panels.columns + 16; }
+
+// What the plain cell has not, the same for a whole call; most of it can be left out.
+template <class T>
+struct CellOptions {
+  bool any;
+  ptrdiff_t state_size;  // of h: hidden_size, or less behind a projection
+  UnitVectors vectors;
+  const T* unit_weights;  // [panel][vectors]
+  T clip;                 // infinity: none
+  // Whether h' = W_hr o tanh(c'); W_hr packed as a product's right side, for backward() transposed.
+  bool projected;
+  const T* projection;
+  const T* recurrent_mask;  // [caller's row][mask_row], times h in front of every product; null: none
+  ptrdiff_t mask_row;
+  // Of h and of c: how much of the old state stays, or (random) the chance that all of it does.
+  struct Zone {
+    T rate;
+    bool random;
+    uint64_t key;
+    uint32_t last;
+  } zone_h, zone_c;
+  RECURRA_ALWAYS_INLINE bool normalised() const { return vectors.columns > 0; }
+};
+
 // Threads that share the panels of one call, and meet after every step. Alone: {}.
 struct Team {
   int member, members;
@@ -130,12 +177,14 @@ struct ForwardCall {
   Direction direction;
   ptrdiff_t first, last;
   ptrdiff_t steps_before;  // of a stream: whether this call's first step is an odd one
+  CellOptions<T> options;
   Sequence<const T> x;
   Sequence<T> y;  // data null: only the final state is wanted
   StateRows<const T> h0, c0;
   StateRows<T> hn, cn;
   T* saved;  // the tape, [step][panel][row][saved][units]; null: none is kept
   T* cells;  // [step][panel][row][units]
+  T* norms;  // [step][row][norm_row] of a normalised cell
   T* scratch;
   Team team;
   Stop* stop;  // null: do not poll
@@ -149,6 +198,7 @@ struct BackwardCall {
   ptrdiff_t input_size, hidden_size;
   const T* hidden_weights[2];  // per stage [column panel][panel][column][units]
   const T* input_weights;      // the same towards the inputs; null: no dx
+  CellOptions<T> options;
   Rows rows;
   Direction direction;
   ptrdiff_t first, last;
@@ -161,15 +211,25 @@ struct BackwardCall {
   StateRows<T> dh0, dc0;  // written by the block that begins at 0
   const T* saved;
   const T* cells;
+  const T* norms;
   T* carry;        // [panel][row][units] gradient that reaches h of the step before other than through a product
   T* dc;           // [panel][row][units]
   T* gates;        // the ring: [panel][ring row][columns]
   T* operands[3];  // [tile of rows of the weights][ring row][row]
+  // For options, beside the gates:
+  T* input_gates;  // where the input's differ, as gates
+  T* unit_sums;    // [panel][ring row][gradient_size]: summed, the gradient of the unit vectors
+  T* projected;    // [ring row][projected_row]: the gradient of what a projection gave
+  ptrdiff_t projected_row;
+  T* zone_carry;  // [row][projected_row]: what zoneout passes by
   const int64_t* slot;
   ptrdiff_t ring_rows;
   T* scratch;
   Stop* stop;
 };
+
+// The columns of a projection's gradient are taken by so many vectors.
+constexpr int kProjectionVectors = 2;
 
 // Rows [begin, end) of a block, contiguous in the ring.
 struct RingRun {

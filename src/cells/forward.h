@@ -1,5 +1,7 @@
 // The one forward loop: time, stages, panels, tiles of rows; a cell's equations run on each tile while it is in L1.
 #pragma once
+#include "cells/forward_options.h"
+#include "cells/norm.h"
 #include "cells/unit.h"
 #include "gemm/tile.h"
 
@@ -7,27 +9,6 @@ namespace recurra::RECURRA_ISA {
 namespace {
 
 constexpr ptrdiff_t kTileColumns = 4;  // vectors in the widest tile
-
-// Row strides of work buffers: whole cache lines, and never a power of two, which would crowd rows into few cache sets.
-template <class T>
-constexpr ptrdiff_t work_stride(ptrdiff_t n) {
-  constexpr ptrdiff_t line = 64 / sizeof(T);
-  return (n + line - 1) / line * line + line;
-}
-
-template <class T>
-RECURRA_INLINE void copy_row(T* to, const T* from, ptrdiff_t n) {
-  ptrdiff_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load<Vec<T>>(from + i));
-  if (i < n) copy_tail<kLanes<T> / 2>(to + i, from + i, n - i);
-}
-template <class T>
-RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
-  ptrdiff_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, Vec<T>{});
-  const T zeros[kLanes<T>] = {};
-  if (i < n) copy_tail<kLanes<T> / 2>(to + i, static_cast<const T*>(zeros), n - i);
-}
 
 // Panels of half a vector's units: for cells whose columns fill whole vectors even so.
 constexpr bool has_half_panels(const CellInfo& cell) { return cell.groups == 4 && cell.has_cell && kVectorBytes == 64; }
@@ -44,65 +25,11 @@ struct Poll {
   static constexpr ptrdiff_t kInterval = 1 << 20;
 };
 
-// The input's product is made ahead, for a block of steps at once, where a product per step would wait for W_ih to be
-// read each time: with a row or two, and with some more where the weights are far away. The bits are the same.
-constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 16, kFarBytes = 8 << 20, kAheadInputs = 8, kAheadSteps = 64;
-template <class T>
-bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
-  const ptrdiff_t bytes = panels.count * panels.columns * (input_size + panels.padded()) * ptrdiff_t(sizeof(T));
-  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
-}
-
-template <class T>
-struct ForwardScratch {
-  T* h[2];     // [row][hidden_stride], of the step before and of this one
-  T* c;        // [panel][row][units]
-  T* x;        // [row][input_stride]
-  T* operand;  // [row][hidden_stride], the second stage's
-  T* saved;    // as a step of the tape, if there is none
-  T* ahead;    // [step][row][panel][columns]
-  T* tile;     // [row][columns], or [panel][columns] of a single row
-  T** y;       // [row] where this step's output goes
-  ptrdiff_t hidden_stride, input_stride, ahead_steps;
-  ptrdiff_t size;
-
-  static ForwardScratch plan(const CellInfo& cell, const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows,
-                             ptrdiff_t steps, bool tape, T* base) {
-    ForwardScratch s = {};
-    ptrdiff_t used = 0;
-    auto take = [&](ptrdiff_t n) {
-      T* p = base ? base + used : nullptr;
-      used += (n + 63) / 64 * 64;
-      return p;
-    };
-    constexpr ptrdiff_t pointer_size = sizeof(void*);
-    const ptrdiff_t padded = panels.padded();
-    s.hidden_stride = work_stride<T>(padded);
-    s.input_stride = work_stride<T>(input_size);
-    for (T*& h : s.h) h = take(rows * s.hidden_stride);
-    if (cell.has_cell) s.c = take(rows * padded);
-    const bool ahead = input_goes_ahead<T>(panels, input_size, rows, steps);
-    if (ahead) {
-      s.ahead_steps = (1 << 15) / (rows * panels.count * panels.columns);
-      s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
-      s.ahead_steps = s.ahead_steps < kAheadSteps ? s.ahead_steps : kAheadSteps;
-      s.ahead_steps = s.ahead_steps < steps ? s.ahead_steps : steps;
-      s.ahead = take(s.ahead_steps * rows * panels.count * panels.columns);
-    }
-    s.x = take((ahead ? s.ahead_steps : 1) * rows * s.input_stride);
-    s.tile = take((panels.count > kMaxRows ? panels.count : kMaxRows) * panels.columns);
-    if (cell.stages > 1) s.operand = take(rows * s.hidden_stride);
-    if (cell.stages > 1 && !tape) s.saved = take(rows * panels.count * cell.saved * panels.units);
-    s.y = reinterpret_cast<T**>(take(rows * pointer_size / ptrdiff_t(sizeof(T))));
-    s.size = used;
-    return s;
-  }
-};
-
-template <class Cell, class T, bool paired>
+template <class Cell, class T, bool paired, bool optional>
 struct Forward {
   typedef Lanes<T, paired> L;
   typedef Vec<T> V;
+  typedef typename UnitOf<V, optional>::type StepUnit;
   static constexpr CellInfo kCell = Cell::kInfo;
   static constexpr bool kMerged =
       kCell.input.begin == kCell.recurrent[0].begin && kCell.input.count == kCell.recurrent[0].count;
@@ -111,8 +38,10 @@ struct Forward {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first;
-  const ForwardScratch<T> work = ForwardScratch<T>::plan(kCell, call.panels, call.input_size, rows, call.rows.steps,
-                                                         call.saved != nullptr, call.scratch);
+  const CellOptions<T>& options = call.options;
+  const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
+  const ForwardScratch<T> work = ForwardScratch<T>::plan(kCell, call.panels, options, call.input_size, rows,
+                                                         call.rows.steps, call.saved != nullptr, call.scratch);
   // In a team the state and the second stage's operand are one for all, at the same places in the first member's
   // scratch; the rest is each member's own.
   T* const state[2] = {of_team(work.h[0]), of_team(work.h[1])};
@@ -139,6 +68,11 @@ struct Forward {
       f(p, u, left < padded ? left : padded, padded);
     }
   }
+  // Of units [u, u + n) those that h has behind a projection.
+  ptrdiff_t part_of_state(ptrdiff_t u, ptrdiff_t n) const {
+    const ptrdiff_t left = state_size - u;
+    return left < 0 ? 0 : left < n ? left : n;
+  }
   const T* input(ptrdiff_t r, ptrdiff_t s) const {
     return call.x.at(batch(r), call.direction.time(call.rows, call.first + r, s));
   }
@@ -163,8 +97,9 @@ struct Forward {
     for (ptrdiff_t r = 0; r < rows; ++r) {
       for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) {
         T* h = state[0] + r * work.hidden_stride + u;
-        if (!call.h0.data || n < padded) zero_row(h, padded);
-        if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + u, n);
+        const ptrdiff_t m = optional ? part_of_state(u, n) : n;
+        if (!call.h0.data || m < padded) zero_row(h, padded);
+        if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + u, m);
         if constexpr (kCell.has_cell) {
           T* c = work.c + (p * rows + r) * units;
           if (!call.c0.data || n < padded) zero_row(c, padded);
@@ -177,7 +112,8 @@ struct Forward {
   void finish(ptrdiff_t begin, ptrdiff_t end, const T* h) const {
     for (ptrdiff_t r = begin; r < end; ++r) {
       for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t) {
-        if (call.hn.data) copy_row(call.hn.at(batch(r)) + u, h + r * work.hidden_stride + u, n);
+        const ptrdiff_t m = optional ? part_of_state(u, n) : n;
+        if (call.hn.data) copy_row(call.hn.at(batch(r)) + u, h + r * work.hidden_stride + u, m);
         if constexpr (kCell.has_cell)
           if (call.cn.data) copy_row(call.cn.at(batch(r)) + u, work.c + (p * rows + r) * units, n);
       });
@@ -221,6 +157,12 @@ struct Forward {
     multiply_row(tile, r0, group, width);
   }
 
+  const T* recurrent_operand() const {
+    if constexpr (optional)
+      if (work.masked) return work.masked;
+    return h_in;
+  }
+
   // A tile of pre-activations: rows [r0, r0 + m) of panel p, or row r0 of panels [p, p + group). `ahead`: the step's
   // first row there, or null.
   template <int stage>
@@ -229,8 +171,8 @@ struct Forward {
     constexpr Range range = kCell.recurrent[stage];
     const T* weights = call.weights + p * call.layout.panel;
     const PackedLayout& layout = call.layout;
-    const T* from_h = stage ? operand : h_in;
-    const ptrdiff_t depth = step == 0 && !call.h0.data ? 0 : hidden_size;  // of a state of zeros nothing comes
+    const T* from_h = stage ? operand : recurrent_operand();
+    const ptrdiff_t depth = step == 0 && !call.h0.data ? 0 : state_size;  // of a state of zeros nothing comes
     const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
                                     {from_h, work.hidden_stride, weights + layout.offset[1 + stage], depth}};
     const ptrdiff_t from = range.begin * units;
@@ -279,9 +221,25 @@ struct Forward {
       for (ptrdiff_t r = r0; r < r0 + m; ++r) prefetch(work.y[r] + p * units, units);
   }
 
+  // Of the options, what c's equations take: for the item (a row, or a panel of one) at hand and the next one.
+  void set_options(StepUnit& u, ptrdiff_t p, ptrdiff_t r, ptrdiff_t w, ptrdiff_t panel_next, ptrdiff_t row_next) const {
+    const Panels& panel = call.panels;
+    const ptrdiff_t size = options.vectors.size(panel);
+    for (int i = 0; i < 3; ++i)
+      u.peephole[i] =
+          options.vectors.peepholes ? L::get(options.unit_weights + p * size + i * units + w, panel_next * size) : V{};
+    u.limit = broadcast<V>(options.clip);
+    u.zone = options.zone_c.random ? L::get(work.zone + r * panel.padded() + p * units + w,
+                                            panel_next * units + row_next * panel.padded())
+                                   : broadcast<V>(options.zone_c.rate);
+    u.normalised = options.normalised();
+  }
+
   // The cell's equations on a tile: `count` rows of panel p from r0 on, or (along_panels) row r0 of as many panels.
+  // `tile_next`: from an item to the next one.
   template <int stage>
-  void epilogue(ptrdiff_t p, ptrdiff_t r0, ptrdiff_t count, bool along_panels, const T* tile) const {
+  void epilogue(ptrdiff_t p, ptrdiff_t r0, ptrdiff_t count, bool along_panels, const T* tile,
+                ptrdiff_t tile_next) const {
     constexpr bool last = stage + 1 == kCell.stages;
     constexpr ptrdiff_t width = kCell.saved;
     // From an item to the next one.
@@ -297,17 +255,31 @@ struct Forward {
       const ptrdiff_t to_next = !pair || !to ? 0 : along_panels ? units : work.y[r0 + i + 1] - work.y[r0 + i];
       const ptrdiff_t left_next = pair && along_panels ? left - units : left;
       for (ptrdiff_t w = 0; w < units; w += kLanes<T>) {
-        Unit<V> u;
-        for (int g = 0; g < kCell.groups; ++g) u.pre[g] = L::get(tile + g * units + w, pair * columns);
+        StepUnit u;
+        for (int g = 0; g < kCell.groups; ++g) u.pre[g] = L::get(tile + g * units + w, pair * tile_next);
+        if constexpr (optional && kCell.has_cell)
+          set_options(u, along_panels ? p + i : p, along_panels ? r0 : r0 + i, w, along_panels && pair,
+                      !along_panels && pair);
         if constexpr (Cell::kUsesPrevious) u.h = L::get(h_in + h + w, pair * h_next);
         if constexpr (kCell.has_cell) u.c = L::get(c + w, pair * c_next);
         if constexpr (stage > 0)
           for (int k = 0; k < width; ++k) u.saved[k] = L::get(tape + k * units + w, pair * tape_next * width);
         Cell::template forward<stage>(u);
-        if constexpr (last) {
+        if constexpr (last && optional) {
+          L::put(work.made + h + w, pair * h_next, u.h);
+          if constexpr (kCell.has_cell)
+            if (work.candidate)
+              L::put(work.candidate + (along_panels ? p + i : i * panels + p) * units + w,
+                     pair * (along_panels ? units : panels * units), u.candidate);
+        } else if constexpr (last) {
           L::put(h_out + h + w, pair * h_next, u.h);
           if (to) L::put(to + w, to_next, u.h, left - w, left_next - w);
         } else {
+          if constexpr (optional)
+            if (options.recurrent_mask)
+              u.operand =
+                  u.operand * load<V>(options.recurrent_mask + batch(along_panels ? r0 : r0 + i) * options.mask_row +
+                                      (along_panels ? p + i : p) * units + w);
           L::put(operand + h + w, pair * h_next, u.operand);
         }
         if constexpr (kCell.has_cell) L::put(c + w, pair * c_next, u.c);
@@ -315,7 +287,7 @@ struct Forward {
         for (int k = 0; k < width; ++k) L::put(tape + k * units + w, pair * tape_next * width, u.saved[k]);
         if constexpr (kCell.has_cell) L::put(cells + w, pair * tape_next, u.c);
       }
-      tile += L::kItems * columns;
+      tile += L::kItems * tile_next;
       h += L::kItems * h_next;
       if (along_panels) y += L::kItems * units, left -= L::kItems * units;
       if (kCell.has_cell) c += L::kItems * c_next;
@@ -340,14 +312,14 @@ struct Forward {
         multiply_tile_of<stage>(p, groups.size(i), 0, 1, x, x_stride, ahead, work.tile + p * columns);
         if (poll.stopped(groups.size(i) * columns * (hidden_size + input_size))) return false;
       }
-      epilogue<stage>(first_panel, 0, mine, true, work.tile + first_panel * columns);
+      epilogue<stage>(first_panel, 0, mine, true, work.tile + first_panel * columns, columns);
     } else {
       for (ptrdiff_t done = 0; done < mine; ++done) {
         const ptrdiff_t p = down ? last_panel - 1 - done : first_panel + done;
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           if (stage == 0) prefetch_outputs(p, tiles.begin(i), tiles.size(i));
           multiply_tile_of<stage>(p, 1, tiles.begin(i), tiles.size(i), x, x_stride, ahead, work.tile);
-          epilogue<stage>(p, tiles.begin(i), tiles.size(i), false, work.tile);
+          epilogue<stage>(p, tiles.begin(i), tiles.size(i), false, work.tile, columns);
         }
         if (poll.stopped(active * columns * (hidden_size + input_size))) return false;
       }
@@ -355,6 +327,85 @@ struct Forward {
     if (!meet()) return false;
     if constexpr (stage + 1 < kCell.stages) return run_stage<stage + 1>(poll, x, x_stride, ahead);
     return true;
+  }
+
+  // The step of a normalised cell: a few rows at a time, since the equations wait for a row's whole product.
+  bool run_normalised(Poll& poll, const T* x) const {
+    constexpr Range input = kCell.input, recurrent = kCell.recurrent[0];
+    const ptrdiff_t width = panels * columns;
+    const int widest = vectors(input.count > recurrent.count ? input : recurrent);
+    const Split tiles = split(active, max_rows(widest));
+    for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+      const ptrdiff_t r0 = tiles.begin(i);
+      const int m = tiles.size(i);
+      const Split groups = split(panels, m > 1 ? 1 : max_panels(widest));
+      for (ptrdiff_t g = 0; g < groups.tiles; ++g) {
+        const ptrdiff_t p = groups.begin(g);
+        const T* weights = call.weights + p * call.layout.panel;
+        const Segment<T> from_x = {x, work.input_stride, weights + call.layout.offset[0], input_size},
+                         from_h = {recurrent_operand(), work.hidden_stride, weights + call.layout.offset[1],
+                                   state_size};
+        Tile<T> tile = {&from_x, 1, call.layout.width[0], nullptr, 0, work.tile + p * columns + input.begin * units,
+                        width};
+        multiply_rows(tile, r0, m, groups.size(g), vectors(input));
+        tile.segments = &from_h;
+        tile.b_row = call.layout.width[1];
+        tile.out = work.hidden + p * columns + recurrent.begin * units;
+        multiply_rows(tile, r0, m, groups.size(g), vectors(recurrent));
+      }
+      for (ptrdiff_t r = r0; r < r0 + m; ++r)
+        normalise_gates(r, work.tile + (r - r0) * width, work.hidden + (r - r0) * width);
+      if (m > 1)
+        for (ptrdiff_t p = 0; p < panels; ++p) epilogue<0>(p, r0, m, false, work.tile + p * columns, width);
+      else
+        epilogue<0>(0, r0, panels, true, work.tile, columns);
+      if constexpr (kCell.has_cell)
+        for (ptrdiff_t r = r0; r < r0 + m; ++r) normalise_cell(r, work.candidate + (r - r0) * panels * units);
+      if (poll.stopped(m * width * (hidden_size + input_size))) return false;
+    }
+    return true;
+  }
+
+  // pre = gain_x norm(from_x) + gain_h norm(from_h) + bias, into from_x.
+  void normalise_gates(ptrdiff_t r, T* from_x, T* from_h) const {
+    typedef typename L::Piece U;
+    const ptrdiff_t width = panels * columns, vectors_size = options.vectors.size(call.panels);
+    const T scale_x = normalise<U>(from_x, {panels, units, columns, hidden_size, kCell.input});
+    const T scale_h = normalise<U>(from_h, {panels, units, columns, hidden_size, kCell.recurrent[0]});
+    if (call.norms) {
+      T* kept = call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels);
+      copy_row(kept, from_x, width);
+      copy_row(kept + width, from_h, width);
+      kept[2 * width] = scale_x;
+      kept[2 * width + 1] = scale_h;
+    }
+    for (ptrdiff_t p = 0; p < panels; ++p) {
+      const T* gains = options.unit_weights + p * vectors_size + options.vectors.column(call.panels, 0);
+      const T* bias = call.weights + p * call.layout.panel;
+      for (int g = 0; g < kCell.groups; ++g)
+        for (ptrdiff_t k = g * units; k < (g + 1) * units; k += lanes<U>()) {
+          T* x = from_x + p * columns + k;
+          U pre = load<U>(bias + k);
+          if (has(kCell.input, g)) pre = fma(load<U>(gains + k), load<U>(x), pre);
+          if (has(kCell.recurrent[0], g))
+            pre = fma(load<U>(gains + columns + k), load<U>(from_h + p * columns + k), pre);
+          store(x, pre);
+        }
+    }
+  }
+
+  // h = o tanh(gain norm(c) + bias), where the equations have left o.
+  void normalise_cell(ptrdiff_t r, T* cell) const {
+    typedef typename L::Piece U;
+    normalise<U>(cell, {panels, units, units, hidden_size, {0, 1}});
+    const ptrdiff_t vectors_size = options.vectors.size(call.panels);
+    for (ptrdiff_t p = 0; p < panels; ++p) {
+      const T* gain = options.unit_weights + p * vectors_size + options.vectors.cell_norm(call.panels);
+      for (ptrdiff_t w = 0; w < units; w += lanes<U>()) {
+        T* h = work.made + r * work.hidden_stride + p * units + w;
+        store(h, load<U>(h) * tanh(fma(load<U>(gain + w), load<U>(cell + p * units + w), load<U>(gain + units + w))));
+      }
+    }
   }
 
   void run() {
@@ -396,7 +447,15 @@ struct Forward {
       } else {
         for (ptrdiff_t r = 0; r < active; ++r) copy_row(work.x + r * work.input_stride, input(r, step), input_size);
       }
-      if (!run_stage<0>(poll, x, work.input_stride, ahead)) return false;
+      if constexpr (optional) {
+        const ForwardOptions<T> extra = {call, work};
+        extra.before(h_in, step, active);
+        if (!(options.normalised() ? run_normalised(poll, x) : run_stage<0>(poll, x, work.input_stride, ahead)))
+          return false;
+        extra.after(h_in, h_out, step, active);
+      } else if (!run_stage<0>(poll, x, work.input_stride, ahead)) {
+        return false;
+      }
       if (ahead) ahead += active * panels * columns;
     }
     finish(0, active, h_out);
@@ -404,16 +463,21 @@ struct Forward {
   }
 };
 
+template <class Cell, class T, bool optional>
+void forward_of(const ForwardCall<T>& call) {
+  if constexpr (has_half_panels(Cell::kInfo))
+    if (call.panels.units < kLanes<T>) return Forward<Cell, T, true, optional>{call}.run();
+  Forward<Cell, T, false, optional>{call}.run();
+}
 template <class Cell, class T>
 void forward(const ForwardCall<T>& call) {
-  if constexpr (has_half_panels(Cell::kInfo))
-    if (call.panels.units < kLanes<T>) return Forward<Cell, T, true>{call}.run();
-  Forward<Cell, T, false>{call}.run();
+  call.options.any ? forward_of<Cell, T, true>(call) : forward_of<Cell, T, false>(call);
 }
 
 template <class Cell, class T>
-ptrdiff_t forward_scratch(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
-  return ForwardScratch<T>::plan(Cell::kInfo, panels, input_size, rows, steps, false, nullptr).size;
+ptrdiff_t forward_scratch(const Panels& panels, const CellOptions<T>& options, ptrdiff_t input_size, ptrdiff_t rows,
+                          ptrdiff_t steps) {
+  return ForwardScratch<T>::plan(Cell::kInfo, panels, options, input_size, rows, steps, false, nullptr).size;
 }
 
 }  // namespace

@@ -20,16 +20,18 @@ struct Gru {
   static constexpr CellInfo kInfo = {"gru", 3, 4, 4, false, 1, {0, 3}, {{1, 3}, {0, 0}}, {2, 0, 1, -1}, {-1, 0, 1, 2}};
   static constexpr bool kUsesPrevious = true, kCarries = true;
 
-  template <int stage, class V>
-  RECURRA_INLINE static void forward(Unit<V>& u) {
+  template <int stage, class U>
+  RECURRA_INLINE static void forward(U& u) {
+    typedef typename U::Value V;
     const V r = sigmoid(u.pre[1]), z = sigmoid(u.pre[2]), s = u.pre[3];
     const V n = tanh(fma(r, s, u.pre[0]));
     u.h = mix(z, u.h, n);
     u.saved[0] = r, u.saved[1] = z, u.saved[2] = n, u.saved[3] = s;
   }
 
-  template <int stage, class V>
-  RECURRA_INLINE static void backward(Gradient<V>& d) {
+  template <int stage, class D>
+  RECURRA_INLINE static void backward(D& d) {
+    typedef typename D::Value V;
     const V r = d.saved[0], z = d.saved[1], n = d.saved[2], s = d.saved[3];
     d.pre[0] = d.dh * (one<V>() - z) * fma(-n, n, one<V>());
     d.pre[1] = d.pre[0] * s * (r * (one<V>() - r));
@@ -46,8 +48,9 @@ struct GruResetBefore {
   static constexpr bool kUsesPrevious = true, kCarries = true;
   static constexpr int kPending = 2;  // where n's pre-activation waits in `saved` between the stages
 
-  template <int stage, class V>
-  RECURRA_INLINE static void forward(Unit<V>& u) {
+  template <int stage, class U>
+  RECURRA_INLINE static void forward(U& u) {
+    typedef typename U::Value V;
     if constexpr (stage == 0) {
       const V r = sigmoid(u.pre[1]);
       u.operand = r * u.h;
@@ -59,8 +62,9 @@ struct GruResetBefore {
     }
   }
 
-  template <int stage, class V>
-  RECURRA_INLINE static void backward(Gradient<V>& d) {
+  template <int stage, class D>
+  RECURRA_INLINE static void backward(D& d) {
+    typedef typename D::Value V;
     const V r = d.saved[0];
     if constexpr (stage == 1) {
       const V z = d.saved[1], n = d.saved[2];

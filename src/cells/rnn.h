@@ -46,13 +46,13 @@ struct Rnn {
                                      {0, -1, -1, -1}};
   static constexpr bool kUsesPrevious = false, kCarries = false;
 
-  template <int stage, class V>
-  RECURRA_INLINE static void forward(Unit<V>& u) {
+  template <int stage, class U>
+  RECURRA_INLINE static void forward(U& u) {
     u.h = u.saved[0] = Activation::value(u.pre[0]);
   }
 
-  template <int stage, class V>
-  RECURRA_INLINE static void backward(Gradient<V>& d) {
+  template <int stage, class D>
+  RECURRA_INLINE static void backward(D& d) {
     d.pre[0] = d.dh * Activation::derivative(d.saved[0]);
   }
 };

@@ -25,8 +25,13 @@ ptrdiff_t operand_tiles(ptrdiff_t rows, ptrdiff_t width) {
 }
 
 template <class T>
-constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>, binary_cross_entropy_row<T>, exp_row<T>,
-                                       tanh_row<T>, sigmoid_row<T>};
+constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>,
+                                       binary_cross_entropy_row<T>,
+                                       exp_row<T>,
+                                       tanh_row<T>,
+                                       sigmoid_row<T>,
+                                       mask_row<T>,
+                                       dropout_row<T>};
 
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {

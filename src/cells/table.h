@@ -8,8 +8,9 @@ template <class T>
 struct CellKernels {
   const CellInfo* info;
   Panels (*panels)(ptrdiff_t hidden_size);  // the packed layout follows from the shape alone
-  ptrdiff_t (*forward_scratch)(const Panels&, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps);
-  ptrdiff_t (*backward_scratch)(const Panels&, ptrdiff_t rows);
+  ptrdiff_t (*forward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t input_size, ptrdiff_t rows,
+                               ptrdiff_t steps);
+  ptrdiff_t (*backward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t rows);
   void (*forward)(const ForwardCall<T>&);
   void (*backward)(const BackwardCall<T>&);
 };
@@ -24,6 +25,9 @@ struct RowKernels {
   void (*exp)(const T* x, T* y, ptrdiff_t n);
   void (*tanh)(const T* x, T* y, ptrdiff_t n);
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
+  // Random rows, as simd/random.h describes them.
+  void (*mask)(uint64_t key, uint64_t row, uint32_t last, T hit, T miss, T* to, ptrdiff_t n);
+  void (*dropout)(uint64_t key, uint64_t row, uint32_t last, T scale, const T* x, T* y, ptrdiff_t n);
 };
 
 template <class T>

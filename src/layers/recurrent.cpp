@@ -28,21 +28,49 @@ RecurrentSpec checked_spec(const RecurrentOptions& o) {
   check_size("input_size", o.input_size, kMostUnits);
   check_size("hidden_size", o.hidden_size, kMostUnits);
   check_size("num_layers", o.num_layers, 1024);
-  check(o.dropout >= 0 && o.dropout < 1, "Recurrent", "dropout is ", o.dropout, ", expected 0 <= dropout < 1");
-  return {cell, o.input_size, o.hidden_size, o.num_layers, o.bidirectional ? 2 : 1, o.bias, o.dropout};
+  const auto check_rate = [](const char* name, double rate) {
+    check(rate >= 0 && rate < 1, "Recurrent", name, " is ", rate, ", expected 0 <= ", name, " < 1");
+  };
+  check_rate("dropout", o.dropout);
+  check_rate("input_dropout", o.input_dropout);
+  check_rate("recurrent_dropout", o.recurrent_dropout);
+  check_rate("zoneout", o.zoneout);
+  check_rate("zoneout_cell", o.zoneout_cell);
+  const CellInfo& info = *kernels<float>().cells[cell]->info;
+  check(o.proj_size >= 0 && o.proj_size < o.hidden_size, "Recurrent", "proj_size is ", o.proj_size,
+        ", expected 0 (none) to ", o.hidden_size - 1);
+  check(o.cell_clip >= 0, "Recurrent", "cell_clip is ", o.cell_clip, ", expected 0 (none) or more");
+  check(info.has_cell || (!o.proj_size && !o.peepholes && o.zoneout_cell == 0 && o.cell_clip == 0), "Recurrent",
+        "got an option of the LSTM for a cell without c");
+  check(
+      !o.layer_norm || info.stages == 1, "Recurrent",
+      "got layer_norm for a cell whose recurrent product is made in two parts, expected one that is normalised whole");
+  return {cell,      o.input_size,   o.hidden_size, o.num_layers, o.bidirectional ? 2 : 1, o.bias,
+          o.dropout, o.proj_size,    o.peepholes,   o.layer_norm, o.input_dropout,         o.recurrent_dropout,
+          o.zoneout, o.zoneout_cell, o.cell_clip};
 }
 
 std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
   std::vector<ParameterSpec> specs;
-  const int64_t gates = kernels<float>().cells[spec.cell]->info->gates * spec.hidden_size;
+  const CellInfo& info = *kernels<float>().cells[spec.cell]->info;
+  const int64_t gates = info.gates * spec.hidden_size;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
       const std::string end = "_l" + std::to_string(layer) + (d ? "_reverse" : "");
-      specs.push_back({"weight_ih" + end, {gates, layer ? spec.directions * spec.hidden_size : spec.input_size}});
-      specs.push_back({"weight_hh" + end, {gates, spec.hidden_size}});
-      if (!spec.bias) continue;
-      specs.push_back({"bias_ih" + end, {gates}});
-      specs.push_back({"bias_hh" + end, {gates}});
+      specs.push_back({"weight_ih" + end, {gates, layer ? spec.directions * spec.state_size() : spec.input_size}});
+      specs.push_back({"weight_hh" + end, {gates, spec.state_size()}});
+      if (spec.bias) {
+        specs.push_back({"bias_ih" + end, {gates}});
+        specs.push_back({"bias_hh" + end, {gates}});
+      }
+      if (spec.proj_size) specs.push_back({"weight_hr" + end, {spec.proj_size, spec.hidden_size}});
+      if (spec.peepholes) specs.push_back({"weight_peephole" + end, {3 * spec.hidden_size}});
+      if (!spec.layer_norm) continue;
+      specs.push_back({"weight_norm_ih" + end, {gates}});
+      specs.push_back({"weight_norm_hh" + end, {gates}});
+      if (!info.has_cell) continue;
+      specs.push_back({"weight_norm_c" + end, {spec.hidden_size}});
+      specs.push_back({"bias_norm_c" + end, {spec.hidden_size}});
     }
   return specs;
 }
@@ -60,10 +88,23 @@ Recurrent<T>::Recurrent(const RecurrentOptions& options)
       spec_(checked_spec(options)),
       return_sequences_(options.return_sequences) {
   const auto& entries = this->parameters()->entries();
-  const size_t arrays = spec_.bias ? 4 : 2;
-  for (size_t i = 0; i < entries.size(); i += arrays)
-    offsets_.push_back({entries[i].begin, entries[i + 1].begin, spec_.bias ? entries[i + 2].begin : -1,
-                        spec_.bias ? entries[i + 3].begin : -1});
+  auto entry = entries.begin();
+  const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
+  while (entry != entries.end()) {  // in the order of parameter_specs
+    const bool bias = spec_.bias, norm = spec_.layer_norm, norm_c = norm && states().size() > 1;
+    RecurrentOffsets o = {};
+    o.weight_ih = next(true);
+    o.weight_hh = next(true);
+    o.bias_ih = next(bias);
+    o.bias_hh = next(bias);
+    o.weight_hr = next(spec_.proj_size > 0);
+    o.weight_peephole = next(spec_.peepholes);
+    o.weight_norm_ih = next(norm);
+    o.weight_norm_hh = next(norm);
+    o.weight_norm_c = next(norm_c);
+    o.bias_norm_c = next(norm_c);
+    offsets_.push_back(o);
+  }
 }
 
 template <class T>
@@ -74,7 +115,7 @@ const char* Recurrent<T>::kind() const {
 template <class T>
 std::vector<StateSpec> Recurrent<T>::states() const {
   const ptrdiff_t count = spec_.layers * spec_.directions;
-  std::vector<StateSpec> states = {{"h", count, spec_.hidden_size}};
+  std::vector<StateSpec> states = {{"h", count, spec_.state_size()}};
   if (kernels<T>().cells[spec_.cell]->info->has_cell) states.push_back({"c", count, spec_.hidden_size});
   return states;
 }

@@ -9,6 +9,10 @@ struct RecurrentOptions {
   bool bias = true, bidirectional = false;
   double dropout = 0;
   bool return_sequences = true;
+  // Options; see RecurrentSpec.
+  ptrdiff_t proj_size = 0;
+  bool peepholes = false, layer_norm = false;
+  double input_dropout = 0, recurrent_dropout = 0, zoneout = 0, zoneout_cell = 0, cell_clip = 0;
 };
 
 // A stack of RNN, LSTM or GRU layers.
@@ -19,7 +23,7 @@ class Recurrent final : public Layer<T> {
 
   const char* kind() const override;
   ptrdiff_t input_size() const override { return spec_.input_size; }
-  ptrdiff_t output_size() const override { return spec_.directions * spec_.hidden_size; }
+  ptrdiff_t output_size() const override { return spec_.directions * spec_.state_size(); }
   bool needs_sequences() const override { return true; }
   bool returns_sequences() const override { return return_sequences_; }
   bool streamable() const override { return spec_.directions == 1; }

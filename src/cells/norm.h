@@ -1,0 +1,83 @@
+// Layer normalisation (Ba, Kiros & Hinton 2016) inside a cell: norm(v) = (v - mean) / sqrt(variance + 1e-5) over all
+// values of a row, which panels pad with zeros. Sums run over vectors first, then over lanes, in one order.
+#pragma once
+#include "simd/vec.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+constexpr double kNormEpsilon = 1e-5;
+
+template <class V>
+RECURRA_INLINE Lane<V> total(V v) {
+  Lane<V> sum = 0;
+  for (int l = 0; l < lanes<V>(); ++l) sum += v[l];
+  return sum;
+}
+// v with zeros from lane n on.
+template <class V>
+RECURRA_INLINE V first_lanes(V v, ptrdiff_t n) {
+  for (ptrdiff_t l = n < 0 ? 0 : n; l < lanes<V>(); ++l) v[l] = 0;
+  return v;
+}
+RECURRA_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+RECURRA_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+
+// Which values of a row there are: those of some columns of every panel's units.
+struct NormColumns {
+  ptrdiff_t panels, units, columns, size;  // size: units that are not padding
+  Range range;
+  ptrdiff_t count() const { return range.count * size; }
+  // f(place in a row, values there) for vectors of U.
+  template <class U, class F>
+  RECURRA_INLINE void for_vectors(const F& f) const {
+    for (ptrdiff_t p = 0; p < panels; ++p)
+      for (int g = range.begin; g < range.begin + range.count; ++g)
+        for (ptrdiff_t w = 0; w < units; w += lanes<U>()) f(p * columns + g * units + w, size - p * units - w);
+  }
+};
+
+template <class T>
+struct Moments {
+  T mean, scale;
+};
+
+template <class U, class T>
+Moments<T> moments(const T* row, const NormColumns& where) {
+  U sum = {}, squares = {};
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t) { sum = sum + load<U>(row + at); });
+  const T mean = total(sum) / T(where.count());
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
+    const U d = first_lanes(load<U>(row + at) - broadcast<U>(mean), n);
+    squares = fma(d, d, squares);
+  });
+  return {mean, 1 / square_root(total(squares) / T(where.count()) + T(kNormEpsilon))};
+}
+
+// row = norm(row); what it was multiplied with.
+template <class U, class T>
+T normalise(T* row, const NormColumns& where) {
+  const Moments<T> m = moments<U>(static_cast<const T*>(row), where);
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
+    store(row + at, first_lanes((load<U>(row + at) - broadcast<U>(m.mean)) * broadcast<U>(m.scale), n));
+  });
+  return m.scale;
+}
+
+// From the gradient of norm(v) in `row` to that of v, given norm(v) and its scale.
+template <class U, class T>
+void normalise_back(T* row, const T* norm, T scale, const NormColumns& where) {
+  U sum = {}, dot = {};
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t) {
+    sum = sum + load<U>(row + at);
+    dot = fma(load<U>(row + at), load<U>(norm + at), dot);
+  });
+  const U mean = broadcast<U>(total(sum) / T(where.count())), slope = broadcast<U>(total(dot) / T(where.count()));
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
+    const U d = load<U>(row + at) - mean - slope * load<U>(norm + at);
+    store(row + at, first_lanes(d * broadcast<U>(scale), n));
+  });
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA
