@@ -13,7 +13,7 @@ WORD, LONG = (1 << 32) - 1, (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
 #: What a mask is for. Its stream is kind << 20 | slot, slot = layer * directions + direction; for the dropout between
-#: layers it is the number of the layer below.
+#: layers it is the number of the layer below. Both directions read one masked input, of the first one's slot.
 INPUT, RECURRENT, ZONEOUT, ZONEOUT_CELL = 1, 2, 3, 4
 
 

@@ -161,12 +161,13 @@ def run(
         if layer:
             every_row, every_step = np.arange(rows)[:, None], np.arange(steps)
             x = x * masks.dropout(seed, layer - 1, every_row, every_step, x.shape[2], options.dropout)
+        x_stream = masks.INPUT << 20 | layer * directions
         for direction in range(directions):
             end, slot = f"_l{layer}" + ("_reverse" if direction else ""), layer * directions + direction
             own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}
             w, columns = Weights(own, options.cell_clip), slice(direction * units, (direction + 1) * units)
             for row in range(rows):
-                x_mask = masks.dropout(seed, masks.INPUT << 20 | slot, row, 0, x.shape[2], options.input_dropout)
+                x_mask = masks.dropout(seed, x_stream, row, 0, x.shape[2], options.input_dropout)
                 h_mask = masks.dropout(seed, masks.RECURRENT << 20 | slot, row, 0, units, options.recurrent_dropout)
                 shares = [
                     masks.zoneout(seed, kind << 20 | slot, row, np.arange(steps), n, p)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
@@ -238,6 +238,12 @@ def option_grid() -> list[Case]:
             size = SIZES[(4 * c + k) % len(SIZES)]
             cases.append(Case(cell, *size, layers, k % 2 == 1, k >= 1, k >= 2, seed=100 * c + k))
     return cases
+
+
+def steady(cases: Iterable[Case]) -> list[Case]:
+    """Without layer norm: where values are nearly equal it magnifies roundings, ours as the peer's, so that which of the
+    two is closer in one case is a matter of luck. test_options.py compares the means over many."""
+    return [case for case in cases if case.cell not in NORMALISED]
 
 
 def draw(case: Case) -> Problem:

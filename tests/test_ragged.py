@@ -141,7 +141,7 @@ def split(
         directions = problem.case.slots
         initial = tuple(np.where(enters[:directions, None, None], part, 0.0) for part in problem.state)
         upstream = tuple(np.where(leaves[:directions, None, None], part, 0.0) for part in problem.dstate)
-        tape = layer.record(problem.x[:, begin:end], state=pack(initial, "float64"))
+        tape = layer.record(problem.x[:, begin:end], state=pack(initial, "float64"), training=False)
         y[:, begin:end] = tape.y
         state = unpack(tape.state)
         dx[:, begin:end], dstate = tape.backward(problem.dy[:, begin:end], pack(upstream, "float64"))

@@ -135,10 +135,11 @@ def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
         outputs = []
         if layer:
             y = y * mask(masks.dropout, layer - 1, rows[:, None], np.arange(steps), y.shape[2], options.dropout)
+        x_stream = masks.INPUT << 20 | layer * case.directions
+        y = y * mask(masks.dropout, x_stream, rows[:, None], 0, y.shape[2], options.input_dropout)
         for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]:
             w = {name.removesuffix(suffix): value for name, value in params.items() if name.endswith(suffix)}
             slot, s = len(final), tuple(part[len(final)] for part in state)
-            x_mask = mask(masks.dropout, masks.INPUT << 20 | slot, rows, 0, y.shape[2], options.input_dropout)
             h_mask = mask(masks.dropout, masks.RECURRENT << 20 | slot, rows, 0, case.units, options.recurrent_dropout)
             zones = ((masks.ZONEOUT, options.zoneout), (masks.ZONEOUT_CELL, options.zoneout_cell))
             shares = [
@@ -151,7 +152,7 @@ def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
                 boundary = t + reverse
                 if boundary < steps:
                     s = tuple(torch.where(reset[:, boundary, None], 0.0, part) for part in s)
-                new = STEPS[case.variant.cell](y[:, t] * x_mask, s[0] * h_mask, s, w, options.cell_clip)
+                new = STEPS[case.variant.cell](y[:, t], s[0] * h_mask, s, w, options.cell_clip)
                 new = tuple(a + z[:, t] * (b - a) for a, b, z in zip(new, s, shares, strict=True))
                 s = tuple(torch.where(valid[:, t, None], a, b) for a, b in zip(new, s, strict=True))
                 sequence[t] = torch.where(valid[:, t, None], s[0], 0.0)
