@@ -193,7 +193,7 @@ def test_nan_and_infinity_are_not_hidden(cell: str, dtype: str) -> None:
 def test_nothing_to_do(cell: str, shape: tuple[int, int]) -> None:
     """No rows, no steps: empty outputs, the initial state, gradients that are zero or pass through."""
     problem = draw(Case(cell, 3, 5, *shape, 2, bidirectional=True))
-    outcome = solve(problem, "float32")
+    outcome = solve(problem, "float32", training=True)
     assert outcome.y.shape == (*shape, 2 * problem.case.units)
     assert outcome.dx.shape == (*shape, 3)
     for part, initial in zip(outcome.state, problem.state or (), strict=True):
