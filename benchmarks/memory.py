@@ -40,13 +40,16 @@ class Cell:
     saved: int  # values that a unit and step leave on the tape, the LSTM's c aside
     states: int = 1
     ones: int = 0  # 1: a second bias gradient, of the columns that the input does not feed
-    stages: int = 1
+    stages: int = 1  # products with h; 0: the gates do not see it
 
 
 RNN = Cell(1, 1, 1)
 LSTM = Cell(4, 4, 4, states=2)
 GRU = Cell(3, 4, 4, ones=1)
 GRU_RESET_BEFORE = Cell(3, 3, 3, stages=2)
+MIN_GRU = Cell(2, 2, 2, stages=0)
+MIN_LSTM = Cell(3, 3, 4, stages=0)
+SCAN_ROWS = 96  # that the loops of cells without stages take at once
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -74,15 +77,17 @@ class Shape:
         return self.vector // self.e
 
     @property
+    def units(self) -> int:
+        """Of a panel."""
+        vectors, most = math.ceil(self.H / self.lanes), 4 // self.cell.groups
+        if self.cell == LSTM and self.vector == 64 and 0 < self.H % self.lanes <= self.lanes // 2:
+            return self.lanes // 2
+        return self.lanes * math.ceil(vectors / math.ceil(vectors / most))
+
+    @property
     def P(self) -> int:  # noqa: N802
         """H rounded up to whole panels."""
-        units = self.lanes
-        if self.cell.groups == 1:
-            vectors = math.ceil(self.H / units)
-            units *= math.ceil(vectors / math.ceil(vectors / 4))
-        elif self.cell == LSTM and self.vector == 64 and 0 < self.H % units <= units // 2:
-            units //= 2
-        return round_up(self.H, units)
+        return round_up(self.H, self.units)
 
     @property
     def inputs(self) -> list[int]:
@@ -112,14 +117,15 @@ def tape(s: Shape, state: bool = False, lengths: bool = False, reset: bool = Fal
 def gradients(s: Shape) -> int:
     """Bytes: the weights' gradients as backward sums them up. They join the tape."""
     c = s.cell
-    return s.e * s.D * sum(s.P * (c.groups + c.gates * (i + 1) + c.gates * (s.H + c.ones)) for i in s.inputs)
+    h = (s.H + c.ones) * (c.stages > 0)
+    return s.e * s.D * sum(s.P * (c.groups + c.gates * (i + 1) + c.gates * h) for i in s.inputs)
 
 
 def weights(s: Shape, backward: bool) -> int:
     """Bytes: packed weights, kept by the layer until its parameters change; those for backward come on top."""
     c = s.cell
-    forward = s.e * s.D * sum(s.P * (c.groups + c.gates * (i + s.H)) for i in s.inputs)
-    lanes = [(round_up(i, s.lanes), round_up(s.P, s.lanes)) for i in s.inputs]
+    forward = s.e * s.D * sum(s.P * (c.groups + c.gates * (i + s.H * (c.stages > 0))) for i in s.inputs)
+    lanes = [(round_up(i, s.lanes), round_up(s.P, s.lanes) * (c.stages > 0)) for i in s.inputs]
     return forward + backward * s.e * s.D * sum(s.P * c.gates * (i + h) for i, h in lanes)
 
 
@@ -127,6 +133,8 @@ def rows_scratch(s: Shape) -> int:
     """Elements: what the forward loops of all directions keep of the step at hand."""
     c, line, widest = s.cell, 64 // s.e, max(s.inputs)
     h, x, columns = round_up(s.P, line) + line, round_up(widest, line) + line, c.groups * s.P
+    if not c.stages:
+        return s.D * min(s.N * s.M, max(s.N, SCAN_ROWS)) * (x + c.groups * s.units)
     steps = 1
     far = columns * (widest + s.P) * s.e > 8 << 20
     ahead = s.M > 1 and widest >= 8 and 0 < s.N <= (16 if far else 3)  # the input's product, made for several steps
@@ -147,10 +155,10 @@ def backward(s: Shape) -> int:
     c, longest = s.cell, max(s.inputs)
     block = min(max((512 << 10) // (c.groups * s.P * s.e), 256), 512)
     ring = min(max(block, s.N) + 2 * s.N, s.V)
-    operands = longest + 1 + s.H + 1 + (c.stages > 1) * s.H
+    operands = longest + 1 + (s.H + 1) * (c.stages > 0) + (c.stages > 1) * s.H
     carried = s.N * s.P * c.states
     between = min(s.L - 1, 2) * s.N * s.M * s.D * s.H
-    rows = s.L * s.D * s.N * (26 + s.e * (s.P + 2 * s.lanes) * (c.stages > 1))
+    rows = s.L * s.D * s.N * (26 * (c.stages > 0) + s.e * (s.P + 2 * s.lanes) * (c.stages > 1))
     return s.e * (ring * (c.groups * s.P + operands) + carried + between) + rows
 
 
@@ -246,10 +254,10 @@ def measure_growth(calls: int, rows: int = 48, steps: int = 40, warm_up: int = 3
 
     rng = np.random.default_rng(0)
     layers = [rc.LSTM(8, 24, num_layers=2, bidirectional=True), rc.LSTM(8, 40), rc.GRU(8, 40, reset_after=False)]
-    layers += [rc.GRU(8, 33), rc.RNN(8, 33)]
+    layers += [rc.GRU(8, 33), rc.RNN(8, 33), rc.MinGRU(8, 33), rc.MinLSTM(8, 33)]
     streams = [layer.stream(batch_size=4) for layer in layers[1:]]
     x = np.ones((rows, steps, 8), np.float32)
-    dy = [np.ones((rows, steps, n), np.float32) for n in (48, 40, 40, 33, 33)]
+    dy = [np.ones((rows, steps, n), np.float32) for n in (48, 40, 40, 33, 33, 33, 33)]
 
     def call(k: int, n: int, t: int, lengths: Any) -> None:
         which, layer = k % len(layers), layers[k % len(layers)]

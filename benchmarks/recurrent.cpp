@@ -21,6 +21,7 @@ class Stack {
   Stack(CellKind cell, const Size& size) : size_(size), spec_{cell, size.inputs, size.hidden, 1, 1, true, 0.0} {
     const CellInfo& info = *kernels<T>().cells[cell]->info;
     gates_ = info.gates;
+    state_inputs_ = info.stages ? size.hidden : 0;
     const ptrdiff_t rows = gates_ * size.hidden;
     const RecurrentOffsets offsets = {0, rows * size.inputs, rows * (size.inputs + size.hidden),
                                       rows * (size.inputs + size.hidden + 1)};
@@ -59,12 +60,12 @@ class Stack {
   double weight_bytes() const { return double(sizeof(T)) * double(weights() * size_.steps); }
   // dW for inputs and recurrence, and dh; the input's gradient is not asked for.
   double backward_flop() const {
-    const ptrdiff_t recurrent = gates_ * size_.hidden * size_.hidden;
+    const ptrdiff_t recurrent = gates_ * size_.hidden * state_inputs_;
     return 2.0 * double((weights() + recurrent) * size_.rows * size_.steps);
   }
 
  private:
-  ptrdiff_t weights() const { return gates_ * size_.hidden * (size_.inputs + size_.hidden); }
+  ptrdiff_t weights() const { return gates_ * size_.hidden * (size_.inputs + state_inputs_); }
   Run run() { return {scratch_, 1, nullptr, true, 0}; }
   RecurrentForward<T> forward_call() {
     RecurrentForward<T> call = {};
@@ -80,7 +81,7 @@ class Stack {
   Size size_;
   RecurrentSpec spec_;
   Batch batch_ = {size_.rows, size_.steps, nullptr, nullptr, 0, 0};
-  ptrdiff_t gates_ = 0, state_size_ = 0;
+  ptrdiff_t gates_ = 0, state_inputs_ = 0, state_size_ = 0;
   std::shared_ptr<const RecurrentWeights<T>> forward_, backward_;
   std::vector<T> x_, dy_, y_, state_, dstate_;
   Arena scratch_, kept_;

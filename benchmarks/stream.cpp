@@ -30,7 +30,9 @@ void step(benchmark::State& state, const char* cell, ptrdiff_t inputs, ptrdiff_t
   std::vector<T> y(static_cast<size_t>(hidden));
   for (auto _ : state) {
     const FlushScope flush;  // as every call from Python
-    stream.step({{x.data(), inputs, y.data(), hidden, nullptr, 0, 0}, {}});
+    const StepInput<T> input = {x.data(), inputs, {}};
+    const StepOutput<T> output = {y.data(), hidden};
+    stream.step({&input, &output, nullptr, 0, 0});
     benchmark::ClobberMemory();
   }
 }

@@ -70,6 +70,58 @@ TYPED_TEST(Math, Sigmoid) {
   EXPECT_LE(worst<TypeParam>(this->rows.sigmoid, grid<TypeParam>(-1, 1, this->kPoints), exact), 3.0);
 }
 
+// The activations of simd/activations.h.
+TYPED_TEST(Math, Elu) {
+  const auto exact = [](long double x) { return x > 0 ? x : std::expm1(x); };
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kElu], grid<TypeParam>(-100, 10, this->kPoints), exact), 1.5);
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kElu], grid<TypeParam>(-1, 1, this->kPoints), exact), 1.5);
+}
+
+TYPED_TEST(Math, Gelu) {
+  const auto exact = [](long double x) { return x * std::erfc(-x / std::sqrt(2.0L)) / 2; };
+  const double low = this->kFloat ? -12.5 : -37;
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kGelu], grid<TypeParam>(low, 40, this->kPoints), exact), 6.0);
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kGelu], grid<TypeParam>(-1, 1, this->kPoints), exact), 6.0);
+}
+
+TYPED_TEST(Math, Silu) {
+  const auto exact = [](long double x) { return x / (1 + std::exp(-x)); };
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kSilu], grid<TypeParam>(-this->kLimit, 60, this->kPoints), exact),
+            3.0);
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kSilu], grid<TypeParam>(-1, 1, this->kPoints), exact), 3.0);
+}
+
+TYPED_TEST(Math, Softplus) {
+  const auto exact = [](long double x) { return std::max(x, 0.0L) + std::log1p(std::exp(-std::fabs(x))); };
+  EXPECT_LE(
+      worst<TypeParam>(this->rows.activation[kSoftplus], grid<TypeParam>(-this->kLimit, 60, this->kPoints), exact),
+      3.0);
+  EXPECT_LE(worst<TypeParam>(this->rows.activation[kSoftplus], grid<TypeParam>(-1, 1, this->kPoints), exact), 3.0);
+}
+
+TYPED_TEST(Math, ActivationsBeyondTheRangeStayBoundedAndNaNStays) {
+  typedef TypeParam T;
+  const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const std::vector<T> x = {inf, T(1e30), -inf, T(-1e30), nan};
+  std::vector<T> y(x.size()), slope(x.size());
+  const std::vector<T> one(x.size(), T(1));
+  const ptrdiff_t n = static_cast<ptrdiff_t>(x.size());
+  for (int kind = 0; kind < kSoftmax; ++kind) {
+    this->rows.activation[kind](x.data(), y.data(), n);
+    this->rows.activation_gradient[kind](x.data(), y.data(), one.data(), slope.data(), n);
+    EXPECT_TRUE(std::isnan(y[4])) << kind;
+    if (kind == kTanh || kind == kSigmoid) continue;
+    EXPECT_EQ(y[0], inf) << kind;
+    EXPECT_EQ(y[1], T(1e30)) << kind;
+    EXPECT_EQ(slope[0], 1) << kind;
+    if (kind == kLeakyRelu) continue;
+    for (int i : {2, 3}) {
+      EXPECT_LE(std::fabs(y[size_t(i)] + (kind == kElu ? 1 : 0)), this->kFloat ? 4e-36 : 4e-305) << kind;
+      EXPECT_LE(std::fabs(slope[size_t(i)]), this->kFloat ? 4e-36 : 4e-305) << kind;
+    }
+  }
+}
+
 TYPED_TEST(Math, BeyondTheRangeResultsStayFiniteAndNaNStays) {
   typedef TypeParam T;
   const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
@@ -100,7 +152,9 @@ TYPED_TEST(Math, AnElementDoesNotDependOnWhereItStands) {
   typedef TypeParam T;
   const std::vector<T> x = grid<T>(-9, 9, 300);
   std::vector<T> whole(x.size());
-  for (Row<T> f : {this->rows.exp, this->rows.tanh, this->rows.sigmoid}) {
+  std::vector<Row<T>> functions = {this->rows.exp, this->rows.tanh, this->rows.sigmoid};
+  for (int kind = 0; kind < kSoftmax; ++kind) functions.push_back(this->rows.activation[kind]);
+  for (Row<T> f : functions) {
     f(x.data(), whole.data(), static_cast<ptrdiff_t>(x.size()));
     for (size_t i = 0; i < x.size(); ++i) {
       T alone;

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <new>
 
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
+#include "layers/merge.h"
 #include "layers/recurrent.h"
 #include "program/stream.h"
 
@@ -66,28 +68,46 @@ std::vector<int64_t> tokens() {
   return x;
 }
 
+Value<float> token_input(const std::vector<int64_t>& x) {
+  return {{kRows, kSteps, nullptr, nullptr, 0, 0}, 1, false, {{}, {x.data(), kSteps, 1}}};
+}
+
+// A whole call; outputs and final state.
+template <class T>
+std::vector<std::vector<T>> outputs_of(const Program<T>& program, const std::vector<Value<T>>& inputs) {
+  Arena arena;
+  Value<T>* values = program.graph().plan(inputs.data(), arena);
+  std::vector<std::vector<T>> made;
+  std::vector<Sequence<T>> y;
+  for (ptrdiff_t v : program.graph().outputs()) {
+    const Value<T>& value = values[v];
+    made.emplace_back(size_t(value.batch.rows * value.batch.steps * value.features));
+    y.push_back({made.back().data(), value.batch.steps * value.features, value.features});
+  }
+  made.emplace_back(size_t(inputs[0].batch.rows * program.state_size()));
+  program.forward({inputs.data(), {}}, values, y.data(), {made.back().data(), program.state_size()}, arena);
+  return made;
+}
+
 TEST(Stream, StepsGiveTheSequencesBitsAndAllocateNothing) {
   const auto program = language_model();
   const auto x = tokens();
   const ptrdiff_t size = program->state_size();
-  std::vector<float> whole(size_t(kRows * kSteps * 30)), state(size_t(kRows * size)), stepped(whole.size());
-  ProgramInput<float> input = {};
-  input.batch = {kRows, kSteps, nullptr, nullptr, 0, 0};
-  input.x.tokens = {x.data(), kSteps, 1};
-  Arena arena;
-  program->forward(input, 1, {whole.data(), kSteps * 30, 30}, {state.data(), size}, arena);
+  const auto whole = outputs_of(*program, {token_input(x)});
+  std::vector<float> stepped(whole[0].size());
 
   Stream<float> stream(program, kRows);
   long before = 0;
   for (ptrdiff_t t = 0; t < kSteps; ++t) {
     if (t == 1) before = allocations;
-    Input<float> step = {};
-    step.tokens = {x.data() + t, kSteps, 1};
-    stream.run({kRows, 1, nullptr, nullptr, 0, 0}, step, 1, {stepped.data() + t * 30, kSteps * 30, 30}, nullptr);
+    const Value<float> step = {{kRows, 1, nullptr, nullptr, 0, 0}, 1, false, {{}, {x.data() + t, kSteps, 1}}};
+    const Sequence<float> y = {stepped.data() + t * 30, kSteps * 30, 30};
+    stream.run(&step, &y, nullptr);
   }
   EXPECT_EQ(allocations - before, 0);
-  EXPECT_EQ(whole, stepped);
-  EXPECT_TRUE(std::equal(state.begin(), state.end(), stream.state()));
+  EXPECT_EQ(whole[0], stepped);
+  EXPECT_TRUE(std::equal(whole[1].begin(), whole[1].end(), stream.state()));
+  EXPECT_EQ(ptrdiff_t(whole[1].size()), kRows * size);
 }
 
 // What the steps of a stream and the chunks between them are compared with: one call over the whole.
@@ -119,10 +139,12 @@ struct Streamed {
   }
   std::vector<float> output() const { return std::vector<float>(size_t(rows * kSteps * outputs)); }
   void run(Stream<float>& stream, ptrdiff_t begin, ptrdiff_t steps, std::vector<float>& y) const {
-    Input<float> input = {};
-    input.features = {x.data() + begin * inputs, kSteps * inputs, inputs};
-    stream.run({rows, steps, nullptr, reset.data() + begin, kSteps, 1}, input, inputs,
-               {y.data() + begin * outputs, kSteps * outputs, outputs}, nullptr);
+    const Value<float> input = {{rows, steps, nullptr, reset.data() + begin, kSteps, 1},
+                                inputs,
+                                false,
+                                {{x.data() + begin * inputs, kSteps * inputs, inputs}, {}}};
+    const Sequence<float> output = {y.data() + begin * outputs, kSteps * outputs, outputs};
+    stream.run(&input, &output, nullptr);
   }
 };
 
@@ -221,30 +243,229 @@ TEST(Stream, ForkRepeatsRowsAndResetClearsThem) {
 TEST(Tape, WorksOnceAndRefusesChangedWeights) {
   const auto program = language_model();
   const auto x = tokens();
-  ProgramInput<float> input = {};
-  input.batch = {kRows, kSteps, nullptr, nullptr, 0, 0};
-  input.x.tokens = {x.data(), kSteps, 1};
+  const Value<float> values = token_input(x);
+  const ProgramInput<float> input = {&values, {}};
   const std::vector<float> dy(size_t(kRows * kSteps * 30), 1.0f);
   std::vector<float> dstate(size_t(kRows * program->state_size()));
   const auto backward = [&](Tape<float>& tape) {
-    tape.backward({dy.data(), kSteps * 30, 30}, {}, {}, {dstate.data(), program->state_size()}, nullptr);
+    const Sequence<const float> gradient = {dy.data(), kSteps * 30, 30};
+    const Sequence<float> none = {};
+    tape.backward(&gradient, {}, &none, {dstate.data(), program->state_size()}, nullptr);
   };
-  const auto tape = program->record(input, 1, false, false, true, false, 1);
-  const auto other = program->record(input, 1, false, false, true, false, 1);
+  const auto tape = program->record(input, {});
+  const auto other = program->record(input, {});
   EXPECT_GT(tape->bytes(), 0u);
   backward(*tape);
   EXPECT_THROW(backward(*tape), std::invalid_argument);
   backward(*other);
-  const auto late = program->record(input, 1, false, false, true, false, 1);
+  const auto late = program->record(input, {});
   late->close();
   EXPECT_THROW(backward(*late), std::invalid_argument);
+}
+
+// An encoder whose final state begins a decoder over another time axis; a layer used three times; values with several
+// readers; a sequence and a state as outputs.
+struct Translator {
+  static constexpr ptrdiff_t kFeatures = 3, kHidden = 4, kRows = 3, kLong = 5, kShort = 2;
+  std::vector<std::shared_ptr<Layer<double>>> layers;
+  std::shared_ptr<Program<double>> program;
+  std::vector<double> x[2];
+  std::vector<int64_t> lengths[2] = {{5, 0, 3}, {1, 2, 0}};
+
+  Translator() {
+    const auto rnn = [](const char* cell) {
+      RecurrentOptions options;
+      options.cell = cell;
+      options.input_size = kFeatures;
+      options.hidden_size = kHidden;
+      return std::make_shared<Recurrent<double>>(options);
+    };
+    const auto shared = std::make_shared<Dense<double>>(kFeatures, kFeatures, true);
+    const auto encoder = rnn("gru"), decoder = rnn("lstm");
+    const auto add = std::make_shared<Add<double>>();
+    const auto concatenate = std::make_shared<Concatenate<double>>();
+    layers = {shared, encoder, decoder};
+    for (const auto& layer : layers) {
+      for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
+        layer->parameters()->values()[i] = double((i * 37) % 101 - 50) / 90;
+      layer->parameters()->touch();
+    }
+    GraphSpec<double> graph;
+    graph.inputs = {{}, {}};
+    graph.nodes = {
+        {shared, {0}},                   // 2
+        {encoder, {2}},                  // 3, state 4
+        {shared, {1}},                   // 5
+        {shared, {5}},                   // 6
+        {add, {5, 6, 1}},                // 7
+        {decoder, {7}, {4, kOwnState}},  // 8, states 9 and 10
+        {concatenate, {8, 8, 7}},        // 11
+    };
+    graph.outputs = {11, 9, 4};
+    program = std::make_shared<Program<double>>(graph, "translator");
+    for (ptrdiff_t k = 0; k < 2; ++k)
+      for (ptrdiff_t i = 0; i < kRows * (k ? kShort : kLong) * kFeatures; ++i)
+        x[k].push_back(double((i * 29 + k) % 83 - 41) / 40);
+  }
+  std::vector<Value<double>> inputs() {
+    std::vector<Value<double>> made;
+    for (ptrdiff_t k = 0; k < 2; ++k) {
+      const ptrdiff_t steps = k ? kShort : kLong;
+      made.push_back({{kRows, steps, lengths[k].data(), nullptr, 0, 0},
+                      kFeatures,
+                      false,
+                      {{x[k].data(), steps * kFeatures, kFeatures}, {}}});
+    }
+    return made;
+  }
+  static double weight(size_t i) { return double((i * 13) % 29) / 14 - 1; }
+  double loss() {
+    const auto y = outputs_of(*program, inputs());
+    double sum = 0;
+    for (const auto& part : y)
+      for (size_t i = 0; i < part.size(); ++i) sum += weight(i) * part[i];
+    return sum;
+  }
+};
+
+TEST(Graph, GradientsAreThoseOfCentralDifferences) {
+  Translator t;
+  const auto y = outputs_of(*t.program, t.inputs());
+  ASSERT_EQ(y.size(), 4u);
+  ASSERT_EQ(t.program->state_size(), 2 * Translator::kHidden);  // the encoder's h, the decoder's c
+  std::vector<std::vector<double>> dy;
+  for (const auto& part : y) {
+    dy.emplace_back();
+    for (size_t i = 0; i < part.size(); ++i) dy.back().push_back(Translator::weight(i));
+  }
+  const auto values = t.inputs();
+  const bool wanted[2] = {true, true};
+  RecordOptions options;
+  options.input_grad = wanted;
+  const auto tape = t.program->record({values.data(), {}}, options);
+  std::vector<Sequence<const double>> gradients;
+  for (ptrdiff_t i = 0; i < 3; ++i) {
+    const Value<double>& output = tape->output(i);
+    gradients.push_back({dy[size_t(i)].data(), output.batch.steps * output.features, output.features});
+    for (ptrdiff_t r = 0; r < Translator::kRows; ++r)
+      for (ptrdiff_t s = 0; s < output.batch.steps * output.features; ++s)
+        ASSERT_EQ(output.x.features.at(r, 0)[s], y[size_t(i)][size_t(r * output.batch.steps * output.features + s)]);
+  }
+  std::vector<double> dx[2] = {t.x[0], t.x[1]}, dstate(y[3].size(), 7);
+  std::vector<Sequence<double>> to;
+  for (ptrdiff_t k = 0; k < 2; ++k) {
+    const auto& from = values[size_t(k)].x.features;
+    to.push_back({dx[k].data(), from.row_stride, from.step_stride});
+  }
+  const ptrdiff_t size = t.program->state_size();
+  tape->backward(gradients.data(), {dy[3].data(), size}, to.data(), {dstate.data(), size}, nullptr);
+
+  const auto difference = [&](double& variable, const std::function<void()>& touch) {
+    constexpr double kStep = 1e-5;
+    const double kept = variable;
+    const auto at = [&](double value) {
+      variable = value;
+      touch();
+      return t.loss();
+    };
+    const double slope = (at(kept + kStep) - at(kept - kStep)) / (2 * kStep);
+    at(kept);
+    return slope;
+  };
+  for (ptrdiff_t k = 0; k < 2; ++k)
+    for (size_t i = 0; i < dx[k].size(); ++i) EXPECT_NEAR(dx[k][i], difference(t.x[k][i], [] {}), 1e-6);
+  for (const auto& layer : t.layers) {
+    const auto& parameters = layer->parameters();
+    for (ptrdiff_t i = 0; i < parameters->size(); ++i)
+      EXPECT_NEAR(parameters->grads()[i], difference(parameters->values()[i], [&] { parameters->touch(); }), 1e-6);
+  }
+}
+
+TEST(Graph, StepsThroughBranchesGiveTheSequencesBits) {
+  const auto dense = std::make_shared<Dense<float>>(3, 3, true);
+  RecurrentOptions options;
+  options.cell = "gru";
+  options.input_size = 6;
+  options.hidden_size = 5;
+  const auto gru = std::make_shared<Recurrent<float>>(options);
+  for (const auto& layer : std::vector<std::shared_ptr<Layer<float>>>{dense, gru}) {
+    for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
+      layer->parameters()->values()[i] = float((i * 37) % 101 - 50) / 90;
+    layer->parameters()->touch();
+  }
+  GraphSpec<float> graph;
+  graph.inputs = {{Axis::kSequence, 3}, {Axis::kSequence, 3}};
+  graph.nodes = {{dense, {0}},
+                 {std::make_shared<Multiply<float>>(), {2, 1}},
+                 {std::make_shared<Concatenate<float>>(), {3, 0}},
+                 {gru, {4}}};
+  graph.outputs = {5, 2};  // the latter is read by another node as well
+  const auto program = std::make_shared<Program<float>>(graph, "branches");
+  std::vector<float> x[2];
+  for (ptrdiff_t i = 0; i < kRows * kSteps * 3; ++i)
+    for (ptrdiff_t k = 0; k < 2; ++k) x[k].push_back(float((i * 29 + k) % 83 - 41) / 40);
+  const auto input = [&](ptrdiff_t k, ptrdiff_t begin, ptrdiff_t steps) -> Value<float> {
+    return {{kRows, steps, nullptr, nullptr, 0, 0}, 3, false, {{x[k].data() + begin * 3, kSteps * 3, 3}, {}}};
+  };
+  const auto whole = outputs_of(*program, {input(0, 0, kSteps), input(1, 0, kSteps)});
+  std::vector<float> y[2] = {std::vector<float>(whole[0].size()), std::vector<float>(whole[1].size())};
+  Stream<float> stream(program, kRows);
+  long before = 0;
+  for (ptrdiff_t t = 0; t < kSteps; ++t) {
+    if (t == 1) before = allocations;
+    const Value<float> inputs[2] = {input(0, t, 1), input(1, t, 1)};
+    const Sequence<float> outputs[2] = {{y[0].data() + t * 5, kSteps * 5, 5}, {y[1].data() + t * 3, kSteps * 3, 3}};
+    stream.run(inputs, outputs, nullptr);
+  }
+  EXPECT_EQ(allocations - before, 0);
+  EXPECT_EQ(y[0], whole[0]);
+  EXPECT_EQ(y[1], whole[1]);
+}
+
+TEST(Graph, RefusesWhatDoesNotFit) {
+  const auto dense = std::make_shared<Dense<float>>(3, 3, true);
+  const auto add = std::make_shared<Add<float>>();
+  const auto embedding = std::make_shared<Embedding<float>>(5, 3);
+  RecurrentOptions options;
+  options.cell = "rnn_tanh";
+  options.input_size = 3;
+  options.hidden_size = 4;
+  options.return_sequences = false;
+  const auto last = std::make_shared<Recurrent<float>>(options);
+  const std::vector<GraphSpec<float>> wrong = {
+      {{{}}, {{dense, {1}}}, {1}},                               // reads itself
+      {{{}}, {{dense, {0, 0}}}, {1}},                            // too many inputs
+      {{{}}, {{add, {}}}, {1}},                                  // too few
+      {{{}}, {{dense, {0}}}, {0}},                               // an input as output
+      {{{}}, {{dense, {0}}}, {1, 1}},                            // an output twice
+      {{{}, {}}, {{dense, {0}}}, {2}},                           // an input that nobody reads
+      {{{}}, {{dense, {0}}, {embedding, {0}}}, {1}},             // tokens and features
+      {{{}}, {{dense, {0}}, {embedding, {1}}}, {2}},             // tokens from a layer
+      {{{Axis::kEither, 2}}, {{dense, {0}}}, {1}},               // features
+      {{{}}, {{last, {0}}, {last, {0}, {0}}}, {1}},              // a sequence as state, of a wrong size
+      {{{}}, {{dense, {0}}, {last, {1}}, {last, {2}}}, {4}},     // features of what ended
+      {{{Axis::kVector, 3}}, {{last, {0}}}, {1}},                // needs sequences
+      {{{}}, {{dense, {0}}, {last, {1}, {kOwnState, 0}}}, {2}},  // too many states
+  };
+  for (size_t i = 0; i < wrong.size(); ++i) EXPECT_THROW(Program<float>(wrong[i], "model"), std::invalid_argument) << i;
+  const Program<float> fits({{{}, {}}, {{add, {0, 1}}}, {2}}, "model");
+  Arena memory;
+  std::vector<float> x(30);
+  const int64_t lengths[2][2] = {{3, 5}, {3, 4}};
+  const auto input = [&](ptrdiff_t steps, ptrdiff_t features, const int64_t* valid) -> Value<float> {
+    return {{2, steps, valid, nullptr, 0, 0}, features, false, {{x.data(), steps * features, features}, {}}};
+  };
+  for (const Value<float>& other : {input(4, 3, nullptr), input(5, 2, nullptr), input(5, 3, lengths[1])}) {
+    const Value<float> inputs[2] = {input(5, 3, lengths[0]), other};
+    EXPECT_THROW(fits.graph().plan(inputs, memory), std::invalid_argument);
+  }
 }
 
 TEST(Program, RefusesLayersThatDoNotFit) {
   const std::vector<std::shared_ptr<Layer<float>>> layers = {std::make_shared<Dense<float>>(3, 4, true),
                                                              std::make_shared<Dense<float>>(5, 2, true)};
   EXPECT_THROW(Program<float>(layers, "model"), std::invalid_argument);
-  EXPECT_THROW(Program<float>({}, "model"), std::invalid_argument);
+  EXPECT_THROW(Program<float>(GraphSpec<float>{}, "model"), std::invalid_argument);
 }
 
 }  // namespace

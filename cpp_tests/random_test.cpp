@@ -1,11 +1,37 @@
-#include "platform/random.h"
-
+// Random masks: the generator's known answers, and that rows of masks are made of its words on every instruction set.
 #include <gtest/gtest.h>
 
 #include <array>
+#include <vector>
+
+#include "backend/isa.h"
 
 namespace recurra {
 namespace {
+
+// Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+// Each (key, counter) gives four independent, uniform 32-bit words.
+struct Philox {
+  static void block(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]) {
+    uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+    uint32_t c0 = static_cast<uint32_t>(counter_lo), c1 = static_cast<uint32_t>(counter_lo >> 32);
+    uint32_t c2 = static_cast<uint32_t>(counter_hi), c3 = static_cast<uint32_t>(counter_hi >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const uint64_t p0 = uint64_t{0xD2511F53} * c0;
+      const uint64_t p1 = uint64_t{0xCD9E8D57} * c2;
+      c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
+      c1 = static_cast<uint32_t>(p1);
+      c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+      c3 = static_cast<uint32_t>(p0);
+      k0 += 0x9E3779B9;  // the golden ratio and sqrt(3) - 1: the Weyl sequences of the round keys
+      k1 += 0xBB67AE85;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+  }
+};
 
 typedef std::array<uint32_t, 4> Block;
 
@@ -41,6 +67,28 @@ TEST(Philox, MeanIsHalf) {
     for (const uint32_t word : philox(42, 7, i)) sum += word;
   }
   EXPECT_NEAR(sum / 400000 / 4294967296.0, 0.5, 0.002);  // four standard deviations
+}
+
+template <class T>
+void expect_words_of_philox() {
+  const RowKernels<T>& rows = kernels<T>().rows;
+  const uint64_t key = 0x0123456789abcdef, row = 0x0000000700000003;
+  for (const ptrdiff_t n : {1, 15, 16, 17, 64, 65, 200}) {
+    const size_t size = static_cast<size_t>(n);
+    std::vector<T> mask(size, T(-1)), x(size, T(3)), y(size, T(-1));
+    const uint32_t last = 0x4ccccccc;  // 0.3 of all words
+    rows.mask(key, row, last, T(1), T(0), mask.data(), n);
+    rows.dropout(key, row, last, T(2), x.data(), y.data(), n);
+    for (ptrdiff_t k = 0; k < n; ++k) {
+      const uint32_t word = philox(key, row, uint64_t(k / 64 * 16 + k % 16))[size_t(k / 16 % 4)];
+      EXPECT_EQ(mask[size_t(k)], T(word <= last)) << k;
+      EXPECT_EQ(y[size_t(k)], word <= last ? T(0) : T(6)) << k;
+    }
+  }
+}
+TEST(Masks, AreTheWordsOfPhilox) {
+  expect_words_of_philox<float>();
+  expect_words_of_philox<double>();
 }
 
 }  // namespace

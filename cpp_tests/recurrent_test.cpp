@@ -69,8 +69,8 @@ struct Data {
   Data(const Model<T>& model, ptrdiff_t rows, ptrdiff_t steps)
       : rows(rows),
         steps(steps),
-        inputs(model.program->input_size()),
-        outputs(model.program->output_size()),
+        inputs(model.layer->input_size()),
+        outputs(model.layer->output_size()),
         state_size(model.program->state_size()) {
     std::mt19937 generator(7);
     for (ptrdiff_t r = 0; r < rows; ++r) lengths.push_back(r == 0 ? steps : int64_t(generator() % unsigned(steps + 1)));
@@ -86,13 +86,10 @@ struct Data {
   Batch batch(ptrdiff_t first, ptrdiff_t count) const {
     return {count, steps, lengths.data() + first, reset.data() + first * steps, steps, 1};
   }
-  ProgramInput<T> input(ptrdiff_t first, ptrdiff_t count) const {
-    ProgramInput<T> call = {};
-    call.batch = batch(first, count);
-    call.x.features = {x.data() + first * steps * inputs, steps * inputs, inputs};
-    call.state = {state.data() + first * state_size, state_size};
-    return call;
+  Value<T> value(ptrdiff_t first, ptrdiff_t count) const {
+    return {batch(first, count), inputs, false, {{x.data() + first * steps * inputs, steps * inputs, inputs}, {}}};
   }
+  StateRows<const T> state_rows(ptrdiff_t first) const { return {state.data() + first * state_size, state_size}; }
 };
 
 template <class T>
@@ -105,15 +102,21 @@ Result<T> run(Model<T>& model, const Data<T>& data, ptrdiff_t first, ptrdiff_t c
   Result<T> r;
   auto& parameters = *model.layer->parameters();
   std::fill_n(parameters.grads(), parameters.size(), T(0));
-  auto tape = model.program->record(data.input(first, count), data.inputs, false, false, true, true, 0);
+  const Value<T> x = data.value(first, count);
+  const bool wanted = true;
+  RecordOptions options;
+  options.input_grad = &wanted;
+  auto tape = model.program->record({&x, data.state_rows(first)}, options);
   const ptrdiff_t row = data.steps * data.outputs;
-  r.y.assign(tape->y().data, tape->y().data + count * row);
+  const T* const y = tape->output(0).x.features.data;
+  r.y.assign(y, y + count * row);
   r.state.assign(tape->final_state(), tape->final_state() + count * data.state_size);
   r.dx.resize(size_t(count * data.steps * data.inputs));
   r.dstate.resize(size_t(count * data.state_size));
-  tape->backward({data.dy.data() + first * row, row, data.outputs},
-                 {data.dstate.data() + first * data.state_size, data.state_size},
-                 {r.dx.data(), data.steps * data.inputs, data.inputs}, {r.dstate.data(), data.state_size}, nullptr);
+  const Sequence<const T> dy = {data.dy.data() + first * row, row, data.outputs};
+  const Sequence<T> dx = {r.dx.data(), data.steps * data.inputs, data.inputs};
+  tape->backward(&dy, {data.dstate.data() + first * data.state_size, data.state_size}, &dx,
+                 {r.dstate.data(), data.state_size}, nullptr);
   r.gradient.assign(parameters.grads(), parameters.grads() + parameters.size());
   return r;
 }
@@ -192,9 +195,9 @@ void compare_with_reference() {
 }
 
 TEST(Recurrent, TheLoopsAgreeWithThePlainEquations) {
-  compare_with_reference<scalar::Rnn<scalar::Tanh>>();
-  compare_with_reference<scalar::Rnn<scalar::Relu>>();
-  compare_with_reference<scalar::Rnn<scalar::Sigmoid>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnTanh>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnRelu>>();
+  compare_with_reference<scalar::Rnn<scalar::RnnSigmoid>>();
   compare_with_reference<scalar::Lstm>();
   compare_with_reference<scalar::Gru>();
   compare_with_reference<scalar::GruResetBefore>();
@@ -299,9 +302,8 @@ TEST(Recurrent, ATeamStopsTogether) {
   Model<float> model({"lstm", 64, 512, 1, false});
   const Data<float> data(model, 1, 6000);  // some tenths of a second, and a Stop is asked after 50 ms
   Stop stop([](void*) { return true; }, nullptr);
-  ProgramInput<float> input = data.input(0, 1);
-  input.stop = &stop;
-  EXPECT_THROW(model.program->record(input, data.inputs, false, false, true, true, 0), Interrupted);
+  const Value<float> x = data.value(0, 1);
+  EXPECT_THROW(model.program->record({&x, data.state_rows(0), &stop}, {}), Interrupted);
   set_num_threads(before);
 }
 

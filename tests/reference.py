@@ -108,6 +108,34 @@ def gru_reset_before(x: Array, seen: Array, state: State, w: Weights) -> State:
     return ((1.0 - z) * n + z * h,)
 
 
+def positive(v: Array) -> Array:
+    """g of Feng et al. 2024, appendix: continuous, growing, above 0."""
+    return np.where(v >= 0.0, v + 0.5, sigmoid(v))
+
+
+def min_gru(g: Callable[[Array], Array]) -> Callable[..., State]:
+    """Feng et al. 2024: z = sigmoid(W_z x + b_z), h' = (1 - z) h + z g(W_n x + b_n); gates z, n."""
+
+    def step(x: Array, seen: Array, state: State, w: Weights) -> State:
+        (h,) = state
+        z, n = np.split(w.product("ih", x), 2)
+        return ((1.0 - sigmoid(z)) * h + sigmoid(z) * g(n),)
+
+    return step
+
+
+def min_lstm(g: Callable[[Array], Array]) -> Callable[..., State]:
+    """Feng et al. 2024: h' = f / (f + i) h + i / (f + i) g(W_n x + b_n), f and i sigmoids of x; gates f, i, n."""
+
+    def step(x: Array, seen: Array, state: State, w: Weights) -> State:
+        (h,) = state
+        f, i, n = np.split(w.product("ih", x), 3)
+        log_ratio = np.logaddexp(0.0, -i) - np.logaddexp(0.0, -f)  # of the sigmoids, f / i
+        return (sigmoid(log_ratio) * h + sigmoid(-log_ratio) * g(n),)
+
+    return step
+
+
 def zone_out(new: Array, old: Array, share: Array) -> Array:
     return np.where(share == 0.0, new, new + share * (old - new))  # a new value that is infinite stays so
 
@@ -117,6 +145,7 @@ class Cell:
     step: Callable[..., State]
     gates: int  # G
     parts: int  # arrays in the state
+    gates_see_state: bool = True  # else there are no W_hh and b_hh
 
 
 CELLS = {
@@ -126,6 +155,10 @@ CELLS = {
     "lstm": Cell(lstm, 4, 2),
     "gru": Cell(gru, 3, 1),
     "gru_reset_before": Cell(gru_reset_before, 3, 1),
+    "min_gru": Cell(min_gru(lambda v: v), 2, 1, gates_see_state=False),
+    "min_gru_positive": Cell(min_gru(positive), 2, 1, gates_see_state=False),
+    "min_lstm": Cell(min_lstm(lambda v: v), 3, 1, gates_see_state=False),
+    "min_lstm_positive": Cell(min_lstm(positive), 3, 1, gates_see_state=False),
 }
 
 
@@ -150,9 +183,10 @@ def run(
     A seed means training, with masks drawn from it; None is inference.
     """
     rows, steps, directions = x.shape[0], x.shape[1], 2 if bidirectional else 1
-    units = params["weight_hh_l0"].shape[1]  # of h
-    sizes = (units, len(params["weight_hh_l0"]) // CELLS[cell].gates)[: CELLS[cell].parts]
-    slots = num_layers * directions
+    spec = CELLS[cell]
+    hidden = len(params["weight_ih_l0"]) // spec.gates
+    units = len(params["weight_hr_l0"]) if "weight_hr_l0" in params else hidden  # of h
+    sizes, slots = (units, hidden)[: spec.parts], num_layers * directions
     final = [np.zeros((slots, rows, n)) if state is None else state[p].copy() for p, n in enumerate(sizes)]
     zones = ((masks.ZONEOUT, options.zoneout), (masks.ZONEOUT_CELL, options.zoneout_cell))
     y = np.asarray(x, np.float64)
@@ -179,7 +213,7 @@ def run(
                     boundary = t + direction  # an episode starts here: the reverse direction arrives from step t + 1
                     if reset is not None and boundary < length and reset[row, boundary]:
                         s = tuple(np.zeros(n) for n in sizes)
-                    new = CELLS[cell].step(x[row, t] * x_mask, s[0] * h_mask, s, w)
+                    new = spec.step(x[row, t] * x_mask, s[0] * h_mask, s, w)
                     s = tuple(zone_out(a, b, share[t]) for a, b, share in zip(new, s, shares, strict=True))
                     y[row, t, columns] = s[0]
                 for part, value in zip(final, s, strict=True):

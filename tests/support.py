@@ -159,9 +159,11 @@ class Case:
         """Of a layer and direction, in the order in which layers hold them."""
         hidden, gates, units, on = self.hidden_size, self.spec.gates * self.hidden_size, self.units, self.keywords
         inputs = self.directions * units if layer else self.input_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs), "weight_hh": (gates, units)}
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs)}
+        if self.spec.gates_see_state:
+            shapes |= {"weight_hh": (gates, units)}
         if self.bias:
-            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+            shapes |= {name.replace("weight", "bias"): (gates,) for name in shapes}
         if on.get("proj_size"):
             shapes |= {"weight_hr": (units, hidden)}
         if on.get("peepholes"):
@@ -292,6 +294,9 @@ def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
     }
     sizes = (case.input_size, case.hidden_size)
     cell = case.variant.cell
+    if cell.startswith("min_"):
+        minimal = rc.MinGRU if cell.startswith("min_gru") else rc.MinLSTM
+        return minimal(*sizes, positive=cell.endswith("_positive"), **options)
     if cell == "lstm":
         return rc.LSTM(*sizes, **options)
     if cell.startswith("gru"):

@@ -139,6 +139,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], Any, Any]] = {  # how to make it, a r
     "LSTM": (lambda: rc.LSTM(3, 5, seed=0), X, (H, H)),
     "GRU": (lambda: rc.GRU(3, 5, return_sequences=False, seed=0), X, H),
     "RNN": (lambda: rc.RNN(3, 5, batch_first=False, seed=0), np.swapaxes(X, 0, 1), H),
+    "MinGRU": (lambda: rc.MinGRU(3, 5, seed=0), X, H),
     "Linear": (lambda: rc.Linear(3, 5, seed=0), X, None),
     "Embedding": (lambda: rc.Embedding(7, 5, seed=0), TOKENS, None),
     "Dropout": (lambda: rc.Dropout(0.5), X, None),
@@ -171,7 +172,7 @@ def test_recording_and_backward(name: str, data: Any) -> None:
     attempt(name, lambda: tape.backward(dy, dstate))
 
 
-@pytest.mark.parametrize("name", ["LSTM", "Linear", "Embedding", "Dropout", "Sequential"])
+@pytest.mark.parametrize("name", ["LSTM", "MinGRU", "Linear", "Embedding", "Dropout", "Sequential"])
 @SETTINGS
 @given(data=st.data())
 def test_streams(name: str, data: Any) -> None:
@@ -210,6 +211,7 @@ CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
         rc.RNN,
         {"input_size": 3, "hidden_size": 5, "input_dropout": 0.1, "recurrent_dropout": 0.1, "zoneout": 0.1},
     ),
+    "MinLSTM": (rc.MinLSTM, {"input_size": 3, "hidden_size": 5, "positive": True, "bias": False, "dtype": "float32"}),
     "Linear": (rc.Linear, {"in_features": 3, "out_features": 5, "bias": True, "dtype": "float64", "seed": 0}),
     "Embedding": (rc.Embedding, {"num_embeddings": 3, "embedding_dim": 5, "dtype": "float32", "seed": 0}),
     "Dropout": (rc.Dropout, {"p": 0.5, "dtype": "float32"}),
@@ -266,6 +268,10 @@ LOSSES = {
     "CrossEntropy": (rc.losses.CrossEntropy(), TOKENS % 3),
     "BinaryCrossEntropy": (rc.losses.BinaryCrossEntropy(), np.abs(X)),
     "MeanSquaredError": (rc.losses.MeanSquaredError(), X),
+    "Huber": (rc.losses.Huber(), X),
+    "Quantile": (rc.losses.Quantile(), X[..., :1]),
+    "MixtureDensity": (rc.losses.MixtureDensity(1, 1), X[..., :1]),
+    "CTC": (rc.losses.CTC(), [TOKENS[row, :row] % 2 + 1 for row in range(len(TOKENS))]),
 }
 
 
@@ -276,6 +282,24 @@ def test_losses(name: str, data: Any) -> None:
     loss, targets = LOSSES[name]
     arguments = [data.draw(often(right)) for right in (X, targets, LENGTHS)]
     attempt(name, lambda: loss(*arguments))
+
+
+@SETTINGS
+@given(options=st.fixed_dictionaries({}, optional=dict.fromkeys(("label_smoothing", "ignore_index"), JUNK)), w=JUNK)
+def test_options_of_losses(options: dict[str, Any], w: Any) -> None:
+    attempt("CrossEntropy", lambda: rc.losses.CrossEntropy(**options, class_weights=w)(X, TOKENS % 3))
+    attempt("Quantile", lambda: rc.losses.Quantile(w)(X, X))
+    attempt("CTC", lambda: rc.losses.CTC(w, options.get("ignore_index", "ignore")))
+
+
+@SETTINGS
+@given(data=st.data())
+def test_decoding(data: Any) -> None:
+    arguments = [data.draw(often(right)) for right in (X, LENGTHS)]
+    blank, size, best = (data.draw(often(right)) for right in (0, 4, 2))
+    attempt(r"ctc\.greedy", lambda: rc.ctc.greedy(*arguments, blank=blank))
+    if not is_huge(size):
+        attempt(r"ctc\.beam_search", lambda: rc.ctc.beam_search(*arguments, blank=blank, beam_size=size, n_best=best))
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])

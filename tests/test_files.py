@@ -45,6 +45,8 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: rc.GRU(3, 5, 2, bidirectional=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.2, seed=0),
         X,
     ),
+    "MinGRU": (lambda: rc.MinGRU(3, 5, 2, positive=True, bidirectional=True, seed=0), X),
+    "MinLSTM": (lambda: rc.MinLSTM(3, 5, bias=False, return_sequences=False, seed=0), X),
     "time first": (lambda: rc.GRU(3, 5, batch_first=False, seed=0), X),
     "float64": (lambda: rc.LSTM(3, 5, dtype="float64", seed=0), X.astype(np.float64)),
     "Linear": (lambda: rc.Linear(3, 5, seed=0), X),

@@ -187,3 +187,43 @@ worker.join()
 assert np.isfinite(results[0]).all()
 """
     )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "call", ["loss(x, targets, gradient=False)", "rc.ctc.beam_search(x[:64, :500], beam_size=500)"]
+)
+def test_ctc(call: str, threads: int) -> None:
+    run_python(
+        PRELUDE
+        + f"""
+rc.set_num_threads({threads})
+loss = rc.losses.CTC()
+x = np.broadcast_to(rng.standard_normal((1, 4000, 64), dtype=np.float32), (4000, 4000, 64))
+targets = rng.integers(1, 64, (4000, 900))
+interrupt(lambda: {call})
+assert loss(x[:1], targets[:1]).count == 1
+"""
+    )
+
+
+def test_convolution() -> None:
+    """One forward, and one backward, of a layer whose work per step is large enough to fill seconds."""
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(2)
+layer = rc.Conv1d(128, 128, 65, padding="same", seed=0)
+steps = steps_for(2.5, 4, layer)
+x = rng.standard_normal((4, steps, 128), dtype=np.float32)
+short = x[:, :100]
+layer.record(short).backward(np.ones_like(short))
+before = frozen(layer)
+interrupt(lambda: layer(x))
+tape = layer.record(x)
+interrupt(lambda: tape.backward(np.ones_like(tape.y)), delay=1.0)
+assert frozen(layer) == before
+layer.record(short).backward(np.ones_like(short))
+assert frozen(layer) != before, "the layer still works"
+"""
+    )

@@ -1,14 +1,20 @@
-"""Losses: sum, count and gradient, against PyTorch and finite differences; padding does not count."""
+"""Losses: sum, count and gradient, against the specification, PyTorch and finite differences; padding does not count."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import distributions
 
+import loss_reference
 import recurra as rc
 import reference
 from support import Array, assert_same_bits
@@ -21,40 +27,166 @@ LENGTHS = np.array([9, 0, 4, 1, 7])
 
 @dataclass(frozen=True)
 class Kind:
-    """One of our losses, PyTorch's sum of the same, and how to draw targets for predictions of a shape."""
+    """One of our losses, PyTorch's sum of the same, the specification's, and how to draw targets for so many features.
+
+    `count` is what the sum is divided by, and `width` how many predictions go with `features`.
+    """
 
     ours: Any
     torchs: Any
     targets: Any
+    specified: Any = None  # where PyTorch's is the plainest one
+    count: Callable[[Array, Array], float] = lambda x, t: t.size
+    width: Callable[[int], int] = lambda features: features
+    scale: float = 3.0  # of predictions
 
 
 def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.integers(0, shape[-1], shape[:-1])
 
 
+def some_ignored(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    drawn = labels(rng, shape)
+    drawn[rng.random(drawn.shape) < 0.3] = IGNORED
+    return drawn
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape, np.float32)
+
+
+def smoothed(smoothing: float, ignored: int | None, weighted: bool) -> Kind:
+    """Cross-entropy with its options."""
+
+    def ours(x: Array, *arguments: Any, **options: Any) -> Any:
+        weights = class_weights(x.shape[-1]) if weighted else None
+        return rc.losses.CrossEntropy(smoothing, ignored, weights)(x, *arguments, **options)
+
+    def weight(features: int) -> Array:
+        return class_weights(features) if weighted else np.ones(features)
+
+    def torchs(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        weights = torch.from_numpy(weight(x.shape[-1])).to(x.dtype)
+        return F.cross_entropy(
+            x.flatten(0, -2), t.flatten(), weights, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+        )
+
+    return Kind(
+        ours,
+        torchs,
+        labels if ignored is None else some_ignored,
+        lambda x, t: loss_reference.cross_entropy(x, t, smoothing, IGNORED, weight(x.shape[-1])),
+        lambda x, t: (
+            float(class_weights(x.shape[-1])[t[t != IGNORED]].sum()) if weighted else int((t != IGNORED).sum())
+        ),
+    )
+
+
+def class_weights(classes: int) -> Array:
+    """Exact, and so are their sums; 0 among them."""
+    return np.arange(classes) % 7 / 4.0
+
+
+def density(features: int, components: int, correlated: bool, end: bool) -> Kind:
+    """A mixture density; PyTorch's by its distributions."""
+    loss = rc.losses.MixtureDensity(components, features, correlated=correlated, end_of_stroke=end)
+    both = components * features
+
+    def targets(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        drawn = normal(rng, (*shape[:-1], features + end))
+        if end:
+            drawn[..., -1] = rng.random(shape[:-1]) < 0.4
+        return drawn
+
+    def torchs(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        logits, means, sigmas, rest = x.split([components, both, both, x.shape[-1] - components - 2 * both], -1)
+        shape = (*x.shape[:-1], components, features)
+        means, sigmas = means.reshape(shape), sigmas.reshape(shape).exp()
+        one: Any = distributions.Independent(distributions.Normal(means, sigmas), 1)
+        if correlated:
+            rho = rest[..., :components].tanh()
+            low = sigmas[..., 1] * (1 - rho**2).sqrt()
+            lower = torch.stack([sigmas[..., 0], torch.zeros_like(rho), sigmas[..., 1] * rho, low], -1)
+            one = distributions.MultivariateNormal(means, scale_tril=lower.reshape(*shape, 2))
+        mixture = distributions.MixtureSameFamily(distributions.Categorical(logits=logits), one)
+        total = -mixture.log_prob(t[..., :features]).sum()
+        if end:
+            total = total + F.binary_cross_entropy_with_logits(x[..., -1], t[..., -1], reduction="sum")
+        return total
+
+    return Kind(
+        loss,
+        torchs,
+        targets,
+        lambda x, t: loss_reference.mixture_density(x, t, components, features, correlated, end),
+        lambda x, t: x[..., 0].size,
+        lambda _: loss.prediction_size,
+        scale=0.5,
+    )
+
+
+def pinball(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    error, q = t[..., None] - x.unflatten(-1, (-1, len(QUANTILES))), torch.tensor(QUANTILES, dtype=x.dtype)
+    return torch.maximum(q * error, (q - 1) * error).sum()
+
+
+def gaussian(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    mean, log_variance = x.chunk(2, -1)
+    return F.gaussian_nll_loss(mean, t, log_variance.exp(), full=True, eps=1e-6, reduction="sum")
+
+
+IGNORED = -100
+QUANTILES = (0.05, 0.5, 0.8)
+DELTA = 1.25
 KINDS = {
     "cross entropy": Kind(
         rc.losses.CrossEntropy(),
-        lambda x, t: torch.nn.functional.cross_entropy(x.flatten(0, -2), t.flatten(), reduction="sum"),
+        lambda x, t: F.cross_entropy(x.flatten(0, -2), t.flatten(), reduction="sum"),
         labels,
     ),
+    "smoothed": smoothed(0.1, None, False),
+    "ignored": smoothed(0.0, IGNORED, False),
+    "weighted": smoothed(0.0, None, True),
+    "weighted, smoothed and ignored": smoothed(0.3, IGNORED, True),
     "binary cross entropy": Kind(
         rc.losses.BinaryCrossEntropy(),
-        lambda x, t: torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum"),
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="sum"),
         lambda rng, shape: rng.random(shape, np.float32),
     ),
-    "mean squared error": Kind(
-        rc.losses.MeanSquaredError(),
-        lambda x, t: torch.nn.functional.mse_loss(x, t, reduction="sum"),
-        lambda rng, shape: rng.standard_normal(shape, np.float32),
+    "mean squared error": Kind(rc.losses.MeanSquaredError(), lambda x, t: F.mse_loss(x, t, reduction="sum"), normal),
+    "l1": Kind(rc.losses.L1(), lambda x, t: F.l1_loss(x, t, reduction="sum"), normal),
+    "huber": Kind(
+        rc.losses.Huber(DELTA),
+        lambda x, t: F.huber_loss(x, t, reduction="sum", delta=DELTA),
+        normal,
+        lambda x, t: loss_reference.huber(x, t, DELTA),
     ),
+    "quantile": Kind(
+        rc.losses.Quantile(QUANTILES),
+        pinball,
+        normal,
+        lambda x, t: loss_reference.quantile(x, t, QUANTILES),
+        lambda x, t: x.size,
+        lambda features: len(QUANTILES) * features,
+    ),
+    "gaussian": Kind(
+        rc.losses.GaussianNLL(),
+        gaussian,
+        normal,
+        lambda x, t: loss_reference.gaussian_nll(x, t, 1e-6),
+        width=lambda features: 2 * features,
+        scale=1.0,
+    ),
+    "handwriting": density(2, 4, True, True),
+    "mixture": density(3, 5, False, False),
 }
 
 
 def drawn(kind: Kind, shape: tuple[int, ...], seed: int = 0) -> tuple[Array, Array]:
     """Predictions, a few units wide, and targets; both exact in float32."""
     rng = np.random.default_rng(seed)
-    return 3 * rng.standard_normal(shape, np.float32), kind.targets(rng, shape)
+    x = rng.standard_normal((*shape[:-1], kind.width(shape[-1])), np.float32)
+    return np.float32(kind.scale) * x, kind.targets(rng, shape)
 
 
 def by_torch(kind: Kind, x: Array, t: Array, dtype: str) -> tuple[Array, Array]:
@@ -72,11 +204,12 @@ def test_sum_count_and_gradient(kind: Kind, shape: tuple[int, ...]) -> None:
     x, t = drawn(kind, shape)
     exact_sum, exact_gradient = by_torch(kind, x, t, "float64")
     double = kind.ours(x.astype(np.float64), t)
-    assert double.count == (t.size if t.ndim < x.ndim else x.size)
-    assert double.mean == pytest.approx(double.sum / double.count, rel=1e-15)
+    assert double.count == kind.count(x, t)
+    assert type(double.count) is type(kind.count(x, t))
+    assert double.mean * double.count == pytest.approx(double.sum if double.count else 0.0, rel=1e-15)
     # Thousands of terms of order 1 in float64, each good to a few roundings of 1e-16.
     np.testing.assert_allclose(double.sum, exact_sum, rtol=1e-13)
-    np.testing.assert_allclose(double.gradient, exact_gradient, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(double.gradient, exact_gradient, rtol=1e-13, atol=1e-13)
     assert double.gradient.dtype == np.float64
     single = kind.ours(x, t)
     assert single.gradient.dtype == np.float32
@@ -84,6 +217,15 @@ def test_sum_count_and_gradient(kind: Kind, shape: tuple[int, ...]) -> None:
     assert_as_close_as(peer_gradient, single.gradient, exact_gradient, "gradient")
     # Each term to a few float32 roundings (6e-8) of a value of up to ten; their sum in float64 adds none.
     np.testing.assert_allclose(single.sum, exact_sum, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.specified])
+def test_the_sum_is_the_specified_one(name: str) -> None:
+    kind = KINDS[name]
+    for seed in range(3):
+        x, t = drawn(kind, (4, 6, 5), seed)
+        x = x.astype(np.float64)
+        assert kind.ours(x, t).sum == pytest.approx(kind.specified(x, t), rel=1e-13)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -171,6 +313,107 @@ def test_a_nan_in_a_prediction_is_not_hidden(kind: Kind) -> None:
     assert_same_bits(loss.gradient[others], expected.gradient[others])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_mean_is_pytorchs(smoothing: float, weighted: bool) -> None:
+    """Which divides by the sum of the weights of the labels that count."""
+    x, t = drawn(KINDS["ignored"], (4, 9, 6))
+    weights = class_weights(6) if weighted else None
+    peer = torch.nn.CrossEntropyLoss(
+        None if weights is None else torch.from_numpy(weights), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+    expected = peer(torch.from_numpy(x).double().flatten(0, -2), torch.from_numpy(t).flatten())
+    value = rc.losses.CrossEntropy(smoothing, IGNORED, weights)(x.astype(np.float64), t)
+    assert value.mean == pytest.approx(expected.item(), rel=1e-13)
+
+
+def test_what_is_ignored_is_not_read() -> None:
+    x, t = drawn(KINDS["ignored"], (4, 9, 6))
+    loss = rc.losses.CrossEntropy(ignore_index=IGNORED)
+    expected = loss(x, t)
+    x[t == IGNORED] = np.nan
+    value = loss(x, t)
+    assert (value.sum, value.count) == (expected.sum, expected.count)
+    assert_same_bits(value.gradient, expected.gradient)
+    assert value.gradient is not None
+    assert not value.gradient[t == IGNORED].any()
+
+
+def test_a_weight_of_zero_leaves_a_class_out() -> None:
+    x, _ = drawn(KINDS["cross entropy"], (4, 9, 6))
+    value = rc.losses.CrossEntropy(class_weights=[1, 0, 1, 1, 1, 1])(x, np.ones((4, 9), int))
+    assert (value.sum, value.count, value.mean) == (0.0, 0.0, 0.0)
+
+
+def test_impossible_classes_with_weights() -> None:
+    """Logits of -infinity, without smoothing."""
+    x = np.array([[0.0, -np.inf, 1.0]], np.float32)
+    value = rc.losses.CrossEntropy(class_weights=[1.0, 2.0, 3.0])(x, np.array([2]))
+    assert value.sum == pytest.approx(3 * np.log1p(np.exp(-1.0)), rel=1e-6)
+    assert np.isfinite(value.gradient).all()  # type: ignore[arg-type]
+
+
+FLOORS: dict[str, tuple[Any, list[float], list[float], list[int]]] = {
+    "variance": (rc.losses.GaussianNLL(eps=0.01), [0.3, -9.0], [0.25], [1]),
+    "standard deviation": (rc.losses.MixtureDensity(1, 1, eps=0.01), [0.0, 0.3, -9.0], [0.25], [2]),
+    "correlation": (
+        rc.losses.MixtureDensity(1, correlated=True, eps=0.01),
+        [0.0, 0.1, 0.2, 0.0, 0.0, -9.0],
+        [0.3, 0.4],
+        [5],
+    ),
+}
+
+
+@pytest.mark.parametrize(("loss", "x", "t", "floored"), FLOORS.values(), ids=FLOORS)
+def test_distributions_do_not_collapse(loss: Any, x: list[float], t: list[float], floored: list[int]) -> None:
+    """Below the floor nothing changes any more, and what is there is finite whatever is predicted."""
+    predictions, targets = np.array([x]), np.array([t])
+    value = loss(predictions, targets)
+    assert not value.gradient[0, floored].any()
+    entries = np.arange(predictions.size)
+    expected = reference.central_difference(lambda: float(loss(predictions, targets).sum), predictions, entries)
+    np.testing.assert_allclose(value.gradient.ravel(), expected, rtol=0, atol=1e-6)
+    lower = predictions.copy()
+    lower[0, floored] *= 1000
+    assert loss(lower, targets).sum == value.sum
+    for extreme in (1e3, -1e3, 1e30, -1e30):
+        lower[0, floored] = extreme
+        other = loss(lower, targets)
+        assert np.isfinite(other.sum)
+        assert np.isfinite(other.gradient).all()
+
+
+def test_far_targets_of_a_mixture() -> None:
+    """Where all densities are 0 as numbers, their logarithms are not."""
+    loss = rc.losses.MixtureDensity(2, 1)
+    value = loss(np.zeros((1, 6), np.float32), np.array([[1e4]]))
+    assert value.sum == pytest.approx(0.5e8, rel=1e-6)
+    np.testing.assert_allclose(value.gradient, [[0, 0, -5e3, -5e3, -5e7, -5e7]], rtol=1e-6)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(list(KINDS)),
+    shape=st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(1, 40)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_shape_and_lengths(name: str, shape: tuple[int, int, int], seed: int) -> None:
+    """A ragged batch is its rows, one by one."""
+    kind = KINDS[name]
+    x, t = drawn(kind, shape, seed)
+    lengths = np.random.default_rng(seed).integers(0, shape[1] + 1, shape[0])
+    x[np.arange(shape[1]) >= lengths[:, None]] = np.nan
+    value = kind.ours(x, t, lengths)
+    total = 0.0
+    for row, steps in enumerate(lengths):
+        one = kind.ours(x[row : row + 1, :steps], t[row : row + 1, :steps])
+        total += one.sum
+        assert_same_bits(value.gradient[row, :steps], one.gradient[0])
+        assert not value.gradient[row, steps:].any()
+    assert value.sum == total
+
+
 BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, 3]), None),
     (rc.losses.CrossEntropy(), np.zeros((2, 3), np.float32), np.array([0, -1]), None),
@@ -188,6 +431,17 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.full((2, 3), np.nan), None),
     (rc.losses.MeanSquaredError(), np.zeros(3, np.float32), np.zeros(3), None),
     (rc.losses.MeanSquaredError(), np.zeros((2, 3), np.float32), np.array([["a"] * 3] * 2), None),
+    (rc.losses.CrossEntropy(ignore_index=7), np.zeros((2, 3), np.float32), np.array([7, 3]), None),
+    (rc.losses.CrossEntropy(class_weights=[1.0, 2.0]), np.zeros((2, 3), np.float32), np.array([0, 1]), None),
+    (rc.losses.L1(), np.zeros((2, 3), np.float32), np.zeros((2, 4)), None),
+    (rc.losses.Huber(), np.zeros((2, 3), np.float32), np.full((2, 3), np.inf), None),
+    (rc.losses.Quantile(), np.zeros((2, 4), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.Quantile(), np.zeros((2, 3), np.float32), np.zeros((2, 3)), None),
+    (rc.losses.GaussianNLL(), np.zeros((2, 3), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.GaussianNLL(), np.zeros((2, 4), np.float32), np.zeros((2, 4)), None),
+    (rc.losses.MixtureDensity(2), np.zeros((2, 9), np.float32), np.zeros((2, 2)), None),
+    (rc.losses.MixtureDensity(2), np.zeros((2, 10), np.float32), np.zeros((2, 3)), None),
+    (rc.losses.MixtureDensity(1, 1, end_of_stroke=True), np.zeros((2, 4), np.float32), np.full((2, 2), 0.5), None),
 ]
 
 
@@ -195,3 +449,30 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
 def test_what_does_not_fit_is_explained(loss: Any, x: Any, t: Any, lengths: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=rf"^{type(loss).__name__}.*got.*expected"):
         loss(x, t, lengths)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (rc.losses.CrossEntropy, {"label_smoothing": 1.1}),
+        (rc.losses.CrossEntropy, {"label_smoothing": "a"}),
+        (rc.losses.CrossEntropy, {"ignore_index": 0.5}),
+        (rc.losses.CrossEntropy, {"class_weights": [1.0, -1.0]}),
+        (rc.losses.CrossEntropy, {"class_weights": [1.0, np.nan]}),
+        (rc.losses.CrossEntropy, {"class_weights": 1.0}),
+        (rc.losses.Huber, {"delta": 0.0}),
+        (rc.losses.Huber, {"delta": np.inf}),
+        (rc.losses.Quantile, {"quantiles": []}),
+        (rc.losses.Quantile, {"quantiles": [0.5, 1.5]}),
+        (rc.losses.Quantile, {"quantiles": [np.nan]}),
+        (rc.losses.Quantile, {"quantiles": 0.5}),
+        (rc.losses.GaussianNLL, {"eps": 0.0}),
+        (rc.losses.MixtureDensity, {"components": 0}),
+        (rc.losses.MixtureDensity, {"components": 3, "features": 3, "correlated": True}),
+        (rc.losses.MixtureDensity, {"components": 3, "end_of_stroke": 1}),
+        (rc.losses.MixtureDensity, {"components": 3, "eps": 1.0}),
+    ],
+)
+def test_wrong_options_are_explained(make: Any, options: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"^{make.__name__}: got.*expected"):
+        make(**options)

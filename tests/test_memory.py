@@ -15,7 +15,14 @@ import recurra as rc
 from support import Case, load_script, make_layer, run_python
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-CELLS = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU_RESET_BEFORE", "rnn_tanh": "RNN"}
+CELLS = {
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "gru_reset_before": "GRU_RESET_BEFORE",
+    "rnn_tanh": "RNN",
+    "min_gru": "MIN_GRU",
+    "min_lstm": "MIN_LSTM",
+}
 SIZES = [(3, 5, 13, 17), (1, 24, 64, 40), (40, 67, 33, 20), (17, 129, 9, 30), (8, 40, 1, 500)]  # I, H, N, T
 SLACK = 64 << 10  # arrays begin at lines and pages
 MEBIBYTE = 1 << 20

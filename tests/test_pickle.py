@@ -24,6 +24,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "options": lambda: rc.LSTM(
         *(3, 5, 2), proj_size=2, peepholes=True, layer_norm=True, zoneout=0.1, zoneout_cell=0.1, cell_clip=0.5, seed=0
     ),
+    "MinGRU": lambda: rc.MinGRU(3, 5, 2, dropout=0.25, positive=True, seed=0),
+    "MinLSTM": lambda: rc.MinLSTM(3, 5, bidirectional=True, seed=0),
     "Linear": lambda: rc.Linear(3, 5, seed=0),
     "Dropout": lambda: rc.Dropout(0.25),
     "Sequential": lambda: rc.Sequential(rc.GRU(3, 5), rc.Dropout(0.5), Scale(5), rc.Linear(5, 2), seed=0),

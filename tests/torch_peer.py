@@ -108,6 +108,27 @@ def _gru_reset_before(x: torch.Tensor, seen: torch.Tensor, state: State, w: Para
     return ((1 - z) * n + z * state[0],)
 
 
+def _candidate(n: torch.Tensor, positive: bool) -> torch.Tensor:
+    return torch.where(n >= 0, n + 0.5, torch.sigmoid(n)) if positive else n
+
+
+def _min_gru(positive: bool) -> Any:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+        z, n = _product(w, "ih", x).chunk(2, dim=1)
+        return ((1 - torch.sigmoid(z)) * state[0] + torch.sigmoid(z) * _candidate(n, positive),)
+
+    return step
+
+
+def _min_lstm(positive: bool) -> Any:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+        f, i, n = _product(w, "ih", x).chunk(3, dim=1)
+        f, i = torch.sigmoid(f), torch.sigmoid(i)
+        return (f / (f + i) * state[0] + i / (f + i) * _candidate(n, positive),)
+
+    return step
+
+
 STEPS = {
     "rnn_tanh": _rnn(torch.tanh),
     "rnn_relu": _rnn(torch.relu),
@@ -115,6 +136,10 @@ STEPS = {
     "lstm": _lstm,
     "gru": _gru,
     "gru_reset_before": _gru_reset_before,
+    "min_gru": _min_gru(False),
+    "min_gru_positive": _min_gru(True),
+    "min_lstm": _min_lstm(False),
+    "min_lstm_positive": _min_lstm(True),
 }
 
 

@@ -24,18 +24,27 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import losses, optim
+from recurra import ctc, losses, optim
+from recurra.activation import Activation
+from recurra.compose import Bidirectional, Residual
+from recurra.convolution import Conv1d
 from recurra.errors import ModelFormatError
 from recurra.files import load
 from recurra.gru import GRU
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
 from recurra.lstm import LSTM
+from recurra.merge import Add, Concatenate, Multiply, Reverse
+from recurra.min_rnn import MinGRU, MinLSTM
+from recurra.model import Model
+from recurra.normalisation import BatchNorm, LayerNorm
+from recurra.pooling import AttentionPool, Pool
 from recurra.python_layer import PythonLayer
 from recurra.rnn import RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.sequential import Sequential
 from recurra.stream import Stream
+from recurra.symbolic import Input, Symbol
 from recurra.tape import Tape
 from recurra.torch_interop import from_torch
 from recurra.training import History
@@ -46,18 +55,36 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
+    "Add",
+    "AttentionPool",
+    "BatchNorm",
+    "Bidirectional",
+    "Concatenate",
+    "Conv1d",
     "Dropout",
     "Embedding",
     "History",
+    "Input",
     "Layer",
+    "LayerNorm",
     "Linear",
+    "MinGRU",
+    "MinLSTM",
+    "Model",
     "ModelFormatError",
+    "Multiply",
+    "Pool",
     "PythonLayer",
+    "Residual",
+    "Reverse",
     "Sequential",
     "Stream",
+    "Symbol",
     "Tape",
     "__version__",
     "build_info",
+    "ctc",
     "from_torch",
     "get_num_threads",
     "isa",

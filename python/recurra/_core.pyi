@@ -52,7 +52,8 @@ class Layer:
 class Recurrent(Layer):
     def __init__(
         self,
-        cell: str,  # "rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_reset_before"
+        cell: str,  # "rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_reset_before",
+        # "min_gru", "min_gru_positive", "min_lstm", "min_lstm_positive"
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -81,11 +82,67 @@ class Embedding(Layer):
 class Dropout(Layer):
     def __init__(self, p: float, *, dtype: str = "float32") -> None: ...
 
+class Add(Layer):  # of any number of inputs, as the next two
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Multiply(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Concatenate(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Reverse(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+# Of a program with one input, what belongs to the inputs is given as it is; of one with several, in a tuple. The same
+# for what belongs to the outputs.
+Arrays: TypeAlias = Any
+
+class Conv1d(Layer):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: str = "causal",  # "causal", "same", "valid"
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+
+class Pool(Layer):
+    def __init__(self, mode: str, *, dtype: str = "float32") -> None: ...  # "last", "mean", "max"
+
+class AttentionPool(Layer):
+    def __init__(self, features: int, hidden_size: int, *, dtype: str = "float32") -> None: ...
+    def weights(self, x: Array, lengths: Array | None = None) -> Array: ...
+
+class LayerNorm(Layer):
+    def __init__(self, features: int, *, eps: float = 1e-5, affine: bool = True, dtype: str = "float32") -> None: ...
+
+class BatchNorm(Layer):
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+    @property
+    def running(self) -> Parameters: ...  # running_mean, running_var
+
+class Activation(Layer):
+    def __init__(self, name: str, *, dtype: str = "float32") -> None: ...
+
 class Tape:
     """A recorded forward. Owns its memory; runs backwards once."""
 
     @property
-    def y(self) -> Array: ...  # a read-only view that keeps the memory alive
+    def y(self) -> Arrays: ...  # read-only views that keep the memory alive
     @property
     def state(self) -> list[Array]: ...
     @property
@@ -93,8 +150,8 @@ class Tape:
     @property
     def closed(self) -> bool: ...
     def backward(
-        self, dy: Array | None, dstate: Sequence[Array | None] | None = None
-    ) -> tuple[Array | None, list[Array]]: ...
+        self, dy: Arrays | None, dstate: Sequence[Array | None] | None = None
+    ) -> tuple[Arrays | None, list[Array]]: ...
     def close(self) -> None: ...
 
 class Stream:
@@ -102,48 +159,48 @@ class Stream:
 
     @property
     def batch_size(self) -> int: ...
-    def step(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array: ...
-    def process(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array: ...
+    def step(self, x: Arrays, reset: Array | None = None, out: Arrays | None = None) -> Arrays: ...
+    def process(self, x: Arrays, reset: Array | None = None, out: Arrays | None = None) -> Arrays: ...
     def reset(self, rows: Array | None = None) -> None: ...
     def state(self) -> list[Array]: ...
     def load_state(self, state: Sequence[Array]) -> None: ...
     def fork(self, copies: int) -> Stream: ...  # row r becomes rows r*copies ... r*copies + copies - 1
 
 class Program:
-    """Native layers in a row, run by one call."""
+    """A graph of native layers, run by one call.
 
-    def __init__(self, layers: Sequence[Layer], name: str) -> None: ...
+    Values are numbered: the inputs, then for each node its output and its final states, which are vectors, (N, layers *
+    directions * H).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[tuple[str, int]],  # "sequence", "vector" or "either"; features, 0: what the layers say, or any
+        nodes: Sequence[
+            tuple[Layer, Sequence[int], Sequence[int]]
+        ],  # layer, values it reads, values its states begin as
+        outputs: Sequence[int],  # -1 among a node's states: the program's own state; no states: all are
+    ) -> None: ...
     @property
     def dtype(self) -> str: ...
-    @property
-    def input_kind(self) -> str: ...  # "tokens" or "features"
-    @property
-    def input_size(self) -> int: ...  # features, or the number of embeddings; 0: any
-    @property
-    def output_size(self) -> int: ...  # 0: as the input
-    @property
-    def returns_sequences(self) -> bool: ...
-    @property
-    def state_spec(self) -> list[tuple[int, str, int, int]]: ...  # (layer index, "h" or "c", layers * directions, size)
-    @property
-    def streamable(self) -> bool: ...
     def forward(
         self,
-        x: Array,
-        lengths: Array | None = None,
-        reset: Array | None = None,
+        x: Arrays,
+        lengths: Arrays | None = None,
+        reset: Arrays | None = None,
         state: Sequence[Array] | None = None,
         time_major: bool = False,
-    ) -> tuple[Array, list[Array]]: ...
+    ) -> tuple[Arrays, list[Array]]: ...
     def record(
         self,
-        x: Array,
-        lengths: Array | None = None,
-        reset: Array | None = None,
+        x: Arrays,
+        lengths: Arrays | None = None,
+        reset: Arrays | None = None,
         state: Sequence[Array] | None = None,
         time_major: bool = False,
         training: bool = True,
-        input_grad: bool = True,
+        input_grad: bool | Sequence[bool] = True,
         seed: int = 0,
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
@@ -152,14 +209,56 @@ class Program:
 # Predictions are (N, T, F) or (N, F); lengths (N,) only with the former.
 
 def softmax_cross_entropy(
-    logits: Array, targets: npt.NDArray[np.int64], lengths: Array | None, gradient: bool
-) -> tuple[float, int, Array | None]: ...
+    logits: Array,
+    targets: npt.NDArray[np.int64],
+    lengths: Array | None,
+    gradient: bool,
+    weights: Array | None = None,  # of the classes: the count is then their sum, a float
+    smoothing: float = 0.0,
+    ignored: int | None = None,
+) -> tuple[float, float, Array | None]: ...
 def binary_cross_entropy(
-    logits: Array, targets: Array, lengths: Array | None, gradient: bool
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
 ) -> tuple[float, int, Array | None]: ...
 def mean_squared_error(
     predictions: Array, targets: Array, lengths: Array | None, gradient: bool
 ) -> tuple[float, int, Array | None]: ...
+def absolute_error(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+) -> tuple[float, int, Array | None]: ...
+def huber(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, delta: float
+) -> tuple[float, int, Array | None]: ...
+def quantile_loss(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, quantiles: Sequence[float]
+) -> tuple[float, int, Array | None]: ...  # predictions (..., F * Q), targets (..., F)
+def gaussian_nll(
+    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, eps: float
+) -> tuple[float, int, Array | None]: ...  # predictions (..., 2 F), targets (..., F)
+def mixture_density(
+    predictions: Array,
+    targets: Array,
+    lengths: Array | None,
+    gradient: bool,
+    components: int,
+    features: int,
+    correlated: bool,
+    binary: bool,
+    eps: float,
+) -> tuple[float, int, Array | None]: ...
+def ctc(
+    logits: Array,
+    targets: npt.NDArray[np.int64],  # (N, S): a row's labels end where a negative number does
+    lengths: Array | None,
+    gradient: bool,
+    blank: int,
+) -> tuple[float, int, Array | None, int]: ...  # the last: the first infeasible row, or -1
+def ctc_greedy(
+    logits: Array, lengths: Array | None, blank: int
+) -> list[tuple[npt.NDArray[np.int64], float]]: ...  # labels, log-probability
+def ctc_beam_search(
+    logits: Array, lengths: Array | None, blank: int, beam_size: int, best: int
+) -> list[list[tuple[npt.NDArray[np.int64], float]]]: ...
 
 # Optimisers: on elements [begin, end) of the flat buffers; `scale` multiplies the gradient first; each moves the version on.
 

@@ -80,6 +80,15 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
     return value
 
 
+def kind(operation: str, name: str, value: Any, expected: type, example: str) -> None:
+    """Refuse what is no object of the class `expected`, of which recurra.`example` is one."""
+    if not isinstance(value, expected):
+        got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise TypeError(
+            f"{operation}: got {name}={got}, expected an object of a class as {example}; write {name}=recurra.{example}()"
+        )
+
+
 def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
     if type(value) is np.ndarray:  # at once: small calls feel what follows

@@ -13,8 +13,8 @@ from recurra import checks, seeds
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
+    from recurra.feed import InputInfo, OutputInfo
     from recurra.losses import Loss
-    from recurra.training import TrainableModel
 
 #: Which rows make a batch.
 Chosen: TypeAlias = "Array | slice"
@@ -50,9 +50,10 @@ class ArrayRows:
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """A list with an array, (T_n, ...), for each row."""
+    """A list with an array, (T_n, ...), for each row; `padding` is put behind the shorter ones of a batch."""
 
     items: list[Array]
+    padding: int = 0
     has_time = True
 
     def __len__(self) -> int:
@@ -64,10 +65,11 @@ class RaggedRows:
         return np.array([len(item) for item in self.items], np.int64)
 
     def batch(self, rows: Chosen) -> tuple[Array, Array]:
-        """These rows, padded with zeros to the longest of them, and their lengths."""
+        """These rows, padded to the longest of them, and their lengths."""
         lengths = self.lengths[rows]
         chosen = range(len(self.items))[rows] if isinstance(rows, slice) else rows
-        padded = np.zeros((len(lengths), lengths.max(initial=0), *self.items[0].shape[1:]), self.items[0].dtype)
+        shape = (len(lengths), lengths.max(initial=0), *self.items[0].shape[1:])
+        padded = np.full(shape, self.padding, self.items[0].dtype)
         for row, index in enumerate(chosen):
             padded[row, : lengths[row]] = self.items[index]
         return padded, lengths
@@ -83,7 +85,7 @@ class RaggedRows:
         return [row for batch in outputs for row in batch]
 
 
-def ragged(operation: str, items: list[Array]) -> RaggedRows:
+def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
     """Rows that may differ in their first axis only."""
     for index, item in enumerate(items):
         first = items[0]
@@ -94,7 +96,7 @@ def ragged(operation: str, items: list[Array]) -> RaggedRows:
             )
     if not items:
         raise ValueError(f"{operation}: got an empty list of rows, expected at least one; give some data")
-    return RaggedRows(items)
+    return RaggedRows(items, padding)
 
 
 def is_list(values: Any) -> bool:
@@ -102,7 +104,7 @@ def is_list(values: Any) -> bool:
     return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 0)
 
 
-def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
+def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
     """x, checked and converted to what the model reads."""
     if is_list(x):
         if lengths is not None:
@@ -128,7 +130,7 @@ def inputs(operation: str, model: TrainableModel, x: Any, lengths: Lengths) -> A
     return ArrayRows(array, valid)
 
 
-def _check_tokens(operation: str, model: TrainableModel, name: str, tokens: Array) -> None:
+def _check_tokens(operation: str, model: InputInfo, name: str, tokens: Array) -> None:
     """Refuse tokens out of range before anything is trained, not at the batch that they are in."""
     if model.input_kind != "tokens" or model.input_size is None or not tokens.size:
         return
@@ -140,7 +142,7 @@ def _check_tokens(operation: str, model: TrainableModel, name: str, tokens: Arra
         )
 
 
-def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) -> Array:
+def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Array:
     """One array of x in the dtype that the model reads, behind `lead` axes: 2 for (N, T), 1 for (T)."""
     array = checks.numeric(operation, name, x)
     axes = "N, T" if lead == 2 else "T"
@@ -173,9 +175,7 @@ def _input(operation: str, model: TrainableModel, x: Any, name: str, lead: int) 
     return array.astype(np.int64 if tokens else model.dtype, copy=False)
 
 
-def targets(
-    operation: str, model: TrainableModel, x: ArrayRows | RaggedRows, y: Any, loss: Loss
-) -> ArrayRows | RaggedRows:
+def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any, loss: Loss) -> ArrayRows | RaggedRows:
     """y, checked against x and converted to what the loss reads."""
     if not is_list(y):
         y = np.atleast_1d(checks.numeric(operation, "y", y))
@@ -184,15 +184,25 @@ def targets(
             f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
         )
     sequences = model.return_sequences and x.has_time
-    if isinstance(x, RaggedRows) and sequences:
+    if loss.unaligned and not sequences:
+        raise ValueError(
+            f"{operation}: got {type(loss).__name__} for a model with one output per row, expected one at every step; give "
+            f"it sequences, and make the last recurrent layer with return_sequences=True"
+        )
+    if loss.unaligned and is_list(y):
+        rows = unaligned(operation, "y", y, model.dtype, loss)
+        for index, item in enumerate(rows.items if model.output_size is not None else []):
+            loss.check(operation, f"y[{index}]", (1, _shape(x)[1], model.output_size), item[None])  # type: ignore[arg-type]
+        return rows
+    if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
         items = []
-        for index, (row, steps) in enumerate(zip(y, x.lengths, strict=True)):
+        for index, (row, steps) in enumerate(zip(y, _output_lengths(model, x.lengths), strict=True)):
             name = f"y[{index}]"
             item = loss.convert(operation, name, checks.numeric(operation, name, row), model.dtype)
             if item.shape[:1] != (steps,):
                 raise ValueError(
-                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as x[{index}] has; "
-                    f"give a target for every step, or make the last recurrent layer with return_sequences=False"
+                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
+                    f"has; give a target for every one, or make the last recurrent layer with return_sequences=False"
                 )
             if model.output_size is not None:
                 loss.check(operation, name, (steps, model.output_size), item)
@@ -200,9 +210,31 @@ def targets(
         return ragged(operation, items)
     array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
-        lead = _shape(x)[: 2 if sequences else 1]
-        loss.check(operation, "y", (*lead, model.output_size), array, x.lengths if sequences else None)
+        rows, *steps = _shape(x)[: 2 if sequences else 1]
+        lengths = _output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
+        lead = (rows, *_output_lengths(model, np.array(steps, np.int64)).tolist())
+        loss.check(operation, "y", (*lead, model.output_size), array, lengths)
     return ArrayRows(array)
+
+
+def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:
+    """Rows of targets that are as long as they are, converted to what the loss reads."""
+    items = []
+    for index, row in enumerate(rows):
+        own = f"{name}[{index}]"
+        item = loss.convert(operation, own, checks.numeric(operation, own, row), dtype)
+        if item.ndim != 1:
+            raise ValueError(
+                f"{operation}: got {own} of shape {item.shape}, expected (labels,); give an array of labels for each row"
+            )
+        items.append(item)
+    return ragged(operation, items, loss.padding)
+
+
+def _output_lengths(model: OutputInfo, lengths: Array) -> Array:
+    """The steps that come out of so many, of a model that returns sequences."""
+    result = model.output_lengths(lengths)
+    return lengths if result is None else result
 
 
 def _shape(x: ArrayRows | RaggedRows) -> tuple[int, ...]:

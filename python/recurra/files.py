@@ -106,7 +106,7 @@ def _read(file: Any, custom: Mapping[str, type[Layer]]) -> Layer:
         layer.load_state_dict({name: file.get_tensor(name) for name in shapes})
     except ModelFormatError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFormatError(
             f"got contents that do not make a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
         ) from error

@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from recurra import arrays, checks, interrupts
-from recurra.chain import Chain
+from recurra import arrays, checks, interrupts, symbolic
+from recurra.graph import Graph
 from recurra.stream import Stream
 from recurra.tape import Tape
-from recurra.typing import Array, Lengths, State
+from recurra.typing import Array, State
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from recurra.leaf import LeafLayer
+    from recurra.runner import Runner
 
 
 class Layer(ABC):
@@ -54,9 +54,13 @@ class Layer(ABC):
     def output_size(self) -> int | None:
         """Features of the output; None where they are known only when it runs."""
 
-    @property
     @abstractmethod
-    def _chain(self) -> Chain: ...
+    def _graph(self, inputs: int = 1) -> Graph:
+        """What the layer computes from so many inputs."""
+
+    @abstractmethod
+    def _runner(self, x: Any = None) -> Runner:
+        """What runs it, on inputs like x."""
 
     @property
     def label(self) -> str:
@@ -65,32 +69,34 @@ class Layer(ABC):
 
     # Running
 
-    def __call__(
-        self, x: npt.ArrayLike, state: State = None, lengths: Lengths = None, reset: npt.ArrayLike | None = None
-    ) -> tuple[Any, State]:
-        """Inference.
+    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None) -> Any:
+        """Inference; or, on what `recurra.Input` or another layer has given, the layer as a part of a model to be made.
 
         Args:
-            x: (N, T, features), or (N, T) tokens, of the layer's dtype.
+            x: (N, T, features), or (N, T) tokens, of the layer's dtype; of a layer with several inputs a tuple of them,
+                and lengths and reset likewise.
             state: the state to start from, as another call returned it; None for zeros.
             lengths: (N,) integers from 0 to T, the valid steps of each row; the rest is padding, which is never read.
             reset: (N, T) bool; true at (n, t) means that the state of row n before step t is zero (an episode starts).
 
         Returns:
-            The output, 0 past the lengths, and the state after each row's last valid step.
+            The pair of the output, 0 past the lengths, and the state after each row's last valid step. As a part of a model
+            the output alone, whose `.state` is the state.
 
         Raises:
             ValueError: wrong shapes, lengths or token numbers.
             TypeError: wrong dtype.
         """
-        return self._chain.forward(x, state, lengths, reset)
+        if type(x) is not np.ndarray and symbolic.found(x):
+            return symbolic.call(self, x, state, lengths, reset)
+        return self._runner(x).forward(x, state, lengths, reset)
 
     def record(
         self,
-        x: npt.ArrayLike,
+        x: Any,
         state: State = None,
-        lengths: Lengths = None,
-        reset: npt.ArrayLike | None = None,
+        lengths: Any = None,
+        reset: Any = None,
         training: bool = True,
         input_grad: bool = True,
         seed: int | None = None,
@@ -99,19 +105,20 @@ class Layer(ABC):
 
         Args:
             x, state, lengths, reset: as in a call.
-            training: whether dropout and zoneout are random.
+            training: whether dropout and zoneout are random and batch norm looks at the batch.
             input_grad: whether `backward` shall return the gradient with respect to x.
             seed: of their masks; None for fresh randomness.
         """
-        return self._chain.record(x, state, lengths, reset, training, input_grad, seed)
+        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, from a state of zeros."""
-        return self._chain.stream(batch_size)
+        return self._runner().stream(batch_size)
 
     def init_state(self, batch_size: int) -> State:
         """A state of zeros for `batch_size` rows."""
-        return self._chain.layout.nest(self._chain.layout.zeros(batch_size))
+        layout = self._runner().layout
+        return layout.nest(layout.zeros(batch_size))
 
     @abstractmethod
     def output_lengths(self, lengths: Array | None) -> Array | None:

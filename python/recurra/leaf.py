@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recurra import _core
-from recurra.chain import Chain
+from recurra.graph import Graph, Port
 from recurra.layer import Layer
+from recurra.runner import Runner
+from recurra.structure import ALONE, Structure
 from recurra.typing import Array
 
 if TYPE_CHECKING:
-    from recurra.chain import Program
+    from recurra.symbolic import Symbol
 
 
 class LeafLayer(Layer):
@@ -23,6 +25,8 @@ class LeafLayer(Layer):
     native: bool = True
     #: Whether the input must have a time axis.
     needs_sequences: bool = False
+    #: How many inputs a call takes, in a tuple if there are several; 0: two or more.
+    num_inputs: int = 1
     #: The arrays of its state.
     state_names: tuple[str, ...] = ()
     #: What `trainable` reads and sets.
@@ -43,14 +47,40 @@ class LeafLayer(Layer):
         """The layer itself."""
         return [("", self)]
 
-    @cached_property
-    def _chain(self) -> Chain:
-        return Chain(self.label, self.leaves, alone=True, time_major=not getattr(self, "batch_first", True))
+    def _graph(self, inputs: int = 1) -> Graph:
+        """The layer alone, at work on so many inputs."""
+        port = Port(self.input_kind, self.input_size)
+        others = [Port()] * (inputs - 1)
+        return Graph([port, *others], [(self, range(inputs), [])], [inputs])
 
-    @classmethod
-    @abstractmethod
-    def program(cls, owner: str, layers: Sequence[Any]) -> Program:
-        """What runs these neighbours, all of this kind; messages begin with `owner`."""
+    @cached_property
+    def _runners(self) -> dict[int, Runner]:
+        return {}
+
+    def _runner(self, x: Any = None) -> Runner:
+        count = self.num_inputs
+        if count != 1:
+            count = self._count_inputs(x)
+        return self._runners.get(count) or self._make_runner(count)
+
+    def _count_inputs(self, x: Any) -> int:
+        """How many inputs x has; where there is none to look at, the fewest."""
+        wanted = self.num_inputs
+        if x is None:
+            return wanted or 2
+        if not isinstance(x, tuple) or (len(x) < 2 if wanted == 0 else len(x) != wanted):
+            got = f"a tuple of {len(x)}" if isinstance(x, tuple) else type(x).__name__
+            raise TypeError(
+                f"{self.label}: got {got} as x, expected a tuple of {wanted or 'two or more'} inputs; write (a, b)"
+            )
+        return len(x)
+
+    def _make_runner(self, count: int) -> Runner:
+        inputs = ALONE if count == 1 else Structure(count)
+        time_major = not getattr(self, "batch_first", True)
+        made = Runner(self.label, self._graph(count), alone=True, inputs=inputs, time_major=time_major)
+        self._runners[count] = made
+        return made
 
     def state_zeros(self, batch_size: int) -> list[Array]:
         """The arrays of a state at rest."""
@@ -60,9 +90,20 @@ class LeafLayer(Layer):
         """Features of the output for an input of `features` (None: not known)."""
         return self.output_size
 
+    def joined_features(self, features: Sequence[int | None]) -> int | None:
+        """The same for inputs of so many each."""
+        return self.output_features(features[0])
+
+    def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
+        """Refuse what does not fit as input `index`, from 1, beside the first one."""
+
     def output_lengths(self, lengths: Array | None) -> Array | None:
         """The lengths as they are; None if the time axis ends here."""
         return lengths if self.return_sequences else None
+
+    def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:
+        """Where the output's episodes start, given the input's; None if the time axis ends here."""
+        return reset if self.return_sequences else None
 
     def why_not_streamable(self) -> str | None:
         """Why the layer cannot run step by step, to follow "it", and what to do; None if it can."""

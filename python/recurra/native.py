@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,10 @@ class NativeLayer(LeafLayer):
         """float32 or float64."""
         return self._dtype
 
-    @classmethod
-    def program(cls, owner: str, layers: Sequence[NativeLayer]) -> _core.Program:
-        """One native call for all of them."""
-        return _core.Program([layer._core for layer in layers], owner)
+    @property
+    def core(self) -> _core.Layer:
+        """The layer in the core."""
+        return self._core
 
     @property
     def waits_for_seed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from recurra import _core
 from recurra.leaf import LeafLayer
-from recurra.python_program import PythonProgram
 from recurra.typing import Array
 
 
@@ -145,9 +144,3 @@ class PythonLayer(LeafLayer):
             "is written in Python and may look at other steps; "
             "set stateless = True in its class if each step of the output depends on that step of the input alone"
         )
-
-    @classmethod
-    def program(cls, owner: str, layers: Sequence[PythonLayer]) -> PythonProgram:
-        """Runs the one layer."""
-        (layer,) = layers
-        return PythonProgram(layer)

@@ -52,6 +52,8 @@ class Recurrent(NativeLayer):
 
     needs_sequences = True
     gates = 1
+    #: Whether the gates see the state: there are weight_hh and bias_hh.
+    gates_see_state = True
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class Recurrent(NativeLayer):
         """Weights and biases of all layers and directions."""
         inputs, hidden, layers = (operator.index(config[name]) for name in ("input_size", "hidden_size", "num_layers"))
         directions, outputs = 2 if config["bidirectional"] else 1, cls._output_units(config)
-        per_unit = outputs + (2 if config["bias"] else 0)
+        sources = 2 if cls.gates_see_state else 1
+        per_unit = (outputs if cls.gates_see_state else 0) + (sources if config["bias"] else 0)
         columns = inputs + per_unit + (layers - 1) * (directions * outputs + per_unit)
         return directions * (cls.gates * hidden * columns + layers * cls._count_option_parameters(config))
 

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from recurra import checks, data, registry, seeds
-from recurra.chain import Chain
+from recurra import registry
+from recurra.graph import Graph
+from recurra.graph_model import GraphModel
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer
-from recurra.native import NativeLayer
-from recurra.training import TrainableModel
-from recurra.typing import Array, Lengths, State
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 @registry.built_in
-class Sequential(TrainableModel):
+class Sequential(GraphModel):
     """A model of layers in a row: native neighbours run as one native call, lengths travel along.
 
     `y, states = model(x)`; a state is a list with one entry per layer, None for a layer without. Parameters are named by
@@ -46,28 +41,10 @@ class Sequential(TrainableModel):
                 raise TypeError(
                     f"Sequential: got {type(layer).__name__} as layer {index}, expected a layer; write Sequential(a, b, ...)"
                 )
-        self.layers: tuple[LeafLayer, ...] = layers
-        self._dtype = _check_dtypes(layers)
         self._output_size = _check_neighbours(layers)
         self.return_sequences = all(layer.return_sequences for layer in layers)
         self.input_kind = layers[0].input_kind
-        if seed is not None:
-            self._draw(seeds.resolve("Sequential", seed), only_waiting=True)
-        self._whole = Chain("Sequential", self.leaves, alone=False)
-
-    @property
-    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
-        """The layers, and what stands before their parameters' names."""
-        return [(f"{index}.", layer) for index, layer in enumerate(self.layers)]
-
-    @property
-    def _chain(self) -> Chain:
-        return self._whole
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self._dtype
+        super().__init__(Graph.chain(layers), seed)
 
     @property
     def input_size(self) -> int | None:
@@ -79,40 +56,8 @@ class Sequential(TrainableModel):
         """Features of the output; None where they are known only when it runs."""
         return self._output_size
 
-    @property
-    def needs_sequences(self) -> bool:
-        """Whether the input must have a time axis."""
+    def _needs_sequences(self, index: int) -> bool:
         return self.layers[0].needs_sequences
-
-    def output_lengths(self, lengths: Array | None) -> Array | None:
-        """The valid steps of each row of the output; None where every step is valid or none is left."""
-        for layer in self.layers:
-            lengths = layer.output_lengths(lengths)
-        return lengths
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw the parameters of all layers anew, each from a seed of its own; None is fresh randomness."""
-        self._draw(seeds.resolve("Sequential.reset_parameters", seed), only_waiting=False)
-
-    def _draw(self, seed: int, *, only_waiting: bool) -> None:
-        for index, layer in enumerate(self.layers):
-            if not only_waiting or (isinstance(layer, NativeLayer) and layer.waits_for_seed):
-                layer.reset_parameters(seeds.derive(seed, index))
-
-    def __call__(
-        self, x: Any, state: State = None, lengths: Lengths = None, reset: npt.ArrayLike | None = None
-    ) -> tuple[Any, State]:
-        """Inference: as any layer's call; with a list of ragged arrays as x, the output is a list too."""
-        if not isinstance(x, list):
-            return super().__call__(x, state, lengths, reset)
-        if lengths is not None:
-            raise ValueError(
-                "Sequential: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
-            )
-        rows = data.ragged("Sequential", [checks.array("Sequential", "a row of x", row) for row in x])
-        padded, own = rows.batch(slice(None))
-        y, final = super().__call__(padded, state, own, reset)
-        return rows.split(y, own, self.return_sequences), final
 
     def config(self) -> dict[str, Any]:
         """The layers as plain data."""
@@ -132,18 +77,6 @@ class Sequential(TrainableModel):
         return f"Sequential(\n{inner})"
 
 
-def _check_dtypes(layers: Sequence[LeafLayer]) -> np.dtype[Any]:
-    known = [(index, layer, layer.dtype) for index, layer in enumerate(layers) if layer.dtype is not None]
-    for index, layer, dtype in known:
-        first, other, expected = known[0]
-        if dtype != expected:
-            raise ValueError(
-                f"Sequential: got layer {index} ({layer.label}) of {dtype}, expected {expected}, as layer {first} "
-                f"({other.label}); make all layers with the same dtype"
-            )
-    return known[0][2] if known else np.dtype(np.float32)
-
-
 def _check_neighbours(layers: Sequence[LeafLayer]) -> int | None:
     """The number of output features, if every layer fits behind the one before it."""
     if not layers:
@@ -157,6 +90,10 @@ def _check_neighbours(layers: Sequence[LeafLayer]) -> int | None:
         if twin is not None:
             raise ValueError(
                 f"Sequential: got one layer as layer {twin} and {place}, expected each once; use copy.deepcopy for another"
+            )
+        if layer.num_inputs != 1:
+            raise ValueError(
+                f"Sequential: got {place}, which takes several inputs, expected layers of one; make a Model of it"
             )
         if not getattr(layer, "batch_first", True):
             raise ValueError(

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recurra.graph import Node
 from recurra.typing import Array, State
-
-if TYPE_CHECKING:
-    from recurra.leaf import LeafLayer
 
 
 class StateLayout:
-    """What the state of `layers` looks like.
+    """What the state of `nodes` looks like.
 
     Alone, a layer's state is None (it has none), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state
-    is a list with one such entry per layer.
+    is a list with one such entry per layer at work; what begins with another layer's state is no part of it.
     """
 
-    def __init__(self, owner: str, layers: Sequence[LeafLayer], alone: bool) -> None:
-        self._owner, self._layers, self._alone = owner, layers, alone
-        self._counts = [len(layer.state_names) for layer in layers]
+    def __init__(self, owner: str, nodes: Sequence[Node], alone: bool) -> None:
+        self._owner, self._nodes, self._alone = owner, nodes, alone
+        self._counts = [len(node.own_states) for node in nodes]
 
     def flatten(self, operation: str, state: State) -> list[Array | None] | None:
         """The arrays in order, None for those left out; None if all of them are."""
@@ -28,26 +26,27 @@ class StateLayout:
             return None
         if self._alone:
             entries = [state]
-        elif isinstance(state, list | tuple) and len(state) == len(self._layers):
+        elif isinstance(state, list | tuple) and len(state) == len(self._nodes):
             entries = list(state)
         else:
             got = f"{len(state)} entries" if isinstance(state, list | tuple) else type(state).__name__
             raise ValueError(
-                f"{operation}: got a state of {got}, expected a list with one entry for each of the {len(self._layers)} "
+                f"{operation}: got a state of {got}, expected a list with one entry for each of the {len(self._nodes)} "
                 f"layers; give None for a layer without state, or start from init_state(batch_size)"
             )
         arrays: list[Array | None] = []
-        for layer, entry in zip(self._layers, entries, strict=True):
-            arrays += self._flatten_entry(operation, layer, entry)
+        for node, entry in zip(self._nodes, entries, strict=True):
+            arrays += self._flatten_entry(operation, node, entry)
         return arrays
 
-    def _flatten_entry(self, operation: str, layer: LeafLayer, entry: Any) -> list[Array | None]:
-        names = layer.state_names
+    def _flatten_entry(self, operation: str, node: Node, entry: Any) -> list[Array | None]:
+        layer = node.layer
+        names = [layer.state_names[index] for index in node.own_states]
         if entry is None:
             return [None] * len(names)
         if not names:
             raise ValueError(
-                f"{operation}: got a state for {layer.label}, expected None, as it has none; give None there"
+                f"{operation}: got a state for {layer.label}, expected None, as it has none of its own; give None there"
             )
         if len(names) == 1 and hasattr(entry, "shape"):
             return [entry]
@@ -73,7 +72,11 @@ class StateLayout:
 
     def zeros(self, batch_size: int) -> list[Array]:
         """The arrays of a state at rest."""
-        return [array for layer in self._layers for array in layer.state_zeros(batch_size)]
+        found = []
+        for node in self._nodes:
+            arrays = node.layer.state_zeros(batch_size)
+            found += [arrays[index] for index in node.own_states]
+        return found
 
     def nest(self, arrays: Sequence[Array]) -> State:
         """The state as people write it."""

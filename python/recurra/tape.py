@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recurra import checks
+from recurra.graph import Graph, pack, unpack
 from recurra.state import StateLayout
+from recurra.structure import Structure
 from recurra.typing import Array, State
 
 if TYPE_CHECKING:
-    from recurra.leaf import LeafLayer
+    from recurra.runner import Run
 
 # Backward passes through layers written in Python take turns: numpy's `grads[name] += ...` is not safe on two threads.
 _turn = threading.Lock()
@@ -30,17 +30,17 @@ if hasattr(os, "register_at_fork"):
 
 
 class TapePiece(Protocol):
-    """The tape of one run of a chain: `_core.Tape`, or its twin for a layer written in Python."""
+    """The tape of one run of a graph: `_core.Tape`, or its twin for a layer written in Python."""
 
     @property
-    def y(self) -> Array: ...
+    def y(self) -> Any: ...
     @property
     def state(self) -> list[Array]: ...
     @property
     def nbytes(self) -> int: ...
     @property
     def closed(self) -> bool: ...
-    def backward(self, dy: Array | None, dstate: Sequence[Array | None] | None) -> tuple[Array | None, list[Array]]: ...
+    def backward(self, dy: Any, dstate: Sequence[Array | None] | None) -> tuple[Any, list[Array]]: ...
     def close(self) -> None: ...
 
 
@@ -54,46 +54,53 @@ class Tape:
     def __init__(
         self,
         owner: str,
-        pieces: Sequence[tuple[TapePiece, slice]],
+        graph: Graph,
+        pieces: Sequence[tuple[TapePiece, Run]],
         layout: StateLayout,
-        leaves: Sequence[tuple[str, LeafLayer]],
+        structures: tuple[Structure, Structure],
         versions: Sequence[int],
-        *,
-        all_native: bool,
     ) -> None:
-        self._owner, self._pieces, self._layout = owner, pieces, layout
-        self._leaves, self._versions, self._all_native = leaves, versions, all_native
+        self._owner, self._graph, self._pieces, self._layout = owner, graph, pieces, layout
+        self._inputs, self._outputs = structures
+        self._versions = versions
 
     @property
-    def y(self) -> Array:
+    def y(self) -> Any:
         """The output, as the call returns it; read-only."""
-        return self._pieces[-1][0].y
+        if len(self._pieces) == 1 and self._outputs.count is None:
+            return self._pieces[0][0].y
+        values: dict[int, Array] = {}
+        for piece, run in self._pieces:
+            if not set(run.outputs).isdisjoint(self._graph.outputs):
+                values.update(run.made(piece.y))
+        return self._outputs.join([values[value] for value in self._graph.outputs])
 
     @property
     def state(self) -> State:
         """The final state, as the call returns it."""
-        return self._layout.nest([array for piece, _states in self._pieces for array in piece.state])
+        return self._layout.nest([array for piece, _run in self._pieces for array in piece.state])
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the tape holds."""
-        return sum(piece.nbytes for piece, _states in self._pieces)
+        return sum(piece.nbytes for piece, _run in self._pieces)
 
     @property
     def closed(self) -> bool:
         """Whether the tape has run backwards or was closed."""
-        return any(piece.closed for piece, _states in self._pieces)
+        return any(piece.closed for piece, _run in self._pieces)
 
     def close(self) -> None:
         """Give the memory back without running backwards."""
-        for piece, _states in self._pieces:
+        for piece, _run in self._pieces:
             piece.close()
 
-    def backward(self, dy: npt.ArrayLike | None, dstate: State = None) -> tuple[Array | None, State]:
+    def backward(self, dy: Any, dstate: State = None) -> tuple[Any, State]:
         """Back-propagation through time: adds the gradients of the parameters into `grads`.
 
         Args:
-            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of its shape; None for zeros.
+            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of its shape; None for zeros. Of a
+                model with several outputs as many of them.
             dstate: gradient with respect to the final state, built like it; any array of it may be None for zeros.
 
         Returns:
@@ -103,37 +110,51 @@ class Tape:
             ValueError: wrong shapes; the tape was used or closed; parameters changed since `record`.
             TypeError: wrong dtype.
         """
-        gradient = None if dy is None else checks.array(f"{self._owner}.backward", "dy", dy)
-        flat = self._layout.flatten(f"{self._owner}.backward", dstate)
-        if self._all_native:  # one piece, and it checks and undoes by itself
-            dx, initial = self._pieces[0][0].backward(gradient, flat or None)
-            return dx, self._layout.nest(initial)
+        operation = f"{self._owner}.backward"
+        gradients = {
+            value: None if one is None else checks.array(operation, self._outputs.label("dy", index), one)
+            for index, (value, one) in enumerate(
+                zip(self._graph.outputs, self._outputs.spread_optional(operation, "dy", dy), strict=True)
+            )
+        }
+        flat = self._layout.flatten(operation, dstate)
+        if self._graph.all_native:  # one piece, and it checks and undoes by itself
+            return self._backward_pieces(gradients, flat)
         with _turn:
             self._refuse_if_stale()
-            kept = [layer.parameters.grads.copy() for _prefix, layer in self._leaves]
+            layers = self._graph.layers
+            kept = [layer.parameters.grads.copy() for layer in layers]
             try:
-                return self._backward_pieces(gradient, flat)
+                return self._backward_pieces(gradients, flat)
             except BaseException:  # an interrupt, too, leaves the gradients as they were
-                for (_prefix, layer), grads in zip(self._leaves, kept, strict=True):
+                for layer, grads in zip(layers, kept, strict=True):
                     layer.parameters.grads[...] = grads
                 self.close()
                 raise
 
-    def _backward_pieces(self, gradient: Array | None, flat: list[Array | None] | None) -> tuple[Array | None, State]:
+    def _backward_pieces(
+        self, gradients: dict[int, Array | None], flat: list[Array | None] | None
+    ) -> tuple[Any, State]:
         initial: list[Array] = []
-        for piece, states in reversed(self._pieces):
-            gradient, part = piece.backward(gradient, (flat[states] or None) if flat is not None else None)
+        for piece, run in reversed(self._pieces):
+            given = [gradients.get(value) for value in run.outputs]
+            dx, part = piece.backward(pack(given), run.pick(flat))
             initial[:0] = part
-        return gradient, self._layout.nest(initial)
+            for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
+                before = gradients.get(value)
+                if gradient is not None:  # the sum over all that read the value
+                    gradients[value] = gradient if before is None else before + gradient
+        inputs = [gradients.get(index) for index in range(len(self._graph.inputs))]
+        return self._inputs.join(inputs), self._layout.nest(initial)
 
     def _refuse_if_stale(self) -> None:
         if self.closed:
             raise ValueError(
                 f"{self._owner}.backward: got a tape that was used or closed, expected a fresh one; call record again"
             )
-        for (prefix, layer), version in zip(self._leaves, self._versions, strict=True):
+        for index, (layer, version) in enumerate(zip(self._graph.layers, self._versions, strict=True)):
             if layer.parameters.version != version:
                 raise ValueError(
-                    f"{self._owner}.backward: got parameters of {prefix}{layer.label} that changed since record, "
+                    f"{self._owner}.backward: got parameters of {index}.{layer.label} that changed since record, "
                     f"expected the same; call record again, and change parameters after backward"
                 )

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from recurra import checks, data, seeds
+from recurra.feed import Feed, Goal, InputInfo, Losses, OutputInfo, Outputs, Weights
 from recurra.layer import Layer
-from recurra.losses import Loss, LossValue
 from recurra.optim import Optimizer
 from recurra.progress import Progress
-from recurra.typing import Lengths, Rows
+from recurra.structure import Structure
 
 
 @dataclass
@@ -36,46 +36,36 @@ class History:
             self.history.setdefault(name, []).append(value)
 
 
-@dataclass
-class _Mean:
-    """The mean over all elements of several batches."""
-
-    sum: float = 0.0
-    count: int = 0
-
-    def add(self, batch: LossValue) -> float:
-        """The mean so far."""
-        self.sum += batch.sum
-        self.count += batch.count
-        return self.value
-
-    @property
-    def value(self) -> float:
-        """0 if there was nothing to count."""
-        return self.sum / self.count if self.count else 0.0
-
-
 class TrainableModel(Layer):
     """A layer that knows how to learn from data."""
-
-    @property
-    @abstractmethod
-    def needs_sequences(self) -> bool:
-        """Whether the input must have a time axis."""
 
     @property
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
 
+    @property
+    @abstractmethod
+    def structures(self) -> tuple[Structure, Structure]:
+        """How inputs and outputs are written."""
+
+    @abstractmethod
+    def input_infos(self) -> list[InputInfo]:
+        """What each input takes."""
+
+    @abstractmethod
+    def output_infos(self) -> list[OutputInfo]:
+        """What each output is."""
+
     def fit(
         self,
-        x: Rows,
-        y: Rows,
-        lengths: Lengths = None,
+        x: Any,
+        y: Any,
+        lengths: Any = None,
         *,
-        loss: Loss,
+        loss: Losses,
         optimizer: Optimizer,
+        loss_weights: Weights = None,
         epochs: int = 1,
         batch_size: int = 32,
         clip_norm: float | None = None,
@@ -90,9 +80,10 @@ class TrainableModel(Layer):
             x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
                 features) or (T_n,), padded batch by batch.
             y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
-                or (N, features). The loss says which dtype and shape.
+                or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
             loss: one of `recurra.losses`.
+            loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
             epochs, batch_size: how often, and how many rows between two steps.
             clip_norm: a longer gradient (of the batch's mean loss, over all parameters together) is scaled to this norm.
@@ -100,6 +91,9 @@ class TrainableModel(Layer):
             shuffle: whether each epoch takes the rows in a new order.
             seed: of the order and of dropout: the same gives the same bits, on any number of threads. None is fresh.
             verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
+
+        A model with several inputs or outputs takes as many x and lengths, y, loss and loss_weights, written as its inputs
+        or outputs were when it was made: in a tuple, or a dict.
 
         Returns:
             The history. On Ctrl-C, KeyboardInterrupt leaves the model and the optimiser as some whole step left them.
@@ -113,33 +107,31 @@ class TrainableModel(Layer):
         verbose = checks.choice("fit", "verbose", verbose, (0, 1, 2))
         if clip_norm is not None:
             clip_norm = checks.number("fit", "clip_norm", clip_norm)
-        _check_kind("fit", "loss", loss, Loss, "losses.CrossEntropy")
-        _check_kind("fit", "optimizer", optimizer, Optimizer, "optim.Adam")
-        rows = data.inputs("fit", self, x, lengths)
-        targets = data.targets("fit", self, rows, y, loss)
+        checks.kind("fit", "optimizer", optimizer, Optimizer, "optim.Adam")
+        rows = Feed("fit", self, x, lengths)
+        goal = Goal("fit", self, rows, y, loss, loss_weights)
         if not len(rows):
             raise ValueError("fit: got x without rows, expected at least one; give some data")
-        validation = self._validation(validation_data, loss)
+        validation = self._validation(validation_data, loss, loss_weights)
         history = History(seeds.resolve("fit", seed))
-        sequences = self.return_sequences and rows.has_time
         steps = -(-len(rows) // batch_size)
         for epoch in range(epochs):
             own = seeds.derive(history.seed, epoch)
-            running, norms = _Mean(), []
+            running, norms = goal.mean(), []
             with Progress(steps, f"epoch {epoch + 1}/{epochs}", verbose == 1) as bar:
                 for index, chosen in enumerate(data.batches(len(rows), batch_size, own if shuffle else None)):
                     batch, valid = rows.batch(chosen)
-                    wanted, _same = targets.batch(chosen)
                     self.zero_grad()
                     tape = self.record(batch, lengths=valid, input_grad=False, seed=seeds.derive(own, index))
-                    value = loss(tape.y, wanted, valid if sequences else None)
-                    if value.count:  # a batch of empty rows has nothing to say
-                        tape.backward(value.gradient)
-                        norms.append(optimizer.step(self, scale=1.0 / value.count, clip_norm=clip_norm))
-                    bar.update(loss=running.add(value))
+                    values = goal.values(tape.y, chosen, valid)
+                    if any(value.count for value in values):  # a batch of empty rows has nothing to say
+                        gradient, scale = goal.gradient(values)
+                        tape.backward(gradient)
+                        norms.append(optimizer.step(self, scale=scale, clip_norm=clip_norm))
+                    bar.update(loss=running.add(values))
                 logs = {"loss": running.value, "grad_norm": sum(norms) / max(len(norms), 1)}
                 if validation is not None:
-                    logs["val_loss"] = self._mean_loss(*validation, loss, batch_size)
+                    logs["val_loss"] = self._mean_loss(*validation, batch_size)
                 bar.finish(**logs)
             history._append(logs)
             if verbose == 2:
@@ -149,8 +141,8 @@ class TrainableModel(Layer):
         return history
 
     def _validation(
-        self, validation_data: Sequence[Any] | None, loss: Loss
-    ) -> tuple[data.ArrayRows | data.RaggedRows, data.ArrayRows | data.RaggedRows] | None:
+        self, validation_data: Sequence[Any] | None, loss: Losses, loss_weights: Weights
+    ) -> tuple[Feed, Goal] | None:
         if validation_data is None:
             return None
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
@@ -159,39 +151,36 @@ class TrainableModel(Layer):
             raise ValueError(f"fit: got validation_data {got}, expected (x, y) or (x, y, lengths); put them in a tuple")
         x, y, *lengths = validation_data
         operation = "fit: validation_data"
-        rows = data.inputs(operation, self, x, lengths[0] if lengths else None)
-        return rows, data.targets(operation, self, rows, y, loss)
+        rows = Feed(operation, self, x, lengths[0] if lengths else None)
+        return rows, Goal(operation, self, rows, y, loss, loss_weights)
 
     def evaluate(
-        self, x: Rows, y: Rows, lengths: Lengths = None, *, loss: Loss, batch_size: int = 32, verbose: int = 0
+        self,
+        x: Any,
+        y: Any,
+        lengths: Any = None,
+        *,
+        loss: Losses,
+        loss_weights: Weights = None,
+        batch_size: int = 32,
+        verbose: int = 0,
     ) -> float:
         """The mean loss over all valid elements, exact for ragged rows. Arguments as in `fit`."""
         batch_size = checks.integer("evaluate", "batch_size", batch_size)
         verbose = checks.choice("evaluate", "verbose", verbose, (0, 1))
-        _check_kind("evaluate", "loss", loss, Loss, "losses.CrossEntropy")
-        rows = data.inputs("evaluate", self, x, lengths)
-        return self._mean_loss(rows, data.targets("evaluate", self, rows, y, loss), loss, batch_size, verbose == 1)
+        rows = Feed("evaluate", self, x, lengths)
+        return self._mean_loss(rows, Goal("evaluate", self, rows, y, loss, loss_weights), batch_size, verbose == 1)
 
-    def _mean_loss(
-        self,
-        rows: data.ArrayRows | data.RaggedRows,
-        targets: data.ArrayRows | data.RaggedRows,
-        loss: Loss,
-        batch_size: int,
-        show: bool = False,
-    ) -> float:
-        sequences = self.return_sequences and rows.has_time
-        running = _Mean()
+    def _mean_loss(self, rows: Feed, goal: Goal, batch_size: int, show: bool = False) -> float:
+        running = goal.mean()
         with Progress(-(-len(rows) // batch_size), "evaluate", show) as bar:
             for chosen in data.batches(len(rows), batch_size, None):
                 batch, valid = rows.batch(chosen)
-                wanted, _same = targets.batch(chosen)
                 y, _state = self(batch, lengths=valid)
-                value = loss(y, wanted, valid if sequences else None, gradient=False)
-                bar.update(loss=running.add(value))
+                bar.update(loss=running.add(goal.values(y, chosen, valid, gradient=False)))
         return running.value
 
-    def predict(self, x: Rows, lengths: Lengths = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
+    def predict(self, x: Any, lengths: Any = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
@@ -199,27 +188,20 @@ class TrainableModel(Layer):
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features); for a list of ragged arrays a list with an array for each.
+            An array (N, T, features) or (N, features); for a list of ragged arrays a list with an array for each. Of a model
+            with several outputs as many of them.
         """
         batch_size = checks.integer("predict", "batch_size", batch_size)
         verbose = checks.choice("predict", "verbose", verbose, (0, 1))
-        if data.is_list(x) and not len(x):  # type: ignore[arg-type]
+        if data.is_list(x) and not len(x):
             return []
-        rows = data.inputs("predict", self, x, lengths)
-        sequences = self.return_sequences and rows.has_time
-        outputs = []
+        rows = Feed("predict", self, x, lengths)
+        outputs = Outputs(self, rows.parts)
+        batches = []
         with Progress(-(-len(rows) // batch_size), "predict", verbose == 1) as bar:
             for chosen in data.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
-                outputs.append(rows.split(y, valid, sequences))
+                batches.append(outputs.split(y, valid))
                 bar.update()
-        return rows.join(outputs)
-
-
-def _check_kind(operation: str, name: str, value: Any, kind: type, example: str) -> None:
-    if not isinstance(value, kind):
-        got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-        raise TypeError(
-            f"{operation}: got {name}={got}, expected an object of a class as {example}; write {name}=recurra.{example}()"
-        )
+        return outputs.join(batches)

@@ -10,6 +10,7 @@
 
 #include "cells/call.h"
 #include "platform/memory.h"
+#include "simd/call.h"
 
 namespace recurra {
 
@@ -19,10 +20,10 @@ struct RecurrentSpec {
   bool bias;
   double dropout;  // between layers
   // Options, 0 or false: none.
-  ptrdiff_t proj_size;
-  bool peepholes, layer_norm;
-  double input_dropout, recurrent_dropout;  // one mask a sequence
-  double zoneout, zoneout_cell, cell_clip;
+  ptrdiff_t proj_size = 0;
+  bool peepholes = false, layer_norm = false;
+  double input_dropout = 0, recurrent_dropout = 0;  // one mask a sequence
+  double zoneout = 0, zoneout_cell = 0, cell_clip = 0;
   ptrdiff_t state_size() const { return proj_size ? proj_size : hidden_size; }  // of h
   // Whether the equations are not all that a step does.
   bool has_options(bool training) const {
@@ -33,8 +34,9 @@ struct RecurrentSpec {
 
 // Where a layer's and direction's parameters lie in the flat buffer, PyTorch's shapes and order; -1: not there.
 struct RecurrentOffsets {
-  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole, weight_norm_ih, weight_norm_hh,
-      weight_norm_c, bias_norm_c;
+  ptrdiff_t weight_ih, weight_hh, bias_ih, bias_hh;
+  ptrdiff_t weight_hr = -1, weight_peephole = -1;
+  ptrdiff_t weight_norm_ih = -1, weight_norm_hh = -1, weight_norm_c = -1, bias_norm_c = -1;
 };
 
 // The caller's rows: dense (lengths null) or ragged.
@@ -49,6 +51,13 @@ struct Batch {
     ptrdiff_t n = 0;
     for (ptrdiff_t r = 0; r < rows; ++r) n += lengths[r];
     return n;
+  }
+  // Where the row's last episode starts; -1 if no episode starts in the row, which goes on from its state then.
+  ptrdiff_t last_reset(ptrdiff_t row) const {
+    if (!reset) return -1;
+    ptrdiff_t step = length(row) - 1;
+    while (step >= 0 && !reset[row * reset_row + step * reset_step]) --step;
+    return step;
   }
 };
 
@@ -123,6 +132,59 @@ struct RecurrentBackward {
   StateRows<T> dstate;
 };
 
+// Output step t of a convolution reads the inputs t * stride - left + j * dilation, j = 0 .. kernel - 1. What lies
+// outside its row counts as zero, and so does, where an episode starts, what lies on the other side.
+struct ConvolutionSpec {
+  ptrdiff_t in, out, kernel, stride, dilation, left, right;
+  ptrdiff_t span() const { return (kernel - 1) * dilation + 1; }
+  ptrdiff_t output_steps(ptrdiff_t steps) const {
+    const ptrdiff_t room = left + steps + right - span();
+    return room < 0 ? 0 : room / stride + 1;
+  }
+};
+
+// `past`: the `left` inputs before a row's first step, for rows that go on; data null: zeros.
+template <class T>
+struct ConvolutionForward {
+  const ConvolutionSpec* spec;
+  const Batch* batch;  // of x
+  const T* packed;     // (kernel * in, out)
+  const T* bias;       // null: none
+  Sequence<const T> x;
+  StateRows<const T> past;
+  Sequence<T> y;
+};
+
+template <class T>
+struct ConvolutionBackward {
+  const ConvolutionSpec* spec;
+  const Batch* batch;
+  const T* packed;  // (out, kernel * in)
+  Sequence<const T> x;
+  StateRows<const T> past;
+  Sequence<const T> dy;
+  Sequence<T> dx;               // data null: not wanted
+  StateRows<T> dpast;           // added to; data null: not wanted
+  T *gradient, *bias_gradient;  // (out, kernel, in), (out; null: none), added to
+};
+
+enum class PoolKind { kLast, kMean, kMax };
+
+// Normalisation of every feature by statistics of its own: y = (x - mean) rstd gain + shift.
+template <class T>
+struct FeatureNorm {
+  const T *mean, *rstd, *gain;
+};
+
+// Attention of a learnt query: weights = softmax over the steps of v . u, y = the weighted sum of x.
+template <class T>
+struct Attend {
+  ptrdiff_t features, hidden;
+  const T* v;
+  Sequence<const T> x, u;
+  Sequence<T> weights;  // (row, step); one value each
+};
+
 template <class T>
 class Backend {
  public:
@@ -157,6 +219,46 @@ class Backend {
   virtual void dropout(const Run&, const Batch&, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
                        Sequence<const T> x, Sequence<T> y) const = 0;
   virtual void zero_padding(const Batch&, ptrdiff_t features, Sequence<T> y) const = 0;
+
+  virtual void convolve(const Run&, const ConvolutionForward<T>&) const = 0;
+  virtual void convolve_gradient(const Run&, const ConvolutionBackward<T>&) const = 0;
+
+  virtual void activation(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x,
+                          Sequence<T> y) const = 0;
+  // dx = dy times the derivative at x, where the activation is y. dy and dx may be the same.
+  virtual void activation_gradient(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x,
+                                   Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
+
+  // Every step normalised over its features. `statistics` (row, step): its mean and 1 / sqrt(variance + eps).
+  virtual void layer_norm(const Run&, const Batch&, ptrdiff_t features, T eps, const T* gain, const T* shift,
+                          Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const = 0;
+  // Adds to dgain and dshift. dx.data null: not wanted.
+  virtual void layer_norm_gradient(const Run&, const Batch&, ptrdiff_t features, const T* gain,
+                                   Sequence<const T> statistics, Sequence<const T> x, Sequence<const T> dy,
+                                   Sequence<T> dx, T* dgain, T* dshift) const = 0;
+
+  // Mean and (biased) variance of each feature over the valid steps, of which there must be some.
+  virtual void feature_statistics(const Run&, const Batch&, ptrdiff_t features, Sequence<const T> x, T* mean,
+                                  T* variance) const = 0;
+  virtual void feature_norm(const Run&, const Batch&, ptrdiff_t features, const FeatureNorm<T>&, const T* shift,
+                            Sequence<const T> x, Sequence<T> y) const = 0;
+  // `of_batch`: mean and rstd came from this batch, so that they carry gradient too. Adds to dgain and dshift.
+  virtual void feature_norm_gradient(const Run&, const Batch&, ptrdiff_t features, const FeatureNorm<T>&, bool of_batch,
+                                     Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
+                                     T* dshift) const = 0;
+
+  // One vector from the valid steps of each row's last episode, zeros where there are none; y and dy have one step.
+  virtual void pool(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
+                    Sequence<T> y) const = 0;
+  virtual void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
+                             Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
+  virtual void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y) const = 0;
+  // du, and adds to dv.
+  virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du,
+                               T* dv) const = 0;
+  // dx += what comes by the weighted sum.
+  virtual void attend_input_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy,
+                                     Sequence<T> dx) const = 0;
 };
 
 template <class T>

@@ -2,16 +2,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu_layers.h"
 #include "backend/cpu_mask.h"
+#include "backend/cpu_matrix.h"
 #include "backend/cpu_recurrent.h"
-#include "backend/isa.h"
-#include "platform/tasks.h"
 
 namespace recurra {
 namespace {
-
-constexpr ptrdiff_t kOuterRows =
-    256;  // rows that a weight gradient sums before it is written: fixed, so bits do not depend on threads
 
 // Stretches of valid steps with a constant distance: the whole batch if it is dense and contiguous, else row by row.
 template <class T, class F>
@@ -22,21 +19,6 @@ void for_stretches(const Batch& batch, Sequence<T> x, const F& f) {
   }
   for (ptrdiff_t r = 0; r < batch.rows; ++r)
     if (batch.length(r)) f(r, batch.length(r));
-}
-
-// total += the sum of rows, in short runs, then the block, then the total: as the weights' gradients are summed.
-template <class T>
-void add_rows(const T* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, T* scratch, T* total) {
-  constexpr ptrdiff_t kShortRun = 16;
-  T *run = scratch, *block = scratch + n;
-  std::fill_n(block, n, T(0));
-  for (ptrdiff_t begin = 0; begin < count; begin += kShortRun) {
-    std::fill_n(run, n, T(0));
-    for (ptrdiff_t r = begin; r < std::min(count, begin + kShortRun); ++r)
-      for (ptrdiff_t k = 0; k < n; ++k) run[k] += rows[r * stride + k];
-    for (ptrdiff_t k = 0; k < n; ++k) block[k] += run[k];
-  }
-  for (ptrdiff_t k = 0; k < n; ++k) total[k] += block[k];
 }
 
 template <class T>
@@ -66,11 +48,11 @@ class CpuBackend final : public Backend<T> {
     CpuRecurrent<T>::add_gradient(spec, offsets, tape, gradient, threads);
   }
 
-  ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override { return k * padded(columns); }
+  ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override { return k * padded<T>(columns); }
 
   void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const override {
     const ptrdiff_t lanes = kernels<T>().lanes;
-    const ColumnPanels panels = {padded(columns) / lanes};
+    const ColumnPanels panels = {padded<T>(columns) / lanes};
     for (ptrdiff_t p = 0; p < panels.count(); ++p) {
       const ptrdiff_t from = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - from;
       T* to = packed + from * k;
@@ -84,61 +66,36 @@ class CpuBackend final : public Backend<T> {
 
   void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
                Sequence<const T> x, Sequence<T> y) const override {
-    T* padded_bias = nullptr;
-    if (bias) {
-      padded_bias = run.arena.template take<T>(size_t(padded(columns)));
-      std::fill_n(std::copy_n(bias, columns, padded_bias), padded(columns) - columns, T(0));
-    }
+    bias = padded_bias(run, bias, columns);
     const bool whole = x.row_stride == batch.steps * x.step_stride && y.row_stride == batch.steps * y.step_stride;
     const auto rows_of = [&](ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
-      ProductCall<T> c = {count,  k,           columns,          x.at(row, begin), x.step_stride,
-                          packed, padded_bias, y.at(row, begin), y.step_stride};
+      ProductCall<T> c = {count,  k,    columns,          x.at(row, begin), x.step_stride,
+                          packed, bias, y.at(row, begin), y.step_stride};
       kernels<T>().product(c);
     };
     if (whole && !batch.lengths) {
       const ptrdiff_t n = batch.rows * batch.steps, tasks = std::max<ptrdiff_t>(1, (n + kOuterRows - 1) / kOuterRows);
       for_each_task(tasks, run.threads, [&](ptrdiff_t i) {
-        if (!stop(run)) rows_of(0, n * i / tasks, n * (i + 1) / tasks - n * i / tasks);
+        if (!stopped(run)) rows_of(0, n * i / tasks, n * (i + 1) / tasks - n * i / tasks);
       });
     } else {
       for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
-        if (!stop(run)) rows_of(r, 0, batch.length(r));
+        if (!stopped(run)) rows_of(r, 0, batch.length(r));
       });
     }
   }
 
   void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
              T* gradient, T* bias_gradient) const override {
-    // Tasks are columns of the result, so each element has one order of summation: rows ascending, in stretches.
-    const ptrdiff_t lanes = kernels<T>().lanes, vectors = padded(out) / lanes;
-    const ptrdiff_t tasks = std::min<ptrdiff_t>(std::max<ptrdiff_t>(1, vectors / 4), run.threads);
-    std::vector<T*> sums(static_cast<size_t>(tasks)), scratch(static_cast<size_t>(tasks));
-    const auto column = [&](ptrdiff_t i) { return std::min(out, vectors * i / tasks * lanes); };
-    for (ptrdiff_t i = 0; i < tasks; ++i) {
-      const ptrdiff_t width = padded(column(i + 1) - column(i));
-      sums[size_t(i)] = run.arena.template take<T>(size_t(in * width));
-      scratch[size_t(i)] = run.arena.template take<T>(size_t(kOuterRows * width));
-    }
-    for_each_task(tasks, run.threads, [&](ptrdiff_t i) {
-      const ptrdiff_t from = column(i), n = column(i + 1) - from, width = padded(n);
-      T* sum = sums[size_t(i)];
-      std::fill_n(sum, in * width, T(0));
-      const auto add = [&](ptrdiff_t row, ptrdiff_t count) {
-        for (ptrdiff_t begin = 0; begin < count && !stop(run); begin += kOuterRows) {
-          const ptrdiff_t m = std::min(kOuterRows, count - begin);
-          const T* b = dy.at(row, begin) + from;
-          OuterCall<T> c = {
-              m, in, n, x.at(row, begin), x.step_stride, b, dy.step_stride, sum, width, scratch[size_t(i)]};
-          kernels<T>().outer(c);
-          if (bias_gradient) add_rows(b, dy.step_stride, m, n, scratch[size_t(i)], bias_gradient + from);
-        }
+    outer_sum(run, in, out, gradient, bias_gradient, [&](ptrdiff_t, const auto& add) {
+      const auto add_stretch = [&](ptrdiff_t row, ptrdiff_t count) {
+        for (ptrdiff_t begin = 0; begin < count && !stopped(run); begin += kOuterRows)
+          add(std::min(kOuterRows, count - begin), x.at(row, begin), x.step_stride, dy.at(row, begin), dy.step_stride);
       };
       if (x.row_stride == batch.steps * x.step_stride)
-        for_stretches(batch, dy, add);
+        for_stretches(batch, dy, add_stretch);
       else
-        for (ptrdiff_t r = 0; r < batch.rows; ++r) add(r, batch.length(r));
-      for (ptrdiff_t k = 0; k < n; ++k)
-        for (ptrdiff_t j = 0; j < in; ++j) gradient[(from + k) * in + j] += sum[j * width + k];
+        for (ptrdiff_t r = 0; r < batch.rows; ++r) add_stretch(r, batch.length(r));
     });
   }
 
@@ -147,7 +104,7 @@ class CpuBackend final : public Backend<T> {
     const RandomMask mask(run.seed, stream, p);
     const T scale = T(1 / (1 - p));
     for_each_task(batch.rows, run.threads, [&](ptrdiff_t row) {
-      for (ptrdiff_t step = 0; step < batch.length(row) && !stop(run); ++step)
+      for (ptrdiff_t step = 0; step < batch.length(row) && !stopped(run); ++step)
         kernels<T>().rows.dropout(mask.key, RandomMask::row(row, one_mask ? 0 : step), mask.last, scale,
                                   x.at(row, step), y.at(row, step), features);
     });
@@ -160,12 +117,64 @@ class CpuBackend final : public Backend<T> {
         std::memset(static_cast<void*>(y.at(r, s)), 0, size_t(features) * sizeof(T));
   }
 
- private:
-  static ptrdiff_t padded(ptrdiff_t columns) {
-    const ptrdiff_t lanes = kernels<T>().lanes;
-    return (columns + lanes - 1) / lanes * lanes;
+  void convolve(const Run& run, const ConvolutionForward<T>& call) const override { cpu::convolve(run, call); }
+  void convolve_gradient(const Run& run, const ConvolutionBackward<T>& call) const override {
+    cpu::convolve_gradient(run, call);
   }
-  static bool stop(const Run& run) { return run.stop && run.stop->poll(); }
+
+  void activation(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind, Sequence<const T> x,
+                  Sequence<T> y) const override {
+    cpu::activation(run, batch, features, kind, x, y);
+  }
+  void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind,
+                           Sequence<const T> x, Sequence<const T> y, Sequence<const T> dy,
+                           Sequence<T> dx) const override {
+    cpu::activation_gradient(run, batch, features, kind, x, y, dy, dx);
+  }
+
+  void layer_norm(const Run& run, const Batch& batch, ptrdiff_t features, T eps, const T* gain, const T* shift,
+                  Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const override {
+    cpu::layer_norm(run, batch, features, eps, gain, shift, x, y, statistics);
+  }
+  void layer_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const T* gain,
+                           Sequence<const T> statistics, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx,
+                           T* dgain, T* dshift) const override {
+    cpu::layer_norm_gradient(run, batch, features, gain, statistics, x, dy, dx, dgain, dshift);
+  }
+
+  void feature_statistics(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* mean,
+                          T* variance) const override {
+    cpu::feature_statistics(run, batch, features, x, mean, variance);
+  }
+  void feature_norm(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm, const T* shift,
+                    Sequence<const T> x, Sequence<T> y) const override {
+    cpu::feature_norm(run, batch, features, norm, shift, x, y);
+  }
+  void feature_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm,
+                             bool of_batch, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
+                             T* dshift) const override {
+    cpu::feature_norm_gradient(run, batch, features, norm, of_batch, x, dy, dx, dgain, dshift);
+  }
+
+  void pool(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
+            Sequence<T> y) const override {
+    cpu::pool(run, batch, features, kind, x, y);
+  }
+  void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
+                     Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override {
+    cpu::pool_gradient(run, batch, features, kind, x, y, dy, dx);
+  }
+  void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override {
+    cpu::attend(run, batch, call, y);
+  }
+  void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
+                       T* dv) const override {
+    cpu::attend_gradient(run, batch, call, dy, du, dv);
+  }
+  void attend_input_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy,
+                             Sequence<T> dx) const override {
+    cpu::attend_input_gradient(run, batch, call, dy, dx);
+  }
 };
 
 }  // namespace

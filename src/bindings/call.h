@@ -10,83 +10,132 @@ enum class Form { kSequences, kStep };
 // A call's arguments; holds the arrays alive that the pointers in it lead to.
 template <class T>
 struct Call {
-  ProgramInput<T> input = {};
-  ptrdiff_t features = 0;
-  bool vector = false;  // x has no time axis
-  py::array x = no_array();
-  py::object lengths = py::none(), reset = py::none();
+  std::vector<Value<T>> inputs;
+  std::vector<py::object> kept;
   std::vector<T> state;
+  StateRows<const T> state_rows = {};
 
-  double work(const Program<T>& program) const { return program.work(input.batch); }
-  // What the program returns for it.
-  std::vector<int64_t> output_shape(const Program<T>& program, bool time_major) const {
-    const int64_t rows = input.batch.rows, steps = input.batch.steps;
-    const int64_t width = program.output_size() ? program.output_size() : features;
-    if (vector || !program.returns_sequences()) return {rows, width};
-    return time_major ? std::vector<int64_t>{steps, rows, width} : std::vector<int64_t>{rows, steps, width};
-  }
+  ptrdiff_t rows() const { return inputs[0].batch.rows; }
+  ProgramInput<T> input(Stop* stop) const { return {inputs.data(), state_rows, stop}; }
 };
+
+// The i-th of `count` things: a single one is given as it is, several in a tuple or list; none where there is None.
+inline py::object part(const py::handle& object, ptrdiff_t i, ptrdiff_t count, const char* operation,
+                       const char* name) {
+  if (count == 1 || object.is_none()) return py::reinterpret_borrow<py::object>(object);
+  const bool is_list = PyTuple_Check(object.ptr()) || PyList_Check(object.ptr());
+  const ptrdiff_t size = is_list ? PySequence_Fast_GET_SIZE(object.ptr()) : 0;
+  check(size == count, operation, name, " is ", is_list ? "" : "not ", "a tuple", is_list ? " of " : "",
+        is_list ? std::to_string(size) : "", ", expected a tuple of ", count);
+  return py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(object.ptr(), i));
+}
+
+inline std::string part_name(const char* name, ptrdiff_t i, ptrdiff_t count) {
+  return count == 1 ? name : name + ("[" + std::to_string(i) + "]");
+}
+
+// (row, step, feature) as the caller sees it; vectors have no step.
+template <class T>
+std::vector<int64_t> shape_of_value(const Value<T>& value, bool time_major) {
+  const Batch& batch = value.batch;
+  if (value.vector) return {batch.rows, value.features};
+  if (time_major) return {batch.steps, batch.rows, value.features};
+  return {batch.rows, batch.steps, value.features};
+}
 
 template <class T>
 void read_input(Call<T>& call, const Program<T>& program, const py::handle& object, Form form, bool time_major) {
   const char* name = program.name().c_str();
-  const bool tokens = program.takes_tokens();
-  call.x = tokens ? integers(object, name, "x") : floats<T>(object, name, "x");
-  const ptrdiff_t axes = call.x.ndim() + (tokens ? 1 : 0);  // tokens have no feature axis
-  call.vector = form == Form::kStep || (axes == 2 && !program.needs_sequences());
-  if (axes != (call.vector ? 2 : 3)) {
-    const std::string width = program.input_size() ? std::to_string(program.input_size()) : "features";
-    const char* layout = call.vector ? "(N" : time_major ? "(T, N" : "(N, T";
-    check(false, name, "x has shape ", shape_of{call.x}, ", expected ", layout,
-          tokens ? (call.vector ? ",)" : ")") : ", " + width + ")",
+  const ptrdiff_t i = ptrdiff_t(call.inputs.size()), count = program.graph().inputs();
+  const auto& info = program.graph().values()[size_t(i)];
+  const std::string label = part_name("x", i, count);
+  const py::array x = info.tokens ? integers(object, name, label.c_str()) : floats<T>(object, name, label.c_str());
+  Value<T> value = {};
+  const ptrdiff_t axes = x.ndim() + (info.tokens ? 1 : 0);  // tokens have no feature axis
+  const bool may_be_vector = !info.needs_sequences && info.axis != Axis::kSequence;
+  value.vector = form == Form::kStep || info.axis == Axis::kVector || (axes == 2 && may_be_vector);
+  if (axes != (value.vector ? 2 : 3)) {
+    const std::string width = info.features ? std::to_string(info.features) : "features";
+    const char* layout = value.vector ? "(N" : time_major ? "(T, N" : "(N, T";
+    check(false, name, label, " has shape ", shape_of{x}, ", expected ", layout,
+          info.tokens ? (value.vector ? ",)" : ")") : ", " + width + ")",
           axes == 2 && form == Form::kSequences ? "; add the batch axis: x[None]" : "");
   }
-  Batch& batch = call.input.batch;
-  batch.rows = call.x.shape(!call.vector && time_major ? 1 : 0);
-  batch.steps = call.vector ? 1 : call.x.shape(time_major ? 0 : 1);
-  if (tokens) {
-    const auto* data = static_cast<const int64_t*>(call.x.data());  // integers() made it contiguous
-    call.input.x.tokens = time_major && !call.vector ? Sequence<const int64_t>{data, 1, batch.rows}
-                                                     : Sequence<const int64_t>{data, batch.steps, 1};
-    call.features = 1;
+  Batch& batch = value.batch;
+  batch.rows = x.shape(!value.vector && time_major ? 1 : 0);
+  batch.steps = value.vector ? 1 : x.shape(time_major ? 0 : 1);
+  check(i == 0 || batch.rows == call.rows(), name, label, " has ", batch.rows, " rows, expected ",
+        call.inputs.empty() ? 0 : call.rows(), ", as x[0] has");
+  if (info.tokens) {
+    const auto* data = static_cast<const int64_t*>(x.data());  // integers() made it contiguous
+    value.x.tokens = time_major && !value.vector ? Sequence<const int64_t>{data, 1, batch.rows}
+                                                 : Sequence<const int64_t>{data, batch.steps, 1};
+    value.features = 1;
   } else {
-    call.features = call.x.shape(call.x.ndim() - 1);
-    check(!program.input_size() || call.features == program.input_size(), name, "x has shape ", shape_of{call.x},
-          ", so ", call.features, " features, expected ", program.input_size());
-    call.input.x.features = sequence_of<const T>(call.x, time_major);
+    value.features = x.shape(x.ndim() - 1);
+    check(!info.features || value.features == info.features, name, label, " has shape ", shape_of{x}, ", so ",
+          value.features, " features, expected ", info.features);
+    value.x.features = sequence_of<const T>(x, time_major);
   }
-  program.check_size(batch, call.features);
+  program.graph().check_size(batch, value.features);
+  call.inputs.push_back(value);
+  call.kept.push_back(x);
+}
+
+template <class T>
+void read_inputs(Call<T>& call, const Program<T>& program, const py::handle& object, Form form, bool time_major) {
+  const ptrdiff_t count = program.graph().inputs();
+  call.inputs.reserve(size_t(count));
+  call.kept.reserve(size_t(3 * count));
+  for (ptrdiff_t i = 0; i < count; ++i)
+    read_input(call, program, part(object, i, count, program.name().c_str(), "x"), form, time_major);
+}
+
+template <class T>
+void read_lengths(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py::handle& object) {
+  if (object.is_none()) return;
+  const char* name = program.name().c_str();
+  Value<T>& value = call.inputs[size_t(i)];
+  check(!value.vector, name, "got lengths, but ", part_name("x", i, program.graph().inputs()), " of shape ",
+        shape_of{py::reinterpret_borrow<py::array>(call.kept[size_t(i)])}, " has no time axis");
+  py::object lengths = checked_lengths(object, value.batch.rows, value.batch.steps, name);
+  value.batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(lengths).data());
+  call.kept.push_back(std::move(lengths));
 }
 
 template <class T>
 void check_tokens(const Call<T>& call, const Program<T>& program) {
-  if (!program.takes_tokens()) return;
-  const Batch& batch = call.input.batch;
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) {
-      const int64_t token = *call.input.x.tokens.at(r, s);
-      check(token >= 0 && token < program.input_size(), program.name().c_str(), "x holds token ", token, " in row ", r,
-            " at step ", s, ", expected 0 to ", program.input_size() - 1);
-    }
+  for (ptrdiff_t i = 0; i < program.graph().inputs(); ++i) {
+    const auto& info = program.graph().values()[size_t(i)];
+    if (!info.tokens) continue;
+    const Value<T>& value = call.inputs[size_t(i)];
+    for (ptrdiff_t r = 0; r < value.batch.rows; ++r)
+      for (ptrdiff_t s = 0; s < value.batch.length(r); ++s) {
+        const int64_t token = *value.x.tokens.at(r, s);
+        check(token >= 0 && token < info.features, program.name().c_str(), part_name("x", i, program.graph().inputs()),
+              " holds token ", token, " in row ", r, " at step ", s, ", expected 0 to ", info.features - 1);
+      }
+  }
 }
 
 template <class T>
-void read_reset(Call<T>& call, const Program<T>& program, const py::handle& object, bool time_major) {
+void read_reset(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py::handle& object, bool time_major) {
   if (object.is_none()) return;
   const char* name = program.name().c_str();
-  Batch& batch = call.input.batch;
+  Value<T>& value = call.inputs[size_t(i)];
+  Batch& batch = value.batch;
   const py::array a = as_array(object, name, "reset");
   if (a.dtype().kind() != 'b') throw TypeMismatch(name, "reset has dtype " + dtype_text(a) + ", expected bool");
-  if (call.vector)
+  if (value.vector)
     check_shape(a, {batch.rows}, name, "reset");
   else if (time_major)
     check_shape(a, {batch.steps, batch.rows}, name, "reset");
   else
     check_shape(a, {batch.rows, batch.steps}, name, "reset");
   batch.reset = static_cast<const uint8_t*>(a.data());
-  batch.reset_row = a.strides(!call.vector && time_major ? 1 : 0);
-  batch.reset_step = call.vector ? 0 : a.strides(time_major ? 0 : 1);
-  call.reset = a;
+  batch.reset_row = a.strides(!value.vector && time_major ? 1 : 0);
+  batch.reset_step = value.vector ? 0 : a.strides(time_major ? 0 : 1);
+  call.kept.push_back(a);
 }
 
 // Arrays (count, N, size), one for each of the program's states, to and from rows.
@@ -96,14 +145,15 @@ bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& obj
   if (object.is_none()) return false;
   const char* name = program.name().c_str();
   const auto list = py::reinterpret_borrow<py::sequence>(object);
-  check(py::isinstance<py::sequence>(object) && list.size() == program.states().size(), name, what, " has ",
-        py::isinstance<py::sequence>(object) ? py::len(object) : 0, " arrays, expected ", program.states().size());
+  const auto& states = program.graph().states();
+  check(py::isinstance<py::sequence>(object) && list.size() == states.size(), name, what, " has ",
+        py::isinstance<py::sequence>(object) ? py::len(object) : 0, " arrays, expected ", states.size());
   to.assign(size_t(rows * program.state_size()), T(0));
   bool any = false;
-  for (size_t i = 0; i < program.states().size(); ++i) {
+  for (size_t i = 0; i < states.size(); ++i) {
     if (list[i].is_none()) continue;
     any = true;
-    const auto& state = program.states()[i];
+    const auto& state = states[i];
     const std::string label = std::string(what) + " " + state.spec.name;
     const py::array a = floats<T>(list[i], name, label.c_str());
     check_shape(a, {state.spec.count, rows, state.spec.size}, name, label.c_str());
@@ -119,7 +169,7 @@ bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& obj
 template <class T>
 py::list state_arrays(const Program<T>& program, ptrdiff_t rows, const T* from) {
   py::list list;
-  for (const auto& state : program.states()) {
+  for (const auto& state : program.graph().states()) {
     py::array a = new_array<T>({state.spec.count, rows, state.spec.size});
     T* to = static_cast<T*>(a.mutable_data());
     for (ptrdiff_t k = 0; k < state.spec.count; ++k)
@@ -133,18 +183,15 @@ py::list state_arrays(const Program<T>& program, ptrdiff_t rows, const T* from) 
 template <class T>
 Call<T> read_call(const Program<T>& program, const py::handle& x, const py::handle& lengths, const py::handle& reset,
                   const py::handle& state, bool time_major) {
+  const char* name = program.name().c_str();
+  const ptrdiff_t count = program.graph().inputs();
   Call<T> call;
-  read_input(call, program, x, Form::kSequences, time_major);
-  Batch& batch = call.input.batch;
-  check(lengths.is_none() || !call.vector, program.name().c_str(), "got lengths, but x of shape ", shape_of{call.x},
-        " has no time axis");
-  call.lengths = checked_lengths(lengths, batch.rows, batch.steps, program.name().c_str());
-  if (!call.lengths.is_none())
-    batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(call.lengths).data());
+  read_inputs(call, program, x, Form::kSequences, time_major);
+  for (ptrdiff_t i = 0; i < count; ++i) read_lengths(call, program, i, part(lengths, i, count, name, "lengths"));
   check_tokens(call, program);
-  read_reset(call, program, reset, time_major);
-  if (read_state(program, batch.rows, state, "state", call.state))
-    call.input.state = {call.state.data(), program.state_size()};
+  for (ptrdiff_t i = 0; i < count; ++i) read_reset(call, program, i, part(reset, i, count, name, "reset"), time_major);
+  if (read_state(program, call.rows(), state, "state", call.state))
+    call.state_rows = {call.state.data(), program.state_size()};
   return call;
 }
 

@@ -1,9 +1,17 @@
 #include "bindings/handles.h"
 #include "bindings/module.h"
+#include "layers/activation.h"
+#include "layers/attention_pool.h"
+#include "layers/batch_norm.h"
+#include "layers/conv1d.h"
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
+#include "layers/layer_norm.h"
+#include "layers/merge.h"
+#include "layers/pool.h"
 #include "layers/recurrent.h"
+#include "layers/reverse.h"
 
 namespace recurra::bindings {
 namespace {
@@ -13,6 +21,16 @@ struct PyRecurrent : LayerHandle {};
 struct PyDense : LayerHandle {};
 struct PyEmbedding : LayerHandle {};
 struct PyDropout : LayerHandle {};
+struct PyAdd : LayerHandle {};
+struct PyMultiply : LayerHandle {};
+struct PyConcatenate : LayerHandle {};
+struct PyReverse : LayerHandle {};
+struct PyConv1d : LayerHandle {};
+struct PyPool : LayerHandle {};
+struct PyAttentionPool : LayerHandle {};
+struct PyLayerNorm : LayerHandle {};
+struct PyBatchNorm : LayerHandle {};
+struct PyActivation : LayerHandle {};
 
 template <class Py, template <class> class Native, class... Args>
 std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const Args&... args) {
@@ -22,6 +40,40 @@ std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const 
     made->object = std::shared_ptr<Layer<T>>(std::make_shared<Native<T>>(args...));
   });
   return made;
+}
+
+// A layer without options.
+template <class Py, template <class> class Native>
+void register_plain(py::module_& m, const char* name) {
+  py::class_<Py, LayerHandle>(m, name).def(
+      py::init([name](const std::string& dtype) { return make<Py, Native>(dtype, name); }), py::kw_only(),
+      py::arg("dtype") = "float32");
+}
+
+// (N, T): what AttentionPool makes of the steps of x.
+template <class T>
+py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::object& object,
+                            const py::object& lengths) {
+  constexpr const char* kName = "AttentionPool.weights";
+  const py::array x = floats<T>(object, kName, "x");
+  check(x.ndim() == 3 && x.shape(2) == layer->input_size(), kName, "x has shape ", shape_of{x}, ", expected (N, T, ",
+        layer->input_size(), ")");
+  Batch batch = {x.shape(0), x.shape(1), nullptr, nullptr, 0, 0};
+  const py::object valid = checked_lengths(lengths, batch.rows, batch.steps, kName);
+  if (!valid.is_none()) batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(valid).data());
+  py::array weights = new_array<T>({batch.rows, batch.steps});
+  const Sequence<T> to = sequence_of<T>(weights);
+  run_native(layer->work() * double(batch.tokens()), [&](Stop* stop) {
+    Arena scratch;
+    T* pooled = scratch.take<T>(size_t(batch.rows * layer->output_size()));
+    const Sequence<T> y = {pooled, layer->output_size(), 0};
+    const Run run = {scratch, num_threads(), stop, false, 0};
+    static_cast<AttentionPool<T>&>(*layer).attend(
+        run, {batch, layer->input_size(), {sequence_of<const T>(x), {}}, y, {}, {}}, {to.data, batch.steps, 1});
+    if (run.stopped()) throw Interrupted();
+    cpu_backend<T>().zero_padding(batch, 1, {to.data, batch.steps, 1});
+  });
+  return weights;
 }
 
 }  // namespace
@@ -63,6 +115,58 @@ void register_layers(py::module_& m) {
   py::class_<PyDropout, LayerHandle>(m, "Dropout")
       .def(py::init([](double p, const std::string& dtype) { return make<PyDropout, Dropout>(dtype, "Dropout", p); }),
            py::arg("p"), py::kw_only(), py::arg("dtype") = "float32");
+  register_plain<PyAdd, Add>(m, "Add");
+  register_plain<PyMultiply, Multiply>(m, "Multiply");
+  register_plain<PyConcatenate, Concatenate>(m, "Concatenate");
+  register_plain<PyReverse, Reverse>(m, "Reverse");
+  py::class_<PyConv1d, LayerHandle>(m, "Conv1d")
+      .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, ptrdiff_t kernel_size, ptrdiff_t stride,
+                       ptrdiff_t dilation, const std::string& padding, bool bias, const std::string& dtype) {
+             return make<PyConv1d, Conv1d>(
+                 dtype, "Conv1d",
+                 Conv1dOptions{in_channels, out_channels, kernel_size, stride, dilation, padding, bias});
+           }),
+           py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(),
+           py::arg("stride") = 1, py::arg("dilation") = 1, py::arg("padding") = "causal", py::arg("bias") = true,
+           py::arg("dtype") = "float32");
+  py::class_<PyPool, LayerHandle>(m, "Pool").def(py::init([](const std::string& mode, const std::string& dtype) {
+                                                   return make<PyPool, Pool>(dtype, "Pool", mode);
+                                                 }),
+                                                 py::arg("mode"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyAttentionPool, LayerHandle>(m, "AttentionPool")
+      .def(py::init([](ptrdiff_t features, ptrdiff_t hidden_size, const std::string& dtype) {
+             return make<PyAttentionPool, AttentionPool>(dtype, "AttentionPool", features, hidden_size);
+           }),
+           py::arg("features"), py::arg("hidden_size"), py::kw_only(), py::arg("dtype") = "float32")
+      .def(
+          "weights",
+          [](const PyAttentionPool& self, const py::object& x, const py::object& lengths) {
+            return self.visit([&](const auto& layer) { return attention_weights(layer, x, lengths); });
+          },
+          py::arg("x"), py::arg("lengths") = py::none());
+  py::class_<PyLayerNorm, LayerHandle>(m, "LayerNorm")
+      .def(py::init([](ptrdiff_t features, double eps, bool affine, const std::string& dtype) {
+             return make<PyLayerNorm, LayerNorm>(dtype, "LayerNorm", features, eps, affine);
+           }),
+           py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("affine") = true,
+           py::arg("dtype") = "float32");
+  py::class_<PyBatchNorm, LayerHandle>(m, "BatchNorm")
+      .def(py::init([](ptrdiff_t features, double eps, double momentum, bool affine, const std::string& dtype) {
+             return make<PyBatchNorm, BatchNorm>(dtype, "BatchNorm", features, eps, momentum, affine);
+           }),
+           py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("momentum") = 0.1,
+           py::arg("affine") = true, py::arg("dtype") = "float32")
+      .def_property_readonly("running", [](const PyBatchNorm& self) {
+        return self.visit([](const auto& layer) {
+          typedef RECURRA_TYPE_OF(layer) T;
+          return ParametersHandle{static_cast<const BatchNorm<T>&>(*layer).running()};
+        });
+      });
+  py::class_<PyActivation, LayerHandle>(m, "Activation")
+      .def(py::init([](const std::string& name, const std::string& dtype) {
+             return make<PyActivation, Activation>(dtype, "Activation", name);
+           }),
+           py::arg("name"), py::kw_only(), py::arg("dtype") = "float32");
 }
 
 }  // namespace recurra::bindings

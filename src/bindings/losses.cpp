@@ -1,61 +1,19 @@
 #include "losses/losses.h"
 
-#include "bindings/arrays.h"
+#include <pybind11/stl.h>
+
+#include <numeric>
+#include <optional>
+
+#include "bindings/loss_call.h"
 #include "bindings/module.h"
+#include "losses/mixture.h"
 
 namespace recurra::bindings {
 namespace {
 
-// Predictions (N, T, F) or (N, F), and what goes with them.
-template <class T>
-struct LossCall {
-  py::array predictions = no_array(), lengths_array = no_array();
-  py::object gradient = py::none();
-  Batch batch = {};
-  ptrdiff_t features = 0;
-  Sequence<T> gradient_rows = {};
-
-  LossCall(const char* name, const py::object& object, const py::object& lengths, bool gradient_wanted) {
-    predictions = floats<T>(object, name, "predictions");
-    const ptrdiff_t n = predictions.ndim();
-    check(n == 2 || n == 3, name, "predictions have shape ", shape_of{predictions}, ", expected (N, T, F) or (N, F)");
-    features = predictions.shape(n - 1);
-    check(features >= 1, name, "predictions have shape ", shape_of{predictions}, ", expected at least one feature");
-    batch.rows = predictions.shape(0);
-    batch.steps = n == 3 ? predictions.shape(1) : 1;
-    check(lengths.is_none() || n == 3, name, "got lengths, but predictions of shape ", shape_of{predictions},
-          " have no time axis");
-    const py::object checked = checked_lengths(lengths, batch.rows, batch.steps, name);
-    if (!checked.is_none()) {
-      lengths_array = py::reinterpret_borrow<py::array>(checked);
-      batch.lengths = static_cast<const int64_t*>(lengths_array.data());
-    }
-    if (gradient_wanted) {
-      py::array_t<T> made(std::vector<ptrdiff_t>(predictions.shape(), predictions.shape() + n));
-      gradient_rows = sequence_of<T>(made);
-      gradient = std::move(made);
-    }
-  }
-
-  Sequence<const T> rows() const { return sequence_of<const T>(predictions); }
-
-  template <class F>
-  py::tuple run(const F& f) {
-    Loss loss = {};
-    run_native(double(batch.tokens()) * double(features) * 20, [&](Stop*) { loss = f(); });
-    return py::make_tuple(loss.sum, loss.count, gradient);
-  }
-};
-
-template <class F>
-py::tuple by_dtype(const char* name, const py::object& predictions, const F& f) {
-  const py::array a = as_array(predictions, name, "predictions");
-  if (py::isinstance<py::array_t<float>>(a)) return f(static_cast<float*>(nullptr));
-  if (py::isinstance<py::array_t<double>>(a)) return f(static_cast<double*>(nullptr));
-  throw TypeMismatch(name, "predictions have dtype " + dtype_text(a) + ", expected float32 or float64");
-}
-
-py::tuple cross_entropy(const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient) {
+py::tuple cross_entropy(const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient,
+                        const py::object& weights, double smoothing, std::optional<int64_t> ignored) {
   constexpr const char* kName = "softmax_cross_entropy";
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
@@ -67,50 +25,135 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, con
     else
       check_shape(labels, {call.batch.rows, call.batch.steps}, kName, "targets");
     const Sequence<const int64_t> rows = {static_cast<const int64_t*>(labels.data()), call.batch.steps, 1};
+    ClassWeights<T> classes = {nullptr, T(call.features), T(smoothing)};
+    py::array kept = no_array();
+    if (!weights.is_none()) {
+      kept = floats<T>(weights, kName, "weights");
+      check_shape(kept, {call.features}, kName, "weights");
+      classes.weights = static_cast<const T*>(kept.data());
+      classes.sum = std::accumulate(classes.weights, classes.weights + call.features, T(0));
+    }
+    const bool plain = !classes.weights && smoothing == 0;
+    const LabelOptions<T> options = {plain ? nullptr : &classes, ignored ? &*ignored : nullptr};
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
       for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-        check(*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features, kName, "targets hold ", *rows.at(r, s), " in row ",
-              r, " at step ", s, ", expected 0 to ", call.features - 1, ", one of the ", call.features, " classes");
-    return call.run(
-        [&] { return softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, call.gradient_rows); });
+        check((*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features) || !options.counts(*rows.at(r, s)), kName,
+              "targets hold ", *rows.at(r, s), " in row ", r, " at step ", s, ", expected 0 to ", call.features - 1,
+              ", one of the ", call.features, " classes");
+    Loss loss = {};
+    call.run([&](Stop*) {
+      loss = softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, options, call.gradient_rows);
+    });
+    const py::object count = classes.weights ? py::object(py::float_(loss.count)) : py::int_(int64_t(loss.count));
+    return py::make_tuple(loss.sum, count, call.gradient);
   });
 }
 
-// A loss whose targets look like its predictions.
+// A loss whose targets have features of their own: `width` of them, as the predictions if 0.
 template <class F>
-py::tuple like_predictions(const char* name, const py::object& predictions, const py::object& targets,
-                           const py::object& lengths, bool gradient, const F& f) {
+py::tuple with_targets(const char* name, const py::object& predictions, const py::object& targets,
+                       const py::object& lengths, bool gradient, const F& f, ptrdiff_t width = 0) {
   return by_dtype(name, predictions, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
     LossCall<T> call(name, predictions, lengths, gradient);
     const py::array wanted = floats<T>(targets, name, "targets");
-    check_shape(wanted,
-                std::vector<int64_t>(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim()),
-                name, "targets");
-    return call.run(
-        [&] { return f(call.batch, call.features, call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
+    std::vector<int64_t> shape(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim());
+    if (width) shape.back() = width;
+    check_shape(wanted, shape, name, "targets");
+    return call.counted(
+        [&] { return f(call.batch, shape.back(), call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
   });
+}
+
+ptrdiff_t last_axis(const py::object& object, const char* name) {
+  const py::array a = as_array(object, name, "predictions");
+  check(a.ndim() > 0, name, "predictions have shape ", shape_of{a}, ", expected (N, T, F) or (N, F)");
+  return a.shape(a.ndim() - 1);
+}
+
+// How many targets there are where each takes `each` predictions.
+ptrdiff_t targets_of(const py::object& predictions, ptrdiff_t each, const char* name) {
+  const ptrdiff_t width = last_axis(predictions, name);
+  check(each > 0 && width > 0 && width % each == 0, name, "got ", width, " predictions a step, expected a multiple of ",
+        each);
+  return width / each;
+}
+
+typedef const py::object& Object;
+
+py::tuple quantiles(Object predictions, Object targets, Object lengths, bool gradient,
+                    const std::vector<double>& quantiles) {
+  constexpr const char* kName = "quantile_loss";
+  return with_targets(
+      kName, predictions, targets, lengths, gradient,
+      [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+        return quantile_loss(batch, features, quantiles, rest...);
+      },
+      targets_of(predictions, ptrdiff_t(quantiles.size()), kName));
+}
+
+py::tuple gaussian(Object predictions, Object targets, Object lengths, bool gradient, double eps) {
+  constexpr const char* kName = "gaussian_nll";
+  check(eps > 0, kName, "got eps=", eps, ", expected more than 0");
+  return with_targets(
+      kName, predictions, targets, lengths, gradient,
+      [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+        return gaussian_nll(batch, features, eps, rest...);
+      },
+      targets_of(predictions, 2, kName));
+}
+
+py::tuple mixture(Object predictions, Object targets, Object lengths, bool gradient, ptrdiff_t components,
+                  ptrdiff_t features, bool correlated, bool binary, double eps) {
+  constexpr const char* kName = "mixture_density";
+  constexpr ptrdiff_t kMost = 1 << 24;
+  check(components >= 1 && components < kMost && features >= 1 && features < kMost, kName, "got ", components,
+        " components of ", features, " features, expected 1 to ", kMost - 1, " of each");
+  check(!correlated || features == 2, kName, "got correlated components of ", features, " features, expected 2");
+  check(eps > 0 && eps < 1, kName, "got eps=", eps, ", expected more than 0 and less than 1");
+  const Mixture mixture = {components, features, correlated, binary, eps};
+  check(last_axis(predictions, kName) == mixture.predictions(), kName, "got ", last_axis(predictions, kName),
+        " predictions a step, expected ", mixture.predictions());
+  return with_targets(
+      kName, predictions, targets, lengths, gradient,
+      [&](const Batch& batch, ptrdiff_t, const auto&... rest) { return mixture_density(batch, mixture, rest...); },
+      mixture.targets());
 }
 
 }  // namespace
 
+#define RECURRA_LOSS(name)                                                      \
+  m.def(                                                                        \
+      #name,                                                                    \
+      [](Object predictions, Object targets, Object lengths, bool gradient) {   \
+        return with_targets(#name, predictions, targets, lengths, gradient,     \
+                            [](const auto&... args) { return name(args...); }); \
+      },                                                                        \
+      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"))
+
 void register_losses(py::module_& m) {
   m.def("softmax_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"), py::arg("lengths"),
-        py::arg("gradient"));
+        py::arg("gradient"), py::arg("weights") = py::none(), py::arg("smoothing") = 0.0,
+        py::arg("ignored") = py::none());
+  RECURRA_LOSS(binary_cross_entropy);
+  RECURRA_LOSS(mean_squared_error);
+  RECURRA_LOSS(absolute_error);
   m.def(
-      "binary_cross_entropy",
-      [](const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient) {
-        return like_predictions("binary_cross_entropy", logits, targets, lengths, gradient,
-                                [](const auto&... args) { return binary_cross_entropy(args...); });
+      "huber",
+      [](Object predictions, Object targets, Object lengths, bool gradient, double delta) {
+        return with_targets("huber", predictions, targets, lengths, gradient,
+                            [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+                              return huber(batch, features, delta, rest...);
+                            });
       },
-      py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"));
-  m.def(
-      "mean_squared_error",
-      [](const py::object& predictions, const py::object& targets, const py::object& lengths, bool gradient) {
-        return like_predictions("mean_squared_error", predictions, targets, lengths, gradient,
-                                [](const auto&... args) { return mean_squared_error(args...); });
-      },
-      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"));
+      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"), py::arg("delta"));
+  m.def("quantile_loss", &quantiles, py::arg("predictions"), py::arg("targets"), py::arg("lengths"),
+        py::arg("gradient"), py::arg("quantiles"));
+  m.def("gaussian_nll", &gaussian, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"),
+        py::arg("eps"));
+  m.def("mixture_density", &mixture, py::arg("predictions"), py::arg("targets"), py::arg("lengths"),
+        py::arg("gradient"), py::arg("components"), py::arg("features"), py::arg("correlated"), py::arg("binary"),
+        py::arg("eps"));
 }
 
 }  // namespace recurra::bindings

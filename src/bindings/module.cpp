@@ -20,5 +20,6 @@ PYBIND11_MODULE(_core, m) {
   register_layers(m);
   register_program(m);
   register_losses(m);
+  register_ctc(m);
   register_optim(m);
 }

@@ -9,45 +9,90 @@
 namespace recurra::bindings {
 namespace {
 
-ProgramHandle make_program(const std::vector<const LayerHandle*>& layers, const std::string& name) {
-  check(!layers.empty(), name.c_str(), "got no layers, expected at least one");
-  return layers.front()->visit([&](const auto& first) -> ProgramHandle {
+// (layer, values that it reads, for each of its states the value that it begins with or -1; none: all -1)
+typedef std::tuple<const LayerHandle*, std::vector<ptrdiff_t>, std::vector<ptrdiff_t>> PyNode;
+typedef std::pair<std::string, ptrdiff_t> PyInput;  // kind, features
+
+InputSpec input_spec(const PyInput& input, const char* name) {
+  for (const auto& [kind, axis] :
+       {std::pair{"either", Axis::kEither}, {"sequence", Axis::kSequence}, {"vector", Axis::kVector}})
+    if (input.first == kind) return {axis, input.second};
+  fail(name, "got an input of kind '" + input.first + "', expected 'either', 'sequence' or 'vector'");
+}
+
+ProgramHandle make_program(const std::string& name, const std::vector<PyInput>& inputs,
+                           const std::vector<PyNode>& nodes, const std::vector<ptrdiff_t>& outputs) {
+  check(!nodes.empty(), name.c_str(), "got no layers, expected at least one");
+  const LayerHandle& first_layer = *std::get<0>(nodes.front());
+  return first_layer.visit([&](const auto& first) -> ProgramHandle {
     typedef RECURRA_TYPE_OF(first) T;
-    std::vector<std::shared_ptr<Layer<T>>> list;
-    for (const LayerHandle* layer : layers) {
+    GraphSpec<T> graph;
+    for (const PyInput& input : inputs) graph.inputs.push_back(input_spec(input, name.c_str()));
+    for (const auto& [layer, reads, states] : nodes) {
       const auto* same = std::get_if<std::shared_ptr<Layer<T>>>(&layer->object);
-      check(same != nullptr, name.c_str(), "the layers are of ", layers.front()->dtype(), " and ", layer->dtype(),
+      check(same != nullptr, name.c_str(), "the layers are of ", first_layer.dtype(), " and ", layer->dtype(),
             ", expected one dtype for all");
-      list.push_back(*same);
+      graph.nodes.push_back({*same, reads, states});
     }
-    return {std::make_shared<Program<T>>(std::move(list), name)};
+    graph.outputs = outputs;
+    return {std::make_shared<Program<T>>(graph, name)};
   });
 }
+
+// One as it is, several as a tuple.
+py::object joined(std::vector<py::object>&& list) {
+  if (list.size() == 1) return std::move(list.front());
+  py::tuple made(list.size());
+  for (size_t i = 0; i < list.size(); ++i) made[i] = std::move(list[i]);
+  return std::move(made);
+}
+
+// New arrays for the outputs of a planned call.
+template <class T>
+struct Outputs {
+  std::vector<py::object> arrays;
+  std::vector<Sequence<T>> rows;
+
+  Outputs() = default;
+  Outputs(const Program<T>& program, const Value<T>* values, bool time_major) {
+    for (ptrdiff_t v : program.graph().outputs()) {
+      py::array y = new_array<T>(shape_of_value(values[v], time_major));
+      rows.push_back(sequence_of<T>(y, time_major));
+      arrays.push_back(std::move(y));
+    }
+  }
+};
 
 template <class T>
 py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major) {
-  Call<T> call = read_call(program, x, lengths, reset, state, time_major);
-  py::array y = new_array<T>(call.output_shape(program, time_major));
-  const ptrdiff_t rows = call.input.batch.rows, size = program.state_size();
+  const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
+  std::unique_ptr<Arena> scratch = program.scratch().take();
+  Value<T>* values = program.graph().plan(call.inputs.data(), *scratch);
+  Outputs<T> y(program, values, time_major);
+  const ptrdiff_t rows = call.rows(), size = program.state_size();
   std::vector<T> final_state(size_t(rows * size));
-  run_native(call.work(program), [&](Stop* stop) {
-    call.input.stop = stop;
-    std::unique_ptr<Arena> scratch = program.scratch().take();
-    program.forward(call.input, call.features, sequence_of<T>(y, time_major), {final_state.data(), size}, *scratch);
+  run_native(program.graph().work(values), [&](Stop* stop) {
+    program.forward(call.input(stop), values, y.rows.data(), {final_state.data(), size}, *scratch);
     program.scratch().give_back(std::move(scratch));
   });
-  return py::make_tuple(std::move(y), state_arrays(program, rows, final_state.data()));
+  return py::make_tuple(joined(std::move(y.arrays)), state_arrays(program, rows, final_state.data()));
 }
 
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
-                  const py::object& state, bool time_major, bool training, bool input_grad, uint64_t seed) {
-  Call<T> call = read_call(program, x, lengths, reset, state, time_major);
+                  const py::object& state, bool time_major, bool training, const py::object& input_grad,
+                  uint64_t seed) {
+  const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
+  const ptrdiff_t count = program.graph().inputs();
+  const auto wanted = std::make_unique<bool[]>(size_t(count));
+  for (ptrdiff_t i = 0; i < count; ++i)
+    wanted[size_t(i)] = part(input_grad, i, count, program.name().c_str(), "input_grad").template cast<bool>();
+  double work = 0;
+  for (const Value<T>& input : call.inputs) work += program.graph().work_per_step() * double(input.batch.tokens());
   std::shared_ptr<Tape<T>> tape;
-  run_native(call.work(program), [&](Stop* stop) {
-    call.input.stop = stop;
-    tape = program.record(call.input, call.features, call.vector, time_major, training, input_grad, seed);
+  run_native(work, [&](Stop* stop) {
+    tape = program.record(call.input(stop), {time_major, training, wanted.get(), seed});
   });
   return {tape};
 }
@@ -58,73 +103,87 @@ const Tape<T>& open_tape(const Tape<T>& tape) {
   return tape;
 }
 
-// (row, step, feature) as the caller sees it; vectors have no step.
-std::vector<int64_t> caller_shape(const Batch& batch, ptrdiff_t features, bool vector, bool time_major) {
-  if (vector) return {batch.rows, features};
-  if (time_major) return {batch.steps, batch.rows, features};
-  return {batch.rows, batch.steps, features};
-}
-
 template <class T>
 py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate) {
   open_tape(tape);
   const Program<T>& program = tape.program();
   const char* name = program.name().c_str();
-  const bool time_major = tape.time_major();
-  const ptrdiff_t rows = tape.batch().rows, size = program.state_size();
-  py::array dy_array = no_array();
-  Sequence<const T> dy_rows = {};
-  if (!dy.is_none()) {
-    dy_array = floats<T>(dy, name, "dy");
-    check_shape(dy_array, caller_shape(tape.output_batch(), tape.output_features(), tape.output_vector(), time_major),
-                name, "dy");
-    dy_rows = sequence_of<const T>(dy_array, time_major);
+  const ptrdiff_t rows = tape.rows(), size = program.state_size(), inputs = program.graph().inputs(),
+                  outputs = ptrdiff_t(program.graph().outputs().size());
+  std::vector<py::object> kept, dx;
+  std::vector<Sequence<const T>> dy_rows(static_cast<size_t>(outputs));
+  for (ptrdiff_t i = 0; i < outputs; ++i) {
+    const py::object given = part(dy, i, outputs, name, "dy");
+    if (given.is_none()) continue;
+    const std::string label = part_name("dy", i, outputs);
+    const py::array a = floats<T>(given, name, label.c_str());
+    check_shape(a, shape_of_value(tape.output(i), tape.time_major()), name, label.c_str());
+    dy_rows[size_t(i)] = sequence_of<const T>(a, tape.time_major());
+    kept.push_back(a);
   }
   std::vector<T> dfinal, initial(size_t(rows * size));
   const bool any = read_state(program, rows, dstate, "dstate", dfinal);
-  py::object dx = py::none();
-  Sequence<T> dx_rows = {};
-  if (tape.input_grad()) {
-    py::array made = new_array<T>(caller_shape(tape.batch(), tape.features(), tape.vector(), time_major));
-    dx_rows = sequence_of<T>(made, time_major);
-    dx = std::move(made);
+  std::vector<Sequence<T>> dx_rows(static_cast<size_t>(inputs));
+  for (ptrdiff_t i = 0; i < inputs; ++i) {
+    dx.push_back(py::none());
+    if (!tape.input_grad(i)) continue;
+    py::array made = new_array<T>(shape_of_value(tape.input(i), tape.time_major()));
+    dx_rows[size_t(i)] = sequence_of<T>(made, tape.time_major());
+    dx.back() = std::move(made);
   }
   run_native(3 * tape.work(), [&](Stop* stop) {
-    tape.backward(dy_rows, {any ? dfinal.data() : nullptr, size}, dx_rows, {initial.data(), size}, stop);
+    tape.backward(dy_rows.data(), {any ? dfinal.data() : nullptr, size}, dx_rows.data(), {initial.data(), size}, stop);
   });
-  return py::make_tuple(std::move(dx), state_arrays(program, rows, initial.data()));
+  return py::make_tuple(joined(std::move(dx)), state_arrays(program, rows, initial.data()));
 }
 
 template <class T>
-py::array tape_output(const Tape<T>& tape) {
-  const auto y = open_tape(tape).y();
-  const auto shape = caller_shape(tape.output_batch(), tape.output_features(), tape.output_vector(), tape.time_major());
-  return view(shape, const_cast<T*>(y.data), tape.memory(), false);
+py::object tape_output(const Tape<T>& tape) {
+  std::vector<py::object> list;
+  for (size_t i = 0; i < open_tape(tape).program().graph().outputs().size(); ++i) {
+    const Value<T>& y = tape.output(ptrdiff_t(i));
+    list.push_back(view(shape_of_value(y, tape.time_major()), const_cast<T*>(y.x.features.data), tape.memory(), false));
+  }
+  return joined(std::move(list));
 }
 
 template <class T>
-py::array stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
-                     Form form) {
+py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
+                      Form form) {
   Program<T>& program = stream.program();
   const char* name = program.name().c_str();
+  const ptrdiff_t inputs = program.graph().inputs(), outputs = ptrdiff_t(program.graph().outputs().size());
   Call<T> call;
-  read_input(call, program, x, form, false);
-  check(call.input.batch.rows == stream.rows(), name, "x has ", call.input.batch.rows, " rows, expected ",
-        stream.rows(), ", the stream's batch_size");
+  read_inputs(call, program, x, form, false);
+  const Batch& batch = call.inputs[0].batch;
+  check(batch.rows == stream.rows(), name, "x has ", batch.rows, " rows, expected ", stream.rows(),
+        ", the stream's batch_size");
+  for (const Value<T>& input : call.inputs)
+    check(input.batch.steps == batch.steps, name, "the inputs have ", batch.steps, " and ", input.batch.steps,
+          " steps, expected as many of each");
   check_tokens(call, program);
-  read_reset(call, program, reset, false);
-  const auto shape = call.output_shape(program, false);
-  py::array y = no_array();
+  for (ptrdiff_t i = 0; i < inputs; ++i) read_reset(call, program, i, reset, false);
+  std::unique_ptr<Arena> scratch = program.scratch().take();
+  const Value<T>* values = program.graph().plan(call.inputs.data(), *scratch);
+  Outputs<T> y;
   if (out.is_none()) {
-    y = new_array<T>(shape);
+    y = Outputs<T>(program, values, false);
   } else {
-    y = floats<T>(out, name, "out");
-    check_shape(y, shape, name, "out");
-    check(y.ptr() == out.ptr() && y.writeable(), name, "out must be writable and contiguous along its last axis");
+    for (ptrdiff_t i = 0; i < outputs; ++i) {
+      const std::string label = part_name("out", i, outputs);
+      const py::object given = part(out, i, outputs, name, "out");
+      const py::array a = floats<T>(given, name, label.c_str());
+      check_shape(a, shape_of_value(values[program.graph().outputs()[size_t(i)]], false), name, label.c_str());
+      check(a.ptr() == given.ptr() && a.writeable(), name, label,
+            " must be writable and contiguous along its last axis");
+      y.rows.push_back(sequence_of<T>(a));
+      y.arrays.push_back(a);
+    }
   }
-  run_native(call.work(program),
-             [&](Stop* stop) { stream.run(call.input.batch, call.input.x, call.features, sequence_of<T>(y), stop); });
-  return y;
+  const double work = program.graph().work(values);
+  program.scratch().give_back(std::move(scratch));
+  run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop); });
+  return out.is_none() ? joined(std::move(y.arrays)) : out;
 }
 
 template <class T>
@@ -163,21 +222,8 @@ void stream_load(Stream<T>& stream, const py::object& state) {
 
 void register_programs(py::module_& m) {
   py::class_<ProgramHandle>(m, "Program")
-      .def(py::init(&make_program), py::arg("layers"), py::arg("name"))
+      .def(py::init(&make_program), py::arg("name"), py::arg("inputs"), py::arg("nodes"), py::arg("outputs"))
       .def_property_readonly("dtype", &ProgramHandle::dtype)
-      .def_property_readonly("input_kind", RECURRA_ASK(ProgramHandle, object->takes_tokens() ? "tokens" : "features"))
-      .def_property_readonly("input_size", RECURRA_ASK(ProgramHandle, object->input_size()))
-      .def_property_readonly("output_size", RECURRA_ASK(ProgramHandle, object->output_size()))
-      .def_property_readonly("returns_sequences", RECURRA_ASK(ProgramHandle, object->returns_sequences()))
-      .def_property_readonly("streamable", RECURRA_ASK(ProgramHandle, object->streamable()))
-      .def_property_readonly("state_spec",
-                             RECURRA_ASK(ProgramHandle, ([&] {
-                                           std::vector<std::tuple<ptrdiff_t, std::string, ptrdiff_t, ptrdiff_t>> list;
-                                           for (const auto& state : object->states())
-                                             list.emplace_back(state.layer, state.spec.name, state.spec.count,
-                                                               state.spec.size);
-                                           return list;
-                                         }())))
       .def(
           "forward",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
@@ -189,7 +235,7 @@ void register_programs(py::module_& m) {
       .def(
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
-             const py::object& state, bool time_major, bool training, bool input_grad, uint64_t seed) {
+             const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed) {
             return self.visit([&](const auto& p) {
               return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed);
             });
@@ -210,9 +256,8 @@ void register_programs(py::module_& m) {
 void register_tapes(py::module_& m) {
   py::class_<TapeHandle>(m, "Tape")
       .def_property_readonly("y", RECURRA_ASK(TapeHandle, tape_output(*object)))
-      .def_property_readonly(
-          "state", RECURRA_ASK(TapeHandle,
-                               state_arrays(open_tape(*object).program(), object->batch().rows, object->final_state())))
+      .def_property_readonly("state", RECURRA_ASK(TapeHandle, state_arrays(open_tape(*object).program(), object->rows(),
+                                                                           object->final_state())))
       .def_property_readonly("nbytes", RECURRA_ASK(TapeHandle, object->bytes()))
       .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed()))
       .def(

@@ -32,25 +32,26 @@ T* data_of(const PyArray_Proxy* a) {
 }
 
 template <class T>
-bool take_input(LayerStepCall<T>& call, const Program<T>& program, PyObject* x, ptrdiff_t rows) {
-  if (!program.takes_tokens()) {
-    const PyArray_Proxy* a = as_it_is<T>(x, 2, rows, program.input_size());
+bool take_input(StepInput<T>& input, const Program<T>& program, PyObject* x, ptrdiff_t rows) {
+  const auto& info = program.graph().values().front();
+  if (!info.tokens) {
+    const PyArray_Proxy* a = as_it_is<T>(x, 2, rows, info.features);
     if (!a) return false;
-    call.x = data_of<const T>(a);
-    call.x_row = a->strides[0] / ptrdiff_t(sizeof(T));
+    input.x = data_of<const T>(a);
+    input.row = a->strides[0] / ptrdiff_t(sizeof(T));
     return true;
   }
   const PyArray_Proxy* a = as_it_is<int64_t>(x, 1, rows);
   if (!a) return false;
   const ptrdiff_t stride = a->strides[0] / ptrdiff_t(sizeof(int64_t));
-  call.tokens = {data_of<const int64_t>(a), stride, stride};
+  input.tokens = {data_of<const int64_t>(a), stride, stride};
   for (ptrdiff_t r = 0; r < rows; ++r)
-    if (*call.tokens.at(r, 0) < 0 || *call.tokens.at(r, 0) >= program.input_size()) return false;
+    if (*input.tokens.at(r, 0) < 0 || *input.tokens.at(r, 0) >= info.features) return false;
   return true;
 }
 
 template <class T>
-bool take_reset(LayerStepCall<T>& call, PyObject* reset, ptrdiff_t rows) {
+bool take_reset(ProgramStepCall<T>& call, PyObject* reset, ptrdiff_t rows) {
   if (reset == Py_None) return true;
   const PyArray_Proxy* a = as_it_is<bool>(reset, 1, rows);
   if (!a) return false;
@@ -61,7 +62,7 @@ bool take_reset(LayerStepCall<T>& call, PyObject* reset, ptrdiff_t rows) {
 
 // The output's array: `out`, or a new one.
 template <class T>
-py::object take_output(LayerStepCall<T>& call, PyObject* out, ptrdiff_t rows, ptrdiff_t columns) {
+py::object take_output(StepOutput<T>& output, PyObject* out, ptrdiff_t rows, ptrdiff_t columns) {
   py::object y;
   if (out == Py_None) {
     y = new_array<T>({rows, columns});
@@ -71,8 +72,7 @@ py::object take_output(LayerStepCall<T>& call, PyObject* out, ptrdiff_t rows, pt
     y = py::reinterpret_borrow<py::object>(out);
   }
   const PyArray_Proxy* a = py::detail::array_proxy(y.ptr());
-  call.y = data_of<T>(a);
-  call.y_row = a->strides[0] / ptrdiff_t(sizeof(T));
+  output = {data_of<T>(a), a->strides[0] / ptrdiff_t(sizeof(T))};
   return y;
 }
 
@@ -80,11 +80,15 @@ py::object take_output(LayerStepCall<T>& call, PyObject* out, ptrdiff_t rows, pt
 template <class T>
 py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) {
   const Program<T>& program = stream.program();
+  const Graph<T>& graph = program.graph();
   const ptrdiff_t rows = stream.rows();
-  LayerStepCall<T> call = {};
-  if (!stream.has_step() || !is_short(program.work({rows, 1, nullptr, nullptr, 0, 0}))) return {};
-  if (!take_input(call, program, x, rows) || !take_reset(call, reset, rows)) return {};
-  py::object y = take_output(call, out, rows, program.output_size());
+  StepInput<T> input = {};
+  StepOutput<T> output = {};
+  ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0};
+  if (graph.inputs() != 1 || graph.outputs().size() != 1) return {};
+  if (!stream.has_step() || !is_short(graph.work_per_step() * double(rows))) return {};
+  if (!take_input(input, program, x, rows) || !take_reset(call, reset, rows)) return {};
+  py::object y = take_output(output, out, rows, graph.output(0).features);
   if (!y) return {};
   const FlushScope flush;
   stream.step(call);

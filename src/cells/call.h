@@ -20,6 +20,8 @@ RECURRA_ALWAYS_INLINE constexpr bool has(Range range, int i) {
 
 // A cell as plain data. A unit has `groups` columns in a product's tile; the input feeds those of `input`, the operand
 // of stage i those of `recurrent[i]` (stage 0: h of the step before). Gates are the row blocks of PyTorch's weights.
+// Without stages the gates do not see the state: such a cell has no weight_hh and bias_hh, and the loops of
+// cells/scan.h.
 struct CellInfo {
   const char* name;
   int gates;
@@ -33,7 +35,19 @@ struct CellInfo {
   signed char recurrent_gate[4];  // which block of weight_hh, bias_hh
 };
 
-enum CellKind { kRnnTanh, kRnnRelu, kRnnSigmoid, kLstm, kGru, kGruResetBefore, kCellKinds };
+enum CellKind {
+  kRnnTanh,
+  kRnnRelu,
+  kRnnSigmoid,
+  kLstm,
+  kGru,
+  kGruResetBefore,
+  kMinGru,
+  kMinGruPositive,
+  kMinLstm,
+  kMinLstmPositive,
+  kCellKinds
+};
 
 // Element (row, step, 0) is at data[row * row_stride + step * step_stride].
 template <class T>

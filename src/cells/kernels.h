@@ -1,6 +1,7 @@
 // A cell's row of the table, from its equations.
 #pragma once
 #include "cells/backward.h"
+#include "cells/scan.h"
 #include "cells/table.h"
 
 namespace recurra::RECURRA_ISA {
@@ -9,11 +10,11 @@ namespace {
 template <class T>
 Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
   constexpr ptrdiff_t L = kLanes<T>;
-  ptrdiff_t units = L;
-  if (cell.groups == 1) {  // as many vectors as a tile holds, evenly
-    const ptrdiff_t vectors = (hidden_size + L - 1) / L, count = (vectors + 3) / 4;
-    units = L * ((vectors + count - 1) / count);
-  } else if (has_half_panels(cell)) {
+  // As many vectors of each column as a tile holds, evenly.
+  const ptrdiff_t vectors = (hidden_size + L - 1) / L, most = kTileColumns / cell.groups;
+  const ptrdiff_t count = (vectors + most - 1) / most;
+  ptrdiff_t units = L * ((vectors + count - 1) / count);
+  if (has_half_panels(cell)) {
     const ptrdiff_t rest = hidden_size % L;  // half panels waste less, and their four columns still fill whole vectors
     if (rest > 0 && rest <= L / 2) units = L / 2;
   }
@@ -22,12 +23,13 @@ Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
 
 template <class Cell, class T>
 constexpr CellKernels<T> kernels_of() {
-  return {&Cell::kInfo,
-          [](ptrdiff_t hidden_size) { return panels_of<T>(Cell::kInfo, hidden_size); },
-          forward_scratch<Cell, T>,
-          backward_scratch<Cell, T>,
-          forward<Cell, T>,
-          backward<Cell, T>};
+  constexpr auto panels = [](ptrdiff_t hidden_size) { return panels_of<T>(Cell::kInfo, hidden_size); };
+  if constexpr (Cell::kInfo.stages > 0)
+    return {&Cell::kInfo,     panels,           forward_scratch<Cell, T>, backward_scratch<Cell, T>,
+            forward<Cell, T>, backward<Cell, T>};
+  else
+    return {&Cell::kInfo,          panels, scan_forward_scratch<T>, scan_backward_scratch<T>, scan_forward<Cell, T>,
+            scan_backward<Cell, T>};
 }
 
 }  // namespace

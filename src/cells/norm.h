@@ -1,27 +1,13 @@
 // Layer normalisation (Ba, Kiros & Hinton 2016) inside a cell: norm(v) = (v - mean) / sqrt(variance + 1e-5) over all
 // values of a row, which panels pad with zeros. Sums run over vectors first, then over lanes, in one order.
 #pragma once
-#include "simd/vec.h"
+#include "cells/call.h"
+#include "simd/vectors.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
 constexpr double kNormEpsilon = 1e-5;
-
-template <class V>
-RECURRA_INLINE Lane<V> total(V v) {
-  Lane<V> sum = 0;
-  for (int l = 0; l < lanes<V>(); ++l) sum += v[l];
-  return sum;
-}
-// v with zeros from lane n on.
-template <class V>
-RECURRA_INLINE V first_lanes(V v, ptrdiff_t n) {
-  for (ptrdiff_t l = n < 0 ? 0 : n; l < lanes<V>(); ++l) v[l] = 0;
-  return v;
-}
-RECURRA_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-RECURRA_INLINE double square_root(double x) { return __builtin_sqrt(x); }
 
 // Which values of a row there are: those of some columns of every panel's units.
 struct NormColumns {
@@ -46,12 +32,12 @@ template <class U, class T>
 Moments<T> moments(const T* row, const NormColumns& where) {
   U sum = {}, squares = {};
   where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t) { sum = sum + load<U>(row + at); });
-  const T mean = total(sum) / T(where.count());
+  const T mean = sum_lanes(sum) / T(where.count());
   where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
     const U d = first_lanes(load<U>(row + at) - broadcast<U>(mean), n);
     squares = fma(d, d, squares);
   });
-  return {mean, 1 / square_root(total(squares) / T(where.count()) + T(kNormEpsilon))};
+  return {mean, 1 / sqrt_of(sum_lanes(squares) / T(where.count()) + T(kNormEpsilon))};
 }
 
 // row = norm(row); what it was multiplied with.
@@ -72,7 +58,8 @@ void normalise_back(T* row, const T* norm, T scale, const NormColumns& where) {
     sum = sum + load<U>(row + at);
     dot = fma(load<U>(row + at), load<U>(norm + at), dot);
   });
-  const U mean = broadcast<U>(total(sum) / T(where.count())), slope = broadcast<U>(total(dot) / T(where.count()));
+  const U mean = broadcast<U>(sum_lanes(sum) / T(where.count())),
+          slope = broadcast<U>(sum_lanes(dot) / T(where.count()));
   where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
     const U d = load<U>(row + at) - mean - slope * load<U>(norm + at);
     store(row + at, first_lanes(d * broadcast<U>(scale), n));

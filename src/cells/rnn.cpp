@@ -3,7 +3,7 @@
 #include "cells/kernels.h"
 
 namespace recurra::RECURRA_ISA {
-RECURRA_CELL(rnn_tanh, Rnn<Tanh>);
-RECURRA_CELL(rnn_relu, Rnn<Relu>);
-RECURRA_CELL(rnn_sigmoid, Rnn<Sigmoid>);
+RECURRA_CELL(rnn_tanh, Rnn<RnnTanh>);
+RECURRA_CELL(rnn_relu, Rnn<RnnRelu>);
+RECURRA_CELL(rnn_sigmoid, Rnn<RnnSigmoid>);
 }  // namespace recurra::RECURRA_ISA

@@ -1,43 +1,20 @@
 // The plain recurrent network (Elman 1990): h' = a(W_ih x + b_ih + W_hh h + b_hh) with a = tanh, relu or sigmoid.
 #pragma once
 #include "cells/unit.h"
+#include "simd/activations.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-// An activation and its derivative, which all three can tell from the result.
-struct Tanh {
+// The cell's name, and its activation, whose derivative all three can tell from the result.
+struct RnnTanh : Tanh {
   static constexpr const char* kName = "rnn_tanh";
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return tanh(x);
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V y) {
-    return fma(-y, y, one<V>());
-  }
 };
-struct Relu {
+struct RnnRelu : Relu {
   static constexpr const char* kName = "rnn_relu";
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return max(V{}, x);  // NaN stays NaN
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V y) {
-    return y > V{} ? one<V>() : V{};
-  }
 };
-struct Sigmoid {
+struct RnnSigmoid : Sigmoid {
   static constexpr const char* kName = "rnn_sigmoid";
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return sigmoid(x);
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V y) {
-    return y * (one<V>() - y);
-  }
 };
 
 template <class Activation>
@@ -53,7 +30,7 @@ struct Rnn {
 
   template <int stage, class D>
   RECURRA_INLINE static void backward(D& d) {
-    d.pre[0] = d.dh * Activation::derivative(d.saved[0]);
+    d.pre[0] = d.dh * Activation::derivative(d.saved[0], d.saved[0]);
   }
 };
 

@@ -2,6 +2,9 @@
 
 #include "cells/backward.h"
 #include "gemm/product.h"
+#include "simd/activations.h"
+#include "simd/ctc.h"
+#include "simd/norms.h"
 #include "simd/rows.h"
 
 namespace recurra::RECURRA_ISA {
@@ -15,6 +18,10 @@ RECURRA_CELL(rnn_sigmoid);
 RECURRA_CELL(lstm);
 RECURRA_CELL(gru);
 RECURRA_CELL(gru_reset_before);
+RECURRA_CELL(min_gru);
+RECURRA_CELL(min_gru_positive);
+RECURRA_CELL(min_lstm);
+RECURRA_CELL(min_lstm_positive);
 #undef RECURRA_CELL
 
 namespace {
@@ -24,26 +31,57 @@ ptrdiff_t operand_tiles(ptrdiff_t rows, ptrdiff_t width) {
   return split(rows, max_rows(width / kLanes<T>)).tiles;
 }
 
+// Activations in the order of ActivationKind.
 template <class T>
-constexpr RowKernels<T> kRowKernels = {softmax_cross_entropy_row<T>,
-                                       binary_cross_entropy_row<T>,
-                                       exp_row<T>,
-                                       tanh_row<T>,
-                                       sigmoid_row<T>,
-                                       mask_row<T>,
-                                       dropout_row<T>};
+constexpr RowKernels<T> kRowKernels = {
+    softmax_cross_entropy_row<T>,
+    weighted_cross_entropy_row<T>,
+    binary_cross_entropy_row<T>,
+    exp_row<T>,
+    tanh_row<T>,
+    sigmoid_row<T>,
+    mask_row<T>,
+    dropout_row<T>,
+    {activation_row<Relu, T>, activation_row<LeakyRelu, T>, activation_row<Elu, T>, activation_row<Tanh, T>,
+     activation_row<Sigmoid, T>, activation_row<Gelu, T>, activation_row<Silu, T>, activation_row<Softplus, T>,
+     softmax_row<T>},
+    {activation_gradient_row<Relu, T>, activation_gradient_row<LeakyRelu, T>, activation_gradient_row<Elu, T>,
+     activation_gradient_row<Tanh, T>, activation_gradient_row<Sigmoid, T>, activation_gradient_row<Gelu, T>,
+     activation_gradient_row<Silu, T>, activation_gradient_row<Softplus, T>, softmax_gradient_row<T>},
+    dot_row<T>,
+    add_scaled_row<T>,
+    keep_max_row<T>,
+    give_max_row<T>,
+    layer_norm_row<T>,
+    layer_norm_gradient_row<T>,
+    add_squares_row<T>,
+    normalise_row<T>,
+    normalise_sums_row<T>,
+    normalise_gradient_row<T>};
+template <class T>
+constexpr CtcKernels<T> kCtcKernels = {ctc_scratch<T>, ctc_row<T>};
 
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
-    kLanes<float>,        {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32},
-    operand_tiles<float>, gradient<float>,
-    product<float>,       outer<float>,
-    kRowKernels<float>};
+    kLanes<float>,
+    {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32, &min_gru_f32,
+     &min_gru_positive_f32, &min_lstm_f32, &min_lstm_positive_f32},
+    operand_tiles<float>,
+    gradient<float>,
+    product<float>,
+    outer<float>,
+    kRowKernels<float>,
+    kCtcKernels<float>};
 constexpr Kernels<double> kF64 = {
-    kLanes<double>,        {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64},
-    operand_tiles<double>, gradient<double>,
-    product<double>,       outer<double>,
-    kRowKernels<double>};
+    kLanes<double>,
+    {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64, &min_gru_f64,
+     &min_gru_positive_f64, &min_lstm_f64, &min_lstm_positive_f64},
+    operand_tiles<double>,
+    gradient<double>,
+    product<double>,
+    outer<double>,
+    kRowKernels<double>,
+    kCtcKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {

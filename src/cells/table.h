@@ -1,6 +1,8 @@
 // What an ISA exports: one table of function pointers per type. Only these and pointers to data cross its border.
 #pragma once
 #include "cells/call.h"
+#include "simd/call.h"
+#include "simd/ctc_call.h"
 
 namespace recurra {
 
@@ -20,6 +22,8 @@ template <class T>
 struct RowKernels {
   // Softmax cross-entropy of one row: returns -log softmax(x)[target]; gradient (may be null) = softmax(x) - onehot.
   T (*softmax_cross_entropy)(const T* x, ptrdiff_t n, ptrdiff_t target, T* gradient);
+  // The same with weights for the classes and a smoothed target.
+  T (*weighted_cross_entropy)(const T* x, ptrdiff_t n, ptrdiff_t target, const ClassWeights<T>&, T* gradient);
   // sum of max(x, 0) - x y + log(1 + e^-|x|); gradient = sigmoid(x) - y.
   T (*binary_cross_entropy)(const T* x, const T* y, ptrdiff_t n, T* gradient);
   void (*exp)(const T* x, T* y, ptrdiff_t n);
@@ -28,6 +32,29 @@ struct RowKernels {
   // Random rows, as simd/random.h describes them.
   void (*mask)(uint64_t key, uint64_t row, uint32_t last, T hit, T miss, T* to, ptrdiff_t n);
   void (*dropout)(uint64_t key, uint64_t row, uint32_t last, T scale, const T* x, T* y, ptrdiff_t n);
+  void (*activation[kActivations])(const T* x, T* y, ptrdiff_t n);
+  void (*activation_gradient[kActivations])(const T* x, const T* y, const T* dy, T* dx, ptrdiff_t n);
+  // simd/vectors.h and simd/norms.h say what these do.
+  T (*dot)(const T* x, const T* y, ptrdiff_t n);
+  void (*add_scaled)(T a, const T* x, T* y, ptrdiff_t n);
+  void (*keep_max)(const T* x, T* y, ptrdiff_t n);
+  void (*give_max)(const T* x, const T* y, T* left, T* dx, ptrdiff_t n);
+  void (*layer_norm)(const T* x, const T* gain, const T* shift, T eps, ptrdiff_t n, T* y, T* statistics);
+  void (*layer_norm_gradient)(const T* x, const T* statistics, const T* gain, const T* dy, ptrdiff_t n, T* dx, T* dgain,
+                              T* dshift);
+  void (*add_squares)(const T* x, const T* mean, T* sums, ptrdiff_t n);
+  void (*normalise)(const T* x, const T* mean, const T* scale, const T* shift, T* y, ptrdiff_t n);
+  void (*normalise_sums)(const T* x, const T* mean, const T* dy, T* dscale, T* dshift, ptrdiff_t n);
+  void (*normalise_gradient)(const T* x, const T* mean, const T* scale, const T* a, const T* b, const T* dy, T* dx,
+                             ptrdiff_t n);
+};
+
+// Connectionist temporal classification of one row.
+template <class T>
+struct CtcKernels {
+  ptrdiff_t (*scratch)(ptrdiff_t steps, ptrdiff_t labels, bool gradient);  // how much a call needs
+  // -log of the target's probability: infinity if that is 0, and then the gradient is of no use.
+  double (*row)(const CtcCall<T>&);
 };
 
 template <class T>
@@ -39,6 +66,7 @@ struct Kernels {
   void (*product)(const ProductCall<T>&);
   void (*outer)(const OuterCall<T>&);
   RowKernels<T> rows;
+  CtcKernels<T> ctc;
 };
 
 struct IsaTable {

@@ -1,7 +1,5 @@
 #include "layers/dense.h"
 
-#include <algorithm>
-
 namespace recurra {
 namespace {
 
@@ -18,30 +16,20 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t in, ptrdiff_t out, bool bia
 }  // namespace
 
 template <class T>
-struct Dense<T>::Packed {
-  Arena memory;
-  T* matrix;
-  T* bias;  // a copy, so that a call sees one version of both
-};
-
-template <class T>
 Dense<T>::Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
     : Layer<T>(parameter_specs(in_features, out_features, bias)), in_(in_features), out_(out_features), bias_(bias) {}
 
 template <class T>
 auto Dense<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&] {
-    auto made = std::make_shared<Packed>();
-    const ptrdiff_t k = transposed ? out_ : in_, columns = transposed ? in_ : out_;
-    made->matrix = made->memory.template take<T>(size_t(cpu_backend<T>().packed_size(k, columns)));
-    cpu_backend<T>().pack_matrix(this->parameters()->values(), k, columns, !transposed, made->matrix);
-    made->bias = bias_ ? std::copy_n(bias(), out_, made->memory.template take<T>(size_t(out_))) - out_ : nullptr;
-    return std::shared_ptr<const Packed>(made);
+    const T* weight = this->parameters()->values();
+    return transposed ? pack_matrix(weight, out_, in_, false, static_cast<const T*>(nullptr))
+                      : pack_matrix(weight, in_, out_, true, bias());
   });
 }
 
 template <class T>
-void Dense<T>::product(const Run& run, const LayerForward<T>& call, const Packed& packed) const {
+void Dense<T>::product(const Run& run, const LayerForward<T>& call, const PackedMatrix<T>& packed) const {
   cpu_backend<T>().product(run, call.batch, in_, out_, packed.matrix, packed.bias, call.x.features, call.y);
 }
 
@@ -52,24 +40,8 @@ void Dense<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-class Dense<T>::Step final : public ForwardStep<T> {
- public:
-  Step(Dense& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : ForwardStep<T>(rows, features, states), layer_(layer) {}
-
- private:
-  void forward(const Run& run, const LayerForward<T>& call) override {
-    if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false);
-    layer_.product(run, call, *packed_.value);
-  }
-
-  Dense& layer_;
-  Weights packed_;
-};
-
-template <class T>
 std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
-  return std::make_unique<Step>(*this, rows, features, states);
+  return std::make_unique<PackedStep<T, Dense>>(*this, rows, features, states);
 }
 
 template <class T>

@@ -1,5 +1,6 @@
 #pragma once
 #include "layers/layer.h"
+#include "layers/packed.h"
 
 namespace recurra {
 
@@ -23,11 +24,10 @@ class Dense final : public Layer<T> {
  private:
   const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }
 
-  struct Packed;
-  class Step;
-  typedef typename Layer<T>::template Cached<Packed> Weights;
+  friend class PackedStep<T, Dense>;
+  typedef typename Layer<T>::template Cached<PackedMatrix<T>> Weights;
   Weights weights(bool transposed);
-  void product(const Run&, const LayerForward<T>&, const Packed&) const;
+  void product(const Run&, const LayerForward<T>&, const PackedMatrix<T>&) const;
 
   ptrdiff_t in_, out_;
   bool bias_;

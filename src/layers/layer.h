@@ -45,7 +45,8 @@ struct LayerForward {
   Sequence<T> y;
   StateRows<const T> state;
   StateRows<T> final_state;
-  const OtherInput<T>* others = nullptr;  // [inputs() - 1]
+  const OtherInput<T>* others = nullptr;  // [other_count]
+  ptrdiff_t other_count = 0;
 };
 
 template <class T>
@@ -57,14 +58,17 @@ struct LayerBackward {
   Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
-  const OtherInput<T>* others = nullptr;   // [inputs() - 1]
-  const Sequence<T>* others_dx = nullptr;  // [inputs() - 1], data null: not wanted
+  const OtherInput<T>* others = nullptr;   // [other_count]
+  const Sequence<T>* others_dx = nullptr;  // [other_count], data null: not wanted
+  ptrdiff_t other_count = 0;
 };
 
 // What a prepared step of a layer is given: an embedding reads the tokens, other layers x.
 template <class T>
 struct LayerStepCall : StepCall<T> {
   Sequence<const int64_t> tokens;
+  const OtherInput<T>* others = nullptr;  // [other_count]
+  ptrdiff_t other_count = 0;
 };
 
 // Single steps of a layer, prepared once: as RecurrentStep.
@@ -83,11 +87,19 @@ class Layer {
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
   virtual const char* kind() const = 0;
-  virtual ptrdiff_t inputs() const { return 1; }
+  virtual ptrdiff_t inputs() const { return 1; }  // 0: any number
+  // Whether its inputs are one sequence of several parts: equal steps and lengths, or vectors all of them. If not, the
+  // others are sequences with time axes of their own.
+  virtual bool joins() const { return false; }
   virtual bool takes_tokens() const { return false; }
-  virtual ptrdiff_t input_size() const = 0;               // 0: any
-  virtual ptrdiff_t output_size() const = 0;              // 0: as the input
-  virtual bool needs_sequences() const { return false; }  // else vectors will do
+  virtual ptrdiff_t input_size() const = 0;                              // 0: any
+  virtual ptrdiff_t other_size(ptrdiff_t /*index*/) const { return 0; }  // 0: any
+  virtual ptrdiff_t output_size() const = 0;                             // 0: it depends on the inputs
+  virtual bool needs_sequences() const { return false; }                 // else vectors will do
+  // Features of the output for inputs with so many, 0 where that is not known.
+  virtual ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t /*inputs*/) const {
+    return output_size() ? output_size() : features[0];
+  }
   virtual bool returns_sequences() const { return true; }
   // Rows and steps of the output, for an input of `batch`; what it needs beyond that lives in `memory`.
   virtual Batch output_batch(const Batch& batch, Arena&) const {
@@ -149,7 +161,9 @@ class ForwardStep : public LayerStep<T> {
                                                {{call.x, call.x_row, call.x_row}, call.tokens},
                                                {call.y, call.y_row, call.y_row},
                                                {from.data, from.stride},
-                                               to});
+                                               to,
+                                               call.others,
+                                               call.other_count});
   }
 
  private:

@@ -42,6 +42,8 @@ RecurrentSpec checked_spec(const RecurrentOptions& o) {
   check(o.cell_clip >= 0, "Recurrent", "cell_clip is ", o.cell_clip, ", expected 0 (none) or more");
   check(info.has_cell || (!o.proj_size && !o.peepholes && o.zoneout_cell == 0 && o.cell_clip == 0), "Recurrent",
         "got an option of the LSTM for a cell without c");
+  check(info.stages > 0 || (!o.layer_norm && o.recurrent_dropout == 0 && o.zoneout == 0), "Recurrent",
+        "got an option of the recurrent product or the state for a cell whose gates do not see the state");
   check(
       !o.layer_norm || info.stages == 1, "Recurrent",
       "got layer_norm for a cell whose recurrent product is made in two parts, expected one that is normalised whole");
@@ -58,11 +60,9 @@ std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
       const std::string end = "_l" + std::to_string(layer) + (d ? "_reverse" : "");
       specs.push_back({"weight_ih" + end, {gates, layer ? spec.directions * spec.state_size() : spec.input_size}});
-      specs.push_back({"weight_hh" + end, {gates, spec.state_size()}});
-      if (spec.bias) {
-        specs.push_back({"bias_ih" + end, {gates}});
-        specs.push_back({"bias_hh" + end, {gates}});
-      }
+      if (info.stages) specs.push_back({"weight_hh" + end, {gates, spec.state_size()}});
+      if (spec.bias) specs.push_back({"bias_ih" + end, {gates}});
+      if (spec.bias && info.stages) specs.push_back({"bias_hh" + end, {gates}});
       if (spec.proj_size) specs.push_back({"weight_hr" + end, {spec.proj_size, spec.hidden_size}});
       if (spec.peepholes) specs.push_back({"weight_peephole" + end, {3 * spec.hidden_size}});
       if (!spec.layer_norm) continue;
@@ -92,11 +92,12 @@ Recurrent<T>::Recurrent(const RecurrentOptions& options)
   const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
   while (entry != entries.end()) {  // in the order of parameter_specs
     const bool bias = spec_.bias, norm = spec_.layer_norm, norm_c = norm && states().size() > 1;
+    const bool state = kernels<T>().cells[spec_.cell]->info->stages > 0;
     RecurrentOffsets o = {};
     o.weight_ih = next(true);
-    o.weight_hh = next(true);
+    o.weight_hh = next(state);
     o.bias_ih = next(bias);
-    o.bias_hh = next(bias);
+    o.bias_hh = next(bias && state);
     o.weight_hr = next(spec_.proj_size > 0);
     o.weight_peephole = next(spec_.peepholes);
     o.weight_norm_ih = next(norm);
@@ -122,11 +123,11 @@ std::vector<StateSpec> Recurrent<T>::states() const {
 
 template <class T>
 double Recurrent<T>::work() const {
-  const double gates = kernels<T>().cells[spec_.cell]->info->gates * double(spec_.hidden_size),
-               H = double(spec_.hidden_size);
-  const double D = double(spec_.directions);
+  const CellInfo& cell = *kernels<T>().cells[spec_.cell]->info;
+  const double H = double(spec_.hidden_size), gates = cell.gates * H, D = double(spec_.directions);
   // An activation costs about as much as twenty multiply-adds.
-  return D * gates * (double(spec_.input_size) + H + 20) + double(spec_.layers - 1) * D * gates * (D * H + H + 20);
+  const double other = (cell.stages ? H : 0) + 20;
+  return D * gates * (double(spec_.input_size) + other) + double(spec_.layers - 1) * D * gates * (D * H + other);
 }
 
 template <class T>

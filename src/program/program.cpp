@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "program/sequences.h"
+
 namespace recurra {
 namespace {
 
@@ -10,19 +12,54 @@ namespace {
 constexpr double kParallelWork = 4e6, kInterruptibleWork = 2e8;
 
 template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features, bool time_major = false) {
-  T* data = memory.take<T>(size_t(batch.rows * batch.steps * features));
-  if (time_major) return {data, features, batch.rows * features};
-  return {data, batch.steps * features, features};
-}
-
-template <class T>
-Sequence<const T> copy_valid(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
+Sequence<const T> copy_of(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
   const Sequence<T> to = take_sequence<T>(memory, batch, features);
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) std::copy_n(x.at(r, s), features, to.at(r, s));
+  copy_valid(batch, features, x, to);
   return read_only(to);
 }
+
+Batch copy_batch(Arena& memory, Batch batch) {
+  if (batch.lengths)
+    batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
+  if (!batch.reset) return batch;
+  uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
+  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) {
+    reset[r * batch.steps + s] = batch.reset[r * batch.reset_row + s * batch.reset_step];
+  });
+  batch.reset = reset;
+  batch.reset_row = batch.steps;
+  batch.reset_step = 1;
+  return batch;
+}
+
+// Where the outputs of nodes go in inference: what nobody reads any more serves the next that fits.
+template <class T>
+class Buffers {
+ public:
+  Buffers(Arena& memory, size_t most) : memory_(memory), spare_(memory.take<Buffer>(most)) {}
+
+  Sequence<T> take(const Value<T>& value) {
+    const ptrdiff_t size = size_of(value);
+    Buffer* const end = spare_ + count_;
+    Buffer* found = std::find_if(spare_, end, [&](const Buffer& buffer) { return buffer.size >= size; });
+    if (found == end) return take_sequence<T>(memory_, value.batch, value.features);
+    T* data = found->data;
+    *found = spare_[--count_];
+    return {data, value.batch.steps * value.features, value.features};
+  }
+  void give_back(const Value<T>& value) { spare_[count_++] = {const_cast<T*>(value.x.features.data), size_of(value)}; }
+
+ private:
+  struct Buffer {
+    T* data;
+    ptrdiff_t size;
+  };
+  static ptrdiff_t size_of(const Value<T>& value) { return value.batch.rows * value.batch.steps * value.features; }
+
+  Arena& memory_;
+  Buffer* spare_;
+  size_t count_ = 0;
+};
 
 }  // namespace
 
@@ -44,235 +81,186 @@ void ArenaPool::give_back(std::unique_ptr<Arena> arena) {
 }
 
 template <class T>
-Program<T>::Program(std::vector<std::shared_ptr<Layer<T>>> layers, std::string name)
-    : layers_(std::move(layers)), name_(std::move(name)) {
-  check(!layers_.empty(), name_.c_str(), "got no layers, expected at least one");
-  input_size_ = layers_.front()->input_size();
-  if (!takes_tokens()) output_size_ = input_size_;
-  largest_ = input_size_;
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer<T>& layer = *layers_[i];
-    check(i == 0 || !layer.takes_tokens(), name_.c_str(), "layer ", i, " (", layer.kind(),
-          ") takes tokens; only the first layer can");
-    check(i == 0 || !layer.input_size() || !output_size_ || layer.input_size() == output_size_, name_.c_str(), "layer ",
-          i, " (", layer.kind(), ") takes ", layer.input_size(), " features, but layer ", i - 1, " (",
-          layers_[i ? i - 1 : 0]->kind(), ") gives ", output_size_);
-    check(returns_sequences_ || !layer.needs_sequences(), name_.c_str(), "layer ", i, " (", layer.kind(),
-          ") needs sequences, but a layer before it returns its last step only; give that one return_sequences=True");
-    needs_sequences_ = needs_sequences_ || layer.needs_sequences();
-    if (i > 0 && !output_size_ && layer.input_size()) input_size_ = layer.input_size();
-    if (layer.output_size()) output_size_ = layer.output_size();
-    largest_ = std::max(largest_, output_size_);
-    returns_sequences_ = returns_sequences_ && layer.returns_sequences();
-    state_offsets_.push_back(state_size_);
-    for (const StateSpec& spec : layer.states()) {
-      states_.push_back({ptrdiff_t(i), spec, state_size_});
-      state_size_ += spec.count * spec.size;
-    }
-    work_ += layer.work();
-  }
-}
-
-template <class T>
-bool Program<T>::streamable() const {
-  return std::all_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->streamable(); });
-}
-
-template <class T>
 bool Program<T>::prepares_step(ptrdiff_t rows) const {
-  return input_size_ > 0 && work_ * double(rows) < std::min(kParallelWork, kInterruptibleWork);
+  for (ptrdiff_t i = 0; i < graph_.inputs(); ++i)
+    if (!graph_.values()[size_t(i)].features) return false;
+  return graph_.work_per_step() * double(rows) < std::min(kParallelWork, kInterruptibleWork);
 }
 
 template <class T>
-void Program<T>::check_size(const Batch& batch, ptrdiff_t features) const {
-  const double elements =
-      double(batch.rows) * double(std::max<ptrdiff_t>(batch.steps, 1)) * double(std::max(features, largest_));
-  check(batch.rows < (ptrdiff_t(1) << 31) && batch.steps < (ptrdiff_t(1) << 31) && elements < 0x1p48, name_.c_str(),
-        "a batch of ", batch.rows, " rows and ", batch.steps, " steps is too large");
+Run Program<T>::run(double work, Stop* stop, Arena& scratch, bool training, uint64_t seed) const {
+  return {scratch, work < kParallelWork ? 1 : num_threads(), work < kInterruptibleWork ? nullptr : stop, training,
+          seed};
 }
 
 template <class T>
-Run Program<T>::run(const ProgramInput<T>& input, Arena& scratch, bool training, uint64_t seed) const {
-  const double amount = work(input.batch);
-  return {scratch, amount < kParallelWork ? 1 : num_threads(), amount < kInterruptibleWork ? nullptr : input.stop,
-          training, seed};
+Run Program<T>::node_run(const Run& run, size_t node) const {
+  return {run.arena, run.threads, run.stop, run.training, run.seed + uint64_t(node) * 0xD1B54A32D192ED03u};
 }
 
+// A node whose states are all the program's own reads and writes them where they are. Where some begin as values, they
+// are put side by side first.
 template <class T>
-Run Program<T>::layer_run(const Run& run, size_t layer) const {
-  return {run.arena, run.threads, run.stop, run.training, run.seed + uint64_t(layer) * 0xD1B54A32D192ED03u};
-}
-
-template <class T>
-void Program<T>::forward(const ProgramInput<T>& input, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state,
-                         Arena& scratch) const {
-  const Run run = this->run(input, scratch, false, 0);
-  Batch batch = input.batch;
-  Input<T> x = input.x;
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    Layer<T>& layer = *layers_[i];
-    const ptrdiff_t width = layer.output_size() ? layer.output_size() : features;
-    const Batch next = layer.output_batch(batch, scratch);
-    const Sequence<T> out = i + 1 == layers_.size() ? y : take_sequence<T>(scratch, next, width);
-    const ptrdiff_t offset = state_offsets_[i];
-    layer.forward(layer_run(run, i), {batch,
-                                      features,
-                                      x,
-                                      out,
-                                      {input.state.data ? input.state.data + offset : nullptr, input.state.stride},
-                                      {final_state.data + offset, final_state.stride}});
-    if (run.stopped()) throw Interrupted();
-    x = {read_only(out), {}};
-    features = width;
-    batch = next;
+LayerForward<T> Program<T>::node_call(size_t index, Value<T>* values, Sequence<T> y, StateRows<const T> state,
+                                      StateRows<T> final_state, Arena& memory) const {
+  const Node& node = graph_.nodes()[index];
+  const Value<T>& first = values[node.inputs[0]];
+  const ptrdiff_t rows = first.batch.rows, offset = graph_.state_offset(index);
+  StateRows<const T> begin = {state.data ? state.data + offset : nullptr, state.stride};
+  StateRows<T> end = {final_state.data + offset, final_state.stride};
+  if (node.feeds_states) {
+    T* const begins = memory.take<T>(size_t(rows * node.state_size));
+    ptrdiff_t own = 0, at = 0;
+    for (size_t s = 0; s < node.specs.size(); ++s) {
+      const ptrdiff_t size = node.specs[s].count * node.specs[s].size, v = node.states[s];
+      for (ptrdiff_t r = 0; r < rows; ++r) {
+        T* to = begins + r * node.state_size + at;
+        if (v != kOwnState)
+          std::copy_n(values[v].x.features.at(r, 0), size, to);
+        else if (begin.data)
+          std::copy_n(begin.at(r) + own, size, to);
+        else
+          std::fill_n(to, size, T(0));
+      }
+      at += size;
+      if (v == kOwnState) own += size;
+    }
+    begin = {begins, node.state_size};
+    end = {memory.take<T>(size_t(rows * node.state_size)), node.state_size};
   }
-  cpu_backend<T>().zero_padding(batch, features, y);
+  const ptrdiff_t count = ptrdiff_t(node.inputs.size()) - 1;
+  auto* others = count ? memory.take<OtherInput<T>>(size_t(count)) : nullptr;
+  for (ptrdiff_t k = 0; k < count; ++k) {
+    const Value<T>& other = values[node.inputs[size_t(k) + 1]];
+    others[k] = {other.batch, other.features, other.x.features};
+  }
+  ptrdiff_t v = node.output, at = 0;
+  values[v].x = {read_only(y), {}};
+  for (const StateSpec& spec : node.specs) {
+    values[++v].x = {{end.data + at, end.stride, end.stride}, {}};
+    at += spec.count * spec.size;
+  }
+  return {first.batch, first.features, first.x, y, begin, end, others, count};
+}
+
+// Own states that were put side by side with others go to their places.
+template <class T>
+void Program<T>::finish_node(size_t index, const LayerForward<T>& call, StateRows<T> final_state) const {
+  if (!graph_.nodes()[index].feeds_states) return;
+  for (const auto& state : graph_.states())
+    if (state.node == ptrdiff_t(index))
+      for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+        std::copy_n(call.final_state.at(r) + state.within, state.spec.count * state.spec.size,
+                    final_state.at(r) + state.offset);
 }
 
 template <class T>
-std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, ptrdiff_t features, bool vector,
-                                            bool time_major, bool training, bool input_grad, uint64_t seed) {
+void Program<T>::finish_output(size_t output, const Value<T>* values, Sequence<T> y) const {
+  const ptrdiff_t v = graph_.outputs()[output];
+  const Value<T>& value = values[v];
+  if (v == graph_.nodes()[size_t(graph_.output(ptrdiff_t(output)).node)].output) {
+    cpu_backend<T>().zero_padding(value.batch, value.features, y);
+    return;
+  }
+  for (ptrdiff_t r = 0; r < value.batch.rows; ++r)  // a state
+    std::copy_n(value.x.features.at(r, 0), value.features, y.at(r, 0));
+}
+
+template <class T>
+void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
+                         Arena& scratch) const {
+  const auto& nodes = graph_.nodes();
+  const Run run = this->run(graph_.work(values), input.stop, scratch, false, 0);
+  Buffers<T> buffers(scratch, nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const ptrdiff_t v = nodes[i].output, output = graph_.values()[size_t(v)].output;
+    const Sequence<T> out = output >= 0 ? y[output] : buffers.take(values[v]);
+    const LayerForward<T> call = node_call(i, values, out, input.state, final_state, scratch);
+    nodes[i].layer->forward(node_run(run, i), call);
+    if (run.stopped()) throw Interrupted();
+    finish_node(i, call, final_state);
+    for (ptrdiff_t last : nodes[i].last) buffers.give_back(values[last]);
+  }
+  for (size_t i = 0; i < graph_.outputs().size(); ++i) finish_output(i, values, y[i]);
+}
+
+template <class T>
+std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const RecordOptions& options) {
   auto tape = std::make_shared<Tape<T>>();
   tape->program_ = this->shared_from_this();
   tape->memory_ = std::make_shared<typename Tape<T>::Memory>();
   tape->memory_->program = this->shared_from_this();
   tape->memory_->arena = tapes_.take();
   Arena& memory = *tape->memory_->arena;
+  const auto& nodes = graph_.nodes();
+  const auto& infos = graph_.values();
 
-  Batch batch = input.batch;
-  if (batch.lengths)
-    batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
-  if (batch.reset) {
-    uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r)
-      for (ptrdiff_t s = 0; s < batch.length(r); ++s)
-        reset[r * batch.steps + s] = input.batch.reset[r * batch.reset_row + s * batch.reset_step];
-    batch.reset = reset;
-    batch.reset_row = batch.steps;
-    batch.reset_step = 1;
+  auto* inputs = memory.take<Value<T>>(size_t(graph_.inputs()));
+  auto* wanted = memory.take<bool>(infos.size());
+  for (ptrdiff_t i = 0; i < graph_.inputs(); ++i) {
+    const bool tokens = infos[size_t(i)].tokens;
+    Value<T>& value = inputs[i] = input.inputs[i];
+    value.batch = copy_batch(memory, value.batch);
+    if (tokens)
+      value.x.tokens = copy_of<int64_t>(memory, value.batch, 1, value.x.tokens);
+    else
+      value.x.features = copy_of<T>(memory, value.batch, value.features, value.x.features);
+    wanted[i] = !tokens && options.input_grad && options.input_grad[i];
   }
-  Input<T> x = input.x;
-  if (takes_tokens())
-    x.tokens = copy_valid<int64_t>(memory, batch, 1, x.tokens);
-  else
-    x.features = copy_valid<T>(memory, batch, features, x.features);
+  for (const Node& node : nodes) {
+    bool any = node.layer->parameters()->size() > 0;
+    for (ptrdiff_t v : node.inputs) any = any || wanted[v];
+    for (ptrdiff_t v : node.states) any = any || v == kOwnState || wanted[v];
+    std::fill_n(wanted + node.output, node.specs.size() + 1, any);
+  }
+  Value<T>* values = graph_.plan(inputs, memory);
+  const ptrdiff_t rows = values[0].batch.rows, size = state_size();
+  StateRows<const T> state = {};
   if (input.state.data) {
-    T* state = memory.take<T>(size_t(batch.rows * state_size_));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) std::copy_n(input.state.at(r), state_size_, state + r * state_size_);
-    tape->state_ = {state, state_size_};
+    T* copy = memory.take<T>(size_t(rows * size));
+    for (ptrdiff_t r = 0; r < rows; ++r) std::copy_n(input.state.at(r), size, copy + r * size);
+    state = {copy, size};
   }
-  tape->final_state_ = memory.take<T>(size_t(batch.rows * state_size_));
-  tape->batch_ = batch;
-  tape->features_ = features;
-  tape->vector_ = vector;
-  tape->time_major_ = time_major;
-  tape->training_ = training;
-  tape->input_grad_ = input_grad && !takes_tokens();
-  tape->seed_ = seed;
+  const StateRows<T> final_state = {memory.take<T>(size_t(rows * size)), size};
+  auto* y = memory.take<Sequence<T>>(graph_.outputs().size());
+  for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+    const Value<T>& value = values[graph_.outputs()[i]];
+    y[i] = take_sequence<T>(memory, value.batch, value.features, options.time_major && !value.vector);
+  }
+  tape->values_ = values;
+  tape->wanted_ = wanted;
+  tape->final_state_ = final_state.data;
+  tape->work_ = graph_.work(values);
+  tape->time_major_ = options.time_major;
+  tape->training_ = options.training;
+  tape->seed_ = options.seed;
 
   std::unique_ptr<Arena> scratch = scratch_.take();
-  const Run run = this->run(input, *scratch, training, seed);
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    Layer<T>& layer = *layers_[i];
-    const bool last = i + 1 == layers_.size();
-    const ptrdiff_t width = layer.output_size() ? layer.output_size() : features, offset = state_offsets_[i];
-    const Batch next = layer.output_batch(batch, memory);
-    const Sequence<T> y = take_sequence<T>(memory, next, width, last && time_major && returns_sequences_);
+  const Run run = this->run(tape->work_, input.stop, *scratch, options.training, options.seed);
+  tape->steps_.reserve(nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    Layer<T>& layer = *nodes[i].layer;
+    const ptrdiff_t v = nodes[i].output, output = infos[size_t(v)].output;
+    const Sequence<T> out = output >= 0 ? y[output] : take_sequence<T>(memory, values[v].batch, values[v].features);
+    const LayerForward<T> call = node_call(i, values, out, state, final_state, memory);
     const uint64_t version = layer.parameters()->version();
-    auto layer_tape = layer.record(layer_run(run, i),
-                                   {batch,
-                                    features,
-                                    x,
-                                    y,
-                                    {tape->state_.data ? tape->state_.data + offset : nullptr, state_size_},
-                                    {tape->final_state_ + offset, state_size_}},
-                                   memory);
+    auto layer_tape = layer.record(node_run(run, i), call, memory);
     if (run.stopped()) throw Interrupted();
-    tape->steps_.push_back({batch, features, x, y, std::move(layer_tape), version});
-    x = {read_only(y), {}};
-    features = width;
-    batch = next;
+    finish_node(i, call, final_state);
+    tape->steps_.push_back({call, std::move(layer_tape), version});
   }
-  tape->y_ = tape->steps_.back().y;
-  tape->output_batch_ = batch;
-  tape->output_features_ = features;
-  cpu_backend<T>().zero_padding(batch, features, tape->y_);
+  auto* outputs = memory.take<Value<T>>(graph_.outputs().size());
+  for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+    finish_output(i, values, y[i]);
+    outputs[i] = values[graph_.outputs()[i]];
+    outputs[i].x = {read_only(y[i]), {}};
+  }
+  tape->outputs_ = outputs;
   scratch_.give_back(std::move(scratch));
   return tape;
 }
 
-template <class T>
-Tape<T>::Memory::~Memory() {
-  if (arena) program->tapes_.give_back(std::move(arena));
-}
-
-template <class T>
-void Tape<T>::close() {
-  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  check(lock.owns_lock(), program_->name_.c_str(), "the tape is in use by another thread");
-  steps_.clear();
-  memory_.reset();
-}
-
-template <class T>
-void Tape<T>::backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence<T> dx, StateRows<T> dstate,
-                       Stop* stop) {
-  const char* name = program_->name_.c_str();
-  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  check(lock.owns_lock(), name, "the tape is in use by another thread");
-  check(memory_ != nullptr, name, "backward on a closed tape; record again");
-  check(!used_, name, "backward ran on this tape already and works once; record again");
-  const auto& layers = program_->layers_;
-  const auto check_versions = [&] {
-    for (size_t i = 0; i < layers.size(); ++i)
-      check(
-          layers[i]->parameters()->version() == steps_[i].version, name,
-          "the weights have changed since this tape was recorded; run backward before the optimiser's step, or record "
-          "again");
-  };
-  check_versions();
-
-  std::unique_ptr<Arena> scratch = program_->scratch_.take();
-  ProgramInput<T> input = {};
-  input.batch = batch_;
-  input.stop = stop;
-  const Run run = program_->run(input, *scratch, training_, seed_);
-  for (size_t i = layers.size(); i-- > 0;) {
-    Step& step = steps_[i];
-    const bool wanted = i > 0 || (input_grad_ && dx.data);
-    const Sequence<T> out = !wanted ? Sequence<T>{}
-                            : i > 0 ? take_sequence<T>(*scratch, step.batch, step.features)
-                                    : dx;
-    const ptrdiff_t offset = program_->state_offsets_[i];
-    const LayerBackward<T> call = {step.batch,
-                                   step.features,
-                                   step.x,
-                                   dy,
-                                   out,
-                                   {state_.data ? state_.data + offset : nullptr, program_->state_size_},
-                                   {dfinal.data ? dfinal.data + offset : nullptr, dfinal.stride},
-                                   {dstate.data ? dstate.data + offset : nullptr, dstate.stride}};
-    // What a layer without steps passes down when no gradient reached it is zero.
-    if (!dy.data && out.data)
-      for (ptrdiff_t r = 0; r < step.batch.rows; ++r)
-        for (ptrdiff_t s = 0; s < step.batch.length(r); ++s) std::fill_n(out.at(r, s), step.features, T(0));
-    layers[i]->backward(program_->layer_run(run, i), call, *step.tape, *memory_->arena);
-    if (run.stopped()) throw Interrupted();
-    dy = read_only(out);
-  }
-  if (dx.data) cpu_backend<T>().zero_padding(batch_, features_, dx);
-  check_versions();  // another thread may have written them meanwhile
-  for (size_t i = 0; i < layers.size(); ++i) {
-    const WriteLock lock_parameters(layers[i]->parameters()->mutex());
-    layers[i]->commit(*steps_[i].tape, run.threads);
-  }
-  used_ = true;
-  program_->scratch_.give_back(std::move(scratch));
-}
-
 template class Program<float>;
 template class Program<double>;
-template class Tape<float>;
-template class Tape<double>;
 
 }  // namespace recurra

@@ -1,4 +1,4 @@
-// Layers in a row as one native call, forwards and backwards, over buffers of its own.
+// A graph of layers as one native call, forwards and backwards, over buffers of its own.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/layer.h"
+#include "program/graph.h"
 
 namespace recurra {
 
@@ -15,11 +15,10 @@ struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
-// What a call is given. Rows of states hold all layers' states one after the other, in the order of states().
+// What a call is given. Rows of states hold all own states of the nodes one after the other, in the order of states().
 template <class T>
 struct ProgramInput {
-  Batch batch;
-  Input<T> x;
+  const Value<T>* inputs;
   StateRows<const T> state;  // data null: zeros
   Stop* stop = nullptr;
 };
@@ -41,54 +40,47 @@ class ProgramStep;
 template <class T>
 class Tape;
 
+struct RecordOptions {
+  bool time_major = false;           // of sequences among the outputs
+  bool training = true;              // whether dropout is on
+  const bool* input_grad = nullptr;  // for each input, whether its gradient is wanted; null: none is
+  uint64_t seed = 0;
+};
+
 template <class T>
 class Program : public std::enable_shared_from_this<Program<T>> {
  public:
-  Program(std::vector<std::shared_ptr<Layer<T>>> layers, std::string name);
+  Program(const GraphSpec<T>& graph, std::string name) : graph_(graph, std::move(name)) {}
+  // Layers one after the other.
+  Program(std::vector<std::shared_ptr<Layer<T>>> layers, std::string name)
+      : Program(chain(std::move(layers)), std::move(name)) {}
 
-  const std::string& name() const { return name_; }
-  bool takes_tokens() const { return layers_.front()->takes_tokens(); }
-  ptrdiff_t input_size() const { return input_size_; }    // 0: any
-  ptrdiff_t output_size() const { return output_size_; }  // 0: as the input
-  bool returns_sequences() const { return returns_sequences_; }
-  bool needs_sequences() const { return needs_sequences_; }
-  bool streamable() const;
-  ptrdiff_t state_size() const { return state_size_; }
-  struct State {
-    ptrdiff_t layer;
-    StateSpec spec;
-    ptrdiff_t offset;  // in a row
-  };
-  const std::vector<State>& states() const { return states_; }
-  double work(const Batch& batch) const { return work_ * double(batch.tokens()); }
+  const Graph<T>& graph() const { return graph_; }
+  const std::string& name() const { return graph_.name(); }
+  ptrdiff_t state_size() const { return graph_.state_size(); }
   // Whether single steps of so many rows gain from a ProgramStep: they are neither shared out to threads nor
   // interrupted.
   bool prepares_step(ptrdiff_t rows) const;
-  // Throws std::invalid_argument for a batch that cannot be addressed.
-  void check_size(const Batch& batch, ptrdiff_t features) const;
 
-  // `features` of x; `vector`: x has no time axis; y has output_size (or features) columns; both states must hold all
-  // rows.
-  void forward(const ProgramInput<T>&, ptrdiff_t features, Sequence<T> y, StateRows<T> final_state,
+  // `values`: what graph().plan() has made of the inputs. y, for each output, and the final state hold all rows.
+  void forward(const ProgramInput<T>&, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
                Arena& scratch) const;
-  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, ptrdiff_t features, bool vector, bool time_major,
-                                  bool training, bool input_grad, uint64_t seed);
+  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, const RecordOptions&);
 
   ArenaPool& scratch() { return scratch_; }
 
  private:
   friend class Tape<T>;
-  friend class ProgramStep<T>;
-  Run run(const ProgramInput<T>&, Arena& scratch, bool training, uint64_t seed) const;
-  Run layer_run(const Run&, size_t layer) const;  // a distinct seed for each layer
+  typedef typename Graph<T>::Node Node;
 
-  std::vector<std::shared_ptr<Layer<T>>> layers_;
-  std::vector<State> states_;
-  std::vector<ptrdiff_t> state_offsets_;
-  std::string name_;
-  ptrdiff_t input_size_ = 0, output_size_ = 0, largest_ = 0, state_size_ = 0;
-  bool needs_sequences_ = false, returns_sequences_ = true;
-  double work_ = 0;
+  Run run(double work, Stop*, Arena& scratch, bool training, uint64_t seed) const;
+  Run node_run(const Run&, size_t node) const;  // a distinct seed for each node
+  LayerForward<T> node_call(size_t node, Value<T>* values, Sequence<T> y, StateRows<const T> state,
+                            StateRows<T> final_state, Arena& memory) const;
+  void finish_node(size_t node, const LayerForward<T>&, StateRows<T> final_state) const;
+  void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
+
+  Graph<T> graph_;
   ArenaPool scratch_, tapes_;
 };
 
@@ -97,7 +89,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
 template <class T>
 class Tape {
  public:
-  // The output and the final state; they keep the memory alive. Null memory: the tape is closed.
+  // The outputs and the final state; they keep the memory alive. Null memory: the tape is closed.
   struct Memory {
     std::shared_ptr<Program<T>> program;
     std::unique_ptr<Arena> arena;
@@ -105,45 +97,45 @@ class Tape {
   };
   const std::shared_ptr<Memory>& memory() const { return memory_; }
   const Program<T>& program() const { return *program_; }
-  Sequence<const T> y() const { return read_only(y_); }
-  const Batch& batch() const { return batch_; }
-  const Batch& output_batch() const { return output_batch_; }
-  ptrdiff_t features() const { return features_; }
-  ptrdiff_t output_features() const { return output_features_; }
-  bool input_grad() const { return input_grad_; }
+  // Inputs and outputs; of an output, x.features holds it.
+  const Value<T>& input(ptrdiff_t i) const { return values_[i]; }
+  const Value<T>& output(ptrdiff_t i) const { return outputs_[i]; }
+  ptrdiff_t rows() const { return values_[0].batch.rows; }
+  bool input_grad(ptrdiff_t i) const { return wanted_[i]; }
   bool time_major() const { return time_major_; }
-  bool vector() const { return vector_; }  // the input has no time axis
-  bool output_vector() const { return vector_ || !program_->returns_sequences(); }
   const T* final_state() const { return final_state_; }
   size_t bytes() const { return memory_ ? memory_->arena->used() : 0; }
   bool closed() const { return !memory_; }
   void close();
-  double work() const { return program_->work(batch_); }
+  double work() const { return work_; }
 
-  // Throws std::invalid_argument if it was used or closed or the weights have changed. Adds to the layers' gradients
-  // only when all is done.
-  void backward(Sequence<const T> dy, StateRows<const T> dfinal, Sequence<T> dx, StateRows<T> dstate, Stop* stop);
+  // dy for each output (data null: none), dx for each input (data null: not wanted). Throws std::invalid_argument if it
+  // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done.
+  void backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx, StateRows<T> dstate,
+                Stop* stop);
 
  private:
   friend class Program<T>;
   struct Step {
-    Batch batch;
-    ptrdiff_t features;
-    Input<T> x;
-    Sequence<T> y;
+    LayerForward<T> call;
     std::unique_ptr<LayerTape<T>> tape;
     uint64_t version;
   };
+  class Gradients;
+  void check_versions() const;
+  StateRows<const T> final_gradient(size_t node, const Gradients&, StateRows<const T> dfinal, Arena& scratch) const;
+  bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
 
   std::shared_ptr<Program<T>> program_;
   std::shared_ptr<Memory> memory_;
   std::vector<Step> steps_;
-  Batch batch_ = {}, output_batch_ = {};
-  ptrdiff_t features_ = 0, output_features_ = 0;
-  Sequence<T> y_ = {};
-  StateRows<const T> state_ = {};
+  // In the memory: all values, the outputs, which values' gradients matter, the final state.
+  const Value<T>* values_ = nullptr;
+  const Value<T>* outputs_ = nullptr;
+  const bool* wanted_ = nullptr;
   T* final_state_ = nullptr;
-  bool vector_ = false, time_major_ = false, training_ = true, input_grad_ = true;
+  double work_ = 0;
+  bool time_major_ = false, training_ = true;
   uint64_t seed_ = 0;
   std::mutex mutex_;
   bool used_ = false;

@@ -1,32 +1,67 @@
 #include "program/step.h"
 
+#include <algorithm>
+
 namespace recurra {
 
 template <class T>
-ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows, const TwoStates<T>& states) {
-  ptrdiff_t features = program.takes_tokens() ? 1 : program.input_size();
-  for (size_t i = 0; i < program.layers_.size(); ++i) {
-    Layer<T>& layer = *program.layers_[i];
+ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows, const TwoStates<T>& states)
+    : values_(program.graph().values().size()),
+      buffers_(values_.size()),
+      outputs_(program.graph().outputs()),
+      inputs_(size_t(program.graph().inputs())) {
+  const Graph<T>& graph = program.graph();
+  const auto features = [&](ptrdiff_t v) {
+    const auto& value = graph.values()[size_t(v)];
+    return value.tokens ? 1 : value.features;
+  };
+  for (size_t i = 0; i < graph.nodes().size(); ++i) {
+    const auto& node = graph.nodes()[i];
     TwoStates<T> own = states;
     for (StateRows<T>& state : own)
-      if (state.data) state.data += program.state_offsets_[i];
-    auto step = layer.prepare_step(rows, features, own);
-    if (layer.output_size()) features = layer.output_size();
-    const bool last = i + 1 == program.layers_.size();
-    parts_.push_back({std::move(step), last ? nullptr : memory_.take<T>(size_t(rows * features)), features});
+      if (state.data) state.data += graph.state_offset(i);
+    Part part = {};
+    part.step = node.layer->prepare_step(rows, features(node.inputs[0]), own);
+    part.input = node.inputs[0];
+    part.y = node.output;
+    part.other_inputs.assign(node.inputs.begin() + 1, node.inputs.end());
+    for (ptrdiff_t v : part.other_inputs) part.others.push_back({{rows, 1, nullptr, nullptr, 0, 0}, features(v), {}});
+    parts_.push_back(std::move(part));
+    if (graph.values()[size_t(node.output)].output >= 0) continue;  // the caller's
+    const ptrdiff_t width = features(node.output);
+    T* const y = memory_.take<T>(size_t(rows * width));
+    buffers_[size_t(node.output)] = {y, width};
+    values_[size_t(node.output)] = {y, width, {}};
   }
 }
 
 template <class T>
-void ProgramStep<T>::run(const LayerStepCall<T>& call) {
-  if (parts_.size() == 1) return parts_.front().step->run(call);
-  LayerStepCall<T> c = call;
-  for (const Part& part : parts_) {
-    c.y = part.y ? part.y : call.y;
-    c.y_row = part.y ? part.y_row : call.y_row;
+void ProgramStep<T>::run(const ProgramStepCall<T>& call) {
+  std::copy_n(call.inputs, inputs_, values_.begin());
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const size_t v = size_t(outputs_[i]);
+    buffers_[v] = call.outputs[i];
+    values_[v] = {buffers_[v].y, buffers_[v].row, {}};
+  }
+  LayerStepCall<T> c = {};
+  c.reset = call.reset;
+  c.reset_row = call.reset_row;
+  c.from = call.from;
+  for (Part& part : parts_) {
+    const StepInput<T>& input = values_[size_t(part.input)];
+    const StepOutput<T>& output = buffers_[size_t(part.y)];
+    c.x = input.x;
+    c.x_row = input.row;
+    c.tokens = input.tokens;
+    c.y = output.y;
+    c.y_row = output.row;
+    for (size_t k = 0; k < part.others.size(); ++k) {
+      const StepInput<T>& other = values_[size_t(part.other_inputs[k])];
+      part.others[k].x = {other.x, other.row, other.row};
+    }
+    c.others = part.others.data();
+    c.other_count = ptrdiff_t(part.others.size());
     part.step->run(c);
-    c.x = c.y;
-    c.x_row = c.y_row;
   }
 }
 

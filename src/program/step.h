@@ -4,6 +4,28 @@
 
 namespace recurra {
 
+// Where a step finds its inputs and leaves its outputs. A row begins `row` elements after the one before it.
+template <class T>
+struct StepInput {
+  const T* x;
+  ptrdiff_t row;
+  Sequence<const int64_t> tokens;
+};
+template <class T>
+struct StepOutput {
+  T* y;
+  ptrdiff_t row;
+};
+
+template <class T>
+struct ProgramStepCall {
+  const StepInput<T>* inputs;
+  const StepOutput<T>* outputs;
+  const uint8_t* reset;  // null: none
+  ptrdiff_t reset_row;
+  int from;  // which of two states goes in; the other one comes out
+};
+
 // Each layer's own preparation and the buffers between layers. A step runs on its caller's thread and allocates
 // nothing after the first. Not for two threads at once.
 template <class T>
@@ -12,15 +34,20 @@ class ProgramStep {
   // For so many rows and two states that stay where they are. The program outlives it.
   ProgramStep(const Program<T>&, ptrdiff_t rows, const TwoStates<T>&);
 
-  void run(const LayerStepCall<T>&);
+  void run(const ProgramStepCall<T>&);
 
  private:
   struct Part {
     std::unique_ptr<LayerStep<T>> step;
-    T* y;  // null: the caller's, of the last layer
-    ptrdiff_t y_row;
+    ptrdiff_t input, y;  // values
+    std::vector<ptrdiff_t> other_inputs;
+    std::vector<OtherInput<T>> others;  // but for where they are
   };
   std::vector<Part> parts_;
+  std::vector<StepInput<T>> values_;    // where each value is; those of the call are filled in
+  std::vector<StepOutput<T>> buffers_;  // where each value is written
+  std::vector<ptrdiff_t> outputs_;
+  size_t inputs_;
   Arena memory_;
 };
 

@@ -6,12 +6,16 @@ namespace recurra {
 
 template <class T>
 Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
-    : program_(std::move(program)), rows_(rows), has_step_(program_->prepares_step(rows)) {
+    : program_(std::move(program)),
+      rows_(rows),
+      step_inputs_(size_t(program_->graph().inputs())),
+      step_outputs_(program_->graph().outputs().size()),
+      has_step_(program_->prepares_step(rows)) {
   const char* name = program_->name().c_str();
-  check(program_->streamable(), name,
-        "a bidirectional layer cannot be streamed: its reverse direction begins at the end");
+  check(program_->graph().streamable(), name,
+        "it cannot be streamed: a layer reads a sequence from its end, or a state is passed to another layer");
   check(rows >= 0, name, "batch_size is ", rows, ", expected 0 or more");
-  program_->check_size({rows, 1, nullptr, nullptr, 0, 0}, program_->state_size());
+  program_->graph().check_size({rows, 1, nullptr, nullptr, 0, 0}, program_->state_size());
   const ptrdiff_t size = program_->state_size();
   for (StateRows<T>& state : states_) {
     state = {memory_.take<T>(size_t(rows * size)), size};
@@ -26,21 +30,32 @@ Stream<T>::Use::Use(const Stream& stream) : stream_(stream) {
 }
 
 template <class T>
-void Stream<T>::run(const Batch& batch, const Input<T>& x, ptrdiff_t features, const Sequence<T>& y, Stop* stop) {
-  if (has_step_ && batch.steps == 1 && !batch.lengths)
-    return step(
-        {{x.features.data, x.features.row_stride, y.data, y.row_stride, batch.reset, batch.reset_row, 0}, x.tokens});
+void Stream<T>::run(const Value<T>* inputs, const Sequence<T>* outputs, Stop* stop) {
   const Use use(*this);
+  const Batch& batch = inputs[0].batch;
+  if (has_step_ && batch.steps == 1 && !batch.lengths) {
+    for (size_t i = 0; i < step_inputs_.size(); ++i)
+      step_inputs_[i] = {inputs[i].x.features.data, inputs[i].x.features.row_stride, inputs[i].x.tokens};
+    for (size_t i = 0; i < step_outputs_.size(); ++i) step_outputs_[i] = {outputs[i].data, outputs[i].row_stride};
+    advance({step_inputs_.data(), step_outputs_.data(), batch.reset, batch.reset_row, 0});
+    return;
+  }
   const StateRows<T>&from = states_[current_], &to = states_[1 - current_];
   scratch_.reset();  // what a call that failed has left
-  program_->forward({batch, x, {from.data, from.stride}, stop}, features, y, to, scratch_);
+  Value<T>* values = program_->graph().plan(inputs, scratch_);
+  program_->forward({inputs, {from.data, from.stride}, stop}, values, outputs, to, scratch_);
   scratch_.reset();
   current_ = 1 - current_;
 }
 
 template <class T>
-void Stream<T>::step(LayerStepCall<T> call) {
+void Stream<T>::step(const ProgramStepCall<T>& call) {
   const Use use(*this);
+  advance(call);
+}
+
+template <class T>
+void Stream<T>::advance(ProgramStepCall<T> call) {
   if (!step_) step_ = std::make_unique<ProgramStep<T>>(*program_, rows_, states_);
   call.from = int(current_);
   step_->run(call);

@@ -16,10 +16,11 @@ class Stream {
 
   // Steps of all rows from the state at hand; the state moves on only if all went well. Allocates nothing once it has
   // seen a call as large. This and the next ones throw std::invalid_argument while another thread uses the stream.
-  void run(const Batch&, const Input<T>& x, ptrdiff_t features, const Sequence<T>& y, Stop*);
+  // The inputs are over one time axis, dense, with one reset for all.
+  void run(const Value<T>* inputs, const Sequence<T>* outputs, Stop*);
   // One step of all rows, prepared beforehand. Only if has_step(): large ones are for run(). `from` is filled in.
   bool has_step() const { return has_step_; }
-  void step(LayerStepCall<T> call);
+  void step(const ProgramStepCall<T>& call);
   void reset(ptrdiff_t row);
   std::unique_ptr<Stream> fork(ptrdiff_t copies) const;
   T* state() { return states_[current_].data; }  // (rows, state_size)
@@ -37,6 +38,8 @@ class Stream {
   };
 
  private:
+  void advance(ProgramStepCall<T> call);
+
   std::shared_ptr<Program<T>> program_;
   ptrdiff_t rows_;
   Arena memory_;
@@ -44,6 +47,8 @@ class Stream {
   size_t current_ = 0;
   Arena scratch_;
   std::unique_ptr<ProgramStep<T>> step_;  // made when the first step comes
+  std::vector<StepInput<T>> step_inputs_;
+  std::vector<StepOutput<T>> step_outputs_;
   const bool has_step_;
   mutable std::atomic<bool> in_use_{false};
 };

@@ -61,10 +61,10 @@ RECURRA_INLINE V clamp(V x, double low, double high) {
   return min(constant<V>(high), max(constant<V>(low), x));
 }
 
-// x = n ln2 + r: scale = 2^n and p = e^r - 1, for |x| <= kLimit.
+// x = n ln2 + r: p = e^r - 1, for |x| <= 2^21; scale = 2^n, for |x| <= kLimit.
 template <class V>
 struct Reduced {
-  V scale, p;
+  V n, scale, p;
 };
 template <class V>
 RECURRA_INLINE Reduced<V> reduce(V x) {
@@ -78,7 +78,7 @@ RECURRA_INLINE Reduced<V> reduce(V x) {
   RECURRA_UNROLL
   for (int i = degree - 1; i >= 0; --i) q = fma(q, r, constant<V>(C::kPolynomial[i]));
   const IntVec<V> bits = (bit_cast<IntVec<V>>(t) << C::kMantissa) + C::kOne;  // the low bits of t are n
-  return {bit_cast<V>(bits), fma(q, r * r, r)};
+  return {n, bit_cast<V>(bits), fma(q, r * r, r)};
 }
 
 // e^x - 1, accurate near 0 too.

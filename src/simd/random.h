@@ -1,4 +1,5 @@
-// Rows of random masks, of the words of platform/random.h (Philox4x32-10), many blocks at a time. Unit k of a row takes
+// Rows of random masks, of the words of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, SC 2011), many blocks at a
+// time: a function of a key and a counter, so they do not depend on threads, order or padding. Unit k of a row takes
 // word k / 16 % 4 of block k / 64 * 16 + k % 16, whatever the width of a vector, so masks are the same everywhere.
 #pragma once
 #include "simd/vec.h"

@@ -1,15 +1,11 @@
 // Elementwise maths over rows: losses, and the functions of simd/math.h for tests and measurements.
 #pragma once
-#include "simd/math.h"
+#include "simd/call.h"
+#include "simd/softmax.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-template <class T, class F>
-RECURRA_INLINE void map_row(const T* x, T* y, ptrdiff_t n, const F& f) {
-  typedef Vec<T> V;
-  for (ptrdiff_t i = 0; i < n; i += lanes<V>()) store(y + i, f(load<V>(x + i, n - i)), n - i);
-}
 template <class T>
 void exp_row(const T* x, T* y, ptrdiff_t n) {
   map_row(x, y, n, [](Vec<T> v) { return exp(v); });
@@ -31,26 +27,37 @@ RECURRA_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
 
 template <class T>
 T softmax_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, T* gradient) {
+  const Softmax<T> made = softmax(x, n, gradient);
+  if (gradient) gradient[target] -= 1;
+  return log_of(made.sum) - (x[target] - made.most);
+}
+
+// With e the share of the target that is spread over all classes, w_c their weights (null: 1), W the weights' sum:
+//   (1 - e) w_target nll_target + e / n sum of w_c nll_c,   nll_c = nll_target - (x_c - x_target).
+template <class T>
+T weighted_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, const ClassWeights<T>& classes, T* gradient) {
   typedef Vec<T> V;
-  constexpr int L = lanes<V>();
-  T most = x[0];
-  for (ptrdiff_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-  V sums = V{};
-  for (ptrdiff_t i = 0; i < n; i += L) {
-    V e = exp(load<V>(x + i, n - i) - broadcast<V>(most));
-    if (n - i < L)
-      for (int l = int(n - i); l < L; ++l) e[l] = 0;
-    if (gradient) store(gradient + i, e, n - i);
-    sums = sums + e;
-  }
-  T sum = 0;
-  for (int l = 0; l < L; ++l) sum += sums[l];
+  const T nll = softmax_cross_entropy_row(x, n, target, gradient);
+  const T own = (1 - classes.smoothing) * (classes.weights ? classes.weights[target] : 1);
+  const T spread = classes.smoothing / T(n), everywhere = spread * classes.sum;
+  const auto weights = [&](ptrdiff_t i) {
+    return classes.weights ? load<V>(classes.weights + i, n - i) : constant<V>(1);
+  };
   if (gradient) {
-    const V scale = broadcast<V>(1 / sum);
-    for (ptrdiff_t i = 0; i < n; i += L) store(gradient + i, load<V>(gradient + i, n - i) * scale, n - i);
-    gradient[target] -= 1;
+    const V scale = broadcast<V>(own + everywhere), share = broadcast<V>(spread);
+    for (ptrdiff_t i = 0; i < n; i += lanes<V>())
+      store(gradient + i, load<V>(gradient + i, n - i) * scale - share * weights(i), n - i);
+    gradient[target] += everywhere;
   }
-  return log_of(sum) - (x[target] - most);
+  if (spread == 0) return own * nll;  // where x may be infinite
+  V sums = V{};
+  for (ptrdiff_t i = 0; i < n; i += lanes<V>()) {
+    V ahead = load<V>(x + i, n - i) - broadcast<V>(x[target]);
+    if (n - i < lanes<V>())
+      for (int l = int(n - i); l < lanes<V>(); ++l) ahead[l] = 0;
+    sums = fma(ahead, weights(i), sums);
+  }
+  return own * nll + (everywhere * nll - spread * sum_lanes(sums));
 }
 
 template <class T>

@@ -1,0 +1,61 @@
+"""Activations as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from recurra import _core, checks
+from recurra.native import NativeLayer
+from recurra.registry import built_in
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_NAMES = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax")
+
+
+@built_in
+class Activation(NativeLayer):
+    """A function of every value, or the softmax of every step's features; PyTorch's defaults hold.
+
+    name           y
+    "relu"         max(x, 0)
+    "leaky_relu"   x where x > 0, else 0.01 x
+    "elu"          x where x > 0, else e^x - 1 (Clevert et al. 2016)
+    "tanh"         tanh x
+    "sigmoid"      1 / (1 + e^-x)
+    "gelu"         x times the normal distribution's Phi(x), without approximation (Hendrycks and Gimpel 2016)
+    "silu"         x sigmoid(x) (Elfwing et al. 2018)
+    "softplus"     log(1 + e^x)
+    "softmax"      e^x / sum of e^x over the features
+
+    `y, _ = activation(x)`: x (N, T, features) or (N, features), any number of features; y of the same shape.
+
+    Args:
+        name: one of the above.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, name: str, *, dtype: npt.DTypeLike = "float32") -> None:
+        self.name: str = checks.choice("Activation", "name", name, _NAMES)
+        super().__init__(_core.Activation(self.name, dtype=checks.dtype_name("Activation", dtype)), None)
+
+    @property
+    def input_size(self) -> None:
+        """None: any."""
+        return None
+
+    @property
+    def output_size(self) -> None:
+        """None: as the input."""
+        return None
+
+    def output_features(self, features: int | None) -> int | None:
+        """As the input."""
+        return features
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """None are needed."""
+        return 0

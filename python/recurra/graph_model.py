@@ -1,0 +1,170 @@
+"""What Sequential and Model share: a graph of layers that is called, trained, saved and streamed as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra import checks, data, seeds, symbolic
+from recurra.feed import InputInfo, OutputInfo, Outputs
+from recurra.graph import Graph
+from recurra.leaf import LeafLayer
+from recurra.native import NativeLayer
+from recurra.runner import Runner
+from recurra.structure import ALONE, Structure
+from recurra.training import TrainableModel
+from recurra.typing import Array, State
+
+
+class GraphModel(TrainableModel):
+    """A model of a graph of layers. Parameters are named by the layer's place: "0.weight_ih_l0"."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        seed: int | None,
+        *,
+        inputs: Structure = ALONE,
+        outputs: Structure = ALONE,
+    ) -> None:
+        self._whole = graph
+        self._output_sizes = [graph.features[value] for value in graph.outputs]
+        self.layers: tuple[LeafLayer, ...] = graph.layers
+        self._dtype = _check_dtypes(self.label, self.layers)
+        if seed is not None:
+            self._draw(seeds.resolve(self.label, seed), only_waiting=True)
+        self._only_runner = Runner(self.label, graph, alone=False, inputs=inputs, outputs=outputs)
+
+    @property
+    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
+        """The layers, and what stands before their parameters' names."""
+        return [(f"{index}.", layer) for index, layer in enumerate(self.layers)]
+
+    def _graph(self, inputs: int = 1) -> Graph:
+        return self._whole
+
+    def _runner(self, x: Any = None) -> Runner:
+        return self._only_runner
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def structures(self) -> tuple[Structure, Structure]:
+        """How inputs and outputs are written."""
+        return self._only_runner.inputs, self._only_runner.outputs
+
+    def input_infos(self) -> list[InputInfo]:
+        """What each input takes."""
+        return [
+            InputInfo(port.kind, port.size, self._needs_sequences(index), self._dtype)
+            for index, port in enumerate(self._whole.inputs)
+        ]
+
+    def _needs_sequences(self, index: int) -> bool:
+        return self._whole.inputs[index].axis == "sequence"
+
+    def output_infos(self) -> list[OutputInfo]:
+        """What each output is."""
+        graph = self._whole
+
+        def steps_of(value: int) -> Callable[[Array], Array | None]:
+            given = [index == graph.sources[value] for index in range(len(graph.inputs))]
+            return lambda lengths: graph.lengths([lengths if own else None for own in given])[value]
+
+        return [
+            OutputInfo(graph.sources[value], size, self._dtype, steps_of(value))
+            for value, size in zip(graph.outputs, self._output_sizes, strict=True)
+        ]
+
+    def output_lengths(self, lengths: Any) -> Any:
+        """The valid steps of each row of the output, given the input's, each as in a call; None where every step is valid or
+        none is left."""
+        graph, runner = self._whole, self._only_runner
+        every = graph.lengths(runner.inputs.spread_optional(self.label, "lengths", lengths))
+        return runner.outputs.join([every[value] for value in graph.outputs])
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw the parameters of all layers anew, each from a seed of its own; None is fresh randomness."""
+        self._draw(seeds.resolve(f"{self.label}.reset_parameters", seed), only_waiting=False)
+
+    def _draw(self, seed: int, *, only_waiting: bool) -> None:
+        for index, layer in enumerate(self.layers):
+            if not only_waiting or (isinstance(layer, NativeLayer) and layer.waits_for_seed):
+                layer.reset_parameters(seeds.derive(seed, index))
+
+    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None) -> Any:
+        """Inference, or a part of a larger model: as any layer's call; with lists of ragged arrays as inputs, the outputs are
+        lists too."""
+        if isinstance(x, np.ndarray):  # at once: small calls feel what follows
+            return super().__call__(x, state, lengths, reset)
+        label, (inputs, _outputs) = self.label, self.structures
+        if symbolic.found(x) or not any(isinstance(one, list) for one in inputs.spread(label, "x", x)):
+            return super().__call__(x, state, lengths, reset)
+        rows = [
+            self._rows(inputs.label("x", index), one, valid)
+            for index, (one, valid) in enumerate(
+                zip(inputs.spread(label, "x", x), inputs.spread_optional(label, "lengths", lengths), strict=True)
+            )
+        ]
+        batches = [one.batch(slice(None)) for one in rows]
+        lengths = inputs.join([valid for _array, valid in batches])
+        y, final = super().__call__(inputs.join([array for array, _valid in batches]), state, lengths, reset)
+        outputs = Outputs(self, rows)
+        return outputs.structure.join(outputs.split(y, lengths)), final
+
+    def _rows(self, name: str, x: Any, lengths: Any) -> data.ArrayRows | data.RaggedRows:
+        label = self.label
+        if not isinstance(x, list):
+            valid = None if lengths is None else checks.lengths(label, lengths)
+            return data.ArrayRows(checks.array(label, name, x), valid)
+        if lengths is not None:
+            raise ValueError(
+                f"{label}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+            )
+        return data.ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
+
+    def summary(self) -> None:
+        """Print a table: what each layer reads, the shape of its output, and how many parameters it holds."""
+        graph = self._whole
+        place = {id(layer): index for index, layer in enumerate(self.layers)}
+        met: set[int] = set()
+        rows = [("", "layer", "reads", "output", "parameters")]
+        for value, port in enumerate(graph.inputs):
+            rows.append((graph.names[value], f"Input ({port.kind})", "", self._shape(value), ""))
+        for node in graph.nodes:
+            index = place[id(node.layer)]
+            count = "as above" if index in met else f"{node.layer.parameters.size:,}"
+            met.add(index)
+            name = f"{index}: {node.layer.label}"
+            rows.append((graph.names[node.output], name, ", ".join(graph.reads(node)), self._shape(node.output), count))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        total = sum(layer.parameters.size for layer in self.layers)
+        frozen = sum(layer.parameters.size for layer in self.layers if not layer.is_trainable)
+        print(f"{total:,} parameters" + (f", {frozen:,} of them not trainable" if frozen else ""))
+
+    def _shape(self, value: int) -> str:
+        graph = self._whole
+        time = "" if graph.sources[value] is None else ", T"
+        if value < len(graph.inputs) and graph.inputs[value].kind == "tokens":
+            return f"(N{time})"
+        features = graph.features[value]
+        return f"(N{time}, {'features' if features is None else features})"
+
+
+def _check_dtypes(owner: str, layers: Sequence[LeafLayer]) -> np.dtype[Any]:
+    known = [(index, layer, layer.dtype) for index, layer in enumerate(layers) if layer.dtype is not None]
+    for index, layer, dtype in known:
+        first, other, expected = known[0]
+        if dtype != expected:
+            raise ValueError(
+                f"{owner}: got layer {index} ({layer.label}) of {dtype}, expected {expected}, as layer {first} "
+                f"({other.label}); make all layers with the same dtype"
+            )
+    return known[0][2] if known else np.dtype(np.float32)

@@ -1,0 +1,26 @@
+"""Losses: each gives the sum over the valid elements, their count and the gradient of the sum.
+
+Means are sum / count, so that they are exact over ragged batches, accumulated steps and several workers.
+"""
+
+from __future__ import annotations
+
+from recurra.losses.ctc import CTC
+from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
+from recurra.losses.loss import Loss, LossValue
+from recurra.losses.mixture import MixtureDensity
+from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError, Quantile
+
+__all__ = [
+    "CTC",
+    "L1",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "GaussianNLL",
+    "Huber",
+    "Loss",
+    "LossValue",
+    "MeanSquaredError",
+    "MixtureDensity",
+    "Quantile",
+]

@@ -1,0 +1,112 @@
+"""Connectionist temporal classification: the loss of targets that are not aligned with the steps."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recurra import _core, checks, data
+from recurra.losses.loss import Loss
+from recurra.typing import Array, Rows
+
+
+class CTC(Loss):
+    """-log p(labels), in nats, summed over rows (Graves et al. 2006).
+
+    p is the probability, by the softmax of the predictions, of all paths that collapse to the labels: equal neighbours
+    become one, then blanks are dropped. Predictions are logits (N, T, C). Targets are a list of N integer arrays, a
+    row's labels each, of any lengths and perhaps empty; or one array (N, S), in which -1 fills what is behind a row's
+    labels. In `fit` they are the same; lengths are those of the predictions.
+
+    A target is infeasible where its probability is 0: it takes more steps than there are (one for each label, and one
+    more between two that are equal), or a symbol whose logit is -infinity, or 1e6 below the largest of its step.
+
+    The count is the number of rows that have steps and a feasible target. PyTorch's reduction="mean" is another one: it
+    divides each row's loss by the number of its labels first.
+
+    Args:
+        blank: the class that is no label.
+        infeasible: "ignore" leaves infeasible rows out: they add 0 to sum and count, and their gradient is 0 (as with
+            PyTorch's zero_infinity=True, which counts them). "error" refuses them.
+    """
+
+    unaligned: ClassVar[bool] = True
+    padding: ClassVar[int] = -1
+
+    def __init__(self, blank: int = 0, infeasible: str = "ignore") -> None:
+        name = type(self).__name__
+        self.blank = checks.integer(name, "blank", blank, 0)
+        self.infeasible = checks.choice(name, "infeasible", infeasible, ("ignore", "error"))
+
+    def _read(self, operation: str, name: str, targets: Rows, dtype: np.dtype[Any]) -> Array:
+        if not data.is_list(targets):
+            return super()._read(operation, name, targets, dtype)
+        if not len(targets):  # type: ignore[arg-type]
+            return np.zeros((0, 0), np.int64)
+        return data.unaligned(operation, name, targets, dtype, self).batch(slice(None))[0]
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """int64 labels: (N, S), or (S,) of one row."""
+        if targets.dtype.kind not in "iu":
+            raise TypeError(
+                f"{operation}: got {name} of {targets.dtype}, expected integer labels for CTC; write "
+                f"{name}.astype(np.int64)"
+            )
+        if targets.ndim == 1 and targets.min(initial=0) < 0:  # which, padded, would look like padding
+            raise ValueError(
+                f"{operation}: got the label {targets.min()} in {name}, expected 0 or more; leave padding out of lists"
+            )
+        return targets.astype(np.int64, copy=False)
+
+    def check(
+        self, operation: str, name: str, shape: tuple[int, ...], targets: Array, lengths: Array | None = None
+    ) -> None:
+        """Refuse converted targets, (N, S), that do not fit predictions of `shape`."""
+        classes = shape[-1]
+        if self.blank >= classes:
+            raise ValueError(
+                f"{operation}: got predictions of {classes} classes with blank={self.blank}, expected the blank to be one of "
+                f"them; change blank, or the size of the last layer"
+            )
+        if len(shape) != 3 or targets.ndim != 2 or len(targets) != shape[0]:
+            raise ValueError(
+                f"{operation}: got {name} of shape {targets.shape} and predictions of shape {shape}, expected predictions "
+                f"(N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and labels for each row"
+            )
+        used = targets != self.padding
+        if (used[:, 1:] & ~used[:, :-1]).any():
+            raise ValueError(
+                f"{operation}: got labels behind {self.padding} in a row of {name}, expected it only to fill what is left of "
+                f"a row; move it to the end, or give a list of arrays"
+            )
+        if used.any():
+            self._check_values(operation, name, targets[used], classes)
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        low, high = int(valid.min()), int(valid.max())
+        if low < 0 or high >= features:
+            raise ValueError(
+                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
+                f"have {features} classes; number the labels from 0, or make the last layer give {high + 1} features"
+            )
+        if (valid == self.blank).any():
+            raise ValueError(
+                f"{operation}: got the blank, {self.blank}, in {name}, expected labels only; number the labels otherwise, "
+                f"or change blank"
+            )
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        total, count, gradients, row = _core.ctc(predictions, targets, lengths, gradient, self.blank)
+        if row >= 0 and self.infeasible == "error":
+            labels = targets[row][targets[row] != self.padding]
+            needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
+            steps = predictions.shape[1] if lengths is None else lengths[row]
+            raise ValueError(
+                f"{type(self).__name__}: got {len(labels)} labels in row {row}, which take {needed} steps, and predictions of "
+                f"{steps} steps that give them a probability of 0, expected a feasible target; make the predictions "
+                f"longer, leave the row out, or use CTC(infeasible='ignore')"
+            )
+        return total, count, gradients

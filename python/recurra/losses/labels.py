@@ -1,0 +1,114 @@
+"""Losses of labels: softmax and binary cross-entropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import _core, checks
+from recurra.losses.loss import Loss
+from recurra.typing import Array
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
+
+    Predictions are logits (N, T, C) or (N, C); targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
+    are those of `torch.nn.CrossEntropyLoss`, and so is the mean: with class weights the count is the sum of the labels'
+    weights, a float, else the number of labels.
+
+    Args:
+        label_smoothing: e from 0 to 1: the target is 1 - e at the label plus e / C at each of the C classes.
+        ignore_index: a label, of any value, whose steps do not count, and whose gradient is 0.
+        class_weights: (C,) w, finite and at least 0: -log p_c of class c, where it is a part of the target, times w_c.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        class_weights: npt.ArrayLike | None = None,
+    ) -> None:
+        name = type(self).__name__
+        self.label_smoothing = checks.number(name, "label_smoothing", label_smoothing, 0.0, 1.0)
+        self.ignore_index = ignore_index
+        if ignore_index is not None:
+            self.ignore_index = checks.integer(name, "ignore_index", ignore_index, -checks.LARGEST)
+        self.class_weights: Array | None = None
+        if class_weights is not None:
+            weights = np.array(checks.numeric(name, "class_weights", class_weights), np.float64)
+            if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
+                raise ValueError(
+                    f"{name}: got class_weights={class_weights!r}, expected a finite number of at least 0 for each class; "
+                    f"change class_weights"
+                )
+            self.class_weights = weights
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """int64 labels."""
+        if targets.dtype.kind not in "iu":
+            raise TypeError(
+                f"{operation}: got {name} of {targets.dtype}, expected integer labels for CrossEntropy; write "
+                f"{name}.astype(np.int64), or {name}.argmax(-1) if they are one-hot; for real values use MeanSquaredError"
+            )
+        return targets.astype(np.int64, copy=False)
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.class_weights is not None and len(self.class_weights) != shape[-1]:
+            raise ValueError(
+                f"{operation}: got predictions of {shape[-1]} classes, expected {len(self.class_weights)}, as there are "
+                f"class_weights; give a weight for each class"
+            )
+        return shape[:-1]
+
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
+        one_hot = len(got) == len(expected) + 1 and got[:-1] == expected and got[-1] > 1
+        return (
+            f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, has_time)
+        )
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        if self.ignore_index is not None:
+            valid = valid[valid != self.ignore_index]
+        low, high = int(valid.min(initial=0)), int(valid.max(initial=0))
+        if low < 0 or high >= features:
+            raise ValueError(
+                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
+                f"have {features} classes; number the labels from 0, or make the last layer give {high + 1} features"
+            )
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        if self.class_weights is None and self.ignore_index is None and not self.label_smoothing:
+            return _core.softmax_cross_entropy(predictions, targets, lengths, gradient)
+        weights = None if self.class_weights is None else self.class_weights.astype(predictions.dtype)
+        return _core.softmax_cross_entropy(
+            predictions, targets, lengths, gradient, weights, self.label_smoothing, self.ignore_index
+        )
+
+
+class BinaryCrossEntropy(Loss):
+    """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
+
+    Predictions are logits x; targets t, from 0 to 1 (or bool), have their shape.
+    """
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """The predictions' dtype."""
+        return targets.astype(dtype, copy=False)
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        low, high = float(valid.min()), float(valid.max())
+        if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused, too
+            raise ValueError(
+                f"{operation}: got values from {low:g} to {high:g} in {name}, expected 0 to 1 for BinaryCrossEntropy; "
+                f"scale them, or use CrossEntropy for several classes"
+            )
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.binary_cross_entropy(predictions, targets, lengths, gradient)

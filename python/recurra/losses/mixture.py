@@ -1,0 +1,85 @@
+"""The loss of a mixture density network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recurra import _core, checks
+from recurra.losses.numbers import RealTargets
+from recurra.typing import Array
+
+
+class MixtureDensity(RealTargets):
+    """-log p(t), in nats, summed over steps, of a mixture of M Gaussians over F numbers (Bishop 1994).
+
+    A step's predictions say, in this order: logits of the M weights; the means (M, F); logarithms of the standard
+    deviations (M, F); if `correlated`, M numbers whose tanh is the correlation; if `end_of_stroke`, the logit of the
+    last target, which is 0 or 1. `prediction_size` is how many that are. Targets are (N, T, F) or (N, F), or one more
+    feature with `end_of_stroke`. The mean is over steps.
+
+    `MixtureDensity(20, correlated=True, end_of_stroke=True)` is the one for handwriting in Graves (2013), section 4.1;
+    only that he has the end of a stroke first, and its logit with the other sign.
+
+    Args:
+        components: M.
+        features: F.
+        correlated: whether the two features of a component (F = 2) are correlated; else they are independent.
+        end_of_stroke: whether the last target is 0 or 1, independent of the others.
+        eps: standard deviations, and 1 - correlation^2, are taken as at least this; beyond it their gradient is 0.
+    """
+
+    def __init__(
+        self,
+        components: int,
+        features: int = 2,
+        *,
+        correlated: bool = False,
+        end_of_stroke: bool = False,
+        eps: float = 1e-6,
+    ) -> None:
+        name = type(self).__name__
+        self.components = checks.integer(name, "components", components, maximum=2**20)
+        self.features = checks.integer(name, "features", features, maximum=2**20)
+        self.correlated = checks.flag(name, "correlated", correlated)
+        self.end_of_stroke = checks.flag(name, "end_of_stroke", end_of_stroke)
+        self.eps = checks.number(name, "eps", eps, 1e-300, 0.5)
+        if self.correlated and self.features != 2:
+            raise ValueError(
+                f"{name}: got correlated=True with features={self.features}, expected features=2; leave correlated out"
+            )
+
+    @property
+    def prediction_size(self) -> int:
+        """The features that the last layer must have."""
+        return self.components * (1 + 2 * self.features + self.correlated) + self.end_of_stroke
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[-1] != self.prediction_size:
+            raise ValueError(
+                f"{operation}: got predictions of {shape[-1]} features, expected {self.prediction_size}, the loss's "
+                f"prediction_size; change the size of the last layer"
+            )
+        return *shape[:-1], self.features + self.end_of_stroke
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        super()._check_values(operation, name, valid, features)
+        if self.end_of_stroke and not np.isin(valid[..., -1], (0, 1)).all():
+            raise ValueError(
+                f"{operation}: got values other than 0 and 1 in {name}[..., -1], expected 1 where a stroke ends, else 0; "
+                f"put the ends of strokes there, or use MixtureDensity(end_of_stroke=False)"
+            )
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.mixture_density(
+            predictions,
+            targets,
+            lengths,
+            gradient,
+            components=self.components,
+            features=self.features,
+            correlated=self.correlated,
+            binary=self.end_of_stroke,
+            eps=self.eps,
+        )

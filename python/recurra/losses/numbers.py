@@ -1,0 +1,124 @@
+"""Losses of real numbers: of one prediction each, of their quantiles, of their distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import _core, checks
+from recurra.losses.loss import Loss
+from recurra.typing import Array
+
+
+class RealTargets(Loss):
+    """A loss whose targets are finite numbers."""
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """The predictions' dtype."""
+        return targets.astype(dtype, copy=False)
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        if not np.isfinite(valid).all():
+            raise ValueError(
+                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, or give lengths"
+            )
+
+
+class MeanSquaredError(RealTargets):
+    """(x - t)^2, summed over all elements; its mean is over elements, as PyTorch's. Targets have the predictions' shape."""
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.mean_squared_error(predictions, targets, lengths, gradient)
+
+
+class L1(RealTargets):
+    """|x - t|, summed over all elements; its mean is over elements, as PyTorch's. Targets have the predictions' shape."""
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.absolute_error(predictions, targets, lengths, gradient)
+
+
+class Huber(RealTargets):
+    """(x - t)^2 / 2 where |x - t| <= delta, else delta (|x - t| - delta / 2), summed over all elements.
+
+    Its mean is over elements, as PyTorch's. Targets have the predictions' shape.
+
+    Args:
+        delta: more than 0.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = checks.number(type(self).__name__, "delta", delta, math.ulp(0.0))
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.huber(predictions, targets, lengths, gradient, self.delta)
+
+
+class Quantile(RealTargets):
+    """The pinball loss max(q (t - x), (q - 1) (t - x)) of a prediction x of the quantile q, summed over all of them.
+
+    Predictions are (N, T, F * Q) or (N, F * Q), the Q quantiles of a target side by side; targets (N, T, F) or (N, F).
+    The mean is over all predictions (Koenker and Bassett 1978).
+
+    Args:
+        quantiles: Q numbers from 0 to 1.
+    """
+
+    def __init__(self, quantiles: npt.ArrayLike = (0.1, 0.5, 0.9)) -> None:
+        name = type(self).__name__
+        values = checks.numeric(name, "quantiles", quantiles)
+        if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"{name}: got quantiles={quantiles!r}, expected one or more numbers from 0 to 1; change quantiles"
+            )
+        self.quantiles = tuple(float(value) for value in values)
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        each = len(self.quantiles)
+        if not shape[-1] or shape[-1] % each:
+            raise ValueError(
+                f"{operation}: got predictions of {shape[-1]} features, expected a multiple of {each}, one for each of a "
+                f"target's quantiles; change the size of the last layer"
+            )
+        return *shape[:-1], shape[-1] // each
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.quantile_loss(predictions, targets, lengths, gradient, self.quantiles)
+
+
+class GaussianNLL(RealTargets):
+    """-log of a normal distribution's density, (t - mu)^2 / (2 v) + log(v) / 2 + log(2 pi) / 2, in nats, over all targets.
+
+    Predictions are (N, T, 2 F) or (N, 2 F): F means mu, then F logarithms of variances log v; targets (N, T, F) or
+    (N, F). The mean is over targets, as that of `torch.nn.GaussianNLLLoss(full=True)`.
+
+    Args:
+        eps: variances are taken as at least this; where log v says less, its gradient is 0.
+    """
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        self.eps = checks.number(type(self).__name__, "eps", eps, 1e-300)
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape[-1] or shape[-1] % 2:
+            raise ValueError(
+                f"{operation}: got predictions of {shape[-1]} features, expected an even number, a mean and the logarithm "
+                f"of a variance for each target; change the size of the last layer"
+            )
+        return *shape[:-1], shape[-1] // 2
+
+    def _compute(
+        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
+    ) -> tuple[float, float, Array | None]:
+        return _core.gaussian_nll(predictions, targets, lengths, gradient, self.eps)

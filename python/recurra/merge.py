@@ -1,0 +1,142 @@
+"""Several values become one: sums, products, and features side by side; and time turned round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import _core, checks
+from recurra.native import NativeLayer
+from recurra.registry import built_in
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from recurra.symbolic import Symbol
+
+
+class _Plain(NativeLayer):
+    """A native layer without parameters or sizes."""
+
+    _kind: type[Any]
+
+    def __init__(self, *, dtype: npt.DTypeLike = "float32") -> None:
+        super().__init__(self._kind(dtype=checks.dtype_name(type(self).__name__, dtype)), None)
+
+    @property
+    def input_size(self) -> None:
+        """None: any."""
+        return None
+
+    @property
+    def output_size(self) -> None:
+        """None: it depends on the inputs."""
+        return None
+
+    def output_features(self, features: int | None) -> int | None:
+        """As the input."""
+        return features
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """None are needed."""
+        return 0
+
+
+class _Merge(_Plain):
+    num_inputs = 0
+
+    def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
+        """Sequences go with sequences, vectors with vectors."""
+        if other.sequence != first.sequence:
+            words = {True: "a sequence", False: "a vector"}
+            raise ValueError(
+                f"{self.label}: got {words[first.sequence]} as x[0] and {words[other.sequence]} as x[{index}], expected the "
+                f"same; make both with a time axis, or both without"
+            )
+
+
+class _Elementwise(_Merge):
+    def joined_features(self, features: Sequence[int | None]) -> int | None:
+        """As each of the inputs."""
+        known = [one for one in features if one is not None]
+        if len(set(known)) > 1:
+            raise ValueError(
+                f"{self.label}: got {' and '.join(map(str, features))} features, expected the same of all; "
+                f"change the layers before, or put a Linear between"
+            )
+        return known[0] if known else None
+
+
+@built_in
+class Add(_Elementwise):
+    """y = x_1 + ... + x_n, at every step: `y, _ = add((x_1, x_2))`, or `a + b` in a model.
+
+    All are (N, T, features) with the same lengths, or all (N, features).
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Add
+
+
+@built_in
+class Multiply(_Elementwise):
+    """y = x_1 * ... * x_n, element by element: `y, _ = multiply((x_1, x_2))`, or `a * b` in a model.
+
+    All are (N, T, features) with the same lengths, or all (N, features).
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Multiply
+
+
+@built_in
+class Concatenate(_Merge):
+    """The features of all inputs side by side: `y, _ = concatenate((x_1, x_2))`.
+
+    x_k (N, T, F_k) with the same lengths, or all (N, F_k); y has F_1 + ... + F_n features.
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Concatenate
+
+    def joined_features(self, features: Sequence[int | None]) -> int | None:
+        """Those of all inputs."""
+        known = [one for one in features if one is not None]
+        return sum(known) if len(known) == len(features) else None
+
+
+@built_in
+class Reverse(_Plain):
+    """The valid steps of each row, the last one first: (N, T, features) to the same shape; padding stays behind.
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Reverse
+    needs_sequences = True
+
+    def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:
+        """An episode that starts at step t of n parts t - 1 from t: in the output, it is step n - t that follows."""
+        if reset is None:
+            return None
+        reset = np.asarray(reset)
+        valid = np.full(len(reset), reset.shape[1]) if lengths is None else lengths
+        turned = np.zeros_like(reset)
+        for row, steps in enumerate(valid):
+            turned[row, 1:steps] = reset[row, 1:steps][::-1]
+        return turned
+
+    def why_not_streamable(self) -> str:
+        """It begins at the end."""
+        return "turns sequences round and needs their ends first; call the model on whole sequences"

@@ -1,0 +1,258 @@
+"""Runs a graph of layers, cut at the layers written in Python; what lies between them is one native call each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from recurra import _core, checks, seeds
+from recurra.graph import Graph, Node, pack, unpack
+from recurra.python_program import PythonProgram
+from recurra.state import StateLayout
+from recurra.stream import Stream, StreamPiece
+from recurra.structure import ALONE, Structure
+from recurra.tape import Tape, TapePiece
+from recurra.typing import Array, State
+
+if TYPE_CHECKING:
+    from recurra.native import NativeLayer
+
+
+class Program(Protocol):
+    """What runs one run: `_core.Program`, or its twin for a layer written in Python.
+
+    What belongs to the inputs is given in a tuple if there are several, else as it is; the same for the outputs.
+    """
+
+    def forward(
+        self, x: Any, lengths: Any, reset: Any, state: Sequence[Array] | None, time_major: bool
+    ) -> tuple[Any, list[Array]]: ...
+
+    def record(
+        self,
+        x: Any,
+        lengths: Any,
+        reset: Any,
+        state: Sequence[Array] | None,
+        time_major: bool,
+        training: bool,
+        input_grad: Any,
+        seed: int,
+    ) -> TapePiece: ...
+
+    def stream(self, batch_size: int) -> StreamPiece: ...
+
+
+class Run(NamedTuple):
+    """Nodes that one program runs, the values it takes and makes, and the place of its arrays in the flat state."""
+
+    program: Program
+    nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    states: slice
+
+    def pick(self, flat: list[Any] | None) -> list[Any] | None:
+        """This run's part of a flat state; None where there is nothing to give."""
+        return (flat[self.states] or None) if flat is not None else None
+
+    def made(self, y: Any) -> Iterable[tuple[int, Any]]:
+        """What the program returned, by the values' numbers."""
+        return zip(self.outputs, unpack(y, len(self.outputs)), strict=True)
+
+
+def _cut(owner: str, graph: Graph) -> list[Run]:
+    # A layer written in Python has a key of its own, so that it makes a run alone.
+    groups = [
+        tuple(node for _index, node in neighbours)
+        for _key, neighbours in groupby(
+            enumerate(graph.nodes), lambda item: "native" if item[1].layer.native else item[0]
+        )
+    ]
+    runs = []
+    begin = 0
+    for place, nodes in enumerate(groups):
+        first, last = nodes[0].output, nodes[-1].output + len(nodes[-1].states)
+        read = {value for node in nodes for value in (*node.inputs, *node.states) if value is not None}
+        inputs = tuple(sorted(value for value in read if value < first))
+        later = [value for group in groups[place + 1 :] for node in group for value in (*node.inputs, *node.states)]
+        wanted = dict.fromkeys(value for value in (*graph.outputs, *later) if value is not None)
+        outputs = tuple(value for value in wanted if first <= value <= last)
+        end = begin + sum(len(node.own_states) for node in nodes)
+        program: Program
+        if nodes[0].layer.native:
+            program = _native_program(owner, graph, nodes, inputs, outputs)
+        else:
+            program = PythonProgram(nodes[0].layer)  # type: ignore[arg-type]
+        runs.append(Run(program, nodes, inputs, outputs, slice(begin, end)))
+        begin = end
+    return runs
+
+
+def _native_program(
+    owner: str, graph: Graph, nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]
+) -> _core.Program:
+    number = {value: index for index, value in enumerate(inputs)}
+    ports = []
+    for value in inputs:
+        port = graph.inputs[value] if value < len(graph.inputs) else None
+        ports.append((port.axis, port.size or 0) if port else ("either", 0))
+    listed = []
+    following = len(inputs)
+    for node in nodes:
+        begin = [-1 if value is None else number[value] for value in node.states]
+        listed.append((cast("NativeLayer", node.layer).core, [number[value] for value in node.inputs], begin))
+        for offset in range(1 + len(node.states)):
+            number[node.output + offset] = following + offset
+        following += 1 + len(node.states)
+    return _core.Program(owner, ports, listed, [number[value] for value in outputs])
+
+
+class _Call:
+    """The values of a call, as far as they are made, their lengths and resets."""
+
+    def __init__(
+        self, graph: Graph, x: Sequence[Array], lengths: Sequence[Array | None], resets: Sequence[Array | None]
+    ) -> None:
+        self._graph = graph
+        self.values: dict[int, Array] = dict(enumerate(x))
+        self._lengths, self._resets = graph.spread(lengths), graph.spread(resets)
+
+    def given(self, run: Run) -> tuple[Any, Any, Any]:
+        """What the run's program takes."""
+        taken = (self.values, self._lengths, self._resets)
+        x, lengths, resets = (pack([one[value] for value in run.inputs]) for one in taken)
+        return x, lengths, resets
+
+    def take(self, run: Run, y: Any) -> None:
+        """What it made. It has checked lengths and resets, so that layers can say what becomes of them."""
+        self.values.update(run.made(y))
+        self._graph.follow(run.nodes, self._lengths, self._resets)
+
+
+class Runner:
+    """Runs a graph forwards, records it, streams it: the one way that layers alone and models are run."""
+
+    def __init__(
+        self,
+        owner: str,
+        graph: Graph,
+        *,
+        alone: bool,
+        inputs: Structure = ALONE,
+        outputs: Structure = ALONE,
+        time_major: bool = False,
+    ) -> None:
+        self._owner, self._graph, self._time_major = owner, graph, time_major
+        self.inputs, self.outputs = inputs, outputs
+        self._runs = _cut(owner, graph)
+        #: What runs all of it, if one program does.
+        self._whole = self._runs[0].program if len(self._runs) == 1 else None
+        self._wanted: dict[bool, list[bool]] = {}
+        self.layout = StateLayout(owner, graph.nodes, alone)
+
+    def _door(
+        self, x: Any, state: State, lengths: Any, reset: Any
+    ) -> tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None]]:
+        owner, inputs = self._owner, self.inputs
+        if inputs.count is None:  # at once: small calls feel what follows
+            arrays = [checks.array(owner, "x", x)]
+            valid = [None if lengths is None else checks.lengths(owner, lengths)]
+            restart = [None if reset is None else checks.array(owner, "reset", reset)]
+        else:
+            arrays, valid, restart = self._several(x, lengths, reset)
+        flat = None
+        if state is not None:
+            axis = 1 if self._time_major else 0
+            rows = arrays[0].shape[axis] if arrays[0].ndim > axis else 0
+            flat = self.layout.fill(self.layout.flatten(owner, state), rows)
+        return arrays, flat, valid, restart
+
+    def _several(self, x: Any, lengths: Any, reset: Any) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        owner, inputs = self._owner, self.inputs
+        arrays = [
+            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
+        ]
+        valid = [
+            None if one is None else checks.lengths(owner, one)
+            for one in inputs.spread_optional(owner, "lengths", lengths)
+        ]
+        restart = [
+            None if one is None else checks.array(owner, inputs.label("reset", index), one)
+            for index, one in enumerate(inputs.spread_optional(owner, "reset", reset))
+        ]
+        return arrays, valid, restart
+
+    def forward(self, x: Any, state: State, lengths: Any, reset: Any) -> tuple[Any, State]:
+        """The outputs and the final state."""
+        arrays, flat, valid, restart = self._door(x, state, lengths, reset)
+        if self._whole is not None:
+            y, final = self._whole.forward(pack(arrays), pack(valid), pack(restart), flat or None, self._time_major)
+            return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
+        call = _Call(self._graph, arrays, valid, restart)
+        final = []
+        for run in self._runs:
+            y, part = run.program.forward(*call.given(run), run.pick(flat), self._time_major)
+            call.take(run, y)
+            final += part
+        return self.outputs.join([call.values[value] for value in self._graph.outputs]), self.layout.nest(final)
+
+    def _written(self, y: Any) -> Any:
+        """The outputs of the one program as people write them."""
+        return self.outputs.join(unpack(y, len(self._graph.outputs)))
+
+    def record(
+        self, x: Any, state: State, lengths: Any, reset: Any, training: bool, input_grad: bool, seed: int | None
+    ) -> Tape:
+        """The same, remembered."""
+        operation = f"{self._owner}.record"
+        training = checks.flag(operation, "training", training)
+        wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
+        seed = seeds.resolve(operation, seed)
+        arrays, flat, valid, restart = self._door(x, state, lengths, reset)
+        # A native program checks the versions of its layers by itself.
+        versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
+        call = _Call(self._graph, arrays, valid, restart)
+        pieces: list[tuple[TapePiece, Run]] = []
+        for index, run in enumerate(self._runs):
+            piece = run.program.record(
+                *call.given(run),
+                run.pick(flat),
+                self._time_major,
+                training,
+                pack([wanted[value] for value in run.inputs]),
+                seed if self._whole is not None else seeds.derive(seed, index),
+            )
+            if run is not self._runs[-1]:
+                call.take(run, piece.y)
+            pieces.append((piece, run))
+        return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
+
+    def _gradients_wanted(self, input_grad: bool) -> list[bool]:
+        """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""
+        if input_grad in self._wanted:
+            return self._wanted[input_grad]
+        graph = self._graph
+        wanted = [input_grad and port.kind != "tokens" for port in graph.inputs]
+        wanted += [False] * (graph.count - len(wanted))
+        for node in graph.nodes:
+            read = any(wanted[value] for value in (*node.inputs, *node.states) if value is not None)
+            any_wanted = read or bool(node.own_states) or node.layer.parameters.size > 0
+            wanted[node.output : node.output + 1 + len(node.states)] = [any_wanted] * (1 + len(node.states))
+        self._wanted[input_grad] = wanted
+        return wanted
+
+    def stream(self, batch_size: int) -> Stream:
+        """A state at rest and the buffers of a step."""
+        operation = f"{self._owner}.stream"
+        batch_size = checks.integer(operation, "batch_size", batch_size, 0)
+        layers = self._graph.layers
+        for index, layer in enumerate(layers):
+            if why := layer.why_not_streamable():
+                place = layer.label if len(layers) == 1 else f"layer {index} ({layer.label})"
+                raise ValueError(f"{operation}: got {place}, expected layers that run step by step; it {why}")
+        if why := self._graph.why_not_streamable():
+            raise ValueError(f"{operation}: got {why}, expected sequences throughout; use a call of the model")
+        pieces = [(run.program.stream(batch_size), run) for run in self._runs]
+        return Stream(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs))

@@ -1,0 +1,67 @@
+"""How people write several things that belong together: one alone, a tuple, or a dict by names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Structure:
+    """`count` things: alone if `count` is None, in a tuple of so many, or by `names`."""
+
+    def __init__(self, count: int | None = None, names: tuple[str, ...] | None = None) -> None:
+        self.count, self.names = count, names
+
+    @classmethod
+    def of(cls, value: Any) -> Structure:
+        """That of an example."""
+        if isinstance(value, Mapping):
+            return cls(len(value), tuple(value))
+        return cls(len(value)) if isinstance(value, tuple | list) else cls()
+
+    def spread(self, operation: str, what: str, value: Any) -> list[Any]:
+        """The things in order."""
+        if self.count is None:
+            return [value]
+        if self.names is not None:
+            if not isinstance(value, Mapping) or set(value) != set(self.names):
+                got = f"the names {', '.join(map(repr, value))}" if isinstance(value, Mapping) else type(value).__name__
+                names = ", ".join(map(repr, self.names))
+                raise ValueError(
+                    f"{operation}: got {what} of {got}, expected a dict with the names {names}; give one for each"
+                )
+            return [value[name] for name in self.names]
+        if not isinstance(value, tuple | list) or len(value) != self.count:
+            got = f"{len(value)} parts" if isinstance(value, tuple | list) else type(value).__name__
+            raise ValueError(
+                f"{operation}: got {what} of {got}, expected a tuple of {self.count}; write ({what}_0, {what}_1, ...)"
+            )
+        return list(value)
+
+    def spread_optional(self, operation: str, what: str, value: Any) -> list[Any]:
+        """The same, None standing for None everywhere."""
+        return [None] * (self.count or 1) if value is None else self.spread(operation, what, value)
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """The things as people write them."""
+        if self.count is None:
+            return parts[0]
+        return dict(zip(self.names, parts, strict=True)) if self.names is not None else tuple(parts)
+
+    def label(self, what: str, index: int) -> str:
+        """What messages call one of them."""
+        if self.count is None:
+            return what
+        return f"{what}[{self.names[index]!r}]" if self.names is not None else f"{what}[{index}]"
+
+    def config(self) -> int | list[str] | None:
+        """As plain data."""
+        return list(self.names) if self.names is not None else self.count
+
+    @classmethod
+    def from_config(cls, config: int | list[str] | None) -> Structure:
+        """From what `config` returned."""
+        return cls(len(config), tuple(config)) if isinstance(config, list) else cls(config)
+
+
+ALONE = Structure()

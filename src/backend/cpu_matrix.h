@@ -1,0 +1,76 @@
+// What all products on the CPU share: padding to whole vectors, and sums of outer products in one order.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/isa.h"
+#include "platform/tasks.h"
+
+namespace recurra {
+
+// Rows that a weight gradient sums before it is written: fixed, so bits do not depend on threads.
+constexpr ptrdiff_t kOuterRows = 256;
+
+inline bool stopped(const Run& run) { return run.stop && run.stop->poll(); }
+
+template <class T>
+ptrdiff_t padded(ptrdiff_t columns) {
+  const ptrdiff_t lanes = kernels<T>().lanes;
+  return (columns + lanes - 1) / lanes * lanes;
+}
+
+// As a ProductCall wants it; null stays null.
+template <class T>
+const T* padded_bias(const Run& run, const T* bias, ptrdiff_t columns) {
+  if (!bias) return nullptr;
+  T* made = run.arena.template take<T>(size_t(padded<T>(columns)));
+  std::fill_n(std::copy_n(bias, columns, made), padded<T>(columns) - columns, T(0));
+  return made;
+}
+
+// total += the sum of rows, in short runs, then the block, then the total: as the weights' gradients are summed.
+template <class T>
+void add_rows(const T* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, T* scratch, T* total) {
+  constexpr ptrdiff_t kShortRun = 16;
+  T *run = scratch, *block = scratch + n;
+  std::fill_n(block, n, T(0));
+  for (ptrdiff_t begin = 0; begin < count; begin += kShortRun) {
+    std::fill_n(run, n, T(0));
+    for (ptrdiff_t r = begin; r < std::min(count, begin + kShortRun); ++r)
+      for (ptrdiff_t k = 0; k < n; ++k) run[k] += rows[r * stride + k];
+    for (ptrdiff_t k = 0; k < n; ++k) block[k] += run[k];
+  }
+  for (ptrdiff_t k = 0; k < n; ++k) total[k] += block[k];
+}
+
+// gradient (out, in) += sum of dy x^T, bias_gradient (out; null: none) += sum of dy. `blocks(task, add)` calls
+// add(count, x, x_row, dy, dy_row) for blocks of at most kOuterRows rows, the same ones in the same order for each of
+// at most run.threads tasks.
+template <class T, class Blocks>
+void outer_sum(const Run& run, ptrdiff_t in, ptrdiff_t out, T* gradient, T* bias_gradient, const Blocks& blocks) {
+  // Tasks are columns of the result, so each element has one order of summation.
+  const ptrdiff_t lanes = kernels<T>().lanes, vectors = padded<T>(out) / lanes;
+  const ptrdiff_t tasks = std::min<ptrdiff_t>(std::max<ptrdiff_t>(1, vectors / 4), run.threads);
+  std::vector<T*> sums(static_cast<size_t>(tasks)), scratch(static_cast<size_t>(tasks));
+  const auto column = [&](ptrdiff_t i) { return std::min(out, vectors * i / tasks * lanes); };
+  for (ptrdiff_t i = 0; i < tasks; ++i) {
+    const ptrdiff_t width = padded<T>(column(i + 1) - column(i));
+    sums[size_t(i)] = run.arena.template take<T>(size_t(in * width));
+    scratch[size_t(i)] = run.arena.template take<T>(size_t(kOuterRows * width));
+  }
+  for_each_task(tasks, run.threads, [&](ptrdiff_t i) {
+    const ptrdiff_t from = column(i), n = column(i + 1) - from, width = padded<T>(n);
+    T* sum = sums[size_t(i)];
+    std::fill_n(sum, in * width, T(0));
+    blocks(i, [&](ptrdiff_t count, const T* x, ptrdiff_t x_row, const T* dy, ptrdiff_t dy_row) {
+      OuterCall<T> c = {count, in, n, x, x_row, dy + from, dy_row, sum, width, scratch[size_t(i)]};
+      kernels<T>().outer(c);
+      if (bias_gradient) add_rows(dy + from, dy_row, count, n, scratch[size_t(i)], bias_gradient + from);
+    });
+    for (ptrdiff_t k = 0; k < n; ++k)
+      for (ptrdiff_t j = 0; j < in; ++j) gradient[(from + k) * in + j] += sum[j * width + k];
+  });
+}
+
+}  // namespace recurra

@@ -1,0 +1,66 @@
+// The arguments of a loss, from Python and checked.
+#pragma once
+#include "bindings/arrays.h"
+#include "losses/losses.h"
+
+namespace recurra::bindings {
+
+// Predictions (N, T, F) or (N, F), and what goes with them.
+template <class T>
+struct LossCall {
+  py::array predictions = no_array(), lengths_array = no_array();
+  py::object gradient = py::none();
+  Batch batch = {};
+  ptrdiff_t features = 0;
+  Sequence<T> gradient_rows = {};
+
+  LossCall(const char* name, const py::object& object, const py::object& lengths, bool gradient_wanted) {
+    predictions = floats<T>(object, name, "predictions");
+    const ptrdiff_t n = predictions.ndim();
+    check(n == 2 || n == 3, name, "predictions have shape ", shape_of{predictions}, ", expected (N, T, F) or (N, F)");
+    features = predictions.shape(n - 1);
+    check(features >= 1, name, "predictions have shape ", shape_of{predictions}, ", expected at least one feature");
+    batch.rows = predictions.shape(0);
+    batch.steps = n == 3 ? predictions.shape(1) : 1;
+    check(lengths.is_none() || n == 3, name, "got lengths, but predictions of shape ", shape_of{predictions},
+          " have no time axis");
+    const py::object checked = checked_lengths(lengths, batch.rows, batch.steps, name);
+    if (!checked.is_none()) {
+      lengths_array = py::reinterpret_borrow<py::array>(checked);
+      batch.lengths = static_cast<const int64_t*>(lengths_array.data());
+    }
+    if (gradient_wanted) {
+      py::array_t<T> made(std::vector<ptrdiff_t>(predictions.shape(), predictions.shape() + n));
+      gradient_rows = sequence_of<T>(made);
+      gradient = std::move(made);
+    }
+  }
+
+  Sequence<const T> rows() const { return sequence_of<const T>(predictions); }
+
+  // Runs f(stop), which takes about 20 operations a prediction.
+  template <class F>
+  void run(const F& f) {
+    run_native(double(batch.tokens()) * double(features) * 20, [&](Stop* stop) {
+      f(stop);
+      if (stop && stop->requested()) throw Interrupted();
+    });
+  }
+  // Of a loss that counts things.
+  template <class F>
+  py::tuple counted(const F& f) {
+    Loss loss = {};
+    run([&](Stop*) { loss = f(); });
+    return py::make_tuple(loss.sum, int64_t(loss.count), gradient);
+  }
+};
+
+template <class F>
+auto by_dtype(const char* name, const py::object& predictions, const F& f) {
+  const py::array a = as_array(predictions, name, "predictions");
+  if (py::isinstance<py::array_t<float>>(a)) return f(static_cast<float*>(nullptr));
+  if (py::isinstance<py::array_t<double>>(a)) return f(static_cast<double*>(nullptr));
+  throw TypeMismatch(name, "predictions have dtype " + dtype_text(a) + ", expected float32 or float64");
+}
+
+}  // namespace recurra::bindings

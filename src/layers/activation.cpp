@@ -1,0 +1,52 @@
+#include "layers/activation.h"
+
+namespace recurra {
+namespace {
+
+constexpr const char* kNames[kActivations] = {"relu", "leaky_relu", "elu",      "tanh",   "sigmoid",
+                                              "gelu", "silu",       "softplus", "softmax"};
+
+ActivationKind kind_of(const std::string& name) {
+  std::string known;
+  for (int i = 0; i < kActivations; ++i) {
+    if (name == kNames[i]) return ActivationKind(i);
+    known += (i ? ", " : "") + std::string(kNames[i]);
+  }
+  fail("Activation", "got '" + name + "', expected one of: " + known);
+}
+
+}  // namespace
+
+// The output, which lies in the program's tape.
+template <class T>
+struct Activation<T>::Tape : LayerTape<T> {
+  Sequence<const T> y;
+};
+
+template <class T>
+Activation<T>::Activation(const std::string& name) : Layer<T>(std::vector<ParameterSpec>{}), kind_(kind_of(name)) {}
+
+template <class T>
+void Activation<T>::forward(const Run& run, const LayerForward<T>& call) {
+  cpu_backend<T>().activation(run, call.batch, call.features, kind_, call.x.features, call.y);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Activation<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+  forward(run, call);
+  auto tape = std::make_unique<Tape>();
+  tape->y = read_only(call.y);
+  return tape;
+}
+
+template <class T>
+void Activation<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
+  if (!call.dx.data || !call.dy.data) return;
+  cpu_backend<T>().activation_gradient(run, call.batch, call.features, kind_, call.x.features,
+                                       static_cast<Tape&>(tape).y, call.dy, call.dx);
+}
+
+template class Activation<float>;
+template class Activation<double>;
+
+}  // namespace recurra

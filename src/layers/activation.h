@@ -1,0 +1,27 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// An elementwise function, or the softmax of every step.
+template <class T>
+class Activation final : public Layer<T> {
+ public:
+  explicit Activation(const std::string& name);
+
+  const char* kind() const override { return "activation"; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t output_size() const override { return 0; }
+  double work() const override { return 256; }  // some features, a few operations each
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ private:
+  struct Tape;
+  ActivationKind kind_;
+};
+
+}  // namespace recurra

@@ -1,0 +1,44 @@
+// The gain and shift of normalising layers: parameters weight and bias, or 1 and 0.
+#pragma once
+#include <algorithm>
+
+#include "layers/layer.h"
+
+namespace recurra {
+
+inline std::vector<ParameterSpec> affine_specs(const char* operation, ptrdiff_t features, bool affine) {
+  check(features >= 1 && features <= ptrdiff_t(1) << 24, operation, "features is ", features, ", expected 1 to ",
+        ptrdiff_t(1) << 24);
+  if (!affine) return {};
+  return {{"weight", {features}}, {"bias", {features}}};
+}
+
+template <class T>
+struct Affine {
+  T *gain, *shift;
+};
+
+// A copy of one version of the parameters.
+template <class T>
+Affine<T> affine_of(Parameters<T>& parameters, ptrdiff_t features, Arena& memory) {
+  T* data = memory.take<T>(size_t(2 * features));
+  if (parameters.size()) {
+    const ReadLock lock(parameters.mutex());
+    std::copy_n(parameters.values(), 2 * features, data);
+  } else {
+    std::fill_n(data, features, T(1));
+    std::fill_n(data + features, features, T(0));
+  }
+  return {data, data + features};
+}
+
+// Where the gradients of gain and shift are to be added: in the tape, or, where they are not parameters, in scratch.
+template <class T>
+Affine<T> start_affine_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, ptrdiff_t features, Arena& memory,
+                                Arena& scratch) {
+  T* to = start_gradient(tape, parameters, memory);
+  if (!parameters.size()) std::fill_n(to = scratch.take<T>(size_t(2 * features)), 2 * features, T(0));
+  return {to, to + features};
+}
+
+}  // namespace recurra

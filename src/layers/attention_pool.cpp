@@ -1,0 +1,111 @@
+#include "layers/attention_pool.h"
+
+namespace recurra {
+namespace {
+
+std::vector<ParameterSpec> parameter_specs(ptrdiff_t features, ptrdiff_t hidden) {
+  constexpr ptrdiff_t kMost = 1 << 20;
+  check(features >= 1 && features <= kMost, "AttentionPool", "features is ", features, ", expected 1 to ", kMost);
+  check(hidden >= 1 && hidden <= kMost, "AttentionPool", "hidden_size is ", hidden, ", expected 1 to ", kMost);
+  return {{"weight", {hidden, features}}, {"bias", {hidden}}, {"context", {hidden}}};
+}
+
+template <class T>
+Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features) {
+  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), batch.steps * features, features};
+}
+
+}  // namespace
+
+// W both ways round, and v, of one version.
+template <class T>
+struct AttentionPool<T>::Packed {
+  std::shared_ptr<const PackedMatrix<T>> forward, transposed;
+  std::vector<T> v;
+};
+
+template <class T>
+struct AttentionPool<T>::Tape : FlatTape<T> {
+  Weights packed;
+  Sequence<T> u, weights;
+};
+
+template <class T>
+AttentionPool<T>::AttentionPool(ptrdiff_t features, ptrdiff_t hidden)
+    : Layer<T>(parameter_specs(features, hidden)), features_(features), hidden_(hidden) {}
+
+template <class T>
+auto AttentionPool<T>::weights() -> Weights {
+  return this->cached(weights_, [&] {
+    const T *weight = this->parameters()->values(), *bias = weight + hidden_ * features_, *v = bias + hidden_;
+    auto made = std::make_shared<Packed>();
+    made->forward = pack_matrix(weight, features_, hidden_, true, bias);
+    made->transposed = pack_matrix(weight, hidden_, features_, false, static_cast<const T*>(nullptr));
+    made->v.assign(v, v + hidden_);
+    return std::shared_ptr<const Packed>(made);
+  });
+}
+
+template <class T>
+void AttentionPool<T>::attend(const Run& run, const LayerForward<T>& call, const Attend<T>& attend, Sequence<T> u,
+                              const Packed& packed) const {
+  cpu_backend<T>().product(run, call.batch, features_, hidden_, packed.forward->matrix, packed.forward->bias,
+                           call.x.features, u);
+  cpu_backend<T>().activation(run, call.batch, hidden_, kTanh, read_only(u), u);
+  cpu_backend<T>().attend(run, call.batch, attend, call.y);
+}
+
+template <class T>
+void AttentionPool<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
+  const Weights packed = this->weights();
+  const Sequence<T> u = take_sequence<T>(run.arena, call.batch, hidden_);
+  attend(run, call, {features_, hidden_, packed.value->v.data(), call.x.features, read_only(u), weights}, u,
+         *packed.value);
+}
+
+template <class T>
+void AttentionPool<T>::forward(const Run& run, const LayerForward<T>& call) {
+  attend(run, call, take_sequence<T>(run.arena, call.batch, 1));
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> AttentionPool<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+  auto tape = std::make_unique<Tape>();
+  tape->packed = weights();
+  tape->u = take_sequence<T>(memory, call.batch, hidden_);
+  tape->weights = take_sequence<T>(memory, call.batch, 1);
+  const Packed& packed = *tape->packed.value;
+  attend(run, call, {features_, hidden_, packed.v.data(), call.x.features, read_only(tape->u), tape->weights}, tape->u,
+         packed);
+  return tape;
+}
+
+// With scores e = v . u, u = tanh(W h + b) and weights a: da = dy . h, de = a (da - sum of a da), du = de v (1 - u^2).
+template <class T>
+void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  T* gradient = start_gradient(tape, *this->parameters(), memory);
+  if (!call.dy.data) return;
+  const Packed& packed = *tape.packed.value;
+  const Sequence<T> du = take_sequence<T>(run.arena, call.batch, hidden_);
+  T* dbias = gradient + hidden_ * features_;
+  const Attend<T> attend = {features_, hidden_, packed.v.data(), call.x.features, read_only(tape.u), tape.weights};
+  cpu_backend<T>().attend_gradient(run, call.batch, attend, call.dy, du, dbias + hidden_);
+  cpu_backend<T>().activation_gradient(run, call.batch, hidden_, kTanh, read_only(tape.u), read_only(tape.u),
+                                       read_only(du), du);
+  cpu_backend<T>().outer(run, call.batch, features_, hidden_, call.x.features, read_only(du), gradient, dbias);
+  if (!call.dx.data) return;
+  cpu_backend<T>().product(run, call.batch, hidden_, features_, packed.transposed->matrix, nullptr, read_only(du),
+                           call.dx);
+  cpu_backend<T>().attend_input_gradient(run, call.batch, attend, call.dy, call.dx);
+}
+
+template <class T>
+void AttentionPool<T>::commit(LayerTape<T>& tape, int) {
+  add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
+}
+
+template class AttentionPool<float>;
+template class AttentionPool<double>;
+
+}  // namespace recurra

@@ -1,0 +1,105 @@
+#include "layers/batch_norm.h"
+
+#include <cmath>
+
+#include "layers/affine.h"
+
+namespace recurra {
+
+template <class T>
+struct BatchNorm<T>::Tape : FlatTape<T> {
+  Statistics statistics;
+  bool of_batch;
+};
+
+template <class T>
+BatchNorm<T>::BatchNorm(ptrdiff_t features, double eps, double momentum, bool affine)
+    : Layer<T>(affine_specs("BatchNorm", features, affine)),
+      features_(features),
+      eps_(T(eps)),
+      momentum_(T(momentum)),
+      running_(std::make_shared<Parameters<T>>(
+          std::vector<ParameterSpec>{{"running_mean", {features}}, {"running_var", {features}}})) {
+  check(eps > 0, "BatchNorm", "eps is ", eps, ", expected a number above 0");
+  check(momentum >= 0 && momentum <= 1, "BatchNorm", "momentum is ", momentum, ", expected 0 to 1");
+  std::fill_n(running_->values() + features, features, T(1));
+}
+
+template <class T>
+auto BatchNorm<T>::take_statistics(Arena& memory) const -> Statistics {
+  T* data = memory.take<T>(size_t(3 * features_));
+  return {data, data + features_, data + 2 * features_};
+}
+
+template <class T>
+void BatchNorm<T>::read_running(Statistics& statistics) const {
+  const ReadLock lock(running_->mutex());
+  std::copy_n(running_->values(), 2 * features_, statistics.mean);  // the variance follows the mean in both
+}
+
+template <class T>
+void BatchNorm<T>::move_running(const Statistics& statistics, ptrdiff_t steps) {
+  const WriteLock lock(running_->mutex());
+  T *mean = running_->values(), *variance = mean + features_;
+  const T unbiased = T(steps) / T(steps - 1);
+  for (ptrdiff_t k = 0; k < features_; ++k) {
+    mean[k] += momentum_ * (statistics.mean[k] - mean[k]);
+    variance[k] += momentum_ * (unbiased * statistics.variance[k] - variance[k]);
+  }
+}
+
+template <class T>
+void BatchNorm<T>::normalise(const Run& run, const LayerForward<T>& call, Statistics& statistics) {
+  for (ptrdiff_t k = 0; k < features_; ++k) statistics.rstd[k] = 1 / std::sqrt(statistics.variance[k] + eps_);
+  const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
+  cpu_backend<T>().feature_norm(run, call.batch, features_, {statistics.mean, statistics.rstd, affine.gain},
+                                affine.shift, call.x.features, call.y);
+}
+
+template <class T>
+void BatchNorm<T>::forward(const Run& run, const LayerForward<T>& call) {
+  Statistics statistics = take_statistics(run.arena);
+  read_running(statistics);
+  normalise(run, call, statistics);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+  auto tape = std::make_unique<Tape>();
+  tape->statistics = take_statistics(memory);
+  const ptrdiff_t steps = call.batch.tokens();
+  tape->of_batch = run.training && steps > 0;
+  if (tape->of_batch) {
+    check(steps > 1, "BatchNorm",
+          "got one valid step in a batch to train on, expected two or more, as one has no "
+          "variance; make batches larger, or record with training=False");
+    cpu_backend<T>().feature_statistics(run, call.batch, features_, call.x.features, tape->statistics.mean,
+                                        tape->statistics.variance);
+  } else {
+    read_running(tape->statistics);
+  }
+  normalise(run, call, tape->statistics);
+  if (tape->of_batch && !run.stopped()) move_running(tape->statistics, steps);
+  return tape;
+}
+
+template <class T>
+void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
+  if (!call.dy.data) return;
+  const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
+  cpu_backend<T>().feature_norm_gradient(run, call.batch, features_,
+                                         {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch,
+                                         call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
+}
+
+template <class T>
+void BatchNorm<T>::commit(LayerTape<T>& tape, int) {
+  add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
+}
+
+template class BatchNorm<float>;
+template class BatchNorm<double>;
+
+}  // namespace recurra

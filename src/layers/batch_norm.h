@@ -1,0 +1,39 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// Every feature normalised over the batch's valid steps in training, by the running statistics otherwise.
+template <class T>
+class BatchNorm final : public Layer<T> {
+ public:
+  BatchNorm(ptrdiff_t features, double eps, double momentum, bool affine);
+
+  const char* kind() const override { return "batch_norm"; }
+  ptrdiff_t input_size() const override { return features_; }
+  ptrdiff_t output_size() const override { return features_; }
+  double work() const override { return 8 * double(features_); }
+  // running_mean and running_var: a recorded forward in training moves them, under their mutex.
+  const std::shared_ptr<Parameters<T>>& running() const { return running_; }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  struct Tape;
+  struct Statistics {
+    T *mean, *variance, *rstd;
+  };
+  Statistics take_statistics(Arena& memory) const;
+  void read_running(Statistics&) const;
+  void move_running(const Statistics&, ptrdiff_t steps);
+  void normalise(const Run&, const LayerForward<T>&, Statistics&);
+
+  ptrdiff_t features_;
+  T eps_, momentum_;
+  std::shared_ptr<Parameters<T>> running_;
+};
+
+}  // namespace recurra

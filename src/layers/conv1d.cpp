@@ -1,0 +1,176 @@
+#include "layers/conv1d.h"
+
+#include <algorithm>
+
+namespace recurra {
+namespace {
+
+ConvolutionSpec checked_spec(const Conv1dOptions& options) {
+  constexpr ptrdiff_t kMost = 1 << 20;
+  const auto within = [=](const char* name, ptrdiff_t value) {
+    check(value >= 1 && value <= kMost, "Conv1d", name, " is ", value, ", expected 1 to ", kMost);
+  };
+  within("in_channels", options.in_channels);
+  within("out_channels", options.out_channels);
+  within("kernel_size", options.kernel_size);
+  within("stride", options.stride);
+  within("dilation", options.dilation);
+  ConvolutionSpec spec = {
+      options.in_channels, options.out_channels, options.kernel_size, options.stride, options.dilation, 0, 0};
+  const ptrdiff_t around = spec.span() - 1;
+  constexpr ptrdiff_t kMostValues = 1 << 30;
+  check(around <= kMostValues / spec.in, "Conv1d", "a window of ", spec.span(), " steps of ", spec.in,
+        " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
+  if (options.padding == "causal") {
+    spec.left = around;
+  } else if (options.padding == "same") {
+    spec.left = around / 2;
+    spec.right = around - spec.left;
+  } else {
+    check(options.padding == "valid", "Conv1d", "padding is '", options.padding,
+          "', expected one of: causal, same, valid");
+  }
+  return spec;
+}
+
+std::vector<ParameterSpec> parameter_specs(const Conv1dOptions& options) {
+  checked_spec(options);
+  std::vector<ParameterSpec> specs = {{"weight", {options.out_channels, options.in_channels, options.kernel_size}}};
+  if (options.bias) specs.push_back({"bias", {options.out_channels}});
+  return specs;
+}
+
+// Calls f(i, step, from_state) for i < spec.left, the inputs that the next window of a row still sees: step `step` of
+// the row, or value `from_state` of the state before it; both -1 where an episode's beginning lies between.
+template <class F>
+void for_each_past(const ConvolutionSpec& spec, const Batch& batch, ptrdiff_t row, const F& f) {
+  const ptrdiff_t start = batch.last_reset(row), length = batch.length(row);
+  for (ptrdiff_t i = 0; i < spec.left; ++i) {
+    const ptrdiff_t step = length - spec.left + i;
+    if (step >= std::max<ptrdiff_t>(start, 0))
+      f(i, step, -1);
+    else
+      f(i, -1, start < 0 ? spec.left + step : -1);
+  }
+}
+
+}  // namespace
+
+template <class T>
+Conv1d<T>::Conv1d(const Conv1dOptions& options)
+    : Layer<T>(parameter_specs(options)), spec_(checked_spec(options)), bias_(options.bias) {}
+
+template <class T>
+Batch Conv1d<T>::output_batch(const Batch& batch, Arena& memory) const {
+  if (keeps_steps()) return batch;
+  check(!batch.reset, "Conv1d",
+        "got reset, expected none where the output has other steps than the input; make the layer with stride=1 and "
+        "padding 'causal' or 'same', or leave reset out");
+  Batch next = {batch.rows, spec_.output_steps(batch.steps), nullptr, nullptr, 0, 0};
+  if (batch.lengths) {
+    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
+    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = spec_.output_steps(batch.lengths[r]);
+    next.lengths = lengths;
+  }
+  return next;
+}
+
+template <class T>
+std::vector<StateSpec> Conv1d<T>::states() const {
+  if (!has_state()) return {};
+  return {{"past", spec_.left, spec_.in}};
+}
+
+template <class T>
+double Conv1d<T>::work() const {
+  return double(weight_size()) / double(spec_.stride);
+}
+
+// The product's rows are windows, [tap][channel]; PyTorch's weights are [channel][tap].
+template <class T>
+auto Conv1d<T>::weights(bool transposed) -> Weights {
+  return this->cached(transposed ? transposed_ : forward_, [&] {
+    const T* weight = this->parameters()->values();
+    const ptrdiff_t width = spec_.kernel * spec_.in;
+    std::vector<T> ordered(static_cast<size_t>(weight_size()));
+    for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
+      for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
+        ordered[size_t(i / spec_.in * width + j * spec_.in + i % spec_.in)] = weight[i * spec_.kernel + j];
+    if (transposed) return pack_matrix(ordered.data(), spec_.out, width, false, static_cast<const T*>(nullptr));
+    return pack_matrix(ordered.data(), width, spec_.out, true, bias_ ? weight + weight_size() : nullptr);
+  });
+}
+
+template <class T>
+void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const PackedMatrix<T>& packed) const {
+  cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
+                                  has_state() ? call.state : StateRows<const T>{}, call.y});
+  if (!has_state()) return;
+  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+    for_each_past(spec_, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
+      T* to = call.final_state.at(r) + i * spec_.in;
+      if (step >= 0)
+        std::copy_n(call.x.features.at(r, step), spec_.in, to);
+      else if (from_state >= 0 && call.state.data)
+        std::copy_n(call.state.at(r) + from_state * spec_.in, spec_.in, to);
+      else
+        std::fill_n(to, spec_.in, T(0));
+    });
+}
+
+template <class T>
+void Conv1d<T>::forward(const Run& run, const LayerForward<T>& call) {
+  const Weights packed = weights(false);
+  product(run, call, *packed.value);
+}
+
+template <class T>
+std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
+  return std::make_unique<PackedStep<T, Conv1d>>(*this, rows, features, states);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+  forward(run, call);
+  return std::make_unique<FlatTape<T>>();
+}
+
+template <class T>
+void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
+  T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
+  const bool carries = has_state();
+  const StateRows<T> dpast = carries ? call.dstate : StateRows<T>{};
+  if (dpast.data)
+    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::fill_n(dpast.at(r), spec_.left * spec_.in, T(0));
+  if (call.dy.data) {
+    const Weights packed = weights(true);
+    cpu_backend<T>().convolve_gradient(
+        run, {&spec_, &call.batch, packed.value->matrix, call.x.features, carries ? call.state : StateRows<const T>{},
+              call.dy, call.dx, dpast, gradient, bias_ ? gradient + weight_size() : nullptr});
+  }
+  if (!carries || !call.dfinal.data) return;
+  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+    for_each_past(spec_, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
+      const T* from = call.dfinal.at(r) + i * spec_.in;
+      T* to = nullptr;
+      if (step >= 0 && call.dx.data) to = call.dx.at(r, step);
+      if (from_state >= 0 && dpast.data) to = dpast.at(r) + from_state * spec_.in;
+      for (ptrdiff_t k = 0; to && k < spec_.in; ++k) to[k] += from[k];
+    });
+}
+
+template <class T>
+void Conv1d<T>::commit(LayerTape<T>& tape, int) {
+  const T* gradient = static_cast<FlatTape<T>&>(tape).gradient;
+  T* grads = this->parameters()->grads();
+  const ptrdiff_t width = spec_.kernel * spec_.in;
+  for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
+    for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
+      grads[i * spec_.kernel + j] += gradient[i / spec_.in * width + j * spec_.in + i % spec_.in];
+  for (ptrdiff_t i = weight_size(); i < this->parameters()->size(); ++i) grads[i] += gradient[i];
+}
+
+template class Conv1d<float>;
+template class Conv1d<double>;
+
+}  // namespace recurra

@@ -1,0 +1,30 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// Every step normalised over its features.
+template <class T>
+class LayerNorm final : public Layer<T> {
+ public:
+  LayerNorm(ptrdiff_t features, double eps, bool affine);
+
+  const char* kind() const override { return "layer_norm"; }
+  ptrdiff_t input_size() const override { return features_; }
+  ptrdiff_t output_size() const override { return features_; }
+  double work() const override { return 8 * double(features_); }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  struct Tape;
+  void normalise(const Run&, const LayerForward<T>&, Sequence<T> statistics);
+
+  ptrdiff_t features_;
+  T eps_;
+};
+
+}  // namespace recurra

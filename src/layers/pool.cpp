@@ -1,0 +1,47 @@
+#include "layers/pool.h"
+
+namespace recurra {
+namespace {
+
+PoolKind kind_of(const std::string& mode) {
+  if (mode == "last") return PoolKind::kLast;
+  if (mode == "mean") return PoolKind::kMean;
+  if (mode == "max") return PoolKind::kMax;
+  fail("Pool", "got mode '" + mode + "', expected one of: last, mean, max");
+}
+
+}  // namespace
+
+// The output, which lies in the program's tape.
+template <class T>
+struct Pool<T>::Tape : LayerTape<T> {
+  Sequence<const T> y;
+};
+
+template <class T>
+Pool<T>::Pool(const std::string& mode) : Layer<T>(std::vector<ParameterSpec>{}), kind_(kind_of(mode)) {}
+
+template <class T>
+void Pool<T>::forward(const Run& run, const LayerForward<T>& call) {
+  cpu_backend<T>().pool(run, call.batch, call.features, kind_, call.x.features, call.y);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Pool<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+  forward(run, call);
+  auto tape = std::make_unique<Tape>();
+  tape->y = read_only(call.y);
+  return tape;
+}
+
+template <class T>
+void Pool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
+  if (!call.dx.data || !call.dy.data) return;
+  cpu_backend<T>().pool_gradient(run, call.batch, call.features, kind_, call.x.features, static_cast<Tape&>(tape).y,
+                                 call.dy, call.dx);
+}
+
+template class Pool<float>;
+template class Pool<double>;
+
+}  // namespace recurra

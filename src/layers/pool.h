@@ -1,0 +1,30 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// One vector from a sequence: its last valid step, or the mean or the maximum over them.
+template <class T>
+class Pool final : public Layer<T> {
+ public:
+  explicit Pool(const std::string& mode);
+
+  const char* kind() const override { return "pool"; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t output_size() const override { return 0; }
+  bool needs_sequences() const override { return true; }
+  bool returns_sequences() const override { return false; }
+  bool streamable() const override { return false; }
+  double work() const override { return 256; }  // some features, an operation or two each
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ private:
+  struct Tape;
+  PoolKind kind_;
+};
+
+}  // namespace recurra

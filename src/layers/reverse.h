@@ -1,0 +1,27 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// The valid steps of each row, the last one first. Boundaries that reset= has set stay between the steps that they were
+// between.
+template <class T>
+class Reverse final : public Layer<T> {
+ public:
+  Reverse() : Layer<T>(std::vector<ParameterSpec>{}) {}
+
+  const char* kind() const override { return "reverse"; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t output_size() const override { return 0; }
+  bool needs_sequences() const override { return true; }
+  Batch output_batch(const Batch&, Arena&) const override;
+  bool streamable() const override { return false; }
+  double work() const override { return 1; }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+};
+
+}  // namespace recurra

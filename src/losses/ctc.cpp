@@ -1,0 +1,75 @@
+#include "losses/ctc.h"
+
+#include <cmath>
+#include <limits>
+
+#include "backend/isa.h"
+#include "losses/steps.h"
+
+namespace recurra {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr ptrdiff_t kTooMany = -1;
+
+// Each label takes a step, and a blank must part two that are equal.
+ptrdiff_t steps_needed(const int64_t* labels, ptrdiff_t n) {
+  ptrdiff_t needed = n;
+  for (ptrdiff_t i = 1; i < n; ++i) needed += labels[i] == labels[i - 1];
+  return needed;
+}
+
+}  // namespace
+
+ptrdiff_t Targets::labels(ptrdiff_t r) const {
+  return std::find_if(row(r), row(r) + width, [](int64_t label) { return label < 0; }) - row(r);
+}
+
+template <class T>
+CtcLoss ctc(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets& targets,
+            Sequence<T> gradient, Stop* stop) {
+  std::vector<ptrdiff_t> labels(size_t(batch.rows));
+  ptrdiff_t scratch = 0;
+  double work = 0;
+  for (ptrdiff_t row = 0; row < batch.rows; ++row) {
+    const ptrdiff_t n = targets.labels(row);
+    const bool fits = steps_needed(targets.row(row), n) <= batch.length(row);
+    labels[size_t(row)] = fits ? n : kTooMany;
+    if (!fits) continue;
+    scratch = std::max(scratch, kernels<T>().ctc.scratch(batch.length(row), n, gradient.data));
+    work += double(batch.length(row)) * double(symbols + 4 * n);
+  }
+  const int threads = work < kParallelElements ? 1 : num_threads();
+  Arena arena;
+  std::vector<T*> memory(size_t(std::min<ptrdiff_t>(threads, batch.rows)));
+  for (T*& own : memory) own = arena.take<T>(size_t(scratch));
+  std::vector<double> losses(size_t(batch.rows));
+  share_tasks(batch.rows, threads, [&](int member, ptrdiff_t row) {
+    if (stop && stop->poll()) return;
+    const ptrdiff_t steps = batch.length(row), n = labels[size_t(row)];
+    double& loss = losses[size_t(row)];
+    loss = kInfinity;
+    if (n != kTooMany)
+      loss = kernels<T>().ctc.row({steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
+                                   gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]});
+    if (gradient.data && loss == kInfinity)
+      for (ptrdiff_t step = 0; step < steps; ++step) std::fill_n(gradient.at(row, step), symbols, T(0));
+  });
+  if (gradient.data) cpu_backend<T>().zero_padding(batch, symbols, gradient);
+  CtcLoss result = {{0, 0}, -1};
+  for (ptrdiff_t row = 0; row < batch.rows; ++row) {
+    const double loss = losses[size_t(row)];
+    if (loss == kInfinity && result.infeasible < 0) result.infeasible = row;
+    if (loss == kInfinity || batch.length(row) == 0) continue;
+    result.loss.sum += loss;
+    result.loss.count += 1;
+  }
+  return result;
+}
+
+#define RECURRA_INSTANTIATE(T) \
+  template CtcLoss ctc(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, const Targets&, Sequence<T>, Stop*)
+RECURRA_INSTANTIATE(float);
+RECURRA_INSTANTIATE(double);
+
+}  // namespace recurra

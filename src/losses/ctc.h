@@ -1,0 +1,44 @@
+// Connectionist temporal classification (Graves et al. 2006): the loss of unaligned targets, and decoding.
+#pragma once
+#include <vector>
+
+#include "losses/losses.h"
+
+namespace recurra {
+
+// Rows of labels, each ended by a negative number or by the row's end.
+struct Targets {
+  const int64_t* data;
+  ptrdiff_t width;
+  const int64_t* row(ptrdiff_t r) const { return data + r * width; }
+  ptrdiff_t labels(ptrdiff_t r) const;
+};
+
+struct CtcLoss {
+  Loss loss;             // the count: rows with steps whose targets are possible
+  ptrdiff_t infeasible;  // the first row whose target has a probability of 0; -1 if there is none
+};
+
+// -log p(target) of each row, log-softmax included. Targets must lie in [0, symbols) and not hold the blank. A target
+// of probability 0 adds nothing to sum, count and gradient.
+template <class T>
+CtcLoss ctc(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets&,
+            Sequence<T> gradient, Stop*);
+
+struct Hypothesis {
+  std::vector<int64_t> labels;
+  double log_probability;
+};
+
+// The labels of the most probable path; its probability.
+template <class T>
+std::vector<Hypothesis> ctc_greedy(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits);
+
+// For each row the most probable label sequences that prefix beam search finds, at most `best` of them, with the
+// probability of those of their paths that it has followed.
+template <class T>
+std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch&, ptrdiff_t symbols, ptrdiff_t blank,
+                                                     ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
+                                                     Stop*);
+
+}  // namespace recurra

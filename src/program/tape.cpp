@@ -1,0 +1,200 @@
+// A recorded forward run backwards: gradients of values that several nodes read are summed on the way.
+#include <algorithm>
+
+#include "program/program.h"
+#include "program/sequences.h"
+
+namespace recurra {
+
+template <class T>
+Tape<T>::Memory::~Memory() {
+  if (arena) program->tapes_.give_back(std::move(arena));
+}
+
+template <class T>
+void Tape<T>::close() {
+  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  check(lock.owns_lock(), program_->name().c_str(), "the tape is in use by another thread");
+  steps_.clear();
+  memory_.reset();
+}
+
+// The gradient of each value: what the caller gives for an output, and what the nodes that read it give, the last one
+// first. An input's first part is written to the caller's array.
+template <class T>
+class Tape<T>::Gradients {
+ public:
+  Gradients(const Tape& tape, const Sequence<const T>* dy, const Sequence<T>* dx, Arena& scratch)
+      : values_(tape.values_), dx_(dx), scratch_(scratch) {
+    const Graph<T>& graph = tape.program_->graph();
+    inputs_ = graph.inputs();
+    const size_t count = graph.values().size();
+    sums_ = std::fill_n(scratch.take<Sum>(count), count, Sum{}) - count;
+    for (size_t i = 0; i < graph.outputs().size(); ++i) sums_[graph.outputs()[i]].data = dy[i];
+  }
+
+  // Data null: none has come.
+  Sequence<const T> of(ptrdiff_t v) const { return sums_[v].data; }
+
+  // Where a part of v's gradient may be written that is then given to add().
+  Sequence<T> room(ptrdiff_t v) {
+    if (v >= inputs_ || sums_[v].given) return take_sequence<T>(scratch_, values_[v].batch, values_[v].features);
+    sums_[v].given = true;
+    return dx_[v];
+  }
+
+  void add(ptrdiff_t v, Sequence<T> part) {
+    Sum& sum = sums_[v];
+    const Value<T>& value = values_[v];
+    if (sum.own.data) {
+      add_valid(value.batch, value.features, read_only(part), sum.own);
+      return;
+    }
+    if (sum.data.data) add_valid(value.batch, value.features, sum.data, part);
+    sum.own = part;
+    sum.data = read_only(part);
+  }
+
+ private:
+  struct Sum {
+    Sequence<const T> data;
+    Sequence<T> own;  // data null: it is the caller's, not to be written
+    bool given;       // whether the caller's array is in use
+  };
+  const Value<T>* values_;
+  const Sequence<T>* dx_;
+  Arena& scratch_;
+  Sum* sums_;
+  ptrdiff_t inputs_;
+};
+
+template <class T>
+void Tape<T>::check_versions() const {
+  const auto& nodes = program_->graph().nodes();
+  for (size_t i = 0; i < nodes.size(); ++i)
+    check(nodes[i].layer->parameters()->version() == steps_[i].version, program_->name().c_str(),
+          "the weights have changed since this tape was recorded; run backward before the optimiser's step, or record "
+          "again");
+}
+
+// The gradient of a node's final states: the caller's for those that are the program's own, and that of the nodes that
+// read them.
+template <class T>
+StateRows<const T> Tape<T>::final_gradient(size_t index, const Gradients& gradients, StateRows<const T> dfinal,
+                                           Arena& scratch) const {
+  const Graph<T>& graph = program_->graph();
+  const auto& node = graph.nodes()[index];
+  const ptrdiff_t offset = graph.state_offset(index), rows = this->rows();
+  bool any = false;
+  for (size_t s = 0; s < node.specs.size(); ++s) any = any || gradients.of(node.output + 1 + ptrdiff_t(s)).data;
+  if (!any && !node.feeds_states) return {dfinal.data ? dfinal.data + offset : nullptr, dfinal.stride};
+  any = any || (dfinal.data && std::count(node.states.begin(), node.states.end(), kOwnState) > 0);
+  if (!any) return {};
+  T* sum = scratch.take<T>(size_t(rows * node.state_size));
+  ptrdiff_t own = 0, at = 0;
+  for (size_t s = 0; s < node.specs.size(); ++s) {
+    const ptrdiff_t size = node.specs[s].count * node.specs[s].size;
+    const bool is_own = node.states[s] == kOwnState;
+    const Sequence<const T> more = gradients.of(node.output + 1 + ptrdiff_t(s));
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+      T* to = sum + r * node.state_size + at;
+      if (is_own && dfinal.data)
+        std::copy_n(dfinal.at(r) + offset + own, size, to);
+      else
+        std::fill_n(to, size, T(0));
+      if (more.data)
+        for (ptrdiff_t k = 0; k < size; ++k) to[k] += more.at(r, 0)[k];
+    }
+    at += size;
+    if (is_own) own += size;
+  }
+  return {sum, node.state_size};
+}
+
+// Whether there was anything to do; else the parameters' gradient is zero.
+template <class T>
+bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const T> dfinal, StateRows<T> dstate,
+                            const Run& run) {
+  const Graph<T>& graph = program_->graph();
+  const auto& node = graph.nodes()[index];
+  const LayerForward<T>& call = steps_[index].call;
+  Arena& scratch = run.arena;
+  const ptrdiff_t rows = this->rows();
+  if (!wanted_[node.output]) return false;
+  const Sequence<const T> dy = gradients.of(node.output);
+  const StateRows<const T> dend = final_gradient(index, gradients, dfinal, scratch);
+  StateRows<T> dbegin = {dstate.data + graph.state_offset(index), dstate.stride};
+  if (!dy.data && !dend.data) return false;
+  if (node.feeds_states) dbegin = {scratch.take<T>(size_t(rows * node.state_size)), node.state_size};
+
+  auto* dx = scratch.take<Sequence<T>>(node.inputs.size());
+  for (size_t k = 0; k < node.inputs.size(); ++k) {
+    const ptrdiff_t v = node.inputs[k];
+    dx[k] = wanted_[v] ? gradients.room(v) : Sequence<T>{};
+    // What a layer without steps passes down when no gradient reached its output is zero.
+    if (!dy.data && dx[k].data) clear_valid(values_[v].batch, values_[v].features, dx[k]);
+  }
+  node.layer->backward(
+      program_->node_run(run, index),
+      {call.batch, call.features, call.x, dy, dx[0], call.state, dend, dbegin, call.others, dx + 1, call.other_count},
+      *steps_[index].tape, *memory_->arena);
+  if (run.stopped()) throw Interrupted();
+  for (size_t k = 0; k < node.inputs.size(); ++k)
+    if (dx[k].data) gradients.add(node.inputs[k], dx[k]);
+  if (!node.feeds_states) return true;
+  ptrdiff_t at = 0;
+  for (size_t s = 0; s < node.specs.size(); ++s) {
+    const ptrdiff_t v = node.states[s];
+    if (v != kOwnState && wanted_[v]) gradients.add(v, {dbegin.data + at, dbegin.stride, dbegin.stride});
+    at += node.specs[s].count * node.specs[s].size;
+  }
+  for (const auto& state : graph.states())
+    if (state.node == ptrdiff_t(index))
+      for (ptrdiff_t r = 0; r < rows; ++r)
+        std::copy_n(dbegin.at(r) + state.within, state.spec.count * state.spec.size, dstate.at(r) + state.offset);
+  return true;
+}
+
+template <class T>
+void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx,
+                       StateRows<T> dstate, Stop* stop) {
+  const char* name = program_->name().c_str();
+  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  check(lock.owns_lock(), name, "the tape is in use by another thread");
+  check(memory_ != nullptr, name, "backward on a closed tape; record again");
+  check(!used_, name, "backward ran on this tape already and works once; record again");
+  check_versions();
+
+  const Graph<T>& graph = program_->graph();
+  std::unique_ptr<Arena> scratch = program_->scratch_.take();
+  const Run run = program_->run(work_, stop, *scratch, training_, seed_);
+  Gradients gradients(*this, dy, dx, *scratch);
+  for (ptrdiff_t r = 0; r < rows(); ++r) std::fill_n(dstate.at(r), graph.state_size(), T(0));
+  std::vector<bool> ran(steps_.size());
+  for (size_t i = steps_.size(); i-- > 0;) ran[i] = backward_node(i, gradients, dfinal, dstate, run);
+  for (ptrdiff_t i = 0; i < graph.inputs(); ++i) {
+    if (!dx[i].data) continue;
+    const Batch& batch = values_[i].batch;
+    const ptrdiff_t features = values_[i].features;
+    const Sequence<const T> sum = gradients.of(i);
+    if (!sum.data)
+      clear_valid(batch, features, dx[i]);
+    else if (sum.data != dx[i].data)  // its only part came from a state
+      copy_valid(batch, features, sum, dx[i]);
+    cpu_backend<T>().zero_padding(batch, features, dx[i]);
+  }
+  check_versions();  // another thread may have written them meanwhile
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (!ran[i]) continue;
+    Layer<T>& layer = *graph.nodes()[i].layer;
+    const WriteLock lock_parameters(layer.parameters()->mutex());
+    layer.commit(*steps_[i].tape, run.threads);
+  }
+  used_ = true;
+  program_->scratch_.give_back(std::move(scratch));
+}
+
+template class Tape<float>;
+template class Tape<double>;
+
+}  // namespace recurra
