@@ -381,6 +381,82 @@ TEST(Graph, GradientsAreThoseOfCentralDifferences) {
   }
 }
 
+// Reads two time axes: y = x * (the sum of the other input's valid steps).
+class Scaled final : public Layer<double> {
+ public:
+  Scaled() : Layer<double>(std::vector<ParameterSpec>{}) {}
+  const char* kind() const override { return "scaled"; }
+  ptrdiff_t inputs() const override { return 2; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t other_size(ptrdiff_t) const override { return 1; }
+  ptrdiff_t output_size() const override { return 0; }
+  double work() const override { return 1; }
+  void forward(const Run&, const LayerForward<double>& call) override {
+    for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+      for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
+        for (ptrdiff_t k = 0; k < call.features; ++k)
+          call.y.at(r, s)[k] = call.x.features.at(r, s)[k] * sum(call.others[0], r);
+  }
+  std::unique_ptr<LayerTape<double>> record(const Run& run, const LayerForward<double>& call, Arena&) override {
+    forward(run, call);
+    return std::make_unique<LayerTape<double>>();
+  }
+  void backward(const Run&, const LayerBackward<double>& call, LayerTape<double>&, Arena&) override {
+    const OtherInput<double>& other = call.others[0];
+    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
+      double gradient = 0;
+      for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
+        for (ptrdiff_t k = 0; k < call.features; ++k) {
+          call.dx.at(r, s)[k] = call.dy.at(r, s)[k] * sum(other, r);
+          gradient += call.dy.at(r, s)[k] * call.x.features.at(r, s)[k];
+        }
+      for (ptrdiff_t s = 0; s < other.batch.length(r); ++s) *call.others_dx[0].at(r, s) = gradient;
+    }
+  }
+  void commit(LayerTape<double>&, int) override {}
+
+ private:
+  static double sum(const OtherInput<double>& other, ptrdiff_t r) {
+    double sum = 0;
+    for (ptrdiff_t s = 0; s < other.batch.length(r); ++s) sum += *other.x.at(r, s);
+    return sum;
+  }
+};
+
+TEST(Graph, OtherInputsHaveTimeAxesOfTheirOwn) {
+  GraphSpec<double> graph;
+  graph.inputs = {{}, {}};
+  graph.nodes = {{std::make_shared<Scaled>(), {0, 1}}, {std::make_shared<Scaled>(), {2, 1}}};
+  graph.outputs = {3};
+  const auto program = std::make_shared<Program<double>>(graph, "scaled");
+  constexpr ptrdiff_t kX = 4, kOther = 3;
+  std::vector<double> x, other, dy, dx(2 * kX * 2), dother(2 * kOther);
+  for (ptrdiff_t i = 0; i < 2 * kX * 2; ++i) x.push_back(double(i % 7) - 2.5), dy.push_back(double(i % 5) - 1.5);
+  for (ptrdiff_t i = 0; i < 2 * kOther; ++i) other.push_back(double(i) / 4 + 1);
+  const int64_t lengths[2][2] = {{4, 2}, {1, 3}};
+  const Value<double> inputs[2] = {{{2, kX, lengths[0], nullptr, 0, 0}, 2, false, {{x.data(), kX * 2, 2}, {}}},
+                                   {{2, kOther, lengths[1], nullptr, 0, 0}, 1, false, {{other.data(), kOther, 1}, {}}}};
+  const bool wanted[2] = {true, true};
+  RecordOptions options;
+  options.input_grad = wanted;
+  const auto tape = program->record({inputs, {}}, options);
+  const Sequence<const double> gradient = {dy.data(), kX * 2, 2};
+  const Sequence<double> to[2] = {{dx.data(), kX * 2, 2}, {dother.data(), kOther, 1}};
+  tape->backward(&gradient, {}, to, {}, nullptr);
+  for (ptrdiff_t r = 0; r < 2; ++r) {
+    double sum = 0, product = 0;
+    for (ptrdiff_t s = 0; s < lengths[1][r]; ++s) sum += other[size_t(r * kOther + s)];
+    for (ptrdiff_t i = r * kX * 2; i < (r + 1) * kX * 2; ++i) {
+      const bool valid = i - r * kX * 2 < 2 * lengths[0][r];
+      EXPECT_DOUBLE_EQ(tape->output(0).x.features.data[i], valid ? x[size_t(i)] * sum * sum : 0);
+      EXPECT_DOUBLE_EQ(dx[size_t(i)], valid ? dy[size_t(i)] * sum * sum : 0);
+      if (valid) product += x[size_t(i)] * dy[size_t(i)];
+    }
+    for (ptrdiff_t s = 0; s < kOther; ++s)
+      EXPECT_NEAR(dother[size_t(r * kOther + s)], s < lengths[1][r] ? 2 * product * sum : 0, 1e-12);
+  }
+}
+
 TEST(Graph, StepsThroughBranchesGiveTheSequencesBits) {
   const auto dense = std::make_shared<Dense<float>>(3, 3, true);
   RecurrentOptions options;

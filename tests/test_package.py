@@ -24,7 +24,7 @@ LADDER = [
     {"backend"},
     {"losses", "optim"},
     {"layers"},
-    {"program"},
+    {"program", "search"},
     {"bindings"},
 ]
 PER_ISA = ["simd", "gemm", "cells"]

@@ -23,6 +23,10 @@ def main(path: Path) -> float:
     model.save(path)
     stream = rc.load(path).stream(batch_size=1)
     logits = stream.step(x[:1, 0])
+    symbol = rc.Input(features=3)
+    drawn = rc.Model(symbol, {"y": rc.Linear(3, 2)(symbol) + rc.Linear(3, 2)(symbol)})
+    losses = {"y": rc.losses.MeanSquaredError()}
+    drawn.fit(x, {"y": x}, loss=losses, loss_weights={"y": 0.5}, optimizer=rc.optim.SGD(0.1))
     lstm = rc.LSTM(3, 5, bidirectional=True, dtype="float64")
     y, (h_n, c_n) = lstm(np.zeros((2, 7, 3)), lengths=[7, 3])
     tape = lstm.record(np.zeros((2, 7, 3)), input_grad=True, seed=1)

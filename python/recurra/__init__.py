@@ -24,8 +24,9 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import ctc, losses, optim
+from recurra import ctc, losses, optim, search
 from recurra.activation import Activation
+from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
 from recurra.convolution import Conv1d
 from recurra.errors import ModelFormatError
@@ -57,6 +58,8 @@ __all__ = [
     "RNN",
     "Activation",
     "Add",
+    "AdditiveAttention",
+    "AttentionDecoder",
     "AttentionPool",
     "BatchNorm",
     "Bidirectional",
@@ -73,6 +76,7 @@ __all__ = [
     "MinLSTM",
     "Model",
     "ModelFormatError",
+    "MultiplicativeAttention",
     "Multiply",
     "Pool",
     "PythonLayer",
@@ -91,5 +95,6 @@ __all__ = [
     "load",
     "losses",
     "optim",
+    "search",
     "set_num_threads",
 ]

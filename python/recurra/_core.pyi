@@ -82,6 +82,32 @@ class Embedding(Layer):
 class Dropout(Layer):
     def __init__(self, p: float, *, dtype: str = "float32") -> None: ...
 
+class Attention(Layer):  # of two inputs: queries and memory
+    def __init__(
+        self,
+        score: str,  # "additive", "dot", "scaled_dot", "general"
+        query_size: int,
+        memory_size: int,
+        hidden_size: int = 0,  # of additive scores
+        *,
+        dtype: str = "float32",
+    ) -> None: ...
+
+class AttentionDecoder(Layer):  # of two inputs: features and memory
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        memory_size: int,
+        *,
+        attention: str,
+        attention_size: int = 0,
+        input_feeding: bool = True,
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+
 class Add(Layer):  # of any number of inputs, as the next two
     def __init__(self, *, dtype: str = "float32") -> None: ...
 
@@ -289,3 +315,29 @@ def adam_step(
     decoupled: bool,  # AdamW
     scale: float,
 ) -> None: ...
+
+# Tokens, lengths, scores, log-probabilities and, with a memory, weights of the best hypotheses of each row.
+def search(
+    layers: Sequence[Layer],
+    rows: int,
+    state: Sequence[Array | None],
+    memory: Array | None,
+    memory_lengths: Array | None,
+    start: int,
+    end: int,  # below 0: none
+    max_steps: int,
+    beam_size: int,
+    n_best: int,
+    length_penalty: float,
+) -> tuple[Array, Array, Array, Array, Array | None]: ...
+
+# (N, Tq, Tm), of an Attention or AttentionDecoder.
+def attention_weights(
+    layer: Layer,
+    name: str,
+    query: Array,
+    memory: Array,
+    lengths: Array | None,
+    memory_lengths: Array | None,
+    state: Sequence[Array | None],
+) -> Array: ...

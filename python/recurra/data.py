@@ -210,9 +210,9 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         return ragged(operation, items)
     array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
-        rows, *steps = _shape(x)[: 2 if sequences else 1]
+        count, *steps = _shape(x)[: 2 if sequences else 1]
         lengths = _output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
-        lead = (rows, *_output_lengths(model, np.array(steps, np.int64)).tolist())
+        lead = (count, *_output_lengths(model, np.array(steps, np.int64)).tolist())
         loss.check(operation, "y", (*lead, model.output_size), array, lengths)
     return ArrayRows(array)
 

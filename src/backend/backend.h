@@ -85,6 +85,17 @@ class RecurrentTape {
   virtual ~RecurrentTape() = default;
 };
 
+// What happens between the steps of a stack of one layer and direction whose input depends on its own past: attention.
+// Rows [first, first + count) are at that step; backwards, steps come last first. Rows must come in order of descending
+// lengths; calls for different rows may run side by side.
+template <class T>
+class StepHook {
+ public:
+  virtual ~StepHook() = default;
+  virtual void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) = 0;
+  virtual void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) = 0;
+};
+
 // A state's row: h of all layers and directions, then for the LSTM c of the same.
 template <class T>
 struct RecurrentForward {
@@ -95,6 +106,7 @@ struct RecurrentForward {
   Sequence<T> y;  // data null: only the state is wanted
   StateRows<const T> state;
   StateRows<T> final_state;
+  StepHook<T>* hook = nullptr;  // writes a step's x before it
 };
 
 // What a prepared step is given. A row begins `..._row` elements after the one before it.
@@ -130,6 +142,7 @@ struct RecurrentBackward {
   Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
+  StepHook<T>* hook = nullptr;  // writes a step's dy before it, reads its dx after it
 };
 
 // Output step t of a convolution reads the inputs t * stride - left + j * dilation, j = 0 .. kernel - 1. What lies

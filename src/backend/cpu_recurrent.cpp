@@ -152,15 +152,15 @@ struct ForwardPlan {
   const ptrdiff_t* bounds;
   T** scratch;  // [task, member]
 
-  // `kept` takes the rows.
-  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Run& run, Arena& kept)
-      : ForwardPlan(spec, batch, run.threads, run.training, run.seed, kept, run.arena) {}
+  // `kept` takes the rows. Teams share the panels of a step; with a hook between steps rows alone are shared out.
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Run& run, Arena& kept, bool teams = true)
+      : ForwardPlan(spec, batch, run.threads, run.training, run.seed, kept, run.arena, teams) {}
   ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, bool training, uint64_t seed, Arena& kept,
-              Arena& arena)
+              Arena& arena, bool teams = true)
       : shape{spec},
         rows(sort_rows(batch, kept)),
         // Options look at whole rows of h between two steps, which a team would have to wait for once more.
-        members(spec.has_options(training) ? 1 : team_size(shape, threads, batch.rows)),
+        members(teams && !spec.has_options(training) ? team_size(shape, threads, batch.rows) : 1),
         chunks(members > 1 ? 1 : chunk_count(threads, spec.directions, batch.rows)),
         tasks(chunks * spec.directions),
         bounds(row_chunks(rows, batch.rows, chunks, arena)),
@@ -222,13 +222,40 @@ void set_weights(ForwardCall<T>& call, const RecurrentWeights<T>& weights, size_
   call.options.projection = packed.projection[index];
 }
 
+// The steps of a call one by one, its hook between them; the final state holds what passes from one to the next.
+template <class T>
+void forward_by_step(const Shape<T>& shape, const ForwardCall<T>& call, StepHook<T>& hook) {
+  const Rows& rows = call.rows;
+  const int64_t start = 0;
+  ForwardCall<T> c = call;
+  c.rows.steps = 0;
+  shape.cell.forward(c);  // rows without steps keep their state
+  c.rows.steps = 1;
+  c.rows.offset = &start;
+  for (ptrdiff_t s = 0; s < rows.steps; ++s) {
+    c.last = std::min<ptrdiff_t>(call.last, rows.active[s]);
+    if (c.last <= c.first || (call.stop && call.stop->poll())) return;
+    c.rows.active = rows.active + s;
+    c.steps_before = s;
+    c.x.data = call.x.at(0, s);
+    c.y.data = call.y.at(0, s);
+    if (call.saved) c.saved = call.saved + rows.offset[s] * shape.panels.padded() * shape.info.saved;
+    if (call.cells) c.cells = call.cells + rows.offset[s] * shape.panels.padded();
+    hook.before_step(c.first, c.last - c.first, s);
+    shape.cell.forward(c);
+    hook.after_step(c.first, c.last - c.first, s);
+    c.h0 = {call.hn.data, call.hn.stride};
+    c.c0 = {call.cn.data, call.cn.stride};
+  }
+}
+
 // The forward of a stack; `tape` null: nothing is kept.
 template <class T>
 void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape) {
   const RecurrentSpec& spec = *call.spec;
   const Batch& batch = *call.batch;
   Arena& kept = tape ? *tape->memory : run.arena;
-  const ForwardPlan<T> plan(spec, batch, run, kept);
+  const ForwardPlan<T> plan(spec, batch, run, kept, !call.hook);
   const Shape<T>& shape = plan.shape;
   const Rows& rows = plan.rows;
   if (tape) tape->rows = rows;
@@ -272,6 +299,7 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
       c.scratch = plan.scratch[task * plan.members + team.member];
       c.team = team;
       c.stop = run.stop;
+      if (call.hook) return forward_by_step(shape, c, *call.hook);
       shape.cell.forward(c);
     });
     if (run.stopped()) return;
@@ -400,6 +428,7 @@ struct DirectionBackward {
   BackwardCall<T> call;  // but for the chunk and the block
   T *gradient, *unit_gradient, *projection_gradient;
   const T* ones;  // [ring row]
+  StepHook<T>* hook;
 
   void run_blocks() {
     T** scratch = run.arena.template take<T*>(size_t(chunks));
@@ -414,10 +443,24 @@ struct DirectionBackward {
         c.first = bounds[chunk];
         c.last = bounds[chunk + 1];
         c.scratch = scratch[chunk];
+        if (hook && block.end > block.begin) return backward_by_step(c);
         shape.cell.backward(c);
       });
       if (run.stopped()) return;
       add_block(block);
+    }
+  }
+
+  // A block's steps one by one, the hook between them.
+  void backward_by_step(const BackwardCall<T>& block) const {
+    BackwardCall<T> c = block;
+    for (c.begin = block.end - 1; c.begin >= block.begin; --c.begin) {
+      if (run.stop && run.stop->poll()) return;
+      c.end = c.begin + 1;
+      const ptrdiff_t active = std::min<ptrdiff_t>(c.last, c.rows.active[c.begin]) - c.first;
+      if (active > 0) hook->before_step(c.first, active, c.begin);
+      shape.cell.backward(c);
+      if (active > 0) hook->after_step(c.first, active, c.begin);
     }
   }
 
@@ -650,7 +693,8 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
                            tape.gradient[index],
                            tape.unit_gradient[index],
                            tape.projection_gradient[index],
-                           ones}
+                           ones,
+                           call.hook}
           .run_blocks();
       if (run.stopped()) return;
     }

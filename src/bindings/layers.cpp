@@ -1,6 +1,8 @@
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "layers/activation.h"
+#include "layers/attention.h"
+#include "layers/attention_decoder.h"
 #include "layers/attention_pool.h"
 #include "layers/batch_norm.h"
 #include "layers/conv1d.h"
@@ -21,6 +23,8 @@ struct PyRecurrent : LayerHandle {};
 struct PyDense : LayerHandle {};
 struct PyEmbedding : LayerHandle {};
 struct PyDropout : LayerHandle {};
+struct PyAttention : LayerHandle {};
+struct PyAttentionDecoder : LayerHandle {};
 struct PyAdd : LayerHandle {};
 struct PyMultiply : LayerHandle {};
 struct PyConcatenate : LayerHandle {};
@@ -115,6 +119,26 @@ void register_layers(py::module_& m) {
   py::class_<PyDropout, LayerHandle>(m, "Dropout")
       .def(py::init([](double p, const std::string& dtype) { return make<PyDropout, Dropout>(dtype, "Dropout", p); }),
            py::arg("p"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyAttention, LayerHandle>(m, "Attention")
+      .def(py::init([](const std::string& score, ptrdiff_t query_size, ptrdiff_t memory_size, ptrdiff_t hidden_size,
+                       const std::string& dtype) {
+             return make<PyAttention, Attention>(dtype, "Attention",
+                                                 ScoringOptions{score, query_size, memory_size, hidden_size});
+           }),
+           py::arg("score"), py::arg("query_size"), py::arg("memory_size"), py::arg("hidden_size") = 0, py::kw_only(),
+           py::arg("dtype") = "float32");
+  py::class_<PyAttentionDecoder, LayerHandle>(m, "AttentionDecoder")
+      .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t memory_size,
+                       const std::string& attention, ptrdiff_t attention_size, bool input_feeding, bool bias,
+                       const std::string& dtype) {
+             return make<PyAttentionDecoder, AttentionDecoder>(
+                 dtype, "AttentionDecoder",
+                 AttentionDecoderOptions{cell, input_size, hidden_size, memory_size, attention, attention_size,
+                                         input_feeding, bias});
+           }),
+           py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("memory_size"), py::kw_only(),
+           py::arg("attention"), py::arg("attention_size") = 0, py::arg("input_feeding") = true, py::arg("bias") = true,
+           py::arg("dtype") = "float32");
   register_plain<PyAdd, Add>(m, "Add");
   register_plain<PyMultiply, Multiply>(m, "Multiply");
   register_plain<PyConcatenate, Concatenate>(m, "Concatenate");

@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, m) {
   register_parameters(m);
   register_layers(m);
   register_program(m);
+  register_search(m);
   register_losses(m);
   register_ctc(m);
   register_optim(m);

@@ -3,6 +3,7 @@
 #include "cells/backward.h"
 #include "gemm/product.h"
 #include "simd/activations.h"
+#include "simd/attention.h"
 #include "simd/ctc.h"
 #include "simd/norms.h"
 #include "simd/rows.h"
@@ -61,6 +62,11 @@ constexpr RowKernels<T> kRowKernels = {
 template <class T>
 constexpr CtcKernels<T> kCtcKernels = {ctc_scratch<T>, ctc_row<T>};
 
+template <class T>
+constexpr AttentionKernels<T> kAttentionKernels = {scaled_softmax_row<T>, scaled_softmax_gradient_row<T>,
+                                                   log_softmax_row<T>,    additive_factors<T>,
+                                                   additive_scores<T>,    additive_backward<T>};
+
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
     kLanes<float>,
@@ -71,7 +77,8 @@ constexpr Kernels<float> kF32 = {
     product<float>,
     outer<float>,
     kRowKernels<float>,
-    kCtcKernels<float>};
+    kCtcKernels<float>,
+    kAttentionKernels<float>};
 constexpr Kernels<double> kF64 = {
     kLanes<double>,
     {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64, &min_gru_f64,
@@ -81,7 +88,8 @@ constexpr Kernels<double> kF64 = {
     product<double>,
     outer<double>,
     kRowKernels<double>,
-    kCtcKernels<double>};
+    kCtcKernels<double>,
+    kAttentionKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {

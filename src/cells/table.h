@@ -1,6 +1,7 @@
 // What an ISA exports: one table of function pointers per type. Only these and pointers to data cross its border.
 #pragma once
 #include "cells/call.h"
+#include "simd/attention_call.h"
 #include "simd/call.h"
 #include "simd/ctc_call.h"
 
@@ -57,6 +58,19 @@ struct CtcKernels {
   double (*row)(const CtcCall<T>&);
 };
 
+// Rows of attention (simd/softmax.h, simd/attention.h).
+template <class T>
+struct AttentionKernels {
+  void (*softmax)(T* x, ptrdiff_t n, T scale);
+  void (*softmax_backward)(const T* y, const T* dy, ptrdiff_t n, T scale, T* dx);
+  void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
+  // Exponentials that additive_scores() and additive_backward() take; false: keys out of range, do without.
+  bool (*additive_factors)(const T* keys, ptrdiff_t key_row, ptrdiff_t size, ptrdiff_t count, T* factors,
+                           ptrdiff_t factor_row);
+  void (*additive_scores)(const AdditiveCall<T>&);
+  void (*additive_backward)(const AdditiveCall<T>&);
+};
+
 template <class T>
 struct Kernels {
   ptrdiff_t lanes;
@@ -67,6 +81,7 @@ struct Kernels {
   void (*outer)(const OuterCall<T>&);
   RowKernels<T> rows;
   CtcKernels<T> ctc;
+  AttentionKernels<T> attention;
 };
 
 struct IsaTable {

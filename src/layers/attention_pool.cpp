@@ -20,7 +20,7 @@ Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features)
 // W both ways round, and v, of one version.
 template <class T>
 struct AttentionPool<T>::Packed {
-  std::shared_ptr<const PackedMatrix<T>> forward, transposed;
+  std::shared_ptr<const OwnedMatrix<T>> forward, transposed;
   std::vector<T> v;
 };
 

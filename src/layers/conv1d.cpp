@@ -102,7 +102,7 @@ auto Conv1d<T>::weights(bool transposed) -> Weights {
 }
 
 template <class T>
-void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const PackedMatrix<T>& packed) const {
+void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
   cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
                                   has_state() ? call.state : StateRows<const T>{}, call.y});
   if (!has_state()) return;

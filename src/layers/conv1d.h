@@ -34,9 +34,9 @@ class Conv1d final : public Layer<T> {
 
  private:
   friend class PackedStep<T, Conv1d>;
-  typedef typename Layer<T>::template Cached<PackedMatrix<T>> Weights;
+  typedef typename Layer<T>::template Cached<OwnedMatrix<T>> Weights;
   Weights weights(bool transposed);
-  void product(const Run&, const LayerForward<T>&, const PackedMatrix<T>&) const;
+  void product(const Run&, const LayerForward<T>&, const OwnedMatrix<T>&) const;
   bool keeps_steps() const { return spec_.stride == 1 && spec_.left + spec_.right == spec_.span() - 1; }
   bool has_state() const { return streamable() && spec_.left > 0; }
   ptrdiff_t weight_size() const { return spec_.out * spec_.kernel * spec_.in; }

@@ -29,7 +29,7 @@ auto Dense<T>::weights(bool transposed) -> Weights {
 }
 
 template <class T>
-void Dense<T>::product(const Run& run, const LayerForward<T>& call, const PackedMatrix<T>& packed) const {
+void Dense<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
   cpu_backend<T>().product(run, call.batch, in_, out_, packed.matrix, packed.bias, call.x.features, call.y);
 }
 

@@ -25,9 +25,9 @@ class Dense final : public Layer<T> {
   const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }
 
   friend class PackedStep<T, Dense>;
-  typedef typename Layer<T>::template Cached<PackedMatrix<T>> Weights;
+  typedef typename Layer<T>::template Cached<OwnedMatrix<T>> Weights;
   Weights weights(bool transposed);
-  void product(const Run&, const LayerForward<T>&, const PackedMatrix<T>&) const;
+  void product(const Run&, const LayerForward<T>&, const OwnedMatrix<T>&) const;
 
   ptrdiff_t in_, out_;
   bool bias_;

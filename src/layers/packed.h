@@ -1,30 +1,24 @@
 // The right side of a product as the backend wants it, made from parameters.
 #pragma once
-#include <algorithm>
 #include <memory>
 
-#include "layers/layer.h"
+#include "layers/packed_matrix.h"
 
 namespace recurra {
 
+// With memory of its own, the bias copied too, so that a call sees one version of both.
 template <class T>
-struct PackedMatrix {
+struct OwnedMatrix : PackedMatrix<T> {
   Arena memory;
-  T* matrix = nullptr;
-  T* bias = nullptr;  // a copy, so that a call sees one version of both; null: none
 };
 
 // `plain` is (columns, k) if `transposed`, else (k, columns); bias (columns), or null.
 template <class T>
-std::shared_ptr<const PackedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
-                                                   const T* bias) {
-  auto made = std::make_shared<PackedMatrix<T>>();
-  made->matrix = made->memory.template take<T>(size_t(cpu_backend<T>().packed_size(k, columns)));
-  cpu_backend<T>().pack_matrix(plain, k, columns, transposed, made->matrix);
-  if (bias) {
-    made->bias = made->memory.template take<T>(size_t(columns));
-    std::copy_n(bias, columns, made->bias);
-  }
+std::shared_ptr<const OwnedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
+                                                  const T* bias) {
+  auto made = std::make_shared<OwnedMatrix<T>>();
+  static_cast<PackedMatrix<T>&>(*made) = transposed ? PackedMatrix<T>::of(plain, columns, k, bias, false, made->memory)
+                                                    : PackedMatrix<T>::of(plain, k, columns, bias, true, made->memory);
   return made;
 }
 

@@ -20,7 +20,9 @@ CellKind cell_kind(const std::string& name) {
   fail("Recurrent", "got cell '" + name + "', expected one of: " + names);
 }
 
-RecurrentSpec checked_spec(const RecurrentOptions& o) {
+}  // namespace
+
+RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
   const CellKind cell = cell_kind(o.cell);
   const auto check_size = [](const char* name, ptrdiff_t size, ptrdiff_t most) {
     check(size >= 1 && size <= most, "Recurrent", name, " is ", size, ", expected 1 to ", most);
@@ -52,7 +54,7 @@ RecurrentSpec checked_spec(const RecurrentOptions& o) {
           o.zoneout, o.zoneout_cell, o.cell_clip};
 }
 
-std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
+std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec& spec) {
   std::vector<ParameterSpec> specs;
   const CellInfo& info = *kernels<float>().cells[spec.cell]->info;
   const int64_t gates = info.gates * spec.hidden_size;
@@ -75,7 +77,29 @@ std::vector<ParameterSpec> parameter_specs(const RecurrentSpec& spec) {
   return specs;
 }
 
-}  // namespace
+template <class T>
+std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec& spec, const Parameters<T>& parameters) {
+  const CellInfo& info = *kernels<T>().cells[spec.cell]->info;
+  const bool bias = spec.bias, state = info.stages > 0, norm = spec.layer_norm, norm_c = norm && info.has_cell;
+  auto entry = parameters.entries().begin();
+  const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
+  std::vector<RecurrentOffsets> offsets(size_t(spec.layers * spec.directions));
+  for (RecurrentOffsets& o : offsets) {  // in the order of recurrent_parameters
+    o.weight_ih = next(true);
+    o.weight_hh = next(state);
+    o.bias_ih = next(bias);
+    o.bias_hh = next(bias && state);
+    o.weight_hr = next(spec.proj_size > 0);
+    o.weight_peephole = next(spec.peepholes);
+    o.weight_norm_ih = next(norm);
+    o.weight_norm_hh = next(norm);
+    o.weight_norm_c = next(norm_c);
+    o.bias_norm_c = next(norm_c);
+  }
+  return offsets;
+}
+template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<float>&);
+template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<double>&);
 
 template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
@@ -84,29 +108,10 @@ struct Recurrent<T>::Tape : LayerTape<T> {
 
 template <class T>
 Recurrent<T>::Recurrent(const RecurrentOptions& options)
-    : Layer<T>(parameter_specs(checked_spec(options))),
-      spec_(checked_spec(options)),
-      return_sequences_(options.return_sequences) {
-  const auto& entries = this->parameters()->entries();
-  auto entry = entries.begin();
-  const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
-  while (entry != entries.end()) {  // in the order of parameter_specs
-    const bool bias = spec_.bias, norm = spec_.layer_norm, norm_c = norm && states().size() > 1;
-    const bool state = kernels<T>().cells[spec_.cell]->info->stages > 0;
-    RecurrentOffsets o = {};
-    o.weight_ih = next(true);
-    o.weight_hh = next(state);
-    o.bias_ih = next(bias);
-    o.bias_hh = next(bias && state);
-    o.weight_hr = next(spec_.proj_size > 0);
-    o.weight_peephole = next(spec_.peepholes);
-    o.weight_norm_ih = next(norm);
-    o.weight_norm_hh = next(norm);
-    o.weight_norm_c = next(norm_c);
-    o.bias_norm_c = next(norm_c);
-    offsets_.push_back(o);
-  }
-}
+    : Layer<T>(recurrent_parameters(recurrent_spec(options))),
+      spec_(recurrent_spec(options)),
+      return_sequences_(options.return_sequences),
+      offsets_(recurrent_offsets(spec_, *this->parameters())) {}
 
 template <class T>
 const char* Recurrent<T>::kind() const {

@@ -19,9 +19,6 @@ void sigmoid_row(const T* x, T* y, ptrdiff_t n) {
   map_row(x, y, n, [](Vec<T> v) { return sigmoid(v); });
 }
 
-// log of x > 0, x normal: good to a few units in the last place, once a row.
-RECURRA_INLINE float log_of(float x) { return __builtin_logf(x); }
-RECURRA_INLINE double log_of(double x) { return __builtin_log(x); }
 RECURRA_INLINE float log1p_of(float x) { return __builtin_log1pf(x); }
 RECURRA_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
 

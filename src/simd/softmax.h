@@ -41,18 +41,39 @@ RECURRA_INLINE Softmax<T> softmax(const T* x, ptrdiff_t n, T* y, T scale = 1) {
   return {most, sum};
 }
 
+// Of y = softmax(scale x): dx = scale y (dy - sum of y dy). dy and dx may be the same.
+template <class T>
+RECURRA_INLINE void softmax_gradient(const T* y, const T* dy, T* dx, ptrdiff_t n, T scale = 1) {
+  typedef Vec<T> V;
+  const V sum = broadcast<V>(dot_row(y, dy, n)), factor = broadcast<V>(scale);
+  for (ptrdiff_t i = 0; i < n; i += lanes<V>())
+    store(dx + i, factor * load<V>(y + i, n - i) * (load<V>(dy + i, n - i) - sum), n - i);
+}
+
+// As they are in the table: among the activations, and of attention's scores.
 template <class T>
 void softmax_row(const T* x, T* y, ptrdiff_t n) {
   softmax(x, n, y);
 }
-
-// dx = y (dy - sum of y dy)
 template <class T>
 void softmax_gradient_row(const T*, const T* y, const T* dy, T* dx, ptrdiff_t n) {
+  softmax_gradient(y, dy, dx, n);
+}
+template <class T>
+void scaled_softmax_row(T* x, ptrdiff_t n, T scale) {
+  softmax(static_cast<const T*>(x), n, x, scale);
+}
+template <class T>
+void scaled_softmax_gradient_row(const T* y, const T* dy, ptrdiff_t n, T scale, T* dx) {
+  softmax_gradient(y, dy, dx, n, scale);
+}
+
+template <class T>
+void log_softmax_row(const T* x, T* y, ptrdiff_t n) {
   typedef Vec<T> V;
-  const V sum = broadcast<V>(dot_row(y, dy, n));
-  for (ptrdiff_t i = 0; i < n; i += lanes<V>())
-    store(dx + i, load<V>(y + i, n - i) * (load<V>(dy + i, n - i) - sum), n - i);
+  const Softmax<T> made = softmax(x, n, static_cast<T*>(nullptr));
+  map_row(x, y, n,
+          [most = broadcast<V>(made.most), rest = broadcast<V>(log_of(made.sum))](V v) { return v - most - rest; });
 }
 
 }  // namespace

@@ -1,0 +1,235 @@
+#include "backend/attention.h"
+
+#include <algorithm>
+
+#include "backend/cpu_packing.h"
+#include "backend/isa.h"
+#include "platform/tasks.h"
+
+namespace recurra {
+namespace {
+
+constexpr ptrdiff_t kOuterRows = 256;  // queries that a memory's gradient sums before it is written
+
+template <class T>
+ptrdiff_t padded(ptrdiff_t n) {
+  const ptrdiff_t lanes = kernels<T>().lanes;
+  return (n + lanes - 1) / lanes * lanes;
+}
+
+// Calls f(first column, columns, columns padded to vectors, where its panel begins) for a packed matrix.
+template <class T, class F>
+void for_panels(T* packed, ptrdiff_t k, ptrdiff_t columns, const F& f) {
+  const ptrdiff_t lanes = kernels<T>().lanes;
+  const ColumnPanels panels = {padded<T>(columns) / lanes};
+  for (ptrdiff_t p = 0; p < panels.count(); ++p) {
+    const ptrdiff_t from = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - from;
+    f(from, std::min(width, columns - from), width, packed + from * k);
+  }
+}
+
+// Rows of `columns` as the right side of a product that sums over the rows, or (turned) over the columns.
+template <class T>
+void pack_rows(const T* x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t columns, T* packed) {
+  for_panels(packed, rows, columns, [&](ptrdiff_t from, ptrdiff_t n, ptrdiff_t width, T* to) {
+    for (ptrdiff_t r = 0; r < rows; ++r, to += width)
+      std::fill(std::copy_n(x + r * x_row + from, n, to), to + width, T(0));
+  });
+}
+template <class T>
+void pack_turned(const T* x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t columns, T* packed) {
+  for_panels(packed, columns, rows, [&](ptrdiff_t from, ptrdiff_t n, ptrdiff_t width, T* to) {
+    transpose<false>(to, width, x + from * x_row, x_row, n, columns);
+    for (ptrdiff_t k = 0; n < width && k < columns; ++k) std::fill_n(to + k * width + n, width - n, T(0));
+  });
+}
+
+// to(k, :) (+)= sum over rows a(row, k) b(row, :), by blocks of rows.
+template <class T>
+void add_outer(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, const T* a, ptrdiff_t a_row, const T* b, ptrdiff_t b_row,
+               T* sum, T* scratch) {
+  for (ptrdiff_t begin = 0; begin < rows; begin += kOuterRows)
+    kernels<T>().outer({std::min(kOuterRows, rows - begin), k, columns, a + begin * a_row, a_row, b + begin * b_row,
+                        b_row, sum, padded<T>(columns), scratch});
+}
+
+}  // namespace
+
+template <class T>
+AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch, Sequence<const T> x,
+                                    Sequence<const T> keys, const T* v, bool backward, int threads, Arena& memory)
+    : spec_(spec),
+      most_steps_(batch.steps),
+      key_row_(padded<T>(spec.key_size) + 64 / ptrdiff_t(sizeof(T))),  // no power of two, which crowds cache sets
+      v_(v),
+      rows_(size_t(batch.rows)) {
+  const ptrdiff_t M = spec.memory_size, A = spec.key_size;
+  const bool own_keys = keys.data != nullptr;
+  const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) {
+    Row& row = rows_[size_t(r)];
+    const ptrdiff_t n = batch.length(r);
+    row.steps = n;
+    row.values = take(true, n * padded<T>(M));
+    row.values_t = take(backward || !(own_keys || spec.additive), padded<T>(n) * M);
+    if (spec.additive) {
+      row.factors = take(true, n * key_row_);
+      row.query_factors = take(true, key_row_);
+    } else {
+      row.keys = own_keys ? take(backward, n * padded<T>(A)) : row.values;
+      row.keys_t = own_keys ? take(true, padded<T>(n) * A) : row.values_t;
+    }
+    row.dkeys = take(backward && spec.additive, n * key_row_);
+    row.dv = take(backward && spec.additive, padded<T>(A));
+  }
+  for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
+    const Sequence<const T>& from = own_keys ? keys : x;
+    pack(rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
+  });
+}
+
+template <class T>
+void AttentionMemory<T>::pack(Row& row, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const {
+  const ptrdiff_t n = row.steps, M = spec_.memory_size, A = spec_.key_size;
+  if (!n) return;
+  pack_rows(x, x_row, n, M, row.values);
+  if (row.values_t) pack_turned(x, x_row, n, M, row.values_t);
+  if (spec_.additive) {
+    row.plain_keys = keys;
+    row.plain_row = keys_row;
+    row.in_range = kernels<T>().attention.additive_factors(keys, keys_row, A, n, row.factors, key_row_);
+  } else if (row.keys_t != row.values_t) {
+    pack_turned(keys, keys_row, n, A, row.keys_t);
+    if (row.keys) pack_rows(keys, keys_row, n, A, row.keys);
+  }
+}
+
+template <class T>
+AdditiveCall<T> AttentionMemory<T>::additive(const Row& row, const T* query) const {
+  AdditiveCall<T> c = {};
+  c.size = spec_.key_size;
+  c.count = row.steps;
+  c.query = query;
+  c.keys = row.plain_keys;
+  c.key_row = row.plain_row;
+  c.factors = row.in_range ? row.factors : nullptr;
+  c.factor_row = key_row_;
+  c.query_factors = row.query_factors;
+  c.v = v_;
+  return c;
+}
+
+template <class T>
+void AttentionMemory<T>::start_backward() const {
+  for (const Row& row : rows_) {
+    if (!row.dkeys) continue;
+    std::fill_n(row.dkeys, row.steps * key_row_, T(0));
+    std::fill_n(row.dv, padded<T>(spec_.key_size), T(0));
+  }
+}
+
+template <class T>
+void AttentionMemory<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
+                                 ptrdiff_t count) const {
+  const Row& m = rows_[size_t(memory_row)];
+  const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
+  T* weights = call.weights.at(row, begin);
+  T* context = call.context.at(row, begin);
+  const ptrdiff_t weights_row = call.weights.step_stride, context_row = call.context.step_stride;
+  for (ptrdiff_t i = 0; i < count; ++i) {
+    std::fill(weights + i * weights_row + n, weights + i * weights_row + most_steps_, T(0));
+    if (!n) std::fill_n(context + i * context_row, M, T(0));
+  }
+  if (!n) return;
+  if (spec_.additive) {
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+      c.scores = weights + i * weights_row;
+      kernels<T>().attention.additive_scores(c);
+    }
+  } else {
+    kernels<T>().product(
+        {count, A, n, call.query.at(row, begin), call.query.step_stride, m.keys_t, nullptr, weights, weights_row});
+  }
+  for (ptrdiff_t i = 0; i < count; ++i) kernels<T>().attention.softmax(weights + i * weights_row, n, T(spec_.scale));
+  kernels<T>().product({count, n, M, weights, weights_row, m.values, nullptr, context, context_row});
+}
+
+template <class T>
+void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
+                                  ptrdiff_t count) const {
+  const Row& m = rows_[size_t(memory_row)];
+  const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
+  T* dscores = call.dscores.at(row, begin);
+  T* dquery = call.dquery.at(row, begin);
+  const ptrdiff_t dscores_row = call.dscores.step_stride, dquery_row = call.dquery.step_stride;
+  if (!n) {
+    for (ptrdiff_t i = 0; i < count; ++i) std::fill_n(dquery + i * dquery_row, A, T(0));
+    return;
+  }
+  kernels<T>().product({count, M, n, call.dcontext.at(row, begin), call.dcontext.step_stride, m.values_t, nullptr,
+                        dscores, dscores_row});
+  for (ptrdiff_t i = 0; i < count; ++i) {
+    T* ds = dscores + i * dscores_row;
+    kernels<T>().attention.softmax_backward(call.weights.at(row, begin + i), ds, n, T(spec_.scale), ds);
+    if (!spec_.additive) continue;
+    AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+    c.dscores = ds;
+    c.dquery = dquery + i * dquery_row;
+    c.dkeys = m.dkeys;
+    c.dv = m.dv;
+    kernels<T>().attention.additive_backward(c);
+  }
+  if (!spec_.additive) kernels<T>().product({count, n, A, dscores, dscores_row, m.keys, nullptr, dquery, dquery_row});
+}
+
+template <class T>
+ptrdiff_t AttentionMemory<T>::widest() const {
+  return padded<T>(std::max(spec_.memory_size, spec_.key_size));
+}
+
+template <class T>
+ptrdiff_t AttentionMemory<T>::scratch_size(ptrdiff_t count) const {
+  return (most_steps_ + std::min(kOuterRows, count)) * widest();
+}
+
+template <class T>
+void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row,
+                                         ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx, T* scratch) const {
+  const Row& m = rows_[size_t(memory_row)];
+  const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
+  if (!n) return;
+  T *const sum = scratch, *const rest = scratch + most_steps_ * widest();
+  const auto put = [&](Sequence<T> to, const T* from, ptrdiff_t from_row, ptrdiff_t features) {
+    for (ptrdiff_t j = 0; j < n; ++j) std::copy_n(from + j * from_row, features, to.at(memory_row, j));
+  };
+  const auto add_keys = [&] {
+    add_outer(count, n, A, static_cast<const T*>(call.dscores.at(row, 0)), call.dscores.step_stride,
+              call.query.at(row, 0), call.query.step_stride, sum, rest);
+  };
+  if (dkeys.data) {
+    if (spec_.additive) {
+      put(dkeys, m.dkeys, key_row_, A);
+    } else {
+      std::fill_n(sum, n * padded<T>(A), T(0));
+      add_keys();
+      put(dkeys, sum, padded<T>(A), A);
+    }
+  }
+  std::fill_n(sum, n * padded<T>(M), T(0));
+  add_outer(count, n, M, static_cast<const T*>(call.weights.at(row, 0)), call.weights.step_stride,
+            call.dcontext.at(row, 0), call.dcontext.step_stride, sum, rest);
+  if (!dkeys.data) add_keys();
+  put(dx, sum, padded<T>(M), M);
+}
+
+template <class T>
+void AttentionMemory<T>::add_v_gradient(T* gradient) const {
+  for (const Row& row : rows_)
+    for (ptrdiff_t k = 0; k < spec_.key_size; ++k) gradient[k] += row.dv[k];
+}
+
+template class AttentionMemory<float>;
+template class AttentionMemory<double>;
+
+}  // namespace recurra

@@ -1,0 +1,35 @@
+#pragma once
+#include "layers/scoring.h"
+
+namespace recurra {
+
+// The base of layers that look at a memory, their second input.
+template <class T>
+class AttendingLayer : public Layer<T> {
+ public:
+  ptrdiff_t inputs() const final { return 2; }
+  ptrdiff_t memory_size() const { return scoring_.spec().memory_size; }
+  ptrdiff_t other_size(ptrdiff_t) const final { return memory_size(); }
+  bool streamable() const final { return false; }
+
+  void forward(const Run& run, const LayerForward<T>& call) final { attend(run, call, {}); }
+  // forward() that also writes the weights (row, step, memory step), unless their data is null.
+  virtual void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) = 0;
+
+ protected:
+  AttendingLayer(const std::vector<ParameterSpec>& parameters, Scoring<T> scoring)
+      : Layer<T>(parameters), scoring_(std::move(scoring)) {
+    scoring_.find(*this->parameters());
+  }
+
+  // Throws std::invalid_argument where the weights would be too many to address.
+  void check_size(const Batch& batch, const OtherInput<T>& memory) const {
+    const double weights = double(batch.rows) * double(batch.steps) * double(memory.batch.steps);
+    check(weights < 0x1p48, this->kind(), batch.rows, " rows of ", batch.steps, " steps that look at ",
+          memory.batch.steps, " are too many, expected fewer");
+  }
+
+  Scoring<T> scoring_;
+};
+
+}  // namespace recurra

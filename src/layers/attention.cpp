@@ -1,0 +1,117 @@
+#include "layers/attention.h"
+
+#include "platform/tasks.h"
+
+namespace recurra {
+namespace {
+
+constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
+
+template <class T>
+Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features) {
+  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), batch.steps * features, features};
+}
+
+}  // namespace
+
+template <class T>
+struct Attention<T>::Packed {
+  Arena memory;
+  typename Scoring<T>::Packed scoring;
+};
+
+template <class T>
+struct Attention<T>::Tape : FlatTape<T> {
+  Attending<T> attending;
+};
+
+template <class T>
+Attention<T>::Attention(const ScoringOptions& options) : Attention(Scoring<T>("Attention", options)) {}
+
+template <class T>
+Attention<T>::Attention(const Scoring<T>& scoring) : AttendingLayer<T>(scoring.parameters(), scoring) {}
+
+template <class T>
+double Attention<T>::work() const {
+  return scoring_.work(kUsualMemory);
+}
+
+template <class T>
+auto Attention<T>::packed(bool backward) -> Weights {
+  return this->cached(backward ? both_ : forward_, [&] {
+    auto made = std::make_shared<Packed>();
+    made->scoring = scoring_.pack(this->parameters()->values(), backward, made->memory);
+    return std::shared_ptr<const Packed>(made);
+  });
+}
+
+template <class T>
+void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
+                        Sequence<T> weights, Attending<T>& to, Arena& arena) const {
+  const OtherInput<T>& memory = call.others[0];
+  this->check_size(call.batch, memory);
+  scoring_.prepare(run, packed.scoring, memory, backward, to, arena);
+  to.call.query = call.x.features;
+  if (scoring_.projects_query()) {
+    const Sequence<T> q = take_sequence<T>(arena, call.batch, scoring_.spec().key_size);
+    packed.scoring.query.multiply(run, call.batch, call.x.features, q);
+    to.call.query = read_only(q);
+  }
+  to.call.weights = weights.data ? weights : take_sequence<T>(arena, call.batch, memory.batch.steps);
+  to.call.context = call.y;
+  for_each_task(call.batch.rows, run.threads, [&](ptrdiff_t r) {
+    if (!run.stop || !run.stop->poll()) to.rows->forward(to.call, r, r, 0, call.batch.length(r));
+  });
+}
+
+template <class T>
+void Attention<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
+  const Weights weight = packed(false);
+  Attending<T> attending;
+  look(run, call, *weight.value, false, weights, attending, run.arena);
+}
+
+template <class T>
+std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+  auto tape = std::make_unique<Tape>();
+  const Weights weight = packed(false);
+  look(run, call, *weight.value, true, {}, tape->attending, memory);
+  return tape;
+}
+
+template <class T>
+void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  T* gradient = start_gradient(tape, *this->parameters(), memory);
+  const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
+  Attending<T>& to = tape.attending;
+  if (!call.dy.data) {
+    for (ptrdiff_t r = 0; dmemory.data && r < to.batch.rows; ++r)
+      for (ptrdiff_t s = 0; s < to.batch.length(r); ++s) std::fill_n(dmemory.at(r, s), this->memory_size(), T(0));
+    return;
+  }
+  const Weights weight = packed(true);
+  const bool projects = scoring_.projects_query();
+  to.call.dcontext = call.dy;
+  to.call.dquery =
+      projects || !call.dx.data ? take_sequence<T>(run.arena, call.batch, scoring_.spec().key_size) : call.dx;
+  to.call.dscores = take_sequence<T>(run.arena, call.batch, to.batch.steps);
+  to.rows->start_backward();
+  for_each_task(call.batch.rows, run.threads, [&](ptrdiff_t r) {
+    if (!run.stop || !run.stop->poll()) to.rows->backward(to.call, r, r, 0, call.batch.length(r));
+  });
+  if (run.stopped()) return;
+  scoring_.finish(run, weight.value->scoring, call.batch, nullptr, call.x.features, to, dmemory, gradient);
+  if (projects && call.dx.data)
+    weight.value->scoring.query_t.multiply(run, call.batch, read_only(to.call.dquery), call.dx);
+}
+
+template <class T>
+void Attention<T>::commit(LayerTape<T>& tape, int) {
+  add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
+}
+
+template class Attention<float>;
+template class Attention<double>;
+
+}  // namespace recurra

@@ -1,0 +1,37 @@
+#pragma once
+#include "layers/attending_layer.h"
+
+namespace recurra {
+
+// Queries look at a memory, the second input: softmax over its valid steps, and their weighted sum.
+template <class T>
+class Attention final : public AttendingLayer<T> {
+ public:
+  explicit Attention(const ScoringOptions&);
+
+  const char* kind() const override { return "attention"; }
+  ptrdiff_t input_size() const override { return this->scoring_.query_size(); }
+  ptrdiff_t output_size() const override { return this->memory_size(); }
+  double work() const override;
+
+  void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int threads) override;
+
+ private:
+  explicit Attention(const Scoring<T>&);
+
+  struct Packed;
+  struct Tape;
+  typedef typename Layer<T>::template Cached<Packed> Weights;
+  Weights packed(bool backward);
+  // `backward`: as in AttentionMemory; `weights` data null: they go to `arena`.
+  void look(const Run&, const LayerForward<T>&, const Packed&, bool backward, Sequence<T> weights, Attending<T>&,
+            Arena& arena) const;
+
+  using AttendingLayer<T>::scoring_;
+  Weights forward_, both_;
+};
+
+}  // namespace recurra

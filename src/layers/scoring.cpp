@@ -1,0 +1,132 @@
+#include "layers/scoring.h"
+
+#include <cmath>
+
+#include "platform/tasks.h"
+
+namespace recurra {
+namespace {
+
+constexpr ptrdiff_t kMostFeatures = 1 << 20;
+
+}  // namespace
+
+template <class T>
+Scoring<T>::Scoring(const char* owner, const ScoringOptions& o)
+    : query_size_(o.query_size), projects_memory_(o.score == "additive" || o.score == "general") {
+  const auto check_size = [&](const char* name, ptrdiff_t size) {
+    check(size >= 1 && size <= kMostFeatures, owner, name, " is ", size, ", expected 1 to ", kMostFeatures);
+  };
+  check_size("query_size", o.query_size);
+  check_size("memory_size", o.memory_size);
+  const bool additive = o.score == "additive", scaled = o.score == "scaled_dot";
+  check(projects_memory_ || scaled || o.score == "dot", owner, "score is '", o.score,
+        "', expected additive, dot, scaled_dot or general");
+  if (additive) check_size("hidden_size", o.hidden_size);
+  check(projects_memory_ || o.query_size == o.memory_size, owner, "score '", o.score, "' takes queries of ",
+        o.query_size, " features and a memory of ", o.memory_size, ", expected the same number; use 'general'");
+  spec_ = {additive, additive ? o.hidden_size : o.query_size, o.memory_size,
+           scaled ? 1 / std::sqrt(double(o.query_size)) : 1.0};
+}
+
+template <class T>
+std::vector<ParameterSpec> Scoring<T>::parameters() const {
+  std::vector<ParameterSpec> specs;
+  if (projects_query()) specs = {{"weight_query", {spec_.key_size, query_size_}}, {"bias_query", {spec_.key_size}}};
+  if (projects_memory_) specs.push_back({"weight_memory", {spec_.key_size, spec_.memory_size}});
+  if (spec_.additive) specs.push_back({"weight_score", {spec_.key_size}});
+  return specs;
+}
+
+template <class T>
+void Scoring<T>::find(const Parameters<T>& parameters) {
+  if (projects_query()) {
+    weight_query_ = parameters.entry("weight_query").begin;
+    bias_query_ = parameters.entry("bias_query").begin;
+    weight_score_ = parameters.entry("weight_score").begin;
+  }
+  if (projects_memory_) weight_memory_ = parameters.entry("weight_memory").begin;
+}
+
+template <class T>
+double Scoring<T>::work(double memory_steps) const {
+  const double A = double(spec_.key_size), M = double(spec_.memory_size);
+  return (projects_query() ? A * double(query_size_) : 0) + memory_steps * (M + (spec_.additive ? 20 : 1) * A);
+}
+
+template <class T>
+auto Scoring<T>::pack(const T* values, bool backward, Arena& memory) const -> Packed {
+  Packed packed = {};
+  const auto matrix = [&](ptrdiff_t weight, ptrdiff_t in, const T* bias, bool transposed) {
+    return PackedMatrix<T>::of(values + weight, spec_.key_size, in, bias, transposed, memory);
+  };
+  if (projects_query()) {
+    packed.query = matrix(weight_query_, query_size_, values + bias_query_, false);
+    if (backward) packed.query_t = matrix(weight_query_, query_size_, nullptr, true);
+    T* v = memory.take<T>(size_t(spec_.key_size));
+    std::copy_n(values + weight_score_, spec_.key_size, v);
+    packed.v = v;
+  }
+  if (projects_memory_) {
+    packed.memory = matrix(weight_memory_, spec_.memory_size, nullptr, false);
+    if (backward) packed.memory_t = matrix(weight_memory_, spec_.memory_size, nullptr, true);
+  }
+  return packed;
+}
+
+template <class T>
+void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<T>& memory, bool backward,
+                         Attending<T>& to, Arena& arena) const {
+  to.batch = memory.batch;
+  to.memory = memory.x;
+  const ptrdiff_t A = spec_.key_size, steps = memory.batch.steps;
+  if (projects_memory_) {
+    to.keys = {arena.take<T>(size_t(memory.batch.rows * steps * A)), steps * A, A};
+    packed.memory.multiply(run, memory.batch, memory.x, to.keys);
+  }
+  T* v = spec_.additive ? arena.take<T>(size_t(A)) : nullptr;  // a copy, as a tape may outlive what is packed
+  if (v) std::copy_n(packed.v, A, v);
+  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), v, backward,
+                                                 run.threads, arena);
+}
+
+template <class T>
+void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queries, const int32_t* memory_rows,
+                        Sequence<const T> queries_x, const Attending<T>& attending, Sequence<T> dmemory,
+                        T* gradient) const {
+  const ptrdiff_t A = spec_.key_size, M = spec_.memory_size, rows = attending.batch.rows, steps = attending.batch.steps;
+  const Backend<T>& backend = cpu_backend<T>();
+  const auto take = [&](ptrdiff_t features) {
+    return Sequence<T>{run.arena.take<T>(size_t(rows * steps * features)), steps * features, features};
+  };
+  const Sequence<T> dkeys = projects_memory_ ? take(A) : Sequence<T>{},
+                    from_keys = projects_memory_ && dmemory.data ? take(M) : Sequence<T>{};
+  const Sequence<T> dx = dmemory.data ? dmemory : take(M);
+  const ptrdiff_t tasks = std::min<ptrdiff_t>(run.threads, queries.rows),
+                  size = attending.rows->scratch_size(queries.steps);
+  T* scratch = run.arena.take<T>(size_t(tasks * size));
+  for_each_task(tasks, run.threads, [&](ptrdiff_t task) {
+    for (ptrdiff_t r = queries.rows * task / tasks; r < queries.rows * (task + 1) / tasks; ++r)
+      attending.rows->memory_gradient(attending.call, r, memory_rows ? memory_rows[r] : r, queries.length(r), dkeys, dx,
+                                      scratch + task * size);
+  });
+  if (projects_memory_) {
+    backend.outer(run, attending.batch, M, A, attending.memory, read_only(dkeys), gradient + weight_memory_, nullptr);
+    if (dmemory.data) {
+      packed.memory_t.multiply(run, attending.batch, read_only(dkeys), from_keys);
+      for (ptrdiff_t r = 0; r < rows; ++r)
+        for (ptrdiff_t s = 0; s < attending.batch.length(r); ++s)
+          for (ptrdiff_t k = 0; k < M; ++k) dmemory.at(r, s)[k] += from_keys.at(r, s)[k];
+    }
+  }
+  if (projects_query()) {
+    backend.outer(run, queries, query_size_, A, queries_x, read_only(attending.call.dquery), gradient + weight_query_,
+                  gradient + bias_query_);
+    attending.rows->add_v_gradient(gradient + weight_score_);
+  }
+}
+
+template class Scoring<float>;
+template class Scoring<double>;
+
+}  // namespace recurra

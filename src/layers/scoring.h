@@ -1,0 +1,65 @@
+// What attention learns: how queries and memory are scored. Part of a layer's parameters; Attention and
+// AttentionDecoder share it.
+#pragma once
+#include <memory>
+
+#include "backend/attention.h"
+#include "layers/packed_matrix.h"
+
+namespace recurra {
+
+struct ScoringOptions {
+  std::string score;  // "additive", "dot", "scaled_dot" or "general"
+  ptrdiff_t query_size = 0, memory_size = 0;
+  ptrdiff_t hidden_size = 0;  // of additive scores
+};
+
+// The memory of a call, ready to be looked at, with the arrays of the queries.
+template <class T>
+struct Attending {
+  Batch batch = {};  // of the memory
+  Sequence<const T> memory = {};
+  Sequence<T> keys = {};  // data null: the memory itself
+  AttentionCall<T> call = {};
+  std::unique_ptr<AttentionMemory<T>> rows;
+};
+
+template <class T>
+class Scoring {
+ public:
+  // Throws std::invalid_argument, in the name of `owner`.
+  Scoring(const char* owner, const ScoringOptions&);
+
+  const AttentionSpec& spec() const { return spec_; }
+  ptrdiff_t query_size() const { return query_size_; }
+  bool projects_query() const { return spec_.additive; }
+  std::vector<ParameterSpec> parameters() const;
+  // Finds the arrays among the owner's.
+  void find(const Parameters<T>&);
+  // Multiply-adds and activations of a query that looks at so many steps.
+  double work(double memory_steps) const;
+
+  struct Packed {
+    PackedMatrix<T> query, memory;      // where there is such a projection
+    PackedMatrix<T> query_t, memory_t;  // for backward
+    const T* v;
+  };
+  Packed pack(const T* values, bool backward, Arena&) const;
+
+  // Projects the memory and packs it. `backward`: as in AttentionMemory.
+  void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
+
+  // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
+  // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,
+  // where the owner's parameters begin. `queries_x` is what the queries were projected from.
+  void finish(const Run&, const Packed&, const Batch& queries, const int32_t* memory_rows, Sequence<const T> queries_x,
+              const Attending<T>&, Sequence<T> dmemory, T* gradient) const;
+
+ private:
+  AttentionSpec spec_;
+  ptrdiff_t query_size_;
+  bool projects_memory_;
+  ptrdiff_t weight_query_ = 0, bias_query_ = 0, weight_memory_ = 0, weight_score_ = 0;
+};
+
+}  // namespace recurra
