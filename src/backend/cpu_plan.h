@@ -32,15 +32,16 @@ inline Rows sort_rows(const Batch& batch, Arena& memory) {
   return rows;
 }
 
-// Chunk i is rows [bounds[i], bounds[i + 1]): about as many steps in each.
-inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff_t chunks, Arena& memory) {
+// Chunk i is rows [bounds[i], bounds[i + 1]), whole groups of rows: about as many steps in each.
+inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff_t chunks, Arena& memory,
+                                   ptrdiff_t group = 1) {
   ptrdiff_t* bounds = memory.take<ptrdiff_t>(size_t(chunks) + 1);
   const int64_t tokens = rows.offset[rows.steps];
   int64_t sum = 0;
   ptrdiff_t row = 0;
   for (ptrdiff_t i = 0; i < chunks; ++i) {
     while (row < all_rows && sum * chunks < tokens * i) sum += rows.length[row++];
-    bounds[i] = row;
+    bounds[i] = std::min((row + group - 1) / group * group, all_rows);
   }
   bounds[chunks] = all_rows;
   return bounds;
@@ -49,6 +50,7 @@ inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff
 struct Block {
   ptrdiff_t begin, end;  // steps
   std::vector<RingRun> runs;
+  ptrdiff_t groups;  // of all its steps' rows
 };
 
 // Blocks of steps, last first, of about `rows_per_block` rows, each step at rows slot[s] and after of a ring of
@@ -56,16 +58,17 @@ struct Block {
 // the threads.
 struct Blocks {
   std::vector<Block> blocks;
-  std::vector<int64_t> slot;
-  ptrdiff_t ring_rows = 0;
+  std::vector<int64_t> slot, group_slot;  // [step]; groups are counted from 0 in every block
+  ptrdiff_t ring_rows = 0, most_groups = 0;
 
-  Blocks(const Rows& rows, ptrdiff_t rows_per_block) : slot(size_t(rows.steps)) {
+  Blocks(const Rows& rows, ptrdiff_t rows_per_block, ptrdiff_t group)
+      : slot(size_t(rows.steps)), group_slot(size_t(rows.steps)) {
     const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
     const ptrdiff_t most = std::max(rows_per_block, widest);
     ring_rows = std::min<ptrdiff_t>(most + 2 * widest, rows.offset[rows.steps]);
     ptrdiff_t position = 0;
     for (ptrdiff_t end = rows.steps; end > 0;) {
-      Block block = {end, end, {}};
+      Block block = {end, end, {}, 0};
       ptrdiff_t count = 0;
       while (block.begin > 0 && (count == 0 || count + rows.active[block.begin - 1] <= most)) {
         const ptrdiff_t s = --block.begin, n = rows.active[s];
@@ -73,14 +76,17 @@ struct Blocks {
         if (block.runs.empty() || block.runs.back().begin + block.runs.back().count != position)
           block.runs.push_back({position, 0});
         slot[size_t(s)] = position;
+        group_slot[size_t(s)] = block.groups;
+        block.groups += (n + group - 1) / group;
         block.runs.back().count += n;
         position += n;
         count += n;
       }
       end = block.begin;
+      most_groups = std::max(most_groups, block.groups);
       blocks.push_back(std::move(block));
     }
-    if (blocks.empty()) blocks.push_back({0, 0, {}});  // no steps: the state's gradient passes through
+    if (blocks.empty()) blocks.push_back({0, 0, {}, 0});  // no steps: the state's gradient passes through
   }
 };
 

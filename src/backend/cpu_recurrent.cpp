@@ -111,6 +111,9 @@ ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t rows) {
 // Which of a seed's random numbers are whose, beside those of the dropout between layers.
 enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, kZoneH = 3 << 20, kZoneC = 4 << 20 };
 
+// Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.
+ptrdiff_t unit_group(ptrdiff_t rows) { return rows >= 64 ? 8 : 1; }
+
 // The options of a layer's direction but for its weights; rows: of the batch.
 template <class T>
 CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
@@ -122,6 +125,7 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
   options.projected = spec.proj_size > 0;
   options.state_size = shape.state_size;
   options.vectors = shape.vectors;
+  options.group = unit_group(rows);
   options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
   const auto zone = [&](double rate, uint64_t stream) {
     const RandomMask mask(seed, stream + index, rate);
@@ -427,7 +431,7 @@ struct DirectionBackward {
   ptrdiff_t layer;
   BackwardCall<T> call;  // but for the chunk and the block
   T *gradient, *unit_gradient, *projection_gradient;
-  const T* ones;  // [ring row]
+  const T* ones;  // [unit row]
   StepHook<T>* hook;
 
   void run_blocks() {
@@ -499,14 +503,17 @@ struct DirectionBackward {
 
   void add_options(const Block& block) const {
     const ptrdiff_t size = shape.vectors.gradient_size(shape.panels), width = shape.projection_width();
+    const RingRun groups = {0, block.groups};
     if (unit_gradient)  // a column's sum is its product with ones
       for_each_task(shape.panels.count, run.threads, [&](ptrdiff_t panel) {
         GradientCall<T> c = gradient_call(block, ones, 1);
+        c.runs = &groups;
+        c.run_count = 1;
         c.gates_row = size;
         c.last = 1;
         for (ptrdiff_t k = 0; k < size; k += c.width) {
           c.width = std::min(4 * shape.lanes, size - k);
-          c.gates = call.unit_sums + panel * call.ring_rows * size + k;
+          c.gates = call.unit_sums + panel * call.unit_rows * size + k;
           c.out = unit_gradient + panel * size + k;
           kernels<T>().gradient(c);
         }
@@ -612,10 +619,12 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   const auto& weights = static_cast<const CpuWeights<T>&>(*call.weights);
   const Rows& rows = tape.rows;
   const ptrdiff_t row_bytes = shape.panels.count * shape.panels.columns * ptrdiff_t(sizeof(T));
-  const Blocks blocks(rows, std::min(std::max(kBlockBytes / row_bytes, kLeastBlockRows), kMostBlockRows));
+  const ptrdiff_t group = unit_group(call.batch->rows);
+  const Blocks blocks(rows, std::min(std::max(kBlockBytes / row_bytes, kLeastBlockRows), kMostBlockRows), group);
   const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
   const ptrdiff_t chunks = chunk_count(run.threads, 1, call.batch->rows);
-  const ptrdiff_t* bounds = row_chunks(rows, call.batch->rows, chunks, run.arena);
+  const bool has_vectors = shape.vectors.gradient_size(shape.panels) > 0;
+  const ptrdiff_t* bounds = row_chunks(rows, call.batch->rows, chunks, run.arena, has_vectors ? group : 1);
 
   BackwardCall<T> c = {};
   c.panels = shape.panels;
@@ -632,10 +641,13 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   for (int part = 0; part <= shape.info.stages + (spec.proj_size ? 1 : 0); ++part)
     c.operands[part] = run.arena.take<T>(size_t(depths[part] * c.ring_rows));
   T* ones = nullptr;
-  if (const ptrdiff_t size = shape.vectors.gradient_size(shape.panels)) {
-    c.unit_sums = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * size));
-    ones = run.arena.take<T>(size_t(c.ring_rows));
-    std::fill_n(ones, c.ring_rows, T(1));
+  if (has_vectors) {
+    c.unit_slot = blocks.group_slot.data();
+    c.unit_rows = blocks.most_groups;
+    c.unit_sums =
+        run.arena.take<T>(size_t(c.unit_rows * shape.panels.count * shape.vectors.gradient_size(shape.panels)));
+    ones = run.arena.take<T>(size_t(c.unit_rows));
+    std::fill_n(ones, c.unit_rows, T(1));
   }
   if (spec.layer_norm)
     c.input_gates = run.arena.take<T>(size_t(c.ring_rows * shape.panels.count * shape.panels.columns));

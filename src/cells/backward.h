@@ -18,13 +18,12 @@ struct BackwardScratch {
   T* zeros;              // a state
   T* operand;            // [row][stride], the second stage's or the projection's
   // For options:
-  T* dh;        // [row][stride], of h, then of what the equations gave
-  T* made;      // [row][stride], the same before a projection
-  T* masked;    // [row][stride], the h that the recurrent product took
-  T* zone;      // [row][padded], c's; then a row, h's
-  T* of_norm;   // [row][stride], what reaches c through its norm
-  T* norm;      // a row: c, normalised
-  T* products;  // two rows: gradients of the two products of a normalised cell
+  T* dh;       // [row][stride], of h, then of what the equations gave
+  T* made;     // [row][stride], the same before a projection
+  T* masked;   // [row][stride], the h that the recurrent product took
+  T* zone;     // [row][padded], c's; then a row, h's
+  T* of_norm;  // [row][stride], what reaches c through its norm
+  T* norm;     // a row: c, normalised
   ptrdiff_t stride, size;
 
   static BackwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows,
@@ -53,7 +52,6 @@ struct BackwardScratch {
     if (options.recurrent_mask) s.masked = take_rows(rows, s.stride);
     if (options.zone_h.random || options.zone_c.random) s.zone = take_rows(rows + 1, panels.padded());
     if (options.normalised()) {
-      s.products = take_rows(2, panels.count * panels.columns);
       if (cell.has_cell) s.of_norm = take_rows(rows, s.stride), s.norm = take_rows(1, panels.padded());
     }
     s.size = used;
@@ -257,14 +255,20 @@ struct Backward {
   template <class D>
   void keep_options(const D& d, ptrdiff_t p, ptrdiff_t r, ptrdiff_t w, bool pair) const {
     const ptrdiff_t size = options.vectors.gradient_size(call.panels);
-    for (int i = 0; options.vectors.peepholes && i < 3; ++i)
-      L::put(unit_sums(p, r) + i * units + w, pair * call.ring_rows * size, d.of_peephole[i]);
+    for (int i = 0; options.vectors.peepholes && i < 3; ++i) {
+      T* to = unit_sums(p, r) + i * units + w;
+      const ptrdiff_t next = pair * call.unit_rows * size;
+      L::put(to, next, begins_group(r) ? d.of_peephole[i] : L::get(to, next) + d.of_peephole[i]);
+    }
     if (options.projected && !d.normalised)
       L::put(work.operand + r * work.stride + p * units + w, pair * units, d.projected);
   }
   T* unit_sums(ptrdiff_t p, ptrdiff_t r) const {
-    return call.unit_sums + (p * call.ring_rows + position(step, r)) * options.vectors.gradient_size(call.panels);
+    const ptrdiff_t row = call.unit_slot[step] + (call.first + r) / options.group;
+    return call.unit_sums + (p * call.unit_rows + row) * options.vectors.gradient_size(call.panels);
   }
+  bool begins_group(ptrdiff_t r) const { return (call.first + r) % options.group == 0; }
+  void add_sum(T* to, ptrdiff_t r, U v) const { store(to, begins_group(r) ? v : load<U>(to) + v); }
 
   // The gradient of h, row by row, back through zoneout, projection and the cell's norm to the equations.
   void optional_state_gradient(ptrdiff_t running, ptrdiff_t active) const {
@@ -331,20 +335,25 @@ struct Backward {
       const U c = fma(saved(p, w, 1), previous_c(p, w, r), saved(p, w, 0) * saved(p, w, 2));
       store(work.norm + u, min(limit, max(-limit, c)));
     });
-    const T scale = normalise<U>(work.norm, where);
+    const T scale = normalise<U>(work.norm, where).scale;
+    NormGradient<U> of_cell;
     for_units([&](ptrdiff_t p, ptrdiff_t w, ptrdiff_t u) {
       const T* gain = options.unit_weights + p * size + norm_at + w;
       T* sums = unit_sums(p, r) + norm_at + w;
       const U norm = load<U>(work.norm + u), o = saved(p, w, 3), d = load<U>(dh + u);
       const U t = tanh(fma(load<U>(gain), norm, load<U>(gain + units)));
       const U dt = d * o * fma(-t, t, one<U>());
-      store(sums, dt * norm);
-      store(sums + units, dt);
+      add_sum(sums, r, dt * norm);
+      add_sum(sums + units, r, dt);
+      of_cell.add(dt * load<U>(gain), norm);
       store(of_norm + u, dt * load<U>(gain));
       store(dh + u, d * t);
       if (options.projected) store(work.operand + r * work.stride + u, o * t);
     });
-    normalise_back<U>(of_norm, work.norm, scale, where);
+    of_cell.finish(scale, where.count());
+    for_units([&](ptrdiff_t, ptrdiff_t, ptrdiff_t u) {
+      store(of_norm + u, of_cell(load<U>(of_norm + u), load<U>(work.norm + u)));
+    });
   }
 
   // From the gradients of the pre-activations, in the ring, to those of the two products, each behind its norm.
@@ -352,29 +361,33 @@ struct Backward {
     const ptrdiff_t width = panels * columns, size = options.vectors.size(call.panels);
     const ptrdiff_t at = options.vectors.column(call.panels, 0);
     const T* norms = call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels);
-    T* of_x = work.products;
-    T* of_h = of_x + width;
-    for (ptrdiff_t p = 0; p < panels; ++p) {
-      const T* gains = options.unit_weights + p * size + at;
-      const T* d = gates(step, p, r);
-      T* sums = unit_sums(p, r) + at;
-      for (ptrdiff_t k = 0; k < columns; k += kLanes<T>) {
-        const ptrdiff_t i = p * columns + k;
-        const V pre = load<V>(d + k);
-        store(sums + k, pre * load<V>(norms + i));
-        store(sums + columns + k, pre * load<V>(norms + width + i));
-        store(sums + 2 * columns + k, pre);
-        store(of_x + i, pre * load<V>(gains + k));
-        store(of_h + i, pre * load<V>(gains + columns + k));
+    NormGradient<U> of_x, of_h;
+    const auto for_columns = [&](const auto& f) {
+      for (ptrdiff_t p = 0; p < panels; ++p)
+        for (int g = 0; g < kCell.groups; ++g)
+          for (ptrdiff_t k = g * units; k < (g + 1) * units; k += lanes<U>())
+            f(g, gates(step, p, r) + k, options.unit_weights + p * size + at + k, norms + p * columns + k,
+              unit_sums(p, r) + at + k);
+    };
+    for_columns([&](int g, const T* gate, const T* gains, const T* norm, T* sums) {
+      const U pre = load<U>(gate);
+      if (has(kCell.input, g)) {
+        of_x.add(pre * load<U>(gains), load<U>(norm));
+        add_sum(sums, r, pre * load<U>(norm));
       }
-    }
-    normalise_back<U>(of_x, norms, norms[2 * width], {panels, units, columns, hidden_size, kCell.input});
-    normalise_back<U>(of_h, norms + width, norms[2 * width + 1],
-                      {panels, units, columns, hidden_size, kCell.recurrent[0]});
-    for (ptrdiff_t p = 0; p < panels; ++p) {
-      copy_row(call.input_gates + (p * call.ring_rows + position(step, r)) * columns, of_x + p * columns, columns);
-      copy_row(gates(step, p, r), of_h + p * columns, columns);
-    }
+      if (has(kCell.recurrent[0], g)) {
+        of_h.add(pre * load<U>(gains + columns), load<U>(norm + width));
+        add_sum(sums + columns, r, pre * load<U>(norm + width));
+      }
+      add_sum(sums + 2 * columns, r, pre);
+    });
+    of_x.finish(norms[2 * width], kCell.input.count * hidden_size);
+    of_h.finish(norms[2 * width + 1], kCell.recurrent[0].count * hidden_size);
+    for_columns([&](int g, T* gate, const T* gains, const T* norm, T*) {
+      const U pre = load<U>(gate);
+      if (has(kCell.input, g)) store(call.input_gates + (gate - call.gates), of_x(pre * load<U>(gains), load<U>(norm)));
+      if (has(kCell.recurrent[0], g)) store(gate, of_h(pre * load<U>(gains + columns), load<U>(norm + width)));
+    });
   }
 
   // Asks for what the epilogue of a tile will read from the tape, which the product before it gives time to arrive.

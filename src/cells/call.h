@@ -157,6 +157,7 @@ struct CellOptions {
   ptrdiff_t state_size;  // of h: hidden_size, or less behind a projection
   UnitVectors vectors;
   const T* unit_weights;  // [panel][vectors]
+  ptrdiff_t group;        // rows whose parts of the vectors' gradient are added up at once
   T clip;                 // infinity: none
   // Whether h' = W_hr o tanh(c'); W_hr packed as a product's right side, for backward() transposed.
   bool projected;
@@ -232,8 +233,12 @@ struct BackwardCall {
   T* operands[3];  // [tile of rows of the weights][ring row][row]
   // For options, beside the gates:
   T* input_gates;  // where the input's differ, as gates
-  T* unit_sums;    // [panel][ring row][gradient_size]: summed, the gradient of the unit vectors
-  T* projected;    // [ring row][projected_row]: the gradient of what a projection gave
+  // [panel][unit row][gradient_size]: summed, the gradient of the unit vectors. Groups of rows share a unit row; those
+  // of step s begin at unit_slot[s].
+  T* unit_sums;
+  const int64_t* unit_slot;
+  ptrdiff_t unit_rows;
+  T* projected;  // [ring row][projected_row]: the gradient of what a projection gave
   ptrdiff_t projected_row;
   T* zone_carry;  // [row][projected_row]: what zoneout passes by
   const int64_t* slot;

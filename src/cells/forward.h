@@ -370,26 +370,30 @@ struct Forward {
   void normalise_gates(ptrdiff_t r, T* from_x, T* from_h) const {
     typedef typename L::Piece U;
     const ptrdiff_t width = panels * columns, vectors_size = options.vectors.size(call.panels);
-    const T scale_x = normalise<U>(from_x, {panels, units, columns, hidden_size, kCell.input});
-    const T scale_h = normalise<U>(from_h, {panels, units, columns, hidden_size, kCell.recurrent[0]});
-    if (call.norms) {
-      T* kept = call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels);
-      copy_row(kept, from_x, width);
-      copy_row(kept + width, from_h, width);
-      kept[2 * width] = scale_x;
-      kept[2 * width + 1] = scale_h;
-    }
+    const Moments<T> of_x =
+        moments<U>(static_cast<const T*>(from_x), {panels, units, columns, hidden_size, kCell.input});
+    const Moments<T> of_h =
+        moments<U>(static_cast<const T*>(from_h), {panels, units, columns, hidden_size, kCell.recurrent[0]});
+    T* kept = call.norms ? call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels) : nullptr;
+    if (kept) kept[2 * width] = of_x.scale, kept[2 * width + 1] = of_h.scale;
     for (ptrdiff_t p = 0; p < panels; ++p) {
       const T* gains = options.unit_weights + p * vectors_size + options.vectors.column(call.panels, 0);
       const T* bias = call.weights + p * call.layout.panel;
       for (int g = 0; g < kCell.groups; ++g)
-        for (ptrdiff_t k = g * units; k < (g + 1) * units; k += lanes<U>()) {
-          T* x = from_x + p * columns + k;
+        for (ptrdiff_t w = 0; w < units; w += lanes<U>()) {
+          const ptrdiff_t k = g * units + w, at = p * columns + k, n = hidden_size - p * units - w;
           U pre = load<U>(bias + k);
-          if (has(kCell.input, g)) pre = fma(load<U>(gains + k), load<U>(x), pre);
-          if (has(kCell.recurrent[0], g))
-            pre = fma(load<U>(gains + columns + k), load<U>(from_h + p * columns + k), pre);
-          store(x, pre);
+          if (has(kCell.input, g)) {
+            const U norm = normalised<U>(from_x + at, of_x, n);
+            pre = fma(load<U>(gains + k), norm, pre);
+            if (kept) store(kept + at, norm);
+          }
+          if (has(kCell.recurrent[0], g)) {
+            const U norm = normalised<U>(from_h + at, of_h, n);
+            pre = fma(load<U>(gains + columns + k), norm, pre);
+            if (kept) store(kept + width + at, norm);
+          }
+          store(from_x + at, pre);
         }
     }
   }

@@ -40,31 +40,36 @@ Moments<T> moments(const T* row, const NormColumns& where) {
   return {mean, 1 / sqrt_of(sum_lanes(squares) / T(where.count()) + T(kNormEpsilon))};
 }
 
-// row = norm(row); what it was multiplied with.
 template <class U, class T>
-T normalise(T* row, const NormColumns& where) {
+RECURRA_INLINE U normalised(const T* row, const Moments<T>& m, ptrdiff_t n) {
+  return first_lanes((load<U>(row) - broadcast<U>(m.mean)) * broadcast<U>(m.scale), n);
+}
+// row = norm(row)
+template <class U, class T>
+Moments<T> normalise(T* row, const NormColumns& where) {
   const Moments<T> m = moments<U>(static_cast<const T*>(row), where);
-  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
-    store(row + at, first_lanes((load<U>(row + at) - broadcast<U>(m.mean)) * broadcast<U>(m.scale), n));
-  });
-  return m.scale;
+  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) { store(row + at, normalised<U>(row + at, m, n)); });
+  return m;
 }
 
-// From the gradient of norm(v) in `row` to that of v, given norm(v) and its scale.
-template <class U, class T>
-void normalise_back(T* row, const T* norm, T scale, const NormColumns& where) {
+// From the gradient d of norm(v) to that of v: (d - mean of d - norm mean of d norm) scale.
+template <class U>
+struct NormGradient {
   U sum = {}, dot = {};
-  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t) {
-    sum = sum + load<U>(row + at);
-    dot = fma(load<U>(row + at), load<U>(norm + at), dot);
-  });
-  const U mean = broadcast<U>(sum_lanes(sum) / T(where.count())),
-          slope = broadcast<U>(sum_lanes(dot) / T(where.count()));
-  where.for_vectors<U>([&](ptrdiff_t at, ptrdiff_t n) {
-    const U d = load<U>(row + at) - mean - slope * load<U>(norm + at);
-    store(row + at, first_lanes(d * broadcast<U>(scale), n));
-  });
-}
+  U mean, slope, scale;
+  RECURRA_INLINE void add(U d, U norm) {
+    sum = sum + d;
+    dot = fma(d, norm, dot);
+  }
+  template <class T>
+  RECURRA_INLINE void finish(T scale_, ptrdiff_t count) {
+    mean = broadcast<U>(sum_lanes(sum) / T(count));
+    slope = broadcast<U>(sum_lanes(dot) / T(count));
+    scale = broadcast<U>(scale_);
+  }
+  // What pads the units gets a value too, which nothing takes.
+  RECURRA_INLINE U operator()(U d, U norm) const { return (d - mean - slope * norm) * scale; }
+};
 
 }  // namespace
 }  // namespace recurra::RECURRA_ISA
