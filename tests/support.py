@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -37,8 +37,67 @@ SIZES = [
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A cell of the specification, and the keywords of its layer: one line of options."""
+
+    cell: str
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def random(self) -> bool:
+        """Whether training is not what inference is."""
+        return any("dropout" in name or "zoneout" in name for name in self.keywords)
+
+
+REGULARISED = {"input_dropout": 0.2, "recurrent_dropout": 0.3, "zoneout": 0.15}
+EXTENDED = {"peepholes": True, "cell_clip": 0.4, "zoneout_cell": 0.35}
+#: Every cell, alone and with every option by itself and in company. Projections are cut to what fits the hidden size.
+VARIANTS = {cell: Variant(cell) for cell in reference.CELLS} | {
+    "rnn_tanh+layer-norm": Variant("rnn_tanh", {"layer_norm": True}),
+    "rnn_tanh+input-dropout": Variant("rnn_tanh", {"input_dropout": 0.3}),
+    "rnn_tanh+recurrent-dropout": Variant("rnn_tanh", {"recurrent_dropout": 0.3}),
+    "rnn_tanh+zoneout": Variant("rnn_tanh", {"zoneout": 0.25}),
+    "rnn_tanh+all": Variant("rnn_tanh", {"layer_norm": True, **REGULARISED}),
+    "rnn_relu+all": Variant("rnn_relu", {"layer_norm": True, **REGULARISED}),
+    "rnn_sigmoid+all": Variant("rnn_sigmoid", {"layer_norm": True, **REGULARISED}),
+    "lstm+layer-norm": Variant("lstm", {"layer_norm": True}),
+    "lstm+input-dropout": Variant("lstm", {"input_dropout": 0.3}),
+    "lstm+recurrent-dropout": Variant("lstm", {"recurrent_dropout": 0.3}),
+    "lstm+zoneout": Variant("lstm", {"zoneout": 0.25}),
+    "lstm+zoneout-of-c": Variant("lstm", {"zoneout_cell": 0.25}),
+    "lstm+peepholes": Variant("lstm", {"peepholes": True}),
+    "lstm+clip": Variant("lstm", {"cell_clip": 0.3}),
+    "lstm+projection": Variant("lstm", {"proj_size": 16}),
+    "lstm+projection-to-1": Variant("lstm", {"proj_size": 1}),
+    "lstm+projection-to-3": Variant("lstm", {"proj_size": 3}),
+    "lstm+projection-to-20": Variant("lstm", {"proj_size": 20}),
+    "lstm+regularised": Variant("lstm", {"layer_norm": True, "zoneout_cell": 0.35, "dropout": 0.2, **REGULARISED}),
+    "lstm+extended": Variant("lstm", {"proj_size": 20, **EXTENDED}),
+    "lstm+projected-layer-norm": Variant("lstm", {"proj_size": 20, "layer_norm": True}),
+    "lstm+projected-zoneout": Variant("lstm", {"proj_size": 3, "zoneout": 0.25}),
+    "lstm+projected-dropouts": Variant("lstm", {"proj_size": 20, "input_dropout": 0.3, "recurrent_dropout": 0.3}),
+    "lstm+all": Variant("lstm", {"proj_size": 20, "layer_norm": True, **EXTENDED, **REGULARISED}),
+    "gru+layer-norm": Variant("gru", {"layer_norm": True}),
+    "gru+input-dropout": Variant("gru", {"input_dropout": 0.3}),
+    "gru+recurrent-dropout": Variant("gru", {"recurrent_dropout": 0.3}),
+    "gru+zoneout": Variant("gru", {"zoneout": 0.25}),
+    "gru+all": Variant("gru", {"layer_norm": True, "dropout": 0.2, **REGULARISED}),
+    "gru_reset_before+input-dropout": Variant("gru_reset_before", {"input_dropout": 0.3}),
+    "gru_reset_before+recurrent-dropout": Variant("gru_reset_before", {"recurrent_dropout": 0.3}),
+    "gru_reset_before+zoneout": Variant("gru_reset_before", {"zoneout": 0.25}),
+    "gru_reset_before+all": Variant("gru_reset_before", REGULARISED),
+}
+#: Those that every test of cells takes: without options, and with as many as one cell can have.
+CELLS = [
+    *reference.CELLS,
+    *("rnn_tanh+all", "lstm+projection", "lstm+extended", "lstm+all", "gru+all", "gru_reset_before+all"),
+]
+NORMALISED = [name for name, variant in VARIANTS.items() if variant.keywords.get("layer_norm")]
+
+
+@dataclass(frozen=True)
 class Case:
-    """What to compute; `seed` draws the numbers."""
+    """What to compute, with the cell and options of a variant; `seed` draws the numbers, and the masks in training."""
 
     cell: str
     input_size: int = 3
@@ -54,8 +113,66 @@ class Case:
     seed: int = 0
 
     @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
     def slots(self) -> int:
-        return self.num_layers * (2 if self.bidirectional else 1)
+        return self.num_layers * self.directions
+
+    @property
+    def variant(self) -> Variant:
+        return VARIANTS[self.cell]
+
+    @property
+    def spec(self) -> reference.Cell:
+        return reference.CELLS[self.variant.cell]
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The layer's options."""
+        keywords = dict(self.variant.keywords)
+        if "proj_size" in keywords:
+            keywords["proj_size"] = min(keywords["proj_size"], self.hidden_size - 1)
+        return keywords
+
+    @property
+    def options(self) -> reference.Options:
+        """Those of them that have no parameters."""
+        names = {f.name for f in fields(reference.Options)}
+        return reference.Options(**{name: value for name, value in self.keywords.items() if name in names})
+
+    @property
+    def units(self) -> int:
+        """Of h."""
+        return self.keywords.get("proj_size") or self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Of h, and of c where there is one."""
+        return (self.units, self.hidden_size)[: self.spec.parts]
+
+    def state_shapes(self) -> list[tuple[int, int, int]]:
+        return [(self.slots, self.rows, size) for size in self.state_sizes]
+
+    def parameter_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Of a layer and direction, in the order in which layers hold them."""
+        hidden, gates, units, on = self.hidden_size, self.spec.gates * self.hidden_size, self.units, self.keywords
+        inputs = self.directions * units if layer else self.input_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs)}
+        if self.spec.gates_see_state:
+            shapes |= {"weight_hh": (gates, units)}
+        if self.bias:
+            shapes |= {name.replace("weight", "bias"): (gates,) for name in shapes}
+        if on.get("proj_size"):
+            shapes |= {"weight_hr": (units, hidden)}
+        if on.get("peepholes"):
+            shapes |= {"weight_peephole": (3 * hidden,)}
+        if on.get("layer_norm"):
+            shapes |= {"weight_norm_ih": (gates,), "weight_norm_hh": (gates,)}
+            if self.spec.parts == 2:
+                shapes |= {"weight_norm_c": (hidden,), "bias_norm_c": (hidden,)}
+        return shapes
 
     def __str__(self) -> str:
         flags = [name for name in ("bidirectional", "ragged", "resets") if getattr(self, name)]
@@ -105,14 +222,30 @@ class Outcome:
 
 
 def grid() -> list[Case]:
-    """Every cell x layers x direction x lengths x resets, each cell going through all sizes."""
+    """Every plain cell x layers x direction x lengths x resets, each going through all sizes; some of that for options."""
     cases = []
     for c, cell in enumerate(reference.CELLS):
         options = product((1, 2, 3), (False, True), (False, True), (False, True))
         for k, (layers, bidirectional, ragged, resets) in enumerate(options):
             size = SIZES[(c + k) % len(SIZES)]
             cases.append(Case(cell, *size, layers, bidirectional, ragged, resets, seed=100 * c + k))
+    return cases + option_grid()
+
+
+def option_grid() -> list[Case]:
+    """Every variant with options: from one plain layer to three in both directions, with lengths and resets."""
+    cases = []
+    for c, cell in enumerate(name for name, variant in VARIANTS.items() if variant.keywords):
+        for k, layers in enumerate((1, 2, 1, 3)):
+            size = SIZES[(4 * c + k) % len(SIZES)]
+            cases.append(Case(cell, *size, layers, k % 2 == 1, k >= 1, k >= 2, seed=100 * c + k))
     return cases
+
+
+def steady(cases: Iterable[Case]) -> list[Case]:
+    """Without layer norm: where values are nearly equal it magnifies roundings, ours as the peer's, so that which of the
+    two is closer in one case is a matter of luck. test_options.py compares the means over many."""
+    return [case for case in cases if case.cell not in NORMALISED]
 
 
 def draw(case: Case) -> Problem:
@@ -121,30 +254,23 @@ def draw(case: Case) -> Problem:
     def normal(*shape: int) -> Array:
         return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
 
-    spec = reference.CELLS[case.cell]
-    directions, hidden = case.slots // case.num_layers, case.hidden_size
-    scale = np.float32(1.0 / np.sqrt(hidden))
+    scale = np.float32(1.0 / np.sqrt(case.hidden_size))
     params = {}
     for layer in range(case.num_layers):
-        width = case.input_size if layer == 0 else directions * hidden
-        for suffix in [f"_l{layer}", f"_l{layer}_reverse"][:directions]:
-            shapes: list[tuple[str, tuple[int, ...]]] = [("weight_ih", (spec.gates * hidden, width))]
-            if spec.gates_see_state:
-                shapes.append(("weight_hh", (spec.gates * hidden, hidden)))
-            if case.bias:
-                shapes += [(name.replace("weight", "bias"), shape[:1]) for name, shape in shapes]
-            for name, shape in shapes:
-                params[name + suffix] = (rng.uniform(-1, 1, shape).astype(np.float32) * scale).astype(np.float64)
-    parts = range(spec.parts)
+        for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]:
+            for name, shape in case.parameter_shapes(layer).items():
+                values = rng.uniform(-1, 1, shape).astype(np.float32)
+                gain = name.startswith("weight_norm")  # some of 1/4 to 3/4, so that gates do not all saturate
+                params[name + suffix] = (values / 4 + 0.5 if gain else values * scale).astype(np.float64)
     problem = Problem(
         case,
         params,
         x=normal(case.rows, case.steps, case.input_size),
-        dy=normal(case.rows, case.steps, directions * hidden),
+        dy=normal(case.rows, case.steps, case.directions * case.units),
         lengths=rng.integers(0, case.steps + 1, case.rows) if case.ragged else None,
         reset=rng.random((case.rows, case.steps)) < 0.3 if case.resets else None,
-        state=tuple(normal(case.slots, case.rows, hidden) for _ in parts) if case.state else None,
-        dstate=tuple(normal(case.slots, case.rows, hidden) for _ in parts),
+        state=tuple(normal(*shape) for shape in case.state_shapes()) if case.state else None,
+        dstate=tuple(normal(*shape) for shape in case.state_shapes()),
     )
     if problem.lengths is not None:
         problem.lengths[0] = case.steps  # the longest row fills the array, as it does in real batches
@@ -158,6 +284,7 @@ def draw(case: Case) -> Problem:
 def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
     """The recurra layer of a case, with PyTorch's name for its cell."""
     options = {
+        **case.keywords,
         "num_layers": case.num_layers,
         "bidirectional": case.bidirectional,
         "bias": case.bias,
@@ -166,14 +293,15 @@ def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
         **options,
     }
     sizes = (case.input_size, case.hidden_size)
-    if case.cell.startswith("min_"):
-        minimal = rc.MinGRU if case.cell.startswith("min_gru") else rc.MinLSTM
-        return minimal(*sizes, positive=case.cell.endswith("_positive"), **options)
-    if case.cell == "lstm":
+    cell = case.variant.cell
+    if cell.startswith("min_"):
+        minimal = rc.MinGRU if cell.startswith("min_gru") else rc.MinLSTM
+        return minimal(*sizes, positive=cell.endswith("_positive"), **options)
+    if cell == "lstm":
         return rc.LSTM(*sizes, **options)
-    if case.cell.startswith("gru"):
-        return rc.GRU(*sizes, reset_after=case.cell == "gru", **options)
-    return rc.RNN(*sizes, nonlinearity=case.cell.removeprefix("rnn_"), **options)
+    if cell.startswith("gru"):
+        return rc.GRU(*sizes, reset_after=cell == "gru", **options)
+    return rc.RNN(*sizes, nonlinearity=cell.removeprefix("rnn_"), **options)
 
 
 def load(layer: Any, params: Mapping[str, Array], dtype: str) -> Any:
@@ -204,11 +332,12 @@ def inputs(problem: Problem, dtype: str) -> dict[str, Any]:
     return {"state": pack(problem.state, dtype), "lengths": problem.lengths, "reset": problem.reset}
 
 
-def solve(problem: Problem, dtype: str, layer: Any = None) -> Outcome:
-    """Forward and backward by recurra."""
+def solve(problem: Problem, dtype: str, layer: Any = None, training: bool = False) -> Outcome:
+    """Forward and backward by recurra; training is something else only for a variant with masks."""
     layer = solver(problem, dtype) if layer is None else layer
     layer.zero_grad()
-    tape = layer.record(problem.x.astype(dtype), **inputs(problem, dtype))
+    x, seed = problem.x.astype(dtype), problem.case.seed
+    tape = layer.record(x, **inputs(problem, dtype), training=training, seed=seed)
     y, state = tape.y, unpack(tape.state)
     dx, dstate = tape.backward(problem.dy.astype(dtype), pack(problem.dstate, dtype))
     return Outcome(y, state, dx, unpack(dstate), {name: layer.grads[name].copy() for name in problem.params})
@@ -221,11 +350,11 @@ def forward(problem: Problem, dtype: str, layer: Any = None) -> tuple[Array, tup
     return y, unpack(state)
 
 
-def specified(problem: Problem) -> tuple[Array, tuple[Array, ...]]:
-    """Inference by the specification."""
+def specified(problem: Problem, training: bool = False) -> tuple[Array, tuple[Array, ...]]:
+    """The outputs by the specification."""
     case = problem.case
     return reference.run(
-        case.cell,
+        case.variant.cell,
         problem.params,
         problem.x,
         num_layers=case.num_layers,
@@ -233,6 +362,8 @@ def specified(problem: Problem) -> tuple[Array, tuple[Array, ...]]:
         lengths=problem.lengths,
         reset=problem.reset,
         state=problem.state,
+        options=case.options,
+        seed=case.seed if training else None,
     )
 
 

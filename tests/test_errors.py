@@ -199,6 +199,18 @@ CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "LSTM": (rc.LSTM, {"input_size": 3, "hidden_size": 5, "num_layers": 2, "bias": True, "batch_first": True}),
     "GRU": (rc.GRU, {"input_size": 3, "hidden_size": 5, "dropout": 0.5, "bidirectional": True, "reset_after": False}),
     "RNN": (rc.RNN, {"input_size": 3, "hidden_size": 5, "nonlinearity": "relu", "return_sequences": False, "seed": 0}),
+    "LSTM with options": (
+        rc.LSTM,
+        {"input_size": 3, "hidden_size": 5, "proj_size": 2, "peepholes": True, "layer_norm": True, "cell_clip": 1.0},
+    ),
+    "GRU with options": (
+        rc.GRU,
+        {"input_size": 3, "hidden_size": 5, "reset_after": True, "layer_norm": True, "recurrent_init": "orthogonal"},
+    ),
+    "RNN with options": (
+        rc.RNN,
+        {"input_size": 3, "hidden_size": 5, "input_dropout": 0.1, "recurrent_dropout": 0.1, "zoneout": 0.1},
+    ),
     "MinLSTM": (rc.MinLSTM, {"input_size": 3, "hidden_size": 5, "positive": True, "bias": False, "dtype": "float32"}),
     "Linear": (rc.Linear, {"in_features": 3, "out_features": 5, "bias": True, "dtype": "float64", "seed": 0}),
     "Embedding": (rc.Embedding, {"num_embeddings": 3, "embedding_dim": 5, "dtype": "float32", "seed": 0}),
@@ -215,7 +227,7 @@ CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
 def test_constructors(name: str, data: Any) -> None:
     make, arguments = CONSTRUCTORS[name]
     drawn = {key: data.draw(often(right)) for key, right in arguments.items()}
-    attempt(name, lambda: make(**drawn))
+    attempt(make.__name__, lambda: make(**drawn))
 
 
 @pytest.mark.parametrize("size", [2**31, 2**40, 2**62, 2**63, 2**64])
@@ -344,6 +356,15 @@ def test_fit_evaluate_and_predict(data: Any) -> None:
         (lambda: rc.Sequential(rc.GRU(3, 5), rc.Linear(4, 2)), r"5.*4"),
         (lambda: rc.Sequential(rc.GRU(3, 5, batch_first=False)), r"batch_first"),
         (lambda: rc.GRU(3, 5, nonlinearity="relu"), r"nonlinearity"),
+        (lambda: rc.GRU(3, 5, peepholes=True), r"peepholes"),
+        (lambda: rc.GRU(3, 5, reset_after=False, layer_norm=True), r"^GRU: got.*expected reset_after=True.*leave one"),
+        (lambda: rc.LSTM(3, 5, bias=False, forget_bias=1.0), r"^LSTM: got.*expected bias=True.*leave one"),
+        (lambda: rc.LSTM(3, 5, proj_size=5), r"^LSTM: got proj_size=5, expected less than hidden_size=5.*lower"),
+        (lambda: rc.LSTM(3, 5, cell_clip=0.0), r"^LSTM: got cell_clip=0.0, expected a number above 0"),
+        (lambda: rc.LSTM(3, 5, zoneout=1.0), r"^LSTM: got zoneout=1.0, expected 0 <= zoneout < 1"),
+        (lambda: rc.RNN(3, 5, dropout=1.0), r"^RNN: got dropout=1.0, expected 0 <= dropout < 1"),
+        (lambda: rc.RNN(3, 5, recurrent_init="identity"), r"^RNN: got.*'uniform', 'orthogonal'"),
+        (lambda: rc.LSTM(3, 5, proj_size=2)(X, (H, H)), r"5.*2|2.*5"),
     ],
 )
 def test_the_errors_that_everybody_makes_say_how_to_fix_them(call: Callable[[], Any], fix: str) -> None:

@@ -26,6 +26,25 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
     "RNN": (lambda: rc.RNN(3, 5, 2, nonlinearity="sigmoid", bias=False, seed=0), X),
     "LSTM": (lambda: rc.LSTM(3, 5, 2, bidirectional=True, dropout=0.25, seed=0), X),
     "GRU": (lambda: rc.GRU(3, 5, reset_after=False, return_sequences=False, seed=0), X),
+    "RNN with options": (lambda: rc.RNN(3, 5, 2, layer_norm=True, zoneout=0.2, recurrent_init="orthogonal", seed=0), X),
+    "projected LSTM": (lambda: rc.LSTM(3, 5, 3, proj_size=2, bidirectional=True, bias=False, seed=0), X),
+    "LSTM with options": (
+        lambda: rc.LSTM(
+            *(3, 5, 2),
+            proj_size=2,
+            peepholes=True,
+            layer_norm=True,
+            zoneout_cell=0.1,
+            cell_clip=3,
+            forget_bias=1,
+            seed=0,
+        ),
+        X,
+    ),
+    "GRU with options": (
+        lambda: rc.GRU(3, 5, 2, bidirectional=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.2, seed=0),
+        X,
+    ),
     "MinGRU": (lambda: rc.MinGRU(3, 5, 2, positive=True, bidirectional=True, seed=0), X),
     "MinLSTM": (lambda: rc.MinLSTM(3, 5, bias=False, return_sequences=False, seed=0), X),
     "time first": (lambda: rc.GRU(3, 5, batch_first=False, seed=0), X),
@@ -81,6 +100,15 @@ def test_round_trip(make: Callable[[], Any], x: Any, tmp_path: Path) -> None:
     for name in model.params:
         assert_same_bits(twin.params[name], model.params[name], name)
     assert_same_bits(twin(x)[0], model(x)[0])
+
+
+def test_a_file_older_than_the_options(tmp_path: Path) -> None:
+    """Its configuration does not name them: none is on."""
+    model = rc.LSTM(3, 5, 2, seed=0)
+    options = ["proj_size", "peepholes", "layer_norm", "zoneout_cell", "cell_clip", "forget_bias"]
+    options += ["input_dropout", "recurrent_dropout", "zoneout", "recurrent_init"]
+    content = reconfigured(saved(model, tmp_path), lambda c: [c["config"].pop(name) for name in options])
+    assert load(content, tmp_path).config() == model.config()
 
 
 def test_the_metadata_say_what_it_is(tmp_path: Path) -> None:
@@ -174,6 +202,8 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "other dtype": lambda c: c["config"].update(dtype="float64"),
     "no dtype": lambda c: c["config"].update(dtype="int8"),
     "more layers": lambda c: c["config"].update(num_layers=2),
+    "an option's parameters missing": lambda c: c["config"].update(layer_norm=True),
+    "options that do not go together": lambda c: c["config"].update(forget_bias=1.0, bias=False),
 }
 
 

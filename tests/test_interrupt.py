@@ -227,3 +227,41 @@ layer.record(short).backward(np.ones_like(short))
 assert frozen(layer) != before, "the layer still works"
 """
     )
+
+
+@pytest.mark.parametrize("attention", ["additive", "general"])
+def test_decoder(attention: str) -> None:
+    """Between the steps of a decoder, forwards and backwards; parameters and gradients are the ones before the call."""
+    run_python(
+        PRELUDE
+        + f"""
+rc.set_num_threads(1)
+layer = rc.AttentionDecoder(8, 64, 64, attention={attention!r}, seed=0)
+memory = rng.standard_normal((8, 100, 64), dtype=np.float32)
+steps = steps_for(1.0, 8, lambda x: layer((x, memory)))
+x = rng.standard_normal((8, steps, 8), dtype=np.float32)
+before = frozen(layer)
+interrupt(lambda: layer((x, memory)))
+tape = layer.record((x, memory))
+dy = np.ones_like(tape.y)
+interrupt(lambda: tape.backward(dy))
+assert frozen(layer) == before
+y, _ = layer((x[:, :5], memory))
+assert np.isfinite(y).all(), "the layer still works"
+"""
+    )
+
+
+def test_search() -> None:
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(1)
+layers = rc.Embedding(500, 64), rc.GRU(64, 128), rc.Linear(128, 500)
+def search(steps):
+    return rc.search.beam_search(layers, start=0, end=None, max_steps=steps, beam_size=8, batch_size=16)
+seconds = min(timed(lambda: search(20)) for _ in range(4))
+interrupt(lambda: search(int(20 * 2.5 / seconds)))
+assert len(search(5)) == 16
+"""
+    )

@@ -11,6 +11,7 @@ import pytest
 
 import recurra as rc
 from support import (
+    CELLS,
     Array,
     Case,
     Outcome,
@@ -25,7 +26,7 @@ from support import (
     take,
     unpack,
 )
-from test_values import CELLS, DTYPES
+from test_values import DTYPES
 
 pytestmark = pytest.mark.every_isa
 

@@ -10,8 +10,8 @@ import torch
 
 import recurra as rc
 import torch_peer
-from support import Array, Case, assert_same_bits, draw, load, make_layer, solver
-from test_values import CELLS, DTYPES
+from support import CELLS, Array, Case, assert_same_bits, draw, load, make_layer, solver
+from test_values import DTYPES
 
 
 def fresh(**options: Any) -> Any:
@@ -43,12 +43,15 @@ def test_names_and_shapes_of_the_other_layers() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_initial_values(cell: str, dtype: str) -> None:
-    """U(-1/sqrt(H), 1/sqrt(H)), as PyTorch; the same from the same seed, others from another."""
+    """U(-1/sqrt(H), 1/sqrt(H)), as PyTorch; the same from the same seed, others from another. Norms begin without effect."""
     layer, twin, other = (make_layer(Case(cell, 20, 64, seed=seed), dtype) for seed in (1, 1, 2))
     for name in layer.params:
         values = layer.params[name]
         assert values.dtype == dtype
         assert_same_bits(values, twin.params[name])
+        if "_norm_" in name:
+            assert (values == (1.0 if name.startswith("weight") else 0.0)).all()
+            continue
         assert not np.array_equal(values, other.params[name])
         assert np.abs(values).max() <= 1 / 8
         # The mean of n draws of U(-b, b) has a deviation of b / sqrt(3 n): 5 of them, and the extremes come near b.

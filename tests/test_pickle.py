@@ -21,6 +21,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "RNN": lambda: rc.RNN(3, 5, nonlinearity="relu", seed=0),
     "LSTM": lambda: rc.LSTM(3, 5, 2, bidirectional=True, dropout=0.25, bias=False, seed=0),
     "GRU": lambda: rc.GRU(3, 5, reset_after=False, return_sequences=False, seed=0),
+    "options": lambda: rc.LSTM(
+        *(3, 5, 2), proj_size=2, peepholes=True, layer_norm=True, zoneout=0.1, zoneout_cell=0.1, cell_clip=0.5, seed=0
+    ),
     "MinGRU": lambda: rc.MinGRU(3, 5, 2, dropout=0.25, positive=True, seed=0),
     "MinLSTM": lambda: rc.MinLSTM(3, 5, bidirectional=True, seed=0),
     "Linear": lambda: rc.Linear(3, 5, seed=0),

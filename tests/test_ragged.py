@@ -11,6 +11,7 @@ import pytest
 
 import recurra as rc
 from support import (
+    CELLS,
     Array,
     Case,
     Problem,
@@ -23,7 +24,7 @@ from support import (
     solver,
     unpack,
 )
-from test_values import CELLS, DTYPES
+from test_values import DTYPES
 
 pytestmark = pytest.mark.every_isa
 
@@ -57,6 +58,7 @@ def test_what_a_length_means(cell: str, lengths: list[int], bidirectional: bool)
     assert not outcome.y[padding].any()
     assert not outcome.dx[padding].any()
     assert problem.state is not None
+    units = problem.case.units
     last_layer = outcome.state[0][-2 if bidirectional else -1 :]
     for row, length in enumerate(lengths):
         if length == 0:
@@ -65,9 +67,9 @@ def test_what_a_length_means(cell: str, lengths: list[int], bidirectional: bool)
             for gradient, upstream in zip(outcome.dstate, problem.dstate, strict=True):
                 assert_same_bits(gradient[:, row], upstream[:, row].astype("float32"), "its gradient passes through")
         else:
-            assert_same_bits(last_layer[0, row], outcome.y[row, length - 1, :17], "h_n is the last valid output")
+            assert_same_bits(last_layer[0, row], outcome.y[row, length - 1, :units], "h_n is the last valid output")
             if bidirectional:
-                assert_same_bits(last_layer[1, row], outcome.y[row, 0, 17:], "the reverse direction ends at step 0")
+                assert_same_bits(last_layer[1, row], outcome.y[row, 0, units:], "the reverse direction ends at step 0")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -139,7 +141,7 @@ def split(
         directions = problem.case.slots
         initial = tuple(np.where(enters[:directions, None, None], part, 0.0) for part in problem.state)
         upstream = tuple(np.where(leaves[:directions, None, None], part, 0.0) for part in problem.dstate)
-        tape = layer.record(problem.x[:, begin:end], state=pack(initial, "float64"))
+        tape = layer.record(problem.x[:, begin:end], state=pack(initial, "float64"), training=False)
         y[:, begin:end] = tape.y
         state = unpack(tape.state)
         dx[:, begin:end], dstate = tape.backward(problem.dy[:, begin:end], pack(upstream, "float64"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, Case, assert_same_bits, draw, solver, unpack
-from test_values import CELLS, DTYPES
+from support import CELLS, Array, Case, assert_same_bits, draw, solver, unpack
+from test_values import DTYPES
 
 ROWS, STEPS = 5, 12
 

@@ -12,6 +12,7 @@ import pytest
 
 import recurra as rc
 from support import (
+    CELLS,
     Array,
     Case,
     assert_same_bits,
@@ -24,7 +25,6 @@ from support import (
     solver,
     unpack,
 )
-from test_values import CELLS
 
 PROBLEM = draw(Case("lstm", 3, 17, 5, 9, 2, bidirectional=True, ragged=True, resets=True))
 

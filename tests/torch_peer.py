@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from support import Array, Case, Outcome, Problem, draw
+import masks
+from support import VARIANTS, Array, Case, Outcome, Problem, draw
 
 State = tuple[torch.Tensor, ...]
 
 MODULES = {"rnn_tanh": torch.nn.RNN, "rnn_relu": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+MODULES |= {name: torch.nn.LSTM for name, variant in VARIANTS.items() if [*variant.keywords] == ["proj_size"]}
 
 
 def module(
@@ -26,7 +28,7 @@ def module(
         case.input_size,
         case.hidden_size,
         case.num_layers,
-        **{"bias": case.bias, "batch_first": True, "bidirectional": case.bidirectional, **options},
+        **{"bias": case.bias, "batch_first": True, "bidirectional": case.bidirectional, **case.keywords, **options},
     ).to(getattr(torch, dtype))
     if params is not None:
         made.load_state_dict({name: torch.from_numpy(value.astype(dtype)) for name, value in params.items()})
@@ -57,22 +59,52 @@ def run_module(problem: Problem, dtype: str) -> Outcome:
     return _finish(problem, dtype, y, tuple(final), leaves, dict(peer.named_parameters()))
 
 
-def _rnn(activation: Any) -> Any:
-    linear = torch.nn.functional.linear
+Parameters = dict[str, torch.Tensor]
 
-    def step(x: torch.Tensor, state: State, w: State) -> State:
-        return (activation(linear(x, w[0], w[2]) + linear(state[0], w[1], w[3])),)
+
+def _product(w: Parameters, source: str, v: torch.Tensor) -> torch.Tensor:
+    weight, bias, gain = w[f"weight_{source}"], w.get(f"bias_{source}"), w.get(f"weight_norm_{source}")
+    if gain is None:
+        return torch.nn.functional.linear(v, weight, bias)
+    return torch.nn.functional.layer_norm(torch.nn.functional.linear(v, weight), gain.shape, gain, bias)
+
+
+def _rnn(activation: Any) -> Any:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+        return (activation(_product(w, "ih", x) + _product(w, "hh", seen)),)
 
     return step
 
 
-def _gru_reset_before(x: torch.Tensor, state: State, w: State) -> State:
-    linear, hidden = torch.nn.functional.linear, state[0].shape[1]
-    from_x = linear(x, w[0], w[2]).chunk(3, dim=1)
-    r, z = torch.sigmoid(torch.cat(from_x[:2], dim=1) + linear(state[0], w[1][: 2 * hidden], w[3][: 2 * hidden])).chunk(
-        2, dim=1
-    )
-    n = torch.tanh(from_x[2] + linear(r * state[0], w[1][2 * hidden :], w[3][2 * hidden :]))
+def _lstm(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+    i, f, g, o = (_product(w, "ih", x) + _product(w, "hh", seen)).chunk(4, dim=1)
+    c = state[1]
+    if "weight_peephole" in w:
+        peephole = w["weight_peephole"].view(3, -1)
+        i, f = i + peephole[0] * c, f + peephole[1] * c
+    c = (torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)).clamp(-clip, clip)
+    if "weight_peephole" in w:
+        o = o + peephole[2] * c
+    inner = c
+    if "weight_norm_c" in w:
+        inner = torch.nn.functional.layer_norm(c, c.shape[1:], w["weight_norm_c"], w["bias_norm_c"])
+    h = torch.sigmoid(o) * torch.tanh(inner)
+    return (torch.nn.functional.linear(h, w["weight_hr"]) if "weight_hr" in w else h), c
+
+
+def _gru(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+    from_x, from_h = _product(w, "ih", x).chunk(3, dim=1), _product(w, "hh", seen).chunk(3, dim=1)
+    r, z = torch.sigmoid(from_x[0] + from_h[0]), torch.sigmoid(from_x[1] + from_h[1])
+    n = torch.tanh(from_x[2] + r * from_h[2])
+    return ((1 - z) * n + z * state[0],)
+
+
+def _gru_reset_before(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+    linear, hidden = torch.nn.functional.linear, seen.shape[1]
+    from_x, w_hh, b_hh = _product(w, "ih", x).chunk(3, dim=1), w["weight_hh"], w.get("bias_hh")
+    b_gates, b_new = (None, None) if b_hh is None else (b_hh[: 2 * hidden], b_hh[2 * hidden :])
+    r, z = torch.sigmoid(torch.cat(from_x[:2], dim=1) + linear(seen, w_hh[: 2 * hidden], b_gates)).chunk(2, dim=1)
+    n = torch.tanh(from_x[2] + linear(r * seen, w_hh[2 * hidden :], b_new))
     return ((1 - z) * n + z * state[0],)
 
 
@@ -81,16 +113,16 @@ def _candidate(n: torch.Tensor, positive: bool) -> torch.Tensor:
 
 
 def _min_gru(positive: bool) -> Any:
-    def step(x: torch.Tensor, state: State, w: State) -> State:
-        z, n = torch.nn.functional.linear(x, w[0], w[2]).chunk(2, dim=1)
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+        z, n = _product(w, "ih", x).chunk(2, dim=1)
         return ((1 - torch.sigmoid(z)) * state[0] + torch.sigmoid(z) * _candidate(n, positive),)
 
     return step
 
 
 def _min_lstm(positive: bool) -> Any:
-    def step(x: torch.Tensor, state: State, w: State) -> State:
-        f, i, n = torch.nn.functional.linear(x, w[0], w[2]).chunk(3, dim=1)
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+        f, i, n = _product(w, "ih", x).chunk(3, dim=1)
         f, i = torch.sigmoid(f), torch.sigmoid(i)
         return (f / (f + i) * state[0] + i / (f + i) * _candidate(n, positive),)
 
@@ -101,8 +133,8 @@ STEPS = {
     "rnn_tanh": _rnn(torch.tanh),
     "rnn_relu": _rnn(torch.relu),
     "rnn_sigmoid": _rnn(torch.sigmoid),
-    "lstm": lambda x, state, w: torch.lstm_cell(x, state, *w),
-    "gru": lambda x, state, w: (torch.gru_cell(x, state[0], *w),),
+    "lstm": _lstm,
+    "gru": _gru,
     "gru_reset_before": _gru_reset_before,
     "min_gru": _min_gru(False),
     "min_gru_positive": _min_gru(True),
@@ -111,28 +143,42 @@ STEPS = {
 }
 
 
-def run_loop(problem: Problem, dtype: str) -> Outcome:
+def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
     """Forward and every gradient by autograd over a loop of steps: all rows together, masked where they have ended."""
-    case = problem.case
+    case, options = problem.case, problem.case.options
     params = {name: torch.tensor(value.astype(dtype), requires_grad=True) for name, value in problem.params.items()}
     valid = torch.from_numpy(problem.valid())
     reset = torch.zeros_like(valid) if problem.reset is None else torch.from_numpy(problem.reset) & valid
+    seed, rows, steps = case.seed if training else None, np.arange(case.rows), case.steps
     y, *state = leaves = _leaves(problem, dtype)
+
+    def mask(draw_mask: Any, stream: int, row: Array, step: Any, units: int, p: float) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(draw_mask(seed, stream, row, step, units, p), dtype))
+
     final: list[State] = []
     for layer in range(case.num_layers):
         outputs = []
-        for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.slots // case.num_layers]:
-            zero = torch.zeros(len(params["weight_ih" + suffix]), dtype=y.dtype)
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            w = tuple(params.get(name + suffix, zero) for name in names)
-            s = tuple(part[len(final)] for part in state)
-            sequence: list[torch.Tensor] = [zero] * case.steps
+        if layer:
+            y = y * mask(masks.dropout, layer - 1, rows[:, None], np.arange(steps), y.shape[2], options.dropout)
+        x_stream = masks.INPUT << 20 | layer * case.directions
+        y = y * mask(masks.dropout, x_stream, rows[:, None], 0, y.shape[2], options.input_dropout)
+        for suffix in [f"_l{layer}", f"_l{layer}_reverse"][: case.directions]:
+            w = {name.removesuffix(suffix): value for name, value in params.items() if name.endswith(suffix)}
+            slot, s = len(final), tuple(part[len(final)] for part in state)
+            h_mask = mask(masks.dropout, masks.RECURRENT << 20 | slot, rows, 0, case.units, options.recurrent_dropout)
+            zones = ((masks.ZONEOUT, options.zoneout), (masks.ZONEOUT_CELL, options.zoneout_cell))
+            shares = [
+                mask(masks.zoneout, kind << 20 | slot, rows[:, None], np.arange(steps), part.shape[1], p)
+                for part, (kind, p) in zip(s, zones, strict=False)
+            ]
+            sequence: list[torch.Tensor] = [h_mask] * steps
             reverse = suffix.endswith("_reverse")
-            for t in reversed(range(case.steps)) if reverse else range(case.steps):
+            for t in reversed(range(steps)) if reverse else range(steps):
                 boundary = t + reverse
-                if boundary < case.steps:
+                if boundary < steps:
                     s = tuple(torch.where(reset[:, boundary, None], 0.0, part) for part in s)
-                new = STEPS[case.cell](y[:, t], s, w)
+                new = STEPS[case.variant.cell](y[:, t], s[0] * h_mask, s, w, options.cell_clip)
+                new = tuple(a + z[:, t] * (b - a) for a, b, z in zip(new, s, shares, strict=True))
                 s = tuple(torch.where(valid[:, t, None], a, b) for a, b in zip(new, s, strict=True))
                 sequence[t] = torch.where(valid[:, t, None], s[0], 0.0)
             final.append(s)
@@ -142,21 +188,20 @@ def run_loop(problem: Problem, dtype: str) -> Outcome:
     return _finish(problem, dtype, y, parts, leaves, params)
 
 
-def run(problem: Problem, dtype: str) -> Outcome:
+def run(problem: Problem, dtype: str, training: bool = False) -> Outcome:
     if problem.case.cell in MODULES and problem.reset is None:
         return run_module(problem, dtype)
-    return run_loop(problem, dtype)
+    return run_loop(problem, dtype, training)
 
 
 @cache
-def solved(case: Case, dtype: str) -> Outcome:
+def solved(case: Case, dtype: str, training: bool = False) -> Outcome:
     """The peer's outcome of a case, computed once for all the tests that ask."""
-    return run(draw(case), dtype)
+    return run(draw(case), dtype, training)
 
 
 def _leaves(problem: Problem, dtype: str) -> list[torch.Tensor]:
-    shape = (problem.case.slots, problem.case.rows, problem.case.hidden_size)
-    state = problem.state or tuple(np.zeros(shape) for _ in problem.dstate)
+    state = problem.state or tuple(np.zeros_like(part) for part in problem.dstate)
     arrays = [np.nan_to_num(problem.x), *state]
     return [torch.tensor(array.astype(dtype), requires_grad=True) for array in arrays]
 

@@ -31,15 +31,17 @@ from recurra.compose import Bidirectional, Residual
 from recurra.convolution import Conv1d
 from recurra.errors import ModelFormatError
 from recurra.files import load
+from recurra.gru import GRU
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
+from recurra.lstm import LSTM
 from recurra.merge import Add, Concatenate, Multiply, Reverse
 from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.model import Model
 from recurra.normalisation import BatchNorm, LayerNorm
 from recurra.pooling import AttentionPool, Pool
 from recurra.python_layer import PythonLayer
-from recurra.recurrent import GRU, LSTM, RNN
+from recurra.rnn import RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.sequential import Sequential
 from recurra.stream import Stream

@@ -63,6 +63,14 @@ class Recurrent(Layer):
         dropout: float = 0.0,
         return_sequences: bool = True,
         dtype: str = "float32",
+        proj_size: int = 0,  # of the LSTM, like peepholes, zoneout_cell and cell_clip
+        peepholes: bool = False,
+        layer_norm: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
+        cell_clip: float = 0.0,  # 0: none
     ) -> None: ...
 
 class Dense(Layer):

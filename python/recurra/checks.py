@@ -47,6 +47,24 @@ def number(operation: str, name: str, value: Any, low: float = 0.0, high: float 
     return result
 
 
+def positive(operation: str, name: str, value: Any) -> float:
+    """`value` as a finite float above 0."""
+    result = number(operation, name, value)
+    if not result > 0.0:
+        raise ValueError(f"{operation}: got {name}={value!r}, expected a number above 0; change {name}")
+    return result
+
+
+def chance(operation: str, name: str, value: Any) -> float:
+    """`value` as the probability, from 0 and below 1, that something is dropped."""
+    result = number(operation, name, value, 0.0, 1.0)
+    if result == 1.0:
+        raise ValueError(
+            f"{operation}: got {name}={value!r}, expected 0 <= {name} < 1, so that something is left; lower it"
+        )
+    return result
+
+
 def flag(operation: str, name: str, value: Any) -> bool:
     """`value` as a bool; nothing but a truth value passes, so that a misplaced argument does not."""
     if not isinstance(value, (bool, np.bool_)):  # a union type would be made anew each time

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from recurra.typing import Array
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Array:
@@ -20,3 +18,15 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Array
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """N(0, 1), as PyTorch draws embeddings."""
     return rng.standard_normal(shape)
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """A matrix with orthonormal columns (rows, if there are fewer of them), all equally likely.
+
+    Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear networks, 2014. The
+    orthogonal factor of a normal matrix, with the signs that make R's diagonal positive (Mezzadri 2007).
+    """
+    long, short = max(shape), min(shape)
+    q, r = np.linalg.qr(rng.standard_normal((long, short)))
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return q if shape[0] >= shape[1] else q.T

@@ -105,9 +105,9 @@ class Layer(ABC):
 
         Args:
             x, state, lengths, reset: as in a call.
-            training: whether dropout is on and batch norm looks at the batch.
+            training: whether dropout and zoneout are random and batch norm looks at the batch.
             input_grad: whether `backward` shall return the gradient with respect to x.
-            seed: of the dropout masks; None for fresh randomness.
+            seed: of their masks; None for fresh randomness.
         """
         return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed)
 

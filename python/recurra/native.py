@@ -45,8 +45,11 @@ class NativeLayer(LeafLayer):
         """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
         rng = seeds.generator(seeds.resolve(f"{self.label}.reset_parameters", seed))
         for name in self._parameters.names:
-            drawn = self._draw(rng, self._parameters.shape(name))
-            self._parameters.assign(name, drawn.astype(self._dtype))
+            self._parameters.assign(name, self._initial(rng, name).astype(self._dtype))
+
+    def _initial(self, rng: np.random.Generator, name: str) -> Array:
+        """The first value of a parameter, for classes that do not draw all of them alike."""
+        return self._draw(rng, self._parameters.shape(name))
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """One parameter of that shape, as PyTorch would draw it; for classes that have any."""

@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU: stacks of any number of layers, in one or both directions."""
+"""What all recurrent layers share: stacks of any number of layers, in one or both directions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import numpy as np
 from recurra import _core, checks
 from recurra.initialise import uniform
 from recurra.native import NativeLayer
-from recurra.registry import built_in
 from recurra.typing import Array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from typing_extensions import Unpack
 
 
 class RecurrentOptions(TypedDict, total=False):
-    """The keywords that RNN, LSTM and GRU share."""
+    """The keywords that all recurrent layers share."""
 
     bias: bool
     batch_first: bool
@@ -33,7 +31,7 @@ class RecurrentOptions(TypedDict, total=False):
 
 
 class Recurrent(NativeLayer):
-    """The base of RNN, LSTM and GRU.
+    """The base of all recurrent layers.
 
     Args:
         input_size: features of x, I.
@@ -41,7 +39,7 @@ class Recurrent(NativeLayer):
         num_layers: layers, each reading the outputs of the one below.
         bias: whether there are the vectors bias_ih and bias_hh.
         batch_first: whether arrays are (N, T, features); False, (T, N, features), is for a layer used alone.
-        dropout: chance, from 0 to 1, that training sets an output between two layers to zero; the others are scaled up.
+        dropout: chance, below 1, that training sets an output between two layers to zero; the others are scaled up.
         bidirectional: whether a second stack reads each sequence from its end; outputs are side by side, D = 2.
         return_sequences: True for outputs (N, T, D * H), False for each direction's last valid one, (N, D * H).
         dtype: float32 or float64.
@@ -77,7 +75,7 @@ class Recurrent(NativeLayer):
         self.num_layers = checks.integer(name, "num_layers", num_layers)
         self.bias = checks.flag(name, "bias", bias)
         self.batch_first = checks.flag(name, "batch_first", batch_first)
-        self.dropout = checks.number(name, "dropout", dropout, 0.0, 1.0)
+        self.dropout = checks.chance(name, "dropout", dropout)
         self.bidirectional = checks.flag(name, "bidirectional", bidirectional)
         self.return_sequences = checks.flag(name, "return_sequences", return_sequences)
         core = _core.Recurrent(
@@ -90,12 +88,17 @@ class Recurrent(NativeLayer):
             dropout=self.dropout,
             return_sequences=self.return_sequences,
             dtype=checks.dtype_name(name, dtype),
+            **self._core_options(),
         )
         super().__init__(core, seed)
 
     @abstractmethod
     def _cell(self) -> str:
         """The core's name of the cell."""
+
+    def _core_options(self) -> dict[str, Any]:
+        """What else the core is told; a ValueError where options do not go together."""
+        return {}
 
     @property
     def input_size(self) -> int:
@@ -108,15 +111,20 @@ class Recurrent(NativeLayer):
         return 2 if self.bidirectional else 1
 
     @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Values of a row in each array of the state, for each layer and direction."""
+        return (self.hidden_size,) * len(self.state_names)
+
+    @property
     def output_size(self) -> int:
-        """Features of the output: hidden_size for each direction."""
-        return self.num_directions * self.hidden_size
+        """Features of the output: the size of h for each direction."""
+        return self.num_directions * self.state_sizes[0]
 
     def state_zeros(self, batch_size: int) -> list[Array]:
-        """Zeros, (num_layers * num_directions, N, H) for each array of the state."""
+        """Zeros, (num_layers * num_directions, N, H or h's own size) for each array of the state."""
         rows = checks.integer(f"{self.label}.init_state", "batch_size", batch_size, 0)
-        shape = (self.num_layers * self.num_directions, rows, self.hidden_size)
-        return [np.zeros(shape, self.dtype) for _name in self.state_names]
+        slots = self.num_layers * self.num_directions
+        return [np.zeros((slots, rows, size), self.dtype) for size in self.state_sizes]
 
     def why_not_streamable(self) -> str | None:
         """It can, unless it reads from the end."""
@@ -134,95 +142,21 @@ class Recurrent(NativeLayer):
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
         """Weights and biases of all layers and directions."""
         inputs, hidden, layers = (operator.index(config[name]) for name in ("input_size", "hidden_size", "num_layers"))
-        directions = 2 if config["bidirectional"] else 1
+        directions, outputs = 2 if config["bidirectional"] else 1, cls._output_units(config)
         sources = 2 if cls.gates_see_state else 1
-        per_unit = (hidden if cls.gates_see_state else 0) + (sources if config["bias"] else 0)
-        columns = inputs + per_unit + (layers - 1) * (directions * hidden + per_unit)
-        return directions * cls.gates * hidden * columns
+        per_unit = (outputs if cls.gates_see_state else 0) + (sources if config["bias"] else 0)
+        columns = inputs + per_unit + (layers - 1) * (directions * outputs + per_unit)
+        return directions * (cls.gates * hidden * columns + layers * cls._count_option_parameters(config))
+
+    @classmethod
+    def _output_units(cls, config: Mapping[str, Any]) -> int:
+        """Values of h."""
+        return operator.index(config["hidden_size"])
+
+    @classmethod
+    def _count_option_parameters(cls, config: Mapping[str, Any]) -> int:
+        """What options add to a layer and direction; a configuration may be older than they are."""
+        return 0
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return uniform(rng, shape, self.hidden_size)
-
-
-@built_in
-class RNN(Recurrent):
-    """The plain recurrent network (Elman 1990), with f tanh, relu or sigmoid:
-
-        h' = f(W_ih x + b_ih + W_hh h + b_hh)
-
-    `y, h_n = rnn(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
-
-    Args:
-        nonlinearity: "tanh", "relu" or "sigmoid"; all others as in `Recurrent`.
-    """
-
-    state_names = ("h",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        nonlinearity: str = "tanh",
-        **options: Unpack[RecurrentOptions],
-    ) -> None:
-        self.nonlinearity: str = checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu", "sigmoid"))
-        super().__init__(input_size, hidden_size, num_layers, **options)
-
-    def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
-
-
-@built_in
-class LSTM(Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates (Gers, Schmidhuber, Cummins 2000):
-
-        i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f = sigmoid(W_if x + b_if + W_hf h + b_hf)
-        g =    tanh(W_ig x + b_ig + W_hg h + b_hg)        o = sigmoid(W_io x + b_io + W_ho h + b_ho)
-        c' = f * c + i * g                                h' = o * tanh(c')
-
-    `y, (h_n, c_n) = lstm(x)`: x (N, T, I), y (N, T, D * H), h_n and c_n (num_layers * D, N, H). Arguments as in
-    `Recurrent`.
-    """
-
-    gates = 4
-    state_names = ("h", "c")
-
-    def _cell(self) -> str:
-        return "lstm"
-
-
-@built_in
-class GRU(Recurrent):
-    """The gated recurrent unit (Cho et al. 2014):
-
-        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))     h' = (1 - z) * n + z * h
-
-    That is the form of PyTorch and cuDNN. With reset_after=False it is the paper's: n = tanh(W_in x + b_in + W_hn (r * h)
-    + b_hn). The parameters of the two have the same names and shapes but do not mean the same.
-
-    `y, h_n = gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
-
-    Args:
-        reset_after: which form; all others as in `Recurrent`.
-    """
-
-    gates = 3
-    state_names = ("h",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        reset_after: bool = True,
-        **options: Unpack[RecurrentOptions],
-    ) -> None:
-        self.reset_after = checks.flag("GRU", "reset_after", reset_after)
-        super().__init__(input_size, hidden_size, num_layers, **options)
-
-    def _cell(self) -> str:
-        return "gru" if self.reset_after else "gru_reset_before"

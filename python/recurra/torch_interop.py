@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recurra.recurrent import GRU, LSTM, RNN, Recurrent
+from recurra.gru import GRU
+from recurra.lstm import LSTM
+from recurra.recurrent import Recurrent
+from recurra.rnn import RNN
 
 if TYPE_CHECKING:
     import torch
@@ -13,19 +16,19 @@ if TYPE_CHECKING:
 def from_torch(module: torch.nn.RNNBase) -> Recurrent:
     """A torch.nn.RNN, LSTM or GRU as the same layer here, with copies of its parameters.
 
-    Takes over every option: num_layers, bias, batch_first, dropout, bidirectional, nonlinearity and dtype (float32 or
-    float64). The module may be on any device.
+    Takes over every option: num_layers, bias, batch_first, dropout, bidirectional, proj_size, nonlinearity and dtype
+    (float32 or float64). The module may be on any device.
 
     Raises:
         TypeError: another module.
-        ValueError: proj_size is not 0, or the dtype is another one.
+        ValueError: the dtype is another one.
     """
     import torch  # here: only this function needs it
 
     options: dict[str, Any] = {}
     cls: type[Recurrent]
     if isinstance(module, torch.nn.LSTM):
-        cls = LSTM
+        cls, options = LSTM, {"proj_size": module.proj_size}
     elif isinstance(module, torch.nn.GRU):
         cls = GRU
     elif isinstance(module, torch.nn.RNN):
@@ -33,11 +36,6 @@ def from_torch(module: torch.nn.RNNBase) -> Recurrent:
     else:
         raise TypeError(
             f"from_torch: got {type(module).__name__}, expected a torch.nn.RNN, LSTM or GRU; convert such modules one by one"
-        )
-    if module.proj_size:
-        raise ValueError(
-            f"from_torch: got proj_size={module.proj_size}, expected 0, as layers here have no projection; "
-            f"make the module without it"
         )
     dtype = str(module.weight_ih_l0.dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):

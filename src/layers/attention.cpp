@@ -1,7 +1,5 @@
 #include "layers/attention.h"
 
-#include "platform/tasks.h"
-
 namespace recurra {
 namespace {
 
@@ -59,8 +57,8 @@ void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packe
   }
   to.call.weights = weights.data ? weights : take_sequence<T>(arena, call.batch, memory.batch.steps);
   to.call.context = call.y;
-  for_each_task(call.batch.rows, run.threads, [&](ptrdiff_t r) {
-    if (!run.stop || !run.stop->poll()) to.rows->forward(to.call, r, r, 0, call.batch.length(r));
+  for_step_blocks(run, call.batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+    to.rows->forward(to.call, r, r, begin, count);
   });
 }
 
@@ -97,8 +95,8 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
       projects || !call.dx.data ? take_sequence<T>(run.arena, call.batch, scoring_.spec().key_size) : call.dx;
   to.call.dscores = take_sequence<T>(run.arena, call.batch, to.batch.steps);
   to.rows->start_backward();
-  for_each_task(call.batch.rows, run.threads, [&](ptrdiff_t r) {
-    if (!run.stop || !run.stop->poll()) to.rows->backward(to.call, r, r, 0, call.batch.length(r));
+  for_step_blocks(run, call.batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+    to.rows->backward(to.call, r, r, begin, count);
   });
   if (run.stopped()) return;
   scoring_.finish(run, weight.value->scoring, call.batch, nullptr, call.x.features, to, dmemory, gradient);

@@ -3,7 +3,6 @@
 #include <numeric>
 
 #include "layers/recurrent.h"
-#include "platform/tasks.h"
 
 namespace recurra {
 namespace {
@@ -42,6 +41,13 @@ std::vector<ParameterSpec> parameter_specs(const AttentionDecoderOptions& o) {
 template <class T>
 Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
   return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
+}
+
+template <class F>
+void for_each_step(const Run& run, const Batch& batch, const F& f) {
+  for_step_blocks(run, batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+    for (ptrdiff_t s = begin; s < begin + count; ++s) f(r, s);
+  });
 }
 
 template <class T>
@@ -164,11 +170,10 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
     combine(first, step, count, &Sequence<T>::row_stride);
   }
 
-  // All steps of a row, where they need not wait for each other.
-  void whole_row(ptrdiff_t row) {
-    const ptrdiff_t steps = pass_.batch.length(row);
-    look(row, 0, steps);
-    combine(row, 0, steps, &Sequence<T>::step_stride);
+  // Some steps of a row, where they need not wait for each other.
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    look(row, begin, count);
+    combine(row, begin, count, &Sequence<T>::step_stride);
   }
 
  private:
@@ -237,11 +242,10 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       for (ptrdiff_t k = 0; k < layer_.spec_.hidden_size; ++k) d_.h.at(r, step)[k] += sum[k];
   }
 
-  void whole_row(ptrdiff_t row) {
-    const ptrdiff_t steps = pass_.batch.length(row);
-    for (ptrdiff_t s = 0; s < steps; ++s) copy_dy(row, s, d_.a.at(row, s));
-    combine(row, 0, steps, &Sequence<T>::step_stride);
-    look(row, 0, steps);
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_dy(row, s, d_.a.at(row, s));
+    combine(row, begin, count, &Sequence<T>::step_stride);
+    look(row, begin, count);
   }
 
   void copy_dy(ptrdiff_t row, ptrdiff_t step, T* to) const {
@@ -323,9 +327,10 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
     pass.state = {state, S};
   }
   pass.final_state = {arena.take<T>(size_t(N * S)), S};
+  for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
+    std::copy_n(call.x.features.at(order[r], s), input_size_, pass.x.at(r, s));
+  });
   for (ptrdiff_t r = 0; r < N; ++r) {
-    for (ptrdiff_t s = 0; s < lengths[r]; ++s)
-      std::copy_n(call.x.features.at(order[r], s), input_size_, pass.x.at(r, s));
     if (pass.state.data)
       std::copy_n(pass.state.at(r), H, pass.h.at(r, 0));
     else
@@ -334,12 +339,13 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
 }
 
 template <class T>
-void AttentionDecoder<T>::end(const LayerForward<T>& call, const Pass& pass) const {
+void AttentionDecoder<T>::end(const Run& run, const LayerForward<T>& call, const Pass& pass) const {
   const ptrdiff_t H = spec_.hidden_size;
   const Sequence<T> y = looks_first() ? pass.h_after() : pass.a;
+  for_each_step(run, pass.batch,
+                [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(y.at(r, s), H, call.y.at(pass.order[r], s)); });
   for (ptrdiff_t r = 0; r < pass.batch.rows; ++r) {
     const ptrdiff_t row = pass.order[r], steps = pass.batch.length(r);
-    for (ptrdiff_t s = 0; s < steps; ++s) std::copy_n(y.at(r, s), H, call.y.at(row, s));
     if (feeds_) {
       T* fed = pass.final_state.at(r) + fed_state();
       if (steps)
@@ -363,9 +369,8 @@ void AttentionDecoder<T>::run_pass(const Run& run, const Packed& packed, Pass& p
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
   run_cell(cell);
   if (fed_size() || run.stopped()) return;
-  for_each_task(pass.batch.rows, run.threads, [&](ptrdiff_t r) {
-    if (!run.stop || !run.stop->poll()) hook.whole_row(r);
-  });
+  for_step_blocks(run, pass.batch,
+                  [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
 }
 
 template <class T>
@@ -375,7 +380,7 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
   begin(run, call, *packed.value, false, pass, run.arena);
   run_pass(run, *packed.value, pass, [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
   if (run.stopped()) return;
-  end(call, pass);
+  end(run, call, pass);
   for (ptrdiff_t r = 0; weights.data && r < pass.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s)
       std::copy_n(pass.attending.call.weights.at(r, s), call.others[0].batch.steps, weights.at(pass.order[r], s));
@@ -388,7 +393,7 @@ std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const 
   begin(run, call, *packed.value, true, tape->pass, memory);
   run_pass(run, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
-  if (!run.stopped()) end(call, tape->pass);
+  if (!run.stopped()) end(run, call, tape->pass);
   return tape;
 }
 
@@ -426,16 +431,13 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
 
   BackwardHook hook(*this, *packed.value, pass, call.dy, d, run.arena);
   if (looks_first()) {
-    for (ptrdiff_t r = 0; r < N; ++r) {
-      std::fill_n(d.h.at(r, 0), H, T(0));
-      for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s) hook.copy_dy(r, s, d.h.at(r, s + 1));
-    }
+    for (ptrdiff_t r = 0; r < N; ++r) std::fill_n(d.h.at(r, 0), H, T(0));
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dy(r, s, d.h.at(r, s + 1)); });
   } else if (!feeds_) {
-    for_each_task(N, run.threads, [&](ptrdiff_t r) {
-      if (!run.stop || !run.stop->poll()) hook.whole_row(r);
-    });
-    if (run.stopped()) return;
+    for_step_blocks(run, pass.batch,
+                    [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
   }
+  if (run.stopped()) return;
 
   const StateRows<T> dstate = {run.arena.template take<T>(size_t(N * S)), S};
   RecurrentBackward<T> cell = {};
@@ -456,10 +458,12 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   if (!looks_first())
     cpu_backend<T>().outer(run, pass.batch, this->memory_size() + H, H, read_only(pass.combined), read_only(d.a),
                            gradient + weight_combine_, nullptr);
-  for (ptrdiff_t r = 0; r < N; ++r) {
+  if (call.dx.data)
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
+      std::copy_n(d.x.at(r, s), input_size_, call.dx.at(pass.order[r], s));
+    });
+  for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {
     const ptrdiff_t row = pass.order[r], n = pass.batch.length(r);
-    for (ptrdiff_t s = 0; call.dx.data && s < n; ++s) std::copy_n(d.x.at(r, s), input_size_, call.dx.at(row, s));
-    if (!call.dstate.data) continue;
     T* from = dstate.at(r);
     if (looks_first())
       for (ptrdiff_t k = 0; k < H; ++k) from[k] += d.h.at(r, 0)[k];

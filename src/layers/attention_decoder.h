@@ -62,7 +62,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
   void run_pass(const Run&, const Packed&, Pass&, const F& run_cell);
   void take_arrays(Pass&, Arena&) const;  // but for the weights, for the pass's batch
   void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena&) const;
-  void end(const LayerForward<T>&, const Pass&) const;
+  void end(const Run&, const LayerForward<T>&, const Pass&) const;
 
   ptrdiff_t input_size_;
   bool feeds_;

@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "platform/tasks.h"
-
 namespace recurra {
 namespace {
 

@@ -5,6 +5,7 @@
 
 #include "backend/attention.h"
 #include "layers/packed_matrix.h"
+#include "platform/tasks.h"
 
 namespace recurra {
 
@@ -23,6 +24,17 @@ struct Attending {
   AttentionCall<T> call = {};
   std::unique_ptr<AttentionMemory<T>> rows;
 };
+
+// f(row, first step, count) for all steps of a batch in blocks, rows side by side; it ends early where the call is to
+// stop.
+template <class F>
+void for_step_blocks(const Run& run, const Batch& batch, const F& f) {
+  constexpr ptrdiff_t kBlock = 64;
+  for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
+    const ptrdiff_t n = batch.length(r);
+    for (ptrdiff_t s = 0; s < n && !(run.stop && run.stop->poll()); s += kBlock) f(r, s, std::min(kBlock, n - s));
+  });
+}
 
 template <class T>
 class Scoring {
