@@ -46,7 +46,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for statement in ast.parse(code).body:
             claimed = claimed_shapes(lines[(statement.end_lineno or 0) - 1])
             ast.increment_lineno(statement, above)
-            exec(compile(ast.Module([statement], []), str(page), "exec"), names)
+            exec(compile(ast.Module([statement], []), str(page), "exec"), names)  # noqa: S102 - the code is our own
             if claimed and isinstance(statement, ast.Assign):
                 assert shapes_of(eval(ast.unparse(statement.targets[0]), names))[: len(claimed)] == claimed
 
@@ -57,3 +57,11 @@ def test_all_python_is_found() -> None:
         languages = re.findall(r"^ *(?:```|~~~)(\S.*)$", page.read_text(), re.MULTILINE)
         assert {language for language in languages if "py" in language} <= {"python"}, page.name
         assert languages.count("python") == sum(1 for _ in blocks(page)), page.name
+
+
+def test_the_reference_names_everything() -> None:
+    """Each public name has its place on one page of docs/api."""
+    text = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    named = re.findall(r"^\.\. auto(?:class|function|exception|module):: (?:recurra\.)?(\S+)$", text, re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(rc.__all__) - {"__version__"} == {name for name in named if "." not in name}  # with a dot: shared bases
