@@ -19,16 +19,16 @@ _NAMES = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softp
 class Activation(NativeLayer):
     """A function of every value, or the softmax of every step's features; PyTorch's defaults hold.
 
-    name           y
-    "relu"         max(x, 0)
-    "leaky_relu"   x where x > 0, else 0.01 x
-    "elu"          x where x > 0, else e^x - 1 (Clevert et al. 2016)
-    "tanh"         tanh x
-    "sigmoid"      1 / (1 + e^-x)
-    "gelu"         x times the normal distribution's Phi(x), without approximation (Hendrycks and Gimpel 2016)
-    "silu"         x sigmoid(x) (Elfwing et al. 2018)
-    "softplus"     log(1 + e^x)
-    "softmax"      e^x / sum of e^x over the features
+        name           y
+        "relu"         max(x, 0)
+        "leaky_relu"   x where x > 0, else 0.01 x
+        "elu"          x where x > 0, else e^x - 1 (Clevert et al. 2016)
+        "tanh"         tanh x
+        "sigmoid"      1 / (1 + e^-x)
+        "gelu"         x times the normal distribution's Phi(x), without approximation (Hendrycks and Gimpel 2016)
+        "silu"         x sigmoid(x) (Elfwing et al. 2018)
+        "softplus"     log(1 + e^x)
+        "softmax"      e^x / sum of e^x over the features
 
     `y, _ = activation(x)`: x (N, T, features) or (N, features), any number of features; y of the same shape.
 

@@ -37,11 +37,11 @@ class LSTM(Regularised):
         cell_clip: None, or the bound v > 0 that c' is clipped to, [-v, v]; where it was, no gradient goes back.
         forget_bias: None, or the number that the forget gate's bias is at first (Jozefowicz, Zaremba, Sutskever 2015):
             its part of bias_ih is this number, its part of bias_hh 0.
-        all others as in `Regularised` and `Recurrent`.
 
-    Further parameters, for each layer and direction: with proj_size weight_hr_lk (P, H), and weight_hh_lk is (4 * H, P),
-    weight_ih_lk (4 * H, D * P) above the first layer; with peepholes weight_peephole_lk (3 * H), p_i, p_f, p_o; with
-    layer_norm the gain weight_norm_c_lk and the bias bias_norm_c_lk (H) of c's norm, at first 1 and 0.
+    All others as in `Regularised` and `Recurrent`. Further parameters, for each layer and direction: with proj_size
+    weight_hr_lk (P, H), and weight_hh_lk is (4 * H, P), weight_ih_lk (4 * H, D * P) above the first layer; with
+    peepholes weight_peephole_lk (3 * H), p_i, p_f, p_o; with layer_norm the gain weight_norm_c_lk and the bias
+    bias_norm_c_lk (H) of c's norm, at first 1 and 0.
     """
 
     gates = 4

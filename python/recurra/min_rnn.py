@@ -17,8 +17,8 @@ class MinRNN(Recurrent):
 
     Args:
         positive: whether the candidate is g(W_h x + b_h), g(v) = v + 1/2 for v >= 0, else sigmoid(v), which keeps h
-            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v.
-        all others as in `Recurrent`, whose weight_hh and bias_hh these layers do not have.
+            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v. All
+            others as in `Recurrent`, whose weight_hh and bias_hh these layers do not have.
     """
 
     state_names = ("h",)

@@ -40,10 +40,9 @@ class Regularised(Recurrent):
             takes the mean.
         recurrent_init: "uniform", or "orthogonal": each gate's block of weight_hh is an orthogonal matrix (Saxe,
             McClelland, Ganguli 2014), or has orthonormal columns where it is not square.
-        all others as in `Recurrent`.
 
-    Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk and weight_norm_hh_lk (G * H), at
-    first 1. bias_ih_lk and bias_hh_lk are the norms' biases.
+    All others as in `Recurrent`. Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk
+    and weight_norm_hh_lk (G * H), at first 1. bias_ih_lk and bias_hh_lk are the norms' biases.
     """
 
     def __init__(

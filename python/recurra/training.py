@@ -85,7 +85,8 @@ class TrainableModel(Layer):
             loss: one of `recurra.losses`.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
-            epochs, batch_size: how often, and how many rows between two steps.
+            epochs: how often.
+            batch_size: rows between two steps.
             clip_norm: a longer gradient (of the batch's mean loss, over all parameters together) is scaled to this norm.
             validation_data: (x, y) or (x, y, lengths) to evaluate after each epoch.
             shuffle: whether each epoch takes the rows in a new order.

@@ -37,7 +37,7 @@ class MeanSquaredError(RealTargets):
 
 
 class L1(RealTargets):
-    """|x - t|, summed over all elements; its mean is over elements, as PyTorch's. Targets have the predictions' shape."""
+    """`|x - t|`, summed over all elements; the mean is over elements, as PyTorch's. Targets have the predictions' shape."""
 
     def _compute(
         self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
@@ -46,7 +46,7 @@ class L1(RealTargets):
 
 
 class Huber(RealTargets):
-    """(x - t)^2 / 2 where |x - t| <= delta, else delta (|x - t| - delta / 2), summed over all elements.
+    """`(x - t)^2 / 2` where `|x - t| <= delta`, else `delta (|x - t| - delta / 2)`, summed over all elements.
 
     Its mean is over elements, as PyTorch's. Targets have the predictions' shape.
 
