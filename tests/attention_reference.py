@@ -33,16 +33,16 @@ def decoder(
 ) -> tuple[Array, list[Array], Array]:
     """Outputs (T, H), final state and weights (T, Tm) of one row; state: h, the LSTM's c, and with feeding a."""
     step = reference.CELLS[cell].step
-    p = [params["weight_ih_l0"], params["weight_hh_l0"], params["bias_ih_l0"], params["bias_hh_l0"]]
+    w_cell = reference.Weights.of(params, "_l0")
     state, fed = (state[:-1], state[-1]) if feeding else (state, np.zeros(0))
     outputs, weights = [], []
     for x_t in x:
         if score == "additive":
             c, w = attention(score, params, state[0], memory)
-            state = list(step(np.concatenate([x_t, c]), state, *p))
+            state = list(step(np.concatenate([x_t, c]), state[0], state, w_cell))
             y = state[0]
         else:
-            state = list(step(np.concatenate([x_t, fed]), state, *p))
+            state = list(step(np.concatenate([x_t, fed]), state[0], state, w_cell))
             c, w = attention(score, params, state[0], memory)
             y = np.tanh(params["weight_combine"] @ np.concatenate([c, state[0]]))
             fed = y if feeding else fed

@@ -47,6 +47,12 @@ class Weights:
     params: Mapping[str, Array]
     cell_clip: float
 
+    @staticmethod
+    def of(params: Mapping[str, Array], end: str, cell_clip: float = np.inf) -> Weights:
+        """Those of `params` whose names end so, such as _l0_reverse."""
+        own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}
+        return Weights(own, cell_clip)
+
     def product(self, source: str, v: Array) -> Array:
         """W v + b, all gates, of source "ih" or "hh"; with layer norm gain norm(W v) + b."""
         a = self.params[f"weight_{source}"] @ v
@@ -198,8 +204,7 @@ def run(
         x_stream = masks.INPUT << 20 | layer * directions
         for direction in range(directions):
             end, slot = f"_l{layer}" + ("_reverse" if direction else ""), layer * directions + direction
-            own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}
-            w, columns = Weights(own, options.cell_clip), slice(direction * units, (direction + 1) * units)
+            w, columns = Weights.of(params, end, options.cell_clip), slice(direction * units, (direction + 1) * units)
             for row in range(rows):
                 x_mask = masks.dropout(seed, x_stream, row, 0, x.shape[2], options.input_dropout)
                 h_mask = masks.dropout(seed, masks.RECURRENT << 20 | slot, row, 0, units, options.recurrent_dropout)
