@@ -241,7 +241,7 @@ def option_grid() -> list[Case]:
     for c, cell in enumerate(name for name, variant in VARIANTS.items() if variant.keywords):
         for k, layers in enumerate((1, 2, 1, 3)):
             size = SIZES[1 + (3 * c + k) % (len(SIZES) - 1)]
-            cases.append(Case(cell, *size, layers, k % 2 == 1, k >= 1, k >= 2, seed=100 * c + k))
+            cases.append(Case(cell, *size, layers, k % 2 == 1, k >= 1, k >= 2, seed=100 * c + k + 1))
     return cases
 
 
