@@ -68,7 +68,7 @@ struct NormGradient {
     scale = broadcast<U>(scale_);
   }
   // What pads the units gets a value too, which nothing takes.
-  RECURRA_INLINE U operator()(U d, U norm) const { return (d - mean - slope * norm) * scale; }
+  RECURRA_INLINE U operator()(U d, U norm) const { return fma(-slope, norm, d - mean) * scale; }
 };
 
 }  // namespace
