@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
-#include "backend/cpu_mask.h"
-#include "backend/cpu_packing.h"
+#include "backend/cpu_options.h"
 #include "backend/cpu_plan.h"
-#include "backend/isa.h"
 #include "platform/tasks.h"
 
 namespace recurra {
@@ -16,52 +13,6 @@ namespace {
 // The gate gradients of a block of steps are meant to stay in L2; the weights' gradient is read and written once a
 // block.
 constexpr ptrdiff_t kBlockBytes = 512 << 10, kLeastBlockRows = 256, kMostBlockRows = 512;
-
-template <class T>
-struct Shape {
-  const RecurrentSpec& spec;
-  const CellKernels<T>& cell = *kernels<T>().cells[spec.cell];
-  const CellInfo& info = *cell.info;
-  const Panels panels = cell.panels(spec.hidden_size);
-  const ptrdiff_t lanes = kernels<T>().lanes;
-  const ptrdiff_t state_size = spec.state_size(), output_size = spec.directions * state_size;
-  const UnitVectors vectors = unit_vectors(info, spec.peepholes, spec.layer_norm);
-
-  ptrdiff_t input_size(ptrdiff_t layer) const { return layer ? output_size : spec.input_size; }
-  ptrdiff_t largest_input() const { return spec.layers > 1 ? std::max(spec.input_size, output_size) : spec.input_size; }
-  PackedLayout layout(ptrdiff_t layer) const { return packed_layout(info, panels, input_size(layer), state_size); }
-  PackedLayout gradient_layout(ptrdiff_t layer) const {
-    return packed_layout(info, panels, input_size(layer) + 1, state_size + needs_hidden_ones(info));
-  }
-  ptrdiff_t part_size(int part) const {
-    const Range range = part ? info.recurrent[part - 1] : info.input;
-    return panels.count * range.count * panels.units;
-  }
-  ptrdiff_t vectors_of(ptrdiff_t n) const { return (n + lanes - 1) / lanes; }
-  ptrdiff_t hidden_vectors() const { return vectors_of(spec.proj_size ? state_size : panels.padded()); }
-  // Of rows with a projection's output, padded to whole column panels of its gradient.
-  ptrdiff_t projection_width() const { return kProjectionVectors * lanes; }
-  ptrdiff_t projection_panels() const { return (state_size + projection_width() - 1) / projection_width(); }
-  ptrdiff_t projected_row() const {
-    return (std::max(panels.padded(), state_size) + projection_width() - 1) / projection_width() * projection_width();
-  }
-  ptrdiff_t input_vectors(ptrdiff_t layer) const { return vectors_of(input_size(layer)); }
-  // Where the state of a layer and direction lies in a row.
-  ptrdiff_t h_offset(ptrdiff_t layer, ptrdiff_t direction) const {
-    return (layer * spec.directions + direction) * state_size;
-  }
-  ptrdiff_t c_offset(ptrdiff_t layer, ptrdiff_t direction) const {
-    return h_offset(spec.layers, 0) + (layer * spec.directions + direction) * spec.hidden_size;
-  }
-  template <class S>
-  S h_rows(S state, ptrdiff_t layer, ptrdiff_t direction) const {
-    return state.data ? S{state.data + h_offset(layer, direction), state.stride} : S{};
-  }
-  template <class S>
-  S c_rows(S state, ptrdiff_t layer, ptrdiff_t direction) const {
-    return state.data && info.has_cell ? S{state.data + c_offset(layer, direction), state.stride} : S{};
-  }
-};
 
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
@@ -79,13 +30,6 @@ struct CpuTape : RecurrentTape<T> {
   std::vector<const T*> saved, cells, norms;                     // [layer, direction]
   std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
 };
-
-template <class T>
-T* zeros(Arena& memory, ptrdiff_t n) {
-  T* data = memory.take<T>(size_t(n));
-  std::memset(static_cast<void*>(data), 0, size_t(n) * sizeof(T));
-  return data;
-}
 
 template <class T>
 Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
@@ -106,43 +50,6 @@ ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t rows) {
   const ptrdiff_t members = std::min((threads + spec.directions - 1) / spec.directions, shape.panels.count);
   const ptrdiff_t work = rows * shape.info.gates * spec.hidden_size * (spec.hidden_size + shape.largest_input());
   return rows < kTeamRows * members && work >= kTeamWork ? members : 1;
-}
-
-// Which of a seed's random numbers are whose, beside those of the dropout between layers.
-enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, kZoneH = 3 << 20, kZoneC = 4 << 20 };
-
-// Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.
-ptrdiff_t unit_group(ptrdiff_t rows) { return rows >= 64 ? 8 : 1; }
-
-// The options of a layer's direction but for its weights; rows: of the batch.
-template <class T>
-CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
-                          int threads, Arena& arena) {
-  const RecurrentSpec& spec = shape.spec;
-  CellOptions<T> options = {};
-  if (!spec.has_options(training)) return options;
-  options.any = true;
-  options.projected = spec.proj_size > 0;
-  options.state_size = shape.state_size;
-  options.vectors = shape.vectors;
-  options.group = unit_group(rows);
-  options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
-  const auto zone = [&](double rate, uint64_t stream) {
-    const RandomMask mask(seed, stream + index, rate);
-    return typename CellOptions<T>::Zone{T(rate), training && rate > 0, mask.key, mask.last};
-  };
-  options.zone_h = zone(spec.zoneout, kZoneH);
-  options.zone_c = zone(spec.zoneout_cell, kZoneC);
-  if (!training || spec.recurrent_dropout <= 0) return options;
-  const RandomMask mask(seed, kRecurrentMask + index, spec.recurrent_dropout);
-  options.mask_row = shape.projected_row();
-  T* masks = arena.take<T>(size_t(rows * options.mask_row));
-  for_each_task(rows, threads, [&](ptrdiff_t row) {
-    kernels<T>().rows.mask(mask.key, RandomMask::row(row, 0), mask.last, T(0), T(1 / (1 - spec.recurrent_dropout)),
-                           masks + row * options.mask_row, options.mask_row);
-  });
-  options.recurrent_mask = masks;
-  return options;
 }
 
 // What a forward of a shape is made of, whatever it is given: rows in order, shared out to tasks (a direction of a
@@ -364,61 +271,6 @@ class CpuStep final : public RecurrentStep<T> {
   std::vector<ForwardCall<T>> calls_[2];  // from either state: [layer, direction]
   T* between_[2];                         // outputs of the layers but the last
 };
-
-// f(packed place, plain place in the parameters) for every number of the options' vectors and, of a normalised cell,
-// the biases. `gradient`: the packed layout is that of the gradient, which has the biases too.
-template <class T, class F>
-void for_unit_vectors(const Shape<T>& shape, const RecurrentOffsets& offsets, bool gradient, const F& f) {
-  const ptrdiff_t H = shape.spec.hidden_size, units = shape.panels.units, columns = shape.panels.columns;
-  const UnitVectors& vectors = shape.vectors;
-  const ptrdiff_t size = gradient ? vectors.gradient_size(shape.panels) : vectors.size(shape.panels);
-  const auto per_unit = [&](ptrdiff_t panel, ptrdiff_t at, ptrdiff_t plain) {
-    const ptrdiff_t first = panel * units;
-    for (ptrdiff_t w = 0; w < std::min(units, H - first); ++w) f(panel * size + at + w, plain + first + w);
-  };
-  const auto per_column = [&](ptrdiff_t panel, int at, bool hidden, ptrdiff_t plain) {
-    const signed char* gates = hidden ? shape.info.recurrent_gate : shape.info.input_gate;
-    for (int g = 0; g < shape.info.groups; ++g)
-      if (gates[g] >= 0)
-        per_unit(panel, vectors.column(shape.panels, 0) + at * columns + g * units, plain + gates[g] * H);
-  };
-  for (ptrdiff_t panel = 0; panel < shape.panels.count; ++panel) {
-    for (int i = 0; vectors.peepholes && i < 3; ++i) per_unit(panel, i * units, offsets.weight_peephole + i * H);
-    if (!vectors.columns) continue;
-    if (shape.info.has_cell) {
-      per_unit(panel, vectors.cell_norm(shape.panels), offsets.weight_norm_c);
-      per_unit(panel, vectors.cell_norm(shape.panels) + units, offsets.bias_norm_c);
-    }
-    per_column(panel, 0, false, offsets.weight_norm_ih);
-    per_column(panel, 1, true, offsets.weight_norm_hh);
-    if (!gradient || !shape.spec.bias) continue;
-    per_column(panel, 2, false, offsets.bias_ih);
-    per_column(panel, 2, true, offsets.bias_hh);
-  }
-}
-
-template <class T>
-const T* pack_unit_weights(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* parameters, Arena& memory) {
-  const ptrdiff_t size = shape.vectors.size(shape.panels) * shape.panels.count;
-  if (!size) return nullptr;
-  T* packed = zeros<T>(memory, size);
-  for_unit_vectors(shape, offsets, false, [&](ptrdiff_t to, ptrdiff_t from) { packed[to] = parameters[from]; });
-  return packed;
-}
-
-template <class T>
-void add_unit_gradient(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* packed, T* gradient) {
-  if (packed)
-    for_unit_vectors(shape, offsets, true, [&](ptrdiff_t from, ptrdiff_t to) { gradient[to] += packed[from]; });
-}
-
-template <class T>
-void add_projection_gradient(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* packed, T* gradient) {
-  const ptrdiff_t H = shape.spec.hidden_size, width = shape.projection_width();
-  for (ptrdiff_t from = 0; packed && from < shape.state_size; from += width)
-    transpose<true>(gradient + offsets.weight_hr + from * H, H, packed + from * H, width, H,
-                    std::min(width, shape.state_size - from));
-}
 
 // One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
 template <class T>
