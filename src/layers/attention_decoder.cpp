@@ -26,7 +26,10 @@ RecurrentSpec cell_spec(const AttentionDecoderOptions& o) {
   r.input_size = o.input_size + (is_additive(o) ? o.memory_size : o.input_feeding ? o.hidden_size : 0);
   r.hidden_size = o.hidden_size;
   r.bias = o.bias;
-  return recurrent_spec(r);
+  const RecurrentSpec spec = recurrent_spec(r);
+  check(kernels<float>().cells[spec.cell]->info->stages > 0, kName, "got cell '", o.cell,
+        "', expected one whose gates see the state, as it runs step by step");
+  return spec;
 }
 
 template <class T>
