@@ -1,7 +1,5 @@
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <numeric>
 
 #include "backend/isa.h"
@@ -38,19 +36,12 @@ class LogSoftmax {
   std::vector<double> values_, exponentials_;
 };
 
-// Runs f(row) for all rows, on several threads if it is worth it. f may run out of memory, other threads may not throw.
+// Runs f(row) for all rows, on several threads if it is worth it.
 template <class F>
 void for_each_row(const Batch& batch, double work, Stop* stop, const F& f) {
-  std::atomic<bool> failed{false};
-  for_each_task(batch.rows, work < kParallelElements ? 1 : num_threads(), [&](ptrdiff_t row) {
-    if (failed || (stop && stop->poll())) return;
-    try {
-      f(row);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
+  for_each_allocating_task(batch.rows, work < kParallelElements ? 1 : num_threads(), [&](ptrdiff_t row) {
+    if (!(stop && stop->poll())) f(row);
   });
-  if (failed) throw std::bad_alloc();
 }
 
 // Label sequences that share their beginnings; each has one node, whenever it is asked for.
