@@ -117,10 +117,10 @@ class BeamSearch {
     beams_.swap(next_);
   }
 
-  std::vector<Hypothesis> best(ptrdiff_t n) const {
-    std::vector<Hypothesis> found;
+  std::vector<CtcHypothesis> best(ptrdiff_t n) const {
+    std::vector<CtcHypothesis> found;
     for (const Beam& beam : beams_) found.push_back({tree_.labels(beam.node), beam.total});
-    std::sort(found.begin(), found.end(), [](const Hypothesis& a, const Hypothesis& b) {
+    std::sort(found.begin(), found.end(), [](const CtcHypothesis& a, const CtcHypothesis& b) {
       return a.log_probability != b.log_probability ? a.log_probability > b.log_probability : a.labels < b.labels;
     });
     if (ptrdiff_t(found.size()) > n) found.resize(size_t(n));
@@ -203,11 +203,12 @@ class BeamSearch {
 }  // namespace
 
 template <class T>
-std::vector<Hypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits) {
-  std::vector<Hypothesis> results(size_t(batch.rows));
+std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
+                                      Sequence<const T> logits) {
+  std::vector<CtcHypothesis> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), nullptr, [&](ptrdiff_t row) {
     LogSoftmax log_softmax(symbols);
-    Hypothesis result = {{}, 0};
+    CtcHypothesis result = {{}, 0};
     ptrdiff_t last = blank;
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
       const std::vector<double>& log_p = log_softmax(logits.at(row, step));
@@ -222,10 +223,10 @@ std::vector<Hypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdif
 }
 
 template <class T>
-std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
-                                                     ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
-                                                     Stop* stop) {
-  std::vector<std::vector<Hypothesis>> results(size_t(batch.rows));
+std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
+                                                        ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
+                                                        Stop* stop) {
+  std::vector<std::vector<CtcHypothesis>> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), stop, [&](ptrdiff_t row) {
     LogSoftmax log_softmax(symbols);
     BeamSearch search(symbols, blank, beam_size);
@@ -238,10 +239,10 @@ std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch& batch, ptrdiff
   return results;
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                 \
-  template std::vector<Hypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>);          \
-  template std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
-                                                                ptrdiff_t, Sequence<const T>, Stop*)
+#define RECURRA_INSTANTIATE(T)                                                                                    \
+  template std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>);          \
+  template std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
+                                                                   ptrdiff_t, Sequence<const T>, Stop*)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 
