@@ -128,8 +128,9 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
   options.group = unit_group(rows);
   options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
   const auto zone = [&](double rate, uint64_t stream) {
+    if (!training || rate <= 0) return typename CellOptions<T>::Zone{T(rate), false, 0, 0};
     const RandomMask mask(seed, stream + index, rate);
-    return typename CellOptions<T>::Zone{T(rate), training && rate > 0, mask.key, mask.last};
+    return typename CellOptions<T>::Zone{T(rate), true, mask.key, mask.last};
   };
   options.zone_h = zone(spec.zoneout, kZoneH);
   options.zone_c = zone(spec.zoneout_cell, kZoneC);
@@ -742,7 +743,7 @@ void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& off
             shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
             [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
               const Range input = shape.info.input;
-              const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
+              const int part = has(input, g) ? 0 : 1;
               const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
               value +=
                   packed[panel * layout.panel + layout.offset[part] +
