@@ -87,11 +87,6 @@ T* zeros(Arena& memory, ptrdiff_t n) {
   return data;
 }
 
-template <class T>
-Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
-  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
-}
-
 // Chunks of rows, so that chunks x directions in flight keep the threads busy.
 ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));

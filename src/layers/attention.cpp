@@ -5,11 +5,6 @@ namespace {
 
 constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
-template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features) {
-  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), batch.steps * features, features};
-}
-
 }  // namespace
 
 template <class T>

@@ -41,11 +41,6 @@ std::vector<ParameterSpec> parameter_specs(const AttentionDecoderOptions& o) {
   return specs;
 }
 
-template <class T>
-Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
-  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
-}
-
 template <class F>
 void for_each_step(const Run& run, const Batch& batch, const F& f) {
   for_step_blocks(run, batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
