@@ -64,9 +64,11 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
     LossCall<T> call(kName, logits, lengths, false);
     check_symbols(call, blank, kName);
     std::vector<std::vector<CtcHypothesis>> found;
-    call.run([&](Stop* stop) {
-      found = ctc_beam_search<T>(call.batch, call.features, blank, beam_size, best, call.rows(), stop);
-    });
+    call.run(
+        [&](Stop* stop) {
+          found = ctc_beam_search<T>(call.batch, call.features, blank, beam_size, best, call.rows(), stop);
+        },
+        20 + double(beam_size));
     py::list rows;
     for (const auto& row : found) {
       py::list hypotheses;
