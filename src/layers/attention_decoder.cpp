@@ -8,7 +8,6 @@ namespace recurra {
 namespace {
 
 constexpr const char* kName = "AttentionDecoder";
-constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
 bool is_additive(const AttentionDecoderOptions& o) { return o.attention == "additive"; }
 
@@ -108,7 +107,7 @@ std::vector<StateSpec> AttentionDecoder<T>::states() const {
 template <class T>
 double AttentionDecoder<T>::work() const {
   const double H = double(spec_.hidden_size), gates = kernels<T>().cells[spec_.cell]->info->gates * H;
-  return gates * (double(spec_.input_size) + H + 20) + scoring_.work(kUsualMemory) +
+  return gates * (double(spec_.input_size) + H + 20) + scoring_.work() +
          (looks_first() ? 0 : H * (double(this->memory_size()) + H + 20));
 }
 

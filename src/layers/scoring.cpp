@@ -6,6 +6,7 @@ namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kMostFeatures = 1 << 20;
+constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
 }  // namespace
 
@@ -47,9 +48,9 @@ void Scoring<T>::find(const Parameters<T>& parameters) {
 }
 
 template <class T>
-double Scoring<T>::work(double memory_steps) const {
+double Scoring<T>::work() const {
   const double A = double(spec_.key_size), M = double(spec_.memory_size);
-  return (projects_query() ? A * double(query_size_) : 0) + memory_steps * (M + (spec_.additive ? 20 : 1) * A);
+  return (projects_query() ? A * double(query_size_) : 0) + kUsualMemory * (M + (spec_.additive ? 20 : 1) * A);
 }
 
 template <class T>
