@@ -37,6 +37,23 @@ std::set<std::thread::id> meet(int tasks, int threads, milliseconds wait = milli
   return std::set<std::thread::id>(ids.begin(), ids.end());
 }
 
+TEST(Parallel, TasksThatRunOutOfMemoryTellTheCaller) {
+  for (const int threads : {1, 3}) {
+    std::atomic<int> done{0};
+    const auto fail_at = [&](ptrdiff_t failing) {
+      for_each_allocating_task(7, threads, [&](ptrdiff_t task) {
+        if (task == failing) throw std::bad_alloc();
+        ++done;
+      });
+    };
+    EXPECT_THROW(fail_at(3), std::bad_alloc);
+    EXPECT_LT(done, 7);
+    done = 0;
+    fail_at(7);
+    EXPECT_EQ(done, 7);
+  }
+}
+
 // True if every task runs exactly once, for all sorts of counts.
 bool each_task_runs_once() {
   for (const int tasks : {0, 1, 2, 3, 7, 64, 1000}) {

@@ -16,6 +16,7 @@ import torch
 import attention_reference
 import recurra as rc
 import reference
+from recurra import _core
 from support import Array, assert_same_bits, unpack
 from test_values import DTYPES
 
@@ -394,6 +395,10 @@ def test_errors() -> None:
         rc.AttentionDecoder(2, 4, 4, attention="dot", attention_size=3)
     with pytest.raises(ValueError, match=r"got cell='gru2'"):
         rc.AttentionDecoder(2, 4, 4, cell="gru2")
+    with pytest.raises(
+        ValueError, match=r"AttentionDecoder: got cell 'min_gru', expected one whose gates see the state"
+    ):
+        _core.AttentionDecoder("min_gru", 2, 4, 4, attention="additive", attention_size=4)
     layer = rc.AttentionDecoder(2, 3, 4)
     x, memory = np.zeros((2, 5, 2), np.float32), np.zeros((2, 6, 4), np.float32)
     with pytest.raises(TypeError, match=r"expected a tuple of 2 inputs"):

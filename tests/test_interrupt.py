@@ -207,6 +207,19 @@ assert loss(x[:1], targets[:1]).count == 1
     )
 
 
+def test_a_wide_beam_over_few_steps() -> None:
+    """It takes seconds, and lets other threads run: the one that sends the signal is one of them."""
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(1)
+x = rng.standard_normal((1, 300, 30))
+took = timed(lambda: interrupt(lambda: rc.ctc.beam_search(x, beam_size=30000)))
+assert took < 2.0, f"Ctrl-C was sent after {took:.1f} s"
+"""
+    )
+
+
 def test_convolution() -> None:
     """One forward, and one backward, of a layer whose work per step is large enough to fill seconds."""
     run_python(

@@ -116,6 +116,17 @@ def test_what_moves_the_running_statistics() -> None:
         assert_same_bits(array, before[name])
 
 
+def test_a_record_that_fails_moves_nothing() -> None:
+    """The second norm has one step to train on, and refuses when the first one is done."""
+    layer = rc.BatchNorm(3)
+    before = {name: array.copy() for name, array in layer.buffers.items()}
+    model = rc.Sequential(layer, rc.Pool("mean"), rc.BatchNorm(3))
+    with pytest.raises(ValueError, match="got one valid step"):
+        model.record(np.random.default_rng(0).standard_normal((1, 5, 3)).astype(np.float32))
+    for name, array in layer.buffers.items():
+        assert_same_bits(array, before[name])
+
+
 def test_threads_lose_no_move() -> None:
     """Records of one batch on many threads end where as many in a row do."""
     x = np.random.default_rng(0).standard_normal((4, 5, 3))

@@ -45,13 +45,6 @@ class _Norm(NativeLayer):
             self.parameters.assign(name, value)
 
 
-def _positive(operation: str, eps: float) -> float:
-    eps = checks.number(operation, "eps", eps)
-    if eps == 0.0:
-        raise ValueError(f"{operation}: got eps=0.0, expected a number above 0; choose a small one, such as 1e-5")
-    return eps
-
-
 @built_in
 class LayerNorm(_Norm):
     """Every step normalised over its features (Ba, Kiros and Hinton 2016), as torch.nn.LayerNorm(features).
@@ -71,7 +64,7 @@ class LayerNorm(_Norm):
         self, features: int, *, eps: float = 1e-5, affine: bool = True, dtype: npt.DTypeLike = "float32"
     ) -> None:
         self.features = checks.integer("LayerNorm", "features", features)
-        self.eps = _positive("LayerNorm", eps)
+        self.eps = checks.positive("LayerNorm", "eps", eps)
         self.affine = checks.flag("LayerNorm", "affine", affine)
         name = checks.dtype_name("LayerNorm", dtype)
         super().__init__(_core.LayerNorm(self.features, eps=self.eps, affine=self.affine, dtype=name), None)
@@ -112,7 +105,7 @@ class BatchNorm(_Norm):
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         self.features = checks.integer("BatchNorm", "features", features)
-        self.eps = _positive("BatchNorm", eps)
+        self.eps = checks.positive("BatchNorm", "eps", eps)
         self.momentum = checks.number("BatchNorm", "momentum", momentum, 0.0, 1.0)
         self.affine = checks.flag("BatchNorm", "affine", affine)
         name = checks.dtype_name("BatchNorm", dtype)

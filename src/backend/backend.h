@@ -61,6 +61,17 @@ struct Batch {
   }
 };
 
+// Room for a sequence.
+template <class T>
+Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
+  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
+}
+template <class T>
+Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features, bool time_major = false) {
+  if (!time_major) return take_sequence<T>(memory, batch.rows, batch.steps, features);
+  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), features, batch.rows * features};
+}
+
 // What every call is given: scratch memory, how many threads it may use, and whom to ask whether to go on.
 struct Run {
   Arena& arena;

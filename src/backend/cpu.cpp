@@ -51,17 +51,7 @@ class CpuBackend final : public Backend<T> {
   ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override { return k * padded<T>(columns); }
 
   void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const override {
-    const ptrdiff_t lanes = kernels<T>().lanes;
-    const ColumnPanels panels = {padded<T>(columns) / lanes};
-    for (ptrdiff_t p = 0; p < panels.count(); ++p) {
-      const ptrdiff_t from = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - from;
-      T* to = packed + from * k;
-      for (ptrdiff_t i = 0; i < k; ++i)
-        for (ptrdiff_t n = 0; n < width; ++n, ++to) {
-          const ptrdiff_t column = from + n;
-          *to = column >= columns ? T(0) : transposed ? plain[column * k + i] : plain[i * columns + column];
-        }
-    }
+    transposed ? pack_turned(plain, k, columns, k, packed) : pack_rows(plain, columns, k, columns, packed);
   }
 
   void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,

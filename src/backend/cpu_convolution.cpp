@@ -1,8 +1,6 @@
 // Convolutions over steps as products. With x contiguous and no dilation the windows of neighbouring outputs lie in x
 // as they are, one `stride` steps behind the other; at the edges of a row and for dilated kernels they are gathered,
 // block by block of output steps, into scratch memory that stays in the cache.
-#include <atomic>
-
 #include "backend/cpu_layers.h"
 #include "backend/cpu_matrix.h"
 
@@ -142,10 +140,8 @@ void with_scratch(const Run& run, ptrdiff_t tasks, ptrdiff_t n, const F& f) {
   const int threads = int(std::min<ptrdiff_t>(run.threads, tasks));
   if (threads < 1) return;
   T* scratch = run.arena.template take<T>(size_t(threads * n));
-  std::atomic<ptrdiff_t> next{0};
-  for_each_member(threads, [&](int member, int) {
-    for (ptrdiff_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks && !stopped(run);)
-      f(i, scratch + member * n);
+  share_tasks(tasks, threads, [&](int member, ptrdiff_t i) {
+    if (!stopped(run)) f(i, scratch + member * n);
   });
 }
 

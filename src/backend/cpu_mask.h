@@ -7,7 +7,7 @@ namespace recurra {
 
 struct RandomMask {
   uint64_t key;
-  uint32_t last;  // words up to this one hit, with chance p
+  uint32_t last;  // words up to this one hit, with chance p > 0
 
   RandomMask(uint64_t seed, uint64_t stream, double p)
       : key(seed ^ (stream + 1) * 0x9E3779B97F4A7C15u), last(uint32_t(std::ceil(p * 4294967296.0) - 1)) {}

@@ -1,9 +1,10 @@
-// What all products on the CPU share: padding to whole vectors, and sums of outer products in one order.
+// What all products on the CPU share: padding to whole vectors, packing, and sums of outer products in one order.
 #pragma once
 #include <algorithm>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu_packing.h"
 #include "backend/isa.h"
 #include "platform/tasks.h"
 
@@ -18,6 +19,33 @@ template <class T>
 ptrdiff_t padded(ptrdiff_t columns) {
   const ptrdiff_t lanes = kernels<T>().lanes;
   return (columns + lanes - 1) / lanes * lanes;
+}
+
+// Calls f(first column, columns, columns padded to vectors, where its panel begins) for a packed matrix.
+template <class T, class F>
+void for_panels(T* packed, ptrdiff_t k, ptrdiff_t columns, const F& f) {
+  const ptrdiff_t lanes = kernels<T>().lanes;
+  const ColumnPanels panels = {padded<T>(columns) / lanes};
+  for (ptrdiff_t p = 0; p < panels.count(); ++p) {
+    const ptrdiff_t from = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - from;
+    f(from, std::min(width, columns - from), width, packed + from * k);
+  }
+}
+
+// Rows of `columns` as the right side of a product that sums over the rows, or (turned) over the columns.
+template <class T>
+void pack_rows(const T* x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t columns, T* packed) {
+  for_panels(packed, rows, columns, [&](ptrdiff_t from, ptrdiff_t n, ptrdiff_t width, T* to) {
+    for (ptrdiff_t r = 0; r < rows; ++r, to += width)
+      std::fill(std::copy_n(x + r * x_row + from, n, to), to + width, T(0));
+  });
+}
+template <class T>
+void pack_turned(const T* x, ptrdiff_t x_row, ptrdiff_t rows, ptrdiff_t columns, T* packed) {
+  for_panels(packed, columns, rows, [&](ptrdiff_t from, ptrdiff_t n, ptrdiff_t width, T* to) {
+    transpose<false>(to, width, x + from * x_row, x_row, n, columns);
+    for (ptrdiff_t k = 0; n < width && k < columns; ++k) std::fill_n(to + k * width + n, width - n, T(0));
+  });
 }
 
 // As a ProductCall wants it; null stays null.

@@ -31,8 +31,9 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
   options.group = unit_group(rows);
   options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
   const auto zone = [&](double rate, uint64_t stream) {
+    if (!training || rate <= 0) return typename CellOptions<T>::Zone{T(rate), false, 0, 0};
     const RandomMask mask(seed, stream + index, rate);
-    return typename CellOptions<T>::Zone{T(rate), training && rate > 0, mask.key, mask.last};
+    return typename CellOptions<T>::Zone{T(rate), true, mask.key, mask.last};
   };
   options.zone_h = zone(spec.zoneout, kZoneH);
   options.zone_c = zone(spec.zoneout_cell, kZoneC);

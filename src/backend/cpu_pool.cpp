@@ -94,7 +94,7 @@ template <class T>
 void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
                      T* dv) {
   const RowKernels<T>& rows = kernels<T>().rows;
-  const Sequence<T> dscores = {run.arena.template take<T>(size_t(batch.rows * batch.steps)), batch.steps, 1};
+  const Sequence<T> dscores = take_sequence<T>(run.arena, batch, 1);
   for_each_row<T>(run, batch, 0, [&](ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, T*) {
     const T* weights = call.weights.at(row, 0);
     T* d = dscores.at(row, 0);

@@ -31,11 +31,6 @@ struct CpuTape : RecurrentTape<T> {
   std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
 };
 
-template <class T>
-Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
-  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
-}
-
 // Chunks of rows, so that chunks x directions in flight keep the threads busy.
 ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));
@@ -594,7 +589,7 @@ void CpuRecurrent<T>::add_gradient(const RecurrentSpec& spec, const Offsets& off
             shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
             [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
               const Range input = shape.info.input;
-              const int part = g >= input.begin && g < input.begin + input.count ? 0 : 1;
+              const int part = has(input, g) ? 0 : 1;
               const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
               value +=
                   packed[panel * layout.panel + layout.offset[part] +

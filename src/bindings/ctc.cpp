@@ -35,7 +35,7 @@ py::tuple loss(const py::object& logits, const py::object& targets, const py::ob
   });
 }
 
-py::tuple as_pair(const Hypothesis& hypothesis) {
+py::tuple as_pair(const CtcHypothesis& hypothesis) {
   py::array labels = new_array<int64_t>({int64_t(hypothesis.labels.size())});
   std::copy(hypothesis.labels.begin(), hypothesis.labels.end(), static_cast<int64_t*>(labels.mutable_data()));
   return py::make_tuple(labels, hypothesis.log_probability);
@@ -47,10 +47,10 @@ py::list greedy(const py::object& logits, const py::object& lengths, ptrdiff_t b
     typedef std::remove_pointer_t<decltype(type)> T;
     LossCall<T> call(kName, logits, lengths, false);
     check_symbols(call, blank, kName);
-    std::vector<Hypothesis> found;
+    std::vector<CtcHypothesis> found;
     call.run([&](Stop*) { found = ctc_greedy<T>(call.batch, call.features, blank, call.rows()); });
     py::list rows;
-    for (const Hypothesis& one : found) rows.append(as_pair(one));
+    for (const CtcHypothesis& one : found) rows.append(as_pair(one));
     return rows;
   });
 }
@@ -63,14 +63,16 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
     typedef std::remove_pointer_t<decltype(type)> T;
     LossCall<T> call(kName, logits, lengths, false);
     check_symbols(call, blank, kName);
-    std::vector<std::vector<Hypothesis>> found;
-    call.run([&](Stop* stop) {
-      found = ctc_beam_search<T>(call.batch, call.features, blank, beam_size, best, call.rows(), stop);
-    });
+    std::vector<std::vector<CtcHypothesis>> found;
+    call.run(
+        [&](Stop* stop) {
+          found = ctc_beam_search<T>(call.batch, call.features, blank, beam_size, best, call.rows(), stop);
+        },
+        20 + double(beam_size));
     py::list rows;
     for (const auto& row : found) {
       py::list hypotheses;
-      for (const Hypothesis& one : row) hypotheses.append(as_pair(one));
+      for (const CtcHypothesis& one : row) hypotheses.append(as_pair(one));
       rows.append(std::move(hypotheses));
     }
     return rows;

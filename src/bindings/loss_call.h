@@ -38,10 +38,10 @@ struct LossCall {
 
   Sequence<const T> rows() const { return sequence_of<const T>(predictions); }
 
-  // Runs f(stop), which takes about 20 operations a prediction.
+  // Runs f(stop), which takes about so many operations a prediction.
   template <class F>
-  void run(const F& f) {
-    run_native(double(batch.tokens()) * double(features) * 20, [&](Stop* stop) {
+  void run(const F& f, double operations = 20) {
+    run_native(double(batch.tokens()) * double(features) * operations, [&](Stop* stop) {
       f(stop);
       if (stop && stop->requested()) throw Interrupted();
     });

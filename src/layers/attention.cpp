@@ -1,16 +1,6 @@
 #include "layers/attention.h"
 
 namespace recurra {
-namespace {
-
-constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
-
-template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features) {
-  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), batch.steps * features, features};
-}
-
-}  // namespace
 
 template <class T>
 struct Attention<T>::Packed {
@@ -31,7 +21,7 @@ Attention<T>::Attention(const Scoring<T>& scoring) : AttendingLayer<T>(scoring.p
 
 template <class T>
 double Attention<T>::work() const {
-  return scoring_.work(kUsualMemory);
+  return scoring_.work();
 }
 
 template <class T>

@@ -8,7 +8,6 @@ namespace recurra {
 namespace {
 
 constexpr const char* kName = "AttentionDecoder";
-constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
 bool is_additive(const AttentionDecoderOptions& o) { return o.attention == "additive"; }
 
@@ -26,7 +25,10 @@ RecurrentSpec cell_spec(const AttentionDecoderOptions& o) {
   r.input_size = o.input_size + (is_additive(o) ? o.memory_size : o.input_feeding ? o.hidden_size : 0);
   r.hidden_size = o.hidden_size;
   r.bias = o.bias;
-  return recurrent_spec(r);
+  const RecurrentSpec spec = recurrent_spec(r);
+  check(kernels<float>().cells[spec.cell]->info->stages > 0, kName, "got cell '", o.cell,
+        "', expected one whose gates see the state, as it runs step by step");
+  return spec;
 }
 
 template <class T>
@@ -36,11 +38,6 @@ std::vector<ParameterSpec> parameter_specs(const AttentionDecoderOptions& o) {
   specs.insert(specs.end(), attention.begin(), attention.end());
   if (!is_additive(o)) specs.push_back({"weight_combine", {o.hidden_size, o.memory_size + o.hidden_size}});
   return specs;
-}
-
-template <class T>
-Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
-  return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
 }
 
 template <class F>
@@ -110,7 +107,7 @@ std::vector<StateSpec> AttentionDecoder<T>::states() const {
 template <class T>
 double AttentionDecoder<T>::work() const {
   const double H = double(spec_.hidden_size), gates = kernels<T>().cells[spec_.cell]->info->gates * H;
-  return gates * (double(spec_.input_size) + H + 20) + scoring_.work(kUsualMemory) +
+  return gates * (double(spec_.input_size) + H + 20) + scoring_.work() +
          (looks_first() ? 0 : H * (double(this->memory_size()) + H + 20));
 }
 

@@ -10,11 +10,6 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t features, ptrdiff_t hidden)
   return {{"weight", {hidden, features}}, {"bias", {hidden}}, {"context", {hidden}}};
 }
 
-template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features) {
-  return {memory.take<T>(size_t(batch.rows * batch.steps * features)), batch.steps * features, features};
-}
-
 }  // namespace
 
 // W both ways round, and v, of one version.

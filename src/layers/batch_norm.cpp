@@ -9,7 +9,8 @@ namespace recurra {
 template <class T>
 struct BatchNorm<T>::Tape : FlatTape<T> {
   Statistics statistics;
-  bool of_batch;
+  ptrdiff_t steps;  // of the batch that the statistics are of; 0: they are the running ones
+  bool of_batch() const { return steps > 0; }
 };
 
 template <class T>
@@ -67,10 +68,9 @@ template <class T>
 std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   auto tape = std::make_unique<Tape>();
   tape->statistics = take_statistics(memory);
-  const ptrdiff_t steps = call.batch.tokens();
-  tape->of_batch = run.training && steps > 0;
-  if (tape->of_batch) {
-    check(steps > 1, "BatchNorm",
+  tape->steps = run.training ? call.batch.tokens() : 0;
+  if (tape->of_batch()) {
+    check(tape->steps > 1, "BatchNorm",
           "got one valid step in a batch to train on, expected two or more, as one has no "
           "variance; make batches larger, or record with training=False");
     cpu_backend<T>().feature_statistics(run, call.batch, features_, call.x.features, tape->statistics.mean,
@@ -79,8 +79,13 @@ std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerFo
     read_running(tape->statistics);
   }
   normalise(run, call, tape->statistics);
-  if (tape->of_batch && !run.stopped()) move_running(tape->statistics, steps);
   return tape;
+}
+
+template <class T>
+void BatchNorm<T>::recorded(const LayerTape<T>& any_tape) {
+  const auto& tape = static_cast<const Tape&>(any_tape);
+  if (tape.of_batch()) move_running(tape.statistics, tape.steps);
 }
 
 template <class T>
@@ -90,7 +95,7 @@ void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   if (!call.dy.data) return;
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
   cpu_backend<T>().feature_norm_gradient(run, call.batch, features_,
-                                         {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch,
+                                         {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch(),
                                          call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
 }
 

@@ -18,6 +18,7 @@ class BatchNorm final : public Layer<T> {
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void recorded(const LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 

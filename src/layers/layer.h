@@ -121,6 +121,9 @@ class Layer {
   virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&);
   // `memory` belongs to the tape.
   virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) = 0;
+  // Called once the whole program is recorded: what a recorded forward changes in the layer itself, so that one which
+  // fails or is interrupted changes nothing.
+  virtual void recorded(const LayerTape<T>&) {}
   virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) = 0;
   // Adds the parameters' gradient that backward() left in the tape; the caller holds the parameters' mutex.
   virtual void commit(LayerTape<T>&, int threads) = 0;

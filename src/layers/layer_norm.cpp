@@ -8,7 +8,7 @@ namespace {
 // Mean and 1 / standard deviation of every step.
 template <class T>
 Sequence<T> take_statistics(const Batch& batch, Arena& memory) {
-  return {memory.take<T>(size_t(2 * batch.rows * batch.steps)), 2 * batch.steps, 2};
+  return take_sequence<T>(memory, batch, 2);
 }
 
 }  // namespace

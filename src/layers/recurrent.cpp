@@ -195,10 +195,7 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
   const Weights packed = weights(false, run.threads);
   auto tape = std::make_unique<Tape>();
   Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
-  if (!return_sequences_) {
-    const ptrdiff_t n = output_size();
-    y = {memory.take<T>(size_t(call.batch.rows * call.batch.steps * n)), call.batch.steps * n, n};
-  }
+  if (!return_sequences_) y = take_sequence<T>(memory, call.batch, output_size());
   tape->stack = cpu_backend<T>().record(
       run, {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state}, memory);
   if (!return_sequences_)

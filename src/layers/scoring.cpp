@@ -6,6 +6,7 @@ namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kMostFeatures = 1 << 20;
+constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
 }  // namespace
 
@@ -47,9 +48,9 @@ void Scoring<T>::find(const Parameters<T>& parameters) {
 }
 
 template <class T>
-double Scoring<T>::work(double memory_steps) const {
+double Scoring<T>::work() const {
   const double A = double(spec_.key_size), M = double(spec_.memory_size);
-  return (projects_query() ? A * double(query_size_) : 0) + memory_steps * (M + (spec_.additive ? 20 : 1) * A);
+  return (projects_query() ? A * double(query_size_) : 0) + kUsualMemory * (M + (spec_.additive ? 20 : 1) * A);
 }
 
 template <class T>
@@ -77,9 +78,9 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
                          Attending<T>& to, Arena& arena) const {
   to.batch = memory.batch;
   to.memory = memory.x;
-  const ptrdiff_t A = spec_.key_size, steps = memory.batch.steps;
+  const ptrdiff_t A = spec_.key_size;
   if (projects_memory_) {
-    to.keys = {arena.take<T>(size_t(memory.batch.rows * steps * A)), steps * A, A};
+    to.keys = take_sequence<T>(arena, memory.batch, A);
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
   T* v = spec_.additive ? arena.take<T>(size_t(A)) : nullptr;  // a copy, as a tape may outlive what is packed
@@ -92,11 +93,9 @@ template <class T>
 void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queries, const int32_t* memory_rows,
                         Sequence<const T> queries_x, const Attending<T>& attending, Sequence<T> dmemory,
                         T* gradient) const {
-  const ptrdiff_t A = spec_.key_size, M = spec_.memory_size, rows = attending.batch.rows, steps = attending.batch.steps;
+  const ptrdiff_t A = spec_.key_size, M = spec_.memory_size, rows = attending.batch.rows;
   const Backend<T>& backend = cpu_backend<T>();
-  const auto take = [&](ptrdiff_t features) {
-    return Sequence<T>{run.arena.take<T>(size_t(rows * steps * features)), steps * features, features};
-  };
+  const auto take = [&](ptrdiff_t features) { return take_sequence<T>(run.arena, attending.batch, features); };
   const Sequence<T> dkeys = projects_memory_ ? take(A) : Sequence<T>{},
                     from_keys = projects_memory_ && dmemory.data ? take(M) : Sequence<T>{};
   const Sequence<T> dx = dmemory.data ? dmemory : take(M);

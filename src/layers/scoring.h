@@ -48,8 +48,8 @@ class Scoring {
   std::vector<ParameterSpec> parameters() const;
   // Finds the arrays among the owner's.
   void find(const Parameters<T>&);
-  // Multiply-adds and activations of a query that looks at so many steps.
-  double work(double memory_steps) const;
+  // Multiply-adds and activations of a query that looks at a memory of a usual length.
+  double work() const;
 
   struct Packed {
     PackedMatrix<T> query, memory;      // where there is such a projection

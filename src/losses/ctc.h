@@ -25,20 +25,20 @@ template <class T>
 CtcLoss ctc(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets&,
             Sequence<T> gradient, Stop*);
 
-struct Hypothesis {
+struct CtcHypothesis {
   std::vector<int64_t> labels;
   double log_probability;
 };
 
 // The labels of the most probable path; its probability.
 template <class T>
-std::vector<Hypothesis> ctc_greedy(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits);
+std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits);
 
 // For each row the most probable label sequences that prefix beam search finds, at most `best` of them, with the
 // probability of those of their paths that it has followed.
 template <class T>
-std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch&, ptrdiff_t symbols, ptrdiff_t blank,
-                                                     ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
-                                                     Stop*);
+std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch&, ptrdiff_t symbols, ptrdiff_t blank,
+                                                        ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
+                                                        Stop*);
 
 }  // namespace recurra

@@ -1,7 +1,5 @@
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <numeric>
 
 #include "backend/isa.h"
@@ -38,19 +36,12 @@ class LogSoftmax {
   std::vector<double> values_, exponentials_;
 };
 
-// Runs f(row) for all rows, on several threads if it is worth it. f may run out of memory, other threads may not throw.
+// Runs f(row) for all rows, on several threads if it is worth it.
 template <class F>
 void for_each_row(const Batch& batch, double work, Stop* stop, const F& f) {
-  std::atomic<bool> failed{false};
-  for_each_task(batch.rows, work < kParallelElements ? 1 : num_threads(), [&](ptrdiff_t row) {
-    if (failed || (stop && stop->poll())) return;
-    try {
-      f(row);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
+  for_each_allocating_task(batch.rows, work < kParallelElements ? 1 : num_threads(), [&](ptrdiff_t row) {
+    if (!(stop && stop->poll())) f(row);
   });
-  if (failed) throw std::bad_alloc();
 }
 
 // Label sequences that share their beginnings; each has one node, whenever it is asked for.
@@ -126,10 +117,10 @@ class BeamSearch {
     beams_.swap(next_);
   }
 
-  std::vector<Hypothesis> best(ptrdiff_t n) const {
-    std::vector<Hypothesis> found;
+  std::vector<CtcHypothesis> best(ptrdiff_t n) const {
+    std::vector<CtcHypothesis> found;
     for (const Beam& beam : beams_) found.push_back({tree_.labels(beam.node), beam.total});
-    std::sort(found.begin(), found.end(), [](const Hypothesis& a, const Hypothesis& b) {
+    std::sort(found.begin(), found.end(), [](const CtcHypothesis& a, const CtcHypothesis& b) {
       return a.log_probability != b.log_probability ? a.log_probability > b.log_probability : a.labels < b.labels;
     });
     if (ptrdiff_t(found.size()) > n) found.resize(size_t(n));
@@ -212,11 +203,12 @@ class BeamSearch {
 }  // namespace
 
 template <class T>
-std::vector<Hypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits) {
-  std::vector<Hypothesis> results(size_t(batch.rows));
+std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
+                                      Sequence<const T> logits) {
+  std::vector<CtcHypothesis> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), nullptr, [&](ptrdiff_t row) {
     LogSoftmax log_softmax(symbols);
-    Hypothesis result = {{}, 0};
+    CtcHypothesis result = {{}, 0};
     ptrdiff_t last = blank;
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
       const std::vector<double>& log_p = log_softmax(logits.at(row, step));
@@ -231,10 +223,10 @@ std::vector<Hypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdif
 }
 
 template <class T>
-std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
-                                                     ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
-                                                     Stop* stop) {
-  std::vector<std::vector<Hypothesis>> results(size_t(batch.rows));
+std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
+                                                        ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
+                                                        Stop* stop) {
+  std::vector<std::vector<CtcHypothesis>> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), stop, [&](ptrdiff_t row) {
     LogSoftmax log_softmax(symbols);
     BeamSearch search(symbols, blank, beam_size);
@@ -247,10 +239,10 @@ std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch& batch, ptrdiff
   return results;
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                 \
-  template std::vector<Hypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>);          \
-  template std::vector<std::vector<Hypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
-                                                                ptrdiff_t, Sequence<const T>, Stop*)
+#define RECURRA_INSTANTIATE(T)                                                                                    \
+  template std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>);          \
+  template std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
+                                                                   ptrdiff_t, Sequence<const T>, Stop*)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 #include "platform/parallel.h"
 
@@ -12,6 +13,22 @@ void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   parallel_for(
       tasks, threads, [](void* context, ptrdiff_t task) { (*static_cast<const F*>(context))(task); },
       const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// For tasks that may run out of memory, which must not leave the thread that they run on: the caller is told when all
+// have ended; those that had not begun are left out.
+template <class F>
+void for_each_allocating_task(ptrdiff_t tasks, int threads, const F& f) {
+  std::atomic<bool> failed{false};
+  for_each_task(tasks, threads, [&](ptrdiff_t task) {
+    if (failed) return;
+    try {
+      f(task);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+  });
+  if (failed) throw std::bad_alloc();
 }
 
 template <class F>

@@ -103,7 +103,6 @@ class Graph {
   double work_per_step() const;
 
  private:
-  ptrdiff_t add_value(ValueInfo);
   void add_node(const NodeSpec<T>&);
   void check_inputs(const Node&, const std::string& place);
   void require(ptrdiff_t value, ptrdiff_t features);

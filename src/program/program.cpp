@@ -256,6 +256,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     outputs[i].x = {read_only(y[i]), {}};
   }
   tape->outputs_ = outputs;
+  for (size_t i = 0; i < nodes.size(); ++i) nodes[i].layer->recorded(*tape->steps_[i].tape);
   scratch_.give_back(std::move(scratch));
   return tape;
 }

@@ -1,17 +1,10 @@
-// Small work on sequences: room for one, and what is done at every valid step of each row.
+// What is done at every valid step of each row of a sequence.
 #pragma once
 #include <algorithm>
 
 #include "backend/backend.h"
 
 namespace recurra {
-
-template <class T>
-Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features, bool time_major = false) {
-  T* data = memory.take<T>(size_t(batch.rows * batch.steps * features));
-  if (time_major) return {data, features, batch.rows * features};
-  return {data, batch.steps * features, features};
-}
 
 // f(row, step) for all valid steps.
 template <class F>
