@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <limits>
+#include <new>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -165,6 +166,17 @@ TEST_F(Parallel, ACallerThatFindsNothingLeftRunsAlone) {
   EXPECT_EQ(last, just_this_thread());
   EXPECT_EQ(none, just_this_thread());
   EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+TEST_F(Parallel, WhatATaskThrowsReachesTheCaller) {
+  const auto fail = [](ptrdiff_t task) {
+    if (task % 3 == 1) throw std::bad_alloc();
+  };
+  for (int threads : {1, 4}) {
+    EXPECT_THROW(for_each_task(20, threads, fail), std::bad_alloc) << threads;
+    EXPECT_THROW(share_tasks(20, threads, [&](int, ptrdiff_t task) { fail(task); }), std::bad_alloc) << threads;
+  }
+  EXPECT_TRUE(each_task_runs_once());
 }
 
 TEST_F(Parallel, SubnormalsAreFlushedInTasksOnly) {
