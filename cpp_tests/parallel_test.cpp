@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <limits>
+#include <new>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -35,23 +36,6 @@ std::set<std::thread::id> meet(int tasks, int threads, milliseconds wait = milli
     while (begun < tasks && Clock::now() < end) std::this_thread::yield();
   });
   return std::set<std::thread::id>(ids.begin(), ids.end());
-}
-
-TEST(Parallel, TasksThatRunOutOfMemoryTellTheCaller) {
-  for (const int threads : {1, 3}) {
-    std::atomic<int> done{0};
-    const auto fail_at = [&](ptrdiff_t failing) {
-      for_each_allocating_task(7, threads, [&](ptrdiff_t task) {
-        if (task == failing) throw std::bad_alloc();
-        ++done;
-      });
-    };
-    EXPECT_THROW(fail_at(3), std::bad_alloc);
-    EXPECT_LT(done, 7);
-    done = 0;
-    fail_at(7);
-    EXPECT_EQ(done, 7);
-  }
 }
 
 // True if every task runs exactly once, for all sorts of counts.
@@ -182,6 +166,17 @@ TEST_F(Parallel, ACallerThatFindsNothingLeftRunsAlone) {
   EXPECT_EQ(last, just_this_thread());
   EXPECT_EQ(none, just_this_thread());
   EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+TEST_F(Parallel, WhatATaskThrowsReachesTheCaller) {
+  const auto fail = [](ptrdiff_t task) {
+    if (task % 3 == 1) throw std::bad_alloc();
+  };
+  for (int threads : {1, 4}) {
+    EXPECT_THROW(for_each_task(20, threads, fail), std::bad_alloc) << threads;
+    EXPECT_THROW(share_tasks(20, threads, [&](int, ptrdiff_t task) { fail(task); }), std::bad_alloc) << threads;
+  }
+  EXPECT_TRUE(each_task_runs_once());
 }
 
 TEST_F(Parallel, SubnormalsAreFlushedInTasksOnly) {

@@ -244,6 +244,24 @@ def test_sizes_that_no_machine_has(size: int) -> None:
             make()
 
 
+def test_arrays_that_no_machine_has_room_to_copy() -> None:
+    """A view may be of any size; where a copy in the usual layout is needed, there is no memory for it."""
+    huge = np.broadcast_to(np.zeros((1, 1, 1), np.float32), (2**46, 1, 3))
+    tokens = np.broadcast_to(np.zeros((1, 1), np.int32), (2**46, 1))
+    layer = rc.LSTM(3, 5, seed=0)
+    x = np.zeros((1, 1, 3), np.float32)
+    for call in (
+        lambda: layer(huge),
+        lambda: layer(x, state=(huge, huge)),
+        lambda: layer.record(x).backward(huge),
+        lambda: layer.stream(1).process(x, out=huge),
+        lambda: rc.Embedding(3, 4)(tokens),
+        lambda: layer.params.__setitem__("weight_ih_l0", huge),
+    ):
+        with pytest.raises((ValueError, MemoryError)):
+            call()
+
+
 @SETTINGS
 @given(layers=st.lists(st.one_of(JUNK, st.sampled_from(list(LAYERS)).map(lambda name: LAYERS[name][0]())), max_size=3))
 def test_sequential(layers: list[Any]) -> None:

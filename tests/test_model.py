@@ -536,6 +536,11 @@ def test_any_two_layers_make_a_bidirectional_one(dtype: str) -> None:
         rc.Bidirectional(rc.GRU(3, 4), rc.GRU(3, 4, return_sequences=False))
     with pytest.raises(ValueError, match="tokens"):
         rc.Bidirectional(rc.Embedding(3, 4), rc.Embedding(3, 4))
+    wrong: Any
+    for wrong in (None, rc.GRU, 3):
+        for pair in ((rc.GRU(3, 4), wrong), (wrong, rc.GRU(3, 4))):
+            with pytest.raises(TypeError, match=r"Bidirectional: got (forward|backward)=.*expected"):
+                rc.Bidirectional(*pair)
 
 
 def test_any_layer_with_a_shortcut() -> None:
@@ -550,6 +555,10 @@ def test_any_layer_with_a_shortcut() -> None:
         rc.Residual(rc.GRU(3, 4))
     with pytest.raises(ValueError, match="input_size"):
         rc.Residual(rc.Dropout(0.5))
+    wrong: Any
+    for wrong in (None, rc.GRU, 3):
+        with pytest.raises(TypeError, match=r"Residual: got layer=.*expected"):
+            rc.Residual(wrong)
 
 
 class Scale3(Scale):

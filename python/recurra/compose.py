@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recurra import checks
 from recurra.layer import Layer
 from recurra.merge import Concatenate, Reverse
 from recurra.model import Model
@@ -18,7 +19,7 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
     Raises:
         ValueError: the features differ, or the layer takes any number of them.
     """
-    x = _input_of("Residual", layer)
+    x = _input_of("Residual", "layer", layer)
     return Model(x, x + layer(x))
 
 
@@ -33,7 +34,8 @@ def Bidirectional(forward: Layer, backward: Layer) -> Model:  # noqa: N802
     Raises:
         ValueError: the two take different numbers of features, or any number, or one returns sequences and the other not.
     """
-    x = _input_of("Bidirectional", forward)
+    x = _input_of("Bidirectional", "forward", forward)
+    checks.kind("Bidirectional", "backward", backward, Layer, "GRU")
     dtype = forward.dtype or backward.dtype or "float32"
     turn = Reverse(dtype=dtype)
     y: Any = backward(turn(x))
@@ -42,7 +44,8 @@ def Bidirectional(forward: Layer, backward: Layer) -> Model:  # noqa: N802
     return Model(x, Concatenate(dtype=dtype)((forward(x), y)))
 
 
-def _input_of(operation: str, layer: Layer) -> Symbol:
+def _input_of(operation: str, name: str, layer: Layer) -> Symbol:
+    checks.kind(operation, name, layer, Layer, "GRU")
     if layer.input_kind == "tokens" or layer.input_size is None:
         got = "tokens" if layer.input_kind == "tokens" else "any number of features"
         raise ValueError(

@@ -113,6 +113,10 @@ def _search(
     batch_size: int | None = None,
 ) -> Hypotheses:
     chain = _native_layers(operation, layers)
+    if memory is None and memory_lengths is not None:
+        raise ValueError(
+            f"{operation}: got memory_lengths without a memory, expected both; give memory, or leave it out"
+        )
     looked_at = None if memory is None else checks.array(operation, "memory", memory)
     valid = None if memory_lengths is None else checks.lengths(operation, memory_lengths)
     arrays = _state_arrays(operation, chain, state)

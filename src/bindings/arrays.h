@@ -78,7 +78,8 @@ inline std::string dtype_text(const py::array& a) { return std::string(py::str(a
 // What numpy makes where an array cannot be used as it is; pybind11's own flags leave misaligned data where they are.
 constexpr int kPlain = py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
-// An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not.
+// An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not. Here and
+// below by array_t's constructor: where memory is short it raises MemoryError, while ensure() gives a null array.
 template <class T>
 py::array floats(const py::handle& object, const char* operation, const char* name) {
   py::array a = as_array(object, operation, name);
@@ -89,7 +90,7 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   bool direct = n == 0 || a.shape(n - 1) <= 1 || a.strides(n - 1) == item;
   direct = direct && reinterpret_cast<uintptr_t>(a.data()) % sizeof(T) == 0;
   for (ptrdiff_t i = 0; i + 1 < n; ++i) direct = direct && a.strides(i) % item == 0;
-  return direct ? a : py::array_t<T, kPlain>::ensure(a);
+  return direct ? a : py::array_t<T, kPlain>(a);
 }
 
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
@@ -97,9 +98,7 @@ inline py::array integers(const py::handle& object, const char* operation, const
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected integers");
-  auto made = py::array_t<int64_t, kPlain>::ensure(a);
-  if (!made) throw py::error_already_set();
-  return made;
+  return py::array_t<int64_t, kPlain>(a);
 }
 
 inline void check_dims(const py::array& a, const int64_t* expected, size_t rank, const char* operation,

@@ -27,7 +27,7 @@ void assign(Parameters<T>& parameters, const std::string& name, const py::object
   const std::string operation = "Parameters: '" + name + "'";
   const py::array source = floats<T>(object, operation.c_str(), "the array");
   check_shape(source, entry.shape, operation.c_str(), "the array");
-  const auto packed = py::array_t<T, kPlain>::ensure(source);
+  const py::array_t<T, kPlain> packed(source);
   const WriteLock lock(parameters.mutex());
   std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, parameters.values() + entry.begin);
   parameters.touch();

@@ -2,33 +2,43 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
-#include <new>
+#include <exception>
 
 #include "platform/parallel.h"
 
 namespace recurra {
 
+// An exception that left a thread's work, such as bad_alloc, would end the process: the first one is kept and thrown
+// when all threads are done; what has not begun is left out.
+class Failure {
+ public:
+  template <class F>
+  void guard(const F& f) noexcept {
+    if (failed_.load(std::memory_order_relaxed)) return;
+    try {
+      f();
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;
+};
+
 template <class F>
 void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
+  Failure failure;
+  const auto task = [&](ptrdiff_t i) { failure.guard([&] { f(i); }); };
+  typedef decltype(task) Task;
   parallel_for(
-      tasks, threads, [](void* context, ptrdiff_t task) { (*static_cast<const F*>(context))(task); },
-      const_cast<void*>(static_cast<const void*>(&f)));
-}
-
-// For tasks that may run out of memory, which must not leave the thread that they run on: the caller is told when all
-// have ended; those that had not begun are left out.
-template <class F>
-void for_each_allocating_task(ptrdiff_t tasks, int threads, const F& f) {
-  std::atomic<bool> failed{false};
-  for_each_task(tasks, threads, [&](ptrdiff_t task) {
-    if (failed) return;
-    try {
-      f(task);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
-  });
-  if (failed) throw std::bad_alloc();
+      tasks, threads, [](void* context, ptrdiff_t i) { (*static_cast<Task*>(context))(i); },
+      const_cast<void*>(static_cast<const void*>(&task)));
+  failure.rethrow();
 }
 
 template <class F>
@@ -42,9 +52,12 @@ void for_each_member(int threads, const F& f) {
 template <class F>
 void share_tasks(ptrdiff_t tasks, int threads, const F& f) {
   std::atomic<ptrdiff_t> taken{0};
+  Failure failure;
   for_each_member(int(std::min<ptrdiff_t>(tasks, threads)), [&](int member, int) {
-    for (ptrdiff_t task; (task = taken.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(member, task);
+    for (ptrdiff_t task; (task = taken.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+      failure.guard([&] { f(member, task); });
   });
+  failure.rethrow();
 }
 
 }  // namespace recurra

@@ -293,7 +293,7 @@ auto Search<T>::run(ptrdiff_t rows, StateRows<const T> state, const OtherInput<T
     const StateRows<const T> first = {state.data ? state.at(begin) : nullptr, state.stride};
     parts.push_back(std::make_unique<Rows>(*this, count, first, memory ? &own : nullptr, options));
   }
-  for_each_allocating_task(tasks, threads, [&](ptrdiff_t i) { parts[size_t(i)]->run(stop); });
+  for_each_task(tasks, threads, [&](ptrdiff_t i) { parts[size_t(i)]->run(stop); });
   std::vector<std::vector<Hypothesis<T>>> found;
   if (stop && stop->requested()) return found;
   for (ptrdiff_t i = 0; i < tasks; ++i)
