@@ -207,6 +207,9 @@ def test_errors() -> None:
     refused(r"search: got a memory, but no layer looks at one", translator("gru"), state=None)
     backwards = rc.GRU(3, 3, bidirectional=True, dtype="float64")
     refused(r"search: layer 1 \(gru\) cannot run step by step", (layers[0], backwards, layers[2]), state=None)
+    broken = translator("gru")
+    broken[-1].params["bias"] = np.full(VOCABULARY, np.nan)
+    refused(r"search: got scores that hold NaN", broken, memory=None, memory_lengths=None, **given("gru"))
     with pytest.raises(ValueError, match=r"greedy: got memory_lengths without a memory"):
         rc.search.greedy(translator("gru"), batch_size=1, memory_lengths=[1], **settings)
     with pytest.raises(ValueError, match=r"greedy: got no memory, state or batch_size"):

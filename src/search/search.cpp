@@ -192,9 +192,14 @@ class Search<T>::Rows {
       call.x_row = part.width;
     }
     const ptrdiff_t n = search_.vocabulary_;
-    for (ptrdiff_t slot = 0; slot < slots_; ++slot)
-      if (slot % options_.beam < open_[size_t(slot / options_.beam)])
-        kernels<T>().attention.log_softmax(call.x + slot * n, log_probs_ + slot * n, n);
+    for (ptrdiff_t slot = 0; slot < slots_; ++slot) {
+      if (slot % options_.beam >= open_[size_t(slot / options_.beam)]) continue;
+      T* log_probs = log_probs_ + slot * n;
+      kernels<T>().attention.log_softmax(call.x + slot * n, log_probs, n);
+      check(!std::isnan(log_probs[0]), "search",
+            "got scores that hold NaN or that are all -infinity, expected one that ",
+            "can be chosen; look for NaN in the parameters, the state or the memory");
+    }
   }
 
   void extend(ptrdiff_t row, ptrdiff_t step) {
