@@ -214,7 +214,10 @@ void Graph<T>::check_size(const Batch& batch, ptrdiff_t features) const {
 template <class T>
 double Graph<T>::work(const Value<T>* values) const {
   double sum = 0;
-  for (const Node& node : nodes_) sum += node.work * double(values[node.inputs[0]].batch.tokens());
+  for (const Node& node : nodes_) {  // a layer that takes any number of features does something with each
+    const Value<T>& first = values[node.inputs[0]];
+    sum += std::max(node.work, double(first.features)) * double(first.batch.tokens());
+  }
   return sum;
 }
 
