@@ -129,6 +129,7 @@ void set_weights(ForwardCall<T>& call, const RecurrentWeights<T>& weights, size_
 }
 
 // The steps of a call one by one, its hook between them; the final state holds what passes from one to the next.
+// For cells without options, whose masks and norms would have to know the step.
 template <class T>
 void forward_by_step(const Shape<T>& shape, const ForwardCall<T>& call, StepHook<T>& hook) {
   const Rows& rows = call.rows;
