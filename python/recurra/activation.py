@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recurra import _core, checks
-from recurra.native import NativeLayer
+from recurra.native import NativeLayerOfAnySize
 from recurra.registry import built_in
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ _NAMES = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softp
 
 
 @built_in
-class Activation(NativeLayer):
+class Activation(NativeLayerOfAnySize):
     """A function of every value, or the softmax of every step's features; PyTorch's defaults hold.
 
         name           y
@@ -40,22 +39,3 @@ class Activation(NativeLayer):
     def __init__(self, name: str, *, dtype: npt.DTypeLike = "float32") -> None:
         self.name: str = checks.choice("Activation", "name", name, _NAMES)
         super().__init__(_core.Activation(self.name, dtype=checks.dtype_name("Activation", dtype)), None)
-
-    @property
-    def input_size(self) -> None:
-        """None: any."""
-        return None
-
-    @property
-    def output_size(self) -> None:
-        """None: as the input."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """As the input."""
-        return features
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
-        return 0

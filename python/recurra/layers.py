@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurra import _core, checks
 from recurra.initialise import normal, uniform
-from recurra.native import NativeLayer
+from recurra.native import NativeLayer, NativeLayerOfAnySize
 from recurra.registry import built_in
 from recurra.typing import Array
 
@@ -109,7 +109,7 @@ class Embedding(NativeLayer):
 
 
 @built_in
-class Dropout(NativeLayer):
+class Dropout(NativeLayerOfAnySize):
     """In training, sets each number to 0 with chance p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
 
     `y, _ = dropout(x)`: any number of features. Does nothing in inference.
@@ -122,22 +122,3 @@ class Dropout(NativeLayer):
     def __init__(self, p: float = 0.5, *, dtype: npt.DTypeLike = "float32") -> None:
         self.p = checks.number("Dropout", "p", p, 0.0, 1.0)
         super().__init__(_core.Dropout(self.p, dtype=checks.dtype_name("Dropout", dtype)), None)
-
-    @property
-    def input_size(self) -> None:
-        """None: any."""
-        return None
-
-    @property
-    def output_size(self) -> None:
-        """None: as the input."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """As the input."""
-        return features
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
-        return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recurra import _core, checks
-from recurra.native import NativeLayer
+from recurra.native import NativeLayerOfAnySize
 from recurra.registry import built_in
 from recurra.typing import Array
 
@@ -18,32 +18,13 @@ if TYPE_CHECKING:
     from recurra.symbolic import Symbol
 
 
-class _Plain(NativeLayer):
-    """A native layer without parameters or sizes."""
+class _Plain(NativeLayerOfAnySize):
+    """A native layer without settings."""
 
     _kind: type[Any]
 
     def __init__(self, *, dtype: npt.DTypeLike = "float32") -> None:
         super().__init__(self._kind(dtype=checks.dtype_name(type(self).__name__, dtype)), None)
-
-    @property
-    def input_size(self) -> None:
-        """None: any."""
-        return None
-
-    @property
-    def output_size(self) -> None:
-        """None: it depends on the inputs."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """As the input."""
-        return features
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
-        return 0
 
 
 class _Merge(_Plain):

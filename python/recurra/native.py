@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,26 @@ class NativeLayer(LeafLayer):
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """One parameter of that shape, as PyTorch would draw it; for classes that have any."""
         raise NotImplementedError(f"{self.label}._draw")
+
+
+class NativeLayerOfAnySize(NativeLayer):
+    """A layer without parameters, for any number of features."""
+
+    @property
+    def input_size(self) -> None:
+        """None: any."""
+        return None
+
+    @property
+    def output_size(self) -> None:
+        """None: it depends on the input."""
+        return None
+
+    def output_features(self, features: int | None) -> int | None:
+        """As the input."""
+        return features
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """None are needed."""
+        return 0

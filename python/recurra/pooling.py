@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurra import _core, checks
 from recurra.initialise import uniform
-from recurra.native import NativeLayer
+from recurra.native import NativeLayer, NativeLayerOfAnySize
 from recurra.registry import built_in
 from recurra.typing import Array, Lengths
 
@@ -20,7 +20,7 @@ _WHY_NOT = "gives one output for a whole sequence; stream the layers before it, 
 
 
 @built_in
-class Pool(NativeLayer):
+class Pool(NativeLayerOfAnySize):
     """The last valid step of a sequence, or the mean or maximum over its valid steps.
 
     `y, _ = pool(x)`: x (N, T, features), any number of them, y (N, features). A row without steps gives 0. With reset the
@@ -38,28 +38,9 @@ class Pool(NativeLayer):
         self.mode: str = checks.choice("Pool", "mode", mode, ("last", "mean", "max"))
         super().__init__(_core.Pool(self.mode, dtype=checks.dtype_name("Pool", dtype)), None)
 
-    @property
-    def input_size(self) -> None:
-        """None: any."""
-        return None
-
-    @property
-    def output_size(self) -> None:
-        """None: as the input."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """As the input."""
-        return features
-
     def why_not_streamable(self) -> str:
         """It needs the whole sequence."""
         return _WHY_NOT
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
-        return 0
 
 
 @built_in

@@ -49,9 +49,7 @@ T weighted_cross_entropy_row(const T* x, ptrdiff_t n, ptrdiff_t target, const Cl
   if (spread == 0) return own * nll;  // where x may be infinite
   V sums = V{};
   for (ptrdiff_t i = 0; i < n; i += lanes<V>()) {
-    V ahead = load<V>(x + i, n - i) - broadcast<V>(x[target]);
-    if (n - i < lanes<V>())
-      for (int l = int(n - i); l < lanes<V>(); ++l) ahead[l] = 0;
+    const V ahead = first_lanes(load<V>(x + i, n - i) - broadcast<V>(x[target]), n - i);
     sums = fma(ahead, weights(i), sums);
   }
   return own * nll + (everywhere * nll - spread * sum_lanes(sums));
