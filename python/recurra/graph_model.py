@@ -14,7 +14,7 @@ from recurra.leaf import LeafLayer
 from recurra.native import NativeLayer
 from recurra.runner import Runner
 from recurra.structure import ALONE, Structure
-from recurra.training import TrainableModel
+from recurra.training.model import TrainableModel
 from recurra.typing import Array, State
 
 
