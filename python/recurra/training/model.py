@@ -20,8 +20,7 @@ from recurra.training.evaluation import evaluate
 from recurra.training.history import History
 from recurra.training.loop import Settings, Training
 from recurra.training.metric_group import MetricGroup
-from recurra.training.sources import RowSource, Source
-from recurra.training.sources import source as source_of
+from recurra.training.sources import RowSource, Source, make_source
 from recurra.training.truncation import TruncatedBPTT, check_truncatable
 
 
@@ -139,7 +138,7 @@ class TrainableModel(Layer):
         counting = MetricGroup(operation, self, metrics)
         if truncate is not None:
             check_truncatable(self, goal, truncate)
-        source = source_of(
+        source = make_source(
             operation,
             self,
             goal,
@@ -171,7 +170,7 @@ class TrainableModel(Layer):
         if fraction:
             raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
         if data.makes_batches(validation_data):
-            return source_of(operation, self, goal, validation_data, None, None, batch_size=batch_size)
+            return make_source(operation, self, goal, validation_data, None, None, batch_size=batch_size)
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
             few = isinstance(validation_data, tuple | list)
             got = f"of {len(validation_data)} parts" if few else f"of type {type(validation_data).__name__}"
@@ -180,7 +179,7 @@ class TrainableModel(Layer):
                 f"them in a tuple"
             )
         x, y, lengths, weight = [*validation_data, None, None][:4]
-        return source_of(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
+        return make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
 
     def evaluate(
         self,
@@ -204,7 +203,7 @@ class TrainableModel(Layer):
         batch_size = checks.integer(operation, "batch_size", batch_size)
         show = checks.choice(operation, "verbose", verbose, (0, 1)) == 1
         goal, counting = Goal(operation, self, loss, loss_weights), MetricGroup(operation, self, metrics)
-        source = source_of(
+        source = make_source(
             operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight
         )
         found = evaluate(self, goal, source, counting, show=show)

@@ -154,7 +154,7 @@ def _reset(operation: str, value: Any) -> Array:
     return array
 
 
-def source(
+def make_source(
     operation: str,
     model: TrainableModel,
     goal: Goal,
