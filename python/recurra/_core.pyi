@@ -231,54 +231,62 @@ class Program:
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
 
-# Losses: (sum over the valid elements, their count, gradient of the sum or None).
-# Predictions are (N, T, F) or (N, F); lengths (N,) only with the former.
+# Losses: (weighted sum over the valid steps, gradient of the sum or None).
+# Predictions are (N, T, F) or (N, F); lengths (N,) only with the former; weights float64, (N,) or (N, T).
 
 def softmax_cross_entropy(
     logits: Array,
     targets: npt.NDArray[np.int64],
     lengths: Array | None,
+    weights: Array | None,
     gradient: bool,
-    weights: Array | None = None,  # of the classes: the count is then their sum, a float
+    class_weights: Array | None = None,
     smoothing: float = 0.0,
     ignored: int | None = None,
-) -> tuple[float, float, Array | None]: ...
+) -> tuple[float, Array | None]: ...
 def binary_cross_entropy(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-) -> tuple[float, int, Array | None]: ...
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+) -> tuple[float, Array | None]: ...
 def mean_squared_error(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-) -> tuple[float, int, Array | None]: ...
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+) -> tuple[float, Array | None]: ...
 def absolute_error(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-) -> tuple[float, int, Array | None]: ...
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+) -> tuple[float, Array | None]: ...
 def huber(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, delta: float
-) -> tuple[float, int, Array | None]: ...
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool, delta: float
+) -> tuple[float, Array | None]: ...
 def quantile_loss(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, quantiles: Sequence[float]
-) -> tuple[float, int, Array | None]: ...  # predictions (..., F * Q), targets (..., F)
+    predictions: Array,
+    targets: Array,
+    lengths: Array | None,
+    weights: Array | None,
+    gradient: bool,
+    quantiles: Sequence[float],
+) -> tuple[float, Array | None]: ...  # predictions (..., F * Q), targets (..., F)
 def gaussian_nll(
-    predictions: Array, targets: Array, lengths: Array | None, gradient: bool, eps: float
-) -> tuple[float, int, Array | None]: ...  # predictions (..., 2 F), targets (..., F)
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool, eps: float
+) -> tuple[float, Array | None]: ...  # predictions (..., 2 F), targets (..., F)
 def mixture_density(
     predictions: Array,
     targets: Array,
     lengths: Array | None,
+    weights: Array | None,
     gradient: bool,
     components: int,
     features: int,
     correlated: bool,
     binary: bool,
     eps: float,
-) -> tuple[float, int, Array | None]: ...
+) -> tuple[float, Array | None]: ...
 def ctc(
     logits: Array,
     targets: npt.NDArray[np.int64],  # (N, S): a row's labels end where a negative number does
     lengths: Array | None,
+    weights: Array | None,
     gradient: bool,
     blank: int,
-) -> tuple[float, int, Array | None, int]: ...  # the last: the first infeasible row, or -1
+) -> tuple[float, Array | None, npt.NDArray[np.bool_]]: ...  # the last: the feasible rows
 def ctc_greedy(
     logits: Array, lengths: Array | None, blank: int
 ) -> list[tuple[npt.NDArray[np.int64], float]]: ...  # labels, log-probability

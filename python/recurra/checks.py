@@ -127,6 +127,12 @@ def lengths(operation: str, value: Any) -> Array:
     return result
 
 
+def steps_within(lengths: Array, steps: int) -> Array:
+    """(N, steps) of bool: which steps are valid."""
+    result: Array = np.arange(steps) < lengths[:, None]
+    return result
+
+
 def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
     """`value` as the valid steps, from 0 to `steps`, of each of `rows` rows."""
     result = lengths(operation, value)
@@ -139,6 +145,28 @@ def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
         raise ValueError(
             f"{operation}: got lengths[{wrong[0]}] = {result[wrong[0]]}, expected 0 to {steps}, the steps that there are; "
             f"shorten it, or pad the data"
+        )
+    return result
+
+
+def weights(operation: str, value: Any, shape: tuple[int, ...], lengths: Array | None = None) -> Array:
+    """`value` as the weights of rows or, where `shape` is (N, T), of steps: float64, at least 0; 0 past `lengths`."""
+    result = numeric(operation, "weights", value).astype(np.float64)
+    if result.shape not in (shape, shape[:1]):
+        expected = " or ".join(str(one) for one in dict.fromkeys((shape[:1], shape)))
+        raise ValueError(
+            f"{operation}: got weights of shape {result.shape}, expected {expected}; give a weight for each row"
+            + (", or for each step" if len(shape) > 1 else "")
+        )
+    if lengths is not None and result.ndim == 2:
+        result[~steps_within(lengths, shape[1])] = 0.0
+    # What float32 cannot hold would be infinite in a gradient.
+    wrong = np.argwhere(~((result >= 0) & (result <= np.finfo(np.float32).max)))
+    if len(wrong):
+        place = ", ".join(map(str, wrong[0]))
+        raise ValueError(
+            f"{operation}: got weights[{place}] = {result[tuple(wrong[0])]:g}, expected finite numbers of at least 0; "
+            f"change it, 0 for what is not to count"
         )
     return result
 

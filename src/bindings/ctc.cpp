@@ -12,26 +12,31 @@ void check_symbols(const LossCall<T>& call, ptrdiff_t blank, const char* name) {
   check(blank >= 0 && blank < call.features, name, "got blank=", blank, ", expected 0 to ", call.features - 1);
 }
 
-py::tuple loss(const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient,
-               ptrdiff_t blank) {
+py::tuple loss(const py::object& logits, const py::object& targets, const py::object& lengths,
+               const py::object& weights, bool gradient, ptrdiff_t blank) {
   constexpr const char* kName = "ctc";
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    LossCall<T> call(kName, logits, lengths, gradient);
+    LossCall<T> call(kName, logits, lengths, weights, gradient);
     check_symbols(call, blank, kName);
+    check(call.weights_array.ptr() == nullptr || call.weights_array.ndim() == 1, kName,
+          "weights have two axes, expected one for each row");
     const py::array labels = integers(targets, kName, "targets");
     check(labels.ndim() == 2 && labels.shape(0) == call.batch.rows, kName, "targets have shape ", shape_of{labels},
           ", expected (", call.batch.rows, ", S)");
     const Targets rows = {static_cast<const int64_t*>(labels.data()), labels.shape(1)};
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
       for (ptrdiff_t k = 0; k < rows.labels(r); ++k)
-        check(rows.row(r)[k] < call.features && rows.row(r)[k] != blank, kName, "targets hold ", rows.row(r)[k],
-              " in row ", r, ", expected 0 to ", call.features - 1, " and not ", blank, ", the blank");
-    CtcLoss result = {};
+        check((rows.row(r)[k] < call.features && rows.row(r)[k] != blank) || call.batch.weight(r, 0) == 0, kName,
+              "targets hold ", rows.row(r)[k], " in row ", r, ", expected 0 to ", call.features - 1, " and not ", blank,
+              ", the blank");
+    py::array_t<bool> feasible(call.batch.rows);
+    bool* possible = feasible.mutable_data();
+    double sum = 0;
     call.run([&](Stop* stop) {
-      result = ctc<T>(call.batch, call.features, blank, call.rows(), rows, call.gradient_rows, stop);
+      sum = ctc<T>(call.batch, call.features, blank, call.rows(), rows, call.gradient_rows, possible, stop);
     });
-    return py::make_tuple(result.loss.sum, int64_t(result.loss.count), call.gradient, result.infeasible);
+    return py::make_tuple(sum, call.gradient, std::move(feasible));
   });
 }
 
@@ -45,7 +50,7 @@ py::list greedy(const py::object& logits, const py::object& lengths, ptrdiff_t b
   constexpr const char* kName = "ctc_greedy";
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    LossCall<T> call(kName, logits, lengths, false);
+    LossCall<T> call(kName, logits, lengths, py::none(), false);
     check_symbols(call, blank, kName);
     std::vector<CtcHypothesis> found;
     call.run([&](Stop*) { found = ctc_greedy<T>(call.batch, call.features, blank, call.rows()); });
@@ -61,7 +66,7 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
   check(beam_size >= 1 && best >= 1, kName, "got beam_size=", beam_size, " and best=", best, ", expected 1 or more");
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    LossCall<T> call(kName, logits, lengths, false);
+    LossCall<T> call(kName, logits, lengths, py::none(), false);
     check_symbols(call, blank, kName);
     std::vector<std::vector<CtcHypothesis>> found;
     call.run(
@@ -82,7 +87,8 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
 }  // namespace
 
 void register_ctc(py::module_& m) {
-  m.def("ctc", &loss, py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"), py::arg("blank"));
+  m.def("ctc", &loss, py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
+        py::arg("gradient"), py::arg("blank"));
   m.def("ctc_greedy", &greedy, py::arg("logits"), py::arg("lengths"), py::arg("blank"));
   m.def("ctc_beam_search", &beam_search, py::arg("logits"), py::arg("lengths"), py::arg("blank"), py::arg("beam_size"),
         py::arg("best"));

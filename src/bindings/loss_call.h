@@ -8,13 +8,15 @@ namespace recurra::bindings {
 // Predictions (N, T, F) or (N, F), and what goes with them.
 template <class T>
 struct LossCall {
-  py::array predictions = no_array(), lengths_array = no_array();
+  py::array predictions = no_array(), lengths_array = no_array(), weights_array = no_array();
   py::object gradient = py::none();
-  Batch batch = {};
+  LossBatch batch = {};
   ptrdiff_t features = 0;
   Sequence<T> gradient_rows = {};
 
-  LossCall(const char* name, const py::object& object, const py::object& lengths, bool gradient_wanted) {
+  // Weights are float64, (N,) or (N, T), or none.
+  LossCall(const char* name, const py::object& object, const py::object& lengths, const py::object& weights,
+           bool gradient_wanted) {
     predictions = floats<T>(object, name, "predictions");
     const ptrdiff_t n = predictions.ndim();
     check(n == 2 || n == 3, name, "predictions have shape ", shape_of{predictions}, ", expected (N, T, F) or (N, F)");
@@ -28,6 +30,17 @@ struct LossCall {
     if (!checked.is_none()) {
       lengths_array = py::reinterpret_borrow<py::array>(checked);
       batch.lengths = static_cast<const int64_t*>(lengths_array.data());
+    }
+    if (!weights.is_none()) {
+      weights_array = floats<double>(weights, name, "weights");
+      const bool each_step = n == 3 && weights_array.ndim() == 2;
+      if (each_step)
+        check_shape(weights_array, {batch.rows, batch.steps}, name, "weights");
+      else
+        check_shape(weights_array, {batch.rows}, name, "weights");
+      constexpr ptrdiff_t kItem = sizeof(double);
+      batch.weights = {static_cast<const double*>(weights_array.data()), weights_array.strides(0) / kItem,
+                       each_step ? weights_array.strides(1) / kItem : 0};
     }
     if (gradient_wanted) {
       py::array_t<T> made(std::vector<ptrdiff_t>(predictions.shape(), predictions.shape() + n));
@@ -46,12 +59,12 @@ struct LossCall {
       if (stop && stop->requested()) throw Interrupted();
     });
   }
-  // Of a loss that counts things.
+  // (sum, gradient) of a loss that f() gives.
   template <class F>
-  py::tuple counted(const F& f) {
-    Loss loss = {};
-    run([&](Stop*) { loss = f(); });
-    return py::make_tuple(loss.sum, int64_t(loss.count), gradient);
+  py::tuple result(const F& f) {
+    double sum = 0;
+    run([&](Stop*) { sum = f(); });
+    return py::make_tuple(sum, gradient);
   }
 };
 

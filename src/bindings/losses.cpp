@@ -12,12 +12,14 @@
 namespace recurra::bindings {
 namespace {
 
-py::tuple cross_entropy(const py::object& logits, const py::object& targets, const py::object& lengths, bool gradient,
-                        const py::object& weights, double smoothing, std::optional<int64_t> ignored) {
+typedef const py::object& Object;
+
+py::tuple cross_entropy(Object logits, Object targets, Object lengths, Object weights, bool gradient,
+                        Object class_weights, double smoothing, std::optional<int64_t> ignored) {
   constexpr const char* kName = "softmax_cross_entropy";
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    LossCall<T> call(kName, logits, lengths, gradient);
+    LossCall<T> call(kName, logits, lengths, weights, gradient);
     const py::array labels = integers(targets, kName, "targets");
     const bool flat = call.predictions.ndim() == 2;
     if (flat)
@@ -27,9 +29,9 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, con
     const Sequence<const int64_t> rows = {static_cast<const int64_t*>(labels.data()), call.batch.steps, 1};
     ClassWeights<T> classes = {nullptr, T(call.features), T(smoothing)};
     py::array kept = no_array();
-    if (!weights.is_none()) {
-      kept = floats<T>(weights, kName, "weights");
-      check_shape(kept, {call.features}, kName, "weights");
+    if (!class_weights.is_none()) {
+      kept = floats<T>(class_weights, kName, "class_weights");
+      check_shape(kept, {call.features}, kName, "class_weights");
       classes.weights = static_cast<const T*>(kept.data());
       classes.sum = std::accumulate(classes.weights, classes.weights + call.features, T(0));
     }
@@ -37,30 +39,28 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, con
     const LabelOptions<T> options = {plain ? nullptr : &classes, ignored ? &*ignored : nullptr};
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
       for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-        check((*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features) || !options.counts(*rows.at(r, s)), kName,
-              "targets hold ", *rows.at(r, s), " in row ", r, " at step ", s, ", expected 0 to ", call.features - 1,
-              ", one of the ", call.features, " classes");
-    Loss loss = {};
-    call.run([&](Stop*) {
-      loss = softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, options, call.gradient_rows);
+        check((*rows.at(r, s) >= 0 && *rows.at(r, s) < call.features) || !options.counts(*rows.at(r, s)) ||
+                  call.batch.weight(r, s) == 0,
+              kName, "targets hold ", *rows.at(r, s), " in row ", r, " at step ", s, ", expected 0 to ",
+              call.features - 1, ", one of the ", call.features, " classes");
+    return call.result([&] {
+      return softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, options, call.gradient_rows);
     });
-    const py::object count = classes.weights ? py::object(py::float_(loss.count)) : py::int_(int64_t(loss.count));
-    return py::make_tuple(loss.sum, count, call.gradient);
   });
 }
 
 // A loss whose targets have features of their own: `width` of them, as the predictions if 0.
 template <class F>
-py::tuple with_targets(const char* name, const py::object& predictions, const py::object& targets,
-                       const py::object& lengths, bool gradient, const F& f, ptrdiff_t width = 0) {
+py::tuple with_targets(const char* name, Object predictions, Object targets, Object lengths, Object weights,
+                       bool gradient, const F& f, ptrdiff_t width = 0) {
   return by_dtype(name, predictions, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    LossCall<T> call(name, predictions, lengths, gradient);
+    LossCall<T> call(name, predictions, lengths, weights, gradient);
     const py::array wanted = floats<T>(targets, name, "targets");
     std::vector<int64_t> shape(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim());
     if (width) shape.back() = width;
     check_shape(wanted, shape, name, "targets");
-    return call.counted(
+    return call.result(
         [&] { return f(call.batch, shape.back(), call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
   });
 }
@@ -79,32 +79,30 @@ ptrdiff_t targets_of(const py::object& predictions, ptrdiff_t each, const char* 
   return width / each;
 }
 
-typedef const py::object& Object;
-
-py::tuple quantiles(Object predictions, Object targets, Object lengths, bool gradient,
+py::tuple quantiles(Object predictions, Object targets, Object lengths, Object weights, bool gradient,
                     const std::vector<double>& quantiles) {
   constexpr const char* kName = "quantile_loss";
   return with_targets(
-      kName, predictions, targets, lengths, gradient,
-      [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+      kName, predictions, targets, lengths, weights, gradient,
+      [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
         return quantile_loss(batch, features, quantiles, rest...);
       },
       targets_of(predictions, ptrdiff_t(quantiles.size()), kName));
 }
 
-py::tuple gaussian(Object predictions, Object targets, Object lengths, bool gradient, double eps) {
+py::tuple gaussian(Object predictions, Object targets, Object lengths, Object weights, bool gradient, double eps) {
   constexpr const char* kName = "gaussian_nll";
   check(eps > 0, kName, "got eps=", eps, ", expected more than 0");
   return with_targets(
-      kName, predictions, targets, lengths, gradient,
-      [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+      kName, predictions, targets, lengths, weights, gradient,
+      [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
         return gaussian_nll(batch, features, eps, rest...);
       },
       targets_of(predictions, 2, kName));
 }
 
-py::tuple mixture(Object predictions, Object targets, Object lengths, bool gradient, ptrdiff_t components,
-                  ptrdiff_t features, bool correlated, bool binary, double eps) {
+py::tuple mixture(Object predictions, Object targets, Object lengths, Object weights, bool gradient,
+                  ptrdiff_t components, ptrdiff_t features, bool correlated, bool binary, double eps) {
   constexpr const char* kName = "mixture_density";
   constexpr ptrdiff_t kMost = 1 << 24;
   check(components >= 1 && components < kMost && features >= 1 && features < kMost, kName, "got ", components,
@@ -115,43 +113,44 @@ py::tuple mixture(Object predictions, Object targets, Object lengths, bool gradi
   check(last_axis(predictions, kName) == mixture.predictions(), kName, "got ", last_axis(predictions, kName),
         " predictions a step, expected ", mixture.predictions());
   return with_targets(
-      kName, predictions, targets, lengths, gradient,
-      [&](const Batch& batch, ptrdiff_t, const auto&... rest) { return mixture_density(batch, mixture, rest...); },
+      kName, predictions, targets, lengths, weights, gradient,
+      [&](const LossBatch& batch, ptrdiff_t, const auto&... rest) { return mixture_density(batch, mixture, rest...); },
       mixture.targets());
 }
 
 }  // namespace
 
-#define RECURRA_LOSS(name)                                                      \
-  m.def(                                                                        \
-      #name,                                                                    \
-      [](Object predictions, Object targets, Object lengths, bool gradient) {   \
-        return with_targets(#name, predictions, targets, lengths, gradient,     \
-                            [](const auto&... args) { return name(args...); }); \
-      },                                                                        \
-      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"))
+#define RECURRA_LOSS(name)                                                                    \
+  m.def(                                                                                      \
+      #name,                                                                                  \
+      [](Object predictions, Object targets, Object lengths, Object weights, bool gradient) { \
+        return with_targets(#name, predictions, targets, lengths, weights, gradient,          \
+                            [](const auto&... args) { return name(args...); });               \
+      },                                                                                      \
+      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"), py::arg("gradient"))
 
 void register_losses(py::module_& m) {
   m.def("softmax_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"), py::arg("lengths"),
-        py::arg("gradient"), py::arg("weights") = py::none(), py::arg("smoothing") = 0.0,
+        py::arg("weights"), py::arg("gradient"), py::arg("class_weights") = py::none(), py::arg("smoothing") = 0.0,
         py::arg("ignored") = py::none());
   RECURRA_LOSS(binary_cross_entropy);
   RECURRA_LOSS(mean_squared_error);
   RECURRA_LOSS(absolute_error);
   m.def(
       "huber",
-      [](Object predictions, Object targets, Object lengths, bool gradient, double delta) {
-        return with_targets("huber", predictions, targets, lengths, gradient,
-                            [&](const Batch& batch, ptrdiff_t features, const auto&... rest) {
+      [](Object predictions, Object targets, Object lengths, Object weights, bool gradient, double delta) {
+        return with_targets("huber", predictions, targets, lengths, weights, gradient,
+                            [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
                               return huber(batch, features, delta, rest...);
                             });
       },
-      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"), py::arg("delta"));
-  m.def("quantile_loss", &quantiles, py::arg("predictions"), py::arg("targets"), py::arg("lengths"),
+      py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"), py::arg("gradient"),
+      py::arg("delta"));
+  m.def("quantile_loss", &quantiles, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
         py::arg("gradient"), py::arg("quantiles"));
-  m.def("gaussian_nll", &gaussian, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("gradient"),
-        py::arg("eps"));
-  m.def("mixture_density", &mixture, py::arg("predictions"), py::arg("targets"), py::arg("lengths"),
+  m.def("gaussian_nll", &gaussian, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
+        py::arg("gradient"), py::arg("eps"));
+  m.def("mixture_density", &mixture, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
         py::arg("gradient"), py::arg("components"), py::arg("features"), py::arg("correlated"), py::arg("binary"),
         py::arg("eps"));
 }

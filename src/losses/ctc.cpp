@@ -10,7 +10,6 @@ namespace recurra {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr ptrdiff_t kTooMany = -1;
 
 // Each label takes a step, and a blank must part two that are equal.
 ptrdiff_t steps_needed(const int64_t* labels, ptrdiff_t n) {
@@ -26,16 +25,16 @@ ptrdiff_t Targets::labels(ptrdiff_t r) const {
 }
 
 template <class T>
-CtcLoss ctc(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets& targets,
-            Sequence<T> gradient, Stop* stop) {
+double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets& targets,
+           Sequence<T> gradient, bool* feasible, Stop* stop) {
   std::vector<ptrdiff_t> labels(size_t(batch.rows));
   ptrdiff_t scratch = 0;
   double work = 0;
   for (ptrdiff_t row = 0; row < batch.rows; ++row) {
     const ptrdiff_t n = targets.labels(row);
-    const bool fits = steps_needed(targets.row(row), n) <= batch.length(row);
-    labels[size_t(row)] = fits ? n : kTooMany;
-    if (!fits) continue;
+    feasible[row] = steps_needed(targets.row(row), n) <= batch.length(row);
+    labels[size_t(row)] = n;
+    if (!feasible[row] || batch.weight(row, 0) == 0) continue;
     scratch = std::max(scratch, kernels<T>().ctc.scratch(batch.length(row), n, gradient.data));
     work += double(batch.length(row)) * double(symbols + 4 * n);
   }
@@ -47,28 +46,29 @@ CtcLoss ctc(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<con
   share_tasks(batch.rows, threads, [&](int member, ptrdiff_t row) {
     if (stop && stop->poll()) return;
     const ptrdiff_t steps = batch.length(row), n = labels[size_t(row)];
-    double& loss = losses[size_t(row)];
-    loss = kInfinity;
-    if (n != kTooMany)
-      loss = kernels<T>().ctc.row({steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
-                                   gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]});
-    if (gradient.data && loss == kInfinity)
-      for (ptrdiff_t step = 0; step < steps; ++step) std::fill_n(gradient.at(row, step), symbols, T(0));
+    const double weight = batch.weight(row, 0);
+    bool counts = feasible[row] && weight != 0;
+    if (counts) {
+      const double loss =
+          kernels<T>().ctc.row({steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
+                                gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]});
+      counts = feasible[row] = loss != kInfinity;
+      if (counts) losses[size_t(row)] = weight * loss;
+    }
+    for (ptrdiff_t step = 0; gradient.data && step < steps; ++step) {
+      if (!counts)
+        std::fill_n(gradient.at(row, step), symbols, T(0));
+      else if (batch.weights.data)
+        scale_gradient(gradient.at(row, step), symbols, weight);
+    }
   });
   if (gradient.data) cpu_backend<T>().zero_padding(batch, symbols, gradient);
-  CtcLoss result = {{0, 0}, -1};
-  for (ptrdiff_t row = 0; row < batch.rows; ++row) {
-    const double loss = losses[size_t(row)];
-    if (loss == kInfinity && result.infeasible < 0) result.infeasible = row;
-    if (loss == kInfinity || batch.length(row) == 0) continue;
-    result.loss.sum += loss;
-    result.loss.count += 1;
-  }
-  return result;
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
-#define RECURRA_INSTANTIATE(T) \
-  template CtcLoss ctc(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, const Targets&, Sequence<T>, Stop*)
+#define RECURRA_INSTANTIATE(T)                                                                                       \
+  template double ctc(const LossBatch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, const Targets&, Sequence<T>, bool*, \
+                      Stop*)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

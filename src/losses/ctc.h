@@ -14,16 +14,12 @@ struct Targets {
   ptrdiff_t labels(ptrdiff_t r) const;
 };
 
-struct CtcLoss {
-  Loss loss;             // the count: rows with steps whose targets are possible
-  ptrdiff_t infeasible;  // the first row whose target has a probability of 0; -1 if there is none
-};
-
-// -log p(target) of each row, log-softmax included. Targets must lie in [0, symbols) and not hold the blank. A target
-// of probability 0 adds nothing to sum, count and gradient.
+// The sum of -log p(target) over rows, log-softmax included. Targets must lie in [0, symbols) and not hold the blank. A
+// target of probability 0 adds nothing to sum and gradient; `feasible` says, for each row, whether it is another one. A
+// row's weight is that of its first step.
 template <class T>
-CtcLoss ctc(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets&,
-            Sequence<T> gradient, Stop*);
+double ctc(const LossBatch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets&,
+           Sequence<T> gradient, bool* feasible, Stop*);
 
 struct CtcHypothesis {
   std::vector<int64_t> labels;

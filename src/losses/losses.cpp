@@ -11,9 +11,9 @@ namespace {
 
 // A loss of each prediction's error; `f` gives its value and its slope.
 template <class T, class F>
-Loss sum_errors(const Batch& batch, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
-                Sequence<T> gradient, const F& f) {
-  return sum_steps<T>(batch, features, double(batch.tokens() * features), gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+double sum_errors(const LossBatch& batch, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
+                  Sequence<T> gradient, const F& f) {
+  return sum_steps<T>(batch, features, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     const T* x = predictions.at(row, step);
     const T* y = targets.at(row, step);
     T* d = gradient_at(gradient, row, step);
@@ -32,65 +32,51 @@ T sign(T x) {
   return x > 0 ? T(1) : x < 0 ? T(-1) : x;  // a NaN stays one
 }
 
-// The sum of the targets' weights, in order.
-template <class T>
-double count_labels(const Batch& batch, Sequence<const int64_t> targets, const LabelOptions<T>& options) {
-  if (!options.ignored && !options.has_weights()) return double(batch.tokens());
-  double count = 0;
-  for (ptrdiff_t row = 0; row < batch.rows; ++row)
-    for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
-      const int64_t label = *targets.at(row, step);
-      if (options.counts(label)) count += options.has_weights() ? double(options.classes->weights[label]) : 1;
-    }
-  return count;
-}
-
 }  // namespace
 
 template <class T>
-Loss softmax_cross_entropy(const Batch& batch, ptrdiff_t classes, Sequence<const T> logits,
-                           Sequence<const int64_t> targets, const LabelOptions<T>& options, Sequence<T> gradient) {
+double softmax_cross_entropy(const LossBatch& batch, ptrdiff_t classes, Sequence<const T> logits,
+                             Sequence<const int64_t> targets, const LabelOptions<T>& options, Sequence<T> gradient) {
   const auto& rows = kernels<T>().rows;
-  return sum_steps<T>(
-      batch, classes, count_labels(batch, targets, options), gradient, [&](ptrdiff_t row, ptrdiff_t step) -> double {
-        const int64_t label = *targets.at(row, step);
-        T* d = gradient_at(gradient, row, step);
-        if (!options.counts(label)) {
-          if (d) std::fill_n(d, classes, T(0));
-          return 0;
-        }
-        if (options.classes)
-          return double(rows.weighted_cross_entropy(logits.at(row, step), classes, label, *options.classes, d));
-        return double(rows.softmax_cross_entropy(logits.at(row, step), classes, label, d));
-      });
+  return sum_steps<T>(batch, classes, gradient, [&](ptrdiff_t row, ptrdiff_t step) -> double {
+    const int64_t label = *targets.at(row, step);
+    T* d = gradient_at(gradient, row, step);
+    if (!options.counts(label)) {
+      if (d) std::fill_n(d, classes, T(0));
+      return 0;
+    }
+    if (options.classes)
+      return double(rows.weighted_cross_entropy(logits.at(row, step), classes, label, *options.classes, d));
+    return double(rows.softmax_cross_entropy(logits.at(row, step), classes, label, d));
+  });
 }
 
 template <class T>
-Loss binary_cross_entropy(const Batch& batch, ptrdiff_t features, Sequence<const T> logits, Sequence<const T> targets,
-                          Sequence<T> gradient) {
-  return sum_steps<T>(batch, features, double(batch.tokens() * features), gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+double binary_cross_entropy(const LossBatch& batch, ptrdiff_t features, Sequence<const T> logits,
+                            Sequence<const T> targets, Sequence<T> gradient) {
+  return sum_steps<T>(batch, features, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     return double(kernels<T>().rows.binary_cross_entropy(logits.at(row, step), targets.at(row, step), features,
                                                          gradient_at(gradient, row, step)));
   });
 }
 
 template <class T>
-Loss mean_squared_error(const Batch& batch, ptrdiff_t features, Sequence<const T> predictions,
-                        Sequence<const T> targets, Sequence<T> gradient) {
+double mean_squared_error(const LossBatch& batch, ptrdiff_t features, Sequence<const T> predictions,
+                          Sequence<const T> targets, Sequence<T> gradient) {
   return sum_errors(batch, features, predictions, targets, gradient,
                     [](T error) { return std::pair<double, T>(double(error) * double(error), 2 * error); });
 }
 
 template <class T>
-Loss absolute_error(const Batch& batch, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
-                    Sequence<T> gradient) {
+double absolute_error(const LossBatch& batch, ptrdiff_t features, Sequence<const T> predictions,
+                      Sequence<const T> targets, Sequence<T> gradient) {
   return sum_errors(batch, features, predictions, targets, gradient,
                     [](T error) { return std::pair<double, T>(std::fabs(error), sign(error)); });
 }
 
 template <class T>
-Loss huber(const Batch& batch, ptrdiff_t features, double delta, Sequence<const T> predictions,
-           Sequence<const T> targets, Sequence<T> gradient) {
+double huber(const LossBatch& batch, ptrdiff_t features, double delta, Sequence<const T> predictions,
+             Sequence<const T> targets, Sequence<T> gradient) {
   return sum_errors(batch, features, predictions, targets, gradient, [delta](T error) {
     const double size = std::fabs(error);
     if (size > delta) return std::pair<double, T>(delta * (size - delta / 2), T(delta) * sign(error));
@@ -99,10 +85,10 @@ Loss huber(const Batch& batch, ptrdiff_t features, double delta, Sequence<const 
 }
 
 template <class T>
-Loss quantile_loss(const Batch& batch, ptrdiff_t features, const std::vector<double>& quantiles,
-                   Sequence<const T> predictions, Sequence<const T> targets, Sequence<T> gradient) {
+double quantile_loss(const LossBatch& batch, ptrdiff_t features, const std::vector<double>& quantiles,
+                     Sequence<const T> predictions, Sequence<const T> targets, Sequence<T> gradient) {
   const ptrdiff_t width = features * ptrdiff_t(quantiles.size());
-  return sum_steps<T>(batch, width, double(batch.tokens() * width), gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+  return sum_steps<T>(batch, width, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     const T* x = predictions.at(row, step);
     const T* y = targets.at(row, step);
     T* d = gradient_at(gradient, row, step);
@@ -119,12 +105,11 @@ Loss quantile_loss(const Batch& batch, ptrdiff_t features, const std::vector<dou
 }
 
 template <class T>
-Loss gaussian_nll(const Batch& batch, ptrdiff_t features, double eps, Sequence<const T> predictions,
-                  Sequence<const T> targets, Sequence<T> gradient) {
+double gaussian_nll(const LossBatch& batch, ptrdiff_t features, double eps, Sequence<const T> predictions,
+                    Sequence<const T> targets, Sequence<T> gradient) {
   constexpr double kLog2Pi = 1.83787706640934548356;
   const double least = std::log(eps);
-  const double count = double(batch.tokens() * features);
-  return sum_steps<T>(batch, 2 * features, count, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+  return sum_steps<T>(batch, 2 * features, gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     const T* x = predictions.at(row, step);
     const T* y = targets.at(row, step);
     T* d = gradient_at(gradient, row, step);
@@ -142,16 +127,17 @@ Loss gaussian_nll(const Batch& batch, ptrdiff_t features, double eps, Sequence<c
   });
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                    \
-  template Loss softmax_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const int64_t>,        \
-                                      const LabelOptions<T>&, Sequence<T>);                                       \
-  template Loss binary_cross_entropy(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>); \
-  template Loss mean_squared_error(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>);   \
-  template Loss absolute_error(const Batch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>);       \
-  template Loss huber(const Batch&, ptrdiff_t, double, Sequence<const T>, Sequence<const T>, Sequence<T>);        \
-  template Loss quantile_loss(const Batch&, ptrdiff_t, const std::vector<double>&, Sequence<const T>,             \
-                              Sequence<const T>, Sequence<T>);                                                    \
-  template Loss gaussian_nll(const Batch&, ptrdiff_t, double, Sequence<const T>, Sequence<const T>, Sequence<T>)
+#define RECURRA_INSTANTIATE(T)                                                                                        \
+  template double softmax_cross_entropy(const LossBatch&, ptrdiff_t, Sequence<const T>, Sequence<const int64_t>,      \
+                                        const LabelOptions<T>&, Sequence<T>);                                         \
+  template double binary_cross_entropy(const LossBatch&, ptrdiff_t, Sequence<const T>, Sequence<const T>,             \
+                                       Sequence<T>);                                                                  \
+  template double mean_squared_error(const LossBatch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>); \
+  template double absolute_error(const LossBatch&, ptrdiff_t, Sequence<const T>, Sequence<const T>, Sequence<T>);     \
+  template double huber(const LossBatch&, ptrdiff_t, double, Sequence<const T>, Sequence<const T>, Sequence<T>);      \
+  template double quantile_loss(const LossBatch&, ptrdiff_t, const std::vector<double>&, Sequence<const T>,           \
+                                Sequence<const T>, Sequence<T>);                                                      \
+  template double gaussian_nll(const LossBatch&, ptrdiff_t, double, Sequence<const T>, Sequence<const T>, Sequence<T>)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

@@ -1,14 +1,15 @@
-// Losses over the valid elements of a batch: the sum, how many, and the sum's gradient; so that means over ragged
-// batches, accumulated steps and workers are exact. Padding of the gradient is zero. Sums are made in double, in one
-// order.
+// Losses: the sum over the valid steps of a batch, and its gradient, whose padding is zero. Sums are made in double, in
+// one order. What they are to be divided by is the caller's matter.
 #pragma once
 #include "backend/backend.h"
 #include "simd/call.h"
 
 namespace recurra {
 
-struct Loss {
-  double sum, count;
+// A batch whose steps may have weights, at least 0, that multiply loss and gradient. Nothing is read where they are 0.
+struct LossBatch : Batch {
+  Sequence<const double> weights;  // data null: 1
+  double weight(ptrdiff_t row, ptrdiff_t step) const { return weights.data ? *weights.at(row, step) : 1; }
 };
 
 // Which labels count, and how much.
@@ -22,31 +23,31 @@ struct LabelOptions {
 
 // In all of these, gradient.data null: not wanted.
 
-// Targets that count must lie in [0, classes). The count is the sum of their weights.
+// Targets that count must lie in [0, classes).
 template <class T>
-Loss softmax_cross_entropy(const Batch&, ptrdiff_t classes, Sequence<const T> logits, Sequence<const int64_t> targets,
-                           const LabelOptions<T>&, Sequence<T> gradient);
+double softmax_cross_entropy(const LossBatch&, ptrdiff_t classes, Sequence<const T> logits,
+                             Sequence<const int64_t> targets, const LabelOptions<T>&, Sequence<T> gradient);
 template <class T>
-Loss binary_cross_entropy(const Batch&, ptrdiff_t features, Sequence<const T> logits, Sequence<const T> targets,
-                          Sequence<T> gradient);
+double binary_cross_entropy(const LossBatch&, ptrdiff_t features, Sequence<const T> logits, Sequence<const T> targets,
+                            Sequence<T> gradient);
 
 template <class T>
-Loss mean_squared_error(const Batch&, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
-                        Sequence<T> gradient);
+double mean_squared_error(const LossBatch&, ptrdiff_t features, Sequence<const T> predictions,
+                          Sequence<const T> targets, Sequence<T> gradient);
 template <class T>
-Loss absolute_error(const Batch&, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
-                    Sequence<T> gradient);
+double absolute_error(const LossBatch&, ptrdiff_t features, Sequence<const T> predictions, Sequence<const T> targets,
+                      Sequence<T> gradient);
 template <class T>
-Loss huber(const Batch&, ptrdiff_t features, double delta, Sequence<const T> predictions, Sequence<const T> targets,
-           Sequence<T> gradient);
+double huber(const LossBatch&, ptrdiff_t features, double delta, Sequence<const T> predictions,
+             Sequence<const T> targets, Sequence<T> gradient);
 
 // Targets have `features`, predictions for each of them one per quantile.
 template <class T>
-Loss quantile_loss(const Batch&, ptrdiff_t features, const std::vector<double>& quantiles,
-                   Sequence<const T> predictions, Sequence<const T> targets, Sequence<T> gradient);
+double quantile_loss(const LossBatch&, ptrdiff_t features, const std::vector<double>& quantiles,
+                     Sequence<const T> predictions, Sequence<const T> targets, Sequence<T> gradient);
 // Targets have `features`, predictions as many means, then as many logarithms of variances, taken as at least log(eps).
 template <class T>
-Loss gaussian_nll(const Batch&, ptrdiff_t features, double eps, Sequence<const T> predictions,
-                  Sequence<const T> targets, Sequence<T> gradient);
+double gaussian_nll(const LossBatch&, ptrdiff_t features, double eps, Sequence<const T> predictions,
+                    Sequence<const T> targets, Sequence<T> gradient);
 
 }  // namespace recurra

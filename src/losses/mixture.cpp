@@ -96,19 +96,18 @@ class Step {
 }  // namespace
 
 template <class T>
-Loss mixture_density(const Batch& batch, const Mixture& mixture, Sequence<const T> predictions,
-                     Sequence<const T> targets, Sequence<T> gradient) {
+double mixture_density(const LossBatch& batch, const Mixture& mixture, Sequence<const T> predictions,
+                       Sequence<const T> targets, Sequence<T> gradient) {
   const ptrdiff_t scratch = Step::scratch(mixture);
   std::vector<double> memory(size_t(batch.rows * scratch));
-  return sum_steps<T>(batch, mixture.predictions(), double(batch.tokens()), gradient,
-                      [&](ptrdiff_t row, ptrdiff_t step) {
-                        return Step(mixture, memory.data() + row * scratch)
-                            .run(predictions.at(row, step), targets.at(row, step), gradient_at(gradient, row, step));
-                      });
+  return sum_steps<T>(batch, mixture.predictions(), gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+    return Step(mixture, memory.data() + row * scratch)
+        .run(predictions.at(row, step), targets.at(row, step), gradient_at(gradient, row, step));
+  });
 }
 
 #define RECURRA_INSTANTIATE(T) \
-  template Loss mixture_density(const Batch&, const Mixture&, Sequence<const T>, Sequence<const T>, Sequence<T>)
+  template double mixture_density(const LossBatch&, const Mixture&, Sequence<const T>, Sequence<const T>, Sequence<T>)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

@@ -16,9 +16,9 @@ struct Mixture {
   ptrdiff_t targets() const { return features + (binary ? 1 : 0); }
 };
 
-// -log p(targets); the count is that of the steps.
+// -log p(targets).
 template <class T>
-Loss mixture_density(const Batch&, const Mixture&, Sequence<const T> predictions, Sequence<const T> targets,
-                     Sequence<T> gradient);
+double mixture_density(const LossBatch&, const Mixture&, Sequence<const T> predictions, Sequence<const T> targets,
+                       Sequence<T> gradient);
 
 }  // namespace recurra

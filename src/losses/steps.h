@@ -1,5 +1,7 @@
 // What losses that are sums over steps share.
 #pragma once
+#include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "losses/losses.h"
@@ -10,23 +12,43 @@ namespace recurra {
 // Fewer elements than this are done by the caller alone.
 constexpr double kParallelElements = 1 << 15;
 
-// `term(row, step)` gives a step's loss; `features` are the predictions of a step.
-template <class T, class F>
-Loss sum_steps(const Batch& batch, ptrdiff_t features, double count, Sequence<T> gradient, const F& term) {
-  std::vector<double> sums(size_t(batch.rows));
-  const int threads = double(batch.tokens()) * double(features) < kParallelElements ? 1 : num_threads();
-  for_each_task(batch.rows, threads, [&](ptrdiff_t row) {
-    for (ptrdiff_t step = 0; step < batch.length(row); ++step) sums[size_t(row)] += term(row, step);
-  });
-  if (gradient.data) cpu_backend<T>().zero_padding(batch, features, gradient);
-  Loss loss = {0, count};
-  for (double sum : sums) loss.sum += sum;
-  return loss;
-}
-
 template <class T>
 T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {
   return gradient.data ? gradient.at(row, step) : nullptr;
+}
+
+template <class T>
+void scale_gradient(T* gradient, ptrdiff_t features, double weight) {
+  for (ptrdiff_t k = 0; k < features; ++k) gradient[k] *= T(weight);
+}
+
+// `term(row, step)` gives a step's loss and writes its gradient; `features` are the predictions of a step.
+template <class T, class F>
+double sum_steps(const LossBatch& batch, ptrdiff_t features, Sequence<T> gradient, const F& term) {
+  const auto weighted = [&](ptrdiff_t row, ptrdiff_t step) -> double {
+    const double weight = batch.weight(row, step);
+    T* d = gradient_at(gradient, row, step);
+    if (weight == 0) {
+      if (d) std::fill_n(d, features, T(0));
+      return 0;
+    }
+    const double loss = term(row, step);
+    if (d) scale_gradient(d, features, weight);
+    return weight * loss;
+  };
+  std::vector<double> sums(size_t(batch.rows));
+  const auto sum_row = [&](ptrdiff_t row, const auto& one) {
+    for (ptrdiff_t step = 0; step < batch.length(row); ++step) sums[size_t(row)] += one(row, step);
+  };
+  const int threads = double(batch.tokens()) * double(features) < kParallelElements ? 1 : num_threads();
+  for_each_task(batch.rows, threads, [&](ptrdiff_t row) {
+    if (batch.weights.data)
+      sum_row(row, weighted);
+    else
+      sum_row(row, term);
+  });
+  if (gradient.data) cpu_backend<T>().zero_padding(batch, features, gradient);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 }  // namespace recurra

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recurra import _core, checks, data
-from recurra.losses.loss import Loss
+from recurra.losses.loss import Checked, Loss, LossValue
 from recurra.typing import Array, Rows
 
 
@@ -60,9 +60,15 @@ class CTC(Loss):
         return targets.astype(np.int64, copy=False)
 
     def check(
-        self, operation: str, name: str, shape: tuple[int, ...], targets: Array, lengths: Array | None = None
+        self,
+        operation: str,
+        name: str,
+        shape: tuple[int, ...],
+        targets: Array,
+        lengths: Array | None = None,
+        weights: Array | None = None,
     ) -> None:
-        """Refuse converted targets, (N, S), that do not fit predictions of `shape`."""
+        """Refuse converted targets, (N, S), that do not fit predictions of `shape`, unless they do not count."""
         classes = shape[-1]
         if self.blank >= classes:
             raise ValueError(
@@ -74,6 +80,8 @@ class CTC(Loss):
                 f"{operation}: got {name} of shape {targets.shape} and predictions of shape {shape}, expected predictions "
                 f"(N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and labels for each row"
             )
+        if weights is not None:
+            targets = targets[weights > 0]
         used = targets != self.padding
         if (used[:, 1:] & ~used[:, :-1]).any():
             raise ValueError(
@@ -96,17 +104,44 @@ class CTC(Loss):
                 f"or change blank"
             )
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        total, count, gradients, row = _core.ctc(predictions, targets, lengths, gradient, self.blank)
-        if row >= 0 and self.infeasible == "error":
-            labels = targets[row][targets[row] != self.padding]
-            needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
-            steps = predictions.shape[1] if lengths is None else lengths[row]
+    def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
+        total, gradients, feasible = _core.ctc(*batch, gradient, self.blank)
+        return LossValue(total, self._count_rows(operation, batch.predictions.shape, *batch[1:], feasible), gradients)
+
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        feasible = steps_needed(targets, self.padding) <= (shape[1] if lengths is None else lengths)
+        return self._count_rows(operation, shape, targets, lengths, weights, feasible)
+
+    def _count_rows(
+        self,
+        operation: str,
+        shape: tuple[int, ...],
+        targets: Array,
+        lengths: Array | None,
+        weights: Array | None,
+        feasible: Array,
+    ) -> float:
+        """Those that have steps, a weight and a feasible target."""
+        steps = np.full(len(targets), shape[1]) if lengths is None else lengths
+        used = np.ones(len(targets)) if weights is None else weights
+        wrong = np.flatnonzero(~feasible & (used > 0))
+        if len(wrong) and self.infeasible == "error":
+            row = int(wrong[0])
+            own = targets[row]
             raise ValueError(
-                f"{type(self).__name__}: got {len(labels)} labels in row {row}, which take {needed} steps, and predictions of "
-                f"{steps} steps that give them a probability of 0, expected a feasible target; make the predictions "
-                f"longer, leave the row out, or use CTC(infeasible='ignore')"
+                f"{operation}: got {(own != self.padding).sum()} labels in row {row}, which take "
+                f"{steps_needed(own[None], self.padding)[0]} steps, and predictions of {steps[row]} steps that give them a "
+                f"probability of 0, expected a feasible target; make the predictions longer, leave the row out, or use "
+                f"CTC(infeasible='ignore')"
             )
-        return total, count, gradients
+        total = used[feasible & (steps > 0)].sum()
+        return int(total) if weights is None else float(total)
+
+
+def steps_needed(targets: Array, padding: int) -> Array:
+    """(N,) steps that rows of labels, (N, S), take: one for each, and a blank between two that are equal."""
+    used = targets != padding
+    needed: Array = used.sum(-1) + (used[:, 1:] & (targets[:, 1:] == targets[:, :-1])).sum(-1)
+    return needed

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
-from recurra.losses.loss import Loss
+from recurra.losses.step_loss import StepLoss, count_steps, counted_steps
 from recurra.typing import Array
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(StepLoss):
     """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
 
     Predictions are logits (N, T, C) or (N, C); targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
@@ -79,18 +79,35 @@ class CrossEntropy(Loss):
                 f"have {features} classes; number the labels from 0, or make the last layer give {high + 1} features"
             )
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
         if self.class_weights is None and self.ignore_index is None and not self.label_smoothing:
-            return _core.softmax_cross_entropy(predictions, targets, lengths, gradient)
-        weights = None if self.class_weights is None else self.class_weights.astype(predictions.dtype)
+            return _core.softmax_cross_entropy(predictions, targets, lengths, weights, gradient)
+        classes = None if self.class_weights is None else self.class_weights.astype(predictions.dtype)
         return _core.softmax_cross_entropy(
-            predictions, targets, lengths, gradient, weights, self.label_smoothing, self.ignore_index
+            predictions, targets, lengths, weights, gradient, classes, self.label_smoothing, self.ignore_index
         )
 
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        if self.class_weights is None and self.ignore_index is None:
+            return count_steps(shape[:-1], lengths, weights)
+        counted = counted_steps(shape, lengths, weights)
+        used = np.ones(targets.shape, bool) if counted is None else counted
+        if self.ignore_index is not None:
+            used = used & (targets != self.ignore_index)
+        if self.class_weights is None and weights is None:
+            return int(np.count_nonzero(used))
+        each: Any = 1.0 if self.class_weights is None else self.class_weights[targets[used]]
+        if weights is not None:
+            steps = weights if weights.ndim == targets.ndim else np.broadcast_to(weights[:, None], targets.shape)
+            each = each * steps[used]
+        return float(np.sum(each))
 
-class BinaryCrossEntropy(Loss):
+
+class BinaryCrossEntropy(StepLoss):
     """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
 
     Predictions are logits x; targets t, from 0 to 1 (or bool), have their shape.
@@ -108,7 +125,7 @@ class BinaryCrossEntropy(Loss):
                 f"scale them, or use CrossEntropy for several classes"
             )
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.binary_cross_entropy(predictions, targets, lengths, gradient)
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.binary_cross_entropy(predictions, targets, lengths, weights, gradient)

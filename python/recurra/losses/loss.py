@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra import checks
 from recurra.typing import Array, Lengths, Rows
@@ -30,6 +31,15 @@ class LossValue:
         return self.sum / self.count if self.count else 0.0
 
 
+class Checked(NamedTuple):
+    """The arguments of a loss, which fit each other: targets as it reads them, weights in float64."""
+
+    predictions: Array
+    targets: Array
+    lengths: Array | None
+    weights: Array | None
+
+
 class Loss(ABC):
     """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis."""
 
@@ -38,7 +48,13 @@ class Loss(ABC):
     padding: ClassVar[int] = 0
 
     def __call__(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, *, gradient: bool = True
+        self,
+        predictions: Array,
+        targets: Rows,
+        lengths: Lengths = None,
+        *,
+        weights: npt.ArrayLike | None = None,
+        gradient: bool = True,
     ) -> LossValue:
         """The loss of a batch.
 
@@ -46,27 +62,79 @@ class Loss(ABC):
             predictions: (N, T, F) or (N, F), float32 or float64.
             targets: see the class.
             lengths: (N,) valid steps of each row; what lies past them does not count. Only with a time axis.
+            weights: (N,), or with a target at every step (N, T), finite and at least 0: they multiply a row's or step's
+                terms, their gradient and their part of the count, as if it were there so many times. What has a weight of
+                0 is not read, so that its target may be missing (NaN).
             gradient: whether to compute it.
 
         Raises:
-            ValueError, TypeError: the targets do not fit.
+            ValueError, TypeError: the targets, lengths or weights do not fit.
         """
-        name = type(self).__name__
-        predictions = checks.array(name, "predictions", predictions)
+        return self.value(type(self).__name__, predictions, targets, lengths, weights, gradient)
+
+    def value(
+        self,
+        operation: str,
+        predictions: Array,
+        targets: Rows,
+        lengths: Lengths = None,
+        weights: npt.ArrayLike | None = None,
+        gradient: bool = False,
+    ) -> LossValue:
+        """The loss of a batch for `operation`, with which its errors begin."""
+        return self._compute(operation, self.read(operation, predictions, targets, lengths, weights), gradient)
+
+    def count(
+        self, targets: Rows, shape: tuple[int, ...], lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> float:
+        """The count of a call, from the predictions' shape instead of the predictions.
+
+        So the scale of gradients that are summed over several batches is known beforehand. Only that a logit of -infinity
+        makes a target of CTC infeasible does not show in it.
+        """
+        operation = f"{type(self).__name__}.count"
+        return self._count(operation, shape, *self._checked(operation, shape, None, targets, lengths, weights))
+
+    def read(
+        self,
+        operation: str,
+        predictions: Array,
+        targets: Rows,
+        lengths: Lengths = None,
+        weights: npt.ArrayLike | None = None,
+    ) -> Checked:
+        """The arguments of a call, checked and converted, for `operation`, with which errors begin."""
+        predictions = checks.array(operation, "predictions", predictions)
         if predictions.dtype not in (np.float32, np.float64):
             raise TypeError(
-                f"{name}: got predictions of {predictions.dtype}, expected float32 or float64; "
+                f"{operation}: got predictions of {predictions.dtype}, expected float32 or float64; "
                 f"write predictions.astype(np.float32)"
             )
-        if predictions.ndim not in (2, 3) or (lengths is not None and predictions.ndim == 2):
+        shape, dtype = predictions.shape, predictions.dtype
+        return Checked(predictions, *self._checked(operation, shape, dtype, targets, lengths, weights))
+
+    def _checked(
+        self,
+        operation: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | None,
+        targets: Rows,
+        lengths: Lengths,
+        weights: npt.ArrayLike | None,
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Targets, lengths and weights that fit predictions of this shape; None is float64."""
+        if len(shape) not in (2, 3) or (lengths is not None and len(shape) == 2):
             raise ValueError(
-                f"{name}: got predictions of shape {predictions.shape}{'' if lengths is None else ' and lengths'}, expected "
+                f"{operation}: got predictions of shape {shape}{'' if lengths is None else ' and lengths'}, expected "
                 f"(N, T, F), or (N, F) without lengths; reshape the predictions or leave lengths out"
             )
-        valid = None if lengths is None else checks.lengths_within(name, lengths, *predictions.shape[:2])
-        array = self._read(name, "targets", targets, predictions.dtype)
-        self.check(name, "targets", predictions.shape, array, valid)
-        return LossValue(*self._compute(predictions, array, valid, gradient))
+        valid = None if lengths is None else checks.lengths_within(operation, lengths, *shape[:2])
+        scales = None
+        if weights is not None:
+            scales = checks.weights(operation, weights, shape[: 1 if self.unaligned else -1], valid)
+        array = self._read(operation, "targets", targets, np.dtype(np.float64) if dtype is None else dtype)
+        self.check(operation, "targets", shape, array, valid, scales)
+        return array, valid, scales
 
     def _read(self, operation: str, name: str, targets: Rows, dtype: np.dtype[Any]) -> Array:
         return self.convert(operation, name, checks.numeric(operation, name, targets), dtype)
@@ -75,42 +143,24 @@ class Loss(ABC):
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """The targets in the dtype that the loss reads; `dtype` is that of the predictions."""
 
+    @abstractmethod
     def check(
-        self, operation: str, name: str, shape: tuple[int, ...], targets: Array, lengths: Array | None = None
+        self,
+        operation: str,
+        name: str,
+        shape: tuple[int, ...],
+        targets: Array,
+        lengths: Array | None = None,
+        weights: Array | None = None,
     ) -> None:
-        """Refuse converted targets that do not fit predictions of `shape`."""
-        expected = self._target_shape(operation, shape)
-        if targets.shape != expected:
-            hint = self._hint(name, targets.shape, expected, len(shape) == 3)
-            raise ValueError(
-                f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
-                f"{hint}"
-            )
-        valid = targets if lengths is None else targets[np.arange(shape[1]) < lengths[:, None]]
-        if valid.size:
-            self._check_values(operation, name, valid, shape[-1])
-
-    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The targets' shape for predictions of `shape`, which are refused if they cannot be right."""
-        return shape
-
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
-        if (*got, 1) == expected:
-            return f"write {name}[..., None]"
-        if got == (*expected, 1):
-            return f"write {name}[..., 0]"
-        if has_time and len(got) == len(expected) - 1:
-            return "for one target per row, make the last recurrent layer with return_sequences=False"
-        if not has_time and len(got) == len(expected) + 1:
-            return "for a target at every step, leave return_sequences=True in the recurrent layers"
-        return f"reshape {name}, or change the size of the last layer"
+        """Refuse converted targets that do not fit predictions of `shape`, unless they do not count."""
 
     @abstractmethod
-    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
-        """Refuse values out of range."""
+    def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
+        """The loss of what has been checked."""
 
     @abstractmethod
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        """The native call."""
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        """What the sum is to be divided by, for predictions of `shape`."""

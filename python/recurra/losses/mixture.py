@@ -69,13 +69,17 @@ class MixtureDensity(RealTargets):
                 f"put the ends of strokes there, or use MixtureDensity(end_of_stroke=False)"
             )
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
+    def _terms(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
         return _core.mixture_density(
             predictions,
             targets,
             lengths,
+            weights,
             gradient,
             components=self.components,
             features=self.features,

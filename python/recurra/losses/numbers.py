@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
-from recurra.losses.loss import Loss
+from recurra.losses.step_loss import StepLoss
 from recurra.typing import Array
 
 
-class RealTargets(Loss):
+class RealTargets(StepLoss):
     """A loss whose targets are finite numbers."""
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
@@ -30,19 +30,19 @@ class RealTargets(Loss):
 class MeanSquaredError(RealTargets):
     """(x - t)^2, summed over all elements; its mean is over elements, as PyTorch's. Targets have the predictions' shape."""
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.mean_squared_error(predictions, targets, lengths, gradient)
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.mean_squared_error(predictions, targets, lengths, weights, gradient)
 
 
 class L1(RealTargets):
     """`|x - t|`, summed over all elements; the mean is over elements, as PyTorch's. Targets have the predictions' shape."""
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.absolute_error(predictions, targets, lengths, gradient)
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.absolute_error(predictions, targets, lengths, weights, gradient)
 
 
 class Huber(RealTargets):
@@ -57,10 +57,10 @@ class Huber(RealTargets):
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = checks.number(type(self).__name__, "delta", delta, math.ulp(0.0))
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.huber(predictions, targets, lengths, gradient, self.delta)
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.huber(predictions, targets, lengths, weights, gradient, self.delta)
 
 
 class Quantile(RealTargets):
@@ -91,10 +91,13 @@ class Quantile(RealTargets):
             )
         return *shape[:-1], shape[-1] // each
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.quantile_loss(predictions, targets, lengths, gradient, self.quantiles)
+    def _terms(self, shape: tuple[int, ...]) -> int:
+        return shape[-1]
+
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.quantile_loss(predictions, targets, lengths, weights, gradient, self.quantiles)
 
 
 class GaussianNLL(RealTargets):
@@ -118,7 +121,7 @@ class GaussianNLL(RealTargets):
             )
         return *shape[:-1], shape[-1] // 2
 
-    def _compute(
-        self, predictions: Array, targets: Array, lengths: Array | None, gradient: bool
-    ) -> tuple[float, float, Array | None]:
-        return _core.gaussian_nll(predictions, targets, lengths, gradient, self.eps)
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        return _core.gaussian_nll(predictions, targets, lengths, weights, gradient, self.eps)

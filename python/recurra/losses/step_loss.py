@@ -1,0 +1,98 @@
+"""Losses that are sums over steps, each with a target of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from recurra import checks
+from recurra.losses.loss import Checked, Loss, LossValue
+from recurra.typing import Array
+
+
+class StepLoss(Loss):
+    """A loss with a target at every step."""
+
+    def check(
+        self,
+        operation: str,
+        name: str,
+        shape: tuple[int, ...],
+        targets: Array,
+        lengths: Array | None = None,
+        weights: Array | None = None,
+    ) -> None:
+        """Refuse converted targets that do not fit predictions of `shape`, unless they do not count."""
+        expected = self._target_shape(operation, shape)
+        if targets.shape != expected:
+            hint = self._hint(name, targets.shape, expected, len(shape) == 3)
+            raise ValueError(
+                f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
+                f"{hint}"
+            )
+        counted = counted_steps(shape, lengths, weights)
+        valid = targets if counted is None else targets[counted]
+        if valid.size:
+            self._check_values(operation, name, valid, shape[-1])
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The targets' shape for predictions of `shape`, which are refused if they cannot be right."""
+        return shape
+
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
+        if (*got, 1) == expected:
+            return f"write {name}[..., None]"
+        if got == (*expected, 1):
+            return f"write {name}[..., 0]"
+        if has_time and len(got) == len(expected) - 1:
+            return "for one target per row, make the last recurrent layer with return_sequences=False"
+        if not has_time and len(got) == len(expected) + 1:
+            return "for a target at every step, leave return_sequences=True in the recurrent layers"
+        return f"reshape {name}, or change the size of the last layer"
+
+    @abstractmethod
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        """Refuse values out of range."""
+
+    def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
+        total, gradients = self._sum(*batch, gradient)
+        return LossValue(total, self._count(operation, batch.predictions.shape, *batch[1:]), gradients)
+
+    @abstractmethod
+    def _sum(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        """The native call: the sum and its gradient."""
+
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        return self._terms(shape) * count_steps(shape[:-1], lengths, weights)
+
+    def _terms(self, shape: tuple[int, ...]) -> int:
+        """The terms of a step."""
+        return self._target_shape(type(self).__name__, shape)[-1]
+
+
+def count_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> float:
+    """How many of the steps, (N, T) or (N,), are valid, or the sum of the weights of these."""
+    steps = shape[1] if len(shape) > 1 else 1
+    if weights is None:
+        return shape[0] * steps if lengths is None else int(lengths.sum())
+    if weights.ndim == 2:  # 0 where nothing is valid
+        return float(weights.sum())
+    return float((weights * (steps if lengths is None else lengths)).sum())
+
+
+def counted_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> Array | None:
+    """Which of the steps, (N, T) or (N,), of predictions of `shape` count at all; None: all of them."""
+    counted = None
+    if lengths is not None:
+        counted = checks.steps_within(lengths, shape[1])
+    if weights is not None and not weights.all():
+        used = weights > 0
+        if used.ndim < len(shape) - 1:
+            used = np.broadcast_to(used[:, None], shape[:-1])
+        counted = used if counted is None else counted & used
+    return counted
