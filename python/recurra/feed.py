@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from recurra import checks, data
+from recurra import checks
+from recurra.data import convert
+from recurra.data.rows import ArrayRows, Chosen, RaggedRows
 from recurra.losses import Loss, LossValue
 from recurra.structure import Structure
 from recurra.typing import Array
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from recurra.training import TrainableModel
 
 #: The rows of one input or target.
-Rows: TypeAlias = "data.ArrayRows | data.RaggedRows"
+Rows: TypeAlias = "ArrayRows | RaggedRows"
 
 #: A loss, or one for each output, written as the outputs are; the same for weights.
 Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
@@ -64,7 +66,7 @@ class Feed:
                 strict=True,
             )
         ):
-            self.parts.append(data.inputs(_place(operation, structure, "x", index), info, one, valid))
+            self.parts.append(convert.inputs(_place(operation, structure, "x", index), info, one, valid))
             if len(self.parts[-1]) != len(self.parts[0]):
                 raise ValueError(
                     f"{operation}: got {len(self.parts[-1])} rows in {structure.label('x', index)}, expected "
@@ -74,7 +76,7 @@ class Feed:
     def __len__(self) -> int:
         return len(self.parts[0])
 
-    def batch(self, chosen: data.Chosen) -> tuple[Any, Any]:
+    def batch(self, chosen: Chosen) -> tuple[Any, Any]:
         """These rows and their lengths, as a call takes them."""
         batches = [part.batch(chosen) for part in self.parts]
         return tuple(self._structure.join(parts) for parts in zip(*batches, strict=True))
@@ -126,13 +128,13 @@ class Goal:
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
         self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]
         self._targets = [
-            data.targets(_place(operation, structure, "y", index), info, rows, one, own)
+            convert.targets(_place(operation, structure, "y", index), info, rows, one, own)
             for index, (info, rows, one, own) in enumerate(
                 zip(outputs.infos, outputs.rows, structure.spread(operation, "y", y), self._losses, strict=True)
             )
         ]
 
-    def values(self, y: Any, chosen: data.Chosen, lengths: Any, *, gradient: bool = True) -> list[LossValue]:
+    def values(self, y: Any, chosen: Chosen, lengths: Any, *, gradient: bool = True) -> list[LossValue]:
         """The loss of each output over a batch."""
         outputs = self._outputs
         return [

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks, data, seeds
+from recurra import checks, seeds
+from recurra.data import order
+from recurra.data.rows import is_list
 from recurra.feed import Feed, Goal, InputInfo, Losses, OutputInfo, Outputs, Weights
 from recurra.layer import Layer
 from recurra.optim import Optimizer
@@ -120,7 +122,7 @@ class TrainableModel(Layer):
             own = seeds.derive(history.seed, epoch)
             running, norms = goal.mean(), []
             with Progress(steps, f"epoch {epoch + 1}/{epochs}", verbose == 1) as bar:
-                for index, chosen in enumerate(data.batches(len(rows), batch_size, own if shuffle else None)):
+                for index, chosen in enumerate(order.batches(len(rows), batch_size, own if shuffle else None)):
                     batch, valid = rows.batch(chosen)
                     self.zero_grad()
                     tape = self.record(batch, lengths=valid, input_grad=False, seed=seeds.derive(own, index))
@@ -175,7 +177,7 @@ class TrainableModel(Layer):
     def _mean_loss(self, rows: Feed, goal: Goal, batch_size: int, show: bool = False) -> float:
         running = goal.mean()
         with Progress(-(-len(rows) // batch_size), "evaluate", show) as bar:
-            for chosen in data.batches(len(rows), batch_size, None):
+            for chosen in order.batches(len(rows), batch_size, None):
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
                 bar.update(loss=running.add(goal.values(y, chosen, valid, gradient=False)))
@@ -194,13 +196,13 @@ class TrainableModel(Layer):
         """
         batch_size = checks.integer("predict", "batch_size", batch_size)
         verbose = checks.choice("predict", "verbose", verbose, (0, 1))
-        if data.is_list(x) and not len(x):
+        if is_list(x) and not len(x):
             return []
         rows = Feed("predict", self, x, lengths)
         outputs = Outputs(self, rows.parts)
         batches = []
         with Progress(-(-len(rows) // batch_size), "predict", verbose == 1) as bar:
-            for chosen in data.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
+            for chosen in order.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
                 batches.append(outputs.split(y, valid))
