@@ -24,7 +24,7 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import callbacks, ctc, losses, metrics, optim, search
+from recurra import callbacks, ctc, data, losses, metrics, optim, search
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
@@ -92,6 +92,7 @@ __all__ = [
     "build_info",
     "callbacks",
     "ctc",
+    "data",
     "from_torch",
     "get_num_threads",
     "isa",

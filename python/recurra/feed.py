@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from recurra import checks, data
+from recurra.data import convert
+from recurra.data.rows import ArrayRows, Chosen, RaggedRows
 from recurra.structure import Structure
 from recurra.typing import Array
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
 
 #: The rows of one input or target.
-Rows: TypeAlias = "data.ArrayRows | data.RaggedRows"
+Rows: TypeAlias = "ArrayRows | RaggedRows"
 
 
 class InputInfo(NamedTuple):
@@ -59,7 +60,7 @@ class Feed:
                 strict=True,
             )
         ):
-            self.parts.append(data.inputs(place(operation, structure, "x", index), info, one, valid))
+            self.parts.append(convert.inputs(place(operation, structure, "x", index), info, one, valid))
             if len(self.parts[-1]) != len(self.parts[0]):
                 raise ValueError(
                     f"{operation}: got {len(self.parts[-1])} rows in {structure.label('x', index)}, expected "
@@ -69,7 +70,7 @@ class Feed:
     def __len__(self) -> int:
         return len(self.parts[0])
 
-    def batch(self, chosen: data.Chosen) -> tuple[Any, Any]:
+    def batch(self, chosen: Chosen) -> tuple[Any, Any]:
         """These rows and their lengths, as a call takes them."""
         batches = [part.batch(chosen) for part in self.parts]
         return tuple(self._structure.join(parts) for parts in zip(*batches, strict=True))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra import checks, data, row_weights
+from recurra import checks, row_weights
+from recurra.data import convert
+from recurra.data.rows import Chosen
 from recurra.feed import Feed, Outputs, Rows, place
 from recurra.losses import Loss, LossValue
 from recurra.typing import Array
@@ -31,7 +33,7 @@ class Targets:
     def __init__(self, outputs: Outputs, targets: Sequence[Rows], weights: Sequence[Rows | None]) -> None:
         self.outputs, self._targets, self._weights = outputs, targets, weights
 
-    def batch(self, chosen: data.Chosen) -> tuple[list[Array], list[Array | None]]:
+    def batch(self, chosen: Chosen) -> tuple[list[Array], list[Array | None]]:
         """Those of a batch."""
         targets = [rows.batch(chosen)[0] for rows in self._targets]
         return targets, [None if rows is None else rows.batch(chosen)[0] for rows in self._weights]
@@ -82,7 +84,7 @@ class Goal:
                     f"{where}: got class_weight for {type(loss).__name__}, expected none, as its targets are whole rows of "
                     f"labels; give sample_weight"
                 )
-            target = data.targets(where, info, rows, one, loss)
+            target = convert.targets(where, info, rows, one, loss)
             steps = info.return_sequences and rows.has_time and not loss.unaligned
             own = None if weight is None else row_weights.given(where, target, weight, steps)
             targets.append(target)

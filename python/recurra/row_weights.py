@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from recurra import checks, data
+from recurra import checks
+from recurra.rows import ArrayRows, RaggedRows, is_list
 from recurra.typing import Array
 
-Rows = data.ArrayRows | data.RaggedRows
+#: The rows of one target.
+Rows: TypeAlias = "ArrayRows | RaggedRows"
 
 
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
     """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
     count = len(targets)
-    if data.is_list(weights) and steps and isinstance(targets, data.RaggedRows) and np.ndim(weights[0]) == 1:
+    if is_list(weights) and steps and isinstance(targets, RaggedRows) and np.ndim(weights[0]) == 1:
         items = [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
         for index, (item, target) in enumerate(zip(items, targets.items, strict=False)):
             if item.shape != target.shape[:1]:
@@ -28,17 +30,17 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
             raise ValueError(
                 f"{operation}: got sample_weight of {len(items)} rows, expected {count}; give every row its weights"
             )
-        return data.RaggedRows(items)
+        return RaggedRows(items)
     array = _checked(operation, "sample_weight", weights)
     allowed = [(count,)]
-    if steps and isinstance(targets, data.ArrayRows):
+    if steps and isinstance(targets, ArrayRows):
         allowed.append(targets.array.shape[:2])
     if array.shape not in allowed:
         raise ValueError(
             f"{operation}: got sample_weight of shape {array.shape}, expected {' or '.join(map(str, allowed))}; give a "
             f"weight for every row" + (" or for every step" if len(allowed) > 1 else "")
         )
-    return data.ArrayRows(array)
+    return ArrayRows(array)
 
 
 def _checked(operation: str, name: str, weights: Any) -> Array:
@@ -78,11 +80,11 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
             return result
         return result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
 
-    if isinstance(targets, data.ArrayRows):
-        return data.ArrayRows(of(targets.array, weights.array if isinstance(weights, data.ArrayRows) else None))
+    if isinstance(targets, ArrayRows):
+        return ArrayRows(of(targets.array, weights.array if isinstance(weights, ArrayRows) else None))
     rows: list[Array | None] = [None] * len(targets)
-    if isinstance(weights, data.RaggedRows):
+    if isinstance(weights, RaggedRows):
         rows = list(weights.items)
     elif weights is not None:
         rows = [np.asarray(weight) for weight in weights.array]
-    return data.RaggedRows([of(item, one) for item, one in zip(targets.items, rows, strict=True)])
+    return RaggedRows([of(item, one) for item, one in zip(targets.items, rows, strict=True)])

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks, data
+from recurra import checks
 from recurra.callbacks import Callback
+from recurra.data import order
+from recurra.data.rows import is_list
+from recurra.data.sources import is_source
 from recurra.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.goal import ClassWeights, Goal, Losses, Weights
 from recurra.layer import Layer
@@ -169,7 +172,7 @@ class TrainableModel(Layer):
         operation = "fit: validation_data"
         if fraction:
             raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
-        if data.makes_batches(validation_data):
+        if is_source(validation_data):
             return make_source(operation, self, goal, validation_data, None, None, batch_size=batch_size)
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
             few = isinstance(validation_data, tuple | list)
@@ -222,13 +225,13 @@ class TrainableModel(Layer):
         """
         batch_size = checks.integer("predict", "batch_size", batch_size)
         verbose = checks.choice("predict", "verbose", verbose, (0, 1))
-        if data.is_list(x) and not len(x):
+        if is_list(x) and not len(x):
             return []
         rows = Feed("predict", self, x, lengths)
         outputs = Outputs(self, rows.parts)
         batches = []
         with Progress(-(-len(rows) // batch_size), "predict", verbose == 1) as bar:
-            for chosen in data.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
+            for chosen in order.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
                 batches.append(outputs.split(y, valid))

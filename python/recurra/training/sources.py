@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import checks, data
+from recurra import checks
+from recurra.data import order
+from recurra.data.batch import Batch, Batches
+from recurra.data.rows import Chosen
+from recurra.data.sources import is_source, read
 from recurra.feed import Feed
 from recurra.goal import Goal
 from recurra.training.pieces import Segment
@@ -69,17 +73,11 @@ class RowSource(Source):
 
     def split(self, fraction: float) -> RowSource:
         """Takes the last rows away, as Keras does, before any shuffling, and returns them."""
-        rows = self._end - self._begin
-        held = int(rows * fraction)
-        if not 0 < held < rows:
-            raise ValueError(
-                f"fit: got validation_split={fraction:g} of {rows} rows, expected it to leave some on either side; give "
-                f"more rows, or validation_data"
-            )
-        other = object.__new__(RowSource)
-        other.__dict__.update(self.__dict__, _begin=self._end - held, _shuffle=False, _bucket=False)
-        self._end -= held
-        return other
+        own, others = order.validation_rows("fit", fraction, self._end)
+        held = object.__new__(RowSource)
+        held.__dict__.update(self.__dict__, _begin=others.start, _shuffle=False, _bucket=False)
+        self._end = own.stop
+        return held
 
     @property
     def steps(self) -> int:  # type: ignore[override]
@@ -91,21 +89,21 @@ class RowSource(Source):
         for chosen in islice(self._order(seed), skip, None):
             yield Work(self._segment(chosen))
 
-    def _order(self, seed: int) -> Iterator[data.Chosen]:
+    def _order(self, seed: int) -> Iterator[Chosen]:
         count = self._end - self._begin
         if self._bucket:
             longest = np.max([part.lengths for part in self._feed.parts if part.lengths is not None], axis=0)
             lengths = longest[self._begin : self._end]
-            chosen: Any = data.bucket_batches(lengths, self._batch_size, seed if self._shuffle else None)
+            chosen: Any = order.bucket_batches(lengths, self._batch_size, seed if self._shuffle else 0)
         else:
-            chosen = data.batches(count, self._batch_size, seed if self._shuffle else None)
+            chosen = order.batches(count, self._batch_size, seed if self._shuffle else None)
         for one in chosen:
             if isinstance(one, slice):
                 yield slice(one.start + self._begin, one.stop + self._begin)
             else:
                 yield one + self._begin
 
-    def _segment(self, chosen: data.Chosen) -> Segment:
+    def _segment(self, chosen: Chosen) -> Segment:
         targets, weights = self._targets.batch(chosen)
         batches = [part.batch(chosen) for part in self._feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
@@ -120,7 +118,7 @@ class RowSource(Source):
 class BatchSource(Source):
     """Batches as a generator or an iterable of the user's makes them."""
 
-    def __init__(self, operation: str, model: TrainableModel, goal: Goal, batches: data.Batches) -> None:
+    def __init__(self, operation: str, model: TrainableModel, goal: Goal, batches: Batches) -> None:
         self._operation, self._model, self._goal, self._batches = operation, model, goal, batches
         self.steps = batches.steps
 
@@ -130,7 +128,7 @@ class BatchSource(Source):
             if index >= skip:
                 yield self._work(f"{self._operation}: batch {index}", batch)
 
-    def _work(self, operation: str, batch: data.Batch) -> Work:
+    def _work(self, operation: str, batch: Batch) -> Work:
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         inputs = self._model.structures[0]
@@ -169,14 +167,14 @@ def make_source(
     epochs: int = 1,
 ) -> Source:
     """The source for what a user gave as data."""
-    if y is None and data.makes_batches(x):
+    if y is None and is_source(x):
         for name, given in (("lengths", lengths), ("sample_weight", sample_weight)):
             if given is not None:
                 raise ValueError(
                     f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
                     f"its own; yield (x, y, lengths, sample_weight)"
                 )
-        return BatchSource(operation, model, goal, data.Batches(operation, x, epochs))
+        return BatchSource(operation, model, goal, read(operation, x, epochs))
     feed = Feed(operation, model, x, lengths)
     if y is None:
         raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")
