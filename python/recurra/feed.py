@@ -99,7 +99,9 @@ class Outputs:
     def shapes(self, x: Sequence[Array]) -> list[tuple[int, ...]]:
         """The shapes of the outputs for inputs x."""
         count = len(x[0])
-        full = [np.full(count, one.shape[1]) if rows.has_time else None for one, rows in zip(x, self.inputs, strict=True)]
+        full = [
+            np.full(count, one.shape[1]) if rows.has_time else None for one, rows in zip(x, self.inputs, strict=True)
+        ]
         found: list[tuple[int, ...]] = []
         for info, valid in zip(self.infos, self.lengths(self.join_inputs(full)), strict=True):
             if info.output_size is None:

@@ -74,5 +74,7 @@ class LambdaCallback(Callback):
             if name not in EVENTS:
                 raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; correct the name")
             if not callable(function):
-                raise TypeError(f"LambdaCallback: got {name}={function!r}, expected a function; give one, or leave it out")
+                raise TypeError(
+                    f"LambdaCallback: got {name}={function!r}, expected a function; give one, or leave it out"
+                )
             setattr(self, name, function)

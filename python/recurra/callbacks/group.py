@@ -33,7 +33,8 @@ class CallbackGroup:
 
     def ends_quietly(self, error: FloatingPointError) -> bool:
         """Whether one of them takes care of numbers that are not finite."""
-        return any([one.on_nonfinite(error) for one in self.all])
+        answers = [one.on_nonfinite(error) for one in self.all]  # all of them hear of it
+        return any(answers)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -87,7 +87,9 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable[[int, float], float], *, verbose: int = 0) -> None:
         name = type(self).__name__
         if not callable(schedule):
-            raise TypeError(f"{name}: got schedule={schedule!r}, expected a function of the epoch and the rate; give one")
+            raise TypeError(
+                f"{name}: got schedule={schedule!r}, expected a function of the epoch and the rate; give one"
+            )
         self.schedule = schedule
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
 

@@ -88,7 +88,9 @@ class EarlyStopping(Callback):
             self.training.model.load_state_dict(self._weights)
         if self.verbose and self.stopped_epoch is not None:
             best = "none was good enough" if self.best_epoch is None else f"epoch {self.best_epoch + 1} was best"
-            print(f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} {self.best:.4g}")
+            print(
+                f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} {self.best:.4g}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""

@@ -40,7 +40,9 @@ def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
         for key, label, color in ((name, "training", "#1f5fa8"), (f"val_{name}", "validation", "#d9711f")):
             if key in history.history:
                 values = history.history[key]
-                panel.plot(epochs[: len(values)], values, label=label, color=color, marker="." if len(values) < 40 else "")
+                panel.plot(
+                    epochs[: len(values)], values, label=label, color=color, marker="." if len(values) < 40 else ""
+                )
         panel.set(title=name, xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)

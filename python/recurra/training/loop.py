@@ -15,12 +15,12 @@ from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
 from recurra.goal import Goal
-from recurra.training.metric_group import MetricGroup
 from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.training import guard, snapshot
 from recurra.training.evaluation import evaluate
 from recurra.training.history import History
+from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece
 from recurra.training.recorder import Recorder
 from recurra.training.sources import Source
@@ -121,7 +121,7 @@ class Training:
         return f"epoch {self.epoch + 1}, step {self._running.steps + 1}"
 
     def mode(self, name: str) -> str:
-        """"min" or "max", which way a number of the logs is better."""
+        """ "min" or "max", which way a number of the logs is better."""
         return self._metrics.mode(name.removeprefix("val_")) or "min"
 
     @property
@@ -233,9 +233,7 @@ class Training:
             if self._validation is not None:
                 logs |= {
                     f"val_{name}": value
-                    for name, value in evaluate(
-                        self.model, self._goal, self._validation, self._metrics.fresh()
-                    ).items()
+                    for name, value in evaluate(self.model, self._goal, self._validation, self._metrics.fresh()).items()
                 }
             self._next = (epoch + 1, 0, 0)
             self.history.append(epoch, logs)

@@ -39,7 +39,7 @@ class MetricGroup:
         return [name for named in self._named for name in named]
 
     def mode(self, name: str) -> str | None:
-        """"min" or "max", which way is better; None for a name that is not known here."""
+        """ "min" or "max", which way is better; None for a name that is not known here."""
         return next((named[name].mode for named in self._named if name in named), None)
 
     def update(self, output: int, predictions: Array, targets: Array, lengths: Array | None) -> None:

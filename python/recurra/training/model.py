@@ -171,7 +171,9 @@ class TrainableModel(Layer):
             return source.split(fraction)
         operation = "fit: validation_data"
         if fraction:
-            raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
+            raise ValueError(
+                f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out"
+            )
         if is_source(validation_data):
             return make_source(operation, self, goal, validation_data, None, None, batch_size=batch_size)
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
@@ -206,9 +208,7 @@ class TrainableModel(Layer):
         batch_size = checks.integer(operation, "batch_size", batch_size)
         show = checks.choice(operation, "verbose", verbose, (0, 1)) == 1
         goal, counting = Goal(operation, self, loss, loss_weights), MetricGroup(operation, self, metrics)
-        source = make_source(
-            operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight
-        )
+        source = make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight)
         found = evaluate(self, goal, source, counting, show=show)
         return found if counting.names else found["loss"]
 

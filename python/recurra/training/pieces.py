@@ -66,5 +66,3 @@ class Piece:
     carry: bool = False  # begins with the state handed on by the piece before it, instead of zeros
     learn: bool = True  # or is only run, for the state
     hand_on: bool = True  # the next piece begins where the first segment ends; else where this piece began
-
-

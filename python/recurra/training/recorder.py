@@ -10,9 +10,9 @@ import numpy as np
 from recurra import seeds
 from recurra.goal import Goal
 from recurra.losses import LossValue
-from recurra.training.metric_group import MetricGroup
 from recurra.state import copied
 from recurra.tape import Tape
+from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece, Segment
 from recurra.typing import State
 
@@ -91,9 +91,7 @@ class Recorder:
         join = self._inputs.join
         return join(segment.x), join(segment.lengths), join(segment.resets)
 
-    def _backward(
-        self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]
-    ) -> None:
+    def _backward(self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]) -> None:
         dstate: State = None
         for tape, parts in zip(reversed(tapes), reversed(values), strict=True):
             _dx, dstate = tape.backward(self._goal.gradient(parts, counts), dstate)
