@@ -128,7 +128,7 @@ class TrainableModel(Layer):
                     if any(value.count for value in values):  # a batch of empty rows has nothing to say
                         gradient, scale = goal.gradient(values)
                         tape.backward(gradient)
-                        norms.append(optimizer.step(self, scale=scale, clip_norm=clip_norm))
+                        norms.append(optimizer.step(self, scale=scale, clip_norm=clip_norm).norm)
                     bar.update(loss=running.add(values))
                 logs = {"loss": running.value, "grad_norm": sum(norms) / max(len(norms), 1)}
                 if validation is not None:
