@@ -141,9 +141,11 @@ class Goal:
         """What the gradients are to be multiplied by: one output needs no pass over its gradient."""
         return self._weights[0] / counts[0] if len(counts) == 1 else 1.0
 
-    def mean(self) -> Mean:
-        """To add batches to."""
-        return Mean(self._weights)
+    def mean(self, values: Sequence[LossValue] = ()) -> Mean:
+        """That of a batch, to add others to."""
+        mean = Mean(self._weights)
+        mean.add(values)
+        return mean
 
     def config(self) -> list[str]:
         """What a run that goes on must have in common."""

@@ -259,7 +259,7 @@ class Training:
         truncate = self._settings.truncate
         for index, work in enumerate(self._source.epoch(self.epoch, seed, skip=batch), batch):
             if truncate is None:
-                pieces = [Piece([work.whole], carry=work.carry)]
+                pieces = [work.piece]
             else:
                 pieces = list(truncate.pieces(work.whole, work.carry))
             for place in range(window, len(pieces)):

@@ -36,7 +36,7 @@ class Recorder:
     """
 
     def __init__(
-        self, model: TrainableModel, goal: Goal, metrics: MetricGroup, memory_budget: int | None = None
+        self, model: TrainableModel, goal: Goal, metrics: MetricGroup | None = None, memory_budget: int | None = None
     ) -> None:
         self._model, self._goal, self._metrics, self._budget = model, goal, metrics, memory_budget
         self._inputs, self._outputs = model.structures
@@ -54,7 +54,7 @@ class Recorder:
                 totals[index] += count
         return totals
 
-    def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None) -> list[LossValue]:
+    def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None) -> list[LossValue]:
         """Add the gradients of a piece that begins with `state`; the values of its losses."""
         self.done.append(Recorded(piece, state, seed))
         if not piece.learn:

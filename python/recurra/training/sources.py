@@ -16,7 +16,7 @@ from recurra.data.rows import Chosen
 from recurra.data.sources import is_source, read
 from recurra.feed import Feed
 from recurra.goal import Goal
-from recurra.training.pieces import Segment
+from recurra.training.pieces import Piece, Segment
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class Work(NamedTuple):
 
     whole: Segment
     carry: bool = False
+
+    @property
+    def piece(self) -> Piece:
+        """All of it at once."""
+        return Piece([self.whole], carry=self.carry)
 
 
 class Source(ABC):
