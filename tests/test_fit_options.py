@@ -304,7 +304,7 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"sample_weight": np.ones(23)}, r"\(23,\), expected \(24,\) or \(24, 8\)"),
         ({"sample_weight": -np.ones(24)}, "negative"),
         ({"class_weight": {"a": 1.0}}, "a label in class_weight"),
-        ({"validation_split": 0.001}, "0.001 for 24 rows"),
+        ({"validation_split": 1.0}, "=1 for 24 rows"),
         ({"validation_split": 0.5, "validation_data": (X, STEPS)}, "expected one of the two"),
         ({"validation_data": (X,)}, "of 1 parts"),
         ({"accumulate": 0}, "accumulate=0"),

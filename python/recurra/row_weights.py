@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from recurra import checks
-from recurra.rows import ArrayRows, RaggedRows, is_list
+from recurra.data.rows import ArrayRows, RaggedRows, is_list
 from recurra.typing import Array
 
 #: The rows of one target.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recurra import metrics
+from recurra.metrics.find import named
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class MetricGroup:
             prefix = ""
             if structure.count is not None:
                 prefix = f"{structure.names[index] if structure.names else f'output_{index}'}_"
-            found = [metrics.find(metric, operation) for metric in some]
+            found = [named(operation, metric) for metric in some]
             self._named.append({prefix + metric.name: metric.fresh() for metric in found})
             if len(self._named[-1]) < len(found):
                 raise ValueError(
