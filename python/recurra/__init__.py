@@ -24,7 +24,7 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import ctc, losses, optim, search
+from recurra import ctc, losses, metrics, optim, search
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
@@ -94,6 +94,7 @@ __all__ = [
     "isa",
     "load",
     "losses",
+    "metrics",
     "optim",
     "search",
     "set_num_threads",
