@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class AUC(Read):
         name: by default "auc".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, ignore_index: int | None = None, name: str | None = None) -> None:
         self.ignore_index = ignore_index
@@ -56,8 +55,8 @@ class AUC(Read):
             self._scores.append(_log_softmax(x.astype(np.float64)))
             self._positive.append(wanted[:, None] == np.arange(x.shape[-1]))
         else:
-            self._scores.append(x.astype(np.float64))
             self._positive.append(binary(own, wanted))
+            self._scores.append(x.astype(np.float64))
 
     def result(self) -> float:
         """From 0 to 1, 0.5 for scores that say nothing; NaN without positives and negatives, or if a score is NaN."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class ClassScore(Read):
         name: by default as the class, in lower case.
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(
         self,

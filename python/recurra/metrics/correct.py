@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +24,7 @@ class Accuracy(Ratio):
         name: by default "accuracy", or as "top_5_accuracy".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, top_k: int = 1, ignore_index: int | None = None, name: str | None = None) -> None:
         self.top_k = checks.integer(type(self).__name__, "top_k", top_k)
@@ -67,7 +66,7 @@ class SequenceAccuracy(Ratio):
         name: by default "sequence_accuracy".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, ignore_index: int | None = None, name: str | None = None) -> None:
         self.ignore_index = ignore_index
@@ -98,7 +97,7 @@ class BinaryAccuracy(Ratio):
         name: by default "binary_accuracy".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
         self.threshold = checks.number(type(self).__name__, "threshold", threshold, 0.0, 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ class EditDistance(Ratio):
         name: by default "edit_distance".
     """
 
-    mode: ClassVar[str] = "min"
+    mode = "min"
 
     def __init__(self, blank: int = 0, normalize: bool = True, name: str | None = None) -> None:
         self.normalize = checks.flag(type(self).__name__, "normalize", normalize)

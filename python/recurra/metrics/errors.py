@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ class R2(Read):
         name: by default "r2".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name, "r2", MeanSquaredError())
@@ -65,7 +64,7 @@ class R2(Read):
 class ElementMean(Ratio):
     """The mean over all elements of what `_terms` gives."""
 
-    mode: ClassVar[str] = "min"
+    mode = "min"
 
     def __init__(self, name: str | None, default: str) -> None:
         super().__init__(name, default, MeanSquaredError())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +56,10 @@ def named(operation: str, metric: Any) -> Metric:
         return means.LossMean(metric)
     if isinstance(metric, str):
         if metric not in NAMES:
-            close = difflib.get_close_matches(metric.lower(), NAMES, 1, 0.4)
+            import difflib
+
+            longer = [name for name in NAMES if metric and name.startswith(metric.lower())]
+            close = longer or difflib.get_close_matches(metric.lower(), NAMES, 1, 0.4)
             guess = f"write {close[0]!r}" if close else "choose one of them"
             raise ValueError(
                 f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an object of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar
 
 import numpy.typing as npt
 
@@ -25,7 +24,7 @@ class LossMean(Ratio):
         name: by default that of the loss, as "huber".
     """
 
-    mode: ClassVar[str] = "min"
+    mode = "min"
 
     def __init__(self, loss: Loss, name: str | None = None) -> None:
         checks.kind(type(self).__name__, "loss", loss, Loss, "losses.Huber")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from typing_extensions import Self
@@ -27,7 +27,7 @@ class Metric(ABC):
     """
 
     name: str
-    mode: ClassVar[str]
+    mode: str
 
     @abstractmethod
     def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:

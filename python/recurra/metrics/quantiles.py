@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +21,7 @@ class Coverage(Ratio):
         name: by default "coverage".
     """
 
-    mode: ClassVar[str] = "max"
+    mode = "max"
 
     def __init__(self, quantiles: npt.ArrayLike = (0.1, 0.5, 0.9), name: str | None = None) -> None:
         reader = Quantile(quantiles)
