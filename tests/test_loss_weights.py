@@ -187,7 +187,7 @@ COUNTED: dict[str, Any] = {
     ),
     "quantile": (rc.losses.Quantile(QUANTILES), "quantile"),
     **{
-        name: (KINDS[name].ours, name)
+        name: (kind.ours, name)
         for name, kind in KINDS.items()
         if isinstance(kind.ours, rc.losses.Loss) and name not in ("cross entropy", "quantile")
     },

@@ -72,7 +72,9 @@ class CrossEntropy(StepLoss):
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if self.ignore_index is not None:
             valid = valid[valid != self.ignore_index]
-        low, high = int(valid.min(initial=0)), int(valid.max(initial=0))
+        if not valid.size:
+            return
+        low, high = int(valid.min()), int(valid.max())
         if low < 0 or high >= features:
             raise ValueError(
                 f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "

@@ -1,0 +1,51 @@
+"""Metrics: numbers that tell people how good predictions are, exact over ragged batches and any number of them."""
+
+from __future__ import annotations
+
+from recurra.metrics.auc import AUC
+from recurra.metrics.classes import F1, ClassScore, Precision, Recall
+from recurra.metrics.correct import Accuracy, BinaryAccuracy, SequenceAccuracy
+from recurra.metrics.edits import EditDistance, edit_distance
+from recurra.metrics.errors import (
+    R2,
+    MeanAbsolutePercentageError,
+    MeanAbsoluteScaledError,
+    SymmetricMeanAbsolutePercentageError,
+)
+from recurra.metrics.find import find
+from recurra.metrics.means import (
+    LossMean,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Perplexity,
+    Pinball,
+    RootMeanSquaredError,
+)
+from recurra.metrics.metric import Metric
+from recurra.metrics.quantiles import Coverage
+
+__all__ = [
+    "AUC",
+    "F1",
+    "R2",
+    "Accuracy",
+    "BinaryAccuracy",
+    "ClassScore",
+    "Coverage",
+    "EditDistance",
+    "LossMean",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanAbsoluteScaledError",
+    "MeanSquaredError",
+    "Metric",
+    "Perplexity",
+    "Pinball",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
+    "SequenceAccuracy",
+    "SymmetricMeanAbsolutePercentageError",
+    "edit_distance",
+    "find",
+]

@@ -1,0 +1,87 @@
+"""The area under the receiver operating characteristic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from recurra import checks
+from recurra.losses import BinaryCrossEntropy, CrossEntropy
+from recurra.metrics.correct import binary
+from recurra.metrics.metric import Read
+from recurra.typing import Array, Lengths, Rows
+
+
+class AUC(Read):
+    """The area under the ROC curve: how often something positive has a larger score than something negative.
+
+    An equal score counts half (Mann and Whitney 1947). It is exact, by ranks, and so keeps all scores until `reset()`.
+
+    Targets that are 0 or 1 and have the shape of the predictions, logits (N, T, F) or (N, F), give the mean over the F
+    features. Integer labels (N, T) or (N,) for logits (N, T, C) or (N, C) give the mean over classes, of the softmax
+    probability of each against all others. What lacks positives or negatives is left out of the mean.
+
+    Args:
+        ignore_index: a label whose steps do not count.
+        name: by default "auc".
+    """
+
+    mode = "max"
+
+    def __init__(self, ignore_index: int | None = None, name: str | None = None) -> None:
+        self.ignore_index = ignore_index
+        self._labels = CrossEntropy(ignore_index=ignore_index)
+        super().__init__(name, "auc", self._labels)
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._scores: list[Array] = []
+        self._positive: list[Array] = []
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        own = type(self).__name__
+        targets = checks.numeric(own, "targets", targets)
+        by_label = targets.ndim < np.ndim(predictions)
+        self._loss = self._labels if by_label else BinaryCrossEntropy()
+        x, wanted = self._valid(predictions, targets, lengths)
+        if self._scores:
+            self._same_size("features", x.shape[-1], self._scores[0].shape[-1])
+        if by_label:
+            if self.ignore_index is not None:
+                counted = wanted != self.ignore_index
+                x, wanted = x[counted], wanted[counted]
+            self._scores.append(_log_softmax(x.astype(np.float64)))
+            self._positive.append(wanted[:, None] == np.arange(x.shape[-1]))
+        else:
+            self._positive.append(binary(own, wanted))
+            self._scores.append(x.astype(np.float64))
+
+    def result(self) -> float:
+        """From 0 to 1, 0.5 for scores that say nothing; NaN without positives and negatives, or if a score is NaN."""
+        if not self._scores:
+            return math.nan
+        scores, positive = np.concatenate(self._scores), np.concatenate(self._positive)
+        if np.isnan(scores).any():
+            return math.nan
+        areas = [
+            _area(one, chosen)
+            for one, chosen in zip(scores.T, positive.T, strict=True)
+            if 0 < chosen.sum() < len(chosen)
+        ]
+        return float(np.mean(areas)) if areas else math.nan
+
+
+def _area(scores: Array, positive: Array) -> float:
+    """By the ranks of the positives, of equal scores their mean."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse.ravel()]
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(-1, keepdims=True, initial=-math.inf)
+    result: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result

@@ -1,0 +1,146 @@
+"""Precision, recall and F1 of classes."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from recurra import checks
+from recurra.losses import BinaryCrossEntropy, CrossEntropy
+from recurra.metrics.correct import binary, exceeds
+from recurra.metrics.metric import Read, choose
+from recurra.typing import Array, Lengths, Rows
+
+
+class ClassScore(Read):
+    """A score of classes, from how often each was predicted, was the target, and was both.
+
+    With `threshold` predictions are logits as for `losses.BinaryCrossEntropy`, targets, 0 or 1, have their shape, and
+    there is one class: the targets that are 1. Else predictions are logits (N, T, C) or (N, C), and targets labels (N, T)
+    or (N,).
+
+    Args:
+        average: "macro", the mean over classes; "weighted", the same weighted by how often each is the target; "micro",
+            the score of all their decisions together.
+        labels: the classes to average over, such as all but the one for "nothing"; None for those that occur in
+            predictions or targets.
+        ignore_index: a label whose steps do not count.
+        threshold: a probability; what is above it is predicted to be 1.
+        name: by default as the class, in lower case.
+    """
+
+    mode = "max"
+
+    def __init__(
+        self,
+        average: str = "macro",
+        *,
+        labels: Sequence[int] | None = None,
+        ignore_index: int | None = None,
+        threshold: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        own = type(self).__name__
+        self.average = checks.choice(own, "average", average, ("macro", "weighted", "micro"))
+        self.ignore_index = ignore_index
+        self.threshold = None if threshold is None else checks.number(own, "threshold", threshold, 0.0, 1.0)
+        if threshold is not None and (labels is not None or ignore_index is not None):
+            raise ValueError(
+                f"{own}: got threshold={threshold!r} with labels or ignore_index, expected the first for targets that are 0 "
+                f"or 1, the others for classes; leave threshold out, or them"
+            )
+        self.labels: tuple[int, ...] | None = None
+        if labels is not None:
+            values = checks.array(own, "labels", labels)
+            if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or (values < 0).any():
+                raise ValueError(
+                    f"{own}: got labels={labels!r}, expected one or more classes, integers of at least 0; change labels"
+                )
+            self.labels = tuple(dict.fromkeys(values.tolist()))
+        loss = CrossEntropy(ignore_index=ignore_index) if threshold is None else BinaryCrossEntropy()
+        super().__init__(name, own.lower(), loss)
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._counts: Array | None = None  # (3, C) of int64: right, predicted, wanted
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        x, wanted = self._valid(predictions, targets, lengths)
+        if self.threshold is not None:
+            positive = binary(type(self).__name__, wanted)
+            above = exceeds(x, self.threshold)
+            counts = np.array([[(above & positive).sum()], [above.sum()], [positive.sum()]])
+        else:
+            counts = self._count_classes(x, wanted)
+        if self._counts is not None:
+            self._same_size("classes", counts.shape[1], self._counts.shape[1])
+            counts = counts + self._counts
+        self._counts = counts
+
+    def _count_classes(self, x: Array, wanted: Array) -> Array:
+        classes = x.shape[-1]
+        if self.labels is not None and max(self.labels) >= classes:
+            raise ValueError(
+                f"{type(self).__name__}: got the class {max(self.labels)} in labels, expected 0 to {classes - 1}, as the "
+                f"predictions have {classes} classes; change labels"
+            )
+        if self.ignore_index is not None:
+            counted = wanted != self.ignore_index
+            x, wanted = x[counted], wanted[counted]
+        chosen = choose(x)
+        parts = (chosen[chosen == wanted], chosen[chosen >= 0], wanted)  # a NaN chooses nothing
+        return np.stack([np.bincount(part, minlength=classes) for part in parts])
+
+    def per_class(self) -> Array:
+        """(C,) the score of each class, float64; NaN where it neither was predicted nor is a target."""
+        if self._counts is None:
+            return np.zeros(0)
+        occurs = self._counts[1:].any(0)
+        return np.where(occurs, self._score(*self._counts), np.nan)
+
+    def result(self) -> float:
+        """The average; NaN if there is nothing to average. What divides by 0 is 0, as in scikit-learn."""
+        if self._counts is None or not self._counts[1:].any():
+            return math.nan
+        counts = self._counts[:, self._counts[1:].any(0) if self.labels is None else list(self.labels)]
+        if self.average == "micro":
+            return float(self._score(*counts.sum(1, keepdims=True))[0])
+        scores = self._score(*counts)
+        if self.average == "macro":
+            return float(scores.mean())
+        return float((scores * counts[2]).sum() / counts[2].sum()) if counts[2].any() else 0.0
+
+    @abstractmethod
+    def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
+        """Of each class."""
+
+
+def _divided(one: Array, other: Array) -> Array:
+    result: Array = one / np.maximum(other, 1)
+    return result
+
+
+class Precision(ClassScore):
+    """Of what was predicted to be of a class, the share that is. Arguments as those of `ClassScore`."""
+
+    def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
+        return _divided(right, predicted)
+
+
+class Recall(ClassScore):
+    """Of what is of a class, the share that was predicted to be. Arguments as those of `ClassScore`."""
+
+    def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
+        return _divided(right, wanted)
+
+
+class F1(ClassScore):
+    """The harmonic mean of precision and recall, 2 right / (predicted + wanted). Arguments as those of
+    `ClassScore`."""
+
+    def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
+        return _divided(2 * right, predicted + wanted)

@@ -1,0 +1,95 @@
+"""Edit distances of label sequences, and those of what CTC says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import _core, checks
+from recurra.losses import CTC
+from recurra.metrics.metric import Ratio
+from recurra.typing import Array, Lengths, Rows
+
+
+class EditDistance(Ratio):
+    """How many labels are to be inserted, deleted or replaced to make the targets of what CTC's best path says.
+
+    Predictions are logits (N, T, C), targets as those of `losses.CTC`: a list of N integer arrays, or (N, S) with -1
+    behind a row's labels. The best path is that of `ctc.greedy`; a NaN in it is as improbable as can be.
+
+    Args:
+        blank: the class that is no label.
+        normalize: whether to divide the distances of all rows by the labels of all targets, which gives the label error
+            rate (of letters: the character error rate); else by the number of rows.
+        name: by default "edit_distance".
+    """
+
+    mode = "min"
+
+    def __init__(self, blank: int = 0, normalize: bool = True, name: str | None = None) -> None:
+        self.normalize = checks.flag(type(self).__name__, "normalize", normalize)
+        self._reader = CTC(checks.integer(type(self).__name__, "blank", blank, 0))
+        super().__init__(name, "edit_distance", self._reader)
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        x, labels, valid, _ = self._loss.read(type(self).__name__, predictions, targets, lengths)
+        said = [row for row, _ in _core.ctc_greedy(x, valid, self._reader.blank)]
+        self._sum += float(_distances(*_padded(said), labels, (labels != self._loss.padding).sum(-1)).sum())
+        self._count += int((labels != self._loss.padding).sum()) if self.normalize else len(labels)
+
+
+def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) -> Array:
+    """(N,) Levenshtein distances of the rows of two lists: labels to insert, delete or replace to make one of the other.
+
+    Args:
+        one, other: N arrays of integers (labels,) each, such as those that `ctc.beam_search` finds and the targets.
+
+    Raises:
+        ValueError, TypeError: they are not lists of as many arrays of integers.
+    """
+    rows = [_rows(name, lists) for name, lists in (("one", one), ("other", other))]
+    if len(rows[0]) != len(rows[1]):
+        raise ValueError(
+            f"edit_distance: got {len(rows[0])} and {len(rows[1])} rows, expected as many; put both into lists of rows"
+        )
+    return _distances(*_padded(rows[0]), *_padded(rows[1]))
+
+
+def _rows(name: str, rows: Sequence[npt.ArrayLike]) -> list[Array]:
+    if isinstance(rows, str | bytes) or not hasattr(rows, "__len__") or not hasattr(rows, "__iter__"):
+        raise TypeError(f"edit_distance: got {name} of type {type(rows).__name__}, expected a list of arrays of labels")
+    arrays = [checks.array("edit_distance", f"{name}[{index}]", row) for index, row in enumerate(rows)]
+    for index, array in enumerate(arrays):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"edit_distance: got {name}[{index}] of shape {array.shape} and {array.dtype}, expected integers "
+                f"(labels,); give a list with an array of labels for each row"
+            )
+    return arrays
+
+
+def _padded(rows: Sequence[Array]) -> tuple[Array, Array]:
+    """(N, S) labels and how many they are."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    padded = np.zeros((len(rows), lengths.max(initial=0)), np.int64)
+    padded[checks.steps_within(lengths, padded.shape[1])] = np.concatenate([*rows, np.zeros(0, np.int64)])
+    return padded, lengths
+
+
+def _distances(one: Array, ones: Array, other: Array, others: Array) -> Array:
+    """Of rows (N, A) with `ones` labels to rows (N, B) with `others` (Wagner and Fischer 1974).
+
+    After i labels of `one`, `row` holds the distances to the beginnings of `other`, less the length of these: then an
+    insertion costs nothing, and all of a row are a running minimum.
+    """
+    row = np.zeros((len(one), other.shape[1] + 1), np.int64)
+    for i in range(one.shape[1]):
+        below = row + 1
+        replaced = row[:, :-1] - (one[:, i : i + 1] == other)
+        np.minimum(below[:, 1:], replaced, out=below[:, 1:])
+        row = np.where((i < ones)[:, None], np.minimum.accumulate(below, axis=1), row)
+    result: Array = np.take_along_axis(row, others[:, None], 1)[:, 0] + others
+    return result

@@ -1,0 +1,161 @@
+"""Errors of real numbers that are no mean of a loss: relative ones, and those compared with a simple forecast's."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import checks
+from recurra.losses import MeanSquaredError
+from recurra.metrics.metric import Ratio, Read
+from recurra.typing import Array, Lengths, Rows
+
+
+class R2(Read):
+    """1 - sum (x - t)^2 / sum (t - mean t)^2: 1 is perfect, 0 what the mean of all targets would get.
+
+    The mean over features, as scikit-learn's `r2_score`, also where the targets of one are all the same: 1 if they are
+    met, else 0. Predictions and targets are (N, T, F) or (N, F).
+
+    Args:
+        name: by default "r2".
+    """
+
+    mode = "max"
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name, "r2", MeanSquaredError())
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._count = 0
+        self._mean, self._spread, self._missed = np.zeros(0), np.zeros(0), np.zeros(0)
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        x, t = (one.astype(np.float64) for one in self._valid(predictions, targets, lengths))
+        if not len(t):
+            return
+        mean = t.mean(0)
+        if not self._count:
+            self._mean = self._spread = self._missed = np.zeros_like(mean)
+        self._same_size("features", len(mean), len(self._mean))
+        # Means and spreads of parts make that of the whole without a difference of large numbers (Chan et al. 1979).
+        total = self._count + len(t)
+        apart = mean - self._mean
+        self._spread = self._spread + ((t - mean) ** 2).sum(0) + apart**2 * (self._count * len(t) / total)
+        self._mean = self._mean + apart * (len(t) / total)
+        self._missed = self._missed + ((x - t) ** 2).sum(0)
+        self._count = total
+
+    def result(self) -> float:
+        """At most 1; NaN for fewer than two targets."""
+        if self._count < 2:
+            return math.nan
+        flat = self._spread == 0
+        scores = 1 - self._missed / np.where(flat, 1.0, self._spread)
+        return float(np.where(flat & (self._missed > 0), 0.0, scores).mean())
+
+
+class ElementMean(Ratio):
+    """The mean over all elements of what `_terms` gives."""
+
+    mode = "min"
+
+    def __init__(self, name: str | None, default: str) -> None:
+        super().__init__(name, default, MeanSquaredError())
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        x, t = (one.astype(np.float64) for one in self._valid(predictions, targets, lengths))
+        self._sum += float(self._terms(x, t).sum())
+        self._count += x.size
+
+    @abstractmethod
+    def _terms(self, x: Array, t: Array) -> Array:
+        """(M, F), of predictions and targets of that shape."""
+
+
+class MeanAbsolutePercentageError(ElementMean):
+    """The mean of `|x - t| / |t|`, a fraction, as scikit-learn's: 0.1 is ten per cent.
+
+    Where t is 0, it is divided by 2.2e-16 instead, so that a single such target is all that shows;
+    `SymmetricMeanAbsolutePercentageError` and `MeanAbsoluteScaledError` have no such trouble.
+
+    Args:
+        name: by default "mean_absolute_percentage_error".
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name, "mean_absolute_percentage_error")
+
+    def _terms(self, x: Array, t: Array) -> Array:
+        terms: Array = np.abs(x - t) / np.maximum(np.abs(t), np.finfo(np.float64).eps)
+        return terms
+
+
+class SymmetricMeanAbsolutePercentageError(ElementMean):
+    """The mean of `2 |x - t| / (|x| + |t|)`, a fraction from 0 to 2; 0 where both are 0 (Makridakis 1993).
+
+    Args:
+        name: by default "symmetric_mean_absolute_percentage_error".
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name, "symmetric_mean_absolute_percentage_error")
+
+    def _terms(self, x: Array, t: Array) -> Array:
+        size = np.abs(x) + np.abs(t)
+        terms: Array = 2 * np.abs(x - t) / np.where(size == 0, 1.0, size)
+        return terms
+
+
+class MeanAbsoluteScaledError(ElementMean):
+    """The mean of `|x - t|` divided by what the seasonal naive forecast misses the training series by.
+
+    Less than 1 is better than to repeat the value of a season ago, one step ahead (Hyndman and Koehler 2006).
+
+    Args:
+        series: what was trained on: (T,) or (T, F) numbers, or a list of such arrays. With F features, or else one for all,
+            each has its own scale.
+        season: the steps of a season; 1 compares with the value before.
+        name: by default "mean_absolute_scaled_error".
+    """
+
+    def __init__(
+        self, series: npt.ArrayLike | Sequence[npt.ArrayLike], season: int = 1, name: str | None = None
+    ) -> None:
+        own = type(self).__name__
+        self.season = checks.integer(own, "season", season)
+        parts = series if isinstance(series, list) and any(np.ndim(one) for one in series) else [series]
+        total, count = np.zeros(1), 0
+        for one in parts:
+            values = checks.numeric(own, "series", one).astype(np.float64)
+            values = values[:, None] if values.ndim == 1 else values
+            if values.ndim != 2 or not np.isfinite(values).all() or (count and values.shape[1] != len(total)):
+                raise ValueError(
+                    f"{own}: got a series of shape {values.shape}, expected finite numbers (T,) or (T, F), of as many "
+                    f"features in all; reshape it, or fill gaps in"
+                )
+            apart = np.abs(values[self.season :] - values[: -self.season])
+            total, count = total + apart.sum(0), count + len(apart)
+        self.scale = total / max(count, 1)
+        if not (self.scale > 0).all():
+            raise ValueError(
+                f"{own}: got a series that does not change over {self.season} steps, or is no longer, expected one that does; "
+                f"give more of it, or another season"
+            )
+        super().__init__(name, "mean_absolute_scaled_error")
+
+    def _terms(self, x: Array, t: Array) -> Array:
+        if len(self.scale) not in (1, x.shape[-1]):
+            raise ValueError(
+                f"{type(self).__name__}: got predictions of {x.shape[-1]} features, expected {len(self.scale)}, as the "
+                f"series has; give a series of those features"
+            )
+        terms: Array = np.abs(x - t) / self.scale
+        return terms

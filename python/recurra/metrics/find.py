@@ -1,0 +1,78 @@
+"""Metrics by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from recurra.losses import Loss
+from recurra.metrics import auc, classes, correct, edits, errors, means, quantiles
+from recurra.metrics.metric import Metric
+
+NAMES: dict[str, Callable[[], Metric]] = {
+    "accuracy": correct.Accuracy,
+    "auc": auc.AUC,
+    "binary_accuracy": correct.BinaryAccuracy,
+    "coverage": quantiles.Coverage,
+    "edit_distance": edits.EditDistance,
+    "f1": classes.F1,
+    "mae": means.MeanAbsoluteError,
+    "mape": errors.MeanAbsolutePercentageError,
+    "mean_absolute_error": means.MeanAbsoluteError,
+    "mean_absolute_percentage_error": errors.MeanAbsolutePercentageError,
+    "mean_squared_error": means.MeanSquaredError,
+    "mse": means.MeanSquaredError,
+    "perplexity": means.Perplexity,
+    "pinball": means.Pinball,
+    "precision": classes.Precision,
+    "r2": errors.R2,
+    "recall": classes.Recall,
+    "rmse": means.RootMeanSquaredError,
+    "root_mean_squared_error": means.RootMeanSquaredError,
+    "sequence_accuracy": correct.SequenceAccuracy,
+    "smape": errors.SymmetricMeanAbsolutePercentageError,
+    "symmetric_mean_absolute_percentage_error": errors.SymmetricMeanAbsolutePercentageError,
+}
+
+
+def find(metric: str | Metric | Loss) -> Metric:
+    """The metric that is meant.
+
+    Args:
+        metric: a metric, which is returned as it is; a loss, for its mean; or the name of a metric with its default
+            options, which is the name that results have, so that "mae" is called "mae".
+
+    Raises:
+        ValueError: there is no such name. TypeError: it is something else.
+    """
+    return named("metrics.find", metric)
+
+
+def named(operation: str, metric: Any) -> Metric:
+    """`find`, for an operation with which its errors begin."""
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, Loss):
+        return means.LossMean(metric)
+    if isinstance(metric, str):
+        if metric not in NAMES:
+            import difflib
+
+            longer = [name for name in NAMES if metric and name.startswith(metric.lower())]
+            close = longer or difflib.get_close_matches(metric.lower(), NAMES, 1, 0.4)
+            guess = f"write {close[0]!r}" if close else "choose one of them"
+            raise ValueError(
+                f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an object of "
+                f"recurra.metrics"
+            )
+        found = NAMES[metric]()
+        found.name = metric
+        return found
+    if isinstance(metric, type) and issubclass(metric, Metric | Loss):
+        raise TypeError(
+            f"{operation}: got the class {metric.__name__}, expected an object of it; write {metric.__name__}()"
+        )
+    raise TypeError(
+        f"{operation}: got a metric of type {type(metric).__name__}, expected a name such as 'accuracy', or an object of "
+        f"recurra.metrics; write metrics=['accuracy']"
+    )

@@ -1,0 +1,108 @@
+"""Metrics that are means of losses."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy.typing as npt
+
+from recurra import checks
+from recurra.losses import L1, CrossEntropy, Loss, Quantile
+from recurra.losses import MeanSquaredError as SquaredError
+from recurra.metrics.metric import Ratio
+from recurra.typing import Array, Lengths, Rows
+
+
+class LossMean(Ratio):
+    """The mean of a loss: its sum over all batches divided by its count.
+
+    `find` makes one of a loss, so that `metrics=[rc.losses.Huber()]` works.
+
+    Args:
+        loss: one of `recurra.losses`.
+        name: by default that of the loss, as "huber".
+    """
+
+    mode = "min"
+
+    def __init__(self, loss: Loss, name: str | None = None) -> None:
+        checks.kind(type(self).__name__, "loss", loss, Loss, "losses.Huber")
+        words = re.findall(r"[A-Z0-9]+(?![a-z])|[A-Z][a-z]+", type(loss).__name__)
+        super().__init__(name, "_".join(words).lower(), loss)
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch, of which the loss says what it is."""
+        value = self._loss.value(type(self).__name__, predictions, targets, lengths)
+        self._sum += value.sum
+        self._count += value.count
+
+
+class Perplexity(LossMean):
+    """e to the mean cross-entropy of the labels: how many classes, equally probable, would be as hard to tell.
+
+    Predictions are logits (N, T, C) or (N, C), targets labels (N, T) or (N,).
+
+    Args:
+        ignore_index: a label whose steps do not count.
+        name: by default "perplexity".
+    """
+
+    def __init__(self, ignore_index: int | None = None, name: str | None = None) -> None:
+        super().__init__(CrossEntropy(ignore_index=ignore_index), "perplexity" if name is None else name)
+
+    def result(self) -> float:
+        """At least 1; infinity where a float cannot hold it."""
+        try:
+            return math.exp(super().result())
+        except OverflowError:
+            return math.inf
+
+
+class MeanAbsoluteError(LossMean):
+    """The mean of `|x - t|` over all elements. Targets have the predictions' shape.
+
+    Args:
+        name: by default "mean_absolute_error".
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(L1(), "mean_absolute_error" if name is None else name)
+
+
+class MeanSquaredError(LossMean):
+    """The mean of (x - t)^2 over all elements. Targets have the predictions' shape.
+
+    Args:
+        name: by default "mean_squared_error".
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(SquaredError(), "mean_squared_error" if name is None else name)
+
+
+class RootMeanSquaredError(LossMean):
+    """The square root of the mean of (x - t)^2 over all elements of all batches. Targets have the predictions' shape.
+
+    Args:
+        name: by default "root_mean_squared_error".
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(SquaredError(), "root_mean_squared_error" if name is None else name)
+
+    def result(self) -> float:
+        """In the targets' unit."""
+        return math.sqrt(super().result())
+
+
+class Pinball(LossMean):
+    """The mean pinball loss of quantiles, `losses.Quantile`: predictions (N, T, F * Q), targets (N, T, F), or without T.
+
+    Args:
+        quantiles: Q numbers from 0 to 1, as those of the loss.
+        name: by default "pinball".
+    """
+
+    def __init__(self, quantiles: npt.ArrayLike = (0.1, 0.5, 0.9), name: str | None = None) -> None:
+        super().__init__(Quantile(quantiles), "pinball" if name is None else name)
