@@ -10,7 +10,6 @@ import pytest
 
 import recurra as rc
 from recurra.data import order, sources
-from recurra.data.rows import ArrayRows, RaggedRows
 from support import Array, assert_same_bits
 
 RNG = np.random.default_rng(0)
@@ -449,17 +448,3 @@ def test_the_last_rows_are_for_validation() -> None:
     assert order.validation_rows("fit", 0.2, 10) == (slice(0, 8), slice(8, 10))
     assert order.validation_rows("fit", 0.25, 10) == (slice(0, 7), slice(7, 10))
     assert order.validation_rows("fit", 0.9, 10) == (slice(0, 1), slice(1, 10))
-
-
-@pytest.mark.parametrize("chosen", [slice(2, 5), np.array([4, 0])])
-def test_rows_are_taken_without_a_copy(chosen: Any) -> None:
-    array = ArrayRows(SERIES, LABELS)
-    lists = RaggedRows([SERIES[:n] for n in (3, 1, 4, 1, 5)], padding=-1)
-    numbers = np.arange(5)[chosen]
-    some, few = array.take(chosen), lists.take(chosen)
-    assert_same_bits(some.array, SERIES[numbers])
-    assert_same_bits(some.lengths, LABELS[numbers])
-    assert np.shares_memory(some.array, SERIES) == isinstance(chosen, slice)
-    assert [few.items[n] is lists.items[index] for n, index in enumerate(numbers)] == [True] * len(numbers)
-    assert few.padding == -1
-    assert_same_bits(few.lengths, lists.lengths[numbers])

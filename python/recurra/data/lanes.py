@@ -82,7 +82,7 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
         sample_weight: (T,), what each step counts in the loss; a list if x is one.
 
     Returns:
-        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch`es, all but the
+        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects, all but the
         first with carry=True. The last is as short as what is left, with lengths if pieces differ.
 
     Raises:
@@ -126,7 +126,7 @@ def sessions(
         sample_weight: a list of arrays (T_n,), what each step counts in the loss.
 
     Returns:
-        An object whose `epoch(number)` gives the `Batch`es of an epoch, all but the first with carry=True.
+        An object whose `epoch(number)` gives the `Batch` objects of an epoch, all but the first with carry=True.
 
     Raises:
         ValueError, TypeError: arrays that do not fit each other, or fewer sequences than batch_size.

@@ -41,11 +41,14 @@ def bucket_batches(
     batches of all pools are shuffled. Where there are few batches, a pool is at most half of them, so that other rows
     meet in another order.
 
+    `bucket=True` of `fit` does this anew in every epoch. Batches of long rows alone hold more steps than a mixed batch;
+    max_steps bounds their memory.
+
     Args:
         lengths: (N,) steps of each row.
         batch_size: rows of a batch, at most.
         seed: of the order: the same seed gives the same order. None is fresh.
-        pool: batches that are sorted together: more pad less and mix less. 1 is a plain shuffle.
+        pool: batches that are sorted together: more of them pad less and mix less; 1 is a plain shuffle.
         max_steps: the steps that a batch may have with its padding, rows * longest: long rows make smaller batches.
 
     Returns:

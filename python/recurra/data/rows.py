@@ -33,10 +33,6 @@ class ArrayRows:
         """These rows and their lengths."""
         return self.array[rows], None if self.lengths is None else self.lengths[rows]
 
-    def take(self, rows: Chosen) -> ArrayRows:
-        """These rows alone; a slice copies nothing."""
-        return ArrayRows(*self.batch(rows))
-
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
         """The output of a batch as people expect it for such rows: as it is."""
         return y
@@ -71,12 +67,6 @@ class RaggedRows:
         for row, index in enumerate(chosen):
             padded[row, : lengths[row]] = self.items[index]
         return padded, lengths
-
-    def take(self, rows: Chosen) -> RaggedRows:
-        """These rows alone, which are not copied."""
-        return RaggedRows(
-            self.items[rows] if isinstance(rows, slice) else [self.items[row] for row in rows], self.padding
-        )
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
         """The output of a batch as people expect it for such rows: a list."""

@@ -79,8 +79,8 @@ def windows(
         F), F the features to predict; of a `target` (T,) without the last axis. Windows that would reach over the end are
         left out; those of several series follow each other.
 
-        Of one series x and y are read-only views that take no memory. Give it the dtype of the model: a conversion of x
-        would write out every window. Of several series they are copies.
+        Of one series x and y are read-only views that take no memory (but for a copy of the chosen features). Give it the
+        dtype of the model: a conversion of x would write out every window. Of several series they are copies.
 
     Raises:
         ValueError, TypeError: arguments that do not fit each other, or series too short for a single window.
@@ -114,9 +114,8 @@ def windows(
     x = _slide(sources, counts, 0, width, stride)
     if not predicts:
         return x
-    return x, _slide(wanted, counts, horizon, width, stride) if aligned else _slide(
-        wanted, counts, width + gap, horizon, stride
-    )
+    begin, size = (horizon, width) if aligned else (width + gap, horizon)
+    return x, _slide(wanted, counts, begin, size, stride)
 
 
 def _listed(name: str, value: Any) -> list[tuple[str, Any]]:

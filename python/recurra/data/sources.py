@@ -29,7 +29,7 @@ def read(operation: str, x: Any, epochs: int) -> Batches:
     Args:
         x: an object that can be iterated over again and again; a function of the epoch's number, from 0, that returns
             something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[, sample_weight]])
-            or `Batch`es.
+            or `Batch` objects.
     """
     if isinstance(x, Batches):
         return x
