@@ -179,7 +179,7 @@ def test_ragged_rows_and_rows_without_a_step() -> None:
     found = rc.optim.find_lr(model, rows, y, loss=rc.losses.CrossEntropy(), **STEPS)
     assert np.isfinite(found.losses).all()
     tagger = rc.Sequential(rc.GRU(3, 5), rc.Linear(5, 2), seed=0)
-    y = np.zeros((160, 8), np.int64)
+    y = np.random.default_rng(0).integers(0, 2, (160, 8))
     lengths = np.where(np.arange(160) < 32, 0, 8)
     options = {**STEPS, "shuffle": False}
     found = rc.optim.find_lr(tagger, x, y, lengths, loss=rc.losses.CrossEntropy(), **options)

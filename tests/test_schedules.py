@@ -81,7 +81,7 @@ def test_what_is_easy_to_say() -> None:
 @pytest.mark.parametrize("schedule", ALL, ids=PAIRS)
 def test_they_are_plain_data(schedule: schedules.Schedule) -> None:
     assert json.loads(json.dumps(schedule.config())) == schedule.config()
-    again = pickle.loads(pickle.dumps(schedule))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(schedule))
     assert again == schedule
     assert hash(again) == hash(schedule)
     assert [again(step) for step in range(50)] == [schedule(step) for step in range(50)]

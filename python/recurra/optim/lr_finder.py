@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks, interrupts, seeds
+from recurra import checks, interrupts, plots, seeds
 from recurra.goal import Goal, Losses, Weights
 from recurra.optim.adam import Adam
 from recurra.optim.optimizer import Optimizer
@@ -53,14 +53,16 @@ class LRRangeTest:
             The axes.
         """
         if ax is None:
-            import matplotlib.pyplot as plt  # here: an import of recurra need not wait for it
-
-            _figure, ax = plt.subplots()
+            ax = plots.pyplot("LRRangeTest.plot").subplots()[1]
         ax.plot(self.rates, self.losses, color="0.75", label="batch")
         ax.plot(self.rates, self.smoothed, label="smoothed")
         if self.suggestion is not None:
             ax.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
         ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        if len(self.losses):  # single batches may lie far above, where the test ends
+            low, high = float(self.losses.min()), float(self.smoothed.max())
+            margin = 0.05 * (high - low) or 0.5
+            ax.set_ylim(low - margin, high + margin)
         ax.legend()
         return ax
 
@@ -80,7 +82,7 @@ def find_lr(
     batch_size: int = 32,
     clip_norm: float | None = None,
     clip_value: float | None = None,
-    diverge: float = 3.0,
+    diverge: float = 1.0,
     shuffle: bool = True,
     seed: int | None = None,
     verbose: int = 1,
@@ -92,8 +94,8 @@ def find_lr(
     since if that is more), or when the loss or the gradient is not finite.
 
     The suggestion is the rate in the middle of the window in which a line through the losses over log(rate) falls
-    fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It suits a constant rate
-    or the top of a schedule; where the optimiser's momentum or the batch size changes, find it anew.
+    fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It is a rate for the top
+    of a schedule; a constant one, or an optimiser with much momentum, often wants a third to a tenth of it.
 
     Args:
         model: what is trained.

@@ -286,7 +286,7 @@ class Function(Schedule):
     def __init__(self, function: Callable[[int], float]) -> None:
         if not callable(function) or isinstance(function, type):
             raise TypeError(
-                f"Function: got {function!r}, expected a function step -> rate, or an object of a schedule's class"
+                f"Function: got {function!r}, expected a function step -> rate; give it, or an object of a schedule's class"
             )
         self.function = function
 
