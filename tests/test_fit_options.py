@@ -49,7 +49,13 @@ def weights_of(model: Any) -> Array:
 
 def test_the_history_names_all_numbers() -> None:
     history = fit(
-        tagger(), X, STEPS, lengths=LENGTHS, metrics=["accuracy", rc.metrics.Perplexity()], validation_split=0.25, epochs=2
+        tagger(),
+        X,
+        STEPS,
+        lengths=LENGTHS,
+        metrics=["accuracy", rc.metrics.Perplexity()],
+        validation_split=0.25,
+        epochs=2,
     )
     assert set(history.history) == {
         *("loss", "accuracy", "perplexity", "lr", "grad_norm", "clipped"),
@@ -250,9 +256,7 @@ def test_a_metric_says_which_way_is_better() -> None:
 def test_the_rate_falls_on_a_plateau() -> None:
     optimizer = rc.optim.SGD(1.0)
     reduce = rc.callbacks.ReduceLROnPlateau("planted", factor=0.5, patience=2, cooldown=1, min_lr=0.2)
-    history = fit(
-        tagger(), X, STEPS, epochs=9, optimizer=optimizer, callbacks=[planted([1.0] * 9), reduce]
-    ).history
+    history = fit(tagger(), X, STEPS, epochs=9, optimizer=optimizer, callbacks=[planted([1.0] * 9), reduce]).history
     # Epoch 0 is the best; two without improvement, one to rest, two more, ...
     assert history["lr"] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]
 

@@ -165,7 +165,7 @@ def test_no_seed_goes_on_with_the_first_one(tmp_path: Path) -> None:
 def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-00001-000000000-000000.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(rc.ModelFormatError, match="checkpoint-00001.*no whole safetensors"):
+    with pytest.raises(rc.ModelFormatError, match=r"checkpoint-00001.*no whole safetensors"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
     model().save(path)
     with pytest.raises(rc.ModelFormatError, match="without a training to go on with"):

@@ -116,7 +116,9 @@ def test_stateful_batches_go_on() -> None:
     series, target = RNG.standard_normal((40, 3)), RNG.standard_normal((40, 2))
     batches = rc.data.stateful(series, target, batch_size=2, steps=6)
     one = model()
-    history = one.fit(batches, loss=LOSS, optimizer=rc.optim.SGD(0.0), epochs=2, verbose=0, truncate=rc.TruncatedBPTT(2, 4))
+    history = one.fit(
+        batches, loss=LOSS, optimizer=rc.optim.SGD(0.0), epochs=2, verbose=0, truncate=rc.TruncatedBPTT(2, 4)
+    )
     lanes = series.reshape(2, 20, 3), target.reshape(2, 20, 2)
     assert history.history["loss"][1] == pytest.approx(one.evaluate(*lanes, loss=LOSS), rel=1e-12)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recurra import plots
+
 if TYPE_CHECKING:
     from recurra.training.history import History
 
@@ -19,13 +21,9 @@ def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
     unknown = [name for name in names if name not in own]
     if unknown:
         raise ValueError(f"plot: got the name {unknown[0]!r}, expected some of {', '.join(own) or 'none'}; correct it")
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise ImportError(
-            "plot: got no matplotlib, expected it to be installed; run pip install recurra[plot]"
-        ) from error
+    plt = plots.pyplot("plot")
+    from matplotlib.ticker import MaxNLocator
+
     if axes is None:
         columns = min(len(names), 3) or 1
         rows = -(-len(names) // columns) or 1

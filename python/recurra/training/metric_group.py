@@ -36,11 +36,11 @@ class MetricGroup:
     @property
     def names(self) -> list[str]:
         """Of all numbers."""
-        return [name for named in self._named for name in named]
+        return [name for group in self._named for name in group]
 
     def mode(self, name: str) -> str | None:
         """ "min" or "max", which way is better; None for a name that is not known here."""
-        return next((named[name].mode for named in self._named if name in named), None)
+        return next((group[name].mode for group in self._named if name in group), None)
 
     def update(self, output: int, predictions: Array, targets: Array, lengths: Array | None) -> None:
         """One more batch of an output."""
@@ -49,20 +49,20 @@ class MetricGroup:
 
     def results(self) -> dict[str, float]:
         """The numbers so far."""
-        return {name: float(metric.result()) for named in self._named for name, metric in named.items()}
+        return {name: float(metric.result()) for group in self._named for name, metric in group.items()}
 
     def reset(self) -> None:
         """Forget all batches."""
-        for named in self._named:
-            for metric in named.values():
+        for group in self._named:
+            for metric in group.values():
                 metric.reset()
 
     def fresh(self) -> MetricGroup:
         """The same metrics, with nothing in them."""
         other = object.__new__(MetricGroup)
-        other._named = [{name: metric.fresh() for name, metric in named.items()} for named in self._named]
+        other._named = [{name: metric.fresh() for name, metric in group.items()} for group in self._named]
         return other
 
     def metrics(self) -> Sequence[tuple[str, Metric]]:
         """All of them, by name."""
-        return [pair for named in self._named for pair in named.items()]
+        return [pair for group in self._named for pair in group.items()]

@@ -29,7 +29,7 @@ class Segment:
     @property
     def steps(self) -> int:
         """The length of the time axis."""
-        return max(one.shape[1] for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)
+        return max(int(one.shape[1]) for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)
 
     def cut(self, begin: int, end: int, lead: int) -> Segment:
         """Steps `begin` to `end` of it; all inputs and outputs with a time axis share that axis."""
