@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recurra.training.history import History
+from recurra.training.loop import Training
 from recurra.training.model import TrainableModel
 from recurra.training.truncation import TruncatedBPTT
 
-__all__ = ["History", "TrainableModel", "TruncatedBPTT"]
+__all__ = ["History", "TrainableModel", "Training", "TruncatedBPTT"]
