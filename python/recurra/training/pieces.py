@@ -50,6 +50,8 @@ class Segment:
 
     def output_lengths(self) -> list[Array | None]:
         """The valid steps of each output."""
+        if all(one is None for one in self.lengths):  # at once: small batches feel what follows
+            return [None] * len(self.targets)
         return self.outputs.lengths(self.outputs.join_inputs(self.lengths))
 
     @property
@@ -65,4 +67,4 @@ class Piece:
     segments: Sequence[Segment]
     carry: bool = False  # begins with the state handed on by the piece before it, instead of zeros
     learn: bool = True  # or is only run, for the state
-    hand_on: bool = True  # the next piece begins where the first segment ends; else where this piece began
+    hand_on: bool = True  # a piece that carries on begins where the first segment ends; else where this one began

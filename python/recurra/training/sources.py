@@ -28,11 +28,12 @@ class Work(NamedTuple):
 
     whole: Segment
     carry: bool = False
+    hand_on: bool = False  # whether the one after it may do so
 
     @property
     def piece(self) -> Piece:
         """All of it at once."""
-        return Piece([self.whole], carry=self.carry)
+        return Piece([self.whole], carry=self.carry, hand_on=self.hand_on)
 
 
 class Source(ABC):
@@ -143,7 +144,7 @@ class BatchSource(Source):
         ]
         batches = [part.batch(slice(None)) for part in feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
-        return Work(Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry)
+        return Work(Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry, hand_on=True)
 
     def config(self) -> dict[str, Any]:
         """How many there are, if that is known."""
