@@ -82,8 +82,8 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
         sample_weight: (T,), what each step counts in the loss; a list if x is one.
 
     Returns:
-        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects, all but the
-        first with carry=True. The last is as short as what is left, with lengths if pieces differ.
+        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects, all
+        but the first with carry=True. The last is as short as what is left, with lengths if pieces differ.
 
     Raises:
         ValueError, TypeError: arrays that do not fit each other, or fewer steps than batch_size.
