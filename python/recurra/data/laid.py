@@ -86,7 +86,8 @@ def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]
     for label, item in zip(labels, items, strict=True):
         if item.ndim == 0:
             raise ValueError(
-                f"{operation}: got {label} of shape (), expected (T, ...); write np.asarray({name}) if it is one sequence"
+                f"{operation}: got {label} of shape (), expected (T, ...); write np.asarray({name}) if it is one "
+                f"sequence"
             )
         if len(item) and (item.shape[1:] != first.shape[1:] or item.dtype.kind != first.dtype.kind):
             raise ValueError(
@@ -102,14 +103,15 @@ def _check_lengths(
     """Refuse what is not as long as x."""
     if len(items) != len(like):
         raise ValueError(
-            f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one for each"
+            f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one "
+            f"for each"
         )
     for index, (item, other) in enumerate(zip(items, like, strict=True)):
         if len(item) != len(other):
             place = f"[{index}]" if several else ""
             raise ValueError(
-                f"{operation}: got {name}{place} of {len(item)} steps, expected {len(other)}, as {like_name}{place} has; give "
-                f"a value for each step"
+                f"{operation}: got {name}{place} of {len(item)} steps, expected {len(other)}, as {like_name}{place} "
+                f"has; give a value for each step"
             )
 
 
