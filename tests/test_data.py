@@ -393,10 +393,14 @@ def carried(rows: int) -> rc.data.Batch:
             lambda: stateful([SERIES], [LABELS, LABELS]),
             "stateful: got 2 sequences as y, expected 1, as x has; give one",
         ),
+        (
+            lambda: stateful([3, 4], [4, 5]),
+            r"stateful: got x\[0\] of shape \(\), expected .*; write np.asarray\(x\) if it",
+        ),
         (lambda: stateful([], []), "stateful: got an empty list as x, expected at least one sequence; give some data"),
         (
             lambda: stateful([SERIES, LABELS], [LABELS, LABELS]),
-            r"stateful: got x\[1\] of shape \(40,\) and int64, expected \(T, ...\), and the same but for T",
+            r"stateful: got x\[1\] of shape \(40,\) and int64, expected \(T, ...\) with \(3,\) at each step",
         ),
         (
             lambda: stateful(SERIES, LABELS, sample_weight=SERIES),

@@ -22,7 +22,8 @@ class Batch:
         lengths: (N,) valid steps of each row of an array x; None: all of them.
         sample_weight: (N,) or (N, T), what each row or step counts in the loss; None: 1.
         reset: (N, T) bool, true where a sequence begins: the state before that step is zero.
-        carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes back there.
+        carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes
+            back there.
     """
 
     x: Any

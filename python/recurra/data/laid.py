@@ -82,12 +82,17 @@ def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]
     ]
     if not items:
         raise ValueError(f"{operation}: got an empty list as {name}, expected at least one sequence; give some data")
-    first = next((item for item in items if item.size), items[0])
+    first = next((item for item in items if item.ndim and len(item)), items[0])
     for label, item in zip(labels, items, strict=True):
-        if item.ndim == 0 or (len(item) and (item.shape[1:] != first.shape[1:] or item.dtype.kind != first.dtype.kind)):
+        if item.ndim == 0:
             raise ValueError(
-                f"{operation}: got {label} of shape {item.shape} and {item.dtype}, expected (T, ...), and the same but for T "
-                f"of all sequences; convert it"
+                f"{operation}: got {label} of shape (), expected (T, ...); write np.asarray({name}) if it is one "
+                f"sequence"
+            )
+        if len(item) and (item.shape[1:] != first.shape[1:] or item.dtype.kind != first.dtype.kind):
+            raise ValueError(
+                f"{operation}: got {label} of shape {item.shape} and {item.dtype}, expected (T, ...) with "
+                f"{first.shape[1:]} at each step and numbers as {first.dtype}, as the others have; convert it"
             )
     return [item if len(item) else first[:0] for item in items]  # an empty list does not say what it is a list of
 
@@ -98,14 +103,15 @@ def _check_lengths(
     """Refuse what is not as long as x."""
     if len(items) != len(like):
         raise ValueError(
-            f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one for each"
+            f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one "
+            f"for each"
         )
     for index, (item, other) in enumerate(zip(items, like, strict=True)):
         if len(item) != len(other):
             place = f"[{index}]" if several else ""
             raise ValueError(
-                f"{operation}: got {name}{place} of {len(item)} steps, expected {len(other)}, as {like_name}{place} has; give "
-                f"a value for each step"
+                f"{operation}: got {name}{place} of {len(item)} steps, expected {len(other)}, as {like_name}{place} "
+                f"has; give a value for each step"
             )
 
 

@@ -68,22 +68,22 @@ class Sessions(Batches):
 def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Rows | None = None) -> Stateful:
     """Batches of long sequences for truncated back-propagation through time.
 
-    The sequence is cut into `batch_size` pieces, equally long but for a step; row n of every batch reads `steps` steps of
-    piece n, beginning with the state in which the row ended in the batch before. So the state goes through a whole piece,
-    gradients only through `steps` steps (Williams and Peng 1990).
+    The sequence is cut into `batch_size` pieces, equally long but for a step; row n of every batch reads `steps` steps
+    of piece n, beginning with the state in which the row ended in the batch before. So the state goes through a whole
+    piece, gradients only through `steps` steps (Williams and Peng 1990).
 
     Args:
-        x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, the state being
-            zero where one begins. A single array is not copied and may be memory-mapped.
-        y: (T,) or (T, ...), the target at each step; a list of them if x is one. To predict the next token: x = text[:-1],
-            y = text[1:].
+        x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, the state
+            being zero where one begins. A single array is not copied and may be memory-mapped.
+        y: (T,) or (T, ...), the target at each step; a list of them if x is one. To predict the next token:
+            x = text[:-1], y = text[1:].
         batch_size: pieces, and rows of every batch.
         steps: of a batch.
         sample_weight: (T,), what each step counts in the loss; a list if x is one.
 
     Returns:
-        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects, all but the
-        first with carry=True. The last is as short as what is left, with lengths if pieces differ.
+        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects,
+        all but the first with carry=True. The last is as short as what is left, with lengths if pieces differ.
 
     Raises:
         ValueError, TypeError: arrays that do not fit each other, or fewer steps than batch_size.
@@ -93,8 +93,8 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
     laid = Laid.read(name, ("x", "y"), x, y, sample_weight)
     if len(laid.x) < batch_size:
         raise ValueError(
-            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected a step for each row at least; "
-            f"lower batch_size"
+            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected a step for each row at "
+            f"least; lower batch_size"
         )
     return Stateful(laid, batch_size, steps)
 
@@ -111,14 +111,14 @@ def sessions(
 ) -> Sessions:
     """Session-parallel batches of many short sequences (Hidasi et al. 2016, Session-based recommendations with RNNs).
 
-    The sequences are laid end to end in `batch_size` lanes, each going to the lane that is free first. Row n of every batch
-    reads `steps` steps of lane n and goes on from the state of the batch before; `reset` is true where a sequence begins.
-    Rows need no padding before the lanes run out, which lengths say.
+    The sequences are laid end to end in `batch_size` lanes, each going to the lane that is free first. Row n of every
+    batch reads `steps` steps of lane n and goes on from the state of the batch before; `reset` is true where a
+    sequence begins. Rows need no padding before the lanes run out, which lengths say.
 
     Args:
         sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out.
-        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session s:
-            s[:-1] as sequence, s[1:] as targets.
+        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a
+            session s: s[:-1] as sequence, s[1:] as targets.
         batch_size: lanes, and rows of every batch.
         steps: of a batch.
         shuffle: whether each epoch lays the sequences in a new order.
@@ -143,7 +143,7 @@ def sessions(
     count = int(np.count_nonzero(np.diff(laid.bounds)))
     if count < batch_size:
         raise ValueError(
-            f"{name}: got {count} sequences with steps for batch_size={batch_size}, expected one for each lane at least; "
-            f"lower batch_size"
+            f"{name}: got {count} sequences with steps for batch_size={batch_size}, expected one for each lane at "
+            f"least; lower batch_size"
         )
     return Sessions(laid, batch_size, steps, seeds.resolve(name, seed) if shuffle else None)

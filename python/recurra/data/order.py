@@ -13,7 +13,7 @@ from recurra.typing import Array
 
 
 def validation_rows(operation: str, fraction: float, rows: int) -> tuple[slice, slice]:
-    """The rows to train on, and the last `fraction` of all to validate with, as Keras does: before anything is shuffled."""
+    """The rows to train on, and the last `fraction` of all to validate with: before any shuffling, as Keras does."""
     fraction = checks.number(operation, "validation_split", fraction, 0.0, 1.0)
     first = int(rows * (1.0 - fraction) + 1e-9)  # 10 * (1.0 - 0.9) is less than 1
     if not 0 < first < rows:

@@ -64,8 +64,8 @@ def windows(
     `y[:, -1]`.
 
     Args:
-        series: (T, F), or (T,) for one feature; or a list of several, each of its own T. No window reaches from one into
-            another.
+        series: (T, F), or (T,) for one feature; or a list of several, each of its own T. No window reaches from one
+            into another.
         width: steps of a window.
         stride: steps from the beginning of a window to that of the next.
         horizon: steps to predict; with aligned=True, how far ahead.
@@ -75,12 +75,12 @@ def windows(
         aligned: whether there is a target for every step of a window, rather than for the steps behind it.
 
     Returns:
-        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N, width,
-        F), F the features to predict; of a `target` (T,) without the last axis. Windows that would reach over the end are
-        left out; those of several series follow each other.
+        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N,
+        width, F), F the features to predict; of a `target` (T,) without the last axis. Windows that would reach over
+        the end are left out; those of several series follow each other.
 
-        Of one series x and y are read-only views that take no memory (but for a copy of the chosen features). Give it the
-        dtype of the model: a conversion of x would write out every window. Of several series they are copies.
+        Of one series x and y are read-only views that take no memory (but for a copy of the chosen features). Give it
+        the dtype of the model: a conversion of x would write out every window. Of several series they are copies.
 
     Raises:
         ValueError, TypeError: arguments that do not fit each other, or series too short for a single window.
@@ -98,8 +98,8 @@ def windows(
     if not predicts and (target is not None or features is not None):
         given = "a target" if target is not None else "features"
         raise ValueError(
-            f"{name}: got {given} but nothing to predict, expected a horizon or aligned=True; give horizon=1 for the step "
-            f"behind a window, or aligned=True for a target at every step of it"
+            f"{name}: got {given} but nothing to predict, expected a horizon or aligned=True; give horizon=1 for the "
+            f"step behind a window, or aligned=True for a target at every step of it"
         )
     sources = [_series(name, label, one) for label, one in _listed("series", series)]
     _check_alike(name, "series", sources)
@@ -148,8 +148,8 @@ def _targets(operation: str, sources: list[Array], target: Any, features: Any) -
         for (label, _), one, series in zip(listed, found, sources, strict=True):
             if one.shape[:1] != series.shape[:1]:
                 raise ValueError(
-                    f"{operation}: got {label} of shape {one.shape}, expected {len(series)} steps, as its series has; give "
-                    f"a value for each step"
+                    f"{operation}: got {label} of shape {one.shape}, expected {len(series)} steps, as its series has; "
+                    f"give a value for each step"
                 )
         _check_alike(operation, "target", found)
     if features is None:
@@ -157,8 +157,8 @@ def _targets(operation: str, sources: list[Array], target: Any, features: Any) -
     columns = np.atleast_1d(checks.numeric(operation, "features", features))
     if found[0].ndim != 2 or columns.ndim != 1 or not columns.size:
         raise ValueError(
-            f"{operation}: got features={features!r} of steps of shape {found[0].shape[1:]}, expected numbers of features to "
-            f"choose among; leave features out"
+            f"{operation}: got features={features!r} of steps of shape {found[0].shape[1:]}, expected numbers of "
+            f"features to choose among; leave features out"
         )
     chosen = [checks.integer(operation, "features", one, 0, found[0].shape[1] - 1) for one in columns.tolist()]
     return [one[:, chosen] for one in found]
@@ -169,8 +169,8 @@ def _check_alike(operation: str, name: str, arrays: list[Array]) -> None:
     for index, one in enumerate(arrays):
         if one.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
-                f"{operation}: got {name}[{index}] of shape {one.shape}, expected (T, ...) with {arrays[0].shape[1:]} at each "
-                f"step, as {name}[0] has; give each as many features"
+                f"{operation}: got {name}[{index}] of shape {one.shape}, expected (T, ...) with {arrays[0].shape[1:]} "
+                f"at each step, as {name}[0] has; give each as many features"
             )
 
 

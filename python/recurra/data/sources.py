@@ -1,4 +1,4 @@
-"""Where batches come from besides arrays: objects that yield them anew each epoch, functions of the epoch, iterators."""
+"""Where batches come from besides arrays: objects that yield them again and again, functions, iterators."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read(operation: str, x: Any, epochs: int) -> Batches:
 
     Args:
         x: an object that can be iterated over again and again; a function of the epoch's number, from 0, that returns
-            something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[, sample_weight]])
-            or `Batch` objects.
+            something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[,
+            sample_weight]]) or `Batch` objects.
     """
     if isinstance(x, Batches):
         return x
@@ -38,8 +38,9 @@ def read(operation: str, x: Any, epochs: int) -> Batches:
     if isinstance(x, Iterator):
         if epochs > 1:
             raise ValueError(
-                f"{operation}: got a {type(x).__name__}, which can be read once, with epochs={epochs}, expected batches for "
-                f"every epoch; give a function of the epoch's number that returns it, or an object whose __iter__ begins anew"
+                f"{operation}: got a {type(x).__name__}, which can be read once, with epochs={epochs}, expected "
+                f"batches for every epoch; give a function of the epoch's number that returns it, or an object "
+                f"whose __iter__ begins anew"
             )
         return _Once(operation, x)
     return _Iterable(operation, x)
@@ -66,8 +67,8 @@ class _Function(Batches):
             inspect.signature(function).bind(0)
         except TypeError:
             raise TypeError(
-                f"{operation}: got a function that cannot be called with the number of an epoch, expected one that can; "
-                f"write lambda epoch: ..."
+                f"{operation}: got a function that cannot be called with the number of an epoch, expected one that "
+                f"can; write lambda epoch: ..."
             ) from None
         except ValueError:  # of a function without a signature
             pass
@@ -76,8 +77,8 @@ class _Function(Batches):
         found = self._function(number)
         if not isinstance(found, Iterable):
             raise TypeError(
-                f"{self._operation}: got {type(found).__name__} from the function of the epoch's number, expected batches to "
-                f"iterate over; yield them, or return a list of them"
+                f"{self._operation}: got {type(found).__name__} from the function of the epoch's number, expected "
+                f"batches to iterate over; yield them, or return a list of them"
             )
         return _checked(self._operation, found, number)
 
@@ -99,18 +100,19 @@ def _checked(operation: str, items: Iterable[Any], epoch: int) -> Iterator[Batch
         before, rows = rows, _rows(place, batch.x)
         if batch.carry and before is None:
             raise ValueError(
-                f"{place}: got carry=True, expected False, as no batch is before it; leave carry out of an epoch's first batch"
+                f"{place}: got carry=True, expected False, as no batch is before it; leave carry out of an "
+                f"epoch's first batch"
             )
         if batch.carry and rows != before:
             raise ValueError(
-                f"{place}: got {rows} rows with carry=True, expected {before}, as the batch before has; keep the rows, with "
-                f"lengths of 0 for those that are over"
+                f"{place}: got {rows} rows with carry=True, expected {before}, as the batch before has; keep the "
+                f"rows, with lengths of 0 for those that are over"
             )
         yield batch
     if rows is None:
         raise ValueError(
-            f"{operation}: got no batches in epoch {epoch}, expected at least one; give an object whose __iter__ begins anew, "
-            f"or a function of the epoch's number"
+            f"{operation}: got no batches in epoch {epoch}, expected at least one; give an object whose __iter__ "
+            f"begins anew, or a function of the epoch's number"
         )
 
 
