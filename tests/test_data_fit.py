@@ -82,3 +82,12 @@ def test_weights_of_steps_leave_steps_out() -> None:
 def test_batches_that_do_not_fit_the_model_are_named() -> None:
     with pytest.raises(ValueError, match=r"^fit: batch 1.*got .*expected"):
         fitted([rc.data.Batch(TEXT[None, :5], TEXT[None, 1:6]), rc.data.Batch(TEXT[None, :5], TEXT[None, 1:5])])
+
+
+def test_a_batch_that_carries_needs_a_model_that_can() -> None:
+    """Both directions together need the whole row."""
+    x = np.zeros((2, 3, 1), np.float32)
+    batches = [rc.data.Batch(x, x), rc.data.Batch(x, x, carry=True)]
+    model = rc.Sequential(rc.GRU(1, 2, bidirectional=True), rc.Linear(4, 1))
+    with pytest.raises(ValueError, match="batch 1: got carry=True for a model"):
+        model.fit(batches, loss=rc.losses.MeanSquaredError(), optimizer=rc.optim.SGD(0.1), verbose=0)

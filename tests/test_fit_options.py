@@ -150,6 +150,10 @@ def test_buckets_take_every_row_once() -> None:
     model = tagger()
     history = fit(model, LISTS, STEP_LISTS, bucket=True, epochs=1, optimizer=rc.optim.SGD(0.0))
     whole = model.evaluate(LISTS, STEP_LISTS, loss=rc.losses.CrossEntropy())
+    sizes: list[int] = []
+    note = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: sizes.append(batch))
+    fit(model, LISTS, STEP_LISTS, bucket=8, callbacks=note, optimizer=rc.optim.SGD(0.0))
+    assert len(sizes) >= sum(map(len, LISTS)) / 8
     assert history.history["loss"][0] == pytest.approx(whole, rel=1e-6)
 
 
@@ -312,7 +316,8 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"validation_split": 0.5, "validation_data": (X, STEPS)}, "expected one of the two"),
         ({"validation_data": (X,)}, "of 1 parts"),
         ({"accumulate": 0}, "accumulate=0"),
-        ({"bucket": True}, "rows without lengths"),
+        ({"bucket": True}, "bucket=True for rows without lengths"),
+        ({"bucket": 0}, "bucket=0"),
         ({"clip_value": -1.0}, "clip_value"),
         ({"truncate": 5}, "truncate=5"),
         ({"y": None}, "y=None"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from pathlib import Path
@@ -38,6 +37,8 @@ class CSVLogger(Callback):
         self._write()
 
     def _write(self) -> None:
+        import csv  # here: an import of recurra need not wait for it
+
         history = self.training.history
         names = list(history.history) or self.training.log_names
         text = io.StringIO(newline="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -36,6 +35,8 @@ class Monitor:
         """Refuse a name that the training does not give."""
         known = training.log_names
         if self.name not in known:
+            import difflib  # here: an import of recurra need not wait for it
+
             close = difflib.get_close_matches(self.name, known, 1)
             hint = f"write monitor={close[0]!r}" if close else "choose one of them"
             if self.name.startswith("val_") and self.name[4:] in known:

@@ -14,7 +14,7 @@ class History:
     Attributes: history, a list with a number per epoch for each name; epoch, the epochs' numbers; seed, which repeats the
     run. The names: "loss" (mean over the epoch, while the parameters moved) and the metrics; "lr", the rate after the last
     step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean fraction that clipping
-    cut; with validation data "val_loss" and "val_" before each metric.
+    cut; with validation data `val_loss` and each metric behind `val_`.
     """
 
     seed: int
@@ -25,7 +25,7 @@ class History:
         """Draw the numbers over the epochs with matplotlib: training and validation of one name in one panel.
 
         Args:
-            names: which to draw, without "val_"; None for loss, metrics, and the gradient's norm.
+            names: which to draw, without `val_`; None for loss, metrics, and the gradient's norm.
             axes: as many of matplotlib's axes to draw into; None makes a figure.
 
         Returns:

@@ -68,7 +68,7 @@ class TrainableModel(Layer):
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
-        bucket: bool = False,
+        bucket: bool | int = False,
         truncate: TruncatedBPTT | None = None,
         memory_budget: int | None = None,
         shuffle: bool = True,
@@ -103,7 +103,8 @@ class TrainableModel(Layer):
             clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
             accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them all,
                 up to rounding.
-            bucket: whether rows of like lengths come together, in an order that is still random.
+            bucket: whether rows of like lengths come together, in an order that is still random. A number bounds the steps
+                of a batch, padding included: long rows then make smaller batches.
             truncate: back-propagation in windows, with carried state; see `recurra.TruncatedBPTT`.
             memory_budget: bytes that what a batch remembers for its gradient may take; a longer one is checkpointed. See
                 `record`.
@@ -151,7 +152,7 @@ class TrainableModel(Layer):
             batch_size=batch_size,
             sample_weight=sample_weight,
             shuffle=checks.flag(operation, "shuffle", shuffle),
-            bucket=checks.flag(operation, "bucket", bucket),
+            bucket=bucket if bucket is True or bucket is False else checks.integer(operation, "bucket", bucket),
             epochs=epochs,
         )
         validation = self._validation(goal, source, validation_data, validation_split, batch_size)

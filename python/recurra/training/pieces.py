@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recurra.feed import Outputs
 from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,17 @@ class Segment:
     def counting(self) -> Segment:
         """The steps that count."""
         return self.cut(min(self.lead, self.steps), self.steps, 0) if self.lead else self
+
+
+def check_runs_in_parts(operation: str, what: str, model: TrainableModel) -> None:
+    """Refuse a model that gives other values for the parts of a sequence, one after the other, than for the whole."""
+    try:
+        model.stream(1)
+    except ValueError as error:
+        why = str(error).split(": ", 1)[1]
+        raise ValueError(
+            f"{operation}: got {what} for a model that cannot go on from where a part of a sequence ended: {why}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from recurra.data.rows import Chosen
 from recurra.data.sources import is_source, read
 from recurra.feed import Feed
 from recurra.goal import Goal
-from recurra.training.pieces import Piece, Segment
+from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -65,15 +65,15 @@ class RowSource(Source):
         batch_size: int,
         sample_weight: Any = None,
         shuffle: bool = False,
-        bucket: bool = False,
+        bucket: bool | int = False,
     ) -> None:
         self._model, self._feed, self._batch_size = model, feed, batch_size
         self._targets = goal.targets(operation, feed, y, sample_weight)
         self._shuffle, self._bucket = shuffle, bucket
         self._begin, self._end = 0, len(feed)
-        if bucket and all(part.lengths is None for part in feed.parts):
+        if bucket is not False and all(part.lengths is None for part in feed.parts):
             raise ValueError(
-                f"{operation}: got bucket=True for rows without lengths, expected ragged ones; give a list of arrays or "
+                f"{operation}: got bucket={bucket} for rows without lengths, expected ragged ones; give a list of arrays or "
                 f"lengths, or leave bucket out"
             )
 
@@ -86,8 +86,14 @@ class RowSource(Source):
         return held
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def _max_steps(self) -> int | None:
+        return None if isinstance(self._bucket, bool) else self._bucket
+
+    @property
+    def steps(self) -> int | None:  # type: ignore[override]
         """Batches of an epoch."""
+        if self._max_steps is not None:
+            return None
         return -(-(self._end - self._begin) // self._batch_size)
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
@@ -97,10 +103,12 @@ class RowSource(Source):
 
     def _order(self, seed: int) -> Iterator[Chosen]:
         count = self._end - self._begin
-        if self._bucket:
+        if self._bucket is not False:
             longest = np.max([part.lengths for part in self._feed.parts if part.lengths is not None], axis=0)
             lengths = longest[self._begin : self._end]
-            chosen: Any = order.bucket_batches(lengths, self._batch_size, seed if self._shuffle else 0)
+            chosen: Any = order.bucket_batches(
+                lengths, self._batch_size, seed if self._shuffle else 0, max_steps=self._max_steps
+            )
         else:
             chosen = order.batches(count, self._batch_size, seed if self._shuffle else None)
         for one in chosen:
@@ -135,6 +143,8 @@ class BatchSource(Source):
                 yield self._work(f"{self._operation}: batch {index}", batch)
 
     def _work(self, operation: str, batch: Batch) -> Work:
+        if batch.carry:
+            check_runs_in_parts(operation, "carry=True", self._model)
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         inputs = self._model.structures[0]
@@ -144,7 +154,9 @@ class BatchSource(Source):
         ]
         batches = [part.batch(slice(None)) for part in feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
-        return Work(Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry, hand_on=True)
+        return Work(
+            Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry, hand_on=True
+        )
 
     def config(self) -> dict[str, Any]:
         """How many there are, if that is known."""
@@ -169,7 +181,7 @@ def make_source(
     batch_size: int,
     sample_weight: Any = None,
     shuffle: bool = False,
-    bucket: bool = False,
+    bucket: bool | int = False,
     epochs: int = 1,
 ) -> Source:
     """The source for what a user gave as data."""

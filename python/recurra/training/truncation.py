@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from recurra import checks
 from recurra.goal import Goal
-from recurra.training.pieces import Piece, Segment
+from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
@@ -64,11 +64,7 @@ class TruncatedBPTT:
 def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT) -> None:
     """Refuse what cannot be learnt window by window."""
     checks.kind("fit", "truncate", truncate, TruncatedBPTT, "TruncatedBPTT")
-    try:
-        model.stream(1)
-    except ValueError as error:
-        why = str(error).split(": ", 1)[1]
-        raise ValueError(f"fit: got truncate for a model that windows cannot be put together for: {why}") from error
+    check_runs_in_parts("fit", "truncate", model)
     for loss, info in zip(goal.losses, model.output_infos(), strict=True):
         if loss.unaligned or not info.return_sequences:
             raise ValueError(
