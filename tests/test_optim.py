@@ -273,6 +273,18 @@ def test_clipping_by_value_then_by_norm_agrees_with_torch(dtype: str) -> None:
         assert_same_bits(layer.grads[name], gradient, "a step leaves the gradients as they are")
 
 
+def test_a_gradient_that_cutting_made_short_is_not_made_longer() -> None:
+    one, other = model(), model()
+    gradients(one, 0)
+    gradients(other, 0)
+    step = rc.optim.SGD(0.1).step(one, clip_value=0.01, clip_norm=1.0)
+    assert step.norm > 1.0
+    assert 0.98 < step.clipped < 1.0
+    rc.optim.SGD(0.1).step(other, clip_value=0.01)
+    for name in one.params:
+        assert_same_bits(one.params[name], other.params[name])
+
+
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_cut_gradient_is_what_every_optimiser_sees(make: Callable[[], Any]) -> None:
     one, other = model(), model()

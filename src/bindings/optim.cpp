@@ -25,8 +25,8 @@ T* moments(const py::object& object, const char* operation, const char* name, co
 typedef std::array<double, 5> Rule;
 
 template <class F>
-void step(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
-          const char* operation, const F& f) {
+void step(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule, const char* operation,
+          const F& f) {
   const StepOptions options = {rule[0], rule[1], rule[2], rule[3], rule[4]};
   handle.visit([&](const auto& p) {
     check(begin >= 0 && begin <= end && end <= p->size(), operation, "got elements ", begin, " to ", end,

@@ -132,11 +132,11 @@ Clipped clipped_norm(const T* x, ptrdiff_t n, double scale_, double limit_) {
   return sum;
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                      \
-  template void sgd_step(T*, const T*, T*, ptrdiff_t, const StepOptions&, const SgdOptions&);                       \
-  template void adam_step(T*, const T*, T*, T*, ptrdiff_t, const StepOptions&, const AdamOptions&);                 \
-  template void rmsprop_step(T*, const T*, T*, T*, T*, ptrdiff_t, const StepOptions&, const RmspropOptions&);       \
-  template double squared_norm(const T*, ptrdiff_t);                                                                \
+#define RECURRA_INSTANTIATE(T)                                                                                \
+  template void sgd_step(T*, const T*, T*, ptrdiff_t, const StepOptions&, const SgdOptions&);                 \
+  template void adam_step(T*, const T*, T*, T*, ptrdiff_t, const StepOptions&, const AdamOptions&);           \
+  template void rmsprop_step(T*, const T*, T*, T*, T*, ptrdiff_t, const StepOptions&, const RmspropOptions&); \
+  template double squared_norm(const T*, ptrdiff_t);                                                          \
   template Clipped clipped_norm(const T*, ptrdiff_t, double, double)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);

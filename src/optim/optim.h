@@ -4,8 +4,8 @@
 
 namespace recurra {
 
-// What all have. The gradient that a step sees is clamp(scale * g, -limit, limit) * factor: scale makes a mean of a sum,
-// limit clips by value (infinity: not at all), factor by norm.
+// What all have. The gradient that a step sees is clamp(scale * g, -limit, limit) * factor: scale makes a mean of a
+// sum, limit clips by value (infinity: not at all), factor by norm.
 struct StepOptions {
   double lr, weight_decay, scale, limit, factor;
 };

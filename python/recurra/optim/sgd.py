@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from recurra import _core, checks
 from recurra.optim.optimizer import Optimizer, Rule, Slot
-from recurra.optim.schedules import Rate
+from recurra.optim.schedule import Rate
 
 
 class SGD(Optimizer):
