@@ -14,6 +14,7 @@ Shapes: N rows (a batch), T steps; arrays are (N, T, features), a state is (num_
 from __future__ import annotations
 
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # libgomp reads its spin count once, when the core brings it in, and by default burns a core for long after each call.
 _spin = {"GOMP_SPINCOUNT": "10000"} if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(_os.environ) else {}
@@ -24,7 +25,8 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import callbacks, ctc, data, losses, metrics, optim, search
+from recurra import ctc, losses, optim, search
+from recurra import later as _later
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
@@ -48,9 +50,24 @@ from recurra.stream import Stream
 from recurra.symbolic import Input, Symbol
 from recurra.tape import Tape
 from recurra.torch_interop import from_torch
-from recurra.training import History, TruncatedBPTT
+
+if _TYPE_CHECKING:
+    from recurra import callbacks, data, metrics
+    from recurra.training.history import History
+    from recurra.training.truncation import TruncatedBPTT
 
 __version__ = _core.__version__
+
+__getattr__, __dir__ = _later.attributes(
+    globals(),
+    {
+        "History": "recurra.training.history",
+        "TruncatedBPTT": "recurra.training.truncation",
+        "callbacks": "recurra.callbacks",
+        "data": "recurra.data",
+        "metrics": "recurra.metrics",
+    },
+)
 
 __all__ = [
     "GRU",

@@ -6,9 +6,27 @@ two to four parts, for each step. No function here starts a thread or a process.
 
 from __future__ import annotations
 
-from recurra.data.batch import Batch
-from recurra.data.lanes import Sessions, Stateful, sessions, stateful
-from recurra.data.order import bucket_batches
-from recurra.data.series import windows
+from typing import TYPE_CHECKING
+
+from recurra import later
+
+if TYPE_CHECKING:
+    from recurra.data.batch import Batch
+    from recurra.data.lanes import Sessions, Stateful, sessions, stateful
+    from recurra.data.order import bucket_batches
+    from recurra.data.series import windows
 
 __all__ = ["Batch", "Sessions", "Stateful", "bucket_batches", "sessions", "stateful", "windows"]
+
+__getattr__, __dir__ = later.attributes(
+    globals(),
+    {
+        "Batch": "recurra.data.batch",
+        "Sessions": "recurra.data.lanes",
+        "Stateful": "recurra.data.lanes",
+        "bucket_batches": "recurra.data.order",
+        "sessions": "recurra.data.lanes",
+        "stateful": "recurra.data.lanes",
+        "windows": "recurra.data.series",
+    },
+)

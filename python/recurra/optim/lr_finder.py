@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import checks, interrupts, plots, seeds
-from recurra.goal import Goal, Losses, Weights
 from recurra.optim.adam import Adam
 from recurra.optim.optimizer import Optimizer
 from recurra.progress import Progress
@@ -21,6 +20,7 @@ from recurra.typing import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from recurra.goal import Goal, Losses, Weights
     from recurra.layer import Layer
     from recurra.training.model import TrainableModel
     from recurra.training.sources import Source
@@ -112,7 +112,8 @@ def find_lr(
         ValueError, TypeError: data that do not fit, before anything is trained.
     """
     name = "find_lr"
-    from recurra.training.model import TrainableModel  # here: they take optimisers themselves
+    from recurra.goal import Goal  # here: an import of recurra need not wait for it
+    from recurra.training.model import TrainableModel
     from recurra.training.sources import make_source
 
     checks.kind(name, "model", model, TrainableModel, "Sequential")

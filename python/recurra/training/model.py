@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recurra import checks
-from recurra.callbacks import Callback
 from recurra.data import order
 from recurra.data.rows import is_list
-from recurra.data.sources import is_source
 from recurra.feed import Feed, InputInfo, OutputInfo, Outputs
-from recurra.goal import ClassWeights, Goal, Losses, Weights
 from recurra.layer import Layer
-from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.structure import Structure
-from recurra.training.evaluation import evaluate
-from recurra.training.history import History
-from recurra.training.loop import Settings, Training
-from recurra.training.metric_group import MetricGroup
-from recurra.training.sources import RowSource, Source, make_source
-from recurra.training.truncation import TruncatedBPTT, check_truncatable
+
+if TYPE_CHECKING:
+    from recurra.callbacks import Callback
+    from recurra.goal import ClassWeights, Losses, Weights
+    from recurra.optim import Optimizer
+    from recurra.training.history import History
+    from recurra.training.truncation import TruncatedBPTT
 
 
 class TrainableModel(Layer):
@@ -123,69 +120,35 @@ class TrainableModel(Layer):
             ValueError, TypeError: data that do not fit, before anything is trained.
             NonFiniteError: a loss or a gradient is NaN or infinite; the message names the layer, the rows and the step.
         """
-        operation = "fit"
-        checks.kind(operation, "optimizer", optimizer, Optimizer, "optim.Adam")
-        settings = Settings(
-            epochs=checks.integer(operation, "epochs", epochs, 0),
-            clip_norm=None if clip_norm is None else checks.number(operation, "clip_norm", clip_norm),
-            clip_value=None if clip_value is None else checks.number(operation, "clip_value", clip_value),
-            accumulate=checks.integer(operation, "accumulate", accumulate),
-            truncate=truncate,
-            memory_budget=memory_budget,
-            nan_guard=checks.flag(operation, "nan_guard", nan_guard),
-            verbose=checks.choice(operation, "verbose", verbose, (0, 1, 2)),
-        )
-        batch_size = checks.integer(operation, "batch_size", batch_size)
-        validation_split = checks.number(operation, "validation_split", validation_split, 0.0, 1.0)
-        callbacks = _callbacks(callbacks)
-        goal = Goal(operation, self, loss, loss_weights, class_weight)
-        counting = MetricGroup(operation, self, metrics)
-        if truncate is not None:
-            check_truncatable(self, goal, truncate)
-        source = make_source(
-            operation,
+        from recurra.training import fitting  # here: an import of recurra need not wait for it
+
+        return fitting.fit(
             self,
-            goal,
             x,
             y,
             lengths,
+            loss=loss,
+            optimizer=optimizer,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            epochs=epochs,
             batch_size=batch_size,
             sample_weight=sample_weight,
-            shuffle=checks.flag(operation, "shuffle", shuffle),
-            bucket=bucket if bucket is True or bucket is False else checks.integer(operation, "bucket", bucket),
-            epochs=epochs,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            callbacks=callbacks,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            accumulate=accumulate,
+            bucket=bucket,
+            truncate=truncate,
+            memory_budget=memory_budget,
+            shuffle=shuffle,
+            nan_guard=nan_guard,
+            seed=seed,
+            verbose=verbose,
         )
-        validation = self._validation(goal, source, validation_data, validation_split, batch_size)
-        training = Training(self, optimizer, goal, source, validation, counting, callbacks, settings, seed)
-        return training.run()
-
-    def _validation(
-        self, goal: Goal, source: Source, validation_data: Any, fraction: float, batch_size: int
-    ) -> Source | None:
-        if validation_data is None:
-            if not fraction:
-                return None
-            if not isinstance(source, RowSource):
-                raise ValueError(
-                    "fit: got validation_split for batches ready made, expected rows; give validation_data instead"
-                )
-            return source.split(fraction)
-        operation = "fit: validation_data"
-        if fraction:
-            raise ValueError(
-                f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out"
-            )
-        if is_source(validation_data):
-            return make_source(operation, self, goal, validation_data, None, None, batch_size=batch_size)
-        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
-            few = isinstance(validation_data, tuple | list)
-            got = f"of {len(validation_data)} parts" if few else f"of type {type(validation_data).__name__}"
-            raise ValueError(
-                f"fit: got validation_data {got}, expected (x, y), (x, y, lengths) or (x, y, lengths, sample_weight); put "
-                f"them in a tuple"
-            )
-        x, y, lengths, weight = [*validation_data, None, None][:4]
-        return make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
 
     def evaluate(
         self,
@@ -205,13 +168,20 @@ class TrainableModel(Layer):
         Returns:
             The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
         """
-        operation = "evaluate"
-        batch_size = checks.integer(operation, "batch_size", batch_size)
-        show = checks.choice(operation, "verbose", verbose, (0, 1)) == 1
-        goal, counting = Goal(operation, self, loss, loss_weights), MetricGroup(operation, self, metrics)
-        source = make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight)
-        found = evaluate(self, goal, source, counting, show=show)
-        return found if counting.names else found["loss"]
+        from recurra.training import fitting
+
+        return fitting.evaluate(
+            self,
+            x,
+            y,
+            lengths,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            sample_weight=sample_weight,
+            batch_size=batch_size,
+            verbose=verbose,
+        )
 
     def predict(self, x: Any, lengths: Any = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
@@ -238,10 +208,3 @@ class TrainableModel(Layer):
                 batches.append(outputs.split(y, valid))
                 bar.update()
         return outputs.join(batches)
-
-
-def _callbacks(given: Any) -> list[Callback]:
-    listed = [given] if isinstance(given, Callback) else list(given)
-    for one in listed:
-        checks.kind("fit", "callbacks", one, Callback, "callbacks.EarlyStopping")
-    return listed
