@@ -256,7 +256,7 @@ X, T = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3), int)
         ),
         (np.ones((2, 1)), r"got weights of shape \(2, 1\), expected"),
         (1.0, r"got weights of shape \(\), expected"),
-        (["a", "b"], r"got weights that is not an array of real numbers"),
+        (["a", "b"], r"got text in weights, expected numbers"),
         ({"a": 1}, r"got weights"),
     ],
 )

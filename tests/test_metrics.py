@@ -255,7 +255,7 @@ def test_scores_that_are_reused_are_not_kept_by_reference() -> None:
     assert metric.result() == value
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 40), size=st.integers(1, 10))
 def test_any_batches(seed: int, rows: int, size: int) -> None:
     """Of every metric: the value of all rows is that of the parts put together."""
