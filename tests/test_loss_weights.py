@@ -1,4 +1,4 @@
-"""Weights of rows and steps: they multiply terms, gradients and counts; what has none is not read. Counts need no predictions."""
+"""Weights of rows and steps multiply terms, gradients and counts; what has none is not read. Counts without predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What someone reads whose y or lengths do not fit: what was got, what was expected, and what to do, before anything is trained."""
+"""What someone reads whose y or lengths do not fit: what was got, what was expected, what to do. Nothing is trained."""
 
 from __future__ import annotations
 

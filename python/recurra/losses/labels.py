@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
-from recurra.losses.step_loss import StepLoss, count_steps, counted_steps
+from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_steps
 from recurra.typing import Array
 
 
@@ -141,7 +141,7 @@ class BinaryCrossEntropy(StepLoss):
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """The predictions' dtype."""
-        return targets.astype(dtype, copy=False)
+        return as_numbers(targets, dtype)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = float(valid.min()), float(valid.max())

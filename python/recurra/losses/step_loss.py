@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,10 @@ class StepLoss(Loss):
         if got == (*expected, 1):
             return f"write {name}[..., 0]"
         if got == expected[:-1] and len(expected) == len(shape):
-            return f"for labels of {shape[-1]} classes use CrossEntropy; for one number each give the last layer fewer features, and write {name}[..., None]"
+            return (
+                f"for labels of {shape[-1]} classes use CrossEntropy; for one number each give the last layer fewer "
+                f"features, and write {name}[..., None]"
+            )
         if has_time and len(got) == len(expected) - 1:
             return "for one target per row, make the last recurrent layer with return_sequences=False"
         if not has_time and len(got) == len(expected) + 1:
@@ -76,6 +80,12 @@ class StepLoss(Loss):
     def _terms(self, shape: tuple[int, ...]) -> int:
         """The terms of a step."""
         return self._target_shape(type(self).__name__, shape)[-1]
+
+
+def as_numbers(targets: Array, dtype: np.dtype[Any]) -> Array:
+    """Of `dtype`; what it cannot hold becomes infinite, which is refused where it counts."""
+    with np.errstate(over="ignore"):
+        return targets.astype(dtype, copy=False)
 
 
 def count_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> float:
