@@ -217,6 +217,7 @@ CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Dropout": (rc.Dropout, {"p": 0.5, "dtype": "float32"}),
     "SGD": (rc.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     "Adam": (rc.optim.Adam, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}),
+    "RMSprop": (rc.optim.RMSprop, {"lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.9, "centered": True}),
     "AdamW": (rc.optim.AdamW, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}),
 }
 
@@ -320,14 +321,39 @@ def test_decoding(data: Any) -> None:
         attempt(r"ctc\.beam_search", lambda: rc.ctc.beam_search(*arguments, blank=blank, beam_size=size, n_best=best))
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
 @SETTINGS
 @given(data=st.data())
 def test_optimisers(name: str, data: Any) -> None:
     layer = rc.Linear(3, 5, seed=0)
     optimizer = getattr(rc.optim, name)(0.1)
-    models, scale = data.draw(often(layer)), data.draw(often(0.5))
-    attempt(name, lambda: optimizer.step(models, scale=scale))
+    models = data.draw(often(layer))
+    scale, clip_norm, clip_value = (data.draw(often(right)) for right in (0.5, 1.0, None))
+    attempt(name, lambda: optimizer.step(models, scale=scale, clip_norm=clip_norm, clip_value=clip_value))
+
+
+SCHEDULES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "StepDecay": (rc.optim.schedules.StepDecay, {"lr": 0.1, "step_size": 5, "gamma": 0.5}),
+    "ExponentialDecay": (rc.optim.schedules.ExponentialDecay, {"lr": 0.1, "gamma": 0.5, "steps": 3}),
+    "CosineDecay": (rc.optim.schedules.CosineDecay, {"lr": 0.1, "steps": 5, "floor": 0.01}),
+    "OneCycle": (
+        rc.optim.schedules.OneCycle,
+        {"max_lr": 0.1, "total_steps": 9, "pct_start": 0.3, "anneal_strategy": "cos", "div_factor": 5.0}
+        | {"final_div_factor": 10.0, "three_phase": True},
+    ),
+    "Warmup": (rc.optim.schedules.Warmup, {"schedule": 0.1, "steps": 5, "start_factor": 0.1}),
+    "Chain": (rc.optim.schedules.Chain, {"schedules": [0.1, 0.2], "milestones": [3]}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@SETTINGS
+@given(data=st.data())
+def test_schedules(name: str, data: Any) -> None:
+    make, arguments = SCHEDULES[name]
+    drawn = {key: data.draw(often(right)) for key, right in arguments.items()}
+    step = data.draw(often(7))
+    attempt(name, lambda: make(**drawn)(step))
 
 
 @SETTINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,10 @@ PAIRS: dict[str, tuple[Callable[[], Any], Callable[[Any], torch.optim.Optimizer]
         lambda: rc.optim.SGD(0.1, momentum=0.9, nesterov=True),
         lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True),
     ),
+    "Nesterov decay": (
+        lambda: rc.optim.SGD(0.1, momentum=0.5, nesterov=True, weight_decay=0.2),
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, nesterov=True, weight_decay=0.2),
+    ),
     "Adam": (lambda: rc.optim.Adam(0.02), lambda p: torch.optim.Adam(p, 0.02)),
     "Adam decay": (
         lambda: rc.optim.Adam(0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
@@ -39,6 +44,16 @@ PAIRS: dict[str, tuple[Callable[[], Any], Callable[[Any], torch.optim.Optimizer]
         lambda p: torch.optim.AdamW(p, 0.02, weight_decay=0.3),
     ),
 }
+for name, options in {
+    "RMSprop": {},
+    "RMSprop centered": {"centered": True, "alpha": 0.9},
+    "RMSprop momentum": {"momentum": 0.9, "weight_decay": 0.1},
+    "RMSprop all": {"centered": True, "momentum": 0.5, "weight_decay": 0.3, "alpha": 0.8, "eps": 1e-3},
+}.items():
+    PAIRS[name] = (
+        lambda options=options: rc.optim.RMSprop(0.01, **options),
+        lambda p, options=options: torch.optim.RMSprop(p, 0.01, **options),
+    )
 OPTIMIZERS = {name: pair[0] for name, pair in PAIRS.items()}
 
 
@@ -84,7 +99,8 @@ def test_scale_multiplies_the_gradients(make: Callable[[], Any], dtype: str) -> 
     kept = {name: one.grads[name].copy() for name in one.grads}
     returned = make().step(one, scale=0.25)
     make().step(other)
-    assert returned == pytest.approx(0.25 * norm_of(one), rel=1e-6)
+    assert returned.clipped == 0.0
+    assert returned.norm == pytest.approx(0.25 * norm_of(one), rel=1e-6)
     for name, gradient in kept.items():
         assert_same_bits(one.params[name], other.params[name], name)
         assert_same_bits(one.grads[name], gradient, "a step leaves the gradients as they are")
@@ -98,7 +114,8 @@ def test_clipping_by_the_global_norm(dtype: str) -> None:
         gradients(layer, 1)
     norm = float(np.hypot(*(norm_of(layer) for layer in layers)))
     returned = rc.optim.SGD(1.0).step(layers, scale=0.5, clip_norm=2.0)
-    assert returned == pytest.approx(0.5 * norm, rel=1e-6)
+    assert returned.clipped == 1.0
+    assert returned.norm == pytest.approx(0.5 * norm, rel=1e-6)
     moved = 0.0
     for layer, old in zip(layers, before, strict=True):
         for name in layer.params:
@@ -114,7 +131,7 @@ def test_short_gradients_are_not_clipped() -> None:
     one, other = model(), model()
     gradients(one, 0)
     gradients(other, 0)
-    rc.optim.Adam(0.1).step(one, clip_norm=1e9)
+    assert rc.optim.Adam(0.1).step(one, clip_norm=1e9, clip_value=100.0).clipped == 0.0
     rc.optim.Adam(0.1).step(other)
     for name in one.params:
         assert_same_bits(one.params[name], other.params[name])
@@ -128,7 +145,7 @@ def test_clipping_agrees_with_torch() -> None:
         tensor.grad = torch.tensor(layer.grads[name].copy())
     theirs = torch.nn.utils.clip_grad_norm_(tensors, 1.0)
     torch.optim.SGD(tensors, 0.5).step()
-    assert rc.optim.SGD(0.5).step(layer, clip_norm=1.0) == pytest.approx(float(theirs), rel=1e-6)
+    assert rc.optim.SGD(0.5).step(layer, clip_norm=1.0).norm == pytest.approx(float(theirs), rel=1e-6)
     for tensor, name in zip(tensors, layer.params, strict=True):
         np.testing.assert_allclose(layer.params[name], tensor.detach().numpy(), rtol=0, atol=1e-6)
 
@@ -140,7 +157,7 @@ def test_frozen_layers_stay(make: Callable[[], Any]) -> None:
     kept = {name: subject.params[name].copy() for name in subject.params}
     gradients(subject, 0)
     returned = make().step(subject)
-    assert returned == pytest.approx(np.hypot(norm_of(subject.layers[1]), norm_of(subject.layers[2])), rel=1e-6)
+    assert returned.norm == pytest.approx(np.hypot(norm_of(subject.layers[1]), norm_of(subject.layers[2])), rel=1e-6)
     for name, old in kept.items():
         assert np.array_equal(subject.params[name], old) == name.startswith("0."), name
 
@@ -211,9 +228,10 @@ def test_threads_change_no_bit(make: Callable[[], Any]) -> None:
         layer, optimizer = rc.LSTM(256, 256, seed=0), make()
         for step in range(2):
             gradients(layer, step)
-            norms.append(optimizer.step(layer, clip_norm=1.0))
+            norms.append(optimizer.step(layer, clip_norm=1.0, clip_value=1.5))
         results.append(layer.params["weight_hh_l0"].copy())
     assert norms[0:2] == norms[2:4] == norms[4:6]
+    assert rc.optim.SGD(0.1).step(layer, clip_value=1.5).clipped == pytest.approx(0.1336, abs=0.005)  # of a normal law
     for other in results[1:]:
         assert_same_bits(other, results[0])
 
@@ -227,6 +245,167 @@ def test_the_learning_rate_may_change() -> None:
     optimizer.lr = 0.25
     optimizer.step(layer)
     assert float(layer.params["weight"][0, 0]) == pytest.approx(start - 0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clipping_by_value_then_by_norm_agrees_with_torch(dtype: str) -> None:
+    layers = [rc.GRU(3, 17, dtype=dtype, seed=0), rc.Linear(17, 5, dtype=dtype, seed=0)]
+    for layer in layers:
+        gradients(layer, 3)
+    pairs = [(layer, name) for layer in layers for name in layer.params]
+    tensors = [torch.tensor(layer.params[name].copy(), requires_grad=True) for layer, name in pairs]
+    for tensor, (layer, name) in zip(tensors, pairs, strict=True):
+        tensor.grad = torch.tensor(layer.grads[name].copy()) * 0.5
+    whole = torch.cat([tensor.grad.flatten() for tensor in tensors if tensor.grad is not None])
+    torch.nn.utils.clip_grad_value_(tensors, 0.4)
+    torch.nn.utils.clip_grad_norm_(tensors, 2.0)
+    torch.optim.SGD(tensors, 0.5).step()
+    kept = [layer.grads[name].copy() for layer, name in pairs]
+    by_value = rc.optim.SGD(0.0).step(layers, scale=0.5, clip_value=0.4)
+    assert by_value.norm == pytest.approx(float(whole.norm()), rel=1e-6)
+    assert by_value.clipped == float((whole.abs() > 0.4).sum()) / len(whole)
+    both = rc.optim.SGD(0.5).step(layers, scale=0.5, clip_value=0.4, clip_norm=2.0)
+    assert both == (by_value.norm, 1.0)
+    for tensor, (layer, name), gradient in zip(tensors, pairs, kept, strict=True):
+        # Values of order 1, rounded a few times; torch adds 1e-6 to the norm.
+        atol = 1e-6 if dtype == "float64" else 4 * np.finfo(dtype).eps
+        np.testing.assert_allclose(layer.params[name], tensor.detach().numpy(), rtol=0, atol=atol)
+        assert_same_bits(layer.grads[name], gradient, "a step leaves the gradients as they are")
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_cut_gradient_is_what_every_optimiser_sees(make: Callable[[], Any]) -> None:
+    one, other = model(), model()
+    first, second = make(), make()
+    for step in range(3):
+        gradients(one, step)
+        for name in one.grads:
+            other.grads[name][...] = np.clip(one.grads[name], np.float32(-0.7), np.float32(0.7))
+        first.step(one, clip_value=0.7)
+        second.step(other)
+    for name in one.params:
+        assert_same_bits(one.params[name], other.params[name], name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_can_be_refused(value: float) -> None:
+    subject, optimizer = model(), rc.optim.Adam(0.1)
+    run(optimizer, subject, range(2))
+    gradients(subject, 2)
+    subject.grads["2.bias"][3] = value
+    before, memory = subject.state_dict(), optimizer.state_dict()
+    with pytest.raises(FloatingPointError, match=r"^Adam\.step: got .* in the gradient of 2\.bias, expected"):
+        optimizer.step(subject, clip_norm=1.0, clip_value=1.0, error_if_nonfinite=True)
+    for name, array in {**before, **memory}.items():
+        assert_same_bits({**subject.state_dict(), **optimizer.state_dict()}[name], array, name)
+    assert not np.isfinite(optimizer.step(subject).norm)
+    assert not np.isfinite(subject.params["2.bias"][3])
+
+
+def test_cutting_by_value_tames_an_infinity_but_not_nan() -> None:
+    layer = rc.Linear(3, 1, bias=False, seed=0)
+    start = layer.params["weight"][0].copy()
+    layer.grads["weight"][0] = (np.inf, -np.inf, np.nan)
+    step = rc.optim.SGD(1.0).step(layer, clip_value=0.5)
+    np.testing.assert_array_equal(layer.params["weight"][0], start + np.array([-0.5, 0.5, np.nan], np.float32))
+    assert step.clipped == 2 / 3
+
+
+def test_a_centred_rmsprop_stays_finite_where_the_gradient_stays_the_same() -> None:
+    """Its variance goes to 0, and rounding takes it below."""
+    layer = rc.Linear(100, 1, bias=False, seed=0)
+    layer.grads["weight"][0] = np.linspace(0.1, 3.0, 100)
+    optimizer = rc.optim.RMSprop(1e-9, centered=True, alpha=0.5)
+    for _ in range(100):
+        optimizer.step(layer)
+    assert np.isfinite(layer.params["weight"]).all()
+
+
+def test_the_rate_follows_a_schedule() -> None:
+    layer = rc.Linear(1, 1, bias=False, seed=0, dtype="float64")
+    layer.grads["weight"][...] = 1.0
+    optimizer = rc.optim.SGD(rc.optim.schedules.Chain([0.5, 0.25], [2]))
+    seen = []
+    for _ in range(4):
+        before = float(layer.params["weight"][0, 0])
+        seen.append(optimizer.lr)
+        optimizer.step(layer)
+        assert before - float(layer.params["weight"][0, 0]) == pytest.approx(seen[-1], rel=1e-12)
+    assert seen == [0.5, 0.5, 0.25, 0.25]
+    assert optimizer.steps == 4
+
+
+def test_a_rate_that_makes_no_sense_moves_nothing() -> None:
+    layer = rc.Linear(1, 1, seed=0)
+    before = layer.state_dict()
+    optimizer = rc.optim.SGD(lambda step: -1.0)
+    with pytest.raises(ValueError, match=r"^Function: got rate\(0\)=-1\.0, expected a finite number"):
+        optimizer.step(layer)
+    assert optimizer.steps == 0
+    assert_same_bits(layer.params["weight"], before["weight"])
+
+
+@pytest.mark.parametrize("rate", [0.05, rc.optim.schedules.Warmup(rc.optim.schedules.CosineDecay(0.05, 8), 3)], ids=str)
+def test_the_state_holds_the_rate_or_its_place(rate: Any) -> None:
+    """Half a run, saved and gone on with by a fresh optimiser, has the bits of the whole; a rate set by hand too."""
+
+    def half(optimizer: Any, subject: Any, steps: range) -> None:
+        run(optimizer, subject, steps)
+        if optimizer.schedule is None:
+            optimizer.lr = optimizer.lr / 3
+
+    whole, part = model(), model()
+    optimizer, first, second = (rc.optim.RMSprop(rate, momentum=0.5) for _ in range(3))
+    for steps in (range(5), range(5, 10)):
+        half(optimizer, whole, steps)
+    half(first, part, range(5))
+    second.load_state_dict(first.state_dict())
+    assert second.lr == first.lr
+    assert second.config() == first.config() == json.loads(json.dumps(optimizer.config()))
+    half(second, part, range(5, 10))
+    assert second.steps == 10
+    for name in whole.params:
+        assert_same_bits(part.params[name], whole.params[name], name)
+
+
+def test_layers_that_thaw_late_find_their_own_memory_again() -> None:
+    """Two layers of one size; the first one is frozen at first, so that it learns later than the second."""
+
+    def begin() -> Any:
+        subject = rc.Sequential(rc.Linear(4, 4), rc.Linear(4, 4), seed=0)
+        subject.layers[0].trainable = False
+        return subject
+
+    whole, part = begin(), begin()
+    optimizer, first, second = (rc.optim.Adam(0.1) for _ in range(3))
+    for subject, own in ((whole, optimizer), (part, first)):
+        run(own, subject, range(3))
+    second.load_state_dict(first.state_dict())
+    for subject, own in ((whole, optimizer), (part, second)):
+        subject.trainable = True
+        run(own, subject, range(3, 6))
+    third = rc.optim.Adam(0.1)
+    third.load_state_dict(second.state_dict())
+    for subject, own in ((whole, optimizer), (part, third)):
+        run(own, subject, range(6, 9))
+    for name in whole.params:
+        assert_same_bits(part.params[name], whole.params[name], name)
+
+
+def test_the_configuration_is_plain_data() -> None:
+    optimizer = rc.optim.AdamW(rc.optim.schedules.StepDecay(0.1, 5), no_decay=("bias",))
+    assert optimizer.config() == {
+        "class": "AdamW",
+        "lr": {"class": "StepDecay", "lr": 0.1, "step_size": 5, "gamma": 0.1},
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "weight_decay": 0.01,
+        "no_decay": ["bias"],
+    }
+    plain = rc.optim.SGD(0.1)
+    plain.lr = 0.01
+    assert plain.config()["lr"] == 0.1, "what it was made with; the state has the other"
+    assert repr(plain).startswith("SGD(lr=0.01, momentum=0.0")
 
 
 @pytest.mark.parametrize(
@@ -243,11 +422,25 @@ def test_the_learning_rate_may_change() -> None:
         lambda: rc.optim.AdamW(0.1, no_decay="bias"),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), scale=float("inf")),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_norm=-1.0),
+        lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_value=-1.0),
+        lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), error_if_nonfinite=1),
         lambda: rc.optim.SGD(0.1).step("model"),
+        lambda: rc.optim.SGD(rc.optim.schedules.CosineDecay),
+        lambda: rc.optim.RMSprop(alpha=1.5),
+        lambda: rc.optim.RMSprop(momentum=-0.1),
+        lambda: rc.optim.RMSprop(centered=1),
+        lambda: setattr(rc.optim.Adam(), "lr", float("nan")),
+        lambda: setattr(rc.optim.Adam(rc.optim.schedules.StepDecay(0.1, 5)), "lr", 0.1),
+        lambda: rc.optim.SGD(0.1).load_state_dict([1]),
+        lambda: rc.optim.SGD(0.1).load_state_dict({"lr": 0.1}),
+        lambda: rc.optim.SGD(0.1).load_state_dict({"lr": 0.1, "steps": -1}),
+        lambda: rc.optim.SGD(0.1).load_state_dict({"lr": -0.1, "steps": 1}),
+        lambda: rc.optim.SGD(0.1).load_state_dict({"steps": 1}),
+        lambda: rc.optim.SGD(lambda step: 0.1).load_state_dict({"lr": 0.1, "steps": 1}),
     ],
 )
 def test_what_does_not_fit_is_explained(make: Callable[[], Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"^(SGD|Adam|AdamW).*got.*expected"):
+    with pytest.raises((ValueError, TypeError), match=r"^(SGD|Adam|AdamW|RMSprop|Function).*got.*expected"):
         make()
 
 

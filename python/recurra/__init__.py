@@ -24,12 +24,12 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import ctc, losses, metrics, optim, search
+from recurra import callbacks, ctc, data, losses, metrics, optim, search
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
 from recurra.convolution import Conv1d
-from recurra.errors import ModelFormatError
+from recurra.errors import ModelFormatError, NonFiniteError
 from recurra.files import load
 from recurra.gru import GRU
 from recurra.layer import Layer
@@ -48,7 +48,7 @@ from recurra.stream import Stream
 from recurra.symbolic import Input, Symbol
 from recurra.tape import Tape
 from recurra.torch_interop import from_torch
-from recurra.training import History
+from recurra.training import History, TruncatedBPTT
 
 __version__ = _core.__version__
 
@@ -78,6 +78,7 @@ __all__ = [
     "ModelFormatError",
     "MultiplicativeAttention",
     "Multiply",
+    "NonFiniteError",
     "Pool",
     "PythonLayer",
     "Residual",
@@ -86,9 +87,12 @@ __all__ = [
     "Stream",
     "Symbol",
     "Tape",
+    "TruncatedBPTT",
     "__version__",
     "build_info",
+    "callbacks",
     "ctc",
+    "data",
     "from_torch",
     "get_num_threads",
     "isa",

@@ -294,34 +294,44 @@ def ctc_beam_search(
     logits: Array, lengths: Array | None, blank: int, beam_size: int, best: int
 ) -> list[list[tuple[npt.NDArray[np.int64], float]]]: ...
 
-# Optimisers: on elements [begin, end) of the flat buffers; `scale` multiplies the gradient first; each moves the version on.
+# Optimisers: on elements [begin, end) of the flat buffers, moments flat arrays of their size and dtype; each moves the
+# version on. A rule is (lr, weight_decay, scale, limit, factor): steps see clamp(scale * gradient, -limit, limit) * factor.
 
 def squared_norm(parameters: Parameters) -> float: ...
+def clipped_norm(parameters: Parameters, scale: float, limit: float) -> tuple[float, int]: ...  # squared, elements cut
 def sgd_step(
     parameters: Parameters,
     begin: int,
     end: int,
-    velocity: Array | None,  # flat, of the parameters' size and dtype
-    lr: float,
+    rule: tuple[float, float, float, float, float],
+    velocity: Array | None,
     momentum: float,
     nesterov: bool,
-    weight_decay: float,
-    scale: float,
 ) -> None: ...
 def adam_step(
     parameters: Parameters,
     begin: int,
     end: int,
+    rule: tuple[float, float, float, float, float],
     m: Array,
     v: Array,
     step: int,  # 1 for the first
-    lr: float,
     beta1: float,
     beta2: float,
     eps: float,
-    weight_decay: float,
     decoupled: bool,  # AdamW
-    scale: float,
+) -> None: ...
+def rmsprop_step(
+    parameters: Parameters,
+    begin: int,
+    end: int,
+    rule: tuple[float, float, float, float, float],
+    square: Array,
+    mean: Array | None,  # of a centred one
+    velocity: Array | None,
+    alpha: float,
+    eps: float,
+    momentum: float,
 ) -> None: ...
 
 # Tokens, lengths, scores, log-probabilities and, with a memory, weights of the best hypotheses of each row.

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks, data, seeds, symbolic
+from recurra import checks, seeds, symbolic
+from recurra.data.rows import ArrayRows, RaggedRows, ragged
 from recurra.feed import InputInfo, OutputInfo, Outputs
 from recurra.graph import Graph
 from recurra.leaf import LeafLayer
 from recurra.native import NativeLayer
 from recurra.runner import Runner
 from recurra.structure import ALONE, Structure
-from recurra.training import TrainableModel
+from recurra.training.model import TrainableModel
 from recurra.typing import Array, State
 
 
@@ -117,16 +118,16 @@ class GraphModel(TrainableModel):
         outputs = Outputs(self, rows)
         return outputs.structure.join(outputs.split(y, lengths)), final
 
-    def _rows(self, name: str, x: Any, lengths: Any) -> data.ArrayRows | data.RaggedRows:
+    def _rows(self, name: str, x: Any, lengths: Any) -> ArrayRows | RaggedRows:
         label = self.label
         if not isinstance(x, list):
             valid = None if lengths is None else checks.lengths(label, lengths)
-            return data.ArrayRows(checks.array(label, name, x), valid)
+            return ArrayRows(checks.array(label, name, x), valid)
         if lengths is not None:
             raise ValueError(
                 f"{label}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
             )
-        return data.ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
+        return ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
 
     def summary(self) -> None:
         """Print a table: what each layer reads, the shape of its output, and how many parameters it holds."""

@@ -12,18 +12,20 @@ if TYPE_CHECKING:
 class Progress:
     """A tqdm bar, in terminals and notebooks; nothing at all if not shown."""
 
-    def __init__(self, total: int, description: str, shown: bool) -> None:
+    def __init__(self, total: int | None, description: str, shown: bool, done: int = 0) -> None:
+        self.done = done
         self._bar: Any = None
         if shown:
             from tqdm.auto import tqdm  # here: an import of recurra need not wait for it
 
-            self._bar = tqdm(total=total, desc=description, unit="batch", dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=description, unit="batch", dynamic_ncols=True, initial=done)
 
-    def update(self, **numbers: float) -> None:
-        """One more batch, and the numbers to show."""
+    def update(self, count: int = 1, **numbers: float) -> None:
+        """So many more batches, and the numbers to show."""
+        self.done += count
         if self._bar is not None:
             self._show(numbers)
-            self._bar.update()
+            self._bar.update(count)
 
     def finish(self, **numbers: float) -> None:
         """The numbers to leave behind."""

@@ -86,3 +86,10 @@ class StateLayout:
             entries.append(None if not count else arrays[begin] if count == 1 else tuple(arrays[begin : begin + count]))
             begin += count
         return entries[0] if self._alone else entries
+
+
+def copied(state: State) -> State:
+    """A copy that shares no memory with the tape or the stream it came from."""
+    if isinstance(state, list | tuple):
+        return type(state)(copied(one) for one in state)
+    return None if state is None else state.copy()

@@ -1,31 +1,51 @@
-// Optimisers on stretches [begin, end) of flat buffers. `scale` multiplies the gradient first (a mean, a clipped norm).
-// Elementwise in one order: the same bits on any number of threads.
+// Optimisers on stretches of flat buffers. Elementwise in one order: the same bits on any number of threads.
 #pragma once
 #include <cstddef>
 
 namespace recurra {
 
+// What all have. The gradient that a step sees is clamp(scale * g, -limit, limit) * factor: scale makes a mean of a sum,
+// limit clips by value (infinity: not at all), factor by norm.
+struct StepOptions {
+  double lr, weight_decay, scale, limit, factor;
+};
+
 struct SgdOptions {
-  double lr, momentum;
+  double momentum;
   bool nesterov;
-  double weight_decay, scale;
 };
 // velocity = momentum velocity + g; w -= lr velocity (Sutskever et al. 2013 in PyTorch's form); velocity null: no
 // momentum.
 template <class T>
-void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const SgdOptions&);
+void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const StepOptions&, const SgdOptions&);
 
 struct AdamOptions {
   long step;  // 1 for the first
-  double lr, beta1, beta2, eps, weight_decay;
+  double beta1, beta2, eps;
   bool decoupled;  // AdamW (Loshchilov & Hutter 2019); else the decay is part of the gradient (Kingma & Ba 2015)
-  double scale;
 };
 template <class T>
-void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const AdamOptions&);
+void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions&, const AdamOptions&);
+
+struct RmspropOptions {
+  double alpha, eps, momentum;
+};
+// square = alpha square + (1 - alpha) g^2; w -= lr g / (sqrt(square) + eps) (Tieleman & Hinton 2012). With mean, the
+// running mean of g, its square is taken from square (Graves 2013); with velocity the quotient goes through momentum as
+// in sgd_step. Either may be null.
+template <class T>
+void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n, const StepOptions&,
+                  const RmspropOptions&);
 
 // The sum of squares, in double, over blocks of fixed size.
 template <class T>
 double squared_norm(const T* x, ptrdiff_t n);
+
+struct Clipped {
+  double squared_norm;  // of clamp(scale * x, -limit, limit)
+  ptrdiff_t count;      // elements that lay outside
+};
+template <class T>
+Clipped clipped_norm(const T* x, ptrdiff_t n, double scale, double limit);
 
 }  // namespace recurra

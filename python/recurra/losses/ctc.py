@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recurra import _core, checks, data
+from recurra import _core, checks
+from recurra.data import convert, rows
 from recurra.losses.loss import Checked, Loss, LossValue
 from recurra.typing import Array, Rows
 
@@ -40,11 +41,11 @@ class CTC(Loss):
         self.infeasible = checks.choice(name, "infeasible", infeasible, ("ignore", "error"))
 
     def _read(self, operation: str, name: str, targets: Rows, dtype: np.dtype[Any]) -> Array:
-        if not data.is_list(targets):
+        if not rows.is_list(targets):
             return super()._read(operation, name, targets, dtype)
         if not len(targets):  # type: ignore[arg-type]
             return np.zeros((0, 0), np.int64)
-        return data.unaligned(operation, name, targets, dtype, self).batch(slice(None))[0]
+        return convert.unaligned(operation, name, targets, dtype, self).batch(slice(None))[0]
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """int64 labels: (N, S), or (S,) of one row."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from typing_extensions import Self
@@ -55,6 +56,17 @@ class Metric(ABC):
         twin = copy.copy(self)
         twin.reset()
         return twin
+
+    def state_dict(self) -> dict[str, Any]:
+        """The batches so far, for a checkpoint in the middle of an epoch: all attributes whose names begin with _, but for
+        losses. They must be arrays and plain data."""
+        return {
+            name: value for name, value in vars(self).items() if name.startswith("_") and not isinstance(value, Loss)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()` of a metric with the same options."""
+        vars(self).update(state)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"

@@ -1,0 +1,24 @@
+"""What happens beside the training: stopping, saving, logging, changing the rate. Names are Keras'.
+
+model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validation_split=0.1)
+"""
+
+from __future__ import annotations
+
+from recurra.callbacks.callback import Callback, LambdaCallback
+from recurra.callbacks.logs import CSVLogger
+from recurra.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
+from recurra.callbacks.saving import BackupAndRestore, ModelCheckpoint
+from recurra.callbacks.stopping import EarlyStopping, TerminateOnNaN
+
+__all__ = [
+    "BackupAndRestore",
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+]

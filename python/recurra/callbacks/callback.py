@@ -1,0 +1,80 @@
+"""What every callback is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from recurra.training.loop import Training
+
+#: The moments of a fit.
+EVENTS = (
+    "on_train_begin",
+    "on_train_end",
+    "on_epoch_begin",
+    "on_epoch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
+
+
+class Callback:
+    """Write a class that overrides what it needs, and give an object of it to `fit(callbacks=[...])`.
+
+    `self.training` is the fit at work: see `recurra.training.Training`; `self.training.stop_training = True` ends it. A
+    "batch" is what lies between two steps of the optimiser; `logs` are the numbers of the epoch so far by name. What a
+    callback puts into the logs of `on_epoch_end` goes into the history; name it in `log_names`, so that others can watch it.
+    """
+
+    training: Training
+    #: Names of the numbers that the callback adds to an epoch's logs.
+    log_names: ClassVar[tuple[str, ...]] = ()
+
+    def on_train_begin(self) -> None:
+        """Before the first epoch; a run that goes on calls it, too."""
+
+    def on_train_end(self) -> None:
+        """After the last epoch, however the training ended, exceptions aside."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Before an epoch, numbered from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """After an epoch and its validation."""
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Before a step of the optimiser, numbered from 0 in each epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """After it."""
+
+    def on_nonfinite(self, error: FloatingPointError) -> bool:
+        """When a loss or a gradient is not finite, before any parameter is changed by it: True ends the training quietly,
+        else fit raises the error."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold for a run that goes on: arrays and plain data by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`; called after `on_train_begin`."""
+
+
+class LambdaCallback(Callback):
+    """Functions as a callback: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.
+
+    Args:
+        functions: named as the methods of `Callback`, of what these take.
+    """
+
+    def __init__(self, **functions: Callable[..., object]) -> None:
+        for name, function in functions.items():
+            if name not in EVENTS:
+                raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; correct the name")
+            if not callable(function):
+                raise TypeError(
+                    f"LambdaCallback: got {name}={function!r}, expected a function; give one, or leave it out"
+                )
+            setattr(self, name, function)

@@ -1,0 +1,48 @@
+"""The history as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from recurra import files
+from recurra.callbacks.callback import Callback
+
+
+class CSVLogger(Callback):
+    """Writes the history as a CSV file, a line per epoch; the file is whole at any moment, and after a run that goes on.
+
+    Args:
+        filename: where; an existing file is replaced.
+        separator: between the columns.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], *, separator: str = ",") -> None:
+        name = type(self).__name__
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"{name}: got separator={separator!r}, expected one character; write separator=','")
+        self._path, self._separator = Path(filename), separator
+
+    def on_train_begin(self) -> None:
+        """Finds out now whether the file can be written."""
+        self._write()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Writes all epochs so far."""
+        self._write()
+
+    def on_train_end(self) -> None:
+        """Once more, with what callbacks behind this one have added."""
+        self._write()
+
+    def _write(self) -> None:
+        history = self.training.history
+        names = list(history.history) or self.training.log_names
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self._separator, lineterminator="\n")
+        writer.writerow(["epoch", *names])
+        for index, epoch in enumerate(history.epoch):
+            writer.writerow([epoch + 1, *(history.history[name][index] for name in names)])
+        files.replace(self._path, text.getvalue().encode())

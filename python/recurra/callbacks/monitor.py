@@ -1,0 +1,59 @@
+"""A number that is watched from epoch to epoch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from recurra import checks
+
+if TYPE_CHECKING:
+    from recurra.training.loop import Training
+
+
+class Monitor:
+    """Remembers the best value of a number so far.
+
+    Args:
+        owner: the callback's name, for messages.
+        name: of the number, such as "val_loss".
+        mode: "min", "max" (which is better), or "auto": as the metric says; losses are better when smaller.
+        min_delta: a change of less is no improvement.
+    """
+
+    def __init__(self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{owner}: got monitor={name!r}, expected a name; write monitor='val_loss'")
+        self.owner, self.name = owner, name
+        self.mode = checks.choice(owner, "mode", mode, ("auto", "min", "max"))
+        self.min_delta = checks.number(owner, "min_delta", min_delta)
+        self.sign = 1.0
+        self.best = math.inf  # times sign: the smaller, the better
+
+    def begin(self, training: Training) -> None:
+        """Refuse a name that the training does not give."""
+        known = training.log_names
+        if self.name not in known:
+            close = difflib.get_close_matches(self.name, known, 1)
+            hint = f"write monitor={close[0]!r}" if close else "choose one of them"
+            if self.name.startswith("val_") and self.name[4:] in known:
+                hint = "give fit validation_data or validation_split"
+            elif self.name.startswith("val_") or not close:
+                hint += ", or add the metric to fit(metrics=[...])"
+            raise ValueError(f"{self.owner}: got monitor={self.name!r}, expected one of {', '.join(known)}; {hint}")
+        self.sign = -1.0 if "max" in (self.mode, training.mode(self.name) if self.mode == "auto" else "") else 1.0
+        self.best = math.inf
+
+    def value(self, logs: Mapping[str, float]) -> float:
+        """The number of this epoch."""
+        return float(logs[self.name])
+
+    def improved(self, logs: Mapping[str, float]) -> bool:
+        """Whether this epoch is the best so far, which is then remembered. NaN is never better."""
+        value = self.sign * self.value(logs)
+        if value < self.best - self.min_delta:
+            self.best = value
+            return True
+        return False

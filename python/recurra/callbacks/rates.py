@@ -1,0 +1,101 @@
+"""Callbacks that change the learning rate between epochs. Rates that change with every step: `recurra.optim.schedules`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from recurra import checks
+from recurra.callbacks.callback import Callback
+from recurra.callbacks.monitor import Monitor
+
+
+class ReduceLROnPlateau(Callback):
+    """Lowers the learning rate when a number has not improved for a while.
+
+    Args:
+        monitor: the number's name in the history.
+        factor: what the rate is multiplied by, from 0 to 1.
+        patience: epochs without improvement that are waited for.
+        mode: "min" or "max", which is better; "auto": as the metric says.
+        min_delta: a change of less is no improvement.
+        cooldown: epochs after a change in which nothing is counted.
+        min_lr: the least rate.
+        verbose: 1 prints every change.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        verbose: int = 0,
+    ) -> None:
+        name = type(self).__name__
+        self._monitor = Monitor(name, monitor, mode, min_delta)
+        self.factor = checks.number(name, "factor", factor, 0.0, 1.0)
+        self.patience = checks.integer(name, "patience", patience, 0)
+        self.cooldown = checks.integer(name, "cooldown", cooldown, 0)
+        self.min_lr = checks.number(name, "min_lr", min_lr)
+        self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
+        self._waited = self._resting = 0
+
+    def on_train_begin(self) -> None:
+        """Forgets an earlier training."""
+        self._monitor.begin(self.training)
+        self._waited = self._resting = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Looks at the number."""
+        improved = self._monitor.improved(logs)
+        if self._resting:
+            self._resting -= 1
+            self._waited = 0
+        if improved:
+            self._waited = 0
+        elif not self._resting:
+            self._waited += 1
+            optimizer = self.training.optimizer
+            if self._waited >= self.patience and optimizer.lr > self.min_lr:
+                optimizer.lr = max(optimizer.lr * self.factor, self.min_lr)
+                self._waited, self._resting = 0, self.cooldown
+                if self.verbose:
+                    print(f"ReduceLROnPlateau: learning rate {optimizer.lr:.4g} after epoch {epoch + 1}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"best": self._monitor.best, "waited": self._waited, "resting": self._resting}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on."""
+        self._monitor.best, self._waited, self._resting = state["best"], state["waited"], state["resting"]
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch.
+
+    Args:
+        schedule: a function of the epoch, from 0, and the rate at the moment, that gives the new one.
+        verbose: 1 prints every rate.
+    """
+
+    def __init__(self, schedule: Callable[[int, float], float], *, verbose: int = 0) -> None:
+        name = type(self).__name__
+        if not callable(schedule):
+            raise TypeError(
+                f"{name}: got schedule={schedule!r}, expected a function of the epoch and the rate; give one"
+            )
+        self.schedule = schedule
+        self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Sets the rate."""
+        optimizer = self.training.optimizer
+        optimizer.lr = checks.number(type(self).__name__, "what schedule returned", self.schedule(epoch, optimizer.lr))
+        if self.verbose:
+            print(f"LearningRateScheduler: learning rate {optimizer.lr:.4g} in epoch {epoch + 1}")

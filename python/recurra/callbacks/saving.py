@@ -1,0 +1,161 @@
+"""Callbacks that save the model, or the whole training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recurra import checks
+from recurra.callbacks.callback import Callback
+from recurra.callbacks.monitor import Monitor
+from recurra.checkpoints import Checkpoints
+
+
+def _frequency(owner: str, value: Any) -> int | None:
+    """Steps of the optimiser between two files; None for epochs."""
+    if isinstance(value, str):
+        checks.choice(owner, "save_freq", value, ("epoch",))
+        return None
+    return checks.integer(owner, "save_freq", value)
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model, whole or not at all, every epoch or whenever it is better than before.
+
+    Args:
+        filepath: where; `{epoch}` (from 1) and names of the epoch's numbers are filled in, as in
+            "model-{epoch:03d}-{val_loss:.2f}.safetensors".
+        monitor: for save_best_only, the number's name in the history.
+        save_best_only: whether only models that are better than all before are saved.
+        mode: "min" or "max", which is better; "auto": as the metric says.
+        save_freq: "epoch", or a number of steps of the optimiser; the best model is looked for after epochs only.
+        keep: how many of the files to keep, the last ones; None for all.
+        verbose: 1 prints every path.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        *,
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        keep: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        name = type(self).__name__
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = checks.flag(name, "save_best_only", save_best_only)
+        self._monitor = Monitor(name, monitor, mode)
+        self._every = _frequency(name, save_freq)
+        if self.save_best_only and self._every is not None:
+            raise ValueError(
+                f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known after "
+                f"epochs only; leave save_freq out"
+            )
+        self.keep = None if keep is None else checks.integer(name, "keep", keep)
+        self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
+        self._written: list[str] = []
+
+    def on_train_begin(self) -> None:
+        """Checks the names in the path."""
+        self._written = []
+        if self.save_best_only:
+            self._monitor.begin(self.training)
+        self._path(0, dict.fromkeys(self.training.log_names, 0.0))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Saves, if it is time."""
+        if self._every is None and (not self.save_best_only or self._monitor.improved(logs)):
+            self._save(epoch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Saves, if it is time."""
+        if self._every is not None and self.training.step % self._every == 0:
+            self._save(self.training.epoch, logs)
+
+    def _path(self, epoch: int, logs: Mapping[str, float]) -> str:
+        try:
+            return self.filepath.format(**{**logs, "epoch": epoch + 1})
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"{type(self).__name__}: got filepath={self.filepath!r}, expected names of {', '.join(['epoch', *logs])} in "
+                f"braces; correct it ({type(error).__name__}: {error})"
+            ) from error
+
+    def _save(self, epoch: int, logs: Mapping[str, float]) -> None:
+        path = self._path(epoch, logs)
+        self.training.model.save(path)
+        self._written = [one for one in self._written if one != path] + [path]
+        while self.keep is not None and len(self._written) > self.keep:
+            Path(self._written.pop(0)).unlink(missing_ok=True)
+        if self.verbose:
+            print(f"ModelCheckpoint: saved {path}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, and the files."""
+        return {"best": self._monitor.best, "written": list(self._written)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on."""
+        self._monitor.best, self._written = state["best"], list(state["written"])
+
+
+class BackupAndRestore(Callback):
+    """Saves the whole training as it goes, and goes on from there when the same fit is called again.
+
+    A run that was killed at any moment, and is started again with the same data and arguments, ends with the bits of one
+    that was not: parameters, optimiser, schedule, order of rows, masks, carried state, history, callbacks and metrics are
+    all in the file. A file appears whole or not at all. `recurra.load` reads the model from it, too.
+
+    Args:
+        directory: where the files go; it is made if need be. One directory belongs to one run.
+        save_freq: "epoch", or a number of steps of the optimiser.
+        keep: how many files to keep, the last ones.
+        delete_checkpoint: whether to delete the files when the training is done. Where they are kept, the same fit called
+            again returns at once, and one with more epochs goes on.
+
+    Raises:
+        ValueError: the files are of another run: the message names the arguments that differ.
+        OSError: a file cannot be written, such as on a full disk. Those before it are untouched.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        save_freq: str | int = "epoch",
+        keep: int = 3,
+        delete_checkpoint: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        self._every = _frequency(name, save_freq)
+        self._checkpoints = Checkpoints(directory, checks.integer(name, "keep", keep))
+        self._delete = checks.flag(name, "delete_checkpoint", delete_checkpoint)
+
+    def on_train_begin(self) -> None:
+        """Goes on from the newest file, if there is one."""
+        self._checkpoints.open()
+        path = self._checkpoints.newest()
+        if path is not None:
+            self.training.restore(path)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Saves, also where steps are counted: an epoch's end is a good place to go on from."""
+        self._save()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Saves, if it is time."""
+        if self._every is not None and self.training.step % self._every == 0:
+            self._save()
+
+    def on_train_end(self) -> None:
+        """Cleans up, if told to."""
+        if self._delete:
+            self._checkpoints.delete_all()
+
+    def _save(self) -> None:
+        self._checkpoints.write(self.training.position, self.training.snapshot())

@@ -1,0 +1,124 @@
+"""Callbacks that end the training."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from recurra import checks
+from recurra.callbacks.callback import Callback
+from recurra.callbacks.monitor import Monitor
+from recurra.typing import Array
+
+
+class EarlyStopping(Callback):
+    """Ends the training when a number has not improved for a while, and gives the model back as it was at its best.
+
+    Args:
+        monitor: the number's name in the history.
+        min_delta: a change of less is no improvement.
+        patience: epochs without improvement that are waited for.
+        mode: "min" or "max", which is better; "auto": as the metric says.
+        baseline: a value that the number must be better than; None for any.
+        restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, also where the
+            training ran to its end. (Keras does not do so unless told to.)
+        start_from_epoch: epochs before this one are not looked at.
+        verbose: 1 prints when it stops.
+
+    Attributes: best, best_epoch, of the number so far; stopped_epoch, None where the training ran to its end.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = True,
+        start_from_epoch: int = 0,
+        verbose: int = 0,
+    ) -> None:
+        name = type(self).__name__
+        self._monitor = Monitor(name, monitor, mode, min_delta)
+        self.patience = checks.integer(name, "patience", patience, 0)
+        self.baseline = None if baseline is None else checks.number(name, "baseline", baseline, -math.inf)
+        self.restore_best_weights = checks.flag(name, "restore_best_weights", restore_best_weights)
+        self.start_from_epoch = checks.integer(name, "start_from_epoch", start_from_epoch, 0)
+        self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._waited = 0
+        self._weights: dict[str, Array] = {}
+
+    @property
+    def best(self) -> float:
+        """The best value so far."""
+        return self._monitor.sign * self._monitor.best
+
+    def on_train_begin(self) -> None:
+        """Forgets an earlier training."""
+        self._begin()
+        self._monitor.begin(self.training)
+        if self.baseline is not None:
+            self._monitor.best = self._monitor.sign * self.baseline
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Looks at the number."""
+        if epoch < self.start_from_epoch:
+            return
+        self._waited += 1
+        if self._monitor.improved(logs):
+            self._waited, self.best_epoch = 0, epoch
+            if self.restore_best_weights:
+                self._weights = self.training.model.state_dict()
+        elif self._waited >= max(self.patience, 1):
+            self.stopped_epoch = epoch
+            self.training.stop_training = True
+
+    def on_train_end(self) -> None:
+        """Brings the best parameters back."""
+        if self._weights:
+            self.training.model.load_state_dict(self._weights)
+        if self.verbose and self.stopped_epoch is not None:
+            best = "none was good enough" if self.best_epoch is None else f"epoch {self.best_epoch + 1} was best"
+            print(
+                f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} {self.best:.4g}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {
+            "best": self._monitor.best,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "waited": self._waited,
+            **{f"weights.{name}": array for name, array in self._weights.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on."""
+        self._monitor.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.stopped_epoch, self._waited = state["stopped_epoch"], state["waited"]
+        self._weights = {
+            name.removeprefix("weights."): array for name, array in state.items() if name.startswith("weights.")
+        }
+
+
+class TerminateOnNaN(Callback):
+    """Ends the training, with a warning instead of an exception, when a loss or a gradient is NaN or infinite.
+
+    No parameter is changed by it: the model is as the last good step left it. Without this callback, fit raises
+    `recurra.NonFiniteError`, with the same words.
+    """
+
+    def on_nonfinite(self, error: FloatingPointError) -> bool:
+        """Warns, and ends the training."""
+        warnings.warn(f"TerminateOnNaN: {error}", RuntimeWarning, stacklevel=2)
+        return True

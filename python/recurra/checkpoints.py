@@ -1,0 +1,43 @@
+"""A directory of checkpoints: the last few of a run, each whole or not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from recurra import files
+
+_NAME = re.compile(r"checkpoint-(\d{5})-(\d{9})-(\d{6})\.safetensors")
+
+
+class Checkpoints:
+    """The files of one run; `keep` of them stay."""
+
+    def __init__(self, directory: str | os.PathLike[str], keep: int) -> None:
+        self._directory, self._keep = Path(directory), keep
+
+    def open(self) -> None:
+        """Make the directory, and clear away what a killed run was writing."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for path in self._directory.glob(".checkpoint-*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _found(self) -> list[Path]:
+        return sorted(path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
+
+    def newest(self) -> Path | None:
+        """The last one written."""
+        return next(reversed(self._found()), None)
+
+    def write(self, position: tuple[int, int, int], content: bytes) -> None:
+        """One more, named by epoch, batch and window; the oldest ones go when it is there."""
+        epoch, batch, window = position
+        files.replace(self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors", content)
+        for path in self._found()[: -self._keep]:
+            path.unlink(missing_ok=True)
+
+    def delete_all(self) -> None:
+        """Leave nothing behind."""
+        for path in self._found():
+            path.unlink(missing_ok=True)

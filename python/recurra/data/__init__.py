@@ -1,0 +1,14 @@
+"""Batches from what there is: windows of series, long sequences, sessions, rows of many lengths.
+
+`fit` takes arrays and lists of ragged arrays as they are, and anything that yields a `Batch`, or a tuple of its first two to
+four parts, for each step. No function here starts a thread or a process.
+"""
+
+from __future__ import annotations
+
+from recurra.data.batch import Batch
+from recurra.data.lanes import Sessions, Stateful, sessions, stateful
+from recurra.data.order import bucket_batches
+from recurra.data.series import windows
+
+__all__ = ["Batch", "Sessions", "Stateful", "bucket_batches", "sessions", "stateful", "windows"]

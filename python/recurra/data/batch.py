@@ -1,0 +1,49 @@
+"""A batch, and what gives the batches of each epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from recurra import checks
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The rows between two steps of an optimiser: what a source of batches yields to `fit`.
+
+    A model with several inputs or outputs takes x, y, lengths and reset as it does in `fit`: in a tuple or a dict.
+
+    Attributes:
+        x: (N, T, features) or tokens (N, T); or a list of N ragged arrays.
+        y: targets, as in `fit`.
+        lengths: (N,) valid steps of each row of an array x; None: all of them.
+        sample_weight: (N,) or (N, T), what each row or step counts in the loss; None: 1.
+        reset: (N, T) bool, true where a sequence begins: the state before that step is zero.
+        carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes back there.
+    """
+
+    x: Any
+    y: Any
+    lengths: Any = None
+    sample_weight: Any = None
+    reset: Any = None
+    carry: bool = False
+
+    def __post_init__(self) -> None:
+        checks.flag("Batch", "carry", self.carry)
+
+
+class Batches(ABC):
+    """Batches, epoch by epoch.
+
+    Attributes: steps, the batches of an epoch; None if nobody knows before they are over.
+    """
+
+    steps: int | None
+
+    @abstractmethod
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`, from 0: the same each time that it is asked for."""

@@ -1,0 +1,116 @@
+"""Sequences laid end to end: the steps of each, and batches of pieces that carry their state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recurra import checks
+from recurra.data.batch import Batch
+from recurra.data.rows import is_list
+from recurra.typing import Array, Rows
+
+
+class Laid(NamedTuple):
+    """x, y and weight at each step, and the steps at which the sequences begin, with the end."""
+
+    x: Array
+    y: Array
+    weight: Array | None
+    bounds: Array
+
+    @classmethod
+    def read(cls, operation: str, names: tuple[str, str], x: Rows, y: Rows, weight: Rows | None) -> Laid:
+        """One sequence, or a list of several. Messages call x and y by `names`."""
+        several = is_list(x)
+        parts: list[list[Array]] = []
+        for name, values in zip((*names, "sample_weight"), (x, y) if weight is None else (x, y, weight), strict=False):
+            if is_list(values) != several:
+                forms = ("a list", "one array") if several else ("one array", "a list")
+                raise ValueError(
+                    f"{operation}: got {forms[0]} as {names[0]} but {forms[1]} as {name}, expected the same form; give "
+                    f"{forms[0]} as {name} too"
+                )
+            own = _parts(operation, name, values, several)
+            _check_lengths(operation, name, own, names[0], parts[0] if parts else own, several)
+            parts.append(own)
+        flat = [own[0] if len(own) == 1 else np.concatenate(own) for own in parts]
+        if flat[0].ndim > 2 or (flat[0].ndim == 1 and flat[0].dtype.kind not in "iu"):
+            raise ValueError(
+                f"{operation}: got {names[0]} of shape {flat[0].shape} and {flat[0].dtype}, expected (T, features), or "
+                f"integers (T,) for tokens; write {names[0]}[:, None] if every step has one number"
+            )
+        if weight is not None and flat[2].ndim != 1:
+            raise ValueError(
+                f"{operation}: got sample_weight of shape {flat[2].shape}, expected (T,); give a number for each step"
+            )
+        bounds = np.cumsum([0, *map(len, parts[0])])
+        return cls(flat[0], flat[1], None if weight is None else flat[2], bounds)
+
+    def batches(self, begins: Array, counts: Array, steps: int, order: Array | None = None) -> Iterator[Batch]:
+        """Batches of `steps` steps, whose row n is the steps begins[n] ... begins[n] + counts[n] - 1 (of `order`)."""
+        starts = np.zeros(len(self.x) + 1, bool)
+        starts[self.bounds] = True
+        for at in range(0, int(counts.max()), steps):
+            lengths = np.clip(counts - at, 0, steps)
+            step = np.arange(lengths.max())
+            valid = step < lengths[:, None]
+            place = np.where(valid, begins[:, None] + at + step, 0)
+            if order is not None:
+                place = order[place]
+            reset = starts[place] & valid
+            if not at:
+                reset[:, 0] = False  # the state is zero there anyway
+            yield Batch(
+                _pick(self.x, place, valid),
+                _pick(self.y, place, valid),
+                None if valid.all() else lengths,
+                None if self.weight is None else _pick(self.weight, place, valid),
+                reset if reset.any() else None,
+                at > 0,
+            )
+
+
+def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]:
+    """The arrays of one argument, which may differ in their first axis only."""
+    labels = [f"{name}[{index}]" for index in range(len(values))] if several else [name]
+    items = [
+        checks.numeric(operation, label, value)
+        for label, value in zip(labels, values if several else [values], strict=True)
+    ]
+    if not items:
+        raise ValueError(f"{operation}: got an empty list as {name}, expected at least one sequence; give some data")
+    first = next((item for item in items if item.size), items[0])
+    for label, item in zip(labels, items, strict=True):
+        if item.ndim == 0 or (len(item) and (item.shape[1:] != first.shape[1:] or item.dtype.kind != first.dtype.kind)):
+            raise ValueError(
+                f"{operation}: got {label} of shape {item.shape} and {item.dtype}, expected (T, ...), and the same but for T "
+                f"of all sequences; convert it"
+            )
+    return [item if len(item) else first[:0] for item in items]  # an empty list does not say what it is a list of
+
+
+def _check_lengths(
+    operation: str, name: str, items: list[Array], like_name: str, like: list[Array], several: bool
+) -> None:
+    """Refuse what is not as long as x."""
+    if len(items) != len(like):
+        raise ValueError(
+            f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one for each"
+        )
+    for index, (item, other) in enumerate(zip(items, like, strict=True)):
+        if len(item) != len(other):
+            place = f"[{index}]" if several else ""
+            raise ValueError(
+                f"{operation}: got {name}{place} of {len(item)} steps, expected {len(other)}, as {like_name}{place} has; give "
+                f"a value for each step"
+            )
+
+
+def _pick(flat: Array, place: Array, valid: Array) -> Array:
+    """The steps at `place`, 0 where they are padding."""
+    picked = flat[place]
+    picked[~valid] = 0
+    return picked

@@ -1,0 +1,149 @@
+"""Sequences laid end to end in lanes, a lane for each row of a batch, and cut into batches that carry their state."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import checks, seeds
+from recurra.data.batch import Batch, Batches
+from recurra.data.laid import Laid
+from recurra.data.rows import is_list
+from recurra.typing import Rows
+
+
+class Stateful(Batches):
+    """What `stateful` returns: its batches, the same in each epoch."""
+
+    def __init__(self, laid: Laid, batch_size: int, steps: int) -> None:
+        total = len(laid.x)
+        self._laid, self._size = laid, steps
+        self._counts = total // batch_size + (np.arange(batch_size) < total % batch_size)
+        self._begins = np.cumsum(self._counts) - self._counts
+        self.steps: int = -(-int(self._counts.max()) // steps)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._laid.batches(self._begins, self._counts, self._size)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of any epoch."""
+        return iter(self)
+
+
+class Sessions(Batches):
+    """What `sessions` returns: its batches, epoch by epoch."""
+
+    steps = None  # how well the lanes are filled depends on the order
+
+    def __init__(self, laid: Laid, batch_size: int, steps: int, seed: int | None) -> None:
+        self._laid, self._rows, self._size, self._seed = laid, batch_size, steps, seed
+        self._lengths = np.diff(laid.bounds)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`, from 0, in its own order if they are shuffled."""
+        chosen = np.flatnonzero(self._lengths)
+        if self._seed is not None:
+            chosen = seeds.generator(seeds.derive(self._seed, number)).permutation(chosen)
+        lanes: list[list[int]] = [[] for _ in range(self._rows)]
+        ends = [(0, lane) for lane in range(self._rows)]
+        for sequence, length in zip(chosen.tolist(), self._lengths[chosen].tolist(), strict=True):
+            end, lane = ends[0]  # the lane that is free first
+            lanes[lane].append(sequence)
+            heapq.heapreplace(ends, (end + length, lane))
+        chosen = np.concatenate([np.array(lane, np.int64) for lane in lanes])
+        counts = np.array([self._lengths[lane].sum() for lane in lanes])
+        lengths = self._lengths[chosen]
+        order = np.repeat(self._laid.bounds[chosen] - (np.cumsum(lengths) - lengths), lengths) + np.arange(
+            lengths.sum()
+        )
+        return self._laid.batches(np.cumsum(counts) - counts, counts, self._size, order)
+
+
+def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Rows | None = None) -> Stateful:
+    """Batches of long sequences for truncated back-propagation through time.
+
+    The sequence is cut into `batch_size` pieces, equally long but for a step; row n of every batch reads `steps` steps of
+    piece n, beginning with the state in which the row ended in the batch before. So the state goes through a whole piece,
+    gradients only through `steps` steps (Williams and Peng 1990).
+
+    Args:
+        x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, the state being
+            zero where one begins. A single array is not copied and may be memory-mapped.
+        y: (T,) or (T, ...), the target at each step; a list of them if x is one. To predict the next token: x = text[:-1],
+            y = text[1:].
+        batch_size: pieces, and rows of every batch.
+        steps: of a batch.
+        sample_weight: (T,), what each step counts in the loss; a list if x is one.
+
+    Returns:
+        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects, all but the
+        first with carry=True. The last is as short as what is left, with lengths if pieces differ.
+
+    Raises:
+        ValueError, TypeError: arrays that do not fit each other, or fewer steps than batch_size.
+    """
+    name = "stateful"
+    batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
+    laid = Laid.read(name, ("x", "y"), x, y, sample_weight)
+    if len(laid.x) < batch_size:
+        raise ValueError(
+            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected a step for each row at least; "
+            f"lower batch_size"
+        )
+    return Stateful(laid, batch_size, steps)
+
+
+def sessions(
+    sequences: Sequence[npt.ArrayLike],
+    targets: Sequence[npt.ArrayLike],
+    *,
+    batch_size: int,
+    steps: int,
+    shuffle: bool = True,
+    seed: int | None = None,
+    sample_weight: Sequence[npt.ArrayLike] | None = None,
+) -> Sessions:
+    """Session-parallel batches of many short sequences (Hidasi et al. 2016, Session-based recommendations with RNNs).
+
+    The sequences are laid end to end in `batch_size` lanes, each going to the lane that is free first. Row n of every batch
+    reads `steps` steps of lane n and goes on from the state of the batch before; `reset` is true where a sequence begins.
+    Rows need no padding before the lanes run out, which lengths say.
+
+    Args:
+        sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out.
+        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session s:
+            s[:-1] as sequence, s[1:] as targets.
+        batch_size: lanes, and rows of every batch.
+        steps: of a batch.
+        shuffle: whether each epoch lays the sequences in a new order.
+        seed: of these orders: the same seed gives the same ones. None is fresh.
+        sample_weight: a list of arrays (T_n,), what each step counts in the loss.
+
+    Returns:
+        An object whose `epoch(number)` gives the `Batch` objects of an epoch, all but the first with carry=True.
+
+    Raises:
+        ValueError, TypeError: arrays that do not fit each other, or fewer sequences than batch_size.
+    """
+    name = "sessions"
+    batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
+    shuffle = checks.flag(name, "shuffle", shuffle)
+    if not is_list(sequences):
+        raise TypeError(
+            f"{name}: got sequences of type {type(sequences).__name__}, expected a list of arrays; give one for each "
+            f"sequence, or use stateful for a single long one"
+        )
+    laid = Laid.read(name, ("sequences", "targets"), sequences, targets, sample_weight)
+    count = int(np.count_nonzero(np.diff(laid.bounds)))
+    if count < batch_size:
+        raise ValueError(
+            f"{name}: got {count} sequences with steps for batch_size={batch_size}, expected one for each lane at least; "
+            f"lower batch_size"
+        )
+    return Sessions(laid, batch_size, steps, seeds.resolve(name, seed) if shuffle else None)

@@ -1,0 +1,98 @@
+"""Rows of one input or target: an array, or a list of ragged arrays padded batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from recurra.typing import Array
+
+#: Which rows make a batch.
+Chosen: TypeAlias = "Array | slice"
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows of one array, with lengths or without."""
+
+    array: Array
+    lengths: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the rows of x are sequences: features have one more axis than tokens."""
+        return self.array.ndim > (2 if self.array.dtype.kind == "f" else 1)
+
+    def batch(self, rows: Chosen) -> tuple[Array, Array | None]:
+        """These rows and their lengths."""
+        return self.array[rows], None if self.lengths is None else self.lengths[rows]
+
+    def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
+        """The output of a batch as people expect it for such rows: as it is."""
+        return y
+
+    def join(self, outputs: list[Any]) -> Any:
+        """The outputs of all batches together."""
+        return np.concatenate(outputs)
+
+
+@dataclass(frozen=True)
+class RaggedRows:
+    """A list with an array, (T_n, ...), for each row; `padding` is put behind the shorter ones of a batch."""
+
+    items: list[Array]
+    padding: int = 0
+    has_time = True
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def lengths(self) -> Array:
+        """The steps of each row."""
+        return np.array([len(item) for item in self.items], np.int64)
+
+    def batch(self, rows: Chosen) -> tuple[Array, Array]:
+        """These rows, padded to the longest of them, and their lengths."""
+        lengths = self.lengths[rows]
+        chosen = range(len(self.items))[rows] if isinstance(rows, slice) else rows
+        shape = (len(lengths), lengths.max(initial=0), *self.items[0].shape[1:])
+        padded = np.full(shape, self.padding, self.items[0].dtype)
+        for row, index in enumerate(chosen):
+            padded[row, : lengths[row]] = self.items[index]
+        return padded, lengths
+
+    def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
+        """The output of a batch as people expect it for such rows: a list."""
+        if lengths is None or not sequences:
+            return list(y)
+        return [row[:steps] for row, steps in zip(y, lengths, strict=True)]
+
+    def join(self, outputs: list[Any]) -> Any:
+        """The outputs of all batches together."""
+        return [row for batch in outputs for row in batch]
+
+
+def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
+    """Rows that may differ in their first axis only."""
+    for index, item in enumerate(items):
+        first = items[0]
+        if item.ndim == 0 or item.shape[1:] != first.shape[1:] or item.dtype != first.dtype:
+            raise ValueError(
+                f"{operation}: got row {index} of shape {item.shape} and {item.dtype} in a list whose row 0 has shape "
+                f"{first.shape} and {first.dtype}, expected them to differ in the first axis only; convert the rows"
+            )
+    if not items:
+        raise ValueError(f"{operation}: got an empty list of rows, expected at least one; give some data")
+    return RaggedRows(items, padding)
+
+
+def is_list(values: Any) -> bool:
+    """Whether these are ragged rows rather than one array."""
+    return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 0)

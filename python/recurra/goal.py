@@ -1,0 +1,174 @@
+"""What training makes small: the losses of all outputs, their targets and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from recurra import checks, row_weights
+from recurra.data import convert
+from recurra.data.rows import Chosen
+from recurra.feed import Feed, Outputs, Rows, place
+from recurra.losses import Loss, LossValue
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from recurra.training.metric_group import MetricGroup
+    from recurra.training.model import TrainableModel
+    from recurra.training.pieces import Segment
+
+#: A loss, or one for each output, written as the outputs are; the same for weights.
+Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
+Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
+#: The weights of classes, for one output or, written as the outputs are, for each.
+ClassWeights: TypeAlias = "Mapping[int, float] | Any | None"
+
+
+class Targets:
+    """What the outputs for a feed shall be, and what their rows or steps weigh."""
+
+    def __init__(self, outputs: Outputs, targets: Sequence[Rows], weights: Sequence[Rows | None]) -> None:
+        self.outputs, self._targets, self._weights = outputs, targets, weights
+
+    def batch(self, chosen: Chosen) -> tuple[list[Array], list[Array | None]]:
+        """Those of a batch."""
+        targets = [rows.batch(chosen)[0] for rows in self._targets]
+        return targets, [None if rows is None else rows.batch(chosen)[0] for rows in self._weights]
+
+
+class Goal:
+    """The sum over the outputs of weight times mean loss."""
+
+    def __init__(
+        self,
+        operation: str,
+        model: TrainableModel,
+        loss: Losses,
+        loss_weights: Weights = None,
+        class_weight: ClassWeights = None,
+    ) -> None:
+        self._model, self.structure = model, model.structures[1]
+        structure, count = self.structure, len(model.output_infos())
+        self.losses = [loss] * count if isinstance(loss, Loss) else structure.spread(operation, "loss", loss)
+        for one in self.losses:
+            checks.kind(operation, "loss", one, Loss, "losses.CrossEntropy")
+        weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
+        self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]
+        self._class_weights = [
+            None if one is None else row_weights.of_classes(operation, one)
+            for one in structure.spread_optional(operation, "class_weight", class_weight)
+        ]
+
+    def targets(self, operation: str, feed: Feed, y: Any, sample_weight: Any = None) -> Targets:
+        """y and the weights, checked against the inputs and converted to what the losses read."""
+        outputs, structure = Outputs(self._model, feed.parts), self.structure
+        targets: list[Rows] = []
+        weights: list[Rows | None] = []
+        for index, (info, rows, one, loss, weight, classes) in enumerate(
+            zip(
+                outputs.infos,
+                outputs.rows,
+                structure.spread(operation, "y", y),
+                self.losses,
+                structure.spread_optional(operation, "sample_weight", sample_weight),
+                self._class_weights,
+                strict=True,
+            )
+        ):
+            where = place(operation, structure, "y", index)
+            if classes is not None and loss.unaligned:
+                raise ValueError(
+                    f"{where}: got class_weight for {type(loss).__name__}, expected none, as its targets are whole rows of "
+                    f"labels; give sample_weight"
+                )
+            target = convert.targets(where, info, rows, one, loss)
+            steps = info.return_sequences and rows.has_time and not loss.unaligned
+            own = None if weight is None else row_weights.given(where, target, weight, steps)
+            targets.append(target)
+            weights.append(own if classes is None else row_weights.by_class(where, target, own, classes))
+        return Targets(outputs, targets, weights)
+
+    def values(
+        self, y: Sequence[Array], segment: Segment, metrics: MetricGroup | None = None, *, gradient: bool = True
+    ) -> list[LossValue]:
+        """The loss of each output over a segment; its metrics look at the same."""
+        lead, counting = min(segment.lead, segment.steps) if segment.lead else 0, segment.counting
+        found = []
+        for index, (loss, one, target, weight, valid) in enumerate(
+            zip(self.losses, y, counting.targets, counting.weights, counting.output_lengths(), strict=True)
+        ):
+            seen = np.ascontiguousarray(one[:, lead:]) if lead else one
+            value = loss(seen, target, valid, weights=weight, gradient=gradient)
+            if metrics is not None:
+                metrics.update(index, seen, target, valid)
+            if lead and value.gradient is not None:
+                value = replace(value, gradient=np.pad(value.gradient, ((0, 0), (lead, 0), (0, 0))))
+            found.append(value)
+        return found
+
+    def counts(self, segment: Segment) -> list[float]:
+        """What `values` will count, without the outputs."""
+        counting = segment.counting
+        return [
+            loss.count(target, shape, valid, weight)
+            for loss, target, shape, valid, weight in zip(
+                self.losses,
+                counting.targets,
+                counting.outputs.shapes(counting.x),
+                counting.output_lengths(),
+                counting.weights,
+                strict=True,
+            )
+        ]
+
+    def gradient(self, values: Sequence[LossValue], counts: Sequence[float]) -> Any:
+        """dy for `backward`, whose gradients times `scale(counts)` are those of the goal; `counts` are those of all batches
+        between two steps."""
+        if len(values) == 1:
+            return self.structure.join([values[0].gradient])
+        scaled = [
+            value.gradient * value.gradient.dtype.type(weight / count)
+            if value.count and value.gradient is not None
+            else None
+            for value, weight, count in zip(values, self._weights, counts, strict=True)
+        ]
+        return self.structure.join(scaled)
+
+    def scale(self, counts: Sequence[float]) -> float:
+        """What the gradients are to be multiplied by: one output needs no pass over its gradient."""
+        return self._weights[0] / counts[0] if len(counts) == 1 else 1.0
+
+    def mean(self, values: Sequence[LossValue] = ()) -> Mean:
+        """That of a batch, to add others to."""
+        mean = Mean(self._weights)
+        mean.add(values)
+        return mean
+
+    def config(self) -> list[str]:
+        """What a run that goes on must have in common."""
+        return [type(loss).__name__ for loss in self.losses] + [repr(weight) for weight in self._weights]
+
+
+class Mean:
+    """The weighted sum over outputs of the mean over all elements of several batches."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self._weights = weights
+        self.sums, self.counts = [0.0] * len(weights), [0.0] * len(weights)
+
+    def add(self, batch: Sequence[LossValue]) -> None:
+        """One more batch."""
+        for index, value in enumerate(batch):
+            self.sums[index] += value.sum
+            self.counts[index] += value.count
+
+    @property
+    def value(self) -> float:
+        """0 if there was nothing to count."""
+        return sum(
+            weight * (own / count if count else 0.0)
+            for weight, own, count in zip(self._weights, self.sums, self.counts, strict=True)
+        )

@@ -1,0 +1,12 @@
+"""Optimisers, on the flat buffers of layers and models; schedules of their rate, and a search for a good one."""
+
+from __future__ import annotations
+
+from recurra.optim import schedules
+from recurra.optim.adam import Adam, AdamW
+from recurra.optim.lr_finder import LRRangeTest, find_lr
+from recurra.optim.optimizer import Optimizer, Step
+from recurra.optim.rmsprop import RMSprop
+from recurra.optim.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "LRRangeTest", "Optimizer", "RMSprop", "Step", "find_lr", "schedules"]

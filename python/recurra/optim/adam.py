@@ -1,0 +1,68 @@
+"""Adam, with decay in the gradient or beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from recurra import _core, checks
+from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.schedules import Rate
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015): m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2,
+    w' = w - lr * (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps).
+
+    Args:
+        lr: learning rate: a number, or a schedule.
+        betas: (b1, b2), each from 0 to 1, less than 1.
+        eps: keeps the division finite.
+        weight_decay: adds weight_decay * w to the gradient.
+        no_decay: texts in the names of parameters that are not decayed.
+    """
+
+    memory = ("m", "v")
+    _decoupled = False
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
+        super().__init__(lr, weight_decay, no_decay)
+        name = type(self).__name__
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{name}: got betas={betas!r}, expected a pair of numbers; write betas=(0.9, 0.999)")
+        below_one = math.nextafter(1.0, 0.0)
+        first, second = (checks.number(name, "betas", beta, 0.0, below_one) for beta in betas)
+        self.betas = (first, second)
+        self.eps = checks.number(name, "eps", eps)
+
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+        m, v = slot.arrays["m"], slot.arrays["v"]
+        _core.adam_step(parameters, begin, end, rule, m, v, slot.steps, *self.betas, self.eps, self._decoupled)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): first w -= lr * weight_decay * w, then as Adam.
+
+    Arguments as in `Adam`; weight_decay is 0.01 if not given.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        no_decay: Sequence[str] = (),
+    ) -> None:
+        super().__init__(lr, betas=betas, eps=eps, weight_decay=weight_decay, no_decay=no_decay)

@@ -1,0 +1,212 @@
+"""The learning rate range test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import checks, interrupts, plots, seeds
+from recurra.goal import Goal, Losses, Weights
+from recurra.optim.adam import Adam
+from recurra.optim.optimizer import Optimizer
+from recurra.progress import Progress
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from recurra.layer import Layer
+    from recurra.training.model import TrainableModel
+    from recurra.training.sources import Source
+
+_SMOOTHING = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class LRRangeTest:
+    """What `find_lr` found, one number for each step taken.
+
+    Attributes: rates; losses, the batches' mean losses before each step; smoothed, their exponential moving average;
+    suggestion, the rate at which the loss fell fastest, None if it never fell; diverged, whether the test ended because
+    the loss grew or stopped being finite.
+    """
+
+    rates: Array
+    losses: Array
+    smoothed: Array
+    suggestion: float | None
+    diverged: bool
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the losses over the rates, and the suggestion.
+
+        Args:
+            ax: matplotlib axes to draw on; None makes a figure.
+
+        Returns:
+            The axes.
+        """
+        if ax is None:
+            ax = plots.pyplot("LRRangeTest.plot").subplots()[1]
+        ax.plot(self.rates, self.losses, color="0.75", label="batch")
+        ax.plot(self.rates, self.smoothed, label="smoothed")
+        if self.suggestion is not None:
+            ax.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        if len(self.losses):  # single batches may lie far above, where the test ends
+            low, high = float(self.losses.min()), float(self.smoothed.max())
+            margin = 0.05 * (high - low) or 0.5
+            ax.set_ylim(low - margin, high + margin)
+        ax.legend()
+        return ax
+
+
+def find_lr(
+    model: TrainableModel,
+    x: Any,
+    y: Any,
+    lengths: Any = None,
+    *,
+    loss: Losses,
+    optimizer: Optimizer | None = None,
+    loss_weights: Weights = None,
+    start: float = 1e-6,
+    stop: float = 10.0,
+    steps: int = 100,
+    batch_size: int = 32,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    diverge: float = 1.0,
+    shuffle: bool = True,
+    seed: int | None = None,
+    verbose: int = 1,
+) -> LRRangeTest:
+    """Train on a few batches with a rate that grows from step to step, and see what the loss does (Smith 2017).
+
+    Model and optimiser are left as they were, weights, buffers, gradients and memory, whatever ends the test. It ends
+    early when the smoothed loss lies above its minimum by `diverge` times the first loss (its absolute value, or the fall
+    since if that is more), or when the loss or the gradient is not finite.
+
+    The suggestion is the rate in the middle of the window in which a line through the losses over log(rate) falls
+    fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It is a rate for the top
+    of a schedule; a constant one, or an optimiser with much momentum, often wants a third to a tenth of it.
+
+    Args:
+        model: what is trained.
+        x, y, lengths, loss, loss_weights, batch_size, clip_norm, clip_value, shuffle: as in `fit`.
+        optimizer: whose steps are tried; None for a fresh `Adam()`. Its rate or schedule plays no part.
+        start: the first rate, above 0.
+        stop: the last one, above start.
+        steps: batches, at least 20; the data are gone through as often as that takes.
+        diverge: see above.
+        seed: of the order and of dropout; None is fresh.
+        verbose: 1 shows a progress bar.
+
+    Raises:
+        ValueError, TypeError: data that do not fit, before anything is trained.
+    """
+    name = "find_lr"
+    from recurra.training.model import TrainableModel  # here: they take optimisers themselves
+    from recurra.training.sources import make_source
+
+    checks.kind(name, "model", model, TrainableModel, "Sequential")
+    if optimizer is not None:
+        checks.kind(name, "optimizer", optimizer, Optimizer, "optim.Adam")
+    start = checks.positive(name, "start", start)
+    stop = checks.positive(name, "stop", stop)
+    if not start < stop:
+        raise ValueError(f"{name}: got start={start!r} and stop={stop!r}, expected a rate that grows; exchange them")
+    steps = checks.integer(name, "steps", steps, 20)
+    batch_size = checks.integer(name, "batch_size", batch_size)
+    diverge = checks.positive(name, "diverge", diverge)
+    if clip_norm is not None:
+        clip_norm = checks.number(name, "clip_norm", clip_norm)
+    if clip_value is not None:
+        clip_value = checks.number(name, "clip_value", clip_value)
+    shuffle = checks.flag(name, "shuffle", shuffle)
+    seed = seeds.resolve(name, seed)
+    verbose = checks.choice(name, "verbose", verbose, (0, 1))
+    goal = Goal(name, model, loss, loss_weights)
+    source = make_source(name, model, goal, x, y, lengths, batch_size=batch_size, shuffle=shuffle)
+
+    rates = np.geomspace(start, stop, steps)
+    twin = (Adam() if optimizer is None else optimizer)._twin(start)
+    losses: list[float] = []
+    smoothed: list[float] = []
+    diverged = False
+    batches = _losses(model, goal, source, seed)
+    with Progress(steps, name, verbose == 1) as bar, _restored(model), np.errstate(over="ignore", invalid="ignore"):
+        for rate in rates:
+            value, scale = next(batches)
+            if not math.isfinite(value):
+                diverged = True
+                break
+            losses.append(value)
+            average = (smoothed[-1] if smoothed else 0.0) * (1 - _SMOOTHING ** (len(losses) - 1))
+            average = _SMOOTHING * average + (1 - _SMOOTHING) * value
+            smoothed.append(average / (1 - _SMOOTHING ** len(losses)))
+            bar.update(loss=smoothed[-1], lr=rate)
+            lowest = min(smoothed)
+            if smoothed[-1] - lowest > diverge * max(abs(smoothed[0]), smoothed[0] - lowest):
+                diverged = True
+                break
+            twin.lr = float(rate)
+            if not math.isfinite(twin.step(model, scale, clip_norm, clip_value).norm):
+                diverged = True
+                break
+    tried = rates[: len(losses)]
+    return LRRangeTest(
+        tried, np.array(losses), np.array(smoothed), _steepest(tried, losses, smoothed, steps // 10), diverged
+    )
+
+
+def _losses(model: TrainableModel, goal: Goal, source: Source, seed: int) -> Iterator[tuple[float, float]]:
+    """The mean loss of one batch after the other, without end; gradients are in place, to be scaled by the second number."""
+    from recurra.training.recorder import Recorder
+
+    for epoch in count():
+        own = seeds.derive(seed, epoch)
+        found = False
+        for index, work in enumerate(source.epoch(epoch, own)):
+            model.zero_grad()
+            recorder = Recorder(model, goal)
+            values = recorder.record(work.piece, None, seeds.derive(own, index))
+            if any(recorder.counts):
+                found = True
+                yield goal.mean(values).value, goal.scale(recorder.counts)
+        if not found:
+            raise ValueError(
+                "find_lr: got data in which nothing counts, expected some steps to learn from; give some data"
+            )
+
+
+@contextmanager
+def _restored(model: Layer) -> Iterator[None]:
+    """Parameters, buffers and gradients are put back at the end, whatever ends the block."""
+    state, grads = model.state_dict(), {name: array.copy() for name, array in model.grads.items()}
+    try:
+        yield
+    finally:
+        with interrupts.deferred():
+            model.load_state_dict(state)
+            for name, array in grads.items():
+                model.grads[name][...] = array
+
+
+def _steepest(rates: Array, losses: list[float], smoothed: list[float], width: int) -> float | None:
+    """The rate in the middle of the window in which the least squares line through the losses falls fastest."""
+    end = int(np.argmin(smoothed)) + 1 if smoothed else 0
+    if end < width:
+        return None
+    places = np.arange(width) - (width - 1) / 2  # rates are evenly spaced in log(rate)
+    slopes = np.convolve(losses[:end], places[::-1], "valid")
+    best = int(np.argmin(slopes))
+    if slopes[best] >= 0:
+        return None
+    return float(np.sqrt(rates[best + (width - 1) // 2] * rates[best + width // 2]))

@@ -1,0 +1,50 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recurra import _core, checks
+from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.schedules import Rate
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012) as PyTorch's: s' = alpha s + (1 - alpha) g^2, w' = w - lr * g / (sqrt(s') + eps).
+
+    Centred (Graves 2013), the root is that of the variance s' - m'^2 with m' = alpha m + (1 - alpha) g; where rounding
+    makes it negative it counts as 0. With momentum v' = momentum * v + g / (sqrt(...) + eps), w' = w - lr * v'.
+
+    Args:
+        lr: learning rate: a number, or a schedule.
+        alpha: from 0 to 1.
+        eps: keeps the division finite.
+        momentum: from 0 (none) to 1.
+        centered: whether the gradient's running mean is taken out.
+        weight_decay: adds weight_decay * w to the gradient.
+        no_decay: texts in the names of parameters that are not decayed.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 1e-2,
+        *,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
+        super().__init__(lr, weight_decay, no_decay)
+        self.alpha = checks.number("RMSprop", "alpha", alpha, 0.0, 1.0)
+        self.eps = checks.number("RMSprop", "eps", eps)
+        self.momentum = checks.number("RMSprop", "momentum", momentum, 0.0, 1.0)
+        self.centered = checks.flag("RMSprop", "centered", centered)
+        wanted = {"square": True, "mean": self.centered, "velocity": self.momentum > 0}
+        self.memory = tuple(name for name, is_kept in wanted.items() if is_kept)
+
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+        square, mean, velocity = (slot.arrays.get(name) for name in ("square", "mean", "velocity"))
+        assert square is not None
+        _core.rmsprop_step(parameters, begin, end, rule, square, mean, velocity, self.alpha, self.eps, self.momentum)

@@ -1,0 +1,308 @@
+"""Learning rates that change from step to step: pure functions of the number of steps taken, fit for `lr=`.
+
+Steps are the optimiser's, one for each call of `step`, counted from 0; an epoch of `fit` has ceil(rows / batch_size). In
+the equations t is that number.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from recurra import checks
+
+__all__ = [
+    "Chain",
+    "Constant",
+    "CosineDecay",
+    "ExponentialDecay",
+    "Function",
+    "OneCycle",
+    "Schedule",
+    "StepDecay",
+    "Warmup",
+]
+
+
+class Schedule(ABC):
+    """`schedule(step)` is the rate of the step before which so many were taken.
+
+    A class of your own defines `rate` and keeps the constructor's arguments in attributes of their names. Two schedules
+    are equal if their classes and attributes are.
+    """
+
+    @abstractmethod
+    def rate(self, step: int) -> float:
+        """The rate of step `step`, 0 for the first."""
+
+    def __call__(self, step: int) -> float:
+        """The same, checked.
+
+        Raises:
+            ValueError: step is negative, or the rate is negative or not finite.
+        """
+        name = type(self).__name__
+        step = checks.integer(name, "step", step, 0, 2**63 - 1)
+        return checks.number(name, f"rate({step})", self.rate(step))
+
+    def config(self) -> dict[str, Any]:
+        """Class and arguments as plain data, fit for JSON."""
+        return {"class": type(self).__name__, **{name: plain(value) for name, value in vars(self).items()}}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+#: What `lr=` takes.
+Rate: TypeAlias = "float | Schedule | Callable[[int], float]"
+
+
+def plain(value: Any) -> Any:
+    """An argument as JSON gives it back."""
+    if isinstance(value, Schedule):
+        return value.config()
+    return [plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def find(operation: str, name: str, value: Rate) -> Schedule:
+    """`value` as a schedule."""
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, type):
+        raise TypeError(
+            f"{operation}: got {name}=the class {value.__name__}, expected a number, a schedule or a function; write "
+            f"{value.__name__}(...)"
+        )
+    if callable(value):
+        return Function(value)
+    return Constant(checks.number(operation, name, value))
+
+
+class Constant(Schedule):
+    """The same rate always; a plain number where a schedule is expected means this.
+
+    Args:
+        lr: learning rate.
+    """
+
+    def __init__(self, lr: float) -> None:
+        self.lr = checks.number("Constant", "lr", lr)
+
+    def rate(self, step: int) -> float:
+        """lr."""
+        return self.lr
+
+
+class StepDecay(Schedule):
+    """lr * gamma^floor(t / step_size), as torch's StepLR.
+
+    Args:
+        lr: the first rate.
+        step_size: steps from one fall to the next.
+        gamma: what each multiplies the rate by, from 0 to 1.
+    """
+
+    def __init__(self, lr: float, step_size: int, gamma: float = 0.1) -> None:
+        self.lr = checks.number("StepDecay", "lr", lr)
+        self.step_size = checks.integer("StepDecay", "step_size", step_size)
+        self.gamma = checks.number("StepDecay", "gamma", gamma, 0.0, 1.0)
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        return float(self.lr * self.gamma ** (step // self.step_size))
+
+
+class ExponentialDecay(Schedule):
+    """lr * gamma^(t / steps), as Keras' of this name; with steps=1 as torch's ExponentialLR.
+
+    Args:
+        lr: the first rate.
+        gamma: what the rate is multiplied by in so many steps, from 0 to 1.
+        steps: how many.
+    """
+
+    def __init__(self, lr: float, gamma: float, steps: int = 1) -> None:
+        self.lr = checks.number("ExponentialDecay", "lr", lr)
+        self.gamma = checks.number("ExponentialDecay", "gamma", gamma, 0.0, 1.0)
+        self.steps = checks.integer("ExponentialDecay", "steps", steps)
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        return float(self.lr * self.gamma ** (step / self.steps))
+
+
+class CosineDecay(Schedule):
+    """floor + (lr - floor) * (1 + cos(pi t / steps)) / 2, then floor (Loshchilov and Hutter 2017, one period).
+
+    As torch's CosineAnnealingLR up to its T_max.
+
+    Args:
+        lr: the first rate.
+        steps: until the floor is reached.
+        floor: the last rate, at most lr.
+    """
+
+    def __init__(self, lr: float, steps: int, floor: float = 0.0) -> None:
+        self.lr = checks.number("CosineDecay", "lr", lr)
+        self.steps = checks.integer("CosineDecay", "steps", steps)
+        self.floor = checks.number("CosineDecay", "floor", floor, 0.0, self.lr)
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        return _cosine(self.lr, self.floor, min(step / self.steps, 1.0))
+
+
+class OneCycle(Schedule):
+    """Up to a large rate and down to a tiny one (Smith and Topin 2018), as torch's OneCycleLR; momentum stays as it is.
+
+    From max_lr / div_factor to max_lr in the first pct_start of the steps, then to max_lr / (div_factor *
+    final_div_factor) at step total_steps - 1, where it stays. With three_phase, as in the paper, first back to max_lr /
+    div_factor in as many steps as it took up.
+
+    Args:
+        max_lr: the largest rate, such as the one that `find_lr` suggests.
+        total_steps: of the whole training: epochs * ceil(rows / batch_size).
+        pct_start: the part of them on the way up, above 0 and below 1; with three_phase below 0.5.
+        anneal_strategy: "cos" or "linear".
+        div_factor: above 0.
+        final_div_factor: above 0.
+        three_phase: see above.
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        total_steps: int,
+        *,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> None:
+        self.max_lr = checks.number("OneCycle", "max_lr", max_lr)
+        self.total_steps = checks.integer("OneCycle", "total_steps", total_steps)
+        self.pct_start = checks.positive("OneCycle", "pct_start", pct_start)
+        self.anneal_strategy = checks.choice("OneCycle", "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.div_factor = checks.positive("OneCycle", "div_factor", div_factor)
+        self.final_div_factor = checks.positive("OneCycle", "final_div_factor", final_div_factor)
+        self.three_phase = checks.flag("OneCycle", "three_phase", three_phase)
+        bound = 0.5 if self.three_phase else 1.0
+        if not self.pct_start < bound:
+            raise ValueError(
+                f"OneCycle: got pct_start={pct_start!r}, expected less than {bound:g}, so that there is a way down; lower it"
+            )
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        top, initial = self.max_lr, self.max_lr / self.div_factor
+        up, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        points = [(0.0, initial), (up, top)]
+        if self.three_phase:
+            points.append((2 * up, initial))
+        points.append((last, initial / self.final_div_factor))
+        anneal = _cosine if self.anneal_strategy == "cos" else _line
+        for (begin, first), (end, second) in pairwise(points):
+            if step <= end:
+                return anneal(first, second, (step - begin) / (end - begin) if end > begin else 1.0)
+        return points[-1][1]
+
+
+class Warmup(Schedule):
+    """Up in a straight line to the first rate of another schedule, which then runs: its step 0 is step `steps`.
+
+    schedule(0) * (start_factor + (1 - start_factor) * t / steps), then schedule(t - steps): as torch's LinearLR before
+    another in a SequentialLR.
+
+    Args:
+        schedule: what follows; a number stays.
+        steps: of the way up.
+        start_factor: where it begins, as a part of schedule(0), from 0 to 1; with 0 the first step moves nothing.
+    """
+
+    def __init__(self, schedule: Rate, steps: int, start_factor: float = 0.0) -> None:
+        self.schedule = find("Warmup", "schedule", schedule)
+        self.steps = checks.integer("Warmup", "steps", steps)
+        self.start_factor = checks.number("Warmup", "start_factor", start_factor, 0.0, 1.0)
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        if step >= self.steps:
+            return self.schedule(step - self.steps)
+        return self.schedule(0) * _line(self.start_factor, 1.0, step / self.steps)
+
+
+class Chain(Schedule):
+    """One schedule after the other, each from its own step 0, as torch's SequentialLR.
+
+    `Chain([1e-3, 1e-4], [5000])` is a rate that falls once.
+
+    Args:
+        schedules: at least one; numbers stay.
+        milestones: the steps, growing, at which each but the first begins.
+    """
+
+    def __init__(self, schedules: Sequence[Rate], milestones: Sequence[int]) -> None:
+        if not isinstance(schedules, list | tuple) or not isinstance(milestones, list | tuple):
+            raise TypeError(
+                f"Chain: got schedules of type {type(schedules).__name__} and milestones of type "
+                f"{type(milestones).__name__}, expected lists; write Chain([first, second], [1000])"
+            )
+        self.schedules = tuple(find("Chain", f"schedules[{k}]", one) for k, one in enumerate(schedules))
+        self.milestones = tuple(checks.integer("Chain", f"milestones[{k}]", m) for k, m in enumerate(milestones))
+        if len(self.schedules) != len(self.milestones) + 1:
+            raise ValueError(
+                f"Chain: got {len(self.schedules)} schedules and {len(self.milestones)} milestones, expected one schedule "
+                f"more; give the step at which each but the first begins"
+            )
+        if any(second <= first for first, second in pairwise(self.milestones)):
+            raise ValueError(f"Chain: got milestones={milestones!r}, expected growing steps; put them in order")
+
+    def rate(self, step: int) -> float:
+        """See the class."""
+        index = bisect.bisect_right(self.milestones, step)
+        return self.schedules[index](step - (self.milestones[index - 1] if index else 0))
+
+
+class Function(Schedule):
+    """Any function of the step; a plain one where a schedule is expected means this.
+
+    Its configuration holds the function's name alone, by which a resumed run recognises it.
+
+    Args:
+        function: step -> rate, the same each time it is asked.
+    """
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(
+                f"Function: got {function!r}, expected a function step -> rate; give it, or an object of a schedule's class"
+            )
+        self.function = function
+
+    def rate(self, step: int) -> float:
+        """What the function returns."""
+        return self.function(step)
+
+    def config(self) -> dict[str, Any]:
+        """Class, and the function's module and name."""
+        owner = self.function if hasattr(self.function, "__qualname__") else type(self.function)
+        return {"class": "Function", "function": f"{owner.__module__}.{owner.__qualname__}"}
+
+
+def _line(first: float, last: float, part: float) -> float:
+    return first + (last - first) * part
+
+
+def _cosine(first: float, last: float, part: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * part)) / 2

@@ -1,0 +1,42 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recurra import _core, checks
+from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.schedules import Rate
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent; with momentum v' = momentum * v + g, w' = w - lr * v' (nesterov: w - lr * (g +
+    momentum * v')), as PyTorch's (Sutskever et al. 2013).
+
+    Args:
+        lr: learning rate: a number, or a schedule.
+        momentum: from 0 (none) to 1.
+        nesterov: whether to look ahead; needs momentum.
+        weight_decay: adds weight_decay * w to the gradient.
+        no_decay: texts in the names of parameters that are not decayed.
+    """
+
+    def __init__(
+        self,
+        lr: Rate,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+    ) -> None:
+        super().__init__(lr, weight_decay, no_decay)
+        self.momentum = checks.number("SGD", "momentum", momentum, 0.0, 1.0)
+        self.nesterov = checks.flag("SGD", "nesterov", nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: got nesterov=True without momentum, expected both; set momentum, such as 0.9")
+        self.memory = ("velocity",) if self.momentum else ()
+
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+        velocity = slot.arrays.get("velocity")
+        _core.sgd_step(parameters, begin, end, rule, velocity, self.momentum, self.nesterov)

@@ -1,0 +1,90 @@
+"""How much rows, steps and classes of training data weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from recurra import checks
+from recurra.data.rows import ArrayRows, RaggedRows, is_list
+from recurra.typing import Array
+
+#: The rows of one target.
+Rows: TypeAlias = "ArrayRows | RaggedRows"
+
+
+def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
+    """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
+    count = len(targets)
+    if is_list(weights) and steps and isinstance(targets, RaggedRows) and np.ndim(weights[0]) == 1:
+        items = [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
+        for index, (item, target) in enumerate(zip(items, targets.items, strict=False)):
+            if item.shape != target.shape[:1]:
+                raise ValueError(
+                    f"{operation}: got sample_weight[{index}] of shape {item.shape}, expected {target.shape[:1]}; give a "
+                    f"weight for every step, or one for every row"
+                )
+        if len(items) != count:
+            raise ValueError(
+                f"{operation}: got sample_weight of {len(items)} rows, expected {count}; give every row its weights"
+            )
+        return RaggedRows(items)
+    array = _checked(operation, "sample_weight", weights)
+    allowed = [(count,)]
+    if steps and isinstance(targets, ArrayRows):
+        allowed.append(targets.array.shape[:2])
+    if array.shape not in allowed:
+        raise ValueError(
+            f"{operation}: got sample_weight of shape {array.shape}, expected {' or '.join(map(str, allowed))}; give a "
+            f"weight for every row" + (" or for every step" if len(allowed) > 1 else "")
+        )
+    return ArrayRows(array)
+
+
+def _checked(operation: str, name: str, weights: Any) -> Array:
+    array = checks.numeric(operation, name, weights).astype(np.float64)
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError(
+            f"{operation}: got NaN, infinite or negative numbers in {name}, expected finite ones of at least 0; mend them"
+        )
+    return array
+
+
+def of_classes(operation: str, weights: Any) -> dict[int, float]:
+    """class_weight: a mapping from labels, or one number for each label."""
+    if not isinstance(weights, Mapping):
+        weights = dict(enumerate(checks.numeric(operation, "class_weight", weights).ravel().tolist()))
+    return {
+        checks.integer(operation, "a label in class_weight", label, -checks.LARGEST): checks.number(
+            operation, f"class_weight[{label}]", weight
+        )
+        for label, weight in weights.items()
+    }
+
+
+def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mapping[int, float]) -> Rows:
+    """The weights of all targets by their labels, times `weights`; labels that are not named weigh 1."""
+
+    def of(labels: Array, own: Array | None) -> Array:
+        if labels.dtype.kind not in "iu":
+            raise TypeError(
+                f"{operation}: got class_weight for targets of {labels.dtype}, expected integer labels; give sample_weight "
+                f"instead"
+            )
+        found, place = np.unique(labels, return_inverse=True)
+        table = np.array([classes.get(int(label), 1.0) for label in found])
+        result: Array = table[place.reshape(labels.shape)]
+        if own is None:
+            return result
+        return result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
+
+    if isinstance(targets, ArrayRows):
+        return ArrayRows(of(targets.array, weights.array if isinstance(weights, ArrayRows) else None))
+    rows: list[Array | None] = [None] * len(targets)
+    if isinstance(weights, RaggedRows):
+        rows = list(weights.items)
+    elif weights is not None:
+        rows = [np.asarray(weight) for weight in weights.array]
+    return RaggedRows([of(item, one) for item, one in zip(targets.items, rows, strict=True)])

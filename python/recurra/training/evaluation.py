@@ -1,0 +1,31 @@
+"""Losses and metrics over data that nothing is learnt from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recurra.goal import Goal
+from recurra.progress import Progress
+from recurra.training.metric_group import MetricGroup
+from recurra.training.sources import Source
+from recurra.typing import State
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+def evaluate(
+    model: TrainableModel, goal: Goal, source: Source, metrics: MetricGroup, *, show: bool = False
+) -> dict[str, float]:
+    """The mean loss and the metrics, exact for ragged rows."""
+    inputs, outputs = model.structures
+    mean = goal.mean()
+    state: State = None
+    with Progress(source.steps, "evaluate", show) as bar:
+        for work in source.epoch(0, 0):
+            segment = work.whole
+            x, lengths, reset = (inputs.join(one) for one in (segment.x, segment.lengths, segment.resets))
+            y, state = model(x, state=state if work.carry else None, lengths=lengths, reset=reset)
+            mean.add(goal.values(outputs.spread("evaluate", "y", y), segment, metrics, gradient=False))
+            bar.update(loss=mean.value)
+    return {"loss": mean.value, **metrics.results()}

@@ -1,0 +1,41 @@
+"""What to say when a loss or a gradient is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from recurra import seeds
+from recurra.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from recurra.goal import Goal
+    from recurra.training.model import TrainableModel
+    from recurra.training.recorder import Recorded
+
+
+def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: str) -> NoReturn:
+    """Runs what was recorded since the last step once more, layer by layer, to say where it began.
+
+    The parameters are still those of the last good step.
+    """
+    from recurra import diagnose
+
+    inputs, outputs = model.structures
+    for piece, state, seed in done:
+        for index, segment in enumerate(piece.segments):
+            given = {
+                "lengths": inputs.join(segment.lengths),
+                "reset": inputs.join(segment.resets),
+                "seed": seeds.derive(seed, index),
+                "training": piece.learn,
+            }
+            x, y = inputs.join(segment.x), outputs.join(segment.targets)
+            report = diagnose.nonfinite(model, x, y, loss=outputs.join(goal.losses), state=state, **given)
+            if report is not None:
+                raise NonFiniteError(f"fit: {where}: {report}", report)
+            state = model.record(x, state=state, input_grad=False, **given).state
+    raise NonFiniteError(
+        f"fit: {where}: got a gradient whose norm is not finite though all its numbers are, expected a norm below the "
+        f"largest number of {model.dtype}; lower the learning rate, clip with clip_norm, or scale the data"
+    )

@@ -1,0 +1,304 @@
+"""The run of a fit: epochs, pieces, steps; what callbacks look at, what a checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recurra import registry, seeds
+from recurra.callbacks.callback import Callback
+from recurra.callbacks.group import CallbackGroup
+from recurra.errors import NonFiniteError
+from recurra.goal import Goal
+from recurra.optim import Optimizer
+from recurra.progress import Progress
+from recurra.training import guard, snapshot
+from recurra.training.evaluation import evaluate
+from recurra.training.history import History
+from recurra.training.metric_group import MetricGroup
+from recurra.training.pieces import Piece
+from recurra.training.recorder import Recorder
+from recurra.training.sources import Source
+from recurra.training.truncation import TruncatedBPTT
+from recurra.typing import State
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a fit goes about it; see `TrainableModel.fit`."""
+
+    epochs: int
+    clip_norm: float | None
+    clip_value: float | None
+    accumulate: int
+    truncate: TruncatedBPTT | None
+    memory_budget: int | None
+    nan_guard: bool
+    verbose: int
+
+
+@dataclass
+class _Running:
+    """The sums of an epoch so far."""
+
+    steps: int = 0
+    norm: float = 0.0
+    clipped: float = 0.0
+
+
+class _Place(NamedTuple):
+    """A piece, its batch, and its place in the batch."""
+
+    piece: Piece
+    batch: int
+    window: int
+    last: bool
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """The batch and the place of the one behind it."""
+        return (self.batch + 1, 0) if self.last else (self.batch, self.window + 1)
+
+
+class Training:
+    """A fit at work; callbacks find it as `self.training`.
+
+    Attributes: model, optimizer, history, as they are at the moment; epochs, how many there shall be; epoch, the one at work,
+    from 0; step, the optimiser's steps so far; seed, which repeats the run; stop_training: set it to True to end after the
+    step at work.
+    """
+
+    def __init__(
+        self,
+        model: TrainableModel,
+        optimizer: Optimizer,
+        goal: Goal,
+        source: Source,
+        validation: Source | None,
+        metrics: MetricGroup,
+        callbacks: Sequence[Callback],
+        settings: Settings,
+        seed: int | None,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.history = History(seeds.resolve("fit", seed))
+        self._seed_given = seed is not None
+        self.epoch = self.step = 0
+        self.stop_training = False
+        self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
+        self._settings = settings
+        self._callbacks = CallbackGroup(callbacks, self)
+        self._mean, self._running = goal.mean(), _Running()
+        self._state: State = None
+        # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
+        self._next = (0, 0, 0)
+
+    @property
+    def epochs(self) -> int:
+        """How many there shall be."""
+        return self._settings.epochs
+
+    @property
+    def seed(self) -> int:
+        """What repeats the run."""
+        return self.history.seed
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the run goes on: the epoch, the batch and, with truncated BPTT, the window in it, all from 0."""
+        return self._next
+
+    @property
+    def _where(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self._running.steps + 1}"
+
+    def mode(self, name: str) -> str:
+        """ "min" or "max", which way a number of the logs is better."""
+        return self._metrics.mode(name.removeprefix("val_")) or "min"
+
+    @property
+    def log_names(self) -> list[str]:
+        """The names of the numbers that an epoch gives."""
+        names = ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
+        if self._validation is not None:
+            names += [f"val_{name}" for name in ("loss", *self._metrics.names)]
+        return names + self._callbacks.log_names
+
+    def run(self) -> History:
+        """All epochs that are left."""
+        with self._callbacks.at_work():
+            self.epoch = self._next[0]
+            while self.epoch < self.epochs and not self.stop_training:
+                self._run_epoch()
+                self.epoch += 1
+        return self.history
+
+    def snapshot(self) -> bytes:
+        """The content of a file from which `restore` goes on, and `recurra.load` reads the model."""
+        state = {
+            "settings": self._fingerprint(),
+            "seed": self.seed,
+            "history": self.history.history,
+            "epochs": self.history.epoch,
+            "position": self._next,
+            "step": self.step,
+            "stop_training": self.stop_training,
+            "mean": [self._mean.sums, self._mean.counts],
+            "running": asdict(self._running),
+            "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
+            "state": self._state,
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [one.state_dict() for one in self._callbacks.all],
+        }
+        return snapshot.pack(self.model, state)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a file with a `snapshot()` of the same fit.
+
+        Raises:
+            ModelFormatError: the file is none.
+            ValueError: it is of another run.
+        """
+        parameters, state = snapshot.unpack(path)
+        own, other = json.loads(json.dumps(self._fingerprint())), state["settings"]
+        if self._seed_given:
+            own["seed"], other["seed"] = self.seed, state["seed"]
+        for name in own.keys() | other.keys():
+            if own.get(name) != other.get(name):
+                raise ValueError(
+                    f"fit: got {name}={own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} "
+                    f"is of; give the same data and arguments, or another directory"
+                )
+        self.model.load_state_dict(parameters)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for (_name, metric), kept in zip(self._metrics.metrics(), state["metrics"], strict=True):
+            metric.load_state_dict(kept)
+        for callback, kept in zip(self._callbacks.all, state["callbacks"], strict=True):
+            callback.load_state_dict(kept)
+        self._mean.sums, self._mean.counts = state["mean"]
+        self._running = _Running(**state["running"])
+        self._state = state["state"]
+        self.history.seed, self.history.history, self.history.epoch = state["seed"], state["history"], state["epochs"]
+        self.step, self.stop_training = state["step"], state["stop_training"]
+        epoch, batch, window = state["position"]
+        self._next = (epoch, batch, window)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What runs that go on must have in common; more epochs are welcome."""
+        settings = self._settings
+        return {
+            "model": registry.describe(self.model),
+            "optimizer": self.optimizer.config(),
+            "loss": self._goal.config(),
+            "data": self._source.config(),
+            "callbacks": [type(one).__name__ for one in self._callbacks.all],
+            "metrics": self._metrics.names,
+            "clip_norm": settings.clip_norm,
+            "clip_value": settings.clip_value,
+            "accumulate": settings.accumulate,
+            "truncate": None if settings.truncate is None else asdict(settings.truncate),
+        }
+
+    def _run_epoch(self) -> None:
+        epoch, first = self.epoch, self._next[1:]
+        own = seeds.derive(self.seed, epoch)
+        if first == (0, 0):
+            self._mean, self._running = self._goal.mean(), _Running()
+            self._metrics.reset()
+            self._callbacks.call("on_epoch_begin", epoch)
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        with Progress(self._source.steps, title, self._settings.verbose == 1, done=first[0]) as bar:
+            for group in _groups(self._pieces(own, *first), self._settings.accumulate):
+                self._callbacks.call("on_train_batch_begin", self._running.steps)
+                try:
+                    self._learn(own, [place.piece for place in group])
+                except NonFiniteError as error:
+                    if not self._callbacks.ends_quietly(error):
+                        raise
+                    self.stop_training = True
+                self._next = (epoch, *group[-1].following)
+                self._callbacks.call("on_train_batch_end", self._running.steps - 1, self._logs())
+                bar.update(self._next[1] - bar.done, loss=self._mean.value)
+                if self.stop_training:
+                    break
+            logs = self._logs()
+            if self._validation is not None:
+                logs |= {
+                    f"val_{name}": value
+                    for name, value in evaluate(self.model, self._goal, self._validation, self._metrics.fresh()).items()
+                }
+            self._next = (epoch + 1, 0, 0)
+            self.history.append(epoch, logs)
+            self._callbacks.call("on_epoch_end", epoch, logs)
+            self.history.append(epoch, logs)  # with what callbacks have added
+            bar.finish(**logs)
+        if self._settings.verbose == 2:
+            print(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
+
+    def _logs(self) -> dict[str, float]:
+        running = self._running
+        steps = max(running.steps, 1)
+        return {
+            "loss": self._mean.value,
+            **self._metrics.results(),
+            "lr": self.optimizer.lr,
+            "grad_norm": running.norm / steps,
+            "clipped": running.clipped / steps,
+        }
+
+    def _pieces(self, seed: int, batch: int, window: int) -> Iterator[_Place]:
+        """What is left of an epoch."""
+        truncate = self._settings.truncate
+        for index, work in enumerate(self._source.epoch(self.epoch, seed, skip=batch), batch):
+            if truncate is None:
+                pieces = [work.piece]
+            else:
+                pieces = list(truncate.pieces(work.whole, work.carry))
+            for place in range(window, len(pieces)):
+                yield _Place(pieces[place], index, place, place == len(pieces) - 1)
+            window = 0
+
+    def _learn(self, seed: int, group: Sequence[Piece]) -> None:
+        """One step of the optimiser, or none if there was nothing to count."""
+        settings = self._settings
+        self.model.zero_grad()
+        recorder = Recorder(self.model, self._goal, self._metrics, settings.memory_budget)
+        totals = recorder.totals(group)
+        for place, piece in enumerate(group):
+            begin = self._state if piece.carry else None
+            values = recorder.record(piece, begin, seeds.derive(seed, self._running.steps, place), totals)
+            self._state = recorder.state
+            self._mean.add(values)
+            if settings.nan_guard and not all(math.isfinite(value.sum) for value in values):
+                guard.explain(self.model, self._goal, recorder.done, self._where)
+        norm = clipped = 0.0
+        if any(recorder.counts):  # a batch of empty rows has nothing to say
+            try:
+                norm, clipped = self.optimizer.step(
+                    self.model,
+                    scale=self._goal.scale(recorder.counts),
+                    clip_norm=settings.clip_norm,
+                    clip_value=settings.clip_value,
+                    error_if_nonfinite=settings.nan_guard,
+                )
+            except FloatingPointError:
+                guard.explain(self.model, self._goal, recorder.done, self._where)
+            self.step += 1
+        running = self._running
+        running.steps += 1
+        running.norm += norm
+        running.clipped += clipped
+
+
+def _groups(pieces: Iterator[_Place], size: int) -> Iterator[list[_Place]]:
+    """The pieces between two steps of the optimiser."""
+    while group := list(islice(pieces, size)):
+        yield group

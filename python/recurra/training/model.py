@@ -1,0 +1,246 @@
+"""fit, evaluate and predict, for every kind of model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra import checks
+from recurra.callbacks import Callback
+from recurra.data import order
+from recurra.data.rows import is_list
+from recurra.data.sources import is_source
+from recurra.feed import Feed, InputInfo, OutputInfo, Outputs
+from recurra.goal import ClassWeights, Goal, Losses, Weights
+from recurra.layer import Layer
+from recurra.optim import Optimizer
+from recurra.progress import Progress
+from recurra.structure import Structure
+from recurra.training.evaluation import evaluate
+from recurra.training.history import History
+from recurra.training.loop import Settings, Training
+from recurra.training.metric_group import MetricGroup
+from recurra.training.sources import RowSource, Source, make_source
+from recurra.training.truncation import TruncatedBPTT, check_truncatable
+
+
+class TrainableModel(Layer):
+    """A layer that knows how to learn from data."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @property
+    @abstractmethod
+    def structures(self) -> tuple[Structure, Structure]:
+        """How inputs and outputs are written."""
+
+    @abstractmethod
+    def input_infos(self) -> list[InputInfo]:
+        """What each input takes."""
+
+    @abstractmethod
+    def output_infos(self) -> list[OutputInfo]:
+        """What each output is."""
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        loss: Losses,
+        optimizer: Optimizer,
+        loss_weights: Weights = None,
+        metrics: Any = (),
+        epochs: int = 1,
+        batch_size: int = 32,
+        sample_weight: Any = None,
+        class_weight: ClassWeights = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        callbacks: Sequence[Callback] = (),
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        bucket: bool = False,
+        truncate: TruncatedBPTT | None = None,
+        memory_budget: int | None = None,
+        shuffle: bool = True,
+        nan_guard: bool = True,
+        seed: int | None = None,
+        verbose: int = 1,
+    ) -> History:
+        """Train on all rows, `epochs` times.
+
+        Args:
+            x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
+                features) or (T_n,), padded batch by batch. Without y: batches ready made, by an iterable or by a function
+                of the epoch that gives one, each a `recurra.data.Batch` or a tuple (x, y[, lengths[, sample_weight]]).
+            y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
+                or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
+            lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
+            loss: one of `recurra.losses`.
+            optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
+            loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
+            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches.
+            epochs: how often.
+            batch_size: rows of a batch.
+            sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
+                much each step does. The mean loss is the weighted one. Metrics do not look at it.
+            class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for labels
+                not named. It multiplies sample_weight.
+            validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
+                iterable of batches.
+            validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
+            callbacks: of `recurra.callbacks`, or of classes of your own.
+            clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
+            clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
+            accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them all,
+                up to rounding.
+            bucket: whether rows of like lengths come together, in an order that is still random.
+            truncate: back-propagation in windows, with carried state; see `recurra.TruncatedBPTT`.
+            memory_budget: bytes that what a batch remembers for its gradient may take; a longer one is checkpointed. See
+                `record`.
+            shuffle: whether each epoch takes the rows in a new order.
+            nan_guard: whether a loss or a gradient that is not finite ends the training before it spoils the parameters.
+            seed: of the order and of dropout: the same gives the same bits, on any number of threads. None is fresh.
+            verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
+
+        A model with several inputs or outputs takes as many x and lengths, y, loss, metrics and weights, written as its
+        inputs or outputs were when it was made: in a tuple, or a dict.
+
+        Returns:
+            The history. On Ctrl-C, KeyboardInterrupt leaves the model and the optimiser as some whole step left them.
+
+        Raises:
+            ValueError, TypeError: data that do not fit, before anything is trained.
+            NonFiniteError: a loss or a gradient is NaN or infinite; the message names the layer, the rows and the step.
+        """
+        operation = "fit"
+        checks.kind(operation, "optimizer", optimizer, Optimizer, "optim.Adam")
+        settings = Settings(
+            epochs=checks.integer(operation, "epochs", epochs, 0),
+            clip_norm=None if clip_norm is None else checks.number(operation, "clip_norm", clip_norm),
+            clip_value=None if clip_value is None else checks.number(operation, "clip_value", clip_value),
+            accumulate=checks.integer(operation, "accumulate", accumulate),
+            truncate=truncate,
+            memory_budget=memory_budget,
+            nan_guard=checks.flag(operation, "nan_guard", nan_guard),
+            verbose=checks.choice(operation, "verbose", verbose, (0, 1, 2)),
+        )
+        batch_size = checks.integer(operation, "batch_size", batch_size)
+        validation_split = checks.number(operation, "validation_split", validation_split, 0.0, 1.0)
+        callbacks = _callbacks(callbacks)
+        goal = Goal(operation, self, loss, loss_weights, class_weight)
+        counting = MetricGroup(operation, self, metrics)
+        if truncate is not None:
+            check_truncatable(self, goal, truncate)
+        source = make_source(
+            operation,
+            self,
+            goal,
+            x,
+            y,
+            lengths,
+            batch_size=batch_size,
+            sample_weight=sample_weight,
+            shuffle=checks.flag(operation, "shuffle", shuffle),
+            bucket=checks.flag(operation, "bucket", bucket),
+            epochs=epochs,
+        )
+        validation = self._validation(goal, source, validation_data, validation_split, batch_size)
+        training = Training(self, optimizer, goal, source, validation, counting, callbacks, settings, seed)
+        return training.run()
+
+    def _validation(
+        self, goal: Goal, source: Source, validation_data: Any, fraction: float, batch_size: int
+    ) -> Source | None:
+        if validation_data is None:
+            if not fraction:
+                return None
+            if not isinstance(source, RowSource):
+                raise ValueError(
+                    "fit: got validation_split for batches ready made, expected rows; give validation_data instead"
+                )
+            return source.split(fraction)
+        operation = "fit: validation_data"
+        if fraction:
+            raise ValueError(
+                f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out"
+            )
+        if is_source(validation_data):
+            return make_source(operation, self, goal, validation_data, None, None, batch_size=batch_size)
+        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
+            few = isinstance(validation_data, tuple | list)
+            got = f"of {len(validation_data)} parts" if few else f"of type {type(validation_data).__name__}"
+            raise ValueError(
+                f"fit: got validation_data {got}, expected (x, y), (x, y, lengths) or (x, y, lengths, sample_weight); put "
+                f"them in a tuple"
+            )
+        x, y, lengths, weight = [*validation_data, None, None][:4]
+        return make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        loss: Losses,
+        loss_weights: Weights = None,
+        metrics: Any = (),
+        sample_weight: Any = None,
+        batch_size: int = 32,
+        verbose: int = 0,
+    ) -> Any:
+        """The mean loss over all valid elements, exact for ragged rows. Arguments as in `fit`.
+
+        Returns:
+            The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
+        """
+        operation = "evaluate"
+        batch_size = checks.integer(operation, "batch_size", batch_size)
+        show = checks.choice(operation, "verbose", verbose, (0, 1)) == 1
+        goal, counting = Goal(operation, self, loss, loss_weights), MetricGroup(operation, self, metrics)
+        source = make_source(operation, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight)
+        found = evaluate(self, goal, source, counting, show=show)
+        return found if counting.names else found["loss"]
+
+    def predict(self, x: Any, lengths: Any = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
+        """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
+
+        Args:
+            x, lengths: as in `fit`.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            An array (N, T, features) or (N, features); for a list of ragged arrays a list with an array for each. Of a model
+            with several outputs as many of them.
+        """
+        batch_size = checks.integer("predict", "batch_size", batch_size)
+        verbose = checks.choice("predict", "verbose", verbose, (0, 1))
+        if is_list(x) and not len(x):
+            return []
+        rows = Feed("predict", self, x, lengths)
+        outputs = Outputs(self, rows.parts)
+        batches = []
+        with Progress(-(-len(rows) // batch_size), "predict", verbose == 1) as bar:
+            for chosen in order.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
+                batch, valid = rows.batch(chosen)
+                y, _state = self(batch, lengths=valid)
+                batches.append(outputs.split(y, valid))
+                bar.update()
+        return outputs.join(batches)
+
+
+def _callbacks(given: Any) -> list[Callback]:
+    listed = [given] if isinstance(given, Callback) else list(given)
+    for one in listed:
+        checks.kind("fit", "callbacks", one, Callback, "callbacks.EarlyStopping")
+    return listed

@@ -1,0 +1,103 @@
+"""Forwards and backwards through one piece after the other, up to a step of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recurra import seeds
+from recurra.goal import Goal
+from recurra.losses import LossValue
+from recurra.state import copied
+from recurra.tape import Tape
+from recurra.training.metric_group import MetricGroup
+from recurra.training.pieces import Piece, Segment
+from recurra.typing import State
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+class Recorded(NamedTuple):
+    """A piece and what it was recorded with."""
+
+    piece: Piece
+    state: State
+    seed: int
+
+
+class Recorder:
+    """Adds the gradients of several pieces up.
+
+    Attributes: counts, what the losses of all pieces so far counted, for each output; state, what the last piece hands on;
+    done, the pieces so far.
+    """
+
+    def __init__(
+        self, model: TrainableModel, goal: Goal, metrics: MetricGroup | None = None, memory_budget: int | None = None
+    ) -> None:
+        self._model, self._goal, self._metrics, self._budget = model, goal, metrics, memory_budget
+        self._inputs, self._outputs = model.structures
+        self.counts = [0.0] * len(model.output_infos())
+        self.state: State = None
+        self.done: list[Recorded] = []
+
+    def totals(self, pieces: Sequence[Piece]) -> list[float] | None:
+        """What all of them will count; None where that need not be known before the last of them."""
+        if len(pieces) == 1 or len(self.counts) == 1:
+            return None
+        totals = [0.0] * len(self.counts)
+        for segment in (one for piece in pieces if piece.learn for one in piece.segments):
+            for index, count in enumerate(self._goal.counts(segment)):
+                totals[index] += count
+        return totals
+
+    def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None) -> list[LossValue]:
+        """Add the gradients of a piece that begins with `state`; the values of its losses."""
+        self.done.append(Recorded(piece, state, seed))
+        if not piece.learn:
+            for segment in piece.segments:
+                x, lengths, reset = self._given(segment)
+                _y, state = self._model(x, state=state, lengths=lengths, reset=reset)
+            self.state = state
+            return []
+        tapes: list[Tape] = []
+        values: list[list[LossValue]] = []
+        handed_on = state
+        for index, segment in enumerate(piece.segments):
+            x, lengths, reset = self._given(segment)
+            tape = self._model.record(
+                x,
+                state=handed_on if not index else tapes[-1].state,
+                lengths=lengths,
+                reset=reset,
+                input_grad=False,
+                seed=seeds.derive(seed, index),
+                **({} if self._budget is None else {"memory_budget": self._budget}),
+            )
+            tapes.append(tape)
+            values.append(self._goal.values(self._outputs.spread("fit", "y", tape.y), segment, self._metrics))
+        self.state = copied(tapes[0].state) if piece.hand_on else handed_on
+        sums = [_total(parts) for parts in zip(*values, strict=True)]
+        counts = [value.count for value in sums]
+        self.counts = [before + count for before, count in zip(self.counts, counts, strict=True)]
+        if any(counts):
+            self._backward(tapes, values, counts if totals is None else totals)
+        return sums
+
+    def _given(self, segment: Segment) -> tuple[Any, Any, Any]:
+        join = self._inputs.join
+        return join(segment.x), join(segment.lengths), join(segment.resets)
+
+    def _backward(self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]) -> None:
+        dstate: State = None
+        for tape, parts in zip(reversed(tapes), reversed(values), strict=True):
+            _dx, dstate = tape.backward(self._goal.gradient(parts, counts), dstate)
+
+
+def _total(parts: Sequence[LossValue]) -> LossValue:
+    if len(parts) == 1:
+        return parts[0]
+    return LossValue(float(np.sum([part.sum for part in parts])), sum(part.count for part in parts), None)

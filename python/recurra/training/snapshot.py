@@ -1,0 +1,65 @@
+"""A training as a file that a model can be loaded from, and that the training can go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from recurra import files
+from recurra.errors import ModelFormatError
+from recurra.layer import Layer
+from recurra.typing import Array
+
+#: What stands for an array in the JSON.
+_ARRAY = "array of the file"
+
+
+def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
+    """The content of a file: the model as `save` writes it, and `state`, of plain data and arrays."""
+    arrays: dict[str, Array] = {}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            name = f"{files.TRAINING}{len(arrays)}"
+            arrays[name] = np.ascontiguousarray(value)
+            return {_ARRAY: name}
+        if isinstance(value, Mapping):
+            return {key: plain(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        return value.item() if isinstance(value, np.generic) else value
+
+    try:
+        text = json.dumps(plain(state))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"fit: got a state that a checkpoint cannot hold ({error}), expected arrays and plain data; change what "
+            f"state_dict() of your callback or metric returns"
+        ) from error
+    return files.content("fit", model, arrays, {"training": text})
+
+
+def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The model's parameters and buffers, and the state."""
+    arrays, metadata = files.read("fit", path)
+    try:
+        state = json.loads(metadata["training"])
+    except (KeyError, ValueError) as error:
+        raise ModelFormatError(
+            f"fit: {os.fspath(path)}: got a file without a training to go on with, expected one by BackupAndRestore; delete "
+            f"it, or choose another directory"
+        ) from error
+
+    def restored(value: Any) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {_ARRAY}:
+                return arrays[value[_ARRAY]]
+            return {key: restored(one) for key, one in value.items()}
+        return [restored(one) for one in value] if isinstance(value, list) else value
+
+    model = {name: array for name, array in arrays.items() if not name.startswith(files.TRAINING)}
+    return model, restored(state)

@@ -1,0 +1,198 @@
+"""Where batches come from: rows in memory, or what a generator yields."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recurra import checks
+from recurra.data import order
+from recurra.data.batch import Batch, Batches
+from recurra.data.rows import Chosen
+from recurra.data.sources import is_source, read
+from recurra.feed import Feed
+from recurra.goal import Goal
+from recurra.training.pieces import Piece, Segment
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+class Work(NamedTuple):
+    """A batch, ready to be recorded; `carry`: it begins with the state in which the one before it ended."""
+
+    whole: Segment
+    carry: bool = False
+
+    @property
+    def piece(self) -> Piece:
+        """All of it at once."""
+        return Piece([self.whole], carry=self.carry)
+
+
+class Source(ABC):
+    """The batches of every epoch, the same for the same seed."""
+
+    #: Batches of an epoch; None if that shows only at its end.
+    steps: int | None
+
+    @abstractmethod
+    def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
+        """Those of an epoch from batch `skip` on; `seed` is the epoch's own."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What a run that goes on must have in common."""
+
+
+class RowSource(Source):
+    """Rows `begin` to `end` of data in memory."""
+
+    def __init__(
+        self,
+        operation: str,
+        model: TrainableModel,
+        goal: Goal,
+        feed: Feed,
+        y: Any,
+        *,
+        batch_size: int,
+        sample_weight: Any = None,
+        shuffle: bool = False,
+        bucket: bool = False,
+    ) -> None:
+        self._model, self._feed, self._batch_size = model, feed, batch_size
+        self._targets = goal.targets(operation, feed, y, sample_weight)
+        self._shuffle, self._bucket = shuffle, bucket
+        self._begin, self._end = 0, len(feed)
+        if bucket and all(part.lengths is None for part in feed.parts):
+            raise ValueError(
+                f"{operation}: got bucket=True for rows without lengths, expected ragged ones; give a list of arrays or "
+                f"lengths, or leave bucket out"
+            )
+
+    def split(self, fraction: float) -> RowSource:
+        """Takes the last rows away, as Keras does, before any shuffling, and returns them."""
+        own, others = order.validation_rows("fit", fraction, self._end)
+        held = object.__new__(RowSource)
+        held.__dict__.update(self.__dict__, _begin=others.start, _shuffle=False, _bucket=False)
+        self._end = own.stop
+        return held
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        """Batches of an epoch."""
+        return -(-(self._end - self._begin) // self._batch_size)
+
+    def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
+        """In order, shuffled, or rows of like lengths together."""
+        for chosen in islice(self._order(seed), skip, None):
+            yield Work(self._segment(chosen))
+
+    def _order(self, seed: int) -> Iterator[Chosen]:
+        count = self._end - self._begin
+        if self._bucket:
+            longest = np.max([part.lengths for part in self._feed.parts if part.lengths is not None], axis=0)
+            lengths = longest[self._begin : self._end]
+            chosen: Any = order.bucket_batches(lengths, self._batch_size, seed if self._shuffle else 0)
+        else:
+            chosen = order.batches(count, self._batch_size, seed if self._shuffle else None)
+        for one in chosen:
+            if isinstance(one, slice):
+                yield slice(one.start + self._begin, one.stop + self._begin)
+            else:
+                yield one + self._begin
+
+    def _segment(self, chosen: Chosen) -> Segment:
+        targets, weights = self._targets.batch(chosen)
+        batches = [part.batch(chosen) for part in self._feed.parts]
+        x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
+        return Segment(x, lengths, [None] * len(x), targets, weights, self._targets.outputs)
+
+    def config(self) -> dict[str, Any]:
+        """Rows, and how they are drawn."""
+        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket")
+        return {name[1:]: getattr(self, name) for name in names}
+
+
+class BatchSource(Source):
+    """Batches as a generator or an iterable of the user's makes them."""
+
+    def __init__(self, operation: str, model: TrainableModel, goal: Goal, batches: Batches) -> None:
+        self._operation, self._model, self._goal, self._batches = operation, model, goal, batches
+        self.steps = batches.steps
+
+    def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
+        """What it yields, each checked."""
+        for index, batch in enumerate(self._batches.epoch(number)):
+            if index >= skip:
+                yield self._work(f"{self._operation}: batch {index}", batch)
+
+    def _work(self, operation: str, batch: Batch) -> Work:
+        feed = Feed(operation, self._model, batch.x, batch.lengths)
+        targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
+        inputs = self._model.structures[0]
+        resets = [
+            None if one is None else _reset(operation, one)
+            for one in inputs.spread_optional(operation, "reset", batch.reset)
+        ]
+        batches = [part.batch(slice(None)) for part in feed.parts]
+        x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
+        return Work(Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry)
+
+    def config(self) -> dict[str, Any]:
+        """How many there are, if that is known."""
+        return {"steps": self.steps}
+
+
+def _reset(operation: str, value: Any) -> Array:
+    array = checks.array(operation, "reset", value)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{operation}: got reset of {array.dtype}, expected bool; write reset.astype(bool)")
+    return array
+
+
+def make_source(
+    operation: str,
+    model: TrainableModel,
+    goal: Goal,
+    x: Any,
+    y: Any,
+    lengths: Any,
+    *,
+    batch_size: int,
+    sample_weight: Any = None,
+    shuffle: bool = False,
+    bucket: bool = False,
+    epochs: int = 1,
+) -> Source:
+    """The source for what a user gave as data."""
+    if y is None and is_source(x):
+        for name, given in (("lengths", lengths), ("sample_weight", sample_weight)):
+            if given is not None:
+                raise ValueError(
+                    f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
+                    f"its own; yield (x, y, lengths, sample_weight)"
+                )
+        return BatchSource(operation, model, goal, read(operation, x, epochs))
+    feed = Feed(operation, model, x, lengths)
+    if y is None:
+        raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")
+    if not len(feed) and operation == "fit":
+        raise ValueError("fit: got x without rows, expected at least one; give some data")
+    return RowSource(
+        operation,
+        model,
+        goal,
+        feed,
+        y,
+        batch_size=batch_size,
+        sample_weight=sample_weight,
+        shuffle=shuffle,
+        bucket=bucket,
+    )

@@ -1,0 +1,77 @@
+"""Truncated back-propagation through time: a long sequence as many short windows with carried state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recurra import checks
+from recurra.goal import Goal
+from recurra.training.pieces import Piece, Segment
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+@dataclass(frozen=True)
+class TruncatedBPTT:
+    """An optimiser step after every `k1` steps of time, with gradients that reach back over the last `k2` of them.
+
+    This is BPTT(k2; k1) of Williams and Peng (1990). The state is carried from window to window, with the bits that the
+    whole sequence would give if the parameters stood still. Where k2 > k1, the steps before the new ones are computed anew
+    with the parameters as they are then; the loss counts every step once.
+
+    Attributes:
+        k1: new steps of a window.
+        k2: steps that the gradient flows through, at least k1; None for k1.
+        burn_in: steps at the beginning of every sequence that only warm the state up (Kapturowski et al. 2019): no loss,
+            no gradient. Sequences that continue an earlier batch have none.
+    """
+
+    k1: int
+    k2: int | None = None
+    burn_in: int = 0
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        checks.integer(name, "k1", self.k1)
+        checks.integer(name, "burn_in", self.burn_in, 0)
+        if self.k2 is not None and checks.integer(name, "k2", self.k2) < self.k1:
+            raise ValueError(
+                f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as each step's loss must reach its own "
+                f"step; raise k2, or leave it out"
+            )
+
+    def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
+        """The windows of a batch in order; `carry` says that it goes on where the batch before it ended."""
+        begin = 0 if carry else min(self.burn_in, whole.steps)
+        if begin:
+            yield Piece([whole.cut(0, begin, 0)], carry=False, learn=False)
+        start = begin
+        for new in range(begin, whole.steps, self.k1):
+            end = min(new + self.k1, whole.steps)
+            following = end if end == whole.steps else max(begin, end + self.k1 - (self.k2 or self.k1))
+            bounds = ((start, following), (following, end))
+            yield Piece(
+                [whole.cut(first, last, max(0, new - first)) for first, last in bounds if last > first],
+                carry=carry or new > 0,
+                hand_on=following > start,
+            )
+            start = following
+
+
+def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT) -> None:
+    """Refuse what cannot be learnt window by window."""
+    checks.kind("fit", "truncate", truncate, TruncatedBPTT, "TruncatedBPTT")
+    try:
+        model.stream(1)
+    except ValueError as error:
+        why = str(error).split(": ", 1)[1]
+        raise ValueError(f"fit: got truncate for a model that windows cannot be put together for: {why}") from error
+    for loss, info in zip(goal.losses, model.output_infos(), strict=True):
+        if loss.unaligned or not info.return_sequences:
+            raise ValueError(
+                f"fit: got truncate for {type(loss).__name__} and an output for the whole row, expected a target at every "
+                f"step; leave truncate out, and give memory_budget if memory is short"
+            )

@@ -1,0 +1,84 @@
+"""fit over batches from sources: the state goes on from batch to batch, and runs repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+from support import Array, assert_same_bits
+
+RNG = np.random.default_rng(0)
+TEXT = RNG.integers(0, 7, 200)
+VISITS = [RNG.integers(0, 7, n) for n in RNG.integers(1, 9, 40)]
+LOSS = rc.losses.CrossEntropy()
+
+
+def language_model() -> Any:
+    return rc.Sequential(rc.Embedding(7, 5), rc.LSTM(5, 9), rc.Linear(9, 7), seed=0)
+
+
+def fitted(x: Any, epochs: int = 2, **options: Any) -> Any:
+    model = language_model()
+    options.setdefault("loss", LOSS)
+    history = model.fit(x, optimizer=rc.optim.SGD(0.5), epochs=epochs, seed=0, verbose=0, **options)
+    assert np.isfinite(history.history["loss"]).all()
+    return model
+
+
+def assert_same_weights(one: Any, other: Any) -> None:
+    for name in one.params:
+        assert_same_bits(one.params[name], other.params[name], name)
+
+
+def by_hand(epochs: list[list[rc.data.Batch]]) -> Any:
+    """The loop that `fit` runs."""
+    model, optimizer = language_model(), rc.optim.SGD(0.5)
+    for epoch in epochs:
+        state = None
+        for batch in epoch:
+            model.zero_grad()
+            begin = state if batch.carry else None
+            tape = model.record(batch.x, begin, batch.lengths, batch.reset, input_grad=False)
+            value = LOSS(tape.y, batch.y, batch.lengths)
+            tape.backward(value.gradient)
+            optimizer.step(model, scale=1 / value.count)
+            state = tape.state
+    return model
+
+
+def test_fit_carries_the_state_of_stateful_batches() -> None:
+    batches = rc.data.stateful(TEXT[:-1], TEXT[1:], batch_size=3, steps=8)
+    assert_same_weights(fitted(batches), by_hand([list(batches)] * 2))
+
+
+def test_fit_lays_sessions_anew_each_epoch() -> None:
+    source = rc.data.sessions([v[:-1] for v in VISITS], [v[1:] for v in VISITS], batch_size=4, steps=3, seed=1)
+    assert_same_weights(fitted(source), by_hand([list(source.epoch(number)) for number in (0, 1)]))
+
+
+def shuffled(epoch: int) -> Iterator[tuple[Array, ...]]:
+    for begin in np.random.default_rng(epoch).permutation(5):
+        yield TEXT[begin : begin + 24].reshape(3, 8), TEXT[begin + 1 : begin + 25].reshape(3, 8), np.array([8, 3, 0])
+
+
+def test_fit_asks_a_function_for_each_epoch() -> None:
+    expected = by_hand([[rc.data.Batch(*item) for item in shuffled(epoch)] for epoch in (0, 1)])
+    assert_same_weights(fitted(shuffled), expected)
+
+
+def test_weights_of_steps_leave_steps_out() -> None:
+    """A weight of 0 is as no target at all."""
+    weight = (np.arange(199) % 3 > 0).astype(float)
+    batches = rc.data.stateful(TEXT[:-1], TEXT[1:], batch_size=3, steps=8, sample_weight=weight)
+    ignored = np.where(weight > 0, TEXT[1:], -100)
+    plain = rc.data.stateful(TEXT[:-1], ignored, batch_size=3, steps=8)
+    assert_same_weights(fitted(batches), fitted(plain, loss=rc.losses.CrossEntropy(ignore_index=-100)))
+
+
+def test_batches_that_do_not_fit_the_model_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^fit: batch 1.*got .*expected"):
+        fitted([rc.data.Batch(TEXT[None, :5], TEXT[None, 1:6]), rc.data.Batch(TEXT[None, :5], TEXT[None, 1:5])])

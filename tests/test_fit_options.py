@@ -1,0 +1,325 @@
+"""fit's options: metrics, weights, accumulation, clipping, validation, batches ready made, callbacks."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+from support import Array, assert_same_bits
+
+RNG = np.random.default_rng(0)
+LENGTHS = RNG.integers(0, 9, 24)
+LENGTHS[:2] = 8, 0
+X = RNG.standard_normal((24, 8, 3)).astype(np.float32)
+STEPS = RNG.integers(0, 4, (24, 8))
+LABELS = RNG.integers(0, 4, 24)
+LISTS = [row[:length] for row, length in zip(X, LENGTHS, strict=True)]
+STEP_LISTS = [row[:length] for row, length in zip(STEPS, LENGTHS, strict=True)]
+
+
+def tagger(dtype: Any = "float32") -> Any:
+    return rc.Sequential(rc.GRU(3, 6, dtype=dtype), rc.Linear(6, 4, dtype=dtype), seed=1)
+
+
+def classifier(dtype: Any = "float32") -> Any:
+    return rc.Sequential(rc.LSTM(3, 6, return_sequences=False, dtype=dtype), rc.Linear(6, 4, dtype=dtype), seed=1)
+
+
+def fit(model: Any, x: Any, y: Any = None, **options: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "loss": rc.losses.CrossEntropy(),
+        "optimizer": rc.optim.SGD(0.1),
+        "seed": 5,
+        "verbose": 0,
+        "batch_size": 8,
+    }
+    return model.fit(x, y, **{**defaults, **options})
+
+
+def weights_of(model: Any) -> Array:
+    return np.concatenate([array.ravel() for array in model.params.values()])
+
+
+def test_the_history_names_all_numbers() -> None:
+    history = fit(
+        tagger(),
+        X,
+        STEPS,
+        lengths=LENGTHS,
+        metrics=["accuracy", rc.metrics.Perplexity()],
+        validation_split=0.25,
+        epochs=2,
+    )
+    assert set(history.history) == {
+        *("loss", "accuracy", "perplexity", "lr", "grad_norm", "clipped"),
+        *("val_loss", "val_accuracy", "val_perplexity"),
+    }
+    assert all(len(values) == 2 for values in history.history.values())
+    assert history.history["val_perplexity"][-1] == pytest.approx(math.exp(history.history["val_loss"][-1]), rel=1e-6)
+
+
+def test_evaluate_gives_the_metrics_of_predict() -> None:
+    model = tagger()
+    found = model.evaluate(X, STEPS, LENGTHS, loss=rc.losses.CrossEntropy(), metrics="accuracy", batch_size=5)
+    valid = np.arange(8) < LENGTHS[:, None]
+    expected = (model.predict(X, LENGTHS).argmax(-1) == STEPS)[valid].mean()
+    assert found["accuracy"] == pytest.approx(expected)
+    assert found["loss"] == pytest.approx(model.evaluate(X, STEPS, LENGTHS, loss=rc.losses.CrossEntropy()))
+
+
+def test_a_split_keeps_the_last_rows() -> None:
+    split, given = tagger(), tagger()
+    one = fit(split, X, STEPS, validation_split=0.25, epochs=2)
+    other = fit(given, X[:18], STEPS[:18], validation_data=(X[18:], STEPS[18:]), epochs=2)
+    assert one.history == other.history
+    assert_same_bits(weights_of(split), weights_of(given))
+
+
+@pytest.mark.parametrize("kind", ["rows", "steps", "lists"])
+def test_a_weight_of_two_is_the_row_twice(kind: str) -> None:
+    """In one batch, with rows in order; weights of 0 leave rows out."""
+    weight = np.array([2.0, 0.0, 1.0])
+    twice, once = tagger("float64"), tagger("float64")
+    rows = [3, 4, 5]
+    options: dict[str, Any] = {"shuffle": False, "batch_size": 8}
+    if kind == "lists":
+        x, y = [LISTS[row] for row in rows], [STEP_LISTS[row] for row in rows]
+        given: Any = [np.full(len(row), own) for row, own in zip(y, weight, strict=True)]
+        fit(once, x, y, sample_weight=given, **options)
+        fit(twice, [x[0], x[0], x[2]], [y[0], y[0], y[2]], **options)
+    else:
+        given = weight if kind == "rows" else np.repeat(weight[:, None], 8, 1)
+        fit(once, X[rows], STEPS[rows], sample_weight=given, **options)
+        fit(twice, X[[3, 3, 5]], STEPS[[3, 3, 5]], **options)
+    np.testing.assert_allclose(weights_of(once), weights_of(twice), rtol=1e-12, atol=1e-14)
+
+
+def test_class_weights_are_those_of_the_loss() -> None:
+    by_fit, by_loss = classifier("float64"), classifier("float64")
+    fit(by_fit, X, LABELS, class_weight={1: 3.0, 2: 0.5})
+    fit(by_loss, X, LABELS, loss=rc.losses.CrossEntropy(class_weights=[1.0, 3.0, 0.5, 1.0]))
+    np.testing.assert_allclose(weights_of(by_fit), weights_of(by_loss), rtol=1e-12, atol=1e-14)
+
+
+def test_class_weights_multiply_sample_weights() -> None:
+    own = np.linspace(0.5, 2, 24)
+    one, other = classifier("float64"), classifier("float64")
+    fit(one, X, LABELS, sample_weight=own, class_weight=[1, 3, 1, 1])
+    fit(other, X, LABELS, sample_weight=own * np.where(LABELS == 1, 3, 1))
+    assert_same_bits(weights_of(one), weights_of(other))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_accumulated_batches_are_one_batch(outputs: int) -> None:
+    """Ragged rows, so that batches count differently; the last step of an epoch has fewer of them."""
+
+    def model() -> Any:
+        x = rc.Input(features=3)
+        h = rc.GRU(3, 6, dtype="float64", seed=0)(x)
+        ends = [rc.Linear(6, 4, dtype="float64", seed=1)(h), rc.Linear(6, 1, dtype="float64", seed=2)(h)]
+        return rc.Model(x, ends[0] if outputs == 1 else tuple(ends))
+
+    y: Any = STEPS if outputs == 1 else (STEPS, X[..., :1])
+    loss: Any = rc.losses.CrossEntropy()
+    loss = loss if outputs == 1 else (loss, rc.losses.MeanSquaredError())
+    small, large = model(), model()
+    one = fit(small, X, y, lengths=LENGTHS, loss=loss, batch_size=4, accumulate=4, epochs=2, shuffle=False)
+    other = fit(large, X, y, lengths=LENGTHS, loss=loss, batch_size=16, epochs=2, shuffle=False)
+    np.testing.assert_allclose(weights_of(small), weights_of(large), rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(one.history["grad_norm"], other.history["grad_norm"], rtol=1e-11)
+
+
+def test_clipping_is_in_the_history() -> None:
+    free = fit(tagger(), X, STEPS).history
+    norm = fit(tagger(), X, STEPS, clip_norm=1e-3).history
+    value = fit(tagger(), X, STEPS, clip_value=1e-4).history
+    assert free["clipped"] == [0.0]
+    assert norm["clipped"] == [1.0]
+    assert 0.5 < value["clipped"][0] < 1.0
+    assert norm["grad_norm"][0] > 1e-2  # before clipping
+
+
+def test_buckets_take_every_row_once() -> None:
+    model = tagger()
+    history = fit(model, LISTS, STEP_LISTS, bucket=True, epochs=1, optimizer=rc.optim.SGD(0.0))
+    whole = model.evaluate(LISTS, STEP_LISTS, loss=rc.losses.CrossEntropy())
+    assert history.history["loss"][0] == pytest.approx(whole, rel=1e-6)
+
+
+def test_batches_ready_made_are_those_of_arrays() -> None:
+    class Batches:
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Iterator[Any]:
+            for begin in (0, 8, 16):
+                rows = slice(begin, begin + 8)
+                yield X[rows], STEPS[rows], LENGTHS[rows]
+
+    arrays, made, called = tagger(), tagger(), tagger()
+    one = fit(arrays, X, STEPS, lengths=LENGTHS, shuffle=False, epochs=2, validation_data=(X, STEPS))
+    other = fit(made, Batches(), epochs=2, validation_data=[rc.data.Batch(X, STEPS)])
+    fit(called, lambda epoch: iter(Batches()), epochs=2)
+    assert one.history == other.history
+    assert_same_bits(weights_of(arrays), weights_of(made))
+    assert_same_bits(weights_of(arrays), weights_of(called))
+
+
+class Recorder(rc.callbacks.Callback):
+    """Notes what happens."""
+
+    log_names = ("twice",)
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def on_train_begin(self) -> None:
+        self.events.append("begin")
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self.events.append(("epoch", epoch))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        self.events.append(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        logs["twice"] = 2 * logs["loss"]
+
+    def on_train_end(self) -> None:
+        self.events.append("end")
+
+
+def test_callbacks_see_every_moment() -> None:
+    recorder = Recorder()
+    history = fit(tagger(), X, STEPS, epochs=2, callbacks=[recorder])
+    assert recorder.events == ["begin", ("epoch", 0), 0, 1, 2, ("epoch", 1), 0, 1, 2, "end"]
+    assert history.history["twice"] == [2 * value for value in history.history["loss"]]
+
+
+def test_a_callback_can_end_the_training() -> None:
+    def stop(epoch: int, logs: dict[str, float]) -> None:
+        ender.training.stop_training = epoch == 1
+
+    ender = rc.callbacks.LambdaCallback(on_epoch_end=stop)
+    assert fit(tagger(), X, STEPS, epochs=9, callbacks=ender).epoch == [0, 1]
+
+
+def planted(values: list[float]) -> Any:
+    """A callback that says what the number "planted" is."""
+
+    class Planted(rc.callbacks.Callback):
+        log_names = ("planted",)
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+            logs["planted"] = values[epoch]
+
+    return Planted()
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "stopped", "best"),
+    [
+        ([3, 2, 1, 1, 1, 1], {"patience": 2}, 4, 2),
+        ([3, 2, 1, 1, 1, 1], {"patience": 0}, 3, 2),
+        ([1, 2, 3, 2, 2, 2], {"patience": 1, "mode": "max"}, 3, 2),
+        ([3, 2.95, 2.9, 2.8, 2, 2], {"patience": 2, "min_delta": 0.5}, 2, 0),
+        ([9, 9, 1, 2, 3, 3], {"patience": 1, "baseline": 5, "start_from_epoch": 2}, 3, 2),
+        ([6, 5, 4, 3, 2, 1], {"patience": 1}, None, 5),
+        ([math.nan, 2, math.nan, math.nan, 1, 1], {"patience": 2}, 3, 1),
+    ],
+)
+def test_early_stopping(values: list[float], options: dict[str, Any], stopped: int | None, best: int) -> None:
+    early = rc.callbacks.EarlyStopping("planted", **options)
+    weights: list[Array] = []
+    note = rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(weights_of(model)))
+    model = tagger()
+    fit(model, X, STEPS, epochs=6, callbacks=[note, planted(values), early])
+    assert early.stopped_epoch == stopped
+    assert early.best_epoch == best
+    assert early.best == values[best]
+    assert_same_bits(weights_of(model), weights[best])
+
+
+def test_a_metric_says_which_way_is_better() -> None:
+    early = rc.callbacks.EarlyStopping("val_accuracy", patience=50)
+    history = fit(tagger(), X, STEPS, epochs=8, callbacks=early, metrics="accuracy", validation_split=0.3).history
+    assert early.best == max(history["val_accuracy"])
+
+
+def test_the_rate_falls_on_a_plateau() -> None:
+    optimizer = rc.optim.SGD(1.0)
+    reduce = rc.callbacks.ReduceLROnPlateau("planted", factor=0.5, patience=2, cooldown=1, min_lr=0.2)
+    history = fit(tagger(), X, STEPS, epochs=9, optimizer=optimizer, callbacks=[planted([1.0] * 9), reduce]).history
+    # Epoch 0 is the best; two without improvement, one to rest, two more, ...
+    assert history["lr"] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]
+
+
+def test_a_scheduler_sets_the_rate() -> None:
+    scheduler = rc.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 if epoch == 0 else rate / 2)
+    assert fit(tagger(), X, STEPS, epochs=3, callbacks=scheduler).history["lr"] == [0.5, 0.25, 0.125]
+
+
+def test_checkpoints_of_the_model(tmp_path: Path) -> None:
+    every = rc.callbacks.ModelCheckpoint(tmp_path / "m-{epoch:02d}-{loss:.2f}.safetensors", keep=2)
+    best = rc.callbacks.ModelCheckpoint(tmp_path / "best.safetensors", monitor="planted", save_best_only=True)
+    often = rc.callbacks.ModelCheckpoint(tmp_path / "often.safetensors", save_freq=2)
+    model = tagger()
+    seen: list[Array] = []
+    note = rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(weights_of(model)))
+    fit(model, X, STEPS, epochs=4, callbacks=[note, planted([3, 1, 2, 2]), every, best, often])
+    assert sorted(path.name.split("-")[1] for path in tmp_path.glob("m-*")) == ["03", "04"]
+    assert_same_bits(weights_of(rc.load(tmp_path / "best.safetensors")), seen[1])
+    assert_same_bits(weights_of(rc.load(tmp_path / "often.safetensors")), seen[3])
+
+
+def test_the_history_as_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    history = fit(tagger(), X, STEPS, epochs=3, callbacks=[rc.callbacks.CSVLogger(path), planted([1, 2, 3])]).history
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert {name: [float(row[name]) for row in rows] for name in history} == history
+
+
+def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tagger(), X, STEPS, epochs=2, verbose=2, metrics="accuracy")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("epoch 1/2: loss 1.")
+    assert "accuracy 0." in second
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"callbacks": rc.callbacks.EarlyStopping()}, "'val_loss', expected one of loss, .*give fit validation_data"),
+        ({"callbacks": rc.callbacks.EarlyStopping("acuracy"), "metrics": "accuracy"}, "write monitor='accuracy'"),
+        ({"callbacks": rc.callbacks.EarlyStopping("f1")}, "'f1', expected one of .*add the metric to fit"),
+        ({"metrics": "acuracy"}, "acuracy.*accuracy"),
+        ({"metrics": ["accuracy", "accuracy"]}, "two metrics of one name"),
+        ({"callbacks": [rc.callbacks.EarlyStopping]}, "the class EarlyStopping"),
+        ({"callbacks": rc.callbacks.ModelCheckpoint("m-{acc}")}, "expected names of epoch, loss"),
+        ({"sample_weight": np.ones(23)}, r"\(23,\), expected \(24,\) or \(24, 8\)"),
+        ({"sample_weight": -np.ones(24)}, "negative"),
+        ({"class_weight": {"a": 1.0}}, "a label in class_weight"),
+        ({"validation_split": 1.0}, "=1 for 24 rows"),
+        ({"validation_split": 0.5, "validation_data": (X, STEPS)}, "expected one of the two"),
+        ({"validation_data": (X,)}, "of 1 parts"),
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"bucket": True}, "rows without lengths"),
+        ({"clip_value": -1.0}, "clip_value"),
+        ({"truncate": 5}, "truncate=5"),
+        ({"y": None}, "y=None"),
+        ({"memory_budget": -1}, "memory_budget"),
+    ],
+)
+def test_errors_say_what_to_do(options: dict[str, Any], message: str) -> None:
+    given = {"y": STEPS, **options}
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(tagger(), X, given.pop("y"), **given)
