@@ -222,6 +222,19 @@ def test_without_a_time_axis_and_again(kind: Kind) -> None:
 
 
 @each_kind
+def test_a_state_is_gone_on_from(kind: Kind) -> None:
+    """Whatever the metric that it was taken from does then."""
+    x, t = kind.draw(np.random.default_rng(6), (60,))
+    metric, other = kind.make(), kind.make()
+    update_in_parts(metric, x[:40], t[:40], None, 20)
+    state = metric.state_dict()
+    update_in_parts(metric, x[40:], t[40:], None, 20)
+    other.load_state_dict(pickle.loads(pickle.dumps(state)))
+    update_in_parts(other, x[40:], t[40:], None, 20)
+    assert other.result() == metric.result()
+
+
+@each_kind
 def test_batches_of_nothing_change_nothing(kind: Kind) -> None:
     x, t = kind.draw(np.random.default_rng(3), (9, 4))
     metric = kind.make()

@@ -79,7 +79,7 @@ VALUES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     (classifier(), X, np.eye(4)[LABELS], ENTROPY, "y of float64", "integer labels", "write y.argmax(-1)"),
     (classifier(2), X, LABELS > 1, ENTROPY, "y of bool", "integer labels", "BinaryCrossEntropy"),
     (classifier(), X, list("abcdef"), ENTROPY, "text in y", "numbers", "np.unique(y, return_inverse=True)[1]"),
-    (classifier(), X, None, ENTROPY, "y=None", "an array", "give it"),
+    (classifier(), X, None, ENTROPY, "y=None", "targets", "give y"),
     (classifier(), X, np.array([None] * 6), ENTROPY, "y that is not an array of real numbers", "one", "convert it"),
     (
         classifier(1),

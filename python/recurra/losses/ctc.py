@@ -93,8 +93,7 @@ class CTC(Loss):
             self._check_values(operation, name, targets[used], classes)
         if self.infeasible == "error":
             steps = np.full(shape[0], shape[1]) if lengths is None else lengths
-            counts = np.ones(shape[0]) if weights is None else weights
-            self._refuse(operation, name, targets, steps, (steps_needed(targets) > steps) & (counts > 0))
+            self._refuse(operation, name, targets, steps, steps_needed(targets) > steps)
 
     def _refuse(self, operation: str, name: str, targets: Array, steps: Array, infeasible: Array) -> None:
         for row in np.flatnonzero(infeasible)[:1]:
