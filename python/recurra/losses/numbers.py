@@ -23,7 +23,7 @@ class RealTargets(StepLoss):
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if not np.isfinite(valid).all():
             raise ValueError(
-                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, or give lengths, or weights of 0"
+                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, or give lengths"
             )
 
 
