@@ -365,7 +365,7 @@ def carried(rows: int) -> rc.data.Batch:
             "windows: got 1 targets for 2 series, expected as many; give one for each",
         ),
         (lambda: rc.data.windows(SERIES, 0), "windows: got width=0, expected an integer from 1"),
-        (lambda: rc.data.windows("text", 2), "windows: got series that is not an array of real numbers"),  # type: ignore[arg-type]
+        (lambda: rc.data.windows("text", 2), "windows: got text in series, expected numbers"),  # type: ignore[arg-type]
         (
             lambda: rc.data.bucket_batches([3, 9], 2, 0, max_steps=8),
             "bucket_batches: got a row 1 of 9 steps, expected at most max_steps=8; raise max_steps, or cut the row",

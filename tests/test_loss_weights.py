@@ -1,4 +1,4 @@
-"""Weights of rows and steps: they multiply terms, gradients and counts; what has none is not read. Counts need no predictions."""
+"""Weights of rows and steps multiply terms, gradients and counts; what has none is not read. Counts without predictions."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ X, T = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3), int)
         ),
         (np.ones((2, 1)), r"got weights of shape \(2, 1\), expected"),
         (1.0, r"got weights of shape \(\), expected"),
-        (["a", "b"], r"got weights that is not an array of real numbers"),
+        (["a", "b"], r"got text in weights, expected numbers"),
         ({"a": 1}, r"got weights"),
     ],
 )

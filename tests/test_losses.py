@@ -434,6 +434,8 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.CrossEntropy(ignore_index=7), np.zeros((2, 3), np.float32), np.array([7, 3]), None),
     (rc.losses.CrossEntropy(class_weights=[1.0, 2.0]), np.zeros((2, 3), np.float32), np.array([0, 1]), None),
     (rc.losses.L1(), np.zeros((2, 3), np.float32), np.zeros((2, 4)), None),
+    (rc.losses.L1(), np.zeros((2, 3), np.float32), np.full((2, 3), 1e300), None),
+    (rc.losses.BinaryCrossEntropy(), np.zeros((2, 3), np.float32), np.full((2, 3), 1e300), None),
     (rc.losses.Huber(), np.zeros((2, 3), np.float32), np.full((2, 3), np.inf), None),
     (rc.losses.Quantile(), np.zeros((2, 4), np.float32), np.zeros((2, 1)), None),
     (rc.losses.Quantile(), np.zeros((2, 3), np.float32), np.zeros((2, 3)), None),

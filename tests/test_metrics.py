@@ -222,6 +222,19 @@ def test_without_a_time_axis_and_again(kind: Kind) -> None:
 
 
 @each_kind
+def test_a_state_is_gone_on_from(kind: Kind) -> None:
+    """Whatever the metric that it was taken from does then."""
+    x, t = kind.draw(np.random.default_rng(6), (60,))
+    metric, other = kind.make(), kind.make()
+    update_in_parts(metric, x[:40], t[:40], None, 20)
+    state = metric.state_dict()
+    update_in_parts(metric, x[40:], t[40:], None, 20)
+    other.load_state_dict(pickle.loads(pickle.dumps(state)))
+    update_in_parts(other, x[40:], t[40:], None, 20)
+    assert other.result() == metric.result()
+
+
+@each_kind
 def test_batches_of_nothing_change_nothing(kind: Kind) -> None:
     x, t = kind.draw(np.random.default_rng(3), (9, 4))
     metric = kind.make()
@@ -255,7 +268,7 @@ def test_scores_that_are_reused_are_not_kept_by_reference() -> None:
     assert metric.result() == value
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 40), size=st.integers(1, 10))
 def test_any_batches(seed: int, rows: int, size: int) -> None:
     """Of every metric: the value of all rows is that of the parts put together."""

@@ -109,6 +109,13 @@ def numeric(operation: str, name: str, value: Any) -> Array:
         result = array(operation, name, value)
     except TypeError:  # such as nested lists of several lengths; what to do about it is said below
         result = np.empty(0, object)
+    if value is None:
+        raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; give it")
+    if result.dtype.kind in "US":
+        raise TypeError(
+            f"{operation}: got text in {name}, expected numbers; number what it says, classes by "
+            f"np.unique({name}, return_inverse=True)[1]"
+        )
     if result.dtype.kind not in "biuf":
         raise TypeError(
             f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or where rows differ "

@@ -102,12 +102,14 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         )
     if loss.unaligned and is_list(y):
         rows = unaligned(operation, "y", y, model.dtype, loss)
-        for index, item in enumerate(rows.items if model.output_size is not None else []):
-            loss.check(operation, f"y[{index}]", (1, _shape(x)[1], model.output_size), item[None])  # type: ignore[arg-type]
+        if model.output_size is not None:
+            given = np.full(len(x), _shape(x)[1]) if x.lengths is None else x.lengths
+            for index, (item, steps) in enumerate(zip(rows.items, _output_lengths(model, given).tolist(), strict=True)):
+                loss.check(operation, f"y[{index}]", (1, steps, model.output_size), item[None])
         return rows
     if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
         items = []
-        for index, (row, steps) in enumerate(zip(y, _output_lengths(model, x.lengths), strict=True)):
+        for index, (row, steps) in enumerate(zip(y, _output_lengths(model, x.lengths).tolist(), strict=True)):
             name = f"y[{index}]"
             item = loss.convert(operation, name, checks.numeric(operation, name, row), model.dtype)
             if item.shape[:1] != (steps,):
@@ -119,6 +121,7 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
                 loss.check(operation, name, (steps, model.output_size), item)
             items.append(item)
         return ragged(operation, items)
+    _check_whole(operation, y, sequences)
     array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
         count, *steps = _shape(x)[: 2 if sequences else 1]
@@ -126,6 +129,24 @@ def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any
         lead = (count, *_output_lengths(model, np.array(steps, np.int64)).tolist())
         loss.check(operation, "y", (*lead, model.output_size), array, lengths)
     return ArrayRows(array)
+
+
+def _check_whole(operation: str, y: Any, sequences: bool) -> None:
+    """Refuse rows of several lengths where y must be one array."""
+    if not is_list(y):
+        return
+    sizes = {len(row) for row in y if isinstance(row, list | tuple) or (isinstance(row, np.ndarray) and row.ndim)}
+    if len(sizes) < 2:
+        return
+    if sequences:
+        raise ValueError(
+            f"{operation}: got y with rows of several lengths, expected one array, as x is one; give x as a list of arrays, "
+            f"too, or pad y to the steps of x and give lengths"
+        )
+    raise ValueError(
+        f"{operation}: got y with rows of several lengths, expected one target for each row, as the model has one output "
+        f"for it; for a target at every step, leave return_sequences=True in the recurrent layers"
+    )
 
 
 def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:

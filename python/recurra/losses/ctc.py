@@ -82,7 +82,7 @@ class CTC(Loss):
                 f"(N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and labels for each row"
             )
         if weights is not None:
-            targets = targets[weights > 0]
+            targets = np.where(weights[:, None] > 0, targets, self.padding)  # rows keep their numbers
         used = targets != self.padding
         if (used[:, 1:] & ~used[:, :-1]).any():
             raise ValueError(
@@ -91,6 +91,19 @@ class CTC(Loss):
             )
         if used.any():
             self._check_values(operation, name, targets[used], classes)
+        if self.infeasible == "error":
+            steps = np.full(shape[0], shape[1]) if lengths is None else lengths
+            self._refuse(operation, name, targets, steps, steps_needed(targets) > steps)
+
+    def _refuse(self, operation: str, name: str, targets: Array, steps: Array, infeasible: Array) -> None:
+        for row in np.flatnonzero(infeasible)[:1]:
+            place = name if "[" in name else f"row {row} of {name}"
+            labels = int((targets[row] != self.padding).sum())
+            raise ValueError(
+                f"{operation}: got {labels} labels in {place}, which take {steps_needed(targets)[row]} steps, and predictions "
+                f"of {steps[row]} steps that give them a probability of 0, expected a feasible target; make the predictions "
+                f"longer, leave the row out, or use CTC(infeasible='ignore')"
+            )
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = int(valid.min()), int(valid.max())
@@ -107,42 +120,29 @@ class CTC(Loss):
 
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
         total, gradients, feasible = _core.ctc(*batch, gradient, self.blank)
-        return LossValue(total, self._count_rows(operation, batch.predictions.shape, *batch[1:], feasible), gradients)
+        return LossValue(total, self._count_rows(operation, batch.predictions.shape, batch[1:], feasible), gradients)
 
     def _count(
         self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
     ) -> float:
-        feasible = steps_needed(targets, self.padding) <= (shape[1] if lengths is None else lengths)
-        return self._count_rows(operation, shape, targets, lengths, weights, feasible)
+        feasible = steps_needed(targets) <= (shape[1] if lengths is None else lengths)
+        return self._count_rows(operation, shape, (targets, lengths, weights), feasible)
 
     def _count_rows(
-        self,
-        operation: str,
-        shape: tuple[int, ...],
-        targets: Array,
-        lengths: Array | None,
-        weights: Array | None,
-        feasible: Array,
+        self, operation: str, shape: tuple[int, ...], batch: tuple[Array, Array | None, Array | None], feasible: Array
     ) -> float:
         """Those that have steps, a weight and a feasible target."""
+        targets, lengths, weights = batch
         steps = np.full(len(targets), shape[1]) if lengths is None else lengths
         used = np.ones(len(targets)) if weights is None else weights
-        wrong = np.flatnonzero(~feasible & (used > 0))
-        if len(wrong) and self.infeasible == "error":
-            row = int(wrong[0])
-            own = targets[row]
-            raise ValueError(
-                f"{operation}: got {(own != self.padding).sum()} labels in row {row}, which take "
-                f"{steps_needed(own[None], self.padding)[0]} steps, and predictions of {steps[row]} steps that give them a "
-                f"probability of 0, expected a feasible target; make the predictions longer, leave the row out, or use "
-                f"CTC(infeasible='ignore')"
-            )
+        if self.infeasible == "error":
+            self._refuse(operation, "targets", targets, steps, ~feasible & (used > 0))
         total = used[feasible & (steps > 0)].sum()
         return int(total) if weights is None else float(total)
 
 
-def steps_needed(targets: Array, padding: int) -> Array:
+def steps_needed(targets: Array) -> Array:
     """(N,) steps that rows of labels, (N, S), take: one for each, and a blank between two that are equal."""
-    used = targets != padding
+    used = targets != CTC.padding
     needed: Array = used.sum(-1) + (used[:, 1:] & (targets[:, 1:] == targets[:, :-1])).sum(-1)
     return needed

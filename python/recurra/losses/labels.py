@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
-from recurra.losses.step_loss import StepLoss, count_steps, counted_steps
+from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_steps
 from recurra.typing import Array
 
 
@@ -50,8 +50,8 @@ class CrossEntropy(StepLoss):
         """int64 labels."""
         if targets.dtype.kind not in "iu":
             raise TypeError(
-                f"{operation}: got {name} of {targets.dtype}, expected integer labels for CrossEntropy; write "
-                f"{name}.astype(np.int64), or {name}.argmax(-1) if they are one-hot; for real values use MeanSquaredError"
+                f"{operation}: got {name} of {targets.dtype}, expected integer labels for CrossEntropy; "
+                f"{_as_labels(name, targets)}"
             )
         return targets.astype(np.int64, copy=False)
 
@@ -63,11 +63,9 @@ class CrossEntropy(StepLoss):
             )
         return shape[:-1]
 
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
-        one_hot = len(got) == len(expected) + 1 and got[:-1] == expected and got[-1] > 1
-        return (
-            f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, has_time)
-        )
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        one_hot = got == shape and got[-1] > 1
+        return f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, shape)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if self.ignore_index is not None:
@@ -78,7 +76,7 @@ class CrossEntropy(StepLoss):
         if low < 0 or high >= features:
             raise ValueError(
                 f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
-                f"have {features} classes; number the labels from 0, or make the last layer give {high + 1} features"
+                f"have {features} class{'es' if features > 1 else ''}; {_in_range(name, low, high, features)}"
             )
 
     def _sum(
@@ -109,6 +107,32 @@ class CrossEntropy(StepLoss):
         return float(np.sum(each))
 
 
+def _as_labels(name: str, targets: Array) -> str:
+    """How to make labels of targets that are not integers."""
+    if targets.dtype.kind == "b":
+        return f"write {name}.astype(np.int64), or use BinaryCrossEntropy for one logit each"
+    if targets.ndim > 1 and np.isin(targets, (0, 1)).all() and (targets.sum(-1) == 1).all():
+        return f"write {name}.argmax(-1), as they are one-hot"
+    if (targets == np.round(targets)).all():
+        return f"write {name}.astype(np.int64)"
+    return "for real numbers use a loss such as MeanSquaredError"
+
+
+def _in_range(name: str, low: int, high: int, features: int) -> str:
+    """How to bring labels into the range of the classes."""
+    if low < 0:
+        return (
+            f"number the labels from 0; where {low} stands for no label, give lengths, or use "
+            f"CrossEntropy(ignore_index={low})"
+        )
+    if features == 1:
+        return (
+            f"for one logit use BinaryCrossEntropy, as metric BinaryAccuracy, with {name}[..., None] of 0 and 1; or make the "
+            f"last layer give {high + 1} features"
+        )
+    return f"number the labels from 0, or make the last layer give {high + 1} features"
+
+
 class BinaryCrossEntropy(StepLoss):
     """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
 
@@ -117,7 +141,7 @@ class BinaryCrossEntropy(StepLoss):
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """The predictions' dtype."""
-        return targets.astype(dtype, copy=False)
+        return as_numbers(targets, dtype)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = float(valid.min()), float(valid.max())

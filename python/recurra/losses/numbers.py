@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
-from recurra.losses.step_loss import StepLoss
+from recurra.losses.step_loss import StepLoss, as_numbers
 from recurra.typing import Array
 
 
@@ -18,7 +18,7 @@ class RealTargets(StepLoss):
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """The predictions' dtype."""
-        return targets.astype(dtype, copy=False)
+        return as_numbers(targets, dtype)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if not np.isfinite(valid).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class StepLoss(Loss):
         """Refuse converted targets that do not fit predictions of `shape`, unless they do not count."""
         expected = self._target_shape(operation, shape)
         if targets.shape != expected:
-            hint = self._hint(name, targets.shape, expected, len(shape) == 3)
+            hint = self._hint(name, targets.shape, expected, shape)
             raise ValueError(
                 f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
                 f"{hint}"
@@ -40,11 +41,17 @@ class StepLoss(Loss):
         """The targets' shape for predictions of `shape`, which are refused if they cannot be right."""
         return shape
 
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], has_time: bool) -> str:
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        has_time = len(shape) == 3
         if (*got, 1) == expected:
             return f"write {name}[..., None]"
         if got == (*expected, 1):
             return f"write {name}[..., 0]"
+        if got == expected[:-1] and len(expected) == len(shape):
+            return (
+                f"for labels of {shape[-1]} classes use CrossEntropy; for one number each give the last layer fewer "
+                f"features, and write {name}[..., None]"
+            )
         if has_time and len(got) == len(expected) - 1:
             return "for one target per row, make the last recurrent layer with return_sequences=False"
         if not has_time and len(got) == len(expected) + 1:
@@ -73,6 +80,12 @@ class StepLoss(Loss):
     def _terms(self, shape: tuple[int, ...]) -> int:
         """The terms of a step."""
         return self._target_shape(type(self).__name__, shape)[-1]
+
+
+def as_numbers(targets: Array, dtype: np.dtype[Any]) -> Array:
+    """Of `dtype`; what it cannot hold becomes infinite, which is refused where it counts."""
+    with np.errstate(over="ignore"):
+        return targets.astype(dtype, copy=False)
 
 
 def count_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> float:

@@ -52,11 +52,12 @@ class AUC(Read):
             if self.ignore_index is not None:
                 counted = wanted != self.ignore_index
                 x, wanted = x[counted], wanted[counted]
-            self._scores.append(_log_softmax(x.astype(np.float64)))
-            self._positive.append(wanted[:, None] == np.arange(x.shape[-1]))
+            positive = wanted[:, None] == np.arange(x.shape[-1])
+            scores = _log_softmax(x.astype(np.float64))
         else:
-            self._positive.append(binary(own, wanted))
-            self._scores.append(x.astype(np.float64))
+            positive, scores = binary(own, wanted), x.astype(np.float64)
+        self._scores = [*self._scores, scores]  # a new list: a `state_dict()` keeps its own
+        self._positive = [*self._positive, positive]
 
     def result(self) -> float:
         """From 0 to 1, 0.5 for scores that say nothing; NaN without positives and negatives, or if a score is NaN."""

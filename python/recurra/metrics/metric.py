@@ -6,16 +6,16 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from typing_extensions import Self
 
 from recurra import checks
 from recurra.losses import Loss
 from recurra.typing import Array, Lengths, Rows
 
-Own = TypeVar("Own", bound="Metric")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Metric(ABC):
