@@ -1,0 +1,157 @@
+"""What users of scikit-learn hold sequences in, read as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from recurra import checks
+from recurra.typing import Array
+
+#: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
+Rows: TypeAlias = "Array | list[Array]"
+
+#: The dtypes that may stay as they are.
+FLOATS = (np.float64, np.float32)
+
+
+def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Rows:  # noqa: N803 - scikit-learn's name
+    """X, checked: of numbers, finite, of at least one row; against what `fit` saw unless `reset`.
+
+    A table (N, T) is a 2-D array, DataFrame or list of equally long lists of numbers, of which `n_features_in_` are the
+    T columns. Whatever has an array for each row is sequences: an array (N, T, F), or a list (or array of objects) of
+    (T_n, F), or of (T_n,) where a step has one feature; `n_features_in_` is F.
+
+    Raises:
+        ValueError, TypeError: X is none of these, or not what `fit` saw.
+    """
+    fitted_table = not reset and estimator._table
+    if getattr(X, "ndim", 2) == 3:
+        array = check_array(X, dtype=dtype, allow_nd=True, estimator=estimator, input_name="X")
+        _check_axes(estimator, array)
+        rows: Rows = array
+    elif _is_rows(X, table_wanted=reset or fitted_table):
+        rows = _rows(estimator, X, dtype)
+    else:
+        if not reset and not fitted_table and getattr(X, "ndim", 2) == 2:
+            raise ValueError(
+                f"{_name(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) as "
+                f"in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
+            )
+        table: Array = validate_data(estimator, X, reset=reset, dtype=dtype, ensure_min_samples=1)
+        if reset:
+            estimator._table = True
+        return table
+    features = rows[0].shape[-1]
+    if reset:
+        estimator._table = False
+        estimator.n_features_in_ = features
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif features != (1 if fitted_table else estimator.n_features_in_):
+        raise ValueError(
+            f"{_name(estimator)}: X has {features} features, but {_name(estimator)} is expecting "
+            f"{1 if fitted_table else estimator.n_features_in_} features as input, as in fit; give the same features"
+        )
+    return rows
+
+
+def steps(rows: Rows) -> Rows:
+    """The rows with an axis of features: those of a table have T steps of one."""
+    return rows[..., None] if isinstance(rows, np.ndarray) and rows.ndim == 2 else rows
+
+
+def take(rows: Any, chosen: Array) -> Any:
+    """Some rows of an array or a list."""
+    return [rows[index] for index in chosen] if isinstance(rows, list) else rows[chosen]
+
+
+def labels(name: str, y: Any) -> Array:
+    """A vector of labels, checked as scikit-learn does."""
+    from sklearn.utils import assert_all_finite, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+
+    if y is None:
+        raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a label for each row")
+    array: Array = column_or_1d(y, warn=True)
+    assert_all_finite(array, input_name="y")
+    check_classification_targets(array)
+    return array
+
+
+def number_classes(name: str, y: Array) -> tuple[Array, Array]:
+    """The classes in order, and the number of each label's class."""
+    classes, numbers = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name}.fit: got y with one class, {classes[0]!r}, expected at least two classes; check how y was made or split"
+        )
+    return classes, numbers.astype(np.int64)
+
+
+def softmax(logits: Array) -> Array:
+    """Over the last axis, in float64."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(-1, keepdims=True))
+    probabilities: Array = powers / powers.sum(-1, keepdims=True)
+    return probabilities
+
+
+def is_numbers(row: Any) -> bool:
+    """Whether it is a plain list of numbers, not one of steps."""
+    return isinstance(row, list | tuple) and not (len(row) and np.ndim(row[0]))
+
+
+def _is_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
+    """Whether X has an array for each row; lists of numbers are a table if they can be, and if one is wanted."""
+    listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1)
+    if not listed or not len(X):
+        return False
+    if not all(is_numbers(row) for row in X):
+        return bool(all(np.ndim(row) if not isinstance(row, list | tuple) else True for row in X))
+    return not table_wanted or len({len(row) for row in X}) > 1
+
+
+def _rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # noqa: N803
+    name = _name(estimator)
+    rows = []
+    for index, item in enumerate(X):
+        array = checks.numeric(name, f"X[{index}]", item)
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2 or not array.shape[1] or array.shape[1] != (rows or [array])[0].shape[1]:
+            wanted = f"(steps, {rows[0].shape[1]})" if rows else "(steps, features)"
+            raise ValueError(
+                f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same features, "
+                f"steps first"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{name}: got X[{index}] that contains NaN or infinity, expected finite numbers; fill gaps in, and give rows "
+                f"of several lengths as a list, without padding"
+            )
+        rows.append(_as(array, dtype))
+    return rows
+
+
+def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array:
+    """In the dtype, or the first of several unless in one of them already."""
+    if isinstance(dtype, tuple):
+        return array if array.dtype in dtype else array.astype(dtype[0])
+    return array.astype(dtype, copy=False)
+
+
+def _check_axes(estimator: Any, array: Array) -> None:
+    if not all(array.shape[1:]):
+        raise ValueError(
+            f"{_name(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X was made"
+        )
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
