@@ -18,9 +18,9 @@ except ImportError as error:
     ) from error
 
 from recurra.sklearn.classifier import SequenceClassifier
-
+from recurra.sklearn.forecaster import Backtest, Forecaster
 from recurra.sklearn.regressor import SequenceRegressor
 from recurra.sklearn.scaler import SequenceScaler
 from recurra.sklearn.tagger import SequenceTagger
 
-__all__ = ["SequenceClassifier", "SequenceRegressor", "SequenceScaler", "SequenceTagger"]
+__all__ = ["Backtest", "Forecaster", "SequenceClassifier", "SequenceRegressor", "SequenceScaler", "SequenceTagger"]

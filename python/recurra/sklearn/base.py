@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -10,17 +10,20 @@ from sklearn.utils import check_random_state
 
 from recurra import checks, seeds
 from recurra.gru import GRU
-from recurra.layers import Linear
+from recurra.layers import Dropout, Linear
 from recurra.losses import Loss
 from recurra.lstm import LSTM
 from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.optim import AdamW
 from recurra.rnn import RNN
-from recurra.sklearn import rows, training
 from recurra.sequential import Sequential
+from recurra.sklearn import rows, training
 from recurra.typing import Array
 
 _CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
+
+#: The indices of the rows to train on, and of those that are held out.
+Split: TypeAlias = "tuple[Array, Array] | None"
 
 #: Rows in one call of inference; results do not depend on it.
 _INFERENCE_ROWS = 256
@@ -97,8 +100,6 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _network(self, inputs: int, outputs: int, sequences: bool, seed: int) -> Sequential:
         """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`."""
-        from recurra.layers import Dropout
-
         name = f"{type(self).__name__}.fit"
         layer = _CELLS[checks.choice(name, "cell", self.cell, tuple(_CELLS))]
         layers = checks.integer(name, "num_layers", self.num_layers)
@@ -126,9 +127,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         seed: int,
         *,
         sample_weight: Array | None = None,
-        held_out: Array | None = None,
+        split: Split = None,
     ) -> None:
-        """Train `model`; the rows `held_out` (bool) stop it early."""
+        """Train `model`, early stopping with the split of `_split`."""
         name = f"{type(self).__name__}.fit"
         plan = training.Plan(
             epochs=checks.integer(name, "max_iter", self.max_iter),
@@ -144,9 +145,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             weight_decay=checks.number(name, "weight_decay", self.weight_decay),
         )
         validation = None
-        if held_out is not None:
-            out, kept = np.flatnonzero(held_out), np.flatnonzero(~held_out)
-            validation = training.Data(*(None if part is None else rows.take(part, out) for part in (x, y, sample_weight)))
+        if split is not None:
+            kept, out = split
+            validation = training.Data(
+                *(None if part is None else rows.take(part, out) for part in (x, y, sample_weight))
+            )
             x, y, sample_weight = (None if part is None else rows.take(part, kept) for part in (x, y, sample_weight))
         history = training.train(model, training.Data(x, y, sample_weight), validation, loss, optimizer, plan)
         self.model_ = model
@@ -154,18 +157,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.validation_loss_curve_ = history.history.get("val_loss")
         self.n_iter_ = len(self.loss_curve_)
 
-    def _held_out(self, count: int, seed: int, stratify: Array | None = None) -> Array | None:
-        """Which of the rows stop training early; None if none do."""
+    def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
+        """Which of the rows to train on, and which to hold out; None without early stopping."""
         if not self._stops_early():
             return None
         from sklearn.model_selection import train_test_split
 
-        _kept, out = train_test_split(
+        kept, out = train_test_split(
             np.arange(count), test_size=self.validation_fraction, random_state=seed, stratify=stratify
         )
-        held_out = np.zeros(count, bool)
-        held_out[out] = True
-        return held_out
+        return kept, out
 
     def _stops_early(self) -> bool:
         """early_stopping, checked together with its fraction."""

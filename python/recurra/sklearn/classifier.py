@@ -100,8 +100,8 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         seed = self._seed()
         model = self._network(x[0].shape[-1], len(self.classes_), False, seed)
         loss = CrossEntropy(class_weights=class_weights(self.class_weight, self.classes_, y))
-        held_out = self._held_out(len(numbers), seed, numbers)
-        self._train(model, x, numbers, loss, seed, sample_weight=weight, held_out=held_out)
+        split = self._split(len(numbers), seed, numbers)
+        self._train(model, x, numbers, loss, seed, sample_weight=weight, split=split)
         return self
 
     def decision_function(self, X: Any) -> Array:  # noqa: N803

@@ -94,7 +94,9 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         name = type(self).__name__
         x = rows.steps(rows.read(self, X, reset=True))
         if y is None:
-            raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a number for each row")
+            raise ValueError(
+                f"{name}.fit: requires y to be passed, but the target y is None; give a number for each row"
+            )
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         check_consistent_length(x, y)
         if y.ndim > 2:
@@ -114,7 +116,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         seed = self._seed()
         model = self._network(x[0].shape[-1], targets.shape[1], False, seed)
         scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
-        self._train(model, x, scaled, loss, seed, sample_weight=weight, held_out=self._held_out(len(y), seed))
+        self._train(model, x, scaled, loss, seed, sample_weight=weight, split=self._split(len(y), seed))
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803

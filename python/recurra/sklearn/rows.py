@@ -30,35 +30,41 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Row
     Raises:
         ValueError, TypeError: X is none of these, or not what `fit` saw.
     """
-    fitted_table = not reset and estimator._table
+    table_fitted = not reset and estimator._table
     if getattr(X, "ndim", 2) == 3:
-        array = check_array(X, dtype=dtype, allow_nd=True, estimator=estimator, input_name="X")
-        _check_axes(estimator, array)
-        rows: Rows = array
-    elif _is_rows(X, table_wanted=reset or fitted_table):
-        rows = _rows(estimator, X, dtype)
+        rows: Rows = array_rows(estimator, X, dtype)
+    elif has_rows(X, table_wanted=reset or table_fitted):
+        rows = list_rows(estimator, X, dtype)
     else:
-        if not reset and not fitted_table and getattr(X, "ndim", 2) == 2:
+        if not reset and not table_fitted and getattr(X, "ndim", 2) == 2:
             raise ValueError(
-                f"{_name(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) as "
-                f"in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
+                f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) "
+                f"as in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
             )
-        table: Array = validate_data(estimator, X, reset=reset, dtype=dtype, ensure_min_samples=1)
+        table: Array = validate_data(estimator, X, reset=reset, dtype=dtype)
         if reset:
             estimator._table = True
         return table
-    features = rows[0].shape[-1]
     if reset:
         estimator._table = False
+    see_features(estimator, rows[0].shape[-1], reset, 1 if table_fitted else None)
+    return rows
+
+
+def see_features(estimator: Any, features: int, reset: bool, expected: int | None = None) -> None:
+    """Keep the features of a step, or refuse other ones than `expected` or, if that is None, than fit saw."""
+    if reset:
         estimator.n_features_in_ = features
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
-    elif features != (1 if fitted_table else estimator.n_features_in_):
+        return
+    expected = estimator.n_features_in_ if expected is None else expected
+    if features != expected:
+        name = name_of(estimator)
         raise ValueError(
-            f"{_name(estimator)}: X has {features} features, but {_name(estimator)} is expecting "
-            f"{1 if fitted_table else estimator.n_features_in_} features as input, as in fit; give the same features"
+            f"{name}: X has {features} features, but {name} is expecting {expected} features as input, as in fit; give the "
+            f"same features"
         )
-    return rows
 
 
 def steps(rows: Rows) -> Rows:
@@ -107,19 +113,31 @@ def is_numbers(row: Any) -> bool:
     return isinstance(row, list | tuple) and not (len(row) and np.ndim(row[0]))
 
 
-def _is_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
-    """Whether X has an array for each row; lists of numbers are a table if they can be, and if one is wanted."""
+def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
+    """Whether X has an array for each row; equally long lists of numbers are a table where one is wanted."""
     listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1)
     if not listed or not len(X):
         return False
     if not all(is_numbers(row) for row in X):
-        return bool(all(np.ndim(row) if not isinstance(row, list | tuple) else True for row in X))
+        return all(isinstance(row, list | tuple) or np.ndim(row) for row in X)
     return not table_wanted or len({len(row) for row in X}) > 1
 
 
-def _rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # noqa: N803
-    name = _name(estimator)
-    rows = []
+def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
+    """An array (N, T, F), checked."""
+    array: Array = check_array(X, dtype=dtype, allow_nd=True, estimator=estimator, input_name="X")
+    if not all(array.shape[1:]):
+        raise ValueError(
+            f"{name_of(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X "
+            f"was made"
+        )
+    return array
+
+
+def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # noqa: N803
+    """Arrays (T_n, F) from such, or from (T_n,), checked."""
+    name = name_of(estimator)
+    rows: list[Array] = []
     for index, item in enumerate(X):
         array = checks.numeric(name, f"X[{index}]", item)
         if array.ndim == 1:
@@ -146,12 +164,6 @@ def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array
     return array.astype(dtype, copy=False)
 
 
-def _check_axes(estimator: Any, array: Array) -> None:
-    if not all(array.shape[1:]):
-        raise ValueError(
-            f"{_name(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X was made"
-        )
-
-
-def _name(estimator: Any) -> str:
+def name_of(estimator: Any) -> str:
+    """What messages call it."""
     return type(estimator).__name__

@@ -110,7 +110,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         seed = self._seed()
         model = self._network(x[0].shape[-1], len(self.classes_), True, seed)
         loss = CrossEntropy(class_weights=class_weights(self.class_weight, self.classes_, flat))
-        self._train(model, x, targets, loss, seed, held_out=self._held_out(len(x), seed))
+        self._train(model, x, targets, loss, seed, split=self._split(len(x), seed))
         return self
 
     def decision_function(self, X: Any) -> Any:  # noqa: N803
