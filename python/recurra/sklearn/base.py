@@ -144,14 +144,15 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             checks.positive(name, "learning_rate", self.learning_rate),
             weight_decay=checks.number(name, "weight_decay", self.weight_decay),
         )
-        validation = None
+        data, validation = training.Data(x, y, sample_weight), None
         if split is not None:
-            kept, out = split
-            validation = training.Data(
-                *(None if part is None else rows.take(part, out) for part in (x, y, sample_weight))
+            data, validation = data.take(split[0]), data.take(split[1])
+        history = training.train(model, data, validation, loss, optimizer, plan)
+        if not np.isfinite(history.history["loss"][-1]):
+            raise ValueError(
+                f"{name}: got a loss of {history.history['loss'][-1]} in epoch {len(history.epoch)}, expected a finite one; scale "
+                f"X, or lower learning_rate or clip_norm"
             )
-            x, y, sample_weight = (None if part is None else rows.take(part, kept) for part in (x, y, sample_weight))
-        history = training.train(model, training.Data(x, y, sample_weight), validation, loss, optimizer, plan)
         self.model_ = model
         self.loss_curve_ = history.history["loss"]
         self.validation_loss_curve_ = history.history.get("val_loss")
@@ -190,10 +191,14 @@ def weights(name: str, sample_weight: Any, count: int) -> Array | None:
     if sample_weight is None:
         return None
     array = checks.numeric(f"{name}.fit", "sample_weight", sample_weight).astype(np.float64)
-    if array.shape != (count,) or not np.isfinite(array).all() or (array < 0).any():
+    if array.shape != (count,):
         raise ValueError(
-            f"{name}.fit: got sample_weight of shape {array.shape}, expected ({count},) finite numbers of at least 0; give "
-            f"one for each row"
+            f"{name}.fit: got sample_weight of shape {array.shape}, expected ({count},); give a number for each row"
+        )
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"{name}.fit: got sample_weight from {array.min():g} to {array.max():g}, expected finite numbers of at least 0; "
+            f"change it"
         )
     if not array.any():
         raise ValueError(f"{name}.fit: got sample_weight that is zero everywhere, expected some above 0; change it")

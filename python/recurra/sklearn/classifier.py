@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
@@ -87,7 +87,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         name = type(self).__name__
         x = rows.steps(rows.read(self, X, reset=True))
         y = rows.labels(name, y)
-        check_consistent_length(x, y)
+        rows.check_length(f"{name}.fit", x, y)
         weight = weights(name, sample_weight, len(y))
         self.classes_, numbers = rows.number_classes(name, y)
         if weight is not None:
@@ -125,7 +125,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         return labels
 
     def _logits(self, X: Any) -> Array:  # noqa: N803
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         x = rows.steps(rows.read(self, X, reset=False))
         return np.stack(list(self._run(x))).astype(np.float64)
 

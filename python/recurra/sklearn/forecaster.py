@@ -252,7 +252,9 @@ class Forecaster(SequenceEstimator):
         """The last windows of each series to hold out, and those to train on, whose targets end before theirs begin."""
         if not self._stops_early():
             return None
-        kept, out, first = [], [], 0
+        kept: list[int] = []
+        out: list[int] = []
+        first = 0
         for count in counts:
             held = max(1, round(count * self.validation_fraction))
             kept += range(first, first + count - held - horizon + 1)
@@ -266,7 +268,7 @@ class Forecaster(SequenceEstimator):
         return np.array(kept), np.array(out)
 
     def _given(self, method: str, X: Any) -> series.Series:  # noqa: N803
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         if X is None and method != "backtest":
             return self._end
         given = series.read(self, X, reset=False)

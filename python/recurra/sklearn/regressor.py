@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from recurra import checks
 from recurra.losses import L1, Huber, MeanSquaredError
@@ -97,8 +97,13 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             raise ValueError(
                 f"{name}.fit: requires y to be passed, but the target y is None; give a number for each row"
             )
+        if isinstance(y, list) and len({np.shape(row) for row in y}) > 1:
+            raise ValueError(
+                f"{name}.fit: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each row; a list "
+                f"of arrays is for SequenceTagger"
+            )
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-        check_consistent_length(x, y)
+        rows.check_length(f"{name}.fit", x, y)
         if y.ndim > 2:
             raise ValueError(
                 f"{name}.fit: got y of shape {y.shape}, expected (N,) or (N, K), numbers for each row; reshape y"
@@ -121,7 +126,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """(N,) numbers, or (N, K) as in fit."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         x = rows.steps(rows.read(self, X, reset=False))
         outputs = np.stack(list(self._run(x))).astype(np.float64) * self._deviation + self._mean
         predictions: Array = outputs[:, 0] if self._single else outputs

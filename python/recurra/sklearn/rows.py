@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from recurra import checks
+from recurra import checks, data
 from recurra.typing import Array
 
 #: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
@@ -41,10 +42,9 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Row
                 f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) "
                 f"as in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
             )
-        table: Array = validate_data(estimator, X, reset=reset, dtype=dtype)
         if reset:
             estimator._table = True
-        return table
+        return table(estimator, X, reset, dtype)
     if reset:
         estimator._table = False
     see_features(estimator, rows[0].shape[-1], reset, 1 if table_fitted else None)
@@ -77,17 +77,33 @@ def take(rows: Any, chosen: Array) -> Any:
     return [rows[index] for index in chosen] if isinstance(rows, list) else rows[chosen]
 
 
+def check_length(name: str, x: Any, y: Any) -> None:
+    """Refuse targets for more or fewer rows than there are."""
+    if len(x) != len(y):
+        raise ValueError(f"{name}: got y of {len(y)} rows, expected {len(x)}, as X has; give a target for each row")
+
+
 def labels(name: str, y: Any) -> Array:
     """A vector of labels, checked as scikit-learn does."""
-    from sklearn.utils import assert_all_finite, column_or_1d
-    from sklearn.utils.multiclass import check_classification_targets
-
     if y is None:
         raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a label for each row")
+    if is_aligned(y):
+        raise ValueError(
+            f"{name}.fit: got y with an array of labels in each row, expected one label, as y should be a 1d array; use "
+            f"SequenceTagger for labels of every step"
+        )
     array: Array = column_or_1d(y, warn=True)
     assert_all_finite(array, input_name="y")
     check_classification_targets(array)
     return array
+
+
+def is_aligned(y: Any) -> bool:
+    """Whether y has an array for each row, rather than one label."""
+    if data.is_list(y):
+        return bool(len(y) and np.ndim(y[0]))
+    shape = np.asarray(y).shape
+    return len(shape) == 2 and shape[1] != 1
 
 
 def number_classes(name: str, y: Array) -> tuple[Array, Array]:
@@ -123,9 +139,20 @@ def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
     return not table_wanted or len({len(row) for row in X}) > 1
 
 
+def table(estimator: Any, X: Any, reset: bool, dtype: Any) -> Array:  # noqa: N803
+    """An array of two axes, checked as scikit-learn does."""
+    if getattr(X, "ndim", 2) > 3:
+        raise ValueError(
+            f"{name_of(estimator)}: got X of shape {X.shape}, expected (N, T, F); join the axes of a step's features"
+        )
+    array: Array = validate_data(estimator, X, reset=reset, dtype=dtype)
+    return array
+
+
 def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
     """An array (N, T, F), checked."""
-    array: Array = check_array(X, dtype=dtype, allow_nd=True, estimator=estimator, input_name="X")
+    array: Array = check_array(X, dtype=dtype, allow_nd=True, ensure_all_finite=False, estimator=estimator)
+    _check_finite(estimator, "X", array)
     if not all(array.shape[1:]):
         raise ValueError(
             f"{name_of(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X "
@@ -148,13 +175,18 @@ def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # n
                 f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same features, "
                 f"steps first"
             )
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{name}: got X[{index}] that contains NaN or infinity, expected finite numbers; fill gaps in, and give rows "
-                f"of several lengths as a list, without padding"
-            )
-        rows.append(_as(array, dtype))
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            rows.append(_as(array, dtype))
+        _check_finite(estimator, f"X[{index}]", rows[-1])
     return rows
+
+
+def _check_finite(estimator: Any, name: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name_of(estimator)}: got {name} that contains NaN or infinity, or numbers too large for {array.dtype}, "
+            f"expected finite ones; fill gaps in, and give rows of several lengths as a list, without padding"
+        )
 
 
 def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array:

@@ -68,7 +68,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._each(X, lambda x, mean, scale: x * scale + mean)
 
     def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
-        check_is_fitted(self)
+        check_is_fitted(self, "scale_")
         x = rows.read(self, X, reset=False, dtype=rows.FLOATS)
         mean: Any = 0.0 if self.mean_ is None else self.mean_
         scale: Any = 1.0 if self.scale_ is None else self.scale_

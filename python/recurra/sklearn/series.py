@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
 
 from recurra.sklearn import rows
 from recurra.typing import Array
@@ -53,7 +52,7 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
     elif rows.has_rows(X, table_wanted=True):
         found = Series(rows.list_rows(estimator, X, np.float64), 3)
     else:
-        return Series([validate_data(estimator, X, reset=reset, dtype=np.float64)], 2)
+        return Series([rows.table(estimator, X, reset, np.float64)], 2)
     rows.see_features(estimator, found.each[0].shape[1], reset)
     return found
 
@@ -61,13 +60,15 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
 def windows(series: list[Array], steps: int, start: int = 0, stride: int = 1) -> Array:
     """All runs of `steps` steps, (K, steps, F), that begin at `start`, `start + stride`, ... of each series."""
     views = [np.lib.stride_tricks.sliding_window_view(one, steps, axis=0)[start::stride] for one in series]
-    return np.concatenate(views).swapaxes(1, 2)
+    joined: Array = np.concatenate(views).swapaxes(1, 2)
+    return joined
 
 
 def naive(context: Array, horizon: int, season: int) -> Array:
     """(K, horizon, F): the value a season before, or several, in the context (K, steps, F)."""
     last = context[:, context.shape[1] - season :]
-    return last[:, np.arange(horizon) % season]
+    values: Array = last[:, np.arange(horizon) % season]
+    return values
 
 
 def _is_vector(X: Any) -> bool:  # noqa: N803

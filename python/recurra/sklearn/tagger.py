@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from recurra import data
 from recurra.losses import CrossEntropy
@@ -89,13 +89,13 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         x = rows.read(self, X, reset=True)
         y = y if y is None or data.is_list(y) else np.asarray(y)
         self._one_sequence = False
-        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not _is_aligned(y):
+        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
             labels = rows.labels(name, y)
-            check_consistent_length(x, labels)
+            rows.check_length(f"{name}.fit", x, labels)
             self._one_sequence, x, aligned = True, x[None], [labels]
         else:
             x = rows.steps(x)
-            aligned = _aligned(name, x, y)
+            aligned = _aligned(f"{name}.fit", x, y)
         flat = np.concatenate(aligned)
         self.classes_, numbers = rows.number_classes(name, flat)
         ends = np.cumsum([len(row) for row in aligned])[:-1]
@@ -115,8 +115,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: Any) -> Any:  # noqa: N803
         """Logits of every step: a list of (T_n, C), or (N, T, C); for two classes without that axis, as in scikit-learn."""
-        two = len(self.classes_) == 2 if hasattr(self, "classes_") else False
-        return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if two else logits)
+        return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if len(self.classes_) == 2 else logits)
 
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         """Probabilities of every step, in the order of classes_: a list of (T_n, C), or (N, T, C)."""
@@ -131,13 +130,13 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         predicted = self.predict(X)
         if self._one_sequence and isinstance(predicted, np.ndarray) and predicted.ndim == 1:
             known = rows.labels(type(self).__name__, y)
-            check_consistent_length(predicted, known)
+            rows.check_length("SequenceTagger.score", predicted, known)
             return float(np.mean(predicted == known))
-        known = np.concatenate(_aligned(type(self).__name__, predicted, y))
+        known = np.concatenate(_aligned("SequenceTagger.score", predicted, y))
         return float(np.mean(np.concatenate(list(predicted)) == known))
 
     def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         x = rows.read(self, X, reset=False)
         alone = self._one_sequence and isinstance(x, np.ndarray) and x.ndim == 2
         outputs = self._run(x[None] if alone else rows.steps(x))  # type: ignore[call-overload]
@@ -147,19 +146,11 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return result[0] if alone else result
 
 
-def _is_aligned(y: Any) -> bool:
-    """Whether y has an array for each row, rather than one label."""
-    if data.is_list(y):
-        return bool(len(y) and np.ndim(y[0]))
-    shape = np.asarray(y).shape
-    return len(shape) == 2 and shape[1] != 1
-
-
 def _aligned(name: str, x: Any, y: Any) -> list[Array]:
     """The labels of each row, as many as it has steps."""
     if y is None:
         raise ValueError(f"{name}: requires y to be passed, but the target y is None; give a label for every step")
-    check_consistent_length(x, y)
+    rows.check_length(name, x, y)
     aligned = []
     for index, (row, given) in enumerate(zip(x, y, strict=True)):
         if np.shape(given) != (len(row),):

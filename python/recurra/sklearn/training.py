@@ -12,6 +12,7 @@ from recurra.losses import Loss
 from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.sequential import Sequential
+from recurra.sklearn import rows
 from recurra.training import History
 from recurra.typing import Array
 
@@ -23,6 +24,11 @@ class Data:
     x: Any
     y: Any
     weight: Array | None
+
+    def take(self, chosen: Array) -> Data:
+        """Some of the rows."""
+        weight = None if self.weight is None else self.weight[chosen]
+        return Data(rows.take(self.x, chosen), rows.take(self.y, chosen), weight)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Plan:
 
 
 def train(
-    model: Sequential, rows: Data, validation: Data | None, loss: Loss, optimizer: Optimizer, plan: Plan
+    model: Sequential, train_data: Data, validation: Data | None, loss: Loss, optimizer: Optimizer, plan: Plan
 ) -> History:
     """Epoch by epoch, until the watched loss has not improved by `tol` for `patience` epochs.
 
@@ -49,7 +55,7 @@ def train(
     best, since, kept = np.inf, 0, None
     with Progress(plan.epochs, "fit", plan.verbose == 1) as bar:
         for epoch in range(plan.epochs):
-            logs = {"loss": _epoch(model, rows, loss, optimizer, plan, seeds.derive(plan.seed, epoch))}
+            logs = {"loss": _epoch(model, train_data, loss, optimizer, plan, seeds.derive(plan.seed, epoch))}
             if validation is not None:
                 logs["val_loss"] = _mean(model, validation, loss, plan.batch_size)
             history._append(logs)
@@ -67,21 +73,21 @@ def train(
     return history
 
 
-def _epoch(model: Sequential, rows: Data, loss: Loss, optimizer: Optimizer, plan: Plan, seed: int) -> float:
+def _epoch(model: Sequential, given: Data, loss: Loss, optimizer: Optimizer, plan: Plan, seed: int) -> float:
     """One epoch of training; its mean loss."""
-    if rows.weight is not None:
-        return _weighted_epoch(model, rows, loss, optimizer, plan, seed)
+    if given.weight is not None:
+        return _weighted_epoch(model, given, loss, optimizer, plan, seed)
     options: dict[str, Any] = {"batch_size": plan.batch_size, "clip_norm": plan.clip_norm, "seed": seed, "verbose": 0}
-    return model.fit(rows.x, rows.y, loss=loss, optimizer=optimizer, **options).history["loss"][0]
+    return model.fit(given.x, given.y, loss=loss, optimizer=optimizer, **options).history["loss"][0]
 
 
-def _weighted_epoch(model: Sequential, rows: Data, loss: Loss, optimizer: Optimizer, plan: Plan, seed: int) -> float:
-    assert rows.weight is not None
-    x = data.inputs("fit", model, rows.x, None)
-    y = data.targets("fit", model, x, rows.y, loss)
+def _weighted_epoch(model: Sequential, given: Data, loss: Loss, optimizer: Optimizer, plan: Plan, seed: int) -> float:
+    assert given.weight is not None
+    x = data.inputs("fit", model.input_infos()[0], given.x, None)
+    y = data.targets("fit", model.output_infos()[0], x, given.y, loss)
     total = count = 0.0
     for index, chosen in enumerate(data.batches(len(x), plan.batch_size, seed)):
-        (batch, valid), weight = x.batch(chosen), rows.weight[chosen]
+        (batch, valid), weight = x.batch(chosen), given.weight[chosen]
         model.zero_grad()
         tape = model.record(batch, lengths=valid, input_grad=False, seed=seeds.derive(seed, index))
         targets, _ = y.batch(chosen)
@@ -103,10 +109,10 @@ def _weighted(predictions: Array, targets: Array, weight: Array, loss: Loss) -> 
     return float(weight @ sums), float(weight @ counts)
 
 
-def _mean(model: Sequential, rows: Data, loss: Loss, batch_size: int) -> float:
+def _mean(model: Sequential, given: Data, loss: Loss, batch_size: int) -> float:
     """The mean loss of rows held out."""
-    if rows.weight is None:
-        return float(model.evaluate(rows.x, rows.y, loss=loss, batch_size=batch_size))
-    predictions = np.stack(list(model.predict(rows.x, batch_size=batch_size)))
-    sums, counts = _weighted(predictions, np.asarray(rows.y), rows.weight, loss)
+    if given.weight is None:
+        return float(model.evaluate(given.x, given.y, loss=loss, batch_size=batch_size))
+    predictions = np.stack(list(model.predict(given.x, batch_size=batch_size)))
+    sums, counts = _weighted(predictions, np.asarray(given.y), given.weight, loss)
     return sums / counts if counts else 0.0
