@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import recurra as rc
 from recurra.sklearn import Forecaster, SequenceClassifier, SequenceRegressor, SequenceScaler, SequenceTagger
+from recurra.sklearn.series import split_in_time
 from support import run_python
 
 Array = npt.NDArray[Any]
@@ -230,16 +231,16 @@ def test_forecaster_takes_several_series_and_features() -> None:
     several = Forecaster(**options, quantiles=None, season=None).fit([pair, pair[:50]])
     assert several.predict().shape == (2, 3, 2)
     assert several.predict(pair).shape == (3, 2)
-    assert several.predict_quantiles is not None
     assert Forecaster(**options, early_stopping=True).fit(np.stack([pair, pair])).predict(pair[None]).shape == (1, 3, 2)
+    with pytest.raises(ValueError, match="series with 2 windows at most, expected enough to hold some out"):
+        Forecaster(**options, early_stopping=True).fit(pair[:16])
     search = GridSearchCV(Forecaster(**options), {"season": [1, 12]}, cv=TimeSeriesSplit(2), error_score="raise")
     assert search.fit(series).best_params_ == {"season": 12}
 
 
 def test_forecaster_holds_out_what_training_does_not_see() -> None:
     """No target of training lies among the targets that are held out."""
-    model = Forecaster(window=4, horizon=3, early_stopping=True, validation_fraction=0.25)
-    kept, out = model._last_windows([20, 12], 3) or ()
+    kept, out = split_in_time([20, 12], 0.25, horizon=3)
     np.testing.assert_array_equal(kept, [*range(13), *range(20, 27)])
     np.testing.assert_array_equal(out, [*range(15, 20), *range(29, 32)])
 

@@ -17,8 +17,9 @@ except ImportError as error:
         "recurra.sklearn: scikit-learn is missing, expected version 1.6 or newer; pip install recurra[sklearn]"
     ) from error
 
+from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.classifier import SequenceClassifier
-from recurra.sklearn.forecaster import Backtest, Forecaster
+from recurra.sklearn.forecaster import Forecaster
 from recurra.sklearn.regressor import SequenceRegressor
 from recurra.sklearn.scaler import SequenceScaler
 from recurra.sklearn.tagger import SequenceTagger

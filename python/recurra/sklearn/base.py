@@ -52,9 +52,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: of weights, shuffling, dropout and the split: an int repeats a run bit for bit, on any number of
             threads.
 
-    Attributes: model_, the `recurra.Sequential`; n_iter_, epochs done; loss_curve_, the training loss of each;
-    validation_loss_curve_, of the rows held out (None without early stopping); n_features_in_; feature_names_in_ after
-    DataFrames.
+    Attributes: `model_`, the `recurra.Sequential`; `n_iter_`, epochs done; `loss_curve_`, the training loss of each;
+    `validation_loss_curve_`, of the rows held out (None without early stopping); `n_features_in_`; and
+    `feature_names_in_` after DataFrames.
 
     Threads are those of recurra: all cores, shared by concurrent calls; within `n_jobs` processes joblib limits them.
     """
@@ -98,6 +98,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
     def _network(self, inputs: int, outputs: int, sequences: bool, seed: int) -> Sequential:
         """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`."""
         name = f"{type(self).__name__}.fit"
@@ -137,7 +142,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
             patience=checks.integer(name, "n_iter_no_change", self.n_iter_no_change),
             tol=checks.number(name, "tol", self.tol),
-            verbose=checks.choice(name, "verbose", int(self.verbose), (0, 1, 2)),
+            verbose=checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2)),
             seed=seeds.derive(seed, 1),
         )
         optimizer = AdamW(

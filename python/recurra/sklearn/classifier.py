@@ -29,7 +29,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
     Args:
         class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses, as in scikit-learn.
 
-    All other arguments, and attributes beside classes_ (C,), are those of `SequenceEstimator`.
+    All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         return scores
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
-        """(N, C) probabilities, in the order of classes_."""
+        """(N, C) probabilities, in the order of `classes_`."""
         return rows.softmax(self._logits(X))
 
     def predict_log_proba(self, X: Any) -> Array:  # noqa: N803

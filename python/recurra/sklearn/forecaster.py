@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,31 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from recurra import checks
 from recurra.losses import Loss, MeanSquaredError, Quantile
 from recurra.sklearn import series
+from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.base import SequenceEstimator, Split
 from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """Forecasts beside what then happened, from K origins.
-
-    Attributes: actual, forecast and naive, (K, horizon, F), naive being the values one season before; mae and rmse, mean
-    absolute and root mean squared error over all of them; naive_mae, that of naive; skill, 1 - mae / naive_mae: 1 is
-    perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest quantile (None
-    without quantiles).
-    """
-
-    actual: Array
-    forecast: Array
-    naive: Array
-    mae: float
-    rmse: float
-    naive_mae: float
-    skill: float
-    coverage: float | None
 
 
 class Forecaster(SequenceEstimator):
@@ -59,7 +38,7 @@ class Forecaster(SequenceEstimator):
         season: see above; at most window.
 
     All other arguments and attributes are those of `SequenceEstimator`; validation_fraction holds out the last windows of
-    each series. quantiles_, (Q,), are those that are forecast; it is empty where there are none.
+    each series. `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
     """
 
     def __init__(
@@ -150,7 +129,7 @@ class Forecaster(SequenceEstimator):
         return given.like_given(self._middle(self._forecast(self._ends(given))))
 
     def predict_quantiles(self, X: Any = None) -> Array:  # noqa: N803
-        """The next steps' quantiles, in the order of quantiles_: as from predict, with an axis of Q at the end."""
+        """The next steps' quantiles, in the order of `quantiles_`: as from predict, with an axis of Q at the end."""
         given = self._given("predict_quantiles", X)
         self._check_quantiles("predict_quantiles")
         return given.like_given(self._forecast(self._ends(given)))
@@ -203,19 +182,9 @@ class Forecaster(SequenceEstimator):
         cut = series.windows(given.each, window + horizon, start - window, stride)
         context, actual = cut[:, :window], cut[:, window:]
         quantiles = self._forecast(context)
-        forecast, naive = self._middle(quantiles), series.naive(context, horizon, self._season or 1)
-        mae, naive_mae = (float(np.abs(guess - actual).mean()) for guess in (forecast, naive))
-        within = (quantiles[..., 0] <= actual) & (actual <= quantiles[..., -1])
-        return Backtest(
-            actual=actual,
-            forecast=forecast,
-            naive=naive,
-            mae=mae,
-            rmse=float(np.sqrt(np.square(forecast - actual).mean())),
-            naive_mae=naive_mae,
-            skill=1.0 - mae / naive_mae if naive_mae else (1.0 if mae == 0.0 else -math.inf),
-            coverage=float(within.mean()) if len(self.quantiles_) else None,
-        )
+        naive = series.naive(context, horizon, self._season or 1)
+        ends = (quantiles[..., 0], quantiles[..., -1]) if len(self.quantiles_) else None
+        return Backtest.compare(actual, self._middle(quantiles), naive, ends)
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """R^2 of the forecasts from every origin within the series X, as of scikit-learn's regressors; y is not looked at.
@@ -249,23 +218,16 @@ class Forecaster(SequenceEstimator):
         return self._mean if self._season is None else series.naive(context, self._horizon, self._season)
 
     def _last_windows(self, counts: list[int], horizon: int) -> Split:
-        """The last windows of each series to hold out, and those to train on, whose targets end before theirs begin."""
+        """The windows to train on, and the last ones of each series to hold out; None without early stopping."""
         if not self._stops_early():
             return None
-        kept: list[int] = []
-        out: list[int] = []
-        first = 0
-        for count in counts:
-            held = max(1, round(count * self.validation_fraction))
-            kept += range(first, first + count - held - horizon + 1)
-            out += range(first + count - held, first + count)
-            first += count
-        if not kept:
+        kept, out = series.split_in_time(counts, self.validation_fraction, horizon)
+        if not len(kept):
             raise ValueError(
                 f"Forecaster.fit: got early_stopping=True and series with {max(counts)} windows at most, expected enough to "
                 f"hold some out; give longer series, or use early_stopping=False"
             )
-        return np.array(kept), np.array(out)
+        return kept, out
 
     def _given(self, method: str, X: Any) -> series.Series:  # noqa: N803
         check_is_fitted(self, "model_")

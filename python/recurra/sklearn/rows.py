@@ -131,7 +131,7 @@ def is_numbers(row: Any) -> bool:
 
 def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
     """Whether X has an array for each row; equally long lists of numbers are a table where one is wanted."""
-    listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1)
+    listed = isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
     if not listed or not len(X):
         return False
     if not all(is_numbers(row) for row in X):

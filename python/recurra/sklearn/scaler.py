@@ -27,7 +27,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         with_mean: whether to subtract the mean.
         with_std: whether to divide by the standard deviation; a constant feature is divided by 1.
 
-    Attributes: mean_ and scale_, (F,), None where not asked for; n_features_in_.
+    Attributes: `mean_` and `scale_`, (F,), None where not asked for; `n_features_in_`.
     """
 
     _table: bool
@@ -38,6 +38,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

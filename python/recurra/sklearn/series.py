@@ -64,6 +64,22 @@ def windows(series: list[Array], steps: int, start: int = 0, stride: int = 1) ->
     return joined
 
 
+def split_in_time(counts: list[int], fraction: float, horizon: int) -> tuple[Array, Array]:
+    """The windows to train on and those to hold out, of series with so many each: the last ones are held out.
+
+    What ends training is not seen in training: between the two lie the windows whose targets are among theirs.
+    """
+    kept: list[int] = []
+    out: list[int] = []
+    first = 0
+    for count in counts:
+        held = max(1, round(count * fraction))
+        kept += range(first, first + count - held - horizon + 1)
+        out += range(first + count - held, first + count)
+        first += count
+    return np.array(kept, np.int64), np.array(out, np.int64)
+
+
 def naive(context: Array, horizon: int, season: int) -> Array:
     """(K, horizon, F): the value a season before, or several, in the context (K, steps, F)."""
     last = context[:, context.shape[1] - season :]

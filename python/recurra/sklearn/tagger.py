@@ -32,7 +32,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     Args:
         class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses of the steps.
 
-    All other arguments, and attributes beside classes_ (C,), are those of `SequenceEstimator`.
+    All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if len(self.classes_) == 2 else logits)
 
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
-        """Probabilities of every step, in the order of classes_: a list of (T_n, C), or (N, T, C)."""
+        """Probabilities of every step, in the order of `classes_`: a list of (T_n, C), or (N, T, C)."""
         return self._each(X, rows.softmax)
 
     def predict(self, X: Any) -> Any:  # noqa: N803
