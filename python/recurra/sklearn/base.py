@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from recurra import checks, seeds
@@ -167,8 +168,6 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         """Which of the rows to train on, and which to hold out; None without early stopping."""
         if not self._stops_early():
             return None
-        from sklearn.model_selection import train_test_split
-
         kept, out = train_test_split(
             np.arange(count), test_size=self.validation_fraction, random_state=seed, stratify=stratify
         )

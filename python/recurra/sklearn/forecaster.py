@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from recurra import checks
 from recurra.losses import Loss, MeanSquaredError, Quantile
-from recurra.sklearn import series
+from recurra.sklearn import rows, series
 from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.base import SequenceEstimator, Split
 from recurra.typing import Array
@@ -106,7 +107,7 @@ class Forecaster(SequenceEstimator):
         context, future = cut[:, :window], cut[:, window:]
         self._mean = np.concatenate(given.each).mean(0)
         inputs, residuals = context - self._origin(context), future - self._baseline(context)
-        self._input_scale, self._residual_scale = _magnitude(inputs), _magnitude(residuals)
+        self._input_scale, self._residual_scale = self._magnitude(inputs), self._magnitude(residuals)
         features, seed = context.shape[-1], self._seed()
         model = self._network(features, horizon * features * max(1, len(self.quantiles_)), False, seed)
         x = (inputs / self._input_scale).astype(np.float32)
@@ -191,8 +192,6 @@ class Forecaster(SequenceEstimator):
 
         For a `GridSearchCV(cv=TimeSeriesSplit())` the folds must be longer than window + horizon.
         """
-        from sklearn.metrics import r2_score
-
         result = self.backtest(X)
         features = result.actual.shape[-1]
         return float(r2_score(result.actual.reshape(-1, features), result.forecast.reshape(-1, features)))
@@ -216,6 +215,10 @@ class Forecaster(SequenceEstimator):
     def _baseline(self, context: Array) -> Array:
         """What the network adds to, (K, horizon, F) or (F,)."""
         return self._mean if self._season is None else series.naive(context, self._horizon, self._season)
+
+    def _magnitude(self, values: Array) -> Array:
+        """(F,) root mean squares; 1 for a series that does not change."""
+        return rows.divisor(np.sqrt(np.square(values).mean((0, 1))), self._mean)
 
     def _last_windows(self, counts: list[int], horizon: int) -> Split:
         """The windows to train on, and the last ones of each series to hold out; None without early stopping."""
@@ -261,9 +264,3 @@ class Forecaster(SequenceEstimator):
                 f"Forecaster.{method}: got a forecaster with quantiles=None, expected quantiles; make it with such as "
                 f"quantiles=(0.1, 0.9)"
             )
-
-
-def _magnitude(values: Array) -> Array:
-    """(F,) root mean squares; 1 where that is 0."""
-    size = np.sqrt(np.square(values).mean((0, 1)))
-    return np.where(size > 0.0, size, 1.0)

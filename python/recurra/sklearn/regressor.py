@@ -116,7 +116,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         targets = y.reshape(len(y), -1)
         mean = np.average(targets, axis=0, weights=weight)
         deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
-        self._mean, self._deviation = mean, np.where(deviation > 0.0, deviation, 1.0)
+        self._mean, self._deviation = mean, rows.divisor(deviation, mean)
         loss = _LOSSES[checks.choice(f"{name}.fit", "loss", self.loss, tuple(_LOSSES))]()
         seed = self._seed()
         model = self._network(x[0].shape[-1], targets.shape[1], False, seed)

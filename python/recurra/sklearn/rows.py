@@ -42,9 +42,10 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Row
                 f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) "
                 f"as in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
             )
+        found = table(estimator, X, reset, dtype)
         if reset:
             estimator._table = True
-        return table(estimator, X, reset, dtype)
+        return found
     if reset:
         estimator._table = False
     see_features(estimator, rows[0].shape[-1], reset, 1 if table_fitted else None)
@@ -110,10 +111,15 @@ def number_classes(name: str, y: Array) -> tuple[Array, Array]:
     """The classes in order, and the number of each label's class."""
     classes, numbers = np.unique(y, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(
-            f"{name}.fit: got y with one class, {classes[0]!r}, expected at least two classes; check how y was made or split"
-        )
+        got = f"one class, {classes.tolist()[0]!r}" if len(classes) else "no labels"
+        raise ValueError(f"{name}.fit: got y with {got}, expected at least two classes; check how y was made or split")
     return classes, numbers.astype(np.int64)
+
+
+def divisor(deviation: Array, mean: Array) -> Array:
+    """What to divide by for a standard deviation of 1: a deviation that is but the mean's rounding is that of a constant."""
+    constant = deviation <= 100 * np.finfo(np.float64).eps * np.abs(mean)
+    return np.where(constant, 1.0, deviation)
 
 
 def softmax(logits: Array) -> Array:

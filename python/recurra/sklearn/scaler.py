@@ -56,7 +56,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         deviation = np.sqrt(np.square(flat - mean).mean(0))
         name = type(self).__name__
         self.mean_ = mean if checks.flag(f"{name}.fit", "with_mean", self.with_mean) else None
-        spread = np.where(deviation > 0.0, deviation, 1.0)
+        spread = rows.divisor(deviation, mean)
         self.scale_ = spread if checks.flag(f"{name}.fit", "with_std", self.with_std) else None
         return self
 

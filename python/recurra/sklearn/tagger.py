@@ -96,7 +96,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         else:
             x = rows.steps(x)
             aligned = _aligned(f"{name}.fit", x, y)
-        flat = np.concatenate(aligned)
+        flat = _flat(aligned)
         self.classes_, numbers = rows.number_classes(name, flat)
         ends = np.cumsum([len(row) for row in aligned])[:-1]
         targets: Any = np.split(numbers, ends)
@@ -132,7 +132,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             known = rows.labels(type(self).__name__, y)
             rows.check_length("SequenceTagger.score", predicted, known)
             return float(np.mean(predicted == known))
-        known = np.concatenate(_aligned("SequenceTagger.score", predicted, y))
+        known = _flat(_aligned("SequenceTagger.score", predicted, y))
         return float(np.mean(np.concatenate(list(predicted)) == known))
 
     def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
@@ -159,5 +159,10 @@ def _aligned(name: str, x: Any, y: Any) -> list[Array]:
                 f"X[{index}]; align y with X, or use SequenceClassifier for one label a row"
             )
         aligned.append(np.asarray(given))
-    rows.labels(name, np.concatenate(aligned))
+    rows.labels(name, _flat(aligned))
     return aligned
+
+
+def _flat(aligned: list[Array]) -> Array:
+    """All labels; rows without any have no say in their dtype."""
+    return np.concatenate([row for row in aligned if len(row)] or aligned)
