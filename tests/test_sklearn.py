@@ -158,6 +158,19 @@ def test_early_stopping_ends_with_the_best_weights() -> None:
     np.testing.assert_array_equal(model.predict(x), shorter.predict(x))
 
 
+def test_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).standard_normal((12, 5, 2))
+    for verbose in (0, False):
+        SequenceRegressor(**quick(max_iter=2, verbose=verbose)).fit(x, x[:, 0, 0])
+    assert capsys.readouterr() == ("", "")
+    SequenceRegressor(**quick(max_iter=2, verbose=2, early_stopping=True)).fit(x, x[:, 0, 0])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:14] for line in lines] == ["epoch 1: loss ", "epoch 2: loss "]
+    assert all(", val_loss " in line for line in lines)
+    SequenceRegressor(**quick(max_iter=2, verbose=True)).fit(x, x[:, 0, 0])
+    assert "2/2" in capsys.readouterr().err
+
+
 def test_regressor_learns_whatever_the_scale() -> None:
     rng = np.random.default_rng(0)
     x = [rng.standard_normal((rng.integers(3, 9), 2)) for _ in range(200)]

@@ -154,15 +154,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         if split is not None:
             data, validation = data.take(split[0]), data.take(split[1])
         history = training.train(model, data, validation, loss, optimizer, plan)
-        if not np.isfinite(history.history["loss"][-1]):
+        losses = history["loss"]
+        if not np.isfinite(losses[-1]):
             raise ValueError(
-                f"{name}: got a loss of {history.history['loss'][-1]} in epoch {len(history.epoch)}, expected a finite one; scale "
-                f"X, or lower learning_rate or clip_norm"
+                f"{name}: got a loss of {losses[-1]} in epoch {len(losses)}, expected a finite one; scale X, or lower "
+                f"learning_rate or clip_norm"
             )
         self.model_ = model
-        self.loss_curve_ = history.history["loss"]
-        self.validation_loss_curve_ = history.history.get("val_loss")
-        self.n_iter_ = len(self.loss_curve_)
+        self.loss_curve_ = losses
+        self.validation_loss_curve_ = history.get("val_loss")
+        self.n_iter_ = len(losses)
 
     def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
         """Which of the rows to train on, and which to hold out; None without early stopping."""

@@ -13,7 +13,6 @@ from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.sequential import Sequential
 from recurra.sklearn import rows
-from recurra.training import History
 from recurra.typing import Array
 
 
@@ -46,19 +45,21 @@ class Plan:
 
 def train(
     model: Sequential, train_data: Data, validation: Data | None, loss: Loss, optimizer: Optimizer, plan: Plan
-) -> History:
+) -> dict[str, list[float]]:
     """Epoch by epoch, until the watched loss has not improved by `tol` for `patience` epochs.
 
-    With validation data their loss is watched, and the best weights are put back.
+    With validation data their loss is watched, and the best weights are put back. Returns "loss" and, with validation
+    data, "val_loss" of each epoch.
     """
-    history = History(plan.seed)
+    history: dict[str, list[float]] = {}
     best, since, kept = np.inf, 0, None
     with Progress(plan.epochs, "fit", plan.verbose == 1) as bar:
         for epoch in range(plan.epochs):
             logs = {"loss": _epoch(model, train_data, loss, optimizer, plan, seeds.derive(plan.seed, epoch))}
             if validation is not None:
                 logs["val_loss"] = _mean(model, validation, loss, plan.batch_size)
-            history._append(logs)
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
             bar.update(**logs)
             if plan.verbose == 2:
                 print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
