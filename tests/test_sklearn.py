@@ -150,7 +150,9 @@ def test_class_weight() -> None:
 def test_early_stopping_ends_with_the_best_weights() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((60, 8, 2)), rng.standard_normal(60)  # nothing to learn
-    model = SequenceRegressor(**quick(max_iter=200, early_stopping=True, validation_fraction=0.2, n_iter_no_change=5))
+    model = SequenceRegressor(
+        **quick(max_iter=200, early_stopping=True, validation_fraction=0.2, n_iter_no_change=5, tol=0.0)
+    )
     model.fit(x, y)
     curve = model.validation_loss_curve_
     assert model.n_iter_ == len(curve) == len(model.loss_curve_) == int(np.argmin(curve)) + 1 + 5 < 200
@@ -165,10 +167,10 @@ def test_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
     SequenceRegressor(**quick(max_iter=2, verbose=2, early_stopping=True)).fit(x, x[:, 0, 0])
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:14] for line in lines] == ["epoch 1: loss ", "epoch 2: loss "]
-    assert all(", val_loss " in line for line in lines)
+    assert [line[:10] for line in lines] == ["epoch 1/2:", "epoch 2/2:"]
+    assert all("val_loss " in line for line in lines)
     SequenceRegressor(**quick(max_iter=2, verbose=True)).fit(x, x[:, 0, 0])
-    assert "2/2" in capsys.readouterr().err
+    assert "epoch 2/2" in capsys.readouterr().err
 
 
 def test_regressor_learns_whatever_the_scale() -> None:
@@ -324,13 +326,6 @@ def test_errors_after_fit() -> None:
         forecaster.predict([1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="expected quantiles; make it with"):
         forecaster.set_params(quantiles=None).fit(monthly(40)).predict_interval()
-
-
-def test_a_loss_that_is_not_finite_is_told() -> None:
-    x = np.random.default_rng(0).standard_normal((20, 5, 2))
-    model = SequenceRegressor(cell="rnn", learning_rate=1e30, clip_norm=None, max_iter=5, batch_size=4, random_state=0)
-    with pytest.raises(ValueError, match=r"got a loss of .* in epoch .* lower learning_rate"):
-        model.fit(x, x[:, 0, 0])
 
 
 def test_scikit_learn_is_asked_for() -> None:

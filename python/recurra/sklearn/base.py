@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from recurra import checks, seeds
+from recurra.callbacks import EarlyStopping
 from recurra.gru import GRU
 from recurra.layers import Dropout, Linear
 from recurra.losses import Loss
@@ -18,7 +19,7 @@ from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.optim import AdamW
 from recurra.rnn import RNN
 from recurra.sequential import Sequential
-from recurra.sklearn import rows, training
+from recurra.sklearn import rows
 from recurra.typing import Array
 
 _CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
@@ -49,11 +50,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         validation_fraction: share of the rows, between 0 and 1.
         n_iter_no_change: how many epochs in a row may fail to improve the watched loss by `tol` before training ends.
         tol: the least improvement that counts.
-        verbose: 0 silent, 1 (or True) a progress bar, 2 a line per epoch.
+        verbose: 0 silent, 1 (or True) a progress bar per epoch, 2 a line per epoch.
         random_state: of weights, shuffling, dropout and the split: an int repeats a run bit for bit, on any number of
             threads.
 
-    Attributes: `model_`, the `recurra.Sequential`; `n_iter_`, epochs done; `loss_curve_`, the training loss of each;
+    Attributes: `model_`, the `recurra.Sequential`; `history_`, the `recurra.History` of its training, which can be
+    plotted; `n_iter_`, epochs done; `loss_curve_`, the training loss of each;
     `validation_loss_curve_`, of the rows held out (None without early stopping); `n_features_in_`; and
     `feature_names_in_` after DataFrames.
 
@@ -137,33 +139,37 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Train `model`, early stopping with the split of `_split`."""
         name = f"{type(self).__name__}.fit"
-        plan = training.Plan(
-            epochs=checks.integer(name, "max_iter", self.max_iter),
-            batch_size=checks.integer(name, "batch_size", self.batch_size),
-            clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
-            patience=checks.integer(name, "n_iter_no_change", self.n_iter_no_change),
-            tol=checks.number(name, "tol", self.tol),
-            verbose=checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2)),
-            seed=seeds.derive(seed, 1),
-        )
         optimizer = AdamW(
             checks.positive(name, "learning_rate", self.learning_rate),
             weight_decay=checks.number(name, "weight_decay", self.weight_decay),
         )
-        data, validation = training.Data(x, y, sample_weight), None
+        stopping = EarlyStopping(
+            "loss" if split is None else "val_loss",
+            min_delta=checks.number(name, "tol", self.tol),
+            patience=checks.integer(name, "n_iter_no_change", self.n_iter_no_change),
+            restore_best_weights=split is not None,
+        )
+        parts: list[Any] = [x, y, None, sample_weight]  # as fit takes them, None for the lengths
+        validation = None
         if split is not None:
-            data, validation = data.take(split[0]), data.take(split[1])
-        history = training.train(model, data, validation, loss, optimizer, plan)
-        losses = history["loss"]
-        if not np.isfinite(losses[-1]):
-            raise ValueError(
-                f"{name}: got a loss of {losses[-1]} in epoch {len(losses)}, expected a finite one; scale X, or lower "
-                f"learning_rate or clip_norm"
-            )
-        self.model_ = model
-        self.loss_curve_ = losses
-        self.validation_loss_curve_ = history.get("val_loss")
-        self.n_iter_ = len(losses)
+            parts, validation = ([None if one is None else rows.take(one, chosen) for one in parts] for chosen in split)
+        history = model.fit(
+            *parts[:3],
+            loss=loss,
+            optimizer=optimizer,
+            epochs=checks.integer(name, "max_iter", self.max_iter),
+            batch_size=checks.integer(name, "batch_size", self.batch_size),
+            sample_weight=parts[3],
+            validation_data=validation,
+            callbacks=[stopping],
+            clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
+            seed=seeds.derive(seed, 1),
+            verbose=checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2)),
+        )
+        self.model_, self.history_ = model, history
+        self.loss_curve_ = history.history["loss"]
+        self.validation_loss_curve_ = history.history.get("val_loss")
+        self.n_iter_ = len(self.loss_curve_)
 
     def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
         """Which of the rows to train on, and which to hold out; None without early stopping."""

@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from recurra import checks
+from recurra.data import windows
 from recurra.losses import Loss, MeanSquaredError, Quantile
 from recurra.sklearn import rows, series
 from recurra.sklearn.backtest import Backtest
@@ -103,7 +104,7 @@ class Forecaster(SequenceEstimator):
         given.check_steps("Forecaster.fit", window + horizon, f"window={window} and horizon={horizon}")
         self._window, self._horizon, self._season = window, horizon, self.season
         self.quantiles_, loss = self._targets()
-        cut = series.windows(given.each, window + horizon)
+        cut = windows(given.each, window + horizon)
         context, future = cut[:, :window], cut[:, window:]
         self._mean = np.concatenate(given.each).mean(0)
         inputs, residuals = context - self._origin(context), future - self._baseline(context)
@@ -180,7 +181,7 @@ class Forecaster(SequenceEstimator):
         given.check_steps(
             "Forecaster.backtest", start + horizon, f"start={start} (window={window}) and horizon={horizon}"
         )
-        cut = series.windows(given.each, window + horizon, start - window, stride)
+        cut = windows([one[start - window :] for one in given.each], window + horizon, stride=stride)
         context, actual = cut[:, :window], cut[:, window:]
         quantiles = self._forecast(context)
         naive = series.naive(context, horizon, self._season or 1)

@@ -11,7 +11,8 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from recurra import checks, data
+from recurra import checks
+from recurra.data.rows import is_list
 from recurra.typing import Array
 
 #: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
@@ -101,7 +102,7 @@ def labels(name: str, y: Any) -> Array:
 
 def is_aligned(y: Any) -> bool:
     """Whether y has an array for each row, rather than one label."""
-    if data.is_list(y):
+    if is_list(y):
         return bool(len(y) and np.ndim(y[0]))
     shape = np.asarray(y).shape
     return len(shape) == 2 and shape[1] != 1

@@ -57,13 +57,6 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
     return found
 
 
-def windows(series: list[Array], steps: int, start: int = 0, stride: int = 1) -> Array:
-    """All runs of `steps` steps, (K, steps, F), that begin at `start`, `start + stride`, ... of each series."""
-    views = [np.lib.stride_tricks.sliding_window_view(one, steps, axis=0)[start::stride] for one in series]
-    joined: Array = np.concatenate(views).swapaxes(1, 2)
-    return joined
-
-
 def split_in_time(counts: list[int], fraction: float, horizon: int) -> tuple[Array, Array]:
     """The windows to train on and those to hold out, of series with so many each: the last ones are held out.
 

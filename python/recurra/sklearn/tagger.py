@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from recurra import data
+from recurra.data.rows import is_list
 from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator
@@ -87,7 +87,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         """
         name = type(self).__name__
         x = rows.read(self, X, reset=True)
-        y = y if y is None or data.is_list(y) else np.asarray(y)
+        y = y if y is None or is_list(y) else np.asarray(y)
         self._one_sequence = False
         if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
             labels = rows.labels(name, y)
