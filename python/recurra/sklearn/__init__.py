@@ -1,0 +1,27 @@
+"""Estimators for scikit-learn: classify, regress and tag sequences, forecast series.
+
+    from recurra.sklearn import SequenceClassifier, SequenceScaler
+
+    model = make_pipeline(SequenceScaler(), SequenceClassifier(cell="gru", hidden_size=32))
+    model.fit(x, y).score(x_test, y_test)    # x: (N, T, F), or a list of arrays (T_n, F)
+
+scikit-learn is no dependency of recurra: `pip install recurra[sklearn]`.
+"""
+
+from __future__ import annotations
+
+try:
+    import sklearn as _sklearn  # noqa: F401 - to say what is missing, and how to get it
+except ImportError as error:
+    raise ImportError(
+        "recurra.sklearn: scikit-learn is missing, expected version 1.6 or newer; pip install recurra[sklearn]"
+    ) from error
+
+from recurra.sklearn.backtest import Backtest
+from recurra.sklearn.classifier import SequenceClassifier
+from recurra.sklearn.forecaster import Forecaster
+from recurra.sklearn.regressor import SequenceRegressor
+from recurra.sklearn.scaler import SequenceScaler
+from recurra.sklearn.tagger import SequenceTagger
+
+__all__ = ["Backtest", "Forecaster", "SequenceClassifier", "SequenceRegressor", "SequenceScaler", "SequenceTagger"]

@@ -1,0 +1,45 @@
+"""How good forecasts were."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from recurra.typing import Array
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Forecasts beside what then happened, from K origins.
+
+    Attributes: actual, forecast and naive, (K, horizon, F), naive being the values one season before; mae and rmse, mean
+    absolute and root mean squared error over all of them; naive_mae, that of naive; skill, 1 - mae / naive_mae: 1 is
+    perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest quantile (None
+    without quantiles).
+    """
+
+    actual: Array
+    forecast: Array
+    naive: Array
+    mae: float
+    rmse: float
+    naive_mae: float
+    skill: float
+    coverage: float | None
+
+    @classmethod
+    def compare(cls, actual: Array, forecast: Array, naive: Array, interval: tuple[Array, Array] | None) -> Backtest:
+        """All numbers, from values of one shape and the ends of an interval."""
+        mae, naive_mae = (float(np.abs(guess - actual).mean()) for guess in (forecast, naive))
+        return cls(
+            actual=actual,
+            forecast=forecast,
+            naive=naive,
+            mae=mae,
+            rmse=float(np.sqrt(np.square(forecast - actual).mean())),
+            naive_mae=naive_mae,
+            skill=1.0 - mae / naive_mae if naive_mae else (1.0 if mae == 0.0 else -math.inf),
+            coverage=None if interval is None else float(((interval[0] <= actual) & (actual <= interval[1])).mean()),
+        )

@@ -1,0 +1,216 @@
+"""What the estimators share: a recurrent network from plain parameters, and its training."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from recurra import checks, seeds
+from recurra.callbacks import EarlyStopping
+from recurra.gru import GRU
+from recurra.layers import Dropout, Linear
+from recurra.losses import Loss
+from recurra.lstm import LSTM
+from recurra.min_rnn import MinGRU, MinLSTM
+from recurra.optim import AdamW
+from recurra.rnn import RNN
+from recurra.sequential import Sequential
+from recurra.sklearn import rows
+from recurra.typing import Array
+
+_CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
+
+#: The indices of the rows to train on, and of those that are held out.
+Split: TypeAlias = "tuple[Array, Array] | None"
+
+#: Rows in one call of inference; results do not depend on it.
+_INFERENCE_ROWS = 256
+
+
+class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
+    """The base of the estimators: a recurrent layer, a linear one behind it, trained by AdamW.
+
+    Args:
+        cell: "lstm", "gru", "rnn", "mingru" or "minlstm": `recurra.LSTM` and so on.
+        hidden_size: units of a layer and direction.
+        num_layers: recurrent layers, one above the other.
+        bidirectional: whether a second network reads from the end.
+        dropout: chance, below 1, that training drops an output between two layers, and before the linear layer.
+        max_iter: the most epochs, each over all rows. Reaching it is no cause for a warning.
+        batch_size: rows between two steps of the optimiser.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW, decoupled.
+        clip_norm: a longer gradient is scaled to this norm; None for never.
+        early_stopping: whether to hold `validation_fraction` of the rows out, watch their loss, and end with the weights
+            that were best on them. Otherwise the training loss is watched, and the last weights stay.
+        validation_fraction: share of the rows, between 0 and 1.
+        n_iter_no_change: how many epochs in a row may fail to improve the watched loss by `tol` before training ends.
+        tol: the least improvement that counts.
+        verbose: 0 silent, 1 (or True) a progress bar per epoch, 2 a line per epoch.
+        random_state: of weights, shuffling, dropout and the split: an int repeats a run bit for bit, on any number of
+            threads.
+
+    Attributes: `model_`, the `recurra.Sequential`; `history_`, the `recurra.History` of its training, which can be
+    plotted; `n_iter_`, epochs done; `loss_curve_`, the training loss of each;
+    `validation_loss_curve_`, of the rows held out (None without early stopping); `n_features_in_`; and
+    `feature_names_in_` after DataFrames.
+
+    Threads are those of recurra: all cores, shared by concurrent calls; within `n_jobs` processes joblib limits them.
+    """
+
+    _table: bool
+
+    def __init__(
+        self,
+        *,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _network(self, inputs: int, outputs: int, sequences: bool, seed: int) -> Sequential:
+        """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`."""
+        name = f"{type(self).__name__}.fit"
+        layer = _CELLS[checks.choice(name, "cell", self.cell, tuple(_CELLS))]
+        layers = checks.integer(name, "num_layers", self.num_layers)
+        dropout = checks.chance(name, "dropout", self.dropout)
+        recurrent = layer(
+            inputs,
+            checks.integer(name, "hidden_size", self.hidden_size),
+            layers,
+            bidirectional=checks.flag(name, "bidirectional", self.bidirectional),
+            dropout=dropout if layers > 1 else 0.0,
+            return_sequences=sequences,
+        )
+        between = [Dropout(dropout)] if dropout else []
+        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), seed=seed)
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _train(
+        self,
+        model: Sequential,
+        x: rows.Rows,
+        y: Any,
+        loss: Loss,
+        seed: int,
+        *,
+        sample_weight: Array | None = None,
+        split: Split = None,
+    ) -> None:
+        """Train `model`, early stopping with the split of `_split`."""
+        name = f"{type(self).__name__}.fit"
+        optimizer = AdamW(
+            checks.positive(name, "learning_rate", self.learning_rate),
+            weight_decay=checks.number(name, "weight_decay", self.weight_decay),
+        )
+        stopping = EarlyStopping(
+            "loss" if split is None else "val_loss",
+            min_delta=checks.number(name, "tol", self.tol),
+            patience=checks.integer(name, "n_iter_no_change", self.n_iter_no_change),
+            restore_best_weights=split is not None,
+        )
+        parts: list[Any] = [x, y, None, sample_weight]  # as fit takes them, None for the lengths
+        validation = None
+        if split is not None:
+            parts, validation = ([None if one is None else rows.take(one, chosen) for one in parts] for chosen in split)
+        history = model.fit(
+            *parts[:3],
+            loss=loss,
+            optimizer=optimizer,
+            epochs=checks.integer(name, "max_iter", self.max_iter),
+            batch_size=checks.integer(name, "batch_size", self.batch_size),
+            sample_weight=parts[3],
+            validation_data=validation,
+            callbacks=[stopping],
+            clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
+            seed=seeds.derive(seed, 1),
+            verbose=checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2)),
+        )
+        self.model_, self.history_ = model, history
+        self.loss_curve_ = history.history["loss"]
+        self.validation_loss_curve_ = history.history.get("val_loss")
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
+        """Which of the rows to train on, and which to hold out; None without early stopping."""
+        if not self._stops_early():
+            return None
+        kept, out = train_test_split(
+            np.arange(count), test_size=self.validation_fraction, random_state=seed, stratify=stratify
+        )
+        return kept, out
+
+    def _stops_early(self) -> bool:
+        """early_stopping, checked together with its fraction."""
+        name = f"{type(self).__name__}.fit"
+        fraction = checks.number(name, "validation_fraction", self.validation_fraction, 0.0, 1.0)
+        stops = checks.flag(name, "early_stopping", self.early_stopping)
+        if stops and not 0.0 < fraction < 1.0:
+            raise ValueError(
+                f"{name}: got validation_fraction={fraction:g} with early_stopping=True, expected a number between 0 and 1; "
+                f"change validation_fraction"
+            )
+        return stops
+
+    def _run(self, x: rows.Rows) -> Any:
+        """What the model gives for these rows."""
+        return self.model_.predict(x, batch_size=_INFERENCE_ROWS)
+
+
+def weights(name: str, sample_weight: Any, count: int) -> Array | None:
+    """(count,) weights, at least 0 and not all 0; None stays None."""
+    if sample_weight is None:
+        return None
+    array = checks.numeric(f"{name}.fit", "sample_weight", sample_weight).astype(np.float64)
+    if array.shape != (count,):
+        raise ValueError(
+            f"{name}.fit: got sample_weight of shape {array.shape}, expected ({count},); give a number for each row"
+        )
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"{name}.fit: got sample_weight from {array.min():g} to {array.max():g}, expected finite numbers of at least 0; "
+            f"change it"
+        )
+    if not array.any():
+        raise ValueError(f"{name}.fit: got sample_weight that is zero everywhere, expected some above 0; change it")
+    return array

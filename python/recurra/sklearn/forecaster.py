@@ -1,0 +1,267 @@
+"""The next steps of a series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+
+from recurra import checks
+from recurra.data import windows
+from recurra.losses import Loss, MeanSquaredError, Quantile
+from recurra.sklearn import rows, series
+from recurra.sklearn.backtest import Backtest
+from recurra.sklearn.base import SequenceEstimator, Split
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Forecaster(SequenceEstimator):
+    """Forecasts the next `horizon` steps of a series from the last `window` of them, all at once.
+
+    `fit(X)` takes the series itself as X: (T,), (T, F) for F values a step, all of which are forecast, or several series as
+    an array (N, T, F) or a list of arrays (T_n,) or (T_n, F). There is no y: the targets are the steps behind each window.
+    Values need no scaling.
+
+    The network learns what to add to a naive forecast, the value one season before (`season` steps; 1: the last value),
+    and reads each window relative to its last value, so that a trend carries on beyond the values seen in training.
+    season=None forecasts the values themselves: better where a series always comes back to one level.
+
+    Args:
+        window: steps that a forecast is made from.
+        horizon: steps that are forecast.
+        quantiles: numbers between 0 and 1 to forecast by the pinball loss; 0.5, the median, is always among them. None
+            forecasts the mean by the squared error, without intervals.
+        season: see above; at most window.
+
+    All other arguments and attributes are those of `SequenceEstimator`; validation_fraction holds out the last windows of
+    each series. `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int = 24,
+        horizon: int = 1,
+        quantiles: Sequence[float] | None = (0.1, 0.5, 0.9),
+        season: int | None = 1,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            cell=cell,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.window = window
+        self.horizon = horizon
+        self.quantiles = quantiles
+        self.season = season
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Train anew on every window of the series X, see the class; y is not looked at.
+
+        Raises:
+            ValueError, TypeError: X is no series, or too short, or an argument of the constructor is out of range.
+        """
+        given = series.read(self, X, reset=True)
+        window = checks.integer("Forecaster.fit", "window", self.window)
+        horizon = checks.integer("Forecaster.fit", "horizon", self.horizon)
+        if self.season is not None:
+            checks.integer("Forecaster.fit", "season", self.season, 1, window)
+        given.check_steps("Forecaster.fit", window + horizon, f"window={window} and horizon={horizon}")
+        self._window, self._horizon, self._season = window, horizon, self.season
+        self.quantiles_, loss = self._targets()
+        cut = windows(given.each, window + horizon)
+        context, future = cut[:, :window], cut[:, window:]
+        self._mean = np.concatenate(given.each).mean(0)
+        inputs, residuals = context - self._origin(context), future - self._baseline(context)
+        self._input_scale, self._residual_scale = self._magnitude(inputs), self._magnitude(residuals)
+        features, seed = context.shape[-1], self._seed()
+        model = self._network(features, horizon * features * max(1, len(self.quantiles_)), False, seed)
+        x = (inputs / self._input_scale).astype(np.float32)
+        targets = (residuals / self._residual_scale).astype(np.float32).reshape(len(x), -1)
+        split = self._last_windows([len(one) - window - horizon + 1 for one in given.each], horizon)
+        self._train(model, x, targets, loss, seed, split=split)
+        self._end = series.Series([one[-window:].copy() for one in given.each], given.axes)
+        return self
+
+    def predict(self, X: Any = None) -> Array:  # noqa: N803
+        """The next steps: the median, or the mean without quantiles.
+
+        Args:
+            X: series whose end to go on from, of at least `window` steps, in any of the forms of fit; None for that of fit.
+
+        Returns:
+            (horizon,) for a series (T,), (horizon, F) for (T, F), (N, horizon, F) for several.
+        """
+        given = self._given("predict", X)
+        return given.like_given(self._middle(self._forecast(self._ends(given))))
+
+    def predict_quantiles(self, X: Any = None) -> Array:  # noqa: N803
+        """The next steps' quantiles, in the order of `quantiles_`: as from predict, with an axis of Q at the end."""
+        given = self._given("predict_quantiles", X)
+        self._check_quantiles("predict_quantiles")
+        return given.like_given(self._forecast(self._ends(given)))
+
+    def predict_interval(self, X: Any = None, coverage: float | None = None) -> tuple[Array, Array]:  # noqa: N803
+        """The lower and upper ends of an interval for each of the next steps, each as from predict.
+
+        Args:
+            X: as in predict.
+            coverage: share of the values that should lie within, such as 0.8 for the quantiles 0.1 and 0.9; None for that
+                between the lowest and highest quantile.
+
+        Raises:
+            ValueError: the forecaster has no such quantiles.
+        """
+        given = self._given("predict_interval", X)
+        self._check_quantiles("predict_interval")
+        lower, upper = 0, len(self.quantiles_) - 1
+        if coverage is not None:
+            share = checks.number("Forecaster.predict_interval", "coverage", coverage, 0.0, 1.0)
+            ends = [np.flatnonzero(np.isclose(self.quantiles_, (1.0 + sign * share) / 2.0)) for sign in (-1, 1)]
+            if not all(len(end) for end in ends):
+                raise ValueError(
+                    f"Forecaster.predict_interval: got coverage={share:g}, expected quantiles {(1 - share) / 2:g} and "
+                    f"{(1 + share) / 2:g} among {self.quantiles_.tolist()}; make the forecaster with them"
+                )
+            lower, upper = (int(end[0]) for end in ends)
+        quantiles = self._forecast(self._ends(given))
+        return given.like_given(quantiles[..., lower]), given.like_given(quantiles[..., upper])
+
+    def backtest(self, X: Any, *, start: int | None = None, stride: int = 1) -> Backtest:  # noqa: N803
+        """Forecasts from many origins within a series, beside what it then did; nothing is trained.
+
+        Args:
+            X: series in any of the forms of fit.
+            start: the first step that is forecast; those before it only serve as context. To test on what fit has not seen
+                give the whole series, and here the number of steps that fit was given. None for `window`.
+            stride: steps from one origin to the next.
+
+        Raises:
+            ValueError: X is too short for one forecast.
+        """
+        given = self._given("backtest", X)
+        window, horizon = self._window, self._horizon
+        start = window if start is None else checks.integer("Forecaster.backtest", "start", start, window)
+        stride = checks.integer("Forecaster.backtest", "stride", stride)
+        given.check_steps(
+            "Forecaster.backtest", start + horizon, f"start={start} (window={window}) and horizon={horizon}"
+        )
+        cut = windows([one[start - window :] for one in given.each], window + horizon, stride=stride)
+        context, actual = cut[:, :window], cut[:, window:]
+        quantiles = self._forecast(context)
+        naive = series.naive(context, horizon, self._season or 1)
+        ends = (quantiles[..., 0], quantiles[..., -1]) if len(self.quantiles_) else None
+        return Backtest.compare(actual, self._middle(quantiles), naive, ends)
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
+        """R^2 of the forecasts from every origin within the series X, as of scikit-learn's regressors; y is not looked at.
+
+        For a `GridSearchCV(cv=TimeSeriesSplit())` the folds must be longer than window + horizon.
+        """
+        result = self.backtest(X)
+        features = result.actual.shape[-1]
+        return float(r2_score(result.actual.reshape(-1, features), result.forecast.reshape(-1, features)))
+
+    def _targets(self) -> tuple[Array, Loss]:
+        """The quantiles in order, none for the mean, and their loss."""
+        if self.quantiles is None:
+            return np.zeros(0), MeanSquaredError()
+        given = checks.numeric("Forecaster.fit", "quantiles", self.quantiles)
+        if given.ndim != 1 or not ((given > 0) & (given < 1)).all():
+            raise ValueError(
+                f"Forecaster.fit: got quantiles={self.quantiles!r}, expected numbers between 0 and 1, or None; change quantiles"
+            )
+        levels = np.unique([*given.astype(np.float64), 0.5])
+        return levels, Quantile(levels)
+
+    def _origin(self, context: Array) -> Array:
+        """What a window is seen relative to, (K, 1, F) or (F,)."""
+        return self._mean if self._season is None else context[:, -1:]
+
+    def _baseline(self, context: Array) -> Array:
+        """What the network adds to, (K, horizon, F) or (F,)."""
+        return self._mean if self._season is None else series.naive(context, self._horizon, self._season)
+
+    def _magnitude(self, values: Array) -> Array:
+        """(F,) root mean squares; 1 for a series that does not change."""
+        return rows.divisor(np.sqrt(np.square(values).mean((0, 1))), self._mean)
+
+    def _last_windows(self, counts: list[int], horizon: int) -> Split:
+        """The windows to train on, and the last ones of each series to hold out; None without early stopping."""
+        if not self._stops_early():
+            return None
+        kept, out = series.split_in_time(counts, self.validation_fraction, horizon)
+        if not len(kept):
+            raise ValueError(
+                f"Forecaster.fit: got early_stopping=True and series with {max(counts)} windows at most, expected enough to "
+                f"hold some out; give longer series, or use early_stopping=False"
+            )
+        return kept, out
+
+    def _given(self, method: str, X: Any) -> series.Series:  # noqa: N803
+        check_is_fitted(self, "model_")
+        if X is None and method != "backtest":
+            return self._end
+        given = series.read(self, X, reset=False)
+        given.check_steps(f"Forecaster.{method}", self._window, f"the window={self._window}")
+        return given
+
+    def _ends(self, given: series.Series) -> Array:
+        """The last windows, (N, window, F)."""
+        return np.stack([one[-self._window :] for one in given.each])
+
+    def _forecast(self, context: Array) -> Array:
+        """(K, horizon, F, Q) for windows (K, window, F); Q is 1 without quantiles."""
+        outputs = self._run(((context - self._origin(context)) / self._input_scale).astype(np.float32))
+        shape = (len(context), self._horizon, context.shape[-1], max(1, len(self.quantiles_)))
+        residuals = np.sort(outputs.reshape(shape).astype(np.float64), axis=-1)  # quantiles that cross change places
+        baseline = np.asarray(self._baseline(context))
+        forecasts: Array = residuals * self._residual_scale[:, None] + baseline[..., None]
+        return forecasts
+
+    def _middle(self, forecasts: Array) -> Array:
+        """Without the axis of quantiles: the median, or the mean."""
+        middle: Array = forecasts[..., int(np.searchsorted(self.quantiles_, 0.5))]
+        return middle
+
+    def _check_quantiles(self, method: str) -> None:
+        if not len(self.quantiles_):
+            raise ValueError(
+                f"Forecaster.{method}: got a forecaster with quantiles=None, expected quantiles; make it with such as "
+                f"quantiles=(0.1, 0.9)"
+            )

@@ -1,0 +1,133 @@
+"""Numbers for each sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from recurra import checks
+from recurra.losses import L1, Huber, MeanSquaredError
+from recurra.sklearn import rows
+from recurra.sklearn.base import SequenceEstimator, weights
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_LOSSES = {"squared_error": MeanSquaredError, "absolute_error": L1, "huber": Huber}
+
+
+class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
+    """Predicts one number, or several, for each sequence from the last output of a recurrent network.
+
+    X is an array (N, T, F), a list (or array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one
+    feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceRegressor())`. The targets need no scaling: the
+    network learns them with mean 0 and standard deviation 1, and predictions are scaled back. Losses are in these units.
+
+    Args:
+        loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).
+
+    All other arguments and attributes are those of `SequenceEstimator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        loss: str = "squared_error",
+        max_iter: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            cell=cell,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.loss = loss
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train anew.
+
+        Args:
+            X: the sequences, see the class.
+            y: (N,) numbers, or (N, K) for K of each row.
+            sample_weight: (N,) numbers of at least 0 that multiply the rows' losses; None for 1 each.
+
+        Raises:
+            ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
+        """
+        name = type(self).__name__
+        x = rows.steps(rows.read(self, X, reset=True))
+        if y is None:
+            raise ValueError(
+                f"{name}.fit: requires y to be passed, but the target y is None; give a number for each row"
+            )
+        if isinstance(y, list) and len({np.shape(row) for row in y}) > 1:
+            raise ValueError(
+                f"{name}.fit: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each row; a list "
+                f"of arrays is for SequenceTagger"
+            )
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        rows.check_length(f"{name}.fit", x, y)
+        if y.ndim > 2:
+            raise ValueError(
+                f"{name}.fit: got y of shape {y.shape}, expected (N,) or (N, K), numbers for each row; reshape y"
+            )
+        weight = weights(name, sample_weight, len(y))
+        if weight is not None:
+            seen = np.flatnonzero(weight)
+            x, y, weight = rows.take(x, seen), y[seen], weight[seen]
+        self._single = y.ndim == 1
+        targets = y.reshape(len(y), -1)
+        mean = np.average(targets, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
+        self._mean, self._deviation = mean, rows.divisor(deviation, mean)
+        loss = _LOSSES[checks.choice(f"{name}.fit", "loss", self.loss, tuple(_LOSSES))]()
+        seed = self._seed()
+        model = self._network(x[0].shape[-1], targets.shape[1], False, seed)
+        scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
+        self._train(model, x, scaled, loss, seed, sample_weight=weight, split=self._split(len(y), seed))
+        return self
+
+    def predict(self, X: Any) -> Array:  # noqa: N803
+        """(N,) numbers, or (N, K) as in fit."""
+        check_is_fitted(self, "model_")
+        x = rows.steps(rows.read(self, X, reset=False))
+        outputs = np.stack(list(self._run(x))).astype(np.float64) * self._deviation + self._mean
+        predictions: Array = outputs[:, 0] if self._single else outputs
+        return predictions

@@ -1,0 +1,208 @@
+"""What users of scikit-learn hold sequences in, read as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from recurra import checks
+from recurra.data.rows import is_list
+from recurra.typing import Array
+
+#: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
+Rows: TypeAlias = "Array | list[Array]"
+
+#: The dtypes that may stay as they are.
+FLOATS = (np.float64, np.float32)
+
+
+def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Rows:  # noqa: N803 - scikit-learn's name
+    """X, checked: of numbers, finite, of at least one row; against what `fit` saw unless `reset`.
+
+    A table (N, T) is a 2-D array, DataFrame or list of equally long lists of numbers, of which `n_features_in_` are the
+    T columns. Whatever has an array for each row is sequences: an array (N, T, F), or a list (or array of objects) of
+    (T_n, F), or of (T_n,) where a step has one feature; `n_features_in_` is F.
+
+    Raises:
+        ValueError, TypeError: X is none of these, or not what `fit` saw.
+    """
+    table_fitted = not reset and estimator._table
+    if getattr(X, "ndim", 2) == 3:
+        rows: Rows = array_rows(estimator, X, dtype)
+    elif has_rows(X, table_wanted=reset or table_fitted):
+        rows = list_rows(estimator, X, dtype)
+    else:
+        if not reset and not table_fitted and getattr(X, "ndim", 2) == 2:
+            raise ValueError(
+                f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) "
+                f"as in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
+            )
+        found = table(estimator, X, reset, dtype)
+        if reset:
+            estimator._table = True
+        return found
+    if reset:
+        estimator._table = False
+    see_features(estimator, rows[0].shape[-1], reset, 1 if table_fitted else None)
+    return rows
+
+
+def see_features(estimator: Any, features: int, reset: bool, expected: int | None = None) -> None:
+    """Keep the features of a step, or refuse other ones than `expected` or, if that is None, than fit saw."""
+    if reset:
+        estimator.n_features_in_ = features
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        return
+    expected = estimator.n_features_in_ if expected is None else expected
+    if features != expected:
+        name = name_of(estimator)
+        raise ValueError(
+            f"{name}: X has {features} features, but {name} is expecting {expected} features as input, as in fit; give the "
+            f"same features"
+        )
+
+
+def steps(rows: Rows) -> Rows:
+    """The rows with an axis of features: those of a table have T steps of one."""
+    return rows[..., None] if isinstance(rows, np.ndarray) and rows.ndim == 2 else rows
+
+
+def take(rows: Any, chosen: Array) -> Any:
+    """Some rows of an array or a list."""
+    return [rows[index] for index in chosen] if isinstance(rows, list) else rows[chosen]
+
+
+def check_length(name: str, x: Any, y: Any) -> None:
+    """Refuse targets for more or fewer rows than there are."""
+    if len(x) != len(y):
+        raise ValueError(f"{name}: got y of {len(y)} rows, expected {len(x)}, as X has; give a target for each row")
+
+
+def labels(name: str, y: Any) -> Array:
+    """A vector of labels, checked as scikit-learn does."""
+    if y is None:
+        raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a label for each row")
+    if is_aligned(y):
+        raise ValueError(
+            f"{name}.fit: got y with an array of labels in each row, expected one label, as y should be a 1d array; use "
+            f"SequenceTagger for labels of every step"
+        )
+    array: Array = column_or_1d(y, warn=True)
+    assert_all_finite(array, input_name="y")
+    check_classification_targets(array)
+    return array
+
+
+def is_aligned(y: Any) -> bool:
+    """Whether y has an array for each row, rather than one label."""
+    if is_list(y):
+        return bool(len(y) and np.ndim(y[0]))
+    shape = np.asarray(y).shape
+    return len(shape) == 2 and shape[1] != 1
+
+
+def number_classes(name: str, y: Array) -> tuple[Array, Array]:
+    """The classes in order, and the number of each label's class."""
+    classes, numbers = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        got = f"one class, {classes.tolist()[0]!r}" if len(classes) else "no labels"
+        raise ValueError(f"{name}.fit: got y with {got}, expected at least two classes; check how y was made or split")
+    return classes, numbers.astype(np.int64)
+
+
+def divisor(deviation: Array, mean: Array) -> Array:
+    """What to divide by for a standard deviation of 1: a deviation that is but the mean's rounding is that of a constant."""
+    constant = deviation <= 100 * np.finfo(np.float64).eps * np.abs(mean)
+    return np.where(constant, 1.0, deviation)
+
+
+def softmax(logits: Array) -> Array:
+    """Over the last axis, in float64."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(-1, keepdims=True))
+    probabilities: Array = powers / powers.sum(-1, keepdims=True)
+    return probabilities
+
+
+def is_numbers(row: Any) -> bool:
+    """Whether it is a plain list of numbers, not one of steps."""
+    return isinstance(row, list | tuple) and not (len(row) and np.ndim(row[0]))
+
+
+def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
+    """Whether X has an array for each row; equally long lists of numbers are a table where one is wanted."""
+    listed = isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
+    if not listed or not len(X):
+        return False
+    if not all(is_numbers(row) for row in X):
+        return all(isinstance(row, list | tuple) or np.ndim(row) for row in X)
+    return not table_wanted or len({len(row) for row in X}) > 1
+
+
+def table(estimator: Any, X: Any, reset: bool, dtype: Any) -> Array:  # noqa: N803
+    """An array of two axes, checked as scikit-learn does."""
+    if getattr(X, "ndim", 2) > 3:
+        raise ValueError(
+            f"{name_of(estimator)}: got X of shape {X.shape}, expected (N, T, F); join the axes of a step's features"
+        )
+    array: Array = validate_data(estimator, X, reset=reset, dtype=dtype)
+    return array
+
+
+def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
+    """An array (N, T, F), checked."""
+    array: Array = check_array(X, dtype=dtype, allow_nd=True, ensure_all_finite=False, estimator=estimator)
+    _check_finite(estimator, "X", array)
+    if not all(array.shape[1:]):
+        raise ValueError(
+            f"{name_of(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X "
+            f"was made"
+        )
+    return array
+
+
+def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # noqa: N803
+    """Arrays (T_n, F) from such, or from (T_n,), checked."""
+    name = name_of(estimator)
+    rows: list[Array] = []
+    for index, item in enumerate(X):
+        array = checks.numeric(name, f"X[{index}]", item)
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2 or not array.shape[1] or array.shape[1] != (rows or [array])[0].shape[1]:
+            wanted = f"(steps, {rows[0].shape[1]})" if rows else "(steps, features)"
+            raise ValueError(
+                f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same features, "
+                f"steps first"
+            )
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            rows.append(_as(array, dtype))
+        _check_finite(estimator, f"X[{index}]", rows[-1])
+    return rows
+
+
+def _check_finite(estimator: Any, name: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name_of(estimator)}: got {name} that contains NaN or infinity, or numbers too large for {array.dtype}, "
+            f"expected finite ones; fill gaps in, and give rows of several lengths as a list, without padding"
+        )
+
+
+def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array:
+    """In the dtype, or the first of several unless in one of them already."""
+    if isinstance(dtype, tuple):
+        return array if array.dtype in dtype else array.astype(dtype[0])
+    return array.astype(dtype, copy=False)
+
+
+def name_of(estimator: Any) -> str:
+    """What messages call it."""
+    return type(estimator).__name__

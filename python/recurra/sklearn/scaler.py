@@ -1,0 +1,81 @@
+"""Sequences with features of mean 0 and standard deviation 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from recurra import checks
+from recurra.sklearn import rows
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Standardises each feature over all steps of all sequences: (x - mean) / standard deviation.
+
+    What `sklearn.preprocessing.StandardScaler` is for tables. X is an array (N, T, F), a list (or array of objects) of N
+    arrays (T_n, F), or a table (N, T) of T steps of one feature, whose columns are scaled alike. What comes out is of the
+    same kind; float32 stays float32.
+
+    Args:
+        with_mean: whether to subtract the mean.
+        with_std: whether to divide by the standard deviation; a constant feature is divided by 1.
+
+    Attributes: `mean_` and `scale_`, (F,), None where not asked for; `n_features_in_`.
+    """
+
+    _table: bool
+
+    def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
+        self.with_mean = with_mean
+        self.with_std = with_std
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Measure the mean and deviation of each feature, all steps counting the same; y is not looked at.
+
+        Raises:
+            ValueError, TypeError: X holds no sequences, or NaN.
+        """
+        x = rows.steps(rows.read(self, X, reset=True, dtype=rows.FLOATS))
+        flat = np.concatenate(x) if isinstance(x, list) else x.reshape(-1, x.shape[-1])
+        if not len(flat):
+            raise ValueError("SequenceScaler.fit: got rows without steps only, expected at least one step; check X")
+        mean = flat.mean(0, dtype=np.float64)
+        deviation = np.sqrt(np.square(flat - mean).mean(0))
+        name = type(self).__name__
+        self.mean_ = mean if checks.flag(f"{name}.fit", "with_mean", self.with_mean) else None
+        spread = rows.divisor(deviation, mean)
+        self.scale_ = spread if checks.flag(f"{name}.fit", "with_std", self.with_std) else None
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """The scaled sequences, as many and as long."""
+        return self._each(X, lambda x, mean, scale: (x - mean) / scale)
+
+    def inverse_transform(self, X: Any) -> Any:  # noqa: N803
+        """Sequences from scaled ones."""
+        return self._each(X, lambda x, mean, scale: x * scale + mean)
+
+    def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
+        check_is_fitted(self, "scale_")
+        x = rows.read(self, X, reset=False, dtype=rows.FLOATS)
+        mean: Any = 0.0 if self.mean_ is None else self.mean_
+        scale: Any = 1.0 if self.scale_ is None else self.scale_
+
+        def one(array: Array) -> Array:
+            scaled: Array = formula(array, mean, scale)
+            return scaled.astype(array.dtype, copy=False)
+
+        return [one(row) for row in x] if isinstance(x, list) else one(x)

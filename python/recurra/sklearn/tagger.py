@@ -1,0 +1,168 @@
+"""A label for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from recurra.data.rows import is_list
+from recurra.losses import CrossEntropy
+from recurra.sklearn import rows
+from recurra.sklearn.base import SequenceEstimator
+from recurra.sklearn.classifier import class_weights
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
+    """Labels every step of sequences.
+
+    X and y are aligned: a list of N arrays (T_n, F) with a list of N arrays (T_n,) of labels, or arrays (N, T, F) and
+    (N, T). A table X (N, T) with y (N, T) has steps of one feature. A table X (T, F) with a vector y (T,) is one
+    sequence, as in hmmlearn; then tables are read so in predict, too. What comes out is of the kind that went in.
+
+    bidirectional is True unless said otherwise, so that a label depends on what comes after it as well.
+
+    Args:
+        class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses of the steps.
+
+    All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            cell=cell,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+        """Train anew.
+
+        Args:
+            X, y: the sequences and their labels, numbers or texts; see the class.
+
+        Raises:
+            ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
+        """
+        name = type(self).__name__
+        x = rows.read(self, X, reset=True)
+        y = y if y is None or is_list(y) else np.asarray(y)
+        self._one_sequence = False
+        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
+            labels = rows.labels(name, y)
+            rows.check_length(f"{name}.fit", x, labels)
+            self._one_sequence, x, aligned = True, x[None], [labels]
+        else:
+            x = rows.steps(x)
+            aligned = _aligned(f"{name}.fit", x, y)
+        flat = _flat(aligned)
+        self.classes_, numbers = rows.number_classes(name, flat)
+        ends = np.cumsum([len(row) for row in aligned])[:-1]
+        targets: Any = np.split(numbers, ends)
+        if isinstance(x, np.ndarray):
+            targets = np.stack(targets)
+        if self._stops_early() and len(x) < 2:
+            raise ValueError(
+                f"{name}.fit: got early_stopping=True and one sequence, expected several, to hold some out; cut it up, or use "
+                f"early_stopping=False"
+            )
+        seed = self._seed()
+        model = self._network(x[0].shape[-1], len(self.classes_), True, seed)
+        loss = CrossEntropy(class_weights=class_weights(self.class_weight, self.classes_, flat))
+        self._train(model, x, targets, loss, seed, split=self._split(len(x), seed))
+        return self
+
+    def decision_function(self, X: Any) -> Any:  # noqa: N803
+        """Logits of every step: a list of (T_n, C), or (N, T, C); for two classes without that axis, as in scikit-learn."""
+        return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if len(self.classes_) == 2 else logits)
+
+    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+        """Probabilities of every step, in the order of `classes_`: a list of (T_n, C), or (N, T, C)."""
+        return self._each(X, rows.softmax)
+
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """The most probable label of every step: a list of (T_n,), or (N, T)."""
+        return self._each(X, lambda logits: self.classes_[logits.argmax(-1)])
+
+    def score(self, X: Any, y: Any) -> float:  # noqa: N803
+        """The accuracy over all steps."""
+        predicted = self.predict(X)
+        if self._one_sequence and isinstance(predicted, np.ndarray) and predicted.ndim == 1:
+            known = rows.labels(type(self).__name__, y)
+            rows.check_length("SequenceTagger.score", predicted, known)
+            return float(np.mean(predicted == known))
+        known = _flat(_aligned("SequenceTagger.score", predicted, y))
+        return float(np.mean(np.concatenate(list(predicted)) == known))
+
+    def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
+        check_is_fitted(self, "model_")
+        x = rows.read(self, X, reset=False)
+        alone = self._one_sequence and isinstance(x, np.ndarray) and x.ndim == 2
+        outputs = self._run(x[None] if alone else rows.steps(x))  # type: ignore[call-overload]
+        if isinstance(outputs, list):
+            return [formula(row.astype(np.float64)) for row in outputs]
+        result = formula(outputs.astype(np.float64))
+        return result[0] if alone else result
+
+
+def _aligned(name: str, x: Any, y: Any) -> list[Array]:
+    """The labels of each row, as many as it has steps."""
+    if y is None:
+        raise ValueError(f"{name}: requires y to be passed, but the target y is None; give a label for every step")
+    rows.check_length(name, x, y)
+    aligned = []
+    for index, (row, given) in enumerate(zip(x, y, strict=True)):
+        if np.shape(given) != (len(row),):
+            raise ValueError(
+                f"{name}: got y[{index}] of shape {np.shape(given)}, expected ({len(row)},), a label for every step of "
+                f"X[{index}]; align y with X, or use SequenceClassifier for one label a row"
+            )
+        aligned.append(np.asarray(given))
+    rows.labels(name, _flat(aligned))
+    return aligned
+
+
+def _flat(aligned: list[Array]) -> Array:
+    """All labels; rows without any have no say in their dtype."""
+    return np.concatenate([row for row in aligned if len(row)] or aligned)
