@@ -24,7 +24,7 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import ctc, losses, optim, search
+from recurra import ctc, diagnose, losses, optim, search
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
@@ -89,6 +89,7 @@ __all__ = [
     "__version__",
     "build_info",
     "ctc",
+    "diagnose",
     "from_torch",
     "get_num_threads",
     "isa",
