@@ -18,9 +18,8 @@ from recurra.typing import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Below the first, what a row's first tenth of steps receives, as a share of what its last tenth receives, is called
-#: vanishing, above the second exploding. docs/diagnose.md says why.
-VANISHING, EXPLODING = 1e-3, 1e2
+#: A `ratio` below the first is called vanishing, a `growth` above the second exploding. docs/diagnose.md says why.
+VANISHING, EXPLODING = 1e-3, 50.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class LayerFlow:
         from_end: (T,) the same counted back from their last.
         reach: (T,) the same, counted back, of the error at the last step alone: as from_end where there is one output a row.
         ratio: median of `reach` over the first tenth of the steps / median over the last tenth, the last step left out.
+        growth: that median over the first tenth / the larger of the other one and the value at the last step itself.
         rate: factor per step back that fits `reach` best, by least squares of its logarithm.
         half_life: steps after which half is left; infinity where nothing is lost.
         verdict: "vanishing", "healthy" or "exploding".
@@ -54,6 +54,7 @@ class LayerFlow:
     from_end: Array
     reach: Array
     ratio: float
+    growth: float
     rate: float
     half_life: float
     verdict: str
@@ -193,15 +194,15 @@ def _flow(part: Part, norms: Array, alone: Sequence[Array], lengths: Array) -> L
     start, end = _profile(norms, lengths, part.reverse)
     # Of the errors at a row's two ends, the one that this direction meets at its own last step.
     reach = max((_profile(one, lengths, part.reverse)[1] for one in alone), key=lambda one: float(one[:1].sum()))
-    ratio, rate = _ratio(reach), _rate(reach)
-    if not (np.isfinite(reach).all() and np.isfinite(norms).all()) or ratio > EXPLODING:
+    (ratio, growth), rate = _ratio(reach), _rate(reach)
+    if not (np.isfinite(reach).all() and np.isfinite(norms).all()) or growth > EXPLODING:
         verdict = "exploding"
     else:
         verdict = "vanishing" if ratio < VANISHING else "healthy"
     half_life = float(np.log(0.5) / np.log(rate)) if 0 < rate < 1 else 0.0 if rate == 0 else np.inf
     tips = advice(part, verdict, len(reach), alive=bool(reach.any()))
     return LayerFlow(
-        part.name, part.layer, norms, lengths, start, end, reach, ratio, rate, half_life, verdict, tuple(tips)
+        part.name, part.layer, norms, lengths, start, end, reach, ratio, growth, rate, half_life, verdict, tuple(tips)
     )
 
 
@@ -217,16 +218,15 @@ def _profile(norms: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]
     return start, end
 
 
-def _ratio(reach: Array) -> float:
+def _ratio(reach: Array) -> tuple[float, float]:
     """What the first tenth of the steps gets for what the last one gets, by medians: the step where the error enters says
-    nothing of what travels, and is left out."""
-    tenth = max(len(reach) // 10, 1)
+    nothing of what travels, and is left out. Then the same for the largest of all that is near the end."""
     if len(reach) < 3:
-        return 1.0
+        return (1.0, 1.0) if reach.any() or not len(reach) else (0.0, 0.0)
+    tenth = max(len(reach) // 10, 1)
     near, far = float(np.median(reach[1 : 1 + tenth])), float(np.median(reach[-tenth:]))
-    if not near:
-        return 0.0 if not far else np.inf
-    return far / near
+    most = max(near, float(reach[0]))
+    return far / near if near else np.inf if far else 0.0, far / most if most else np.inf if far else 0.0
 
 
 def _rate(reach: Array) -> float:

@@ -46,6 +46,10 @@ class LayerStates:
         shown = self.h if self.c is None or values == "h" else self.c
         shown = shown[row, : self.lengths[row]].T
         units, steps = shown.shape
+        if not steps:
+            raise ValueError(
+                f"plot: got row={row}, which has no valid steps, expected a row with some; choose another row"
+            )
         axes = axes_of(ax, 7.0, min(1.4 + 0.06 * units, 6.0))
         finite = np.abs(shown[np.isfinite(shown)])
         limit = float(finite.max(initial=0.0)) or 1.0

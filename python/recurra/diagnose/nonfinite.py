@@ -127,7 +127,7 @@ def _where_in_time(bad: Array, *, backwards: bool = False) -> tuple[tuple[int, .
     if bad.ndim < 3:
         return rows, None
     steps = np.flatnonzero(bad.any((0, 2)))
-    return rows, int(steps[-1 if backwards else 0])
+    return rows, int(steps[-1 if backwards else 0]) if len(steps) else None
 
 
 def _valid(array: Array, lengths: Array | None) -> Array:

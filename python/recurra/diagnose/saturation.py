@@ -142,9 +142,12 @@ class Saturation:
         axes.barh(places, high, left=1.0 - high, color=COLORS[1], label="at the upper end")
         axes.set_yticks(places, [name for name, _ in bars])
         axes.invert_yaxis()
-        axes.set(xlim=(0, 1), xlabel="share of values", title="Saturation of gates")
-        axes.title.set_y(1.0 + 0.36 / (0.3 * len(bars) + 0.3))
-        axes.legend(frameon=False, fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.set(xlim=(0, 1), xlabel="share of values")
+        axes.set_title("Saturation of gates", loc="left")
+        axes.legend(
+            frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1, 1), columnspacing=1,
+            borderaxespad=0.2, handlelength=1
+        )  # fmt: skip
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.tick_params(axis="y", length=0)
