@@ -177,7 +177,7 @@ def test_what_is_said_of_a_flow() -> None:
     slope = (np.log(layer.reach[-1]) - np.log(layer.reach[1])) / 48
     assert layer.rate == pytest.approx(np.exp(slope), rel=0.05)
     assert str(plain).startswith("gradient flow: vanishing, at a loss of ")
-    assert "LSTM with forget_bias=3.9" in str(plain)
+    assert "LSTM with forget_bias up to 3.9" in str(plain)
     stack = rc.Sequential(rc.GRU(2, 8, 2, bidirectional=True, seed=0), rc.LSTM(16, 8, return_sequences=False, seed=1))
     names = [one.name for one in rc.diagnose.gradient_flow(stack, x, np.zeros((4, 8)), loss=MSE).layers]
     assert names == ["0.GRU l0", "0.GRU l0_reverse", "0.GRU l1", "0.GRU l1_reverse", "1.LSTM"]

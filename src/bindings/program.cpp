@@ -148,8 +148,8 @@ py::object tape_output(const Tape<T>& tape) {
   return joined(std::move(list));
 }
 
-// What a node's recurrent stack did, [layer, direction]: (h (N, T, size), what the cell kept (N, T, values * H), c (N, T,
-// H) or None), zeros past the lengths; no such stack: an empty list.
+// What a node's recurrent stack did, [layer, direction]: (h (N, T, size), what the cell kept (N, T, values * H), c (N,
+// T, H) or None), zeros past the lengths; no such stack: an empty list.
 template <class T>
 py::list tape_activity(const Tape<T>& tape, size_t node) {
   py::list list;
@@ -320,11 +320,12 @@ void register_tapes(py::module_& m) {
             return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate); });
           },
           py::arg("dy"), py::arg("dstate") = py::none())
-      .def("activity",
-           [](const TapeHandle& self, size_t node) {
-             return self.visit([&](const auto& tape) { return tape_activity(*tape, node); });
-           },
-           py::arg("node"))
+      .def(
+          "activity",
+          [](const TapeHandle& self, size_t node) {
+            return self.visit([&](const auto& tape) { return tape_activity(*tape, node); });
+          },
+          py::arg("node"))
       .def("keep_gradient_norms",
            [](const TapeHandle& self) {
              self.visit([](const auto& tape) {

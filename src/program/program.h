@@ -112,8 +112,8 @@ class Tape {
   // For diagnosis. A node's recurrent stack, if it has one, and the batch it saw; the tape must be open.
   RecurrentPart<T> recurrent(size_t node) const { return steps_[node].tape->recurrent(); }
   const Batch& node_batch(size_t node) const { return steps_[node].call.batch; }
-  // Asked for before backward(): the norms of the gradients of h, [node][layer, direction][row][step], in the rows' order
-  // of its RecurrentPart.
+  // Asked for before backward(): the norms of the gradients of h, [node][layer, direction][row][step], in the rows'
+  // order of its RecurrentPart.
   void keep_gradient_norms();
   const std::vector<std::vector<double>>& gradient_norms() const { return gradient_norms_; }
 

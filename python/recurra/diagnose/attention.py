@@ -18,7 +18,7 @@ def plot_attention(
     """Draw attention weights as a heat map, as in Bahdanau, Cho, Bengio 2015, figure 3: a row for each output.
 
     Args:
-        weights: (T, Tm) of one sequence, such as `decoder.attention_weights(...)[row]`: T outputs, Tm steps looked at.
+        weights: (T, Tm) of one sequence, such as `decoder.weights(...)[row]`: T outputs, Tm steps looked at.
         source_labels: what stood at the Tm steps, such as characters; a shorter list leaves out what lies behind, padding.
         target_labels: the T outputs, likewise.
         ax: matplotlib axes to draw on; None makes a figure.

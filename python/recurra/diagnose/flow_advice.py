@@ -20,15 +20,16 @@ def _vanishing(part: Part, steps: int) -> list[str]:
     )
     name = f"{part.prefix}bias_ih{part.end}"
     own = {
-        "lstm": f"forget_bias={bias}, the logarithm of the steps: gates that keep the cell for as long",
-        "gru": f"a bias of {bias} for z, the second third of {name}: gates that keep the state for as long",
-        "gru_reset_before": f"a bias of {bias} for z, the second third of {name}: gates that keep the state for as long",
-        "min_gru": f"a bias of -{bias} for z, the first half of {name}: gates that keep the state for as long",
-        "min_lstm": f"a bias of {bias} for f, the first third of {name}: gates that keep the state for as long",
+        "lstm": f"forget gates that keep the cell for longer: forget_bias up to {bias}, the logarithm of the steps, or first "
+        "biases of several sizes up to it",
+        "gru": f"gates that keep the state for longer: for z, the second third of {name}, first biases up to {bias}",
+        "gru_reset_before": f"gates that keep the state for longer: for z, the second third of {name}, first biases up to {bias}",
+        "min_gru": f"gates that keep the state for longer: for z, the first half of {name}, first biases down to -{bias}",
+        "min_lstm": f"gates that keep the state for longer: for f, the first third of {name}, first biases up to {bias}",
     }.get(part.cell.removesuffix("_positive"))
     if own is None:
         found = [
-            f"an LSTM with forget_bias={bias}, or a GRU: a state that passes from step to step by itself",
+            f"an LSTM with forget_bias up to {bias}, or a GRU: a state that passes from step to step by itself",
             'recurrent_init="orthogonal"',
         ]
     else:
