@@ -52,7 +52,7 @@ from recurra.tape import Tape
 from recurra.torch_interop import from_torch
 
 if _TYPE_CHECKING:
-    from recurra import callbacks, data, metrics
+    from recurra import callbacks, data, diagnose, metrics
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -65,6 +65,7 @@ __getattr__, __dir__ = _later.attributes(
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
         "data": "recurra.data",
+        "diagnose": "recurra.diagnose",
         "metrics": "recurra.metrics",
     },
 )
@@ -110,6 +111,7 @@ __all__ = [
     "callbacks",
     "ctc",
     "data",
+    "diagnose",
     "from_torch",
     "get_num_threads",
     "isa",

@@ -81,6 +81,11 @@ class Tape:
         return self._layout.nest([array for piece, _run in self._pieces for array in piece.state])
 
     @property
+    def pieces(self) -> Sequence[tuple[TapePiece, Run]]:
+        """The tapes of its runs, in order, for diagnosis."""
+        return self._pieces
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that the tape holds."""
         return sum(piece.nbytes for piece, _run in self._pieces)

@@ -94,6 +94,17 @@ template <class T>
 class RecurrentTape {
  public:
   virtual ~RecurrentTape() = default;
+  // [layer, direction][row][step]: where backward() shall write the norm of the gradient of h; null: nowhere.
+  double* gradient_norms = nullptr;
+};
+
+// What a recorded forward did, one layer and direction: h, what the cell kept beside it (CellInfo::saved values of each
+// unit), and c (data null: there is none). Only valid steps are written. order: the row where a row of the tape goes;
+// null: the same.
+template <class T>
+struct RecurrentActivity {
+  Sequence<T> h, saved, c;
+  const int32_t* order;
 };
 
 // What happens between the steps of a stack of one layer and direction whose input depends on its own past: attention.
@@ -223,6 +234,9 @@ class Backend {
                                                          const TwoStates<T>&) const = 0;
   // The same, keeping in `memory` what backward() needs. y.data must not be null.
   virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
+  // index: of the layer and direction.
+  virtual void read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t index,
+                         const RecurrentActivity<T>&) const = 0;
   // Leaves the parameters' gradient in the tape; add_gradient() adds it to the flat buffer.
   virtual void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const = 0;
   virtual void add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&, const RecurrentTape<T>&,

@@ -43,6 +43,10 @@ class CpuBackend final : public Backend<T> {
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     CpuRecurrent<T>::backward(run, call, tape);
   }
+  void read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
+                 const RecurrentActivity<T>& to) const override {
+    CpuRecurrent<T>::read_tape(spec, tape, index, to);
+  }
   void add_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
                     const RecurrentTape<T>& tape, T* gradient, int threads) const override {
     CpuRecurrent<T>::add_gradient(spec, offsets, tape, gradient, threads);

@@ -17,13 +17,14 @@ enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, k
 // Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.
 inline ptrdiff_t unit_group(ptrdiff_t rows) { return rows >= 64 ? 8 : 1; }
 
-// The options of a layer's direction but for its weights; rows: of the batch.
+// The options of a layer's direction but for its weights; rows: of the batch. `always`: also where none is on, all of
+// them neutral then.
 template <class T>
 CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
-                          int threads, Arena& arena) {
+                          int threads, Arena& arena, bool always = false) {
   const RecurrentSpec& spec = shape.spec;
   CellOptions<T> options = {};
-  if (!spec.has_options(training)) return options;
+  if (!always && !spec.has_options(training)) return options;
   options.any = true;
   options.projected = spec.proj_size > 0;
   options.state_size = shape.state_size;

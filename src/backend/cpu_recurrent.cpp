@@ -533,7 +533,11 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       c.saved = tape.saved[index];
       c.cells = tape.cells[index];
       c.norms = tape.norms[index];
-      c.options = options_of(shape, call.batch->rows, run.training, run.seed, index, run.threads, run.arena);
+      if (tape.gradient_norms)
+        c.gradient_norms = {tape.gradient_norms + ptrdiff_t(index) * call.batch->rows * call.batch->steps,
+                            call.batch->steps, 1};
+      c.options = options_of(shape, call.batch->rows, run.training, run.seed, index, run.threads, run.arena,
+                             tape.gradient_norms != nullptr);
       c.options.unit_weights = weights.units[index];
       c.options.projection = weights.projection[index];
       tape.gradient[index] = zeros<T>(*tape.memory, shape.gradient_layout(layer).panel * shape.panels.count);
@@ -566,6 +570,31 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
                                read_only(dx), dx);
     dy = read_only(dx);
   }
+}
+
+template <class T>
+void CpuRecurrent<T>::read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& any_tape, size_t index,
+                                const RecurrentActivity<T>& to) {
+  const auto& tape = static_cast<const CpuTape<T>&>(any_tape);
+  const Shape<T> shape = {spec};
+  const Rows& rows = tape.rows;
+  const ptrdiff_t layer = ptrdiff_t(index) / spec.directions, d = ptrdiff_t(index) % spec.directions;
+  const ptrdiff_t panels = shape.panels.count, units = shape.panels.units;
+  const Direction direction = {d == 1};
+  for (ptrdiff_t s = 0; s < rows.steps; ++s)
+    for (ptrdiff_t r = 0; r < rows.active[s]; ++r) {
+      const ptrdiff_t own = rows.batch[r], row = to.order ? to.order[own] : own, time = direction.time(rows, r, s);
+      std::copy_n(tape.y[size_t(layer)].at(own, time) + d * shape.state_size, shape.state_size, to.h.at(row, time));
+      for (ptrdiff_t p = 0; p < panels; ++p) {
+        const ptrdiff_t u = p * units, n = std::min(units, spec.hidden_size - u);
+        const ptrdiff_t step_row = rows.offset[s] * panels + p * rows.active[s] + r;
+        const ptrdiff_t scan_row = (rows.offset[s] + r) * panels + p;
+        const T* saved = tape.saved[index] + (shape.info.stages ? step_row : scan_row) * shape.info.saved * units;
+        for (ptrdiff_t k = 0; k < shape.info.saved; ++k)
+          std::copy_n(saved + k * units, n, to.saved.at(row, time) + k * spec.hidden_size + u);
+        if (to.c.data) std::copy_n(tape.cells[index] + step_row * units, n, to.c.at(row, time) + u);
+      }
+    }
 }
 
 template <class T>

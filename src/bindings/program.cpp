@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "backend/isa.h"
 #include "bindings/call.h"
 #include "bindings/module.h"
 #include "bindings/step.h"
@@ -147,6 +148,59 @@ py::object tape_output(const Tape<T>& tape) {
   return joined(std::move(list));
 }
 
+// What a node's recurrent stack did, [layer, direction]: (h (N, T, size), what the cell kept (N, T, values * H), c (N,
+// T, H) or None), zeros past the lengths; no such stack: an empty list.
+template <class T>
+py::list tape_activity(const Tape<T>& tape, size_t node) {
+  py::list list;
+  check(node < open_tape(tape).program().graph().nodes().size(), tape.program().name().c_str(), "no node ", node);
+  const RecurrentPart<T> part = tape.recurrent(node);
+  if (!part.tape) return list;
+  const RecurrentSpec& spec = *part.spec;
+  const CellInfo& cell = *kernels<T>().cells[spec.cell]->info;
+  const Batch& batch = tape.node_batch(node);
+  const int64_t rows = batch.rows, steps = batch.steps, H = spec.hidden_size;
+  for (ptrdiff_t i = 0; i < spec.layers * spec.directions; ++i) {
+    const auto zeros = [&](int64_t size) {
+      py::array made = new_array<T>({rows, steps, size});
+      std::fill_n(static_cast<T*>(made.mutable_data()), made.size(), T(0));
+      return made;
+    };
+    py::array h = zeros(spec.state_size()), saved = zeros(cell.saved * H);
+    py::object c = cell.has_cell ? py::object(zeros(H)) : py::none();
+    RecurrentActivity<T> to = {sequence_of<T>(h), sequence_of<T>(saved), {}, part.order};
+    if (cell.has_cell) to.c = sequence_of<T>(py::reinterpret_borrow<py::array>(c));
+    cpu_backend<T>().read_tape(spec, *part.tape, size_t(i), to);
+    list.append(py::make_tuple(std::move(h), std::move(saved), std::move(c)));
+  }
+  return list;
+}
+
+// [node]: (layers * directions, N, T) of a recurrent one, else None.
+template <class T>
+py::list tape_gradient_norms(const Tape<T>& tape) {
+  py::list list;
+  for (size_t i = 0; i < open_tape(tape).gradient_norms().size(); ++i) {
+    const std::vector<double>& norms = tape.gradient_norms()[i];
+    const RecurrentPart<T> part = tape.recurrent(i);
+    if (!part.tape) {
+      list.append(py::none());
+      continue;
+    }
+    const Batch& batch = tape.node_batch(i);
+    const ptrdiff_t slots = part.spec->layers * part.spec->directions;
+    py::array made = new_array<double>({slots, batch.rows, batch.steps});
+    auto* to = static_cast<double*>(made.mutable_data());
+    for (ptrdiff_t k = 0; k < slots * batch.rows; ++k) {
+      const ptrdiff_t row = k % batch.rows;
+      std::copy_n(norms.data() + k * batch.steps, batch.steps,
+                  to + (k - row + (part.order ? part.order[row] : row)) * batch.steps);
+    }
+    list.append(std::move(made));
+  }
+  return list;
+}
+
 template <class T>
 py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
                       Form form) {
@@ -266,6 +320,20 @@ void register_tapes(py::module_& m) {
             return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate); });
           },
           py::arg("dy"), py::arg("dstate") = py::none())
+      .def(
+          "activity",
+          [](const TapeHandle& self, size_t node) {
+            return self.visit([&](const auto& tape) { return tape_activity(*tape, node); });
+          },
+          py::arg("node"))
+      .def("keep_gradient_norms",
+           [](const TapeHandle& self) {
+             self.visit([](const auto& tape) {
+               open_tape(*tape);
+               tape->keep_gradient_norms();
+             });
+           })
+      .def_property_readonly("gradient_norms", RECURRA_ASK(TapeHandle, tape_gradient_norms(*object)))
       .def("close", [](const TapeHandle& self) { self.visit([](const auto& tape) { tape->close(); }); });
 }
 

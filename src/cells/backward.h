@@ -191,6 +191,8 @@ struct Backward {
                    });
     for (ptrdiff_t r = 0; r < active; ++r) {
       const ptrdiff_t time = call.direction.time(call.rows, call.first + r, step);
+      if (call.gradient_norms.data)
+        *call.gradient_norms.at(batch(r), time) = norm_of(work.dh + r * work.stride, state_size);
       if (options.zone_h.rate > 0) zone_back(r, time);
       if (options.zone_c.random)
         zone_row(options.zone_c, batch(r), time, work.zone + r * call.panels.padded(), call.panels.padded());

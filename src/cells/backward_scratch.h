@@ -57,6 +57,19 @@ struct BackwardScratch {
   }
 };
 
+// The norm of n values, in f64 and scaled, so that no square overflows or vanishes.
+template <class T>
+double norm_of(const T* v, ptrdiff_t n) {
+  double most = 0, sum = 0;
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    const double size = v[i] < 0 ? -double(v[i]) : double(v[i]);
+    if (size > most) most = size;
+  }
+  const double unit = most > 0 ? most : 1;
+  for (ptrdiff_t i = 0; i < n; ++i) sum += (v[i] / unit) * (v[i] / unit);
+  return unit * __builtin_sqrt(sum);
+}
+
 // Copies columns [0, size) of `count` rows, row r at from(r), one after the other to `to`.
 template <int size, class T, class From>
 RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {

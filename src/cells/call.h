@@ -241,6 +241,9 @@ struct BackwardCall {
   T* projected;  // [ring row][projected_row]: the gradient of what a projection gave
   ptrdiff_t projected_row;
   T* zone_carry;  // [row][projected_row]: what zoneout passes by
+  // (caller's row, time): the norm of h's whole gradient; data null: not wanted. With options.any, or a cell without
+  // stages.
+  Sequence<double> gradient_norms;
   const int64_t* slot;
   ptrdiff_t ring_rows;
   T* scratch;

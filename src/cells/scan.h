@@ -148,8 +148,12 @@ void scan_forward(const ForwardCall<T>& call) {
 }
 
 template <class T>
-ptrdiff_t scan_backward_scratch(const Panels& panels, const CellOptions<T>&, ptrdiff_t) {
+ptrdiff_t scan_segments(const Panels& panels) {
   return (panels.count * ptrdiff_t(sizeof(Segment<T>)) + 63) / 64 * 64 / ptrdiff_t(sizeof(T));
+}
+template <class T>
+ptrdiff_t scan_backward_scratch(const Panels& panels, const CellOptions<T>&, ptrdiff_t) {
+  return scan_segments<T>(panels) + panels.padded();
 }
 
 template <class Cell, class T>
@@ -181,6 +185,7 @@ struct ScanBackward {
     const T* dy = call.dy.data ? call.dy.at(batch(r), time(r, s)) : nullptr;
     const T* later = fresh && call.dhn.data ? call.dhn.at(batch(r)) : nullptr;
     const T* saved = call.saved + (call.rows.offset[s] + r) * panels * kCell.saved * units;
+    T* dh = call.gradient_norms.data ? call.scratch + scan_segments<T>(call.panels) : nullptr;
     for (ptrdiff_t p = 0; p < panels; ++p, saved += kCell.saved * units) {
       T *out = gates(s, r, p), *kept = carry(r, p);
       for (ptrdiff_t w = 0; w < units; w += kLanes<T>) {
@@ -188,6 +193,7 @@ struct ScanBackward {
         ScanGradient<V> d;
         d.dh = fresh ? later ? load<V>(later + u, left) : V{} : load<V>(kept + w);
         if (dy) d.dh = d.dh + load<V>(dy + u, left);
+        if (dh) store(dh + u, d.dh);
         d.h_previous = h ? load<V>(h + u, left) : V{};
         for (int k = 0; k < kCell.saved; ++k) d.saved[k] = load<V>(saved + k * units + w);
         Cell::backward(d);
@@ -195,6 +201,7 @@ struct ScanBackward {
         store(kept + w, cut ? V{} : d.dh * d.a);
       }
     }
+    if (dh) *call.gradient_norms.at(batch(r), time(r, s)) = norm_of(dh, call.hidden_size);
   }
 
   // What is left over after step 0 belongs to the initial state.

@@ -81,7 +81,9 @@ template <class T>
 struct AttentionDecoder<T>::Tape : LayerTape<T> {
   Pass pass;
   std::unique_ptr<RecurrentTape<T>> cell;
+  const RecurrentSpec* spec = nullptr;
   T* gradient = nullptr;  // of the parameters that are not the cell's
+  RecurrentPart<T> recurrent() const override { return {cell.get(), spec, pass.order}; }
 };
 
 template <class T>
@@ -387,6 +389,7 @@ template <class T>
 std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   const Weights packed = this->packed(false);
   auto tape = std::make_unique<Tape>();
+  tape->spec = &spec_;
   begin(run, call, *packed.value, true, tape->pass, memory);
   run_pass(run, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });

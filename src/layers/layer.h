@@ -22,10 +22,19 @@ struct StateSpec {
   ptrdiff_t count, size;
 };
 
+// The recurrent stack inside a layer's tape, for diagnosis.
+template <class T>
+struct RecurrentPart {
+  RecurrentTape<T>* tape;  // null: there is none
+  const RecurrentSpec* spec;
+  const int32_t* order;  // the caller's row of each of its rows; null: the same
+};
+
 // What a recorded forward of a layer keeps for its backward; then the gradient that commit() adds.
 template <class T>
 struct LayerTape {
   virtual ~LayerTape() = default;
+  virtual RecurrentPart<T> recurrent() const { return {}; }
 };
 
 // What a layer of several inputs reads beside the first, such as the memory that attention looks at: the same rows,

@@ -104,6 +104,8 @@ template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, c
 template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
   std::unique_ptr<RecurrentTape<T>> stack;
+  const RecurrentSpec* spec;
+  RecurrentPart<T> recurrent() const override { return {stack.get(), spec, nullptr}; }
 };
 
 template <class T>
@@ -194,6 +196,7 @@ template <class T>
 std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   const Weights packed = weights(false, run.threads);
   auto tape = std::make_unique<Tape>();
+  tape->spec = &spec_;
   Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
   if (!return_sequences_) y = take_sequence<T>(memory, call.batch, output_size());
   tape->stack = cpu_backend<T>().record(

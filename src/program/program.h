@@ -109,6 +109,14 @@ class Tape {
   void close();
   double work() const { return work_; }
 
+  // For diagnosis. A node's recurrent stack, if it has one, and the batch it saw; the tape must be open.
+  RecurrentPart<T> recurrent(size_t node) const { return steps_[node].tape->recurrent(); }
+  const Batch& node_batch(size_t node) const { return steps_[node].call.batch; }
+  // Asked for before backward(): the norms of the gradients of h, [node][layer, direction][row][step], in the rows'
+  // order of its RecurrentPart.
+  void keep_gradient_norms();
+  const std::vector<std::vector<double>>& gradient_norms() const { return gradient_norms_; }
+
   // dy for each output (data null: none), dx for each input (data null: not wanted). Throws std::invalid_argument if it
   // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done.
   void backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx, StateRows<T> dstate,
@@ -137,6 +145,7 @@ class Tape {
   double work_ = 0;
   bool time_major_ = false, training_ = true;
   uint64_t seed_ = 0;
+  std::vector<std::vector<double>> gradient_norms_;
   std::mutex mutex_;
   bool used_ = false;
 };

@@ -19,6 +19,18 @@ void Tape<T>::close() {
   memory_.reset();
 }
 
+template <class T>
+void Tape<T>::keep_gradient_norms() {
+  gradient_norms_.assign(steps_.size(), {});
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const RecurrentPart<T> part = recurrent(i);
+    if (!part.tape) continue;
+    const Batch& batch = node_batch(i);
+    gradient_norms_[i].assign(size_t(part.spec->layers * part.spec->directions * batch.rows * batch.steps), 0);
+    part.tape->gradient_norms = gradient_norms_[i].data();
+  }
+}
+
 // The gradient of each value: what the caller gives for an output, and what the nodes that read it give, the last one
 // first. An input's first part is written to the caller's array.
 template <class T>

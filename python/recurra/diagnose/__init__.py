@@ -1,0 +1,25 @@
+"""What is wrong when a model does not learn: gradients through time, numbers that are not finite, gates that are stuck."""
+
+from __future__ import annotations
+
+from recurra.diagnose.attention import plot_attention
+from recurra.diagnose.gradient_flow import GradientFlow, LayerFlow, gradient_flow
+from recurra.diagnose.hidden_states import HiddenStates, LayerStates, hidden_states
+from recurra.diagnose.nonfinite import NonFinite, nonfinite
+from recurra.diagnose.saturation import GateShare, LayerSaturation, Saturation, saturation
+
+__all__ = [
+    "GateShare",
+    "GradientFlow",
+    "HiddenStates",
+    "LayerFlow",
+    "LayerSaturation",
+    "LayerStates",
+    "NonFinite",
+    "Saturation",
+    "gradient_flow",
+    "hidden_states",
+    "nonfinite",
+    "plot_attention",
+    "saturation",
+]

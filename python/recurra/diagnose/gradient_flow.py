@@ -1,0 +1,238 @@
+"""How far back through time the loss's gradient reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import checks, seeds
+from recurra.diagnose.flow_advice import advice
+from recurra.diagnose.flow_plot import draw
+from recurra.diagnose.objective import Objective
+from recurra.diagnose.subject import Part, Subject
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: A `ratio` below the first is called vanishing, a `growth` above the second exploding. docs/diagnose.md says why.
+VANISHING, EXPLODING = 1e-3, 50.0
+
+
+@dataclass(frozen=True)
+class LayerFlow:
+    """The gradient's way through one layer and direction.
+
+    Steps are counted in the order in which the direction reads them: the reverse one begins at a row's end. "Back" counts
+    from each row's own last step, so that ragged rows are aligned where the gradient enters.
+
+    Attributes:
+        name: of the layer, as in `params`, such as "0.LSTM l1_reverse".
+        layer: its place among the model's layers.
+        norms: (N, T) norm of the total derivative of the mean loss with respect to each step's h, by time; 0 past the
+            lengths.
+        lengths: (N,) valid steps.
+        from_start: (T,) mean of `norms` over the rows that have the step, counted from their first.
+        from_end: (T,) the same counted back from their last.
+        reach: (T,) the same, counted back, of the error at the last step alone: as from_end where there is one output a row.
+        ratio: median of `reach` over the first tenth of the steps / median over the last tenth, the last step left out.
+        growth: that median over the first tenth / the larger of the other one and the value at the last step itself.
+        rate: factor per step back that fits `reach` best, by least squares of its logarithm.
+        half_life: steps after which half is left; infinity where nothing is lost.
+        verdict: "vanishing", "healthy" or "exploding".
+        advice: what to try.
+    """
+
+    name: str
+    layer: int
+    norms: Array
+    lengths: Array
+    from_start: Array
+    from_end: Array
+    reach: Array
+    ratio: float
+    growth: float
+    rate: float
+    half_life: float
+    verdict: str
+    advice: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Those of the longest row, T."""
+        return int(self.lengths.max(initial=0))
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.reach).all():
+            evidence = "the gradient is not finite"
+        elif not self.reach.any():
+            evidence = "no gradient arrives"
+        elif self.steps < 3:
+            evidence = f"{self.steps} steps are too few to tell"
+        else:
+            evidence = f"the first of {self.steps} steps get {self.ratio:.1e} of what the last ones get, x {self.rate:.3f} per step"
+            if np.isfinite(self.half_life):
+                evidence += f", half of it lost in {self.half_life:.3g}"
+        tips = "".join(f"\n    try {tip}" for tip in self.advice)
+        return f"{self.name}: {self.verdict} ({evidence}){tips}"
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """What `gradient_flow` returns; print it.
+
+    Attributes: layers, one entry per recurrent layer and direction, in the order in which they run; loss, the mean.
+    """
+
+    layers: tuple[LayerFlow, ...]
+    loss: float
+
+    @property
+    def verdict(self) -> str:
+        """The worst of its layers: "exploding", "vanishing" or "healthy"."""
+        found = {layer.verdict for layer in self.layers}
+        return next((one for one in ("exploding", "vanishing") if one in found), "healthy")
+
+    def __str__(self) -> str:
+        return "\n".join([f"gradient flow: {self.verdict}, at a loss of {self.loss:.4g}", *map(str, self.layers)])
+
+    def plot(self, ax: Any = None) -> Axes:
+        """Draw `reach`, a line per layer and direction, on a logarithmic scale; time runs to the right.
+
+        Args:
+            ax: matplotlib axes to draw on; None makes a figure.
+
+        Raises:
+            ImportError: matplotlib is not there.
+        """
+        return draw(self, ax)
+
+
+def gradient_flow(
+    model: Any,
+    x: Any,
+    y: Any,
+    lengths: Any = None,
+    *,
+    loss: Any,
+    loss_weights: Any = None,
+    training: bool = True,
+    seed: int | None = None,
+) -> GradientFlow:
+    """How the gradient of the loss travels back through every recurrent layer, and whether it arrives.
+
+    The norm of dL/dh_t, the total derivative, for each step t: what comes from the layer above at t and what comes back
+    through time. A share that shrinks or grows by a factor per step is what makes long sequences hard to learn (Bengio,
+    Simard, Frasconi 1994; Pascanu, Mikolov, Bengio 2013). Model and gradients stay as they are.
+
+    Args:
+        model: a model, or a layer alone.
+        x, y, lengths, loss, loss_weights: a batch, as `fit` takes it; some tens of rows tell as much as thousands.
+        training: whether dropout and zoneout are random, as in training.
+        seed: of their masks; None for fresh randomness.
+
+    Raises:
+        ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
+    """
+    subject = Subject("gradient_flow", model, x, lengths)
+    parts = subject.need_parts()
+    objective = Objective(subject, y, loss, loss_weights)
+    training = checks.flag("gradient_flow", "training", training)
+    seed = seeds.resolve("gradient_flow", seed)
+
+    def backward(choose: Callable[[Array], Array]) -> tuple[list[Array], float, bool]:
+        """Norms of each part, the loss, and whether `choose` left all gradients of the outputs as they are."""
+        tape = subject.model.record(subject.x, lengths=subject.lengths, training=training, input_grad=False, seed=seed)
+        pieces = {id(piece): piece for piece, _ in (subject.place_of(tape, part.node) for part in parts)}
+        for piece in pieces.values():
+            piece.keep_gradient_norms()
+        values = objective.values(objective.outputs(tape.y))
+        given, scale = objective.gradient(values)
+        chosen = [None if one is None else choose(one) for one in given]
+        same = all(one is other for one, other in zip(given, chosen, strict=True))
+        tape.backward(objective.join(chosen))
+        norms = []
+        for part in parts:
+            piece, index = subject.place_of(tape, part.node)
+            found = piece.gradient_norms[index]
+            assert found is not None
+            norms.append(found[part.slot] * scale)
+        weighted = sum(w * value.mean for w, value in zip(objective.weights, values, strict=True))
+        return norms, weighted, same
+
+    with subject.untouched():
+        total, mean, _same = backward(lambda dy: dy)
+        last, _mean, same = backward(_last)
+        first = last if same else backward(_first)[0]
+    flows = []
+    for part, norms, *alone in zip(parts, total, last, first, strict=True):
+        rows, steps = norms.shape
+        own = subject.node_lengths(subject.graph.nodes[part.node], steps, rows)
+        flows.append(_flow(part, norms, alone, own))
+    return GradientFlow(tuple(flows), float(mean))
+
+
+def _last(dy: Array) -> Array:
+    """The gradient of each row's last step that has any; others are 0."""
+    if dy.ndim < 3:
+        return dy
+    some = (dy != 0).any(-1)
+    steps = dy.shape[1]
+    at = steps - 1 - some[:, ::-1].argmax(1) if steps else np.zeros(len(dy), np.int64)
+    return np.where((np.arange(steps) == at[:, None])[..., None], dy, dy.dtype.type(0))
+
+
+def _first(dy: Array) -> Array:
+    """That of the first one, which the reverse direction reads last."""
+    return _last(dy[:, ::-1])[:, ::-1]
+
+
+def _flow(part: Part, norms: Array, alone: Sequence[Array], lengths: Array) -> LayerFlow:
+    start, end = _profile(norms, lengths, part.reverse)
+    # Of the errors at a row's two ends, the one that this direction meets at its own last step.
+    reach = max((_profile(one, lengths, part.reverse)[1] for one in alone), key=lambda one: float(one[:1].sum()))
+    (ratio, growth), rate = _ratio(reach), _rate(reach)
+    if not (np.isfinite(reach).all() and np.isfinite(norms).all()) or growth > EXPLODING:
+        verdict = "exploding"
+    else:
+        verdict = "vanishing" if ratio < VANISHING else "healthy"
+    half_life = float(np.log(0.5) / np.log(rate)) if 0 < rate < 1 else 0.0 if rate == 0 else np.inf
+    tips = advice(part, verdict, len(reach), alive=bool(reach.any()))
+    return LayerFlow(
+        part.name, part.layer, norms, lengths, start, end, reach, ratio, growth, rate, half_life, verdict, tuple(tips)
+    )
+
+
+def _profile(norms: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
+    """Means over rows, counted from each one's first step and back from its last, in the order of reading."""
+    longest = int(lengths.max(initial=0))
+    sums = np.zeros((2, longest))
+    for row, length in zip(norms, lengths, strict=True):
+        read = row[:length][::-1] if reverse else row[:length]
+        sums[0, :length] += read
+        sums[1, :length] += read[::-1]
+    start, end = sums / np.array([(lengths > step).sum() for step in range(longest)])
+    return start, end
+
+
+def _ratio(reach: Array) -> tuple[float, float]:
+    """What the first tenth of the steps gets for what the last one gets, by medians: the step where the error enters says
+    nothing of what travels, and is left out. Then the same for the largest of all that is near the end."""
+    if len(reach) < 3:
+        return (1.0, 1.0) if reach.any() or not len(reach) else (0.0, 0.0)
+    tenth = max(len(reach) // 10, 1)
+    near, far = float(np.median(reach[1 : 1 + tenth])), float(np.median(reach[-tenth:]))
+    most = max(near, float(reach[0]))
+    return far / near if near else np.inf if far else 0.0, far / most if most else np.inf if far else 0.0
+
+
+def _rate(reach: Array) -> float:
+    """exp of the slope of log(reach), where it is finite and above 0."""
+    steps = np.arange(1, len(reach))
+    known = np.isfinite(reach[1:]) & (reach[1:] > 0)
+    if known.sum() < 2:
+        return 1.0 if len(reach) < 3 else 0.0 if np.isfinite(reach).all() else np.inf
+    return float(np.exp(np.polyfit(steps[known], np.log(reach[1:][known]), 1)[0]))

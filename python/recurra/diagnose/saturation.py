@@ -1,0 +1,203 @@
+"""Which gates are stuck at their ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recurra.diagnose.plotting import COLORS, axes_of
+from recurra.diagnose.subject import Activity, Subject
+from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Below the first or above the second a sigmoid's slope is less than a fifth of its largest; a tanh's beyond the third is
+#: less than a tenth.
+LOW, HIGH, TANH = 0.05, 0.95, 0.95
+
+
+class Gate(NamedTuple):
+    """A gate of a cell: its place among what the cell keeps, and what it comes out of."""
+
+    name: str
+    kept: int
+    kind: str
+
+
+_GRU = (Gate("r", 0, "sigmoid"), Gate("z", 1, "sigmoid"), Gate("n", 2, "tanh"))
+#: Of every cell, in the order of its equations. What has no ends, minGRU's candidate, is left out.
+GATES = {
+    "rnn_tanh": (Gate("h", 0, "tanh"),),
+    "rnn_relu": (Gate("h", 0, "relu"),),
+    "rnn_sigmoid": (Gate("h", 0, "sigmoid"),),
+    "lstm": (Gate("i", 0, "sigmoid"), Gate("f", 1, "sigmoid"), Gate("g", 2, "tanh"), Gate("o", 3, "sigmoid")),
+    "gru": _GRU,
+    "gru_reset_before": _GRU,
+    "min_gru": (Gate("z", 0, "sigmoid"),),
+    "min_lstm": (Gate("i/(f+i)", 2, "sigmoid"),),
+}
+
+#: (cell or "", gate, end) -> what it means where more than the share of values is there.
+_MEANING = {
+    ("", "tanh", "both"): (0.5, "the tanh lets little gradient through: scale the input down, or use layer_norm=True"),
+    ("rnn_sigmoid", "h", "both"): (0.5, "the sigmoid lets little gradient through: scale the input down"),
+    ("lstm", "i", "low"): (0.9, "closed: next to nothing is written to the cell"),
+    ("lstm", "f", "low"): (0.9, "closed: the cell forgets at every step; try forget_bias=1.0 or more"),
+    ("lstm", "f", "high"): (0.9, "open: the cell keeps what it has, for long sequences as it should be"),
+    ("lstm", "o", "low"): (0.9, "closed: next to nothing of the cell is seen"),
+    ("gru", "z", "high"): (0.9, "the state is kept and takes little in"),
+    ("gru", "z", "low"): (0.9, "the state is overwritten at every step"),
+    ("gru", "r", "low"): (0.9, "closed: the candidate does not see the state"),
+    ("min_gru", "z", "high"): (0.9, "the state is overwritten at every step"),
+    ("min_gru", "z", "low"): (0.9, "the state is kept and takes little in"),
+    ("min_lstm", "i/(f+i)", "high"): (0.9, "the state is overwritten at every step"),
+    ("min_lstm", "i/(f+i)", "low"): (0.9, "the state is kept and takes little in"),
+}
+
+
+@dataclass(frozen=True)
+class GateShare:
+    """How much of a gate is where, over all units and all valid steps.
+
+    Attributes: name, as in the layer's equations, h where a plain RNN's activation is meant; kind, "sigmoid", "tanh" or
+    "relu"; low, the share of values below 0.05 (tanh: -0.95; relu: at 0); high, above 0.95 (relu: 0); mean; units, (H,) the
+    share that is low or high of each unit; note, what that means where it is remarkable, else "".
+    """
+
+    name: str
+    kind: str
+    low: float
+    high: float
+    mean: float
+    units: Array
+    note: str
+
+    @property
+    def saturated(self) -> float:
+        """low + high."""
+        return self.low + self.high
+
+    @property
+    def dead(self) -> int:
+        """Units that were low or high all the time; of a relu those that never were above 0."""
+        return int((self.units == 1.0).sum())
+
+    def __str__(self) -> str:
+        low, high = {"sigmoid": ("< 0.05", "> 0.95"), "tanh": ("< -0.95", "> 0.95")}.get(self.kind, ("= 0", ""))
+        ends = f"{self.low:6.1%} {low}" + (f", {self.high:6.1%} {high}" if high else "")
+        stuck = f", {self.dead} of {len(self.units)} units always" if self.dead else ""
+        return f"{self.name}: {ends}{stuck}" + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True)
+class LayerSaturation:
+    """The gates of one layer and direction.
+
+    Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; gates, in the order of the layer's equations.
+    """
+
+    name: str
+    gates: tuple[GateShare, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.name, *(f"  {gate}" for gate in self.gates)])
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """What `saturation` returns; print it.
+
+    Attributes: layers, one entry per recurrent layer and direction, in the order in which they run.
+    """
+
+    layers: tuple[LayerSaturation, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What is remarkable, a line each."""
+        notes = [f"{layer.name}: {gate.name} {gate.note}" for layer in self.layers for gate in layer.gates if gate.note]
+        return "\n".join(notes) or "no gate is stuck"
+
+    def __str__(self) -> str:
+        return "\n".join(["saturation of gates, over the valid steps", *map(str, self.layers)])
+
+    def plot(self, ax: Any = None) -> Axes:
+        """Draw the shares as bars, a bar per gate.
+
+        Args:
+            ax: matplotlib axes to draw on; None makes a figure.
+
+        Raises:
+            ImportError: matplotlib is not there.
+        """
+        bars = [(f"{layer.name}  {gate.name}", gate) for layer in self.layers for gate in layer.gates]
+        axes = axes_of(ax, 7.0, 1.3 + 0.3 * len(bars))
+        low, high = np.array([gate.low for _, gate in bars]), np.array([gate.high for _, gate in bars])
+        places = np.arange(len(bars))
+        axes.barh(places, low, color=COLORS[0], label="at the lower end")
+        axes.barh(places, 1.0 - low - high, left=low, color="#e3e6ea", label="between")
+        axes.barh(places, high, left=1.0 - high, color=COLORS[1], label="at the upper end")
+        axes.set_yticks(places, [name for name, _ in bars])
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel="share of values")
+        axes.set_title("Saturation of gates", loc="left")
+        axes.legend(
+            frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1, 1), columnspacing=1,
+            borderaxespad=0.2, handlelength=1
+        )  # fmt: skip
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        return axes
+
+
+def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
+    """The share of gate activations near their ends, per gate, layer and direction, in inference: where a gate is stuck, no
+    gradient passes through it, and what it controls does not depend on the data.
+
+    Args:
+        model: a model, or a layer alone.
+        x, lengths: a batch, as `predict` takes it.
+
+    Raises:
+        ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
+    """
+    subject = Subject("saturation", model, x, lengths)
+    subject.need_parts()
+    tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
+    return Saturation(tuple(_layer(one) for one in subject.activity(tape)))
+
+
+def _layer(activity: Activity) -> LayerSaturation:
+    valid = np.arange(activity.h.shape[1]) < activity.lengths[:, None]
+    cell = activity.part.cell.removesuffix("_positive")
+    shares = tuple(_share(cell, gate, activity.kept[:, :, gate.kept][valid]) for gate in GATES[cell])
+    return LayerSaturation(activity.part.name, shares)
+
+
+def _share(cell: str, gate: Gate, values: Array) -> GateShare:
+    """Of values (steps, H)."""
+    below, above = {"sigmoid": (LOW, HIGH), "tanh": (-TANH, TANH), "relu": (0.0, np.inf)}[gate.kind]
+    low = values <= below if gate.kind == "relu" else values < below
+    high = values > above
+    if not values.size:
+        return GateShare(gate.name, gate.kind, 0.0, 0.0, 0.0, np.zeros(values.shape[1]), "")
+    ends = (float(low.mean()), float(high.mean()))
+    found = GateShare(gate.name, gate.kind, *ends, float(values.mean(dtype=np.float64)), (low | high).mean(0), "")
+    return replace(found, note=_note(cell, gate, found))
+
+
+def _note(cell: str, gate: Gate, share: GateShare) -> str:
+    if gate.kind == "relu":
+        count = len(share.units)
+        return f"{share.dead} units are dead: lower the learning rate" if share.dead * 10 > count else ""
+    own = "gru" if cell.startswith("gru") else cell
+    for end, found in (("both", share.saturated), ("low", share.low), ("high", share.high)):
+        for key in ((own, gate.name, end), ("", gate.kind, end)):
+            limit, note = _MEANING.get(key, (1.0, ""))
+            if found > limit:
+                return note
+    return ""
