@@ -15,9 +15,7 @@ def advice(part: Part, verdict: str, steps: int, *, alive: bool) -> list[str]:
 
 
 def _vanishing(part: Part, steps: int) -> list[str]:
-    bias = (
-        f"{math.log(max(steps, 2)):.1f}"  # of a gate that keeps for `steps` steps: 1 / (1 + e^-b) = 1 - 1 / (1 + steps)
-    )
+    bias = f"{math.log(max(steps, 2)):.1f}"  # of a gate that keeps for so many: 1 / (1 + e^-b) = 1 - 1 / (1 + steps)
     name = f"{part.prefix}bias_ih{part.end}"
     own = {
         "lstm": f"forget gates that keep the cell for longer: forget_bias up to {bias}, the logarithm of the steps, or first "

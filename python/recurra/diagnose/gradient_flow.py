@@ -187,7 +187,7 @@ def _last(dy: Array) -> Array:
 
 def _first(dy: Array) -> Array:
     """That of the first one, which the reverse direction reads last."""
-    return _last(dy[:, ::-1])[:, ::-1]
+    return dy if dy.ndim < 3 else _last(dy[:, ::-1])[:, ::-1]
 
 
 def _flow(part: Part, norms: Array, alone: Sequence[Array], lengths: Array) -> LayerFlow:
