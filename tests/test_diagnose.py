@@ -596,7 +596,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "targets": (
         lambda: rc.diagnose.gradient_flow(rc.GRU(2, 3), np.zeros((1, 4, 2)), np.zeros((1, 4, 2)), loss=MSE),
         ValueError,
-        r"MeanSquaredError: got targets of shape \(1, 4, 2\), expected \(1, 4, 3\)",
+        r"gradient_flow: got y of shape \(1, 4, 2\), expected \(1, 4, 3\)",
     ),
     "loss": (
         lambda: rc.diagnose.gradient_flow(rc.GRU(2, 3), np.zeros((1, 4, 2)), 0, loss=rc.losses.L1),

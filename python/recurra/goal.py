@@ -124,22 +124,21 @@ class Goal:
             )
         ]
 
-    def gradient(self, values: Sequence[LossValue], counts: Sequence[float]) -> Any:
-        """dy for `backward`, whose gradients times `scale(counts)` are those of the goal; `counts` are those of all batches
-        between two steps."""
+    def gradients(self, values: Sequence[LossValue], counts: Sequence[float]) -> list[Array | None]:
+        """dy of each output for `backward`, whose gradients times `scale(counts)` are those of the goal; `counts` are those
+        of all batches between two steps."""
         if len(values) == 1:
-            return self.structure.join([values[0].gradient])
-        scaled = [
+            return [values[0].gradient]
+        return [
             value.gradient * value.gradient.dtype.type(weight / count)
             if value.count and value.gradient is not None
             else None
             for value, weight, count in zip(values, self._weights, counts, strict=True)
         ]
-        return self.structure.join(scaled)
 
     def scale(self, counts: Sequence[float]) -> float:
         """What the gradients are to be multiplied by: one output needs no pass over its gradient."""
-        return self._weights[0] / counts[0] if len(counts) == 1 else 1.0
+        return self._weights[0] / counts[0] if len(counts) == 1 and counts[0] else 1.0
 
     def mean(self, values: Sequence[LossValue] = ()) -> Mean:
         """That of a batch, to add others to."""

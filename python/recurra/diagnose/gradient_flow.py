@@ -160,8 +160,7 @@ def gradient_flow(
             found = piece.gradient_norms[index]
             assert found is not None
             norms.append(found[part.slot] * scale)
-        weighted = sum(w * value.mean for w, value in zip(objective.weights, values, strict=True))
-        return norms, weighted, same
+        return norms, objective.mean(values), same
 
     with subject.untouched():
         total, mean, _same = backward(lambda dy: dy)

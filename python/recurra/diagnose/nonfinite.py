@@ -215,7 +215,7 @@ def _loss(subject: Subject, objective: Objective, values: dict[int, Array]) -> I
     structure = subject.model.structures[1]
     whole = objective.values(outputs)
     for index, value in enumerate(whole):
-        name = type(objective.losses[index]).__name__ + structure.label("", index)
+        name = type(objective.goal.losses[index]).__name__ + structure.label("", index)
         gradient = outputs[index] if value.gradient is None else value.gradient
         bad = ~np.isfinite(gradient)
         rows, step = _where_in_time(bad)

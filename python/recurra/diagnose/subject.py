@@ -16,7 +16,7 @@ from recurra.leaf import LeafLayer
 from recurra.recurrent import Recurrent
 from recurra.sequential import Sequential
 from recurra.tape import Tape
-from recurra.training import TrainableModel
+from recurra.training.model import TrainableModel
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Subject:
         feed = Feed(operation, self.model, x, lengths)
         if not len(feed):
             raise ValueError(f"{operation}: got x without rows, expected at least one; give some data")
+        self.feed = feed
         self.x, self.lengths = feed.batch(slice(None))
         self.graph = self.model._graph()
         self.place = {id(layer): index for index, layer in enumerate(self.graph.layers)}

@@ -9,8 +9,10 @@ from recurra import seeds
 from recurra.errors import NonFiniteError
 
 if TYPE_CHECKING:
+    from recurra.diagnose.nonfinite import NonFinite
     from recurra.goal import Goal
     from recurra.training.model import TrainableModel
+    from recurra.training.pieces import Segment
     from recurra.training.recorder import Recorded
 
 
@@ -33,9 +35,20 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
             report = diagnose.nonfinite(model, x, y, loss=outputs.join(goal.losses), state=state, **given)
             if report is not None:
-                raise NonFiniteError(f"fit: {where}: {report}", report)
+                raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
             state = model.record(x, state=state, input_grad=False, **given).state
     raise NonFiniteError(
         f"fit: {where}: got a gradient whose norm is not finite though all its numbers are, expected a norm below the "
         f"largest number of {model.dtype}; lower the learning rate, clip with clip_norm, or scale the data"
     )
+
+
+def _in_the_data(report: NonFinite, segment: Segment) -> str:
+    """Where the rows and the step of the report, which are the batch's, are in all the data."""
+    places = []
+    if segment.rows is not None and report.rows:
+        rows = ", ".join(str(segment.rows[row]) for row in report.rows[:5])
+        places.append(f"row{'s' * (len(report.rows) > 1)} {rows}{', ...' * (len(report.rows) > 5)} of the data")
+    if segment.first and report.step is not None:
+        places.append(f"step {segment.first + report.step} of the sequence")
+    return f" (in the batch; {' and '.join(places)})" if places else ""

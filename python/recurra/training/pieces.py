@@ -29,6 +29,8 @@ class Segment:
     weights: Sequence[Array | None]
     outputs: Outputs
     lead: int = 0
+    rows: Array | None = None  # which of the data, if they are in memory
+    first: int = 0  # the step of the sequence that it begins with
 
     @property
     def steps(self) -> int:
@@ -50,6 +52,7 @@ class Segment:
             targets=[np.ascontiguousarray(one[:, begin:end]) for one in self.targets],
             weights=[part(one, 2) for one in self.weights],
             lead=lead,
+            first=self.first + begin,
         )
 
     def output_lengths(self) -> list[Array | None]:

@@ -94,7 +94,7 @@ class Recorder:
     def _backward(self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]) -> None:
         dstate: State = None
         for tape, parts in zip(reversed(tapes), reversed(values), strict=True):
-            _dx, dstate = tape.backward(self._goal.gradient(parts, counts), dstate)
+            _dx, dstate = tape.backward(self._outputs.join(self._goal.gradients(parts, counts)), dstate)
 
 
 def _total(parts: Sequence[LossValue]) -> LossValue:

@@ -121,7 +121,8 @@ class RowSource(Source):
         targets, weights = self._targets.batch(chosen)
         batches = [part.batch(chosen) for part in self._feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
-        return Segment(x, lengths, [None] * len(x), targets, weights, self._targets.outputs)
+        rows = np.arange(len(self._feed))[chosen]
+        return Segment(x, lengths, [None] * len(x), targets, weights, self._targets.outputs, rows=rows)
 
     def config(self) -> dict[str, Any]:
         """Rows, and how they are drawn."""
@@ -185,7 +186,8 @@ def make_source(
     epochs: int = 1,
 ) -> Source:
     """The source for what a user gave as data."""
-    if y is None and is_source(x):
+    pairs = isinstance(x, list) and bool(x) and isinstance(x[0], tuple)  # batches in a list; rows are arrays
+    if y is None and (pairs or is_source(x)):
         for name, given in (("lengths", lengths), ("sample_weight", sample_weight)):
             if given is not None:
                 raise ValueError(

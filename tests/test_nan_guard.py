@@ -1,0 +1,102 @@
+"""Numbers that are not finite: fit stops before they reach a parameter, and says where they began."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+from support import assert_same_bits
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 20, 3)).astype(np.float32)
+Y = RNG.standard_normal((12, 20, 1)).astype(np.float32)
+
+
+def model() -> Any:
+    return rc.Sequential(rc.LSTM(3, 6), rc.Dropout(0.3), rc.GRU(6, 5), rc.Linear(5, 1), seed=1)
+
+
+def fit(one: Any, x: Any = X, y: Any = Y, **options: Any) -> Any:
+    defaults: dict[str, Any] = {"loss": rc.losses.MeanSquaredError(), "optimizer": rc.optim.Adam(0.01), "batch_size": 4}
+    return one.fit(x, y, seed=3, verbose=0, **{**defaults, **options})
+
+
+def test_a_nan_in_the_data_is_named_with_its_row_in_all_the_data() -> None:
+    x = X.copy()
+    x[7, 13, 2] = np.nan
+    one = model()
+    with pytest.raises(rc.NonFiniteError) as caught:
+        fit(one, x)
+    report = caught.value.report
+    assert (report.where, report.step) == ("input", 13)
+    assert "row 7 of the data" in str(caught.value)
+    assert "step 13" in str(caught.value)
+    assert all(np.isfinite(array).all() for array in one.params.values())
+
+
+def test_a_planted_overflow_is_named_by_layer_and_step() -> None:
+    """One huge number in the data makes layer 2 overflow: relu lets it grow step by step."""
+    one = rc.Sequential(rc.Linear(3, 4), rc.RNN(4, 4, nonlinearity="relu"), rc.Linear(4, 1), seed=1)
+    with one.edit() as params:
+        params["1.weight_hh_l0"][...] = 1e4 * np.eye(4)
+        params["1.weight_ih_l0"][...] = np.abs(params["1.weight_ih_l0"])
+        params["0.bias"][...] = 1.0
+    start = one.state_dict()
+    with pytest.raises(rc.NonFiniteError) as caught:
+        fit(one, nan_guard=True)
+    report = caught.value.report
+    assert (report.where, report.layer) == ("output", 1)
+    y = one.layers[0](X)[0]
+    h, _state = one.layers[1](y)
+    first = int(np.flatnonzero(~np.isfinite(h).all((0, 2)))[0])
+    assert abs(report.step - first) <= 1  # the batch need not hold the row that is the first of all
+    for name, array in start.items():
+        assert_same_bits(one.state_dict()[name], array, name)
+
+
+def test_steps_of_windows_count_from_the_beginning() -> None:
+    x = X.copy()
+    x[:, 17] = np.inf
+    with pytest.raises(rc.NonFiniteError, match="step 17 of the sequence"):
+        fit(model(), x, truncate=rc.TruncatedBPTT(5))
+
+
+def test_the_run_before_it_stays() -> None:
+    """Two good batches, then a bad one: the parameters are those of two steps."""
+    x = X.copy()
+    x[8:] = np.nan
+    guarded, short = model(), model()
+    with pytest.raises(rc.NonFiniteError, match="epoch 1, step 3"):
+        fit(guarded, x, shuffle=False)
+    fit(short, [(X[:4], Y[:4]), (X[4:8], Y[4:8])], None)
+    for name, array in short.state_dict().items():
+        assert_same_bits(guarded.state_dict()[name], array, name)
+
+
+def test_a_callback_ends_quietly() -> None:
+    x = X.copy()
+    x[8:] = np.nan
+    one = model()
+    with pytest.warns(RuntimeWarning, match="TerminateOnNaN: fit: epoch 1, step 3"):
+        history = fit(one, x, shuffle=False, epochs=5, callbacks=rc.callbacks.TerminateOnNaN())
+    assert history.epoch == [0]
+    assert np.isnan(history.history["loss"][0])
+    assert all(np.isfinite(array).all() for array in one.params.values())
+
+
+def test_without_the_guard_it_goes_on() -> None:
+    x = X.copy()
+    x[0] = np.nan
+    one = model()
+    fit(one, x, nan_guard=False)
+    assert np.isnan(one.params["3.weight"]).any()
+
+
+def test_a_norm_beyond_all_numbers() -> None:
+    """Every gradient is finite, and their norm is not."""
+    one = rc.Sequential(rc.Linear(3, 1, dtype="float64"), seed=0)
+    with pytest.raises(rc.NonFiniteError, match="norm is not finite"):
+        fit(one, X.astype(float) * 1e160, Y.astype(float), loss=rc.losses.L1())
