@@ -116,7 +116,9 @@ def _found(
     step: int | None = None,
     label: str = "",
 ) -> NonFinite:
-    first = slice(None) if step is None else (slice(None), step)  # what follows from an infinity is often NaN
+    first = (
+        slice(None) if step is None or array.ndim < 3 else (slice(None), step)
+    )  # what follows from an infinity is often NaN
     kind = "NaN" if np.isnan(array[first][bad[first]]).any() else "infinity"
     text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
     return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
