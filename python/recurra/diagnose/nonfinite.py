@@ -32,7 +32,7 @@ class NonFinite:
         step: the time step at which they begin, in the order of computation: the first one forwards, the last one of the
             reverse direction and of gradients; None where there is no time or it is not known.
         count: how many values are not finite.
-        kind: "NaN", or "infinity" where there is no NaN.
+        kind: "NaN", or "infinity" where there is no NaN; of those at that step.
         message: what happened and what to try.
     """
 
@@ -116,7 +116,10 @@ def _found(
     step: int | None = None,
     label: str = "",
 ) -> NonFinite:
-    kind = "NaN" if np.isnan(array[bad]).any() else "infinity"
+    first = (
+        slice(None) if step is None or array.ndim < 3 else (slice(None), step)
+    )  # what follows from an infinity is often NaN
+    kind = "NaN" if np.isnan(array[first][bad[first]]).any() else "infinity"
     text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
     return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
 

@@ -27,7 +27,7 @@ def message(
     label: str,
 ) -> str:
     """Where the first such values are, what that means and what to try."""
-    values = f"{count} value{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not finite ({kind})"
+    values = f"{count} value{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not finite ({kind}{' first' * (count > 1)})"
     at = _rows(rows) + (f", from step {step} on" if step is not None else "")
     if where == "input":
         what = f"{name} holds {values} in {_rows(rows)}" + (f", the first at step {step}" if step is not None else "")
