@@ -40,6 +40,9 @@ class CpuBackend final : public Backend<T> {
                                            Arena& memory) const override {
     return CpuRecurrent<T>::record(run, call, memory);
   }
+  TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override {
+    return CpuRecurrent<T>::tape_bytes(spec, batch, training);
+  }
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     CpuRecurrent<T>::backward(run, call, tape);
   }

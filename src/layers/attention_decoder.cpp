@@ -548,6 +548,22 @@ std::unique_ptr<LayerStep<T>> AttentionDecoder<T>::prepare_search(const Run& run
   return std::make_unique<Step>(*this, run, copies, states, memory, weights, arena);
 }
 
+template <class T>
+void AttentionDecoder<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+  this->check_size(call.batch, call.others[0]);
+  Pass pass;
+  pass.batch = {call.batch.rows, call.batch.steps, nullptr, nullptr, 0, 0};
+  count.take<int32_t>(size_t(call.batch.rows));
+  count.take<int64_t>(size_t(call.batch.rows));
+  scoring_.count(call.others[0], count);
+  take_arrays(pass, count);
+  take_sequence<T>(count, call.batch, call.others[0].batch.steps);                          // weights
+  for (int i = 0; i < 2; ++i) count.take<T>(size_t(call.batch.rows * this->state_size()));  // states
+  if (this->parameters()->size() > cell_end_) count.take<T>(size_t(this->parameters()->size() - cell_end_));
+  const size_t cell = cpu_backend<T>().tape_bytes(spec_, call.batch, true).all;
+  count.take<char>(cell);
+}
+
 template class AttentionDecoder<float>;
 template class AttentionDecoder<double>;
 

@@ -42,6 +42,9 @@ class AttentionDecoder final : public AttendingLayer<T> {
   std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const TwoStates<T>&,
                                                const OtherInput<T>& memory, T* weights, Arena& arena);
 
+ protected:
+  void count_tape(const LayerForward<T>&, Arena& count) const override;
+
  private:
   using AttendingLayer<T>::scoring_;
 
