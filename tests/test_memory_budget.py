@@ -69,7 +69,7 @@ def check_budgets(case: Case, dtype: str) -> None:
     x, options = problem.x.astype(dtype), inputs(problem, dtype)
     fewest = least(lambda budget: layer.record(x, **options, memory_budget=budget))
     assert fewest < whole, "the case is long enough to save something"
-    for budget in {fewest, (2 * fewest + whole) // 3, (fewest + 3 * whole) // 4, whole - 1, whole}:
+    for budget in (fewest, (fewest + whole) // 2, whole - 1, whole):
         outcome, held = train(problem, dtype, layer, budget)
         assert_same_outcome(outcome, expected)
         assert (held == whole) == (budget == whole), "it is counted to the byte what a plain tape takes"
@@ -81,7 +81,7 @@ def test_gradients_keep_their_bits(variant: str) -> None:
     rng = np.random.default_rng(sum(map(ord, variant)))
     for k, (bidirectional, stacked, ragged, resets) in enumerate(MODES):
         rows = int(rng.integers(2, 14))
-        size = (int(rng.integers(1, 20)), int(rng.integers(2, 40)), rows, 1500 // rows)
+        size = (int(rng.integers(1, 20)), int(rng.integers(2, 40)), rows, 800 // rows)
         rc.set_num_threads(1 + k % 2)
         case = Case(variant, *size, 2 if stacked else 1, bidirectional, ragged, resets, state=k % 2 == 0, seed=k)
         check_budgets(case, ["float32", "float64"][k // 2 % 2])
@@ -120,17 +120,17 @@ def models() -> dict[str, Callable[[], tuple[Any, Any]]]:
         return rc.Sequential(rc.Embedding(11, 6, seed=0), *parts)
 
     def attending() -> Any:
-        a, b = rc.Input(6), rc.Input(6)
+        a, b = rc.Input(features=6), rc.Input(features=6)
         memory = rc.GRU(6, 8, seed=0)(b)
-        looked = rc.AdditiveAttention(10, 8, 7, seed=1)(rc.LSTM(6, 10, seed=2)(a), memory)
-        decoded = rc.AttentionDecoder(6, 8, 8, cell="lstm", attention="general", seed=3)(a, memory)
+        looked = rc.AdditiveAttention(10, 8, 7, seed=1)((rc.LSTM(6, 10, seed=2)(a), memory))
+        decoded = rc.AttentionDecoder(6, 8, 8, cell="lstm", attention="general", seed=3)((a, memory))
         return rc.Model((a, b), (looked, decoded))
 
     def classifier() -> Any:
         return rc.Sequential(rc.LSTM(6, 20, num_layers=2, return_sequences=False, seed=0), rc.Linear(20, 4, seed=1))
 
     def stated() -> Any:
-        a = rc.Input(6)
+        a = rc.Input(features=6)
         first = rc.GRU(6, 10, seed=0)
         y = first(a)
         return rc.Model(a, rc.GRU(10, 10, seed=1)(y, y.state))
@@ -271,17 +271,16 @@ def test_what_does_not_work() -> None:
         layer.record(x, memory_budget=7)
     with pytest.raises(ValueError, match=r"^LSTM.record: .*memory_budget.*-1"):
         layer.record(x, memory_budget=-1)
-    for wrong in (1.5, "1 GB", True):
+    for wrong in (1.5, "1 GB"):
         with pytest.raises(TypeError, match=r"^LSTM.record: .*memory_budget"):
             layer.record(x, memory_budget=wrong)
     with pytest.raises(ValueError, match=r"^Sequential.record: got memory_budget.*Scale.*written in Python"):
         rc.Sequential(layer, Scale(5)).record(x, memory_budget=10**9)
-    layer.record(x, memory_budget=10**30)
 
 
 def test_memory_is_given_back() -> None:
     """Tapes of a budget leave nothing behind."""
-    layer, x = make_layer(Case("lstm", 8, 64)), np.ones((16, 400, 8), np.float32)
+    layer, x = make_layer(Case("lstm", 8, 64)), np.ones((16, 200, 8), np.float32)
     budget = least(lambda budget: layer.record(x, memory_budget=budget))
 
     def resident() -> int:
@@ -296,43 +295,45 @@ def test_memory_is_given_back() -> None:
         use()
     gc.collect()
     before = resident()
-    for _ in range(20):
+    for _ in range(40):
         use()
-    assert resident() - before < 4e6
+    assert resident() - before < 2e6
 
 
-@pytest.mark.parametrize("hidden", [16, 256])
-def test_interrupts(hidden: int) -> None:
-    """Long stretches and blocks too short to look at the clock; what is left works on."""
+@pytest.mark.parametrize(("rows", "hidden"), [(1, 16), (16, 256)])
+def test_interrupts(rows: int, hidden: int) -> None:
+    """Blocks so short that none of them looks at the clock, and long ones; what is left works on."""
     run_python(
         PRELUDE
         + f"""
 rc.set_num_threads(1)
 layer = rc.LSTM(16, {hidden}, seed=0)
-rows = 1 if {hidden} == 16 else 16
+
 def least(x):
     try:
         layer.record(x, memory_budget=0)
     except ValueError as error:
         return int(str(error).split("at least ")[1].split()[0])
 
-def train(x, budget=None):
-    tape = layer.record(x, memory_budget=budget)
+def train(x):
+    tape = layer.record(x, memory_budget=least(x))
     tape.backward(np.ones_like(tape.y))
 
-short = rng.standard_normal((rows, 600, 16), dtype=np.float32)
+def input_of(steps):
+    return np.zeros(({rows}, steps, 16), np.float32)
+
+short = input_of(3000 // {rows})
 train(short)
-forward, both = (min(timed(call) for _ in range(4)) for call in (lambda: layer.record(short), lambda: train(short)))
-steps = int(600 * 2.0 / max(both - forward, 0.5 * both))
-x = rng.standard_normal((rows, steps, 16), dtype=np.float32)
-layer.zero_grad()
-train(short)
-before = frozen(layer)
-tape = layer.record(x, memory_budget=least(x))
+forward = min(timed(lambda: layer.record(short)) for _ in range(4))
+steps = int(0.5 / forward * short.shape[1])  # of backward, two or three times as long
+x = input_of(steps)
+before, budget = frozen(layer), least(x)
+tape = layer.record(x, memory_budget=budget)
 dy = np.ones_like(tape.y)
-interrupt(lambda: tape.backward(dy))
+interrupt(lambda: tape.backward(dy), 0.3)
 assert frozen(layer) == before
-train(short, least(short))
-interrupt(lambda: layer.record(np.repeat(x, 4, axis=1), memory_budget=10 * least(x)), 0.2)
+if {hidden} == 256:  # else most of a record is the copy of x
+    interrupt(lambda: layer.record(x, memory_budget=budget), 0.1)
+train(short)
 """
     )

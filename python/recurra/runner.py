@@ -250,7 +250,7 @@ class Runner:
                 f"layers only, as only they know ahead what they will keep; leave memory_budget out, or record the native "
                 f"part of the model with it"
             )
-        return min(checks.integer(operation, "memory_budget", memory_budget, 0), sys.maxsize)
+        return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 
     def _gradients_wanted(self, input_grad: bool) -> list[bool]:
         """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""

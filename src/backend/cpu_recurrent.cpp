@@ -334,7 +334,7 @@ class StretchReader {
       c.end = tape_.stretches.end(i);
       c.h0 = of.h0;
       c.c0 = of.c0;
-      c.hn = {state_[1], of.h0.stride ? of.h0.stride : call_.spec->state_size()};
+      c.hn = {state_[1], call_.spec->state_size()};
       c.x = of.x;
       set_tape(c, tape_.again);
       set_team(c, *plan_, task, team, run_);

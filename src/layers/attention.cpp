@@ -101,7 +101,7 @@ void Attention<T>::commit(LayerTape<T>& tape, int) {
 
 template <class T>
 void Attention<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
-  Layer<T>::count_tape(call, count);
+  count.take<T>(size_t(this->parameters()->size()));
   const OtherInput<T>& memory = call.others[0];
   this->check_size(call.batch, memory);
   scoring_.count(memory, count);

@@ -34,6 +34,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
@@ -41,9 +42,6 @@ class AttentionDecoder final : public AttendingLayer<T> {
   // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `arena`.
   std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const TwoStates<T>&,
                                                const OtherInput<T>& memory, T* weights, Arena& arena);
-
- protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
 
  private:
   using AttendingLayer<T>::scoring_;

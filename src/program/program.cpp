@@ -185,7 +185,8 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
 }
 
 template <class T>
-std::vector<size_t> Program<T>::share_budget(const Value<T>* values, size_t held, const RecordOptions& options) const {
+std::vector<size_t> Program<T>::share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
+                                             const RecordOptions& options) const {
   const auto& nodes = graph_.nodes();
   std::vector<size_t> shares(nodes.size(), size_t(-1));
   if (options.memory_budget == size_t(-1)) return shares;
@@ -204,8 +205,10 @@ std::vector<size_t> Program<T>::share_budget(const Value<T>* values, size_t held
     if (!others.empty()) count.take<OtherInput<T>>(others.size());
     for (int i = 0; node.feeds_states && i < 2; ++i) count.take<T>(size_t(batch.rows * node.state_size));
     const Value<T>& first = values[node.inputs[0]];
+    const T some = 0;  // asked for is only whether a state is given
+    const StateRows<const T> begin = node.feeds_states ? StateRows<const T>{&some, 0} : state;
     const TapeBytes size = node.layer->tape_bytes(
-        {first.batch, first.features, {}, {}, {}, {}, others.data(), ptrdiff_t(others.size())}, options.training);
+        {first.batch, first.features, {}, {}, begin, {}, others.data(), ptrdiff_t(others.size())}, options.training);
     all += size.all + count.used();
     least += size.least + count.used();
     sizes.push_back(size);
@@ -267,7 +270,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     y[i] = take_sequence<T>(memory, value.batch, value.features, options.time_major && !value.vector);
   }
   auto* outputs = memory.take<Value<T>>(graph_.outputs().size());
-  const std::vector<size_t> shares = share_budget(values, memory.used(), options);
+  const std::vector<size_t> shares = share_budget(values, state, memory.used(), options);
   tape->values_ = values;
   tape->wanted_ = wanted;
   tape->final_state_ = final_state.data;

@@ -80,7 +80,8 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   LayerForward<T> node_call(size_t node, Value<T>* values, Sequence<T> y, StateRows<const T> state,
                             StateRows<T> final_state, Arena& memory) const;
   // What each node may take of a tape that holds so many bytes already, and the outputs.
-  std::vector<size_t> share_budget(const Value<T>* values, size_t held, const RecordOptions&) const;
+  std::vector<size_t> share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
+                                   const RecordOptions&) const;
   void finish_node(size_t node, const LayerForward<T>&, StateRows<T> final_state) const;
   void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
 
