@@ -193,7 +193,7 @@ def test_the_bytes_of_attention_are_known_ahead(layer_kind: str, score: str) -> 
     else:
         layer = rc.AdditiveAttention(9, 9, 7) if score == "additive" else rc.MultiplicativeAttention(9, 9, score=score)
     x = rng.standard_normal((3, 12, layer.input_size), dtype=np.float32)
-    memory = rng.standard_normal((3, 8, 9 if "decoder" != layer_kind or score == "dot" else 4), dtype=np.float32)
+    memory = rng.standard_normal((3, 8, 9 if layer_kind != "decoder" or score == "dot" else 4), dtype=np.float32)
     _, held = outcome(layer, (x, memory), None)
     outcome(layer, (x, memory), held)
     with pytest.raises(ValueError, match=f"expected at least {held} "):
@@ -267,7 +267,9 @@ def test_batches_without_steps() -> None:
 
 def test_what_does_not_work() -> None:
     layer, x = rc.LSTM(3, 5), np.ones((2, 4, 3), np.float32)
-    with pytest.raises(ValueError, match=r"^LSTM: memory_budget is 7 bytes, expected at least \d+ for 2 rows of 4 steps"):
+    with pytest.raises(
+        ValueError, match=r"^LSTM: memory_budget is 7 bytes, expected at least \d+ for 2 rows of 4 steps"
+    ):
         layer.record(x, memory_budget=7)
     with pytest.raises(ValueError, match=r"^LSTM.record: .*memory_budget.*-1"):
         layer.record(x, memory_budget=-1)
