@@ -144,20 +144,25 @@ void keep_c(const CpuTape<T>& tape, const Shape<T>& shape, const RecurrentForwar
 }
 
 // The steps of a call one by one, its hook between them; the final state holds what passes from one to the next.
+// For cells without options, whose masks and norms would have to know the step.
 template <class T>
 void forward_by_step(const Shape<T>& shape, const ForwardCall<T>& call, StepHook<T>& hook) {
   const Rows& rows = call.rows;
+  const int64_t start = 0;
   ForwardCall<T> c = call;
-  c.end = 0;
+  c.rows.steps = c.end = 0;
   shape.cell.forward(c);  // rows without steps keep their state
+  c.rows.steps = c.end = 1;
+  c.rows.offset = &start;
   for (ptrdiff_t s = 0; s < rows.steps; ++s) {
     c.last = std::min<ptrdiff_t>(call.last, rows.active[s]);
     if (c.last <= c.first || (call.stop && call.stop->poll())) return;
-    c.begin = s;
-    c.end = s + 1;
+    c.rows.active = rows.active + s;
+    c.steps_before = s;
+    c.x.data = call.x.at(0, s);
+    c.y.data = call.y.at(0, s);
     if (call.saved) c.saved = call.saved + rows.offset[s] * shape.panels.padded() * shape.info.saved;
     if (call.cells) c.cells = call.cells + rows.offset[s] * shape.panels.padded();
-    if (call.norms) c.norms = call.norms + rows.offset[s] * norm_row(shape.panels);
     hook.before_step(c.first, c.last - c.first, s);
     shape.cell.forward(c);
     hook.after_step(c.first, c.last - c.first, s);
