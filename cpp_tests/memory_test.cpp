@@ -100,6 +100,16 @@ TEST(Arena, Moves) {
   EXPECT_GT(first.used(), 0u);
 }
 
+TEST(Arena, CountingTakesNothing) {
+  Arena count = Arena::counting(), arena;
+  for (size_t n : {0, 1, 64, 65, 5000, 1 << 20}) {
+    arena.take<float>(n);
+    count.take<float>(n);
+  }
+  EXPECT_EQ(count.used(), arena.used());
+  EXPECT_EQ(count.bytes(), 0u);
+}
+
 TEST(Arena, EmptyArenaHoldsNothing) {
   Arena arena;
   arena.reset();

@@ -232,6 +232,7 @@ class Program:
         training: bool = True,
         input_grad: bool | Sequence[bool] = True,
         seed: int = 0,
+        memory_budget: int | None = None,
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
 

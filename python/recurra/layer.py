@@ -100,6 +100,7 @@ class Layer(ABC):
         training: bool = True,
         input_grad: bool = True,
         seed: int | None = None,
+        memory_budget: int | None = None,
     ) -> Tape:
         """The same computation, remembered so that it can run backwards.
 
@@ -108,8 +109,18 @@ class Layer(ABC):
             training: whether dropout and zoneout are random and batch norm looks at the batch.
             input_grad: whether `backward` shall return the gradient with respect to x.
             seed: of their masks; None for fresh randomness.
+            memory_budget: bytes that the tape may hold, its `nbytes`: what `backward` adds is included, and so are the copy of
+                x and y, but not the gradients that `backward` is given and returns. Where that is less than all that the
+                tape would hold, recurrent layers keep what fits of the values of their steps, and `backward` makes the others
+                again, stretch by stretch: it takes longer by a forward at most. Every bit of the outputs and gradients
+                stays the same. None for no limit.
+
+        Raises:
+            ValueError: wrong shapes, lengths or token numbers; a memory_budget below the least that works, which the message
+                says; a memory_budget for a model with layers written in Python.
+            TypeError: wrong dtype.
         """
-        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed)
+        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, from a state of zeros."""

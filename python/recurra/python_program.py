@@ -124,6 +124,7 @@ class PythonProgram:
         training: bool = True,
         input_grad: bool = True,
         seed: int = 0,
+        memory_budget: int | None = None,
     ) -> PythonTape:
         """The same, remembered."""
         y, saved = self.run(x, lengths, reset, training, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -39,6 +40,7 @@ class Program(Protocol):
         training: bool,
         input_grad: Any,
         seed: int,
+        memory_budget: int | None,
     ) -> TapePiece: ...
 
     def stream(self, batch_size: int) -> StreamPiece: ...
@@ -203,10 +205,20 @@ class Runner:
         return self.outputs.join(unpack(y, len(self._graph.outputs)))
 
     def record(
-        self, x: Any, state: State, lengths: Any, reset: Any, training: bool, input_grad: bool, seed: int | None
+        self,
+        x: Any,
+        state: State,
+        lengths: Any,
+        reset: Any,
+        training: bool,
+        input_grad: bool,
+        seed: int | None,
+        memory_budget: int | None,
     ) -> Tape:
         """The same, remembered."""
         operation = f"{self._owner}.record"
+        if memory_budget is not None:
+            memory_budget = self._checked_budget(operation, memory_budget)
         training = checks.flag(operation, "training", training)
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
@@ -223,11 +235,22 @@ class Runner:
                 training,
                 pack([wanted[value] for value in run.inputs]),
                 seed if self._whole is not None else seeds.derive(seed, index),
+                memory_budget,
             )
             if run is not self._runs[-1]:
                 call.take(run, piece.y)
             pieces.append((piece, run))
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
+
+    def _checked_budget(self, operation: str, memory_budget: int) -> int:
+        python = [layer.label for layer in self._graph.layers if not layer.native]
+        if python:
+            raise ValueError(
+                f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected native "
+                f"layers only, as only they know ahead what they will keep; leave memory_budget out, or record the native "
+                f"part of the model with it"
+            )
+        return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 
     def _gradients_wanted(self, input_grad: bool) -> list[bool]:
         """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""

@@ -26,8 +26,25 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
       key_row_(padded<T>(spec.key_size) + 64 / ptrdiff_t(sizeof(T))),  // no power of two, which crowds cache sets
       v_(v),
       rows_(size_t(batch.rows)) {
-  const ptrdiff_t M = spec.memory_size, A = spec.key_size;
   const bool own_keys = keys.data != nullptr;
+  take(batch, own_keys, backward, memory);
+  for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
+    const Sequence<const T>& from = own_keys ? keys : x;
+    pack(rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
+  });
+}
+
+template <class T>
+void AttentionMemory<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
+  AttentionMemory memory(spec, {0, batch.steps, nullptr, nullptr, 0, 0}, {}, {}, nullptr, true, 1, count);
+  memory.rows_.resize(size_t(batch.rows));
+  memory.take(batch, own_keys, true, count);
+}
+
+template <class T>
+void AttentionMemory<T>::take(const Batch& batch, bool own_keys, bool backward, Arena& memory) {
+  const AttentionSpec& spec = spec_;
+  const ptrdiff_t M = spec.memory_size, A = spec.key_size;
   const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
   for (ptrdiff_t r = 0; r < batch.rows; ++r) {
     Row& row = rows_[size_t(r)];
@@ -45,10 +62,6 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
     row.dkeys = take(backward && spec.additive, n * key_row_);
     row.dv = take(backward && spec.additive, padded<T>(A));
   }
-  for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
-    const Sequence<const T>& from = own_keys ? keys : x;
-    pack(rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
-  });
 }
 
 template <class T>

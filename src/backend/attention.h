@@ -32,6 +32,9 @@ class AttentionMemory {
   AttentionMemory(const AttentionSpec&, const Batch&, Sequence<const T> x, Sequence<const T> keys, const T* v,
                   bool backward, int threads, Arena& memory);
 
+  // Takes from an arena that only counts what one that can run backwards takes. `own_keys`: they are not the memory.
+  static void count(const AttentionSpec&, const Batch&, bool own_keys, Arena& count);
+
   // Weights and contexts of queries at steps [begin, begin + count) of `row`, which look at `memory_row`.
   void forward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
   void start_backward() const;
@@ -56,6 +59,7 @@ class AttentionMemory {
     bool in_range;  // of factors
     T *dkeys, *dv;
   };
+  void take(const Batch&, bool own_keys, bool backward, Arena& memory);
   void pack(Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
   ptrdiff_t widest() const;  // features, padded to whole vectors
   AdditiveCall<T> additive(const Row&, const T* query) const;

@@ -118,6 +118,12 @@ class StepHook {
   virtual void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) = 0;
 };
 
+// Of a tape's memory: what a recorded forward takes with all that its backward adds, and where backward makes as much
+// as it can again.
+struct TapeBytes {
+  size_t all, least;
+};
+
 // A state's row: h of all layers and directions, then for the LSTM c of the same.
 template <class T>
 struct RecurrentForward {
@@ -128,7 +134,8 @@ struct RecurrentForward {
   Sequence<T> y;  // data null: only the state is wanted
   StateRows<const T> state;
   StateRows<T> final_state;
-  StepHook<T>* hook = nullptr;  // writes a step's x before it
+  StepHook<T>* hook = nullptr;     // writes a step's x before it
+  size_t tape_bytes = size_t(-1);  // that a tape may take, least of tape_bytes() or more
 };
 
 // What a prepared step is given. A row begins `..._row` elements after the one before it.
@@ -159,6 +166,7 @@ template <class T>
 struct RecurrentBackward {
   const RecurrentSpec* spec;
   const RecurrentWeights<T>* weights;
+  const RecurrentWeights<T>* forward_weights;  // for a tape that does not hold all
   const Batch* batch;
   Sequence<const T> dy;  // data null: none
   Sequence<T> dx;        // data null: not wanted
@@ -234,9 +242,10 @@ class Backend {
                                                          const TwoStates<T>&) const = 0;
   // The same, keeping in `memory` what backward() needs. y.data must not be null.
   virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
-  // index: of the layer and direction.
-  virtual void read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t index,
+  // index: of the layer and direction. False: the tape does not hold all steps, for want of memory.
+  virtual bool read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t index,
                          const RecurrentActivity<T>&) const = 0;
+  virtual TapeBytes tape_bytes(const RecurrentSpec&, const Batch&, bool training) const = 0;
   // Leaves the parameters' gradient in the tape; add_gradient() adds it to the flat buffer.
   virtual void backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const = 0;
   virtual void add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&, const RecurrentTape<T>&,

@@ -40,12 +40,15 @@ class CpuBackend final : public Backend<T> {
                                            Arena& memory) const override {
     return CpuRecurrent<T>::record(run, call, memory);
   }
+  TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override {
+    return CpuRecurrent<T>::tape_bytes(spec, batch, training);
+  }
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     CpuRecurrent<T>::backward(run, call, tape);
   }
-  void read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
+  bool read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
                  const RecurrentActivity<T>& to) const override {
-    CpuRecurrent<T>::read_tape(spec, tape, index, to);
+    return CpuRecurrent<T>::read_tape(spec, tape, index, to);
   }
   void add_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
                     const RecurrentTape<T>& tape, T* gradient, int threads) const override {

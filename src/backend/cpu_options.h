@@ -6,6 +6,7 @@
 
 #include "backend/cpu_mask.h"
 #include "backend/cpu_packing.h"
+#include "backend/cpu_plan.h"
 #include "backend/cpu_shape.h"
 #include "platform/tasks.h"
 
@@ -13,9 +14,6 @@ namespace recurra {
 
 // Which of a seed's random numbers are whose, beside those of the dropout between layers.
 enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, kZoneH = 3 << 20, kZoneC = 4 << 20 };
-
-// Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.
-inline ptrdiff_t unit_group(ptrdiff_t rows) { return rows >= 64 ? 8 : 1; }
 
 // The options of a layer's direction but for its weights; rows: of the batch. `always`: also where none is on, all of
 // them neutral then.

@@ -8,28 +8,34 @@
 
 namespace recurra {
 
+struct RowArrays {
+  int32_t *order, *length, *active;
+  int64_t* offset;
+};
+inline RowArrays take_rows(ptrdiff_t rows, ptrdiff_t steps, Arena& memory) {
+  int32_t *order = memory.take<int32_t>(size_t(rows)), *length = memory.take<int32_t>(size_t(rows));
+  int32_t* active = memory.take<int32_t>(size_t(steps) + 1);
+  return {order, length, active, memory.take<int64_t>(size_t(steps) + 1)};
+}
+
 // Lives in the arena that the caller names, so that it can belong to a tape or to a call.
 inline Rows sort_rows(const Batch& batch, Arena& memory) {
   const size_t n = size_t(batch.rows);
-  int32_t* order = memory.take<int32_t>(n);
-  int32_t* length = memory.take<int32_t>(n);
+  ptrdiff_t steps = 0;
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) steps = std::max(steps, batch.length(r));
+  const auto [order, length, active, offset] = take_rows(batch.rows, steps, memory);
   std::iota(order, order + n, 0);
   if (batch.lengths)
     std::stable_sort(order, order + n, [&](int32_t a, int32_t b) { return batch.lengths[a] > batch.lengths[b]; });
   for (size_t r = 0; r < n; ++r) length[r] = int32_t(batch.length(order[r]));
-  Rows rows = {order, length, nullptr, nullptr, n ? length[0] : 0, batch.reset, batch.reset_row, batch.reset_step};
-  int32_t* active = memory.take<int32_t>(size_t(rows.steps) + 1);
-  int64_t* offset = memory.take<int64_t>(size_t(rows.steps) + 1);
   int64_t sum = 0;
-  for (ptrdiff_t s = 0, running = batch.rows; s <= rows.steps; ++s) {
+  for (ptrdiff_t s = 0, running = batch.rows; s <= steps; ++s) {
     while (running > 0 && length[running - 1] <= s) --running;
     active[s] = int32_t(running);
     offset[s] = sum;
     sum += running;
   }
-  rows.active = active;
-  rows.offset = offset;
-  return rows;
+  return {order, length, active, offset, steps, batch.reset, batch.reset_row, batch.reset_step};
 }
 
 // Chunk i is rows [bounds[i], bounds[i + 1]), whole groups of rows: about as many steps in each.
@@ -46,6 +52,9 @@ inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff
   bounds[chunks] = all_rows;
   return bounds;
 }
+
+// Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.
+inline ptrdiff_t unit_group(ptrdiff_t rows) { return rows >= 64 ? 8 : 1; }
 
 struct Block {
   ptrdiff_t begin, end;  // steps

@@ -4,15 +4,11 @@
 #include <cstring>
 
 #include "backend/cpu_options.h"
-#include "backend/cpu_plan.h"
+#include "backend/cpu_tape.h"
 #include "platform/tasks.h"
 
 namespace recurra {
 namespace {
-
-// The gate gradients of a block of steps are meant to stay in L2; the weights' gradient is read and written once a
-// block.
-constexpr ptrdiff_t kBlockBytes = 512 << 10, kLeastBlockRows = 256, kMostBlockRows = 512;
 
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
@@ -20,15 +16,6 @@ struct CpuWeights : RecurrentWeights<T> {
   std::vector<const T*> forward;            // [layer, direction]
   std::vector<const T*> hidden[2], input;   // transposed
   std::vector<const T*> units, projection;  // of options, or null
-};
-
-template <class T>
-struct CpuTape : RecurrentTape<T> {
-  Arena* memory;
-  Rows rows;
-  std::vector<Sequence<const T>> x, y;                           // [layer]
-  std::vector<const T*> saved, cells, norms;                     // [layer, direction]
-  std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
 };
 
 // Chunks of rows, so that chunks x directions in flight keep the threads busy.
@@ -40,35 +27,37 @@ ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
 // for each other after it, threads share the panels of the same rows instead: each reads only its part of the weights.
 constexpr ptrdiff_t kTeamRows = 6, kTeamWork = 32 << 10;  // rows a thread, multiply-adds a step
 template <class T>
-ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t rows) {
+ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   const RecurrentSpec& spec = shape.spec;
-  const ptrdiff_t members = std::min((threads + spec.directions - 1) / spec.directions, shape.panels.count);
+  const ptrdiff_t members = std::min((threads + directions - 1) / directions, shape.panels.count);
   const ptrdiff_t work = rows * shape.info.gates * spec.hidden_size * (spec.hidden_size + shape.largest_input());
   return rows < kTeamRows * members && work >= kTeamWork ? members : 1;
 }
 
 // What a forward of a shape is made of, whatever it is given: rows in order, shared out to tasks (a direction of a
-// chunk of rows), each with scratch for every member of its team.
+// chunk of rows; all directions at once or one of them), each with scratch for every member of its team.
 template <class T>
 struct ForwardPlan {
   const Shape<T> shape;
   const Rows rows;
   std::vector<CellOptions<T>> options;  // [layer, direction], but for the weights
-  const ptrdiff_t members, chunks, tasks;
+  const ptrdiff_t at_once, members, chunks, tasks;
   const ptrdiff_t* bounds;
   T** scratch;  // [task, member]
 
-  // `kept` takes the rows. Teams share the panels of a step; with a hook between steps rows alone are shared out.
-  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Run& run, Arena& kept, bool teams = true)
-      : ForwardPlan(spec, batch, run.threads, run.training, run.seed, kept, run.arena, teams) {}
-  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, int threads, bool training, uint64_t seed, Arena& kept,
-              Arena& arena, bool teams = true)
+  // Teams share the panels of a step; with a hook between steps rows alone are shared out.
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& rows, const Run& run, ptrdiff_t at_once,
+              bool teams = true)
+      : ForwardPlan(spec, batch, rows, run.threads, run.training, run.seed, run.arena, at_once, teams) {}
+  ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& sorted, int threads, bool training,
+              uint64_t seed, Arena& arena, ptrdiff_t directions, bool teams = true)
       : shape{spec},
-        rows(sort_rows(batch, kept)),
+        rows(sorted),
+        at_once(directions),
         // Options look at whole rows of h between two steps, which a team would have to wait for once more.
-        members(teams && !spec.has_options(training) ? team_size(shape, threads, batch.rows) : 1),
-        chunks(members > 1 ? 1 : chunk_count(threads, spec.directions, batch.rows)),
-        tasks(chunks * spec.directions),
+        members(teams && !spec.has_options(training) ? team_size(shape, threads, at_once, batch.rows) : 1),
+        chunks(members > 1 ? 1 : chunk_count(threads, at_once, batch.rows)),
+        tasks(chunks * at_once),
         bounds(row_chunks(rows, batch.rows, chunks, arena)),
         scratch(arena.take<T*>(size_t(tasks * members))) {
     for (size_t i = 0; i < size_t(spec.layers * spec.directions); ++i)
@@ -81,23 +70,22 @@ struct ForwardPlan {
   }
 
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks; }
-  size_t index(ptrdiff_t layer, ptrdiff_t task) const {
-    return size_t(layer * shape.spec.directions + direction(task));
-  }
+  size_t index(ptrdiff_t layer, ptrdiff_t d) const { return size_t(layer * shape.spec.directions + d); }
 
   // The kernel's call but for weights, x and y.
-  ForwardCall<T> call(ptrdiff_t layer, ptrdiff_t task, StateRows<const T> state, StateRows<T> final_state) const {
-    const ptrdiff_t d = direction(task);
+  ForwardCall<T> call(ptrdiff_t layer, ptrdiff_t d, ptrdiff_t task, StateRows<const T> state,
+                      StateRows<T> final_state) const {
     ForwardCall<T> c = {};
     c.panels = shape.panels;
     c.layout = shape.layout(layer);
     c.input_size = shape.input_size(layer);
     c.hidden_size = shape.spec.hidden_size;
-    c.options = options[index(layer, task)];
+    c.options = options[index(layer, d)];
     c.rows = rows;
     c.direction = {d == 1};
     c.first = bounds[task % chunks];
     c.last = bounds[task % chunks + 1];
+    c.end = rows.steps;
     c.h0 = shape.h_rows(state, layer, d);
     c.c0 = shape.c_rows(state, layer, d);
     c.hn = shape.h_rows(final_state, layer, d);
@@ -128,6 +116,33 @@ void set_weights(ForwardCall<T>& call, const RecurrentWeights<T>& weights, size_
   call.options.projection = packed.projection[index];
 }
 
+template <class T>
+void set_tape(ForwardCall<T>& call, const SavedValues<T>& values) {
+  call.saved = values.saved;
+  call.cells = values.cells;
+  call.norms = values.norms;
+}
+
+template <class T>
+void set_team(ForwardCall<T>& call, const ForwardPlan<T>& plan, ptrdiff_t task, const Team& team, const Run& run) {
+  call.scratch = plan.scratch[task * plan.members + team.member];
+  call.team = team;
+  call.stop = run.stop;
+}
+
+// Keeps c that enters a stretch, which the final state holds at that moment.
+template <class T>
+void keep_c(const CpuTape<T>& tape, const Shape<T>& shape, const RecurrentForward<T>& call, ptrdiff_t layer,
+            ptrdiff_t stretch) {
+  if (!shape.info.has_cell) return;
+  for (ptrdiff_t d = 0; d < shape.spec.directions; ++d) {
+    const StateRows<T> c = shape.c_rows(call.final_state, layer, d);
+    const StateRows<T> kept =
+        tape.entering_c(shape, call.batch->rows, size_t(layer * shape.spec.directions + d), stretch);
+    for (ptrdiff_t r = 0; r < call.batch->rows; ++r) std::copy_n(c.at(r), shape.spec.hidden_size, kept.at(r));
+  }
+}
+
 // The steps of a call one by one, its hook between them; the final state holds what passes from one to the next.
 // For cells without options, whose masks and norms would have to know the step.
 template <class T>
@@ -135,9 +150,9 @@ void forward_by_step(const Shape<T>& shape, const ForwardCall<T>& call, StepHook
   const Rows& rows = call.rows;
   const int64_t start = 0;
   ForwardCall<T> c = call;
-  c.rows.steps = 0;
+  c.rows.steps = c.end = 0;
   shape.cell.forward(c);  // rows without steps keep their state
-  c.rows.steps = 1;
+  c.rows.steps = c.end = 1;
   c.rows.offset = &start;
   for (ptrdiff_t s = 0; s < rows.steps; ++s) {
     c.last = std::min<ptrdiff_t>(call.last, rows.active[s]);
@@ -161,58 +176,64 @@ template <class T>
 void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape) {
   const RecurrentSpec& spec = *call.spec;
   const Batch& batch = *call.batch;
-  Arena& kept = tape ? *tape->memory : run.arena;
-  const ForwardPlan<T> plan(spec, batch, run, kept, !call.hook);
+  const Rows rows = sort_rows(batch, tape ? *tape->memory : run.arena);
+  const ForwardPlan<T> plan(spec, batch, rows, run, spec.directions, !call.hook);
   const Shape<T>& shape = plan.shape;
-  const Rows& rows = plan.rows;
-  if (tape) tape->rows = rows;
+  if (tape) {
+    tape->rows = rows;
+    tape->stretches = TapePlan<T>{shape, rows, batch.rows, run.training}.within(call.tape_bytes);
+    take_tape(*tape, shape, batch.rows, run.training, *tape->memory);
+  }
+  const auto room = [&](std::vector<Sequence<T>> CpuTape<T>::*kept, ptrdiff_t layer, ptrdiff_t features) {
+    return tape ? (tape->*kept)[size_t(layer)] : take_sequence<T>(run.arena, batch.rows, rows.steps, features);
+  };
 
   Sequence<T> between[2];  // outputs of the layers but the last: where nothing is kept, two take turns
   Sequence<const T> x = call.x;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer) {
     const bool last = layer + 1 == spec.layers;
-    if (!last && (tape || layer < 2))
-      between[layer % 2] = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+    if (!last && (tape || layer < 2)) between[layer % 2] = room(&CpuTape<T>::between, layer, shape.output_size);
     const Sequence<T> y = last ? call.y : between[layer % 2];
     if (run.training && spec.input_dropout > 0) {
       const ptrdiff_t features = shape.input_size(layer);
-      const Sequence<T> masked = take_sequence<T>(kept, batch.rows, rows.steps, features);
+      const Sequence<T> masked = room(&CpuTape<T>::masked, layer, features);
       cpu_backend<T>().dropout(run, batch, features, spec.input_dropout, kInputMask + uint64_t(layer * spec.directions),
                                true, x, masked);
       x = read_only(masked);
     }
     if (tape) {
-      const size_t tokens = size_t(rows.offset[rows.steps]);
-      for (ptrdiff_t d = 0; d < spec.directions; ++d) {
-        tape->saved.push_back(kept.take<T>(tokens * size_t(shape.panels.padded() * shape.info.saved)));
-        tape->cells.push_back(shape.info.has_cell ? kept.take<T>(tokens * size_t(shape.panels.padded())) : nullptr);
-        tape->norms.push_back(spec.layer_norm ? kept.take<T>(tokens * size_t(norm_row(shape.panels))) : nullptr);
-      }
       tape->x.push_back(x);
       tape->y.push_back(read_only(y));
     }
-    plan.run(run.threads, [&](ptrdiff_t task, const Team& team) {
-      const size_t index = plan.index(layer, task);
-      ForwardCall<T> c = plan.call(layer, task, call.state, call.final_state);
-      set_weights(c, *call.weights, index);
-      c.x = x;
-      c.y = y;
-      if (c.y.data) c.y.data += plan.direction(task) * shape.state_size;
-      if (tape) {
-        c.saved = const_cast<T*>(tape->saved[index]);
-        c.cells = const_cast<T*>(tape->cells[index]);
-        c.norms = const_cast<T*>(tape->norms[index]);
-      }
-      c.scratch = plan.scratch[task * plan.members + team.member];
-      c.team = team;
-      c.stop = run.stop;
-      if (call.hook) return forward_by_step(shape, c, *call.hook);
-      shape.cell.forward(c);
-    });
-    if (run.stopped()) return;
+    const ptrdiff_t stretches = tape ? tape->stretches.count() : 1;
+    for (ptrdiff_t i = 0; i < stretches; ++i) {
+      const ptrdiff_t begin = tape ? tape->stretches.begin(i) : 0;
+      while (!shape.info.has_cell && i + 2 < stretches) ++i;  // h is in y, there is nothing to keep between them
+      const ptrdiff_t end = tape ? tape->stretches.end(i) : rows.steps;
+      if (stretches > 1 && begin == end) continue;
+      plan.run(run.threads, [&](ptrdiff_t task, const Team& team) {
+        const ptrdiff_t d = plan.direction(task);
+        const size_t index = plan.index(layer, d);
+        ForwardCall<T> c = plan.call(layer, d, task, call.state, call.final_state);
+        set_weights(c, *call.weights, index);
+        c.begin = begin;
+        c.end = end;
+        if (begin > 0) c.h0 = read_only(c.hn), c.c0 = read_only(c.cn);
+        c.x = x;
+        c.y = y;
+        if (c.y.data) c.y.data += d * shape.state_size;
+        if (tape && i + 1 == stretches) set_tape(c, tape->saved[index]);
+        set_team(c, plan, task, team, run);
+        if (call.hook) return forward_by_step(shape, c, *call.hook);
+        shape.cell.forward(c);
+      });
+      if (stretches > 1 && run.stop) run.stop->poll();  // a stretch may be too short to
+      if (run.stopped()) return;
+      if (i + 1 < stretches) keep_c(*tape, shape, call, layer, i + 1);
+    }
     x = read_only(y);
     if (!last && run.training && spec.dropout > 0) {
-      const Sequence<T> dropped = take_sequence<T>(kept, batch.rows, rows.steps, shape.output_size);
+      const Sequence<T> dropped = room(&CpuTape<T>::dropped, layer, shape.output_size);
       cpu_backend<T>().dropout(run, batch, shape.output_size, spec.dropout, uint64_t(layer), false, x, dropped);
       x = read_only(dropped);
     }
@@ -222,13 +243,12 @@ void run_forward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* ta
 template <class T>
 class CpuStep final : public RecurrentStep<T> {
  public:
-  CpuStep(const RecurrentSpec& spec, ptrdiff_t rows, const TwoStates<T>& states)
-      : spec_(spec), plan_(spec_, {rows, 1, nullptr, nullptr, 0, 0}, 1, false, 0, memory_, memory_) {
+  CpuStep(const RecurrentSpec& spec, ptrdiff_t rows, const TwoStates<T>& states) : spec_(spec), plan_(make_plan(rows)) {
     for (int from : {0, 1}) {
       const StateRows<const T> state = {states[size_t(from)].data, states[size_t(from)].stride};
       for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
         for (ptrdiff_t task = 0; task < plan_.tasks; ++task) {
-          calls_[from].push_back(plan_.call(layer, task, state, states[size_t(1 - from)]));
+          calls_[from].push_back(plan_.call(layer, plan_.direction(task), task, state, states[size_t(1 - from)]));
           calls_[from].back().steps_before = from;
         }
     }
@@ -261,11 +281,77 @@ class CpuStep final : public RecurrentStep<T> {
   }
 
  private:
+  ForwardPlan<T> make_plan(ptrdiff_t rows) {
+    const Batch batch = {rows, 1, nullptr, nullptr, 0, 0};
+    return {spec_, batch, sort_rows(batch, memory_), 1, false, 0, memory_, spec_.directions};
+  }
+
   const RecurrentSpec spec_;
   Arena memory_;
   const ForwardPlan<T> plan_;
   std::vector<ForwardCall<T>> calls_[2];  // from either state: [layer, direction]
   T* between_[2];                         // outputs of the layers but the last
+};
+
+// Brings a backward to a stretch of its tape: from its values as recorded, or made again.
+template <class T>
+class StretchReader {
+ public:
+  StretchReader(const Run& run, const RecurrentBackward<T>& call, const CpuTape<T>& tape)
+      : run_(run), call_(call), tape_(tape) {
+    if (tape.stretches.count() == 1) return;
+    plan_ = std::make_unique<ForwardPlan<T>>(*call.spec, *call.batch, tape.rows, run, 1);
+    for (T*& h : state_) h = run.arena.take<T>(size_t(call.batch->rows * call.spec->state_size()));
+  }
+
+  // Sets what `c` reads of stretch i.
+  void enter(ptrdiff_t layer, ptrdiff_t i, BackwardCall<T>& c) const {
+    const Shape<T> shape = {*call_.spec};
+    const ptrdiff_t d = c.direction.reverse, H = shape.state_size;
+    const size_t index = size_t(layer * shape.spec.directions + d);
+    c.tape_begin = tape_.stretches.begin(i);
+    if (i == 0) {
+      c.h0 = shape.h_rows(call_.state, layer, d);
+      c.c0 = shape.c_rows(call_.state, layer, d);
+    } else {
+      for (ptrdiff_t r = 0; c.tape_begin < c.rows.steps && r < c.rows.active[c.tape_begin]; ++r) {
+        const ptrdiff_t row = c.rows.batch[r];
+        std::copy_n(c.h.at(row, c.direction.time(c.rows, r, c.tape_begin - 1)), H, state_[0] + row * H);
+      }
+      c.h0 = {state_[0], H};
+      if (shape.info.has_cell) c.c0 = read_only(tape_.entering_c(shape, call_.batch->rows, index, i));
+    }
+    const bool recorded = tape_.stretches.recorded(i);
+    const SavedValues<T>& values = recorded ? tape_.saved[index] : tape_.again;
+    c.saved = values.saved;
+    c.cells = values.cells;
+    c.norms = values.norms;
+    if (!recorded) make_again(layer, d, i, c);
+  }
+
+ private:
+  void make_again(ptrdiff_t layer, ptrdiff_t d, ptrdiff_t i, const BackwardCall<T>& of) const {
+    const size_t index = plan_->index(layer, d);
+    plan_->run(run_.threads, [&](ptrdiff_t task, const Team& team) {
+      ForwardCall<T> c = plan_->call(layer, d, task, {}, {});
+      set_weights(c, *call_.forward_weights, index);
+      c.begin = tape_.stretches.begin(i);
+      c.end = tape_.stretches.end(i);
+      c.h0 = of.h0;
+      c.c0 = of.c0;
+      c.hn = {state_[1], call_.spec->state_size()};
+      c.x = of.x;
+      set_tape(c, tape_.again);
+      set_team(c, *plan_, task, team, run_);
+      plan_->shape.cell.forward(c);
+    });
+  }
+
+  const Run& run_;
+  const RecurrentBackward<T>& call_;
+  const CpuTape<T>& tape_;
+  std::unique_ptr<ForwardPlan<T>> plan_;
+  T* state_[2] = {};  // [row][state]: h that enters a stretch, and where the one that leaves it goes
 };
 
 // One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
@@ -282,12 +368,18 @@ struct DirectionBackward {
   const T* ones;  // [unit row]
   StepHook<T>* hook;
 
-  void run_blocks() {
+  void run_blocks(const Stretches& stretches, const StretchReader<T>& reader) {
     T** scratch = run.arena.template take<T*>(size_t(chunks));
     for (ptrdiff_t i = 0; i < chunks; ++i)
       scratch[i] = run.arena.template take<T>(
           size_t(shape.cell.backward_scratch(shape.panels, call.options, bounds[i + 1] - bounds[i])));
+    ptrdiff_t stretch = stretches.count();
     for (const Block& block : blocks.blocks) {
+      ptrdiff_t i = std::min(stretch, stretches.count() - 1);
+      while (i > 0 && block.end <= stretches.begin(i)) --i;
+      if (i < stretch) reader.enter(layer, i, call);
+      stretch = i;
+      if (run.stopped()) return;
       for_each_task(chunks, run.threads, [&](ptrdiff_t chunk) {
         BackwardCall<T> c = call;
         c.begin = block.begin;
@@ -298,6 +390,7 @@ struct DirectionBackward {
         if (hook && block.end > block.begin) return backward_by_step(c);
         shape.cell.backward(c);
       });
+      if (run.stop) run.stop->poll();  // the loop may be too short to
       if (run.stopped()) return;
       add_block(block);
     }
@@ -466,9 +559,8 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   const RecurrentSpec& spec = *call.spec;
   const auto& weights = static_cast<const CpuWeights<T>&>(*call.weights);
   const Rows& rows = tape.rows;
-  const ptrdiff_t row_bytes = shape.panels.count * shape.panels.columns * ptrdiff_t(sizeof(T));
   const ptrdiff_t group = unit_group(call.batch->rows);
-  const Blocks blocks(rows, std::min(std::max(kBlockBytes / row_bytes, kLeastBlockRows), kMostBlockRows), group);
+  const Blocks blocks = blocks_of(shape, rows, call.batch->rows);
   const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
   const ptrdiff_t chunks = chunk_count(run.threads, 1, call.batch->rows);
   const bool has_vectors = shape.vectors.gradient_size(shape.panels) > 0;
@@ -503,8 +595,8 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   if (spec.proj_size) c.projected = run.arena.take<T>(size_t(c.ring_rows * c.projected_row));
   if (spec.zoneout > 0) c.zone_carry = zeros<T>(run.arena, widest * c.projected_row);
 
-  for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient})
-    gradients->assign(size_t(spec.layers * spec.directions), nullptr);
+  take_gradients(tape, shape, *tape.memory);
+  const StretchReader<T> reader(run, call, tape);
   Sequence<T> between[2];  // gradients of the layers' inputs take turns
   for (ptrdiff_t layer = 1; layer < std::min<ptrdiff_t>(spec.layers, 3); ++layer)
     between[layer % 2] = take_sequence<T>(run.arena, call.batch->rows, rows.steps, shape.output_size);
@@ -524,15 +616,10 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
       if (c.dy.data) c.dy.data += d * shape.state_size;
       c.dx = dx;
       c.add_dx = d > 0;
-      c.h0 = shape.h_rows(call.state, layer, d);
-      c.c0 = shape.c_rows(call.state, layer, d);
       c.dhn = shape.h_rows(call.dfinal, layer, d);
       c.dcn = shape.c_rows(call.dfinal, layer, d);
       c.dh0 = shape.h_rows(call.dstate, layer, d);
       c.dc0 = shape.c_rows(call.dstate, layer, d);
-      c.saved = tape.saved[index];
-      c.cells = tape.cells[index];
-      c.norms = tape.norms[index];
       if (tape.gradient_norms)
         c.gradient_norms = {tape.gradient_norms + ptrdiff_t(index) * call.batch->rows * call.batch->steps,
                             call.batch->steps, 1};
@@ -540,13 +627,6 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
                              tape.gradient_norms != nullptr);
       c.options.unit_weights = weights.units[index];
       c.options.projection = weights.projection[index];
-      tape.gradient[index] = zeros<T>(*tape.memory, shape.gradient_layout(layer).panel * shape.panels.count);
-      if (c.unit_sums)
-        tape.unit_gradient[index] =
-            zeros<T>(*tape.memory, shape.vectors.gradient_size(shape.panels) * shape.panels.count);
-      if (c.projected)
-        tape.projection_gradient[index] =
-            zeros<T>(*tape.memory, shape.projection_panels() * shape.projection_width() * spec.hidden_size);
       DirectionBackward<T>{shape,
                            run,
                            blocks,
@@ -559,7 +639,7 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
                            tape.projection_gradient[index],
                            ones,
                            call.hook}
-          .run_blocks();
+          .run_blocks(tape.stretches, reader);
       if (run.stopped()) return;
     }
     if (dx.data && run.training && spec.input_dropout > 0)
@@ -573,11 +653,21 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
 }
 
 template <class T>
-void CpuRecurrent<T>::read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& any_tape, size_t index,
+TapeBytes CpuRecurrent<T>::tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) {
+  Arena memory;
+  const Shape<T> shape = {spec};
+  const Rows rows = sort_rows(batch, memory);
+  return TapePlan<T>{shape, rows, batch.rows, training}.bounds();
+}
+
+template <class T>
+bool CpuRecurrent<T>::read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& any_tape, size_t index,
                                 const RecurrentActivity<T>& to) {
   const auto& tape = static_cast<const CpuTape<T>&>(any_tape);
   const Shape<T> shape = {spec};
   const Rows& rows = tape.rows;
+  if (tape.stretches.count() > 1) return false;
+  const SavedValues<T>& values = tape.saved[index];
   const ptrdiff_t layer = ptrdiff_t(index) / spec.directions, d = ptrdiff_t(index) % spec.directions;
   const ptrdiff_t panels = shape.panels.count, units = shape.panels.units;
   const Direction direction = {d == 1};
@@ -589,12 +679,13 @@ void CpuRecurrent<T>::read_tape(const RecurrentSpec& spec, const RecurrentTape<T
         const ptrdiff_t u = p * units, n = std::min(units, spec.hidden_size - u);
         const ptrdiff_t step_row = rows.offset[s] * panels + p * rows.active[s] + r;
         const ptrdiff_t scan_row = (rows.offset[s] + r) * panels + p;
-        const T* saved = tape.saved[index] + (shape.info.stages ? step_row : scan_row) * shape.info.saved * units;
+        const T* saved = values.saved + (shape.info.stages ? step_row : scan_row) * shape.info.saved * units;
         for (ptrdiff_t k = 0; k < shape.info.saved; ++k)
           std::copy_n(saved + k * units, n, to.saved.at(row, time) + k * spec.hidden_size + u);
-        if (to.c.data) std::copy_n(tape.cells[index] + step_row * units, n, to.c.at(row, time) + u);
+        if (to.c.data) std::copy_n(values.cells + step_row * units, n, to.c.at(row, time) + u);
       }
     }
+  return true;
 }
 
 template <class T>

@@ -82,8 +82,8 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
-                  const py::object& state, bool time_major, bool training, const py::object& input_grad,
-                  uint64_t seed) {
+                  const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
+                  std::optional<size_t> memory_budget) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   const ptrdiff_t count = program.graph().inputs();
   const auto wanted = std::make_unique<bool[]>(size_t(count));
@@ -93,7 +93,8 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
   for (const Value<T>& input : call.inputs) work += program.graph().work_per_step() * double(input.batch.tokens());
   std::shared_ptr<Tape<T>> tape;
   run_native(work, [&](Stop* stop) {
-    tape = program.record(call.input(stop), {time_major, training, wanted.get(), seed});
+    tape = program.record(call.input(stop),
+                          {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
   });
   return {tape};
 }
@@ -170,7 +171,8 @@ py::list tape_activity(const Tape<T>& tape, size_t node) {
     py::object c = cell.has_cell ? py::object(zeros(H)) : py::none();
     RecurrentActivity<T> to = {sequence_of<T>(h), sequence_of<T>(saved), {}, part.order};
     if (cell.has_cell) to.c = sequence_of<T>(py::reinterpret_borrow<py::array>(c));
-    cpu_backend<T>().read_tape(spec, *part.tape, size_t(i), to);
+    check(cpu_backend<T>().read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
+          "got a tape within a memory budget, expected one that holds all steps; record without memory_budget");
     list.append(py::make_tuple(std::move(h), std::move(saved), std::move(c)));
   }
   return list;
@@ -289,13 +291,15 @@ void register_programs(py::module_& m) {
       .def(
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
-             const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed) {
+             const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
+             std::optional<size_t> memory_budget) {
             return self.visit([&](const auto& p) {
-              return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed);
+              return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget);
             });
           },
           py::arg("x"), py::arg("lengths") = py::none(), py::arg("reset") = py::none(), py::arg("state") = py::none(),
-          py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0)
+          py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0,
+          py::arg("memory_budget") = py::none())
       .def(
           "stream",
           [](const ProgramHandle& self, ptrdiff_t batch_size) {

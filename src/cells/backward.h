@@ -20,6 +20,7 @@ struct Backward {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first, all_rows = call.rows.active[0];
+  const int64_t tape_from = call.rows.offset[call.tape_begin];
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
   const BackwardScratch<T> work = BackwardScratch<T>::plan(kCell, call.panels, options, rows, call.scratch);
@@ -39,7 +40,7 @@ struct Backward {
     return call.gates + (p * call.ring_rows + position(s, r)) * columns;
   }
   ptrdiff_t tape_row(ptrdiff_t s, ptrdiff_t p, ptrdiff_t r) const {
-    return call.rows.offset[s] * panels + p * call.rows.active[s] + call.first + r;
+    return (call.rows.offset[s] - tape_from) * panels + p * call.rows.active[s] + call.first + r;
   }
   ptrdiff_t carried(ptrdiff_t p, ptrdiff_t r) const { return (p * all_rows + call.first + r) * units; }
 
@@ -56,19 +57,19 @@ struct Backward {
       if (call.dy.data) work.dy[r] = call.dy.at(batch(r), time);
       work.x[r] = call.x.at(batch(r), time);
       work.cut_before[r] = call.direction.cut(call.rows, row, step);
-      if (work.cut_before[r] || (step == 0 && !call.h0.data))
+      if (work.cut_before[r] || (step == call.tape_begin && !call.h0.data))
         work.h_previous[r] = work.zeros;
       else
-        work.h_previous[r] =
-            step ? call.h.at(batch(r), call.direction.reverse ? time + 1 : time - 1) : call.h0.at(batch(r));
+        work.h_previous[r] = step > call.tape_begin ? call.h.at(batch(r), call.direction.reverse ? time + 1 : time - 1)
+                                                    : call.h0.at(batch(r));
       work.cut[r] = call.rows.reset && step + 1 < call.rows.length[row] && call.direction.cut(call.rows, row, step + 1);
     }
   }
 
   // c of the step before, of the unit at p * units + w and those after it.
   V previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r, bool pair) const {
-    if (work.cut_before[r] || (step == 0 && !call.c0.data)) return V{};
-    if (step > 0)
+    if (work.cut_before[r] || (step == call.tape_begin && !call.c0.data)) return V{};
+    if (step > call.tape_begin)
       return L::get(call.cells + tape_row(step - 1, p, r) * units + w, pair * call.rows.active[step - 1] * units);
     const ptrdiff_t u = p * units + w, left = hidden_size - u;
     return L::get(call.c0.at(batch(r)) + u, pair * units, left, left - pair * units);
@@ -76,8 +77,8 @@ struct Backward {
 
   // The same of one panel.
   U previous_c(ptrdiff_t p, ptrdiff_t w, ptrdiff_t r) const {
-    if (work.cut_before[r] || (step == 0 && !call.c0.data)) return U{};
-    if (step > 0) return load<U>(call.cells + tape_row(step - 1, p, r) * units + w);
+    if (work.cut_before[r] || (step == call.tape_begin && !call.c0.data)) return U{};
+    if (step > call.tape_begin) return load<U>(call.cells + tape_row(step - 1, p, r) * units + w);
     return load<U>(call.c0.at(batch(r)) + p * units + w, hidden_size - p * units - w);
   }
 
@@ -270,7 +271,7 @@ struct Backward {
   void normalise_gates_back(ptrdiff_t r) const {
     const ptrdiff_t width = panels * columns, size = options.vectors.size(call.panels);
     const ptrdiff_t at = options.vectors.column(call.panels, 0);
-    const T* norms = call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels);
+    const T* norms = call.norms + (call.rows.offset[step] - tape_from + call.first + r) * norm_row(call.panels);
     NormGradient<U> of_x, of_h;
     const auto for_columns = [&](const auto& f) {
       for (ptrdiff_t p = 0; p < panels; ++p)
@@ -306,7 +307,8 @@ struct Backward {
     for (ptrdiff_t u = u0; u < end; u += units) {
       const ptrdiff_t on_tape = tape_row(step, u / units, r0) * units;
       prefetch(call.saved + on_tape * kCell.saved, m * kCell.saved * units);
-      if (kCell.has_cell && step > 0) prefetch(call.cells + tape_row(step - 1, u / units, r0) * units, m * units);
+      if (kCell.has_cell && step > call.tape_begin)
+        prefetch(call.cells + tape_row(step - 1, u / units, r0) * units, m * units);
     }
     const ptrdiff_t n = hidden_size - u0 < tile_units ? hidden_size - u0 : tile_units;
     for (ptrdiff_t r = r0; r < r0 + m; ++r) {

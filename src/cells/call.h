@@ -71,6 +71,10 @@ template <class T>
 RECURRA_ALWAYS_INLINE Sequence<const T> read_only(Sequence<T> s) {
   return {s.data, s.row_stride, s.step_stride};
 }
+template <class T>
+RECURRA_ALWAYS_INLINE StateRows<const T> read_only(StateRows<T> s) {
+  return {s.data, s.stride};
+}
 
 // A panel is `units` hidden units with all their columns side by side: packed weights, tiles, tapes and gate gradients
 // all have rows of groups * units, so what a tile leaves behind is what the cell's equations take.
@@ -181,7 +185,8 @@ struct Team {
   void* scratch;  // the first member's, where all find the state
 };
 
-// One direction of one layer, all steps, for the sorted rows [first, last).
+// One direction of one layer for the sorted rows [first, last), steps [begin, end). Beyond step 0 h0 and c0 are the
+// state that enters `begin`, of the rows that run on there; the tape begins at that step.
 template <class T>
 struct ForwardCall {
   Panels panels;
@@ -191,6 +196,7 @@ struct ForwardCall {
   Rows rows;
   Direction direction;
   ptrdiff_t first, last;
+  ptrdiff_t begin, end;
   ptrdiff_t steps_before;  // of a stream: whether this call's first step is an odd one
   CellOptions<T> options;
   Sequence<const T> x;
@@ -218,6 +224,7 @@ struct BackwardCall {
   Direction direction;
   ptrdiff_t first, last;
   ptrdiff_t begin, end;
+  ptrdiff_t tape_begin;  // the first step on the tape; h0 and c0 are the state that enters it
   Sequence<const T> x, h;
   Sequence<const T> dy;  // data null: none
   Sequence<T> dx;

@@ -50,6 +50,8 @@ struct Forward {
   const ptrdiff_t first_panel = call.team.barrier ? panels * call.team.member / call.team.members : 0;
   const ptrdiff_t last_panel = call.team.barrier ? panels * (call.team.member + 1) / call.team.members : panels;
 
+  const int64_t tape_from = call.rows.offset[call.begin];
+
   // Of the step at hand:
   ptrdiff_t step = 0, active = 0;
   T *h_in = nullptr, *h_out = nullptr;
@@ -86,17 +88,18 @@ struct Forward {
   T* saved(ptrdiff_t p, ptrdiff_t r) const {
     const ptrdiff_t width = kCell.saved * units;
     if (!call.saved) return work.saved ? work.saved + (p * rows + r) * width : nullptr;
-    return call.saved + (call.rows.offset[step] * panels + p * call.rows.active[step] + call.first + r) * width;
+    return call.saved + tape_row(p, r) * width;
   }
-  T* tape_c(ptrdiff_t p, ptrdiff_t r) const {
-    return call.cells + (call.rows.offset[step] * panels + p * call.rows.active[step] + call.first + r) * units;
+  T* tape_c(ptrdiff_t p, ptrdiff_t r) const { return call.cells + tape_row(p, r) * units; }
+  ptrdiff_t tape_row(ptrdiff_t p, ptrdiff_t r) const {
+    return (call.rows.offset[step] - tape_from) * panels + p * call.rows.active[step] + call.first + r;
   }
 
   // Copies h and c, or zeros where there are none, into the work buffers.
   void start() const {
-    for (ptrdiff_t r = 0; r < rows; ++r) {
+    for (ptrdiff_t r = 0; r < active; ++r) {
       for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) {
-        T* h = state[0] + r * work.hidden_stride + u;
+        T* h = h_out + r * work.hidden_stride + u;
         const ptrdiff_t m = optional ? part_of_state(u, n) : n;
         if (!call.h0.data || m < padded) zero_row(h, padded);
         if (call.h0.data) copy_row(h, call.h0.at(batch(r)) + u, m);
@@ -374,7 +377,8 @@ struct Forward {
         moments<U>(static_cast<const T*>(from_x), {panels, units, columns, hidden_size, kCell.input});
     const Moments<T> of_h =
         moments<U>(static_cast<const T*>(from_h), {panels, units, columns, hidden_size, kCell.recurrent[0]});
-    T* kept = call.norms ? call.norms + (call.rows.offset[step] + call.first + r) * norm_row(call.panels) : nullptr;
+    const ptrdiff_t at_row = call.rows.offset[step] - tape_from + call.first + r;
+    T* kept = call.norms ? call.norms + at_row * norm_row(call.panels) : nullptr;
     if (kept) kept[2 * width] = of_x.scale, kept[2 * width + 1] = of_h.scale;
     for (ptrdiff_t p = 0; p < panels; ++p) {
       const T* gains = options.unit_weights + p * vectors_size + options.vectors.column(call.panels, 0);
@@ -419,12 +423,12 @@ struct Forward {
   // False: it was stopped.
   bool run_steps() {
     Poll poll = {call.stop, Poll::kInterval};
+    active = call.begin ? active_at(call.begin) : rows;
+    h_out = state[call.begin & 1];
     start();
     if (!meet()) return false;
-    h_out = state[0];
-    active = rows;
     const T* ahead = nullptr;
-    for (step = 0; step < call.rows.steps; ++step) {
+    for (step = call.begin; step < call.end; ++step) {
       const ptrdiff_t running = active_at(step);
       finish(running, active, h_out);
       active = running;
@@ -441,9 +445,9 @@ struct Forward {
           work.y[r] = call.y.at(batch(r), call.direction.time(call.rows, call.first + r, step));
       const T* x = work.x;
       if (work.ahead) {
-        if (step % work.ahead_steps == 0) {
+        if ((step - call.begin) % work.ahead_steps == 0) {
           const ptrdiff_t end = step + work.ahead_steps;
-          input_ahead(step, end < call.rows.steps ? end : call.rows.steps);
+          input_ahead(step, end < call.end ? end : call.end);
           ahead = work.ahead;
         }
       } else if (active == 1) {

@@ -64,6 +64,8 @@ struct ScanForward {
   const ScanScratch<T> work =
       ScanScratch<T>::plan(call.panels, call.input_size, call.last - call.first, call.rows.steps, call.scratch);
 
+  const int64_t tape_from = call.rows.offset[call.begin];
+
   ptrdiff_t batch(ptrdiff_t r) const { return call.rows.batch[r]; }
   ptrdiff_t block_end(ptrdiff_t r, ptrdiff_t end) const {
     return call.rows.length[r] < end ? call.rows.length[r] : end;
@@ -104,7 +106,8 @@ struct ScanForward {
           h = fma(unit.a, h, unit.b);
           if (call.y.data) store(call.y.at(batch(r), call.direction.time(call.rows, r, s)) + u, h, left);
           if (call.saved) {
-            T* saved = call.saved + ((call.rows.offset[s] + r) * call.panels.count + p) * kCell.saved * units + w;
+            const ptrdiff_t at_row = call.rows.offset[s] - tape_from + r;
+            T* saved = call.saved + (at_row * call.panels.count + p) * kCell.saved * units + w;
             for (int k = 0; k < kCell.saved; ++k) store(saved + k * units, unit.saved[k]);
           }
         }
@@ -121,17 +124,20 @@ struct ScanForward {
                     last_panel = call.panels.count * (call.team.member + 1) / members;
     const ptrdiff_t panel_size = call.layout.panel, from = first_panel * units;
     const ptrdiff_t here = (last_panel * units < call.hidden_size ? last_panel * units : call.hidden_size) - from;
-    for (ptrdiff_t r = call.first; r < call.last; ++r) {
+    const ptrdiff_t running =
+        call.begin ? active_rows(call.rows, call.first, call.last, call.begin) : call.last - call.first;
+    for (ptrdiff_t r = call.first; r < call.first + running; ++r) {
       if (call.h0.data)
         copy_row(call.hn.at(batch(r)) + from, call.h0.at(batch(r)) + from, here);
       else
         zero_row(call.hn.at(batch(r)) + from, here);
     }
     Poll poll = {call.stop, Poll::kInterval};
-    for (ptrdiff_t begin = 0, end = 0; begin < call.rows.steps; begin = end) {
+    for (ptrdiff_t begin = call.begin, end = 0; begin < call.end; begin = end) {
       const ptrdiff_t active = active_rows(call.rows, call.first, call.last, begin);
       if (!active) return;
       end = begin + (active < kScanRows ? kScanRows / active : 1);
+      end = end < call.end ? end : call.end;
       const ptrdiff_t count = gather(begin, end, active);
       for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
         multiply_panel(call.weights + p * panel_size, count);
@@ -175,7 +181,7 @@ struct ScanBackward {
   // The state that entered step s; null: zeros.
   const T* previous(ptrdiff_t r, ptrdiff_t s, bool cut) const {
     if (cut) return nullptr;
-    if (s == 0) return call.h0.data ? call.h0.at(batch(r)) : nullptr;
+    if (s == call.tape_begin) return call.h0.data ? call.h0.at(batch(r)) : nullptr;
     return call.h.at(batch(r), time(r, s - 1));
   }
 
@@ -184,7 +190,8 @@ struct ScanBackward {
     const T* h = previous(r, s, cut);
     const T* dy = call.dy.data ? call.dy.at(batch(r), time(r, s)) : nullptr;
     const T* later = fresh && call.dhn.data ? call.dhn.at(batch(r)) : nullptr;
-    const T* saved = call.saved + (call.rows.offset[s] + r) * panels * kCell.saved * units;
+    const ptrdiff_t at_row = call.rows.offset[s] - call.rows.offset[call.tape_begin] + r;
+    const T* saved = call.saved + at_row * panels * kCell.saved * units;
     T* dh = call.gradient_norms.data ? call.scratch + scan_segments<T>(call.panels) : nullptr;
     for (ptrdiff_t p = 0; p < panels; ++p, saved += kCell.saved * units) {
       T *out = gates(s, r, p), *kept = carry(r, p);

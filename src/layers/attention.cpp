@@ -99,6 +99,16 @@ void Attention<T>::commit(LayerTape<T>& tape, int) {
   add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
 }
 
+template <class T>
+void Attention<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+  count.take<T>(size_t(this->parameters()->size()));
+  const OtherInput<T>& memory = call.others[0];
+  this->check_size(call.batch, memory);
+  scoring_.count(memory, count);
+  if (scoring_.projects_query()) take_sequence<T>(count, call.batch, scoring_.spec().key_size);
+  take_sequence<T>(count, call.batch, memory.batch.steps);
+}
+
 template class Attention<float>;
 template class Attention<double>;
 

@@ -19,6 +19,9 @@ class Attention final : public AttendingLayer<T> {
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
+ protected:
+  void count_tape(const LayerForward<T>&, Arena& count) const override;
+
  private:
   explicit Attention(const Scoring<T>&);
 

@@ -34,6 +34,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 

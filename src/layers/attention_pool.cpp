@@ -100,6 +100,13 @@ void AttentionPool<T>::commit(LayerTape<T>& tape, int) {
   add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
 }
 
+template <class T>
+void AttentionPool<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+  Layer<T>::count_tape(call, count);
+  take_sequence<T>(count, call.batch, hidden_);
+  take_sequence<T>(count, call.batch, 1);
+}
+
 template class AttentionPool<float>;
 template class AttentionPool<double>;
 

@@ -26,6 +26,9 @@ class AttentionPool final : public Layer<T> {
   // forward(), with the weights of the steps, (row, step), left in `weights`: 0 past the lengths.
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights);
 
+ protected:
+  void count_tape(const LayerForward<T>&, Arena& count) const override;
+
  private:
   struct Tape;
   struct Packed;

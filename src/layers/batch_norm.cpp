@@ -104,6 +104,12 @@ void BatchNorm<T>::commit(LayerTape<T>& tape, int) {
   add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
 }
 
+template <class T>
+void BatchNorm<T>::count_tape(const LayerForward<T>&, Arena& count) const {
+  count.take<T>(size_t(this->parameters()->size()));
+  count.take<T>(size_t(3 * features_));
+}
+
 template class BatchNorm<float>;
 template class BatchNorm<double>;
 

@@ -63,6 +63,11 @@ void Embedding<T>::commit(LayerTape<T>& tape, int) {
   }
 }
 
+template <class T>
+void Embedding<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+  count.take<T>(size_t(call.batch.tokens() * size_));
+}
+
 template class Embedding<float>;
 template class Embedding<double>;
 

@@ -20,6 +20,9 @@ class Embedding final : public Layer<T> {
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
+ protected:
+  void count_tape(const LayerForward<T>&, Arena& count) const override;
+
  private:
   struct Tape;
   ptrdiff_t count_, size_;

@@ -56,6 +56,7 @@ struct LayerForward {
   StateRows<T> final_state;
   const OtherInput<T>* others = nullptr;  // [other_count]
   ptrdiff_t other_count = 0;
+  size_t tape_bytes = size_t(-1);  // of record(): what it may take of the tape's memory, with its backward
 };
 
 template <class T>
@@ -130,6 +131,12 @@ class Layer {
   virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&);
   // `memory` belongs to the tape.
   virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) = 0;
+  // What record() and backward() take of the tape's memory. Nothing is read but sizes and lengths.
+  virtual TapeBytes tape_bytes(const LayerForward<T>& call, bool /*training*/) const {
+    Arena count = Arena::counting();
+    count_tape(call, count);
+    return {count.used(), count.used()};
+  }
   // Called once the whole program is recorded: what a recorded forward changes in the layer itself, so that one which
   // fails or is interrupted changes nothing.
   virtual void recorded(const LayerTape<T>&) {}
@@ -138,6 +145,11 @@ class Layer {
   virtual void commit(LayerTape<T>&, int threads) = 0;
 
  protected:
+  // Takes the same from an arena that only counts.
+  virtual void count_tape(const LayerForward<T>&, Arena& count) const {
+    if (parameters_->size()) count.take<T>(size_t(parameters_->size()));  // their gradient
+  }
+
   // A value made from the parameters, remade when their version has moved on.
   template <class V>
   struct Cached {

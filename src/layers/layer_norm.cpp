@@ -59,6 +59,12 @@ void LayerNorm<T>::commit(LayerTape<T>& tape, int) {
   add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
 }
 
+template <class T>
+void LayerNorm<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+  count.take<T>(size_t(this->parameters()->size()));
+  take_statistics<T>(call.batch, count);
+}
+
 template class LayerNorm<float>;
 template class LayerNorm<double>;
 

@@ -19,6 +19,9 @@ class LayerNorm final : public Layer<T> {
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
+ protected:
+  void count_tape(const LayerForward<T>&, Arena& count) const override;
+
  private:
   struct Tape;
   void normalise(const Run&, const LayerForward<T>&, Sequence<T> statistics);

@@ -199,20 +199,41 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
   tape->spec = &spec_;
   Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
   if (!return_sequences_) y = take_sequence<T>(memory, call.batch, output_size());
-  tape->stack = cpu_backend<T>().record(
-      run, {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state}, memory);
+  RecurrentForward<T> stack = {&spec_, packed.value.get(), &call.batch,     call.x.features,
+                               y,      call.state,         call.final_state};
+  if (call.tape_bytes != size_t(-1)) stack.tape_bytes = call.tape_bytes - own_tape_bytes(call.batch);
+  tape->stack = cpu_backend<T>().record(run, stack, memory);
   if (!return_sequences_)
     last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
   return tape;
 }
 
+// Where only the end is returned: the whole output, and the gradient of the final state.
+template <class T>
+size_t Recurrent<T>::own_tape_bytes(const Batch& batch) const {
+  Arena count = Arena::counting();
+  if (!return_sequences_) {
+    take_sequence<T>(count, batch, output_size());
+    count.take<T>(size_t(batch.rows * this->state_size()));
+  }
+  return count.used();
+}
+
+template <class T>
+TapeBytes Recurrent<T>::tape_bytes(const LayerForward<T>& call, bool training) const {
+  const TapeBytes stack = cpu_backend<T>().tape_bytes(spec_, call.batch, training);
+  const size_t own = own_tape_bytes(call.batch);
+  return {stack.all + own, stack.least + own};
+}
+
 template <class T>
 void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
-  const Weights packed = weights(true, run.threads);
+  const Weights packed = weights(true, run.threads), again = weights(false, run.threads);
   RecurrentBackward<T> c = {};
   c.spec = &spec_;
   c.weights = packed.value.get();
+  c.forward_weights = again.value.get();
   c.batch = &call.batch;
   c.dx = call.dx;
   c.state = call.state;

@@ -40,6 +40,7 @@ class Recurrent final : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
@@ -48,6 +49,7 @@ class Recurrent final : public Layer<T> {
   class Step;
   typedef typename Layer<T>::template Cached<RecurrentWeights<T>> Weights;
   Weights weights(bool transposed, int threads);
+  size_t own_tape_bytes(const Batch&) const;
   // The output of a layer that returns its last step: h of the last layer, both directions.
   void last_output(ptrdiff_t rows, StateRows<const T> final_state, T* y, ptrdiff_t y_row) const;
 

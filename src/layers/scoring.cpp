@@ -90,6 +90,13 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
 }
 
 template <class T>
+void Scoring<T>::count(const OtherInput<T>& memory, Arena& count) const {
+  if (projects_memory_) take_sequence<T>(count, memory.batch, spec_.key_size);
+  if (spec_.additive) count.take<T>(size_t(spec_.key_size));
+  AttentionMemory<T>::count(spec_, memory.batch, projects_memory_, count);
+}
+
+template <class T>
 void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queries, const int32_t* memory_rows,
                         Sequence<const T> queries_x, const Attending<T>& attending, Sequence<T> dmemory,
                         T* gradient) const {

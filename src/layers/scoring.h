@@ -61,6 +61,9 @@ class Scoring {
   // Projects the memory and packs it. `backward`: as in AttentionMemory.
   void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
 
+  // Takes the same from an arena that only counts, for one that can run backwards.
+  void count(const OtherInput<T>& memory, Arena& count) const;
+
   // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
   // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,
   // where the owner's parameters begin. `queries_x` is what the queries were projected from.

@@ -77,6 +77,10 @@ void Arena::Free::operator()(char* data) const {
 void* Arena::take_bytes(size_t size) {
   if (size > kLargest) throw std::bad_alloc();
   const size_t cost = span(size);
+  if (counts_) {
+    used_ += cost;
+    return reinterpret_cast<void*>(kPage);  // no array, but nobody adds to a null pointer
+  }
   // A new chunk is also a fair part of what is there, so that a long row of arrays needs few chunks.
   if (chunks_.empty() || cost > chunks_.back().get_deleter().size - offset_) {
     add_chunk(std::max({cost, bytes() / 2, kSmallestChunk}));

@@ -15,11 +15,18 @@ namespace recurra {
 class Arena {
  public:
   Arena() = default;
+  // An arena that holds nothing: used() says what arrays take, and they must be neither read nor written.
+  static Arena counting() {
+    Arena arena;
+    arena.counts_ = true;
+    return arena;
+  }
   Arena(Arena&& other) noexcept { *this = std::move(other); }
   Arena& operator=(Arena&& other) noexcept {
     chunks_ = std::exchange(other.chunks_, {});
     offset_ = std::exchange(other.offset_, 0);
     used_ = std::exchange(other.used_, 0);
+    counts_ = other.counts_;
     return *this;
   }
 
@@ -50,6 +57,7 @@ class Arena {
   std::vector<Chunk> chunks_;  // arrays are taken from the last one
   size_t offset_ = 0;          // where in it the next array begins
   size_t used_ = 0;
+  bool counts_ = false;
 };
 
 }  // namespace recurra

@@ -185,6 +185,48 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
 }
 
 template <class T>
+std::vector<size_t> Program<T>::share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
+                                             const RecordOptions& options) const {
+  const auto& nodes = graph_.nodes();
+  std::vector<size_t> shares(nodes.size(), size_t(-1));
+  if (options.memory_budget == size_t(-1)) return shares;
+  const Batch& batch = values[0].batch;
+  std::vector<TapeBytes> sizes;
+  size_t all = held, least = held;
+  for (const Node& node : nodes) {
+    const Value<T>& value = values[node.output];
+    Arena count = Arena::counting();
+    if (graph_.values()[size_t(node.output)].output < 0) take_sequence<T>(count, value.batch, value.features);
+    std::vector<OtherInput<T>> others;
+    for (size_t k = 1; k < node.inputs.size(); ++k) {
+      const Value<T>& other = values[node.inputs[k]];
+      others.push_back({other.batch, other.features, {}});
+    }
+    if (!others.empty()) count.take<OtherInput<T>>(others.size());
+    for (int i = 0; node.feeds_states && i < 2; ++i) count.take<T>(size_t(batch.rows * node.state_size));
+    const Value<T>& first = values[node.inputs[0]];
+    const T some = 0;  // asked for is only whether a state is given
+    const StateRows<const T> begin = node.feeds_states ? StateRows<const T>{&some, 0} : state;
+    const TapeBytes size = node.layer->tape_bytes(
+        {first.batch, first.features, {}, {}, begin, {}, others.data(), ptrdiff_t(others.size())}, options.training);
+    all += size.all + count.used();
+    least += size.least + count.used();
+    sizes.push_back(size);
+  }
+  if (all <= options.memory_budget) return shares;
+  check(least <= options.memory_budget, name().c_str(), "memory_budget is ", options.memory_budget,
+        " bytes, expected at least ", least, " for ", batch.rows, " rows of ", batch.steps,
+        " steps; raise it, or record fewer rows or steps at once");
+  size_t spare = options.memory_budget - least;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const size_t more = std::min(spare, sizes[i].all - sizes[i].least);
+    shares[i] = sizes[i].least + more;
+    spare -= more;
+  }
+  return shares;
+}
+
+template <class T>
 std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const RecordOptions& options) {
   auto tape = std::make_shared<Tape<T>>();
   tape->program_ = this->shared_from_this();
@@ -227,6 +269,8 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     const Value<T>& value = values[graph_.outputs()[i]];
     y[i] = take_sequence<T>(memory, value.batch, value.features, options.time_major && !value.vector);
   }
+  auto* outputs = memory.take<Value<T>>(graph_.outputs().size());
+  const std::vector<size_t> shares = share_budget(values, state, memory.used(), options);
   tape->values_ = values;
   tape->wanted_ = wanted;
   tape->final_state_ = final_state.data;
@@ -242,14 +286,14 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     Layer<T>& layer = *nodes[i].layer;
     const ptrdiff_t v = nodes[i].output, output = infos[size_t(v)].output;
     const Sequence<T> out = output >= 0 ? y[output] : take_sequence<T>(memory, values[v].batch, values[v].features);
-    const LayerForward<T> call = node_call(i, values, out, state, final_state, memory);
+    LayerForward<T> call = node_call(i, values, out, state, final_state, memory);
+    call.tape_bytes = shares[i];
     const uint64_t version = layer.parameters()->version();
     auto layer_tape = layer.record(node_run(run, i), call, memory);
     if (run.stopped()) throw Interrupted();
     finish_node(i, call, final_state);
     tape->steps_.push_back({call, std::move(layer_tape), version});
   }
-  auto* outputs = memory.take<Value<T>>(graph_.outputs().size());
   for (size_t i = 0; i < graph_.outputs().size(); ++i) {
     finish_output(i, values, y[i]);
     outputs[i] = values[graph_.outputs()[i]];

@@ -45,6 +45,8 @@ struct RecordOptions {
   bool training = true;              // whether dropout is on
   const bool* input_grad = nullptr;  // for each input, whether its gradient is wanted; null: none is
   uint64_t seed = 0;
+  // Bytes that the tape may hold, its backward included. Recurrent layers keep less for it and make the rest again.
+  size_t memory_budget = size_t(-1);
 };
 
 template <class T>
@@ -77,6 +79,9 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   Run node_run(const Run&, size_t node) const;  // a distinct seed for each node
   LayerForward<T> node_call(size_t node, Value<T>* values, Sequence<T> y, StateRows<const T> state,
                             StateRows<T> final_state, Arena& memory) const;
+  // What each node may take of a tape that holds so many bytes already, and the outputs.
+  std::vector<size_t> share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
+                                   const RecordOptions&) const;
   void finish_node(size_t node, const LayerForward<T>&, StateRows<T> final_state) const;
   void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
 

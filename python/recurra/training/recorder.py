@@ -75,7 +75,7 @@ class Recorder:
                 reset=reset,
                 input_grad=False,
                 seed=seeds.derive(seed, index),
-                **({} if self._budget is None else {"memory_budget": self._budget}),
+                memory_budget=self._budget,
             )
             tapes.append(tape)
             values.append(self._goal.values(self._outputs.spread("fit", "y", tape.y), segment, self._metrics))
