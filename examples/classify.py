@@ -60,7 +60,8 @@ def statements() -> tuple[list[str], list[str]]:
 
 def suits(line: str) -> bool:
     """Whether this is a statement of some length, with something in it that a slip can break."""
-    return 20 <= len(line) <= 72 and line.isascii() and not set(line).isdisjoint("([{'\"") and parses(line)
+    breakable = not set(line).isdisjoint("([{'\"")
+    return breakable and 20 <= len(line) <= 72 and line.isascii() and not line.startswith("#") and parses(line)
 
 
 def with_error(line: str, rng: np.random.Generator) -> str:
@@ -144,14 +145,14 @@ def main() -> int:
         seed=arguments.seed,
     )
     optimizer = rc.optim.Adam()
-    for rate in (4e-3,) * 4 + (1e-3,) * 2:
+    for rate in (6e-3,) * 4 + (1e-3,) * 2:
         optimizer.lr = rate
         model.fit(
             encode(train),
             y,
             loss=rc.losses.CrossEntropy(),
             optimizer=optimizer,
-            batch_size=32,
+            batch_size=16,
             clip_norm=1.0,
             seed=int(rng.integers(2**31)),
             verbose=2,
