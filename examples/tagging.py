@@ -162,14 +162,15 @@ def main() -> int:
         rc.Linear(2 * 96, len(TAGS)),
         seed=arguments.seed,
     )
-    optimizer = rc.optim.Adam(4e-3)
-    for rate in (4e-3, 4e-3, 1e-3):
+    optimizer = rc.optim.Adam()
+    for rate, epochs in ((4e-3, 2), (1e-3, 1)):
         optimizer.lr = rate
         model.fit(
             x,
             y,
             loss=rc.losses.CrossEntropy(),
             optimizer=optimizer,
+            epochs=epochs,
             batch_size=16,
             clip_norm=1.0,
             seed=int(rng.integers(2**31)),

@@ -94,22 +94,23 @@ class Translator:
         self._decoder = embed, attend, score
         self._model = rc.Model((source, target), score(attend((embed(target), memory), state=memory.state)), seed=seed)
 
-    def fit(self, train: list[Pair], rates: list[float], seed: int) -> None:
-        """An epoch with each of the learning rates."""
+    def fit(self, train: list[Pair], seed: int) -> None:
+        """Learns to write the targets' next character from the sources and the right characters before it."""
         x = [self._sources.encode(pair.source) for pair in train]
         y = [np.append(self._targets.encode(pair.target), END) for pair in train]
         fed = [np.append(START, symbols[:-1]) for symbols in y]
         optimizer = rc.optim.Adam()
-        for epoch, rate in enumerate(rates):
+        for rate, epochs in ((4e-3, 4), (1e-3, 2)):
             optimizer.lr = rate
             self._model.fit(
                 (x, fed),
                 y,
                 loss=rc.losses.CrossEntropy(),
                 optimizer=optimizer,
+                epochs=epochs,
                 batch_size=32,
                 clip_norm=1.0,
-                seed=seed + epoch,
+                seed=seed + epochs,
                 verbose=2,
             )
 
@@ -187,7 +188,7 @@ def main() -> int:
         print(f"    {source} = {target}")
 
     translator = Translator(train, arguments.seed)
-    translator.fit(train, [4e-3] * 4 + [1e-3] * 2, seed=arguments.seed)
+    translator.fit(train, seed=arguments.seed)
     translations, _ = translator([pair.source for pair in test])
     rules = Rules(train)
     score = np.mean([translation == pair.target for translation, pair in zip(translations, test, strict=True)])
