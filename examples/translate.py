@@ -13,7 +13,7 @@ forcing), afterwards its own, by beam search.
 
 Baseline: what one would program without knowing the languages. The longest number is the year. A word stands for the
 month that it met most often in the training data, and the most telling word of a date decides. Where there are three
-numbers they are day, month, year, or year, month, day. It is told which part of a text is a number or a word.
+numbers they are day, month, year, or year, month, day.
 """
 
 from __future__ import annotations
@@ -33,11 +33,8 @@ import recurra as rc
 
 Integers = npt.NDArray[np.int64]
 
-LANGUAGES = re.findall(
-    r"\w+",
-    "af az bg bn ca cs da de el es et eu fi fr ga he hi hr hu id is it ja ka ko lt lv nb nl pl pt ro ru sk sl sq sv sw th tr "
-    "uk vi zh",
-)
+LANGUAGES = """af az bg bn ca cs da de el es et eu fi fr ga he hi hr hu id is it ja ka ko lt lv nb nl pl pt ro ru sk sl sq sv
+sw th tr uk vi zh"""
 STYLES = ("full", "long", "medium")
 UNKNOWN, START, END = 0, 1, 2  # symbols beside the characters
 
@@ -55,10 +52,12 @@ def pairs(count: int, rng: np.random.Generator) -> list[Pair]:
 
     first = datetime.date(1900, 1, 1)
     days = rng.choice((datetime.date(2100, 1, 1) - first).days, count, replace=False)
+    languages = rng.choice(LANGUAGES.split(), count)
+    styles = rng.choice(STYLES, count)
     result = []
-    for day in days:
-        date = first + datetime.timedelta(int(day))
-        source = format_date(date, STYLES[rng.integers(len(STYLES))], locale=LANGUAGES[rng.integers(len(LANGUAGES))])
+    for day, language, style in zip(days.tolist(), languages.tolist(), styles.tolist(), strict=True):
+        date = first + datetime.timedelta(day)
+        source = format_date(date, style, locale=language)
         result.append(Pair(source, format_date(date, "long", locale="en_GB")))
     return result
 
