@@ -3,7 +3,7 @@
     python examples/classify.py                       # about a minute
     python examples/classify.py --plot classify.png   # and where the model looks in held-out lines
 
-Data: lines of Python's standard library, as it is installed, that are a statement by themselves. Half of them get an error:
+Data: short lines of Python's standard library, as it is installed, that are statements by themselves. Half of them get an error:
 a character is left out, doubled, changed, or swapped with the next, so that Python's own parser refuses the line.
 Every eighth module is held out.
 
@@ -44,7 +44,7 @@ def parses(line: str) -> bool:
     return True
 
 
-def statements(longest: int) -> tuple[list[str], list[str]]:
+def statements() -> tuple[list[str], list[str]]:
     """Lines to learn from, and lines of other modules to test with; each of them once."""
     train: list[str] = []
     held_out: list[str] = []
@@ -53,15 +53,15 @@ def statements(longest: int) -> tuple[list[str], list[str]]:
         with tokenize.open(path) as file:
             lines = dict.fromkeys(line.strip() for line in file)  # a set that keeps the order
         chosen = train if index % 8 else held_out
-        chosen += [line for line in lines if line not in seen and suits(line, longest)]
+        chosen += [line for line in lines if line not in seen and suits(line)]
         seen.update(lines)
     return train, held_out
 
 
-def suits(line: str, longest: int) -> bool:
+def suits(line: str) -> bool:
     """Whether this is a statement of some length, with something in it that a slip can break."""
     breakable = not set(line).isdisjoint("([{'\"")
-    return breakable and 20 <= len(line) <= longest and line.isascii() and not line.startswith("#") and parses(line)
+    return breakable and 16 <= len(line) <= 40 and line.isascii() and not line.startswith("#") and parses(line)
 
 
 def with_error(line: str, rng: np.random.Generator) -> str:
@@ -130,9 +130,9 @@ def draw(path: Path, model: rc.Sequential, lines: list[str], labels: Integers) -
 def main() -> int:
     arguments = common.arguments(__doc__)
     rng = np.random.default_rng(arguments.seed)
-    lines, other_lines = statements(longest=36 if arguments.quick else 72)
-    train, y = labelled(lines, 5000 if arguments.quick else 16000, rng)
-    test, y_test = labelled(other_lines, 1000 if arguments.quick else 3000, rng)
+    lines, other_lines = statements()
+    train, y = labelled(lines, 4500 if arguments.quick else 10000, rng)
+    test, y_test = labelled(other_lines, 600 if arguments.quick else 3000, rng)
     print(f"{len(train)} lines to learn from, {len(test)} held out, half of them broken, such as")
     for line, label in zip(test[:4], y_test, strict=False):
         print(f"    {LABELS[label]}: {line}")
@@ -147,7 +147,7 @@ def main() -> int:
         seed=arguments.seed,
     )
     optimizer = rc.optim.Adam()
-    for rate, epochs in ((5e-3, 4), (1e-3, 2)):
+    for rate, epochs in ((5e-3, 4 if arguments.quick else 6), (1e-3, 2)):
         optimizer.lr = rate
         model.fit(
             encode(train),
