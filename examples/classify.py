@@ -16,6 +16,7 @@ Baseline: logistic regression on the counts (tf-idf) of all strings of one to th
 from __future__ import annotations
 
 import ast
+import math
 import sys
 import sysconfig
 import tokenize
@@ -146,20 +147,19 @@ def main() -> int:
         rc.Linear(96, len(LABELS)),
         seed=arguments.seed,
     )
-    optimizer = rc.optim.Adam()
-    for rate, epochs in ((5e-3, 4 if arguments.quick else 6), (1e-3, 2)):
-        optimizer.lr = rate
-        model.fit(
-            encode(train),
-            y,
-            loss=rc.losses.CrossEntropy(),
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=16,
-            clip_norm=1.0,
-            seed=int(rng.integers(2**31)),
-            verbose=2,
-        )
+    epochs, batch_size = 6 if arguments.quick else 8, 16
+    model.fit(
+        encode(train),
+        y,
+        loss=rc.losses.CrossEntropy(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.OneCycle(6e-3, epochs * math.ceil(len(train) / batch_size))),
+        metrics=["accuracy"],
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=1.0,
+        seed=arguments.seed,
+        verbose=2,
+    )
 
     predicted = np.argmax(model.predict(encode(test)), axis=-1)
     score = np.mean(predicted == y_test)

@@ -16,6 +16,7 @@ words. It knows the forty words and has only to choose one.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import string
@@ -161,8 +162,8 @@ def main() -> int:
     arguments = common.arguments(__doc__)
     rng = np.random.default_rng(arguments.seed)
     words = WORDS.split()[: 20 if arguments.quick else 40]
-    train = record(words, TRAIN_VOICES, 500 if arguments.quick else 3000, rng)
-    test = record(words, TEST_VOICES, 100 if arguments.quick else 400, rng)
+    train = record(words, TRAIN_VOICES, 700 if arguments.quick else 3000, rng)
+    test = record(words, TEST_VOICES, 200 if arguments.quick else 400, rng)
     minutes = sum(len(recording.sound) for recording in train) * HOP / RATE / 60
     print(
         f"{len(train)} recordings of {len(words)} words to learn from, {minutes:.0f} minutes; {len(test)} in other voices"
@@ -176,23 +177,21 @@ def main() -> int:
         rc.Linear(2 * 96, len(LETTERS)),
         seed=arguments.seed,
     )
-    optimizer = rc.optim.Adam()
-    for rate, epochs in ((3e-3, 12), (1e-3, 4)):
-        optimizer.lr = rate
-        model.fit(
-            [recording.sound for recording in train],
-            [spelling(recording.word) for recording in train],
-            loss=rc.losses.CTC(),
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=16,
-            clip_norm=5.0,
-            seed=int(rng.integers(2**31)),
-            verbose=2,
-        )
+    epochs, batch_size = 24 if arguments.quick else 16, 16
+    model.fit(
+        [recording.sound for recording in train],
+        [spelling(recording.word) for recording in train],
+        loss=rc.losses.CTC(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.OneCycle(4e-3, epochs * math.ceil(len(train) / batch_size))),
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=5.0,
+        seed=arguments.seed,
+        verbose=2,
+    )
 
     heard = [hear(logits) for logits in model.predict([recording.sound for recording in test])]
-    nearest = nearest_words(train, test, each=12)
+    nearest = nearest_words(train, test, each=6 if arguments.quick else 12)
     score = np.mean([word == recording.word for word, recording in zip(heard, test, strict=True)])
     baseline = np.mean([word == recording.word for word, recording in zip(nearest, test, strict=True)])
     wrong = [

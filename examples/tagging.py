@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import keyword
+import math
 import re
 import sys
 import sysconfig
@@ -112,7 +113,7 @@ def contexts(x: Integers, radius: int) -> Integers:
     return codes
 
 
-def varied_piece(sources: list[str], lines: int = 30) -> tuple[str, Integers]:
+def varied_piece(sources: list[str], lines: int = 26) -> tuple[str, Integers]:
     """The beginning of a class where there is something of everything, with its tags."""
     pieces = []
     for source in sources:
@@ -162,20 +163,19 @@ def main() -> int:
         rc.Linear(2 * 96, len(TAGS)),
         seed=arguments.seed,
     )
-    optimizer = rc.optim.Adam()
-    for rate, epochs in ((4e-3, 2), (1e-3, 1)):
-        optimizer.lr = rate
-        model.fit(
-            x,
-            y,
-            loss=rc.losses.CrossEntropy(),
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=16,
-            clip_norm=1.0,
-            seed=int(rng.integers(2**31)),
-            verbose=2,
-        )
+    epochs, batch_size = 3, 16
+    model.fit(
+        x,
+        y,
+        loss=rc.losses.CrossEntropy(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.OneCycle(6e-3, epochs * math.ceil(len(x) / batch_size))),
+        metrics=["accuracy"],
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=1.0,
+        seed=arguments.seed,
+        verbose=2,
+    )
 
     right = model.predict(x_test).argmax(axis=-1) == y_test
     baseline = commonest_tags(x, y, x_test) == y_test
