@@ -146,7 +146,7 @@ def draw(path: Path, model: rc.Sequential, recordings: list[Recording]) -> None:
         top.set_title(f"“{word}”, heard as “{hear(logits)}”", fontsize=10)
         bottom.plot(seconds, probabilities[:, 0], color="0.8", lw=1)
         best = probabilities.argmax(-1)
-        begins = np.flatnonzero((best != 0) & np.diff(best, prepend=0))  # the steps at which a letter begins
+        begins = np.flatnonzero((best != 0) & (np.diff(best, prepend=0) != 0))  # the steps at which a letter begins
         for index, (begin, label) in enumerate(zip(begins, best[begins], strict=True)):
             colour = f"C{index}"
             bottom.plot(seconds, probabilities[:, label], color=colour, lw=1.5)
