@@ -4,11 +4,11 @@
     python examples/captions.py --quick                 # a few seconds
     python examples/captions.py --plot captions.png     # pictures, and what the model writes about them
 
-Data: made here with numpy. A noisy picture of 24 x 24 pixels shows one shape or two, of three kinds, three colours and
+Data: made here with numpy. A noisy picture of 28 x 28 pixels shows one shape or two, of three kinds, three colours and
 two sizes: "a large red circle", "a small green square above a large blue triangle". Of the 648 sentences about two
 shapes a tenth is kept from training: pictures of them come in the test only, where they are a fifth of all.
 
-Model (one to many): the columns of a picture are steps. A Conv1d over them and a GRU both ways make a vector of it, the
+Model (one to many): the columns of a picture are steps. Two Conv1d over them and a GRU both ways make a vector of it, the
 state with which the writing GRU begins. In training that one is given the words so far (teacher forcing); later
 `rc.search.beam_search` looks for the sentence that is most probable as a whole.
 
@@ -28,52 +28,66 @@ import numpy.typing as npt
 import recurra as rc
 from common import arguments, new_figure, report, save_plot
 
-SIZE = 24  # pixels
-RADIUS = {"small": 2.5, "large": 5.0}
-COLOUR = {"red": (0.95, 0.2, 0.15), "green": (0.15, 0.75, 0.25), "blue": (0.15, 0.3, 0.95)}
-SHAPES = [" ".join(words) for words in product(["a"], RADIUS, COLOUR, ["circle", "square", "triangle"])]
+SIZE = 28  # pixels
+RADII = np.array([3.2, 6.0])
+COLOURS = np.array([[0.95, 0.2, 0.15], [0.15, 0.75, 0.25], [0.15, 0.3, 0.95]])
+SHAPES = [
+    " ".join(words)
+    for words in product(["a"], ["small", "large"], ["red", "green", "blue"], ["circle", "square", "triangle"])
+]
 PAIRS = [" ".join(words) for words in product(SHAPES, ["above", "left of"], SHAPES)]
+SENTENCES = PAIRS + SHAPES
 WORDS = sorted(set(" ".join(PAIRS).split()))
 START, END = len(WORDS), len(WORDS) + 1  # the tokens around a sentence
 STEPS = 11  # words of the longest sentence, and its end
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 6e-3
 
-Pictures = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 Tokens = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
-def places(caption: str, radii: list[float], rng: np.random.Generator) -> Pictures:
-    """Centres of the shapes, (1 or 2, 2) as x and y: whole in the picture, apart, and where the caption says."""
-    margin = np.array(radii)[:, None] + 0.5
-    while True:
-        centres = rng.uniform(margin, SIZE - 1 - margin, (len(radii), 2)).astype(np.float32)
-        if len(radii) == 1:
-            return centres
-        right, down = centres[1] - centres[0]
-        along, across = (down, right) if "above" in caption else (right, down)
-        if along > sum(radii) + 0.5 and along > 1.5 * abs(across):
-            return centres
+def place(radii: Floats, wanted: Floats, two: Flags, rng: np.random.Generator) -> Floats:
+    """Centres (N, 2, 2) as x and y: shapes are whole and, where there are two, apart in the direction (N, 2) wanted."""
+    centres = np.zeros((len(radii), 2, 2))
+    missing = np.arange(len(radii))
+    while len(missing):
+        margin = radii[missing, :, None] + 0.5
+        centres[missing] = rng.uniform(margin, SIZE - 1 - margin, (len(missing), 2, 2))
+        step = centres[missing, 1] - centres[missing, 0]
+        along, across = (step * wanted[missing]).sum(1), (step * wanted[missing][:, ::-1]).sum(1)
+        fits = (along > radii[missing].sum(1) + 0.5) & (along > 1.5 * np.abs(across))
+        missing = missing[two[missing] & ~fits]
+    return centres
 
 
-def paint(caption: str, rng: np.random.Generator) -> Pictures:
-    """A picture (SIZE, SIZE, 3) of what the caption says: rows, columns, colours from 0 to 1."""
-    picture = np.full((SIZE, SIZE, 3), rng.uniform(0, 0.3))
-    shapes = [shape.split() for shape in caption.replace(" above", ",").replace(" left of", ",").split(", ")]
-    radii = [RADIUS[size] for _a, size, _colour, _kind in shapes]
-    for (_a, _size, colour, kind), r, (x, y) in zip(shapes, radii, places(caption, radii, rng), strict=True):
-        across, down = np.abs(np.arange(SIZE) - x), (np.arange(SIZE) - y)[:, None]
-        inside = {
-            "circle": across**2 + down**2 <= r**2,
-            "square": np.maximum(across, np.abs(down)) <= 0.85 * r,
-            "triangle": (np.abs(down) <= r) & (across <= (down + r) / 2),
-        }[kind]
-        picture[inside] = np.array(COLOUR[colour]) + rng.uniform(-0.1, 0.1, 3)
-    return np.clip(picture + 0.08 * rng.standard_normal(picture.shape), 0, 1).astype(np.float32)
+def paint(sentences: Tokens, rng: np.random.Generator) -> Floats:
+    """Floats (N, SIZE, SIZE, 3) of sentences given by their numbers: rows, columns, colours from 0 to 1."""
+    count, two = len(sentences), sentences < len(PAIRS)
+    first, verb, second = np.unravel_index(np.minimum(sentences, len(PAIRS) - 1), (len(SHAPES), 2, len(SHAPES)))
+    first = np.where(two, first, sentences - len(PAIRS))
+    size, colour, kind = np.unravel_index(np.stack([first, second], 1), (2, 3, 3))  # (N, 2) each
+    radii = RADII[size]
+    centres = place(radii, np.eye(2)[1 - verb], two, rng)
+    pictures = np.tile(rng.uniform(0, 0.3, (count, 1, 1, 1)), (1, SIZE, SIZE, 3))
+    for shape in range(2):
+        r, (x, y) = radii[:, shape, None, None], centres[:, shape].T[..., None, None]
+        across, down = np.abs(np.arange(SIZE) - x), np.arange(SIZE)[:, None] - y  # (N, 1, SIZE), (N, SIZE, 1)
+        circle = across**2 + down**2 <= r**2
+        square = np.maximum(across, np.abs(down)) <= 0.85 * r
+        triangle = (np.abs(down) <= r) & (across <= (down + r) / 2)
+        inside = np.choose(kind[:, shape, None, None], [circle, square, triangle])
+        if shape == 1:
+            inside &= two[:, None, None]
+        paints = COLOURS[colour[:, shape]] + rng.uniform(-0.1, 0.1, (count, 3))
+        pictures = np.where(inside[..., None], paints[:, None, None], pictures)
+    return np.clip(pictures + 0.08 * rng.standard_normal(pictures.shape), 0, 1).astype(np.float32)
 
 
-def captions(count: int, pairs: list[str], rng: np.random.Generator) -> list[str]:
-    """A quarter about one shape, the others about two."""
-    return [str(rng.choice(SHAPES if rng.random() < 0.25 else pairs)) for _ in range(count)]
+def draw_sentences(count: int, pairs: Tokens, rng: np.random.Generator) -> Tokens:
+    """Numbers of sentences: a quarter about one shape, the others about two."""
+    shapes = len(PAIRS) + rng.integers(len(SHAPES), size=count)
+    return np.where(rng.random(count) < 0.25, shapes, rng.choice(pairs, count))
 
 
 def tokens(sentences: list[str]) -> tuple[Tokens, Tokens, Tokens]:
@@ -94,6 +108,9 @@ class Captioner:
             rc.Conv1d(3 * SIZE, 64, 3, padding="same"),
             rc.BatchNorm(64),
             rc.Activation("relu"),
+            rc.Conv1d(64, 64, 3, padding="same"),
+            rc.BatchNorm(64),
+            rc.Activation("relu"),
             rc.GRU(64, hidden, bidirectional=True, return_sequences=False),
             rc.Linear(2 * hidden, hidden),
         )
@@ -103,11 +120,11 @@ class Captioner:
         self.model = rc.Model((columns, words), scores(gru(embed(words), state=self.eye(columns))), seed=seed)
 
     @staticmethod
-    def columns(pictures: Pictures) -> Pictures:
+    def columns(pictures: Floats) -> Floats:
         """(N, SIZE, SIZE * 3): a step for each column of the pictures, from left to right."""
         return np.swapaxes(pictures, 1, 2).reshape(len(pictures), SIZE, SIZE * 3)
 
-    def write(self, pictures: Pictures) -> list[str]:
+    def write(self, pictures: Floats) -> list[str]:
         seen = self.eye(self.columns(pictures))[0][None]  # (1, N, hidden)
         found = rc.search.beam_search(self.writer, start=START, end=END, max_steps=STEPS, beam_size=4, state=seen)
         return [" ".join(WORDS[token] for token in sentence if token < START) for sentence in found.lists()]
@@ -125,14 +142,14 @@ def words_right(said: list[str], true: list[str]) -> float:
     return right / sum(len(other) for _one, other in pairs)
 
 
-def nearest(pictures: Pictures, sentences: list[str], test: Pictures) -> list[str]:
+def nearest(pictures: Floats, sentences: list[str], test: Floats) -> list[str]:
     """The caption of the training picture with the smallest sum of squared differences."""
     known, asked = pictures.reshape(len(pictures), -1), test.reshape(len(test), -1)
     distance = (known**2).sum(1) - 2 * asked @ known.T  # without |asked|^2, the same for all
     return [sentences[row] for row in distance.argmin(1)]
 
 
-def draw(pictures: Pictures, said: list[str], true: list[str], path: Path) -> None:
+def draw(pictures: Floats, said: list[str], true: list[str], path: Path) -> None:
     figure = new_figure(10, 5.6)
     for axis, picture, sentence, truth in zip(figure.subplots(2, 4).flat, pictures, said, true, strict=True):
         axis.imshow(picture, interpolation="nearest")
@@ -146,12 +163,13 @@ def draw(pictures: Pictures, said: list[str], true: list[str], path: Path) -> No
 def main() -> int:
     options = arguments(__doc__)
     rng = np.random.default_rng(options.seed)
-    count, epochs, hidden = (3000, 8, 64) if options.quick else (8000, 20, 96)
-    shuffled = [PAIRS[index] for index in rng.permutation(len(PAIRS))]
-    unseen, seen = shuffled[: len(PAIRS) // 10], shuffled[len(PAIRS) // 10 :]
-    train = captions(count, seen, rng)
-    test = captions(800, seen, rng) + list(rng.choice(unseen, 200))
-    x, x_test = (np.stack([paint(sentence, rng) for sentence in some]) for some in (train, test))
+    count, epochs, hidden = (6000, 6, 64) if options.quick else (20000, 8, 96)
+    shuffled = rng.permutation(len(PAIRS))
+    unseen, seen = np.split(shuffled, [len(PAIRS) // 10])
+    numbers = draw_sentences(count, seen, rng)
+    numbers_test = np.concatenate([draw_sentences(800, seen, rng), rng.choice(unseen, 200)])
+    x, x_test = paint(numbers, rng), paint(numbers_test, rng)
+    train, test = ([SENTENCES[number] for number in some] for some in (numbers, numbers_test))
     print(f"{len(x)} pictures to train on, {len(x_test)} held out; 200 of them have sentences that training lacks")
 
     captioner, optimizer = Captioner(hidden, options.seed), rc.optim.Adam(LEARNING_RATE)
@@ -164,6 +182,7 @@ def main() -> int:
             lengths=(None, lengths),
             loss=rc.losses.CrossEntropy(),
             optimizer=optimizer,
+            batch_size=16,
             clip_norm=1.0,
             seed=epoch,
             verbose=0,

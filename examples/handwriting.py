@@ -28,7 +28,7 @@ import numpy.typing as npt
 import recurra as rc
 from common import arguments, new_figure, report, save_plot
 
-HEIGHT = 12  # pixels of a line
+HEIGHT = 14  # pixels of a line
 BLANK = 10  # CTC's class that is no digit
 LEARNING_RATE = 8e-3
 
@@ -59,7 +59,7 @@ def lines(images: Floats, labels: Labels, count: int, rng: np.random.Generator) 
         line, x = np.zeros((HEIGHT, 120), np.float32), int(rng.integers(1, 4))
         for index in chosen:
             digit = resized(images[index], int(rng.integers(6, 11)))
-            y, width = int(rng.integers(HEIGHT - 8 + 1)), digit.shape[1]
+            y, width = int(rng.integers(1, HEIGHT - 8)), digit.shape[1]
             place = line[y : y + 8, x : x + width]
             np.maximum(place, digit, out=place)
             x += width + int(rng.integers(-2, 4))  # less than 0: over the next one
