@@ -18,7 +18,6 @@ the share of test pictures whose caption is right in every word.
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from pathlib import Path
 
@@ -41,6 +40,7 @@ WORDS = sorted(set(" ".join(PAIRS).split()))
 START, END = len(WORDS), len(WORDS) + 1  # the tokens around a sentence
 STEPS = 11  # words of the longest sentence, and its end
 LEARNING_RATE = 6e-3
+BATCH_SIZE = 16
 
 Floats = npt.NDArray[np.floating]
 Tokens = npt.NDArray[np.int64]
@@ -172,22 +172,20 @@ def main() -> int:
     train, test = ([SENTENCES[number] for number in some] for some in (numbers, numbers_test))
     print(f"{len(x)} pictures to train on, {len(x_test)} held out; 200 of them have sentences that training lacks")
 
-    captioner, optimizer = Captioner(hidden, options.seed), rc.optim.Adam(LEARNING_RATE)
+    captioner = Captioner(hidden, options.seed)
     given, wanted, lengths = tokens(train)
-    for epoch in range(epochs):
-        optimizer.lr = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        history = captioner.model.fit(
-            (captioner.columns(x), given),
-            wanted,
-            lengths=(None, lengths),
-            loss=rc.losses.CrossEntropy(),
-            optimizer=optimizer,
-            batch_size=16,
-            clip_norm=1.0,
-            seed=epoch,
-            verbose=0,
-        )
-        print(f"epoch {epoch + 1} of {epochs}: cross-entropy of a word {history.history['loss'][0]:.4f}")
+    captioner.model.fit(
+        (captioner.columns(x), given),
+        wanted,
+        lengths=(None, lengths),
+        loss=rc.losses.CrossEntropy(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.CosineDecay(LEARNING_RATE, epochs * count // BATCH_SIZE)),
+        metrics="accuracy",
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        clip_norm=1.0,
+        seed=options.seed,
+    )
 
     print(f"{'':24}{'exact':>8}{'unseen':>8}{'words':>8}")
     scores = []

@@ -38,7 +38,7 @@ def report(
     """
     wins = {"lower": score < baseline, "higher": score > baseline}[better]
     verdict = "better" if wins else "not better"
-    print(f"{name}: {measure} {score:.3g}{unit} against {baseline:.3g}{unit} of {against}: {verdict}")
+    print(f"{name}: {measure} {score:.4g}{unit} against {baseline:.4g}{unit} of {against}: {verdict}")
     return 0 if wins else 1
 
 
