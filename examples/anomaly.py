@@ -1,0 +1,209 @@
+"""Finds abnormal heartbeats in an ECG as it comes in: a GRU predicts each sample, a surprise is an alarm.
+
+    python examples/anomaly.py                          # about a minute
+    python examples/anomaly.py --quick                  # a few seconds
+    python examples/anomaly.py --plot anomaly.png       # the signal, the surprise and the alarms
+
+Data: made here with numpy. A heartbeat is a sum of five bell curves, the waves P, Q, R, S and T (in the manner of
+McSharry et al. 2003), 100 samples a second. Rate, breath, height, drift and noise vary. In the test signal some beats are
+abnormal: early and wide ones, beats that fail to come, a raised or an upside-down end of the beat.
+
+Model: a GRU and a Linear give mean and variance of the next sample (`rc.losses.GaussianNLL`). It learns on normal beats
+only, from stateful batches: each goes on where the one before it ended. Then the test signal is fed sample by sample to
+`model.stream().step`, as if it came from a patient; the surprise is the squared error over the predicted variance.
+
+Baselines: the distance from the moving average over the moving deviation (z-score), and a linear prediction from the
+last 0.8 seconds by least squares. Everybody's alarm goes off at the level that 1 % of the beats of another normal
+signal reach. The score is the F1 of the alarms, by beats; a beat that follows an abnormal one does not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import recurra as rc
+from common import arguments, new_figure, report, save_plot
+
+RATE = 100  # samples a second
+AHEAD = 8  # samples from the newest one to the one that is predicted
+PAST = 100  # samples that the linear prediction reads
+LEARNING_RATE = 5e-3
+BATCH_SIZE, STEPS = 16, 125
+
+Floats = npt.NDArray[np.floating]
+WAVES = np.array(  # of a beat: time from R in seconds, height in millivolt, width in seconds
+    [[-0.18, 0.15, 0.025], [-0.04, -0.12, 0.016], [0, 1.0, 0.018], [0.04, -0.25, 0.016], [0.28, 0.3, 0.05]]
+)
+
+
+class Recording(NamedTuple):
+    signal: Floats  # (T, 1) float32, in millivolt
+    starts: npt.NDArray[np.int64]  # where each beat begins, and where the last one ends
+    abnormal: npt.NDArray[np.bool_]  # of each beat
+    counts: npt.NDArray[np.bool_]  # of each beat: whether it is scored
+
+
+def changed(waves: Floats, kind: str, rng: np.random.Generator) -> Floats:
+    """The waves of an abnormal beat."""
+    p, q, r, s, t = range(5)
+    if kind == "early":  # and wide, without a P wave
+        waves[[p], 1] = 0
+        waves[[q, r, s], 2] *= rng.uniform(1.8, 2.8)
+        waves[t, 1] *= -1
+    elif kind == "missing":
+        waves[:, 1] = 0
+    elif kind == "raised":  # between S and T
+        waves = np.vstack([waves, [0.14, rng.uniform(0.15, 0.3), 0.06]])
+    elif kind == "inverted":
+        waves[t, 1] *= -1
+    return waves
+
+
+def record(beats: int, abnormal_share: float, rng: np.random.Generator) -> Recording:
+    abnormal = rng.random(beats) < abnormal_share
+    abnormal[1:] &= ~abnormal[:-1]
+    breath = np.sin(np.cumsum(rng.uniform(0.9, 1.3, beats)))
+    intervals = 0.85 + 0.04 * breath + 0.02 * rng.standard_normal(beats)  # seconds from the beat before
+    kinds = np.where(abnormal, rng.choice(["early", "missing", "raised", "inverted"], beats), "")
+    early = np.flatnonzero(kinds == "early")
+    shorter = rng.uniform(0.2, 0.35, len(early)) * intervals[early]
+    intervals[early] -= shorter
+    intervals[np.minimum(early + 1, beats - 1)] += shorter
+    peaks = np.cumsum(intervals)
+    seconds = np.arange(int((peaks[-1] + 0.5) * RATE)) / RATE
+    signal = 0.1 * np.sin(2 * np.pi * 0.23 * seconds) + 0.02 * rng.standard_normal(len(seconds))
+    for peak, kind in zip(peaks, kinds, strict=True):
+        waves = WAVES * (1 + 0.06 * rng.standard_normal(WAVES.shape))
+        first, last = np.searchsorted(seconds, [peak - 0.4, peak + 0.6])
+        for at, height, width in changed(waves, str(kind), rng):
+            signal[first:last] += height * np.exp(-(((seconds[first:last] - peak - at) / width) ** 2) / 2)
+    starts = np.searchsorted(seconds, np.append(peaks - 0.3, peaks[-1] + 0.4))
+    counts = np.arange(beats) >= 3
+    counts[1:] &= ~abnormal[:-1]
+    return Recording(signal[:, None].astype(np.float32), starts, abnormal, counts)
+
+
+def z_score(signal: Floats) -> Floats:
+    """The squared distance of each sample from the mean of those before it, over their variance."""
+    past = np.lib.stride_tricks.sliding_window_view(signal[:-1, 0], PAST)
+    return np.pad((signal[PAST:, 0] - past.mean(1)) ** 2 / past.var(1), (PAST, 0))
+
+
+def linear(normal: Floats) -> Callable[[Floats], Floats]:
+    """The squared error of the best linear prediction of `normal` from PAST samples."""
+
+    def past(signal: Floats) -> Floats:
+        windows = np.lib.stride_tricks.sliding_window_view(signal[:-1, 0], PAST)
+        return np.hstack([windows, np.ones((len(windows), 1))])
+
+    weights = np.linalg.lstsq(past(normal), normal[PAST:, 0], rcond=None)[0]
+    return lambda signal: np.pad((signal[PAST:, 0] - past(signal) @ weights) ** 2, (PAST, 0))
+
+
+def surprise(model: rc.Sequential, signal: Floats) -> Floats:
+    """The squared error over the predicted variance of each sample, from those before it, one step at a time."""
+    stream = model.stream()
+    found = np.zeros(len(signal))
+    mean, variance = 0.0, np.inf
+    for step, sample in enumerate(signal):
+        found[step] = (sample[0] - mean) ** 2 / variance
+        mean, log_variance = stream.step(sample[None])[0]
+        variance = np.exp(log_variance)
+    return found
+
+
+def levels(score: Floats) -> Floats:
+    """The mean of the last 40 ms: one sample alone is no alarm."""
+    return np.convolve(score, np.full(5, 0.2))[: len(score)]
+
+
+def by_beat(score: Floats, recording: Recording) -> Floats:
+    """The highest level of each beat."""
+    return np.maximum.reduceat(levels(score), recording.starts)[:-1]
+
+
+def judge(score: Floats, threshold: float, recording: Recording) -> dict[str, float]:
+    """What the alarms are worth, beat by beat."""
+    highest, abnormal = by_beat(score, recording)[recording.counts], recording.abnormal[recording.counts]
+    alarms = highest > threshold
+    area = rc.metrics.AUC()
+    area.update(highest[:, None], abnormal[:, None])
+    hits = int((alarms & abnormal).sum())
+    return {
+        "AUC": area.result(),
+        "found": hits / abnormal.sum(),
+        "false": float(alarms[~abnormal].mean()),
+        "F1": 2 * hits / (alarms.sum() + abnormal.sum()),
+    }
+
+
+def draw(recording: Recording, score: Floats, threshold: float, path: Path) -> None:
+    """Twenty seconds: the signal with its abnormal beats, and the surprise with the alarms."""
+    first = RATE * 40
+    part = slice(first, first + 20 * RATE)
+    seconds = np.arange(len(score)) / RATE
+    level = levels(score)
+    figure = new_figure(11, 4.6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for beat in np.flatnonzero(recording.abnormal):
+        for axis in (above, below):
+            axis.axvspan(*(recording.starts[beat : beat + 2] / RATE), color="C1", alpha=0.25, lw=0)
+    above.plot(seconds[part], recording.signal[part, 0], color="0.2", lw=1)
+    above.set(ylabel="millivolt", title="ECG; shaded: abnormal beats")
+    below.semilogy(seconds[part], np.maximum(level[part], 1e-2), color="C0", lw=1)
+    below.axhline(threshold, color="C3", lw=1, ls="--")
+    alarm = np.flatnonzero(level[part] > threshold) + first
+    below.plot(seconds[alarm], level[alarm], ".", color="C3", ms=5)
+    below.set(ylabel="surprise", xlabel="seconds", title="error over predicted variance; red: alarm", ylim=(5e-2, None))
+    below.set_xlim(first / RATE, first / RATE + 20)
+    save_plot(figure, path)
+
+
+def main() -> int:
+    options = arguments(__doc__)
+    rng = np.random.default_rng(options.seed)
+    beats, epochs, hidden = (600, 12, 32) if options.quick else (2000, 20, 64)
+    train, calm = (record(beats, 0.0, rng) for _ in range(2))
+    test = record(600, 0.1, rng)
+    print(f"{beats} normal beats to learn, {beats} to set the alarm, {test.abnormal.sum()} of 600 abnormal to find")
+
+    model = rc.Sequential(rc.GRU(1, hidden), rc.Linear(hidden, 2), seed=options.seed)
+    batches = rc.data.stateful(train.signal[:-1], train.signal[1:], batch_size=BATCH_SIZE, steps=STEPS)
+    model.fit(
+        batches,
+        loss=rc.losses.GaussianNLL(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.CosineDecay(LEARNING_RATE, epochs * len(batches))),
+        epochs=epochs,
+        clip_norm=1.0,
+        seed=options.seed,
+    )
+
+    scores: dict[str, Callable[[Floats], Floats]] = {
+        "z-score": z_score,
+        "linear prediction": linear(train.signal),
+        "recurra": lambda signal: surprise(model, signal),
+    }
+    print(f"{'':20}{'AUC':>8}{'found':>8}{'false':>8}{'F1':>8}")
+    results = {}
+    for name, score in scores.items():
+        threshold = float(np.quantile(by_beat(score(calm.signal), calm)[calm.counts], 0.99))
+        begin = time.perf_counter()
+        found = score(test.signal)
+        seconds = time.perf_counter() - begin
+        results[name] = judge(found, threshold, test)
+        print(f"{name:20}" + "".join(f"{value:8.3f}" for value in results[name].values()))
+    print(f"streamed {len(found)} samples in {seconds:.2f} s: {len(found) / seconds:,.0f} steps a second")
+    if options.plot:
+        draw(test, found, threshold, options.plot)
+    baseline = max(["z-score", "linear prediction"], key=lambda name: results[name]["F1"])
+    return report("anomaly.py", results["recurra"]["F1"], results[baseline]["F1"], measure="F1", against=baseline)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
