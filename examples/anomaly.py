@@ -47,7 +47,7 @@ WAVES = np.array(  # of a beat: time from R in seconds, height in millivolt, wid
 class Recording(NamedTuple):
     signal: Floats  # (T, 1) float32, in millivolt
     starts: npt.NDArray[np.int64]  # where each beat begins, and where the last one ends
-    abnormal: npt.NDArray[np.bool_]  # of each beat
+    kinds: npt.NDArray[np.str_]  # of each beat, "" for a normal one
     counts: npt.NDArray[np.bool_]  # of each beat: whether it is scored
 
 
@@ -88,7 +88,7 @@ def record(beats: int, abnormal_share: float, rng: np.random.Generator) -> Recor
     starts = np.searchsorted(seconds, np.append(peaks - 0.3, peaks[-1] + 0.4))
     counts = np.arange(beats) >= 3
     counts[1:] &= ~abnormal[:-1]
-    return Recording(signal[:, None].astype(np.float32), starts, abnormal, counts)
+    return Recording(signal[:, None].astype(np.float32), starts, kinds, counts)
 
 
 def z_score(signal: Floats) -> Floats:
@@ -134,7 +134,7 @@ def by_beat(score: Floats, recording: Recording) -> Floats:
 
 def judge(score: Floats, threshold: float, recording: Recording) -> dict[str, float]:
     """What the alarms are worth, beat by beat."""
-    highest, abnormal = by_beat(score, recording)[recording.counts], recording.abnormal[recording.counts]
+    highest, abnormal = by_beat(score, recording)[recording.counts], recording.kinds[recording.counts] != ""
     alarms = highest > threshold
     area = rc.metrics.AUC()
     area.update(highest[:, None], abnormal[:, None])
@@ -148,24 +148,31 @@ def judge(score: Floats, threshold: float, recording: Recording) -> dict[str, fl
 
 
 def draw(recording: Recording, score: Floats, threshold: float, path: Path) -> None:
-    """Twenty seconds: the signal with its abnormal beats, and the surprise with the alarms."""
-    first = RATE * 40
-    part = slice(first, first + 20 * RATE)
-    seconds = np.arange(len(score)) / RATE
-    level = levels(score)
-    figure = new_figure(11, 4.6)
+    """The twenty seconds with most kinds of abnormal beats, and the surprise with the alarms."""
+    span, kinds, starts = 20 * RATE, recording.kinds, recording.starts[:-1]
+    first = max(
+        range(0, len(score) - span, RATE),
+        key=lambda t: len(set(kinds[(starts >= t + RATE) & (starts < t + span - 2 * RATE)])),
+    )
+    part = slice(first, first + span)
+    seconds, level = np.arange(len(score)) / RATE, levels(score)
+    figure = new_figure(11, 4.8)
     above, below = figure.subplots(2, 1, sharex=True)
-    for beat in np.flatnonzero(recording.abnormal):
+    for beat in np.flatnonzero((kinds != "") & (starts >= first) & (starts < first + span)):
+        begin, end = recording.starts[beat : beat + 2] / RATE
         for axis in (above, below):
-            axis.axvspan(*(recording.starts[beat : beat + 2] / RATE), color="C1", alpha=0.25, lw=0)
+            axis.axvspan(begin, end, color="C1", alpha=0.25, lw=0)
+        above.text((begin + end) / 2, 1.45, kinds[beat], ha="center", color="C1", weight="bold", clip_on=True)
     above.plot(seconds[part], recording.signal[part, 0], color="0.2", lw=1)
-    above.set(ylabel="millivolt", title="ECG; shaded: abnormal beats")
+    above.set(ylabel="millivolt", ylim=(-0.6, 1.7), title="ECG, abnormal beats shaded")
     below.plot(seconds[part], level[part], color="C0", lw=1)
     below.axhline(threshold, color="C3", lw=1, ls="--")
     alarm = np.flatnonzero(level[part] > threshold) + first
-    below.plot(seconds[alarm], level[alarm], ".", color="C3", ms=5)
-    below.set(ylabel="surprise", xlabel="seconds", title="-log density, mean of 0.2 s; red: alarm")
-    below.set_xlim(first / RATE, first / RATE + 20)
+    below.plot(seconds[alarm], level[alarm], ".", color="C3", ms=4)
+    below.set_yscale("symlog", linthresh=5)
+    below.set_yticks([0, 10, 100], ["0", "10", "100"])
+    below.set(xlabel="seconds", ylabel="surprise", xlim=(first / RATE, (first + span) / RATE))
+    below.set_title("-log density of the samples of 0.2 s, alarms in red")
     save_plot(figure, path)
 
 
@@ -175,7 +182,9 @@ def main() -> int:
     beats, epochs, hidden = (1000, 30, 32) if options.quick else (2000, 40, 64)
     train, calm = (record(beats, 0.0, rng) for _ in range(2))
     test = record(600, 0.1, rng)
-    print(f"{beats} normal beats to learn, {beats} to set the alarm, {test.abnormal.sum()} of 600 abnormal to find")
+    print(
+        f"{beats} normal beats to learn, {beats} to set the alarm, {(test.kinds != '').sum()} of 600 abnormal to find"
+    )
 
     model = rc.Sequential(rc.GRU(1, hidden), rc.Linear(hidden, 2), seed=options.seed)
     batches = rc.data.stateful(train.signal[:-AHEAD], train.signal[AHEAD:], batch_size=BATCH_SIZE, steps=STEPS)
