@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+import common
 import recurra as rc
-from common import arguments, new_figure, report, save_plot
 
 RATE = 100  # samples a second
 AHEAD = 4  # samples from the newest one to the one that is predicted
@@ -156,7 +156,7 @@ def draw(recording: Recording, score: Floats, threshold: float, path: Path) -> N
     )
     part = slice(first, first + span)
     seconds, level = np.arange(len(score)) / RATE, levels(score)
-    figure = new_figure(11, 4.8)
+    figure = common.new_figure(11, 4.8)
     above, below = figure.subplots(2, 1, sharex=True)
     for beat in np.flatnonzero((kinds != "") & (starts >= first) & (starts < first + span)):
         begin, end = recording.starts[beat : beat + 2] / RATE
@@ -173,11 +173,11 @@ def draw(recording: Recording, score: Floats, threshold: float, path: Path) -> N
     below.set_yticks([0, 10, 100], ["0", "10", "100"])
     below.set(xlabel="seconds", ylabel="surprise", xlim=(first / RATE, (first + span) / RATE))
     below.set_title("-log density of the samples of 0.2 s, alarms in red")
-    save_plot(figure, path)
+    common.save_plot(figure, path)
 
 
 def main() -> int:
-    options = arguments(__doc__)
+    options = common.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
     beats, epochs, hidden = (1000, 30, 32) if options.quick else (2000, 40, 64)
     train, calm = (record(beats, 0.0, rng) for _ in range(2))
@@ -215,7 +215,9 @@ def main() -> int:
     if options.plot:
         draw(test, found, threshold, options.plot)
     baseline = max(["z-score", "linear prediction"], key=lambda name: results[name]["F1"])
-    return report("anomaly.py", results["recurra"]["F1"], results[baseline]["F1"], measure="F1", against=baseline)
+    return common.report(
+        "anomaly.py", results["recurra"]["F1"], results[baseline]["F1"], measure="F1", against=baseline
+    )
 
 
 if __name__ == "__main__":

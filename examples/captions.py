@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import common
 import recurra as rc
-from common import arguments, new_figure, report, save_plot
 
 SIZE = 28  # pixels
 RADII = np.array([3.2, 6.0])
@@ -150,18 +150,18 @@ def nearest(pictures: Floats, sentences: list[str], test: Floats) -> list[str]:
 
 
 def draw(pictures: Floats, said: list[str], true: list[str], path: Path) -> None:
-    figure = new_figure(10, 5.6)
+    figure = common.new_figure(10, 5.6)
     for axis, picture, sentence, truth in zip(figure.subplots(2, 4).flat, pictures, said, true, strict=True):
         axis.imshow(picture, interpolation="nearest")
         verb = next((word for word in (" above ", " left of ") if word in sentence), "")
         lines = sentence.replace(verb, f"\n{verb.strip()} ") if verb else sentence + "\n"
         axis.set_title(lines, fontsize=10, color="C2" if sentence == truth else "C3")
         axis.set(xticks=[], yticks=[])
-    save_plot(figure, path)
+    common.save_plot(figure, path)
 
 
 def main() -> int:
-    options = arguments(__doc__)
+    options = common.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
     count, epochs, hidden = (6000, 6, 64) if options.quick else (20000, 8, 96)
     shuffled = rng.permutation(len(PAIRS))
@@ -198,7 +198,7 @@ def main() -> int:
         print(f"{name:24}{scores[-1]:8.3f}{exact(said[800:], test[800:]):8.3f}{words_right(said, test):8.3f}")
     if options.plot:
         draw(x_test[796:804], said[796:804], test[796:804], options.plot)
-    return report(
+    return common.report(
         "captions.py", scores[-1], max(scores[:-1]), measure="exact captions", against="the nearest picture's caption"
     )
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import common
 import recurra as rc
-from common import arguments, new_figure, report, save_plot
 
 HEIGHT = 14  # pixels of a line
 BLANK = 10  # CTC's class that is no digit
@@ -139,7 +139,7 @@ def read(model: rc.Sequential, images: list[Floats]) -> list[Labels]:
 
 def draw(model: rc.Sequential, images: list[Floats], written: list[Labels], path: Path) -> None:
     """Each line, what is read in it, and below it the probability of each digit in each column."""
-    figure = new_figure(10, 2.1 * len(images))
+    figure = common.new_figure(10, 2.1 * len(images))
     axes = figure.subplots(2 * len(images), 1, height_ratios=[1.3, 1] * len(images))
     colours = [f"C{digit}" for digit in range(10)]
     scores = [line - line.max(1, keepdims=True) for line in model.predict(images)]
@@ -160,11 +160,11 @@ def draw(model: rc.Sequential, images: list[Floats], written: list[Labels], path
                     below.text(column, 1.04, str(digit), color=colours[digit], fontsize=11, weight="bold", ha="center")
         below.set(xticks=[], yticks=[0, 1], ylim=(0, 1.35), xlim=(-0.5, len(image) - 0.5))
     axes[-1].set_xlabel("column; grey: the blank, coloured: the digits")
-    save_plot(figure, path)
+    common.save_plot(figure, path)
 
 
 def main() -> int:
-    options = arguments(__doc__)
+    options = common.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
     images, labels = digits()
     known = len(images) * 4 // 5
@@ -198,7 +198,7 @@ def main() -> int:
         draw(model, test[:3], written[:3], options.plot)
     score = error_rate(read(model, test), written)
     measure = "label error rate"
-    return report(
+    return common.report(
         "handwriting.py", score, min(baselines), measure=measure, against="nearest neighbours", better="lower"
     )
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import common
 import recurra as rc
-from common import arguments, new_figure, report, save_plot
 
 ITEMS, INTERESTS, SIZE = 300, 30, 40  # SIZE: items of an interest
 TOP = 10
@@ -97,7 +97,7 @@ def ranks(score: Callable[[Session], Floats], sessions: list[Session]) -> npt.ND
 
 def draw(found: dict[str, npt.NDArray[np.int64]], path: Path) -> None:
     """For each list length how often the next item is on the list."""
-    figure = new_figure(7, 4)
+    figure = common.new_figure(7, 4)
     axes = figure.subplots()
     for name, places in found.items():
         recall = [(places <= length).mean() for length in range(1, 51)]
@@ -105,11 +105,11 @@ def draw(found: dict[str, npt.NDArray[np.int64]], path: Path) -> None:
     axes.axvline(TOP, color="0.8", zorder=0)
     axes.set(xlabel="items recommended", ylabel="next item is among them", xlim=(1, 50), ylim=(0, None))
     axes.legend(frameon=False)
-    save_plot(figure, path)
+    common.save_plot(figure, path)
 
 
 def main() -> int:
-    options = arguments(__doc__)
+    options = common.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
     count, held_out, epochs, hidden = (8000, 400, 6, 96) if options.quick else (20000, 1000, 8, 128)
     sessions = visits(count + held_out, rng)
@@ -156,7 +156,7 @@ def main() -> int:
         draw(found, options.plot)
     score = recall.pop("recurra")
     best = max(recall, key=lambda name: recall[name])
-    return report("recommend.py", score, recall[best], measure=f"recall@{TOP}", against=f'"{best}"')
+    return common.report("recommend.py", score, recall[best], measure=f"recall@{TOP}", against=f'"{best}"')
 
 
 if __name__ == "__main__":
