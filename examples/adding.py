@@ -1,6 +1,6 @@
 """The adding problem: where the gradient of a plain RNN vanishes, it learns nothing; where an LSTM's arrives, it adds.
 
-    python examples/adding.py                           # about a minute
+    python examples/adding.py                           # about half a minute
     python examples/adding.py --quick                   # some ten seconds
     python examples/adding.py --plot adding.png         # the gradients on their way back, and what is learnt
 
@@ -48,7 +48,7 @@ def rows(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return x, (x[row, first, 0] + x[row, second, 0])[:, None]
 
 
-def adder(layer: rc.Layer, seed: int) -> rc.Sequential:
+def adder(layer: rc.RNN | rc.LSTM, seed: int) -> rc.Sequential:
     return rc.Sequential(layer, rc.Linear(HIDDEN, 1), seed=seed)
 
 

@@ -1,6 +1,6 @@
 """Finds abnormal heartbeats in an ECG as it comes in: a GRU predicts each sample, a surprise is an alarm.
 
-    python examples/anomaly.py                          # about a minute
+    python examples/anomaly.py                          # about half a minute
     python examples/anomaly.py --quick                  # a few seconds
     python examples/anomaly.py --plot anomaly.png       # the signal, the surprise and the alarms
 

@@ -75,7 +75,7 @@ def error_rate(read: list[Labels], written: list[Labels]) -> float:
 
 
 def equal_widths(line: Floats, count: int) -> list[int]:
-    return np.linspace(0, len(line), count + 1).round().astype(int)[1:-1].tolist()
+    return [round(len(line) * cut / count) for cut in range(1, count)]
 
 
 def least_ink(line: Floats, count: int) -> list[int]:
@@ -147,7 +147,7 @@ def draw(model: rc.Sequential, images: list[Floats], written: list[Labels], path
         images, written, read(model, images), scores, axes[::2], axes[1::2], strict=True
     ):
         probability = np.exp(line) / np.exp(line).sum(1, keepdims=True)
-        above.imshow(image.T, cmap="gray_r", aspect="auto", interpolation="bilinear")
+        above.imshow(image.T, cmap="gray_r", aspect="auto")
         above.set_title(
             f"written {''.join(map(str, labels))}    read {''.join(map(str, text))}", fontsize=11, loc="left"
         )

@@ -1,6 +1,6 @@
 """Recommends the next item of a session: a GRU over what was looked at so far, trained on session-parallel batches.
 
-    python examples/recommend.py                        # about a minute
+    python examples/recommend.py                        # about half a minute
     python examples/recommend.py --quick                # a few seconds
     python examples/recommend.py --plot recommend.png   # which place the item that comes next has on the lists
 
@@ -44,9 +44,10 @@ def visits(count: int, rng: np.random.Generator) -> list[Session]:
     follows = rng.integers(SIZE, size=(INTERESTS, SIZE, 3))  # places in `members`, of what goes well with an item
     sessions = []
     for length in np.minimum(3 + rng.geometric(1 / 7, count), 30):
-        interest, place, seen = int(rng.integers(INTERESTS)), int(rng.choice(SIZE, p=popularity)), {}
+        interest, place = int(rng.integers(INTERESTS)), int(rng.choice(SIZE, p=popularity))
+        seen: dict[int, bool] = {}  # keeps the order, and no item twice
         while len(seen) < length:
-            seen[int(members[interest, place])] = True  # a dict keeps the order and knows no item twice
+            seen[int(members[interest, place])] = True
             if rng.random() < 0.03:
                 interest = int(rng.integers(INTERESTS))
             if rng.random() < 0.5:
