@@ -4,17 +4,19 @@
     python examples/adding.py --quick                   # some ten seconds
     python examples/adding.py --plot adding.png         # the gradients on their way back, and what is learnt
 
-Data: made here with numpy, new rows for each batch. A row has 200 steps, each a random number from 0 to 1 and a marker
-that is 1 at two steps, one in each half. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber
-1997), so the error at the end must travel back over 100 to 200 steps to change how the first of them is read.
+Data: made here with numpy, new rows for each batch. A row has 200 steps, each a random number from 0 to 1 and a
+marker that is 1 at two steps, one in each half. The target is the sum of the two marked numbers (Hochreiter and
+Schmidhuber 1997), so the error at the end must travel back over 100 to 200 steps to change how the first of them is
+read.
 
-Models: a plain RNN, and two LSTMs of as many units, trained alike. An LSTM as it is usually initialised halves its memory
-with every step, so its gradient vanishes like that of the RNN. The other one's gates begin with times between 1 and 200
-steps for which a unit keeps what it holds (chrono initialisation, Tallec and Ollivier 2018).
+Models: a plain RNN, and two LSTMs of as many units, trained alike. An LSTM as it is usually initialised halves its
+memory with every step, so its gradient vanishes like that of the RNN. The other one's gates begin with times between
+1 and 200 steps for which a unit keeps what it holds (chrono initialisation, Tallec and Ollivier 2018).
 `rc.diagnose.gradient_flow` says before any training which of them can learn this; the one with exploding gradients is
 the RNN with its recurrent weights times four.
 
-Baselines: the constant 1, the mean of all targets, whose mean squared error is 1/6; and the RNN. The better one counts.
+Baselines: the constant 1, the mean of all targets, whose mean squared error is 1/6; and the RNN. The better one
+counts.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def rows(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def adder(layer: rc.RNN | rc.LSTM, seed: int) -> rc.Sequential:
+    """Many to one: the sum from the last state."""
     return rc.Sequential(layer, rc.Linear(HIDDEN, 1), seed=seed)
 
 

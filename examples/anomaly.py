@@ -5,16 +5,16 @@
     python examples/anomaly.py --plot anomaly.png       # the signal, the surprise and the alarms
 
 Data: made here with numpy. A heartbeat is a sum of five bell curves, the waves P, Q, R, S and T (in the manner of
-McSharry et al. 2003), 100 samples a second. Rate, breath, height, drift and noise vary. In the test signal some beats are
-abnormal: early and wide ones, beats that fail to come, a raised or an upside-down end of the beat.
+McSharry et al. 2003), 100 samples a second. Rate, breath, height, drift and noise vary. In the test signal some beats
+are abnormal: early and wide ones, beats that fail to come, a raised or an upside-down end of the beat.
 
-Model: a GRU and a Linear give mean and variance of the sample 40 ms ahead (`rc.losses.GaussianNLL`). It learns on normal
-beats only, from stateful batches: each goes on where the one before it ended. Then the test signal is fed sample by
-sample to `model.stream().step`, as if it came from a patient; the surprise at a sample is its -log density.
+Model: a GRU and a Linear give mean and variance of the sample 40 ms ahead (`rc.losses.GaussianNLL`). It learns on
+normal beats only, from stateful batches: each goes on where the one before it ended. Then the test signal is fed
+sample by sample to `model.stream().step`, as if it came from a patient; the surprise at a sample is its -log density.
 
-Baselines: the distance from the moving average in moving deviations (z-score), and the error of a linear prediction from
-the last second, by least squares. Everybody's alarm goes off at the level that 1 % of the beats of another normal signal
-reach. The score is the F1 of the alarms, by beats; a beat that follows an abnormal one does not count.
+Baselines: the distance from the moving average in moving deviations (z-score), and the error of a linear prediction
+from the last second, by least squares. Everybody's alarm goes off at the level that 1 % of the beats of another
+normal signal reach. The score is the F1 of the alarms, by beats; a beat that follows an abnormal one does not count.
 """
 
 from __future__ import annotations

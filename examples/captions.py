@@ -4,16 +4,16 @@
     python examples/captions.py --quick                 # a few seconds
     python examples/captions.py --plot captions.png     # pictures, and what the model writes about them
 
-Data: made here with numpy. A noisy picture of 28 x 28 pixels shows one shape or two, of three kinds, three colours and
-two sizes: "a large red circle", "a small green square above a large blue triangle". Of the 648 sentences about two
-shapes a tenth is kept from training: pictures of them come in the test only, where they are a fifth of all.
+Data: made here with numpy. A noisy picture of 28 x 28 pixels shows one shape or two, of three kinds, three colours
+and two sizes: "a large red circle", "a small green square above a large blue triangle". Of the 648 sentences about
+two shapes a tenth is kept from training: pictures of them come in the test only, where they are a fifth of all.
 
-Model (one to many): the columns of a picture are steps. Two Conv1d over them and a GRU both ways make a vector of it, the
-state with which the writing GRU begins. In training that one is given the words so far (teacher forcing); later
+Model (one to many): the columns of a picture are steps. Two Conv1d over them and a GRU both ways make a vector of it,
+the state with which the writing GRU begins. In training that one is given the words so far (teacher forcing); later
 `rc.search.beam_search` looks for the sentence that is most probable as a whole.
 
-Baselines: the caption of the most similar training picture, pixel by pixel, and the most frequent caption. The score is
-the share of test pictures whose caption is right in every word.
+Baselines: the caption of the most similar training picture, pixel by pixel, and the most frequent caption. The score
+is the share of test pictures whose caption is right in every word.
 """
 
 from __future__ import annotations

@@ -5,16 +5,16 @@
     python examples/handwriting.py --plot lines.png     # what it reads, and where in the line it knows
 
 Data: the 1797 digits that scikit-learn ships (8 x 8 pixels, UCI's "optical recognition of handwritten digits"). The
-first four fifths make the training lines, the others the test lines: 4 to 8 digits, made narrower or wider, moved up or
-down; they stand apart, touch or overlap.
+first four fifths make the training lines, the others the test lines: 4 to 8 digits, made narrower or wider, moved up
+or down; they stand apart, touch or overlap.
 
 Model: a column of pixels is a step. Two convolutions look at a few columns at a time, the LSTM reads them both ways,
-and a Linear scores ten digits and a blank in each column. `rc.losses.CTC` sums over all ways to spread a line's digits
-over its columns, so nobody has to say where a digit is.
+and a Linear scores ten digits and a blank in each column. `rc.losses.CTC` sums over all ways to spread a line's
+digits over its columns, so nobody has to say where a digit is.
 
 Baseline: cut the line into digits, and ask for the three most similar training digits of each piece. It is told how
-many digits there are. The cuts are of equal width, or go through the least ink; the better way counts. The score is the
-label error rate on the test lines: wrong, missing and superfluous digits over the digits that are written.
+many digits there are. The cuts are of equal width, or go through the least ink; the better way counts. The score is
+the label error rate on the test lines: wrong, missing and superfluous digits over the digits that are written.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def resized(image: Floats, width: int) -> Floats:
     """The image with as many columns, linearly interpolated."""
     at = np.linspace(0, image.shape[1] - 1, width)
     left = np.minimum(at.astype(int), image.shape[1] - 2)
-    return (image[:, left] + (at - left) * (image[:, left + 1] - image[:, left])).astype(np.float32)
+    columns: Floats = image[:, left] + (at - left) * (image[:, left + 1] - image[:, left])
+    return columns.astype(np.float32)
 
 
 def lines(images: Floats, labels: Labels, count: int, rng: np.random.Generator) -> tuple[list[Floats], list[Labels]]:
@@ -75,6 +76,7 @@ def error_rate(read: list[Labels], written: list[Labels]) -> float:
 
 
 def equal_widths(line: Floats, count: int) -> list[int]:
+    """The cuts that make `count` equal pieces."""
     return [round(len(line) * cut / count) for cut in range(1, count)]
 
 

@@ -4,16 +4,18 @@
     python examples/recommend.py --quick                # a few seconds
     python examples/recommend.py --plot recommend.png   # which place the item that comes next has on the lists
 
-Data: made here with numpy. A visitor of a shop with 300 items comes with one of 30 hidden interests, sometimes changes
-to another, and looks at items of that interest: at one that follows well on the item before, or at a popular one, and
-never twice at the same. Items belong to several interests, so that a single item does not tell which one it is.
+Data: made here with numpy. A visitor of a shop with 300 items comes with one of 30 hidden interests, sometimes
+changes to another, and looks at items of that interest: at one that follows well on the item before, or at a popular
+one, and never twice at the same. Items belong to several interests, so that a single item does not tell which one it
+is.
 
-Model: an Embedding, a GRU and a Linear, as in GRU4Rec (Hidasi et al. 2016). `rc.data.sessions` lays the sessions end to
-end in the rows of a batch, and tells the GRU by `reset` where a new one begins. Nothing is padded.
+Model: an Embedding, a GRU and a Linear, as in GRU4Rec (Hidasi et al. 2016). `rc.data.sessions` lays the sessions end
+to end in the rows of a batch, and tells the GRU by `reset` where a new one begins. Nothing is padded.
 
 Baselines, from the same training sessions: popularity; what was looked at next after the last item (a Markov chain);
-what was looked at in sessions with the items so far. Each recommends 10 items after every step of the held-out sessions;
-the score is how often the next item is among them (recall@10), and the mean of 1 / its place, 0 if it is not (MRR@10).
+what was looked at in sessions with the items so far. Each recommends 10 items after every step of the held-out
+sessions; the score is how often the next item is among them (recall@10), and the mean of 1 / its place, 0 if it is
+not (MRR@10).
 """
 
 from __future__ import annotations
