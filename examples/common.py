@@ -53,4 +53,10 @@ def save_plot(figure: Figure, path: Path) -> None:
     """Writes the figure, in the format that the path's ending names, and says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
+    if path.suffix == ".png":  # 256 colours are enough, and take a third of the room
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(256)
+        small.save(path, optimize=True)
     print(f"picture: {path}")
