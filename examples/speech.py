@@ -109,6 +109,12 @@ def hear(logits: Array) -> str:
     return "".join(LETTERS[label] for label in best.labels)
 
 
+def recognise(logits: Array, words: list[str]) -> str:
+    """The most probable of some words."""
+    loss = rc.losses.CTC(infeasible="error")
+    return min(words, key=lambda word: loss(logits[None], [spelling(word)], gradient=False).sum)
+
+
 def warped_distances(sound: Array, templates: list[Array]) -> Array:
     """Dynamic time warping: the mean distance along the best alignment of `sound` with each template."""
     steps = np.array([len(template) for template in templates])
@@ -190,14 +196,17 @@ def main() -> int:
         verbose=2,
     )
 
-    heard = [hear(logits) for logits in model.predict([recording.sound for recording in test])]
-    nearest = nearest_words(train, test, each=6 if arguments.quick else 12)
-    score = np.mean([word == recording.word for word, recording in zip(heard, test, strict=True)])
+    outputs = model.predict([recording.sound for recording in test])
+    heard = [hear(logits) for logits in outputs]
+    recognised = [recognise(logits, words) for logits in outputs]
+    nearest = nearest_words(train, test, each=12)
+    spelled = np.mean([word == recording.word for word, recording in zip(heard, test, strict=True)])
+    score = np.mean([word == recording.word for word, recording in zip(recognised, test, strict=True)])
     baseline = np.mean([word == recording.word for word, recording in zip(nearest, test, strict=True)])
     wrong = [
         f"{recording.word} as {word}" for word, recording in zip(heard, test, strict=True) if word != recording.word
     ]
-    print("misheard, for example:", ", ".join(wrong[:5]) or "nothing")
+    print(f"spelled without a list of words: {spelled:.1%} right; wrong, for example: {', '.join(wrong[:5]) or 'none'}")
     if arguments.plot:
         draw(
             arguments.plot,
