@@ -35,7 +35,8 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
 
 template <class T>
 void AttentionMemory<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
-  AttentionMemory memory(spec, {0, batch.steps, nullptr, nullptr, 0, 0}, {}, {}, nullptr, true, 1, count);
+  Arena none = Arena::counting();
+  AttentionMemory memory(spec, {0, batch.steps, nullptr, nullptr, 0, 0}, {}, {}, nullptr, true, 1, none);
   memory.rows_.resize(size_t(batch.rows));
   memory.take(batch, own_keys, true, count);
 }
