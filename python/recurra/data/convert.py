@@ -37,7 +37,7 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> ArrayR
         )
     valid = checks.lengths_within(operation, lengths, *array.shape[:2])
     if model.input_kind == "tokens":
-        _check_tokens(operation, model, "x", array[np.arange(array.shape[1]) < valid[:, None]])
+        _check_tokens(operation, model, "x", array[checks.steps_within(valid, array.shape[1])])
     return ArrayRows(array, valid)
 
 

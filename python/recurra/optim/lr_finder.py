@@ -51,9 +51,11 @@ class LRRangeTest:
 
         Returns:
             The axes.
+
+        Raises:
+            ImportError: matplotlib is not there.
         """
-        if ax is None:
-            ax = plots.pyplot("LRRangeTest.plot").subplots()[1]
+        ax = plots.axes_of("plot", ax)
         ax.plot(self.rates, self.losses, color="0.75", label="batch")
         ax.plot(self.rates, self.smoothed, label="smoothed")
         if self.suggestion is not None:

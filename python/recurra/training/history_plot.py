@@ -35,7 +35,7 @@ def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
         raise ValueError(f"plot: got {len(panels)} axes, expected {len(names)}, one for each name; give more")
     epochs = np.array(history.epoch) + 1
     for panel, name in zip(panels, names, strict=False):
-        for key, label, color in ((name, "training", "#1f5fa8"), (f"val_{name}", "validation", "#d9711f")):
+        for key, label, color in ((name, "training", plots.COLORS[0]), (f"val_{name}", "validation", plots.COLORS[1])):
             if key in history.history:
                 values = history.history[key]
                 panel.plot(
