@@ -310,7 +310,8 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"callbacks": [rc.callbacks.EarlyStopping]}, "the class EarlyStopping"),
         ({"callbacks": rc.callbacks.ModelCheckpoint("m-{acc}")}, "expected names of epoch, loss"),
         ({"sample_weight": np.ones(23)}, r"\(23,\), expected \(24,\) or \(24, 8\)"),
-        ({"sample_weight": -np.ones(24)}, "negative"),
+        ({"sample_weight": -np.ones(24)}, r"sample_weight\[0\] = -1, expected finite numbers of at least 0"),
+        ({"sample_weight": np.full(24, 1e39)}, r"fit: got sample_weight\[0\] = 1e\+39"),  # before anything is trained
         ({"class_weight": {"a": 1.0}}, "a label in class_weight"),
         ({"validation_split": 1.0}, "=1 for 24 rows"),
         ({"validation_split": 0.5, "validation_data": (X, STEPS)}, "expected one of the two"),
