@@ -22,7 +22,7 @@ EVENTS = (
 class Callback:
     """Write a class that overrides what it needs, and give an object of it to `fit(callbacks=[...])`.
 
-    `self.training` is the fit at work: see `recurra.training.Training`; `self.training.stop_training = True` ends it. A
+    `self.training` is the fit at work: see `recurra.training.loop.Training`; `self.training.stop_training = True` ends it. A
     "batch" is what lies between two steps of the optimiser; `logs` are the numbers of the epoch so far by name. What a
     callback puts into the logs of `on_epoch_end` goes into the history; name it in `log_names`, so that others can watch it.
     """
