@@ -10,8 +10,8 @@ import numpy as np
 
 from recurra import checks, row_weights
 from recurra.data import convert
-from recurra.data.rows import Chosen
-from recurra.feed import Feed, Outputs, Rows, place
+from recurra.data.rows import Chosen, Rows
+from recurra.feed import Feed, Outputs, place
 from recurra.losses import Loss, LossValue
 from recurra.typing import Array
 
