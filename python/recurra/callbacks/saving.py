@@ -9,8 +9,8 @@ from typing import Any
 
 from recurra import checks
 from recurra.callbacks.callback import Callback
+from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
-from recurra.checkpoints import Checkpoints
 
 
 def _frequency(owner: str, value: Any) -> int | None:

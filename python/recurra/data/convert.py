@@ -11,7 +11,7 @@ from recurra.data.rows import ArrayRows, RaggedRows, Rows, is_list, ragged
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
-    from recurra.feed import InputInfo, OutputInfo
+    from recurra.data.feed import InputInfo, OutputInfo
     from recurra.losses import Loss
 
 

@@ -20,8 +20,8 @@ from recurra.typing import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from recurra.goal import Goal, Losses, Weights
     from recurra.layer import Layer
+    from recurra.training.goal import Goal, Losses, Weights
     from recurra.training.model import TrainableModel
     from recurra.training.sources import Source
 
@@ -114,7 +114,7 @@ def find_lr(
         ValueError, TypeError: data that do not fit, before anything is trained.
     """
     name = "find_lr"
-    from recurra.goal import Goal  # here: an import of recurra need not wait for it
+    from recurra.training.goal import Goal  # here: an import of recurra need not wait for it
     from recurra.training.model import TrainableModel
     from recurra.training.sources import make_source
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from recurra import checks
 from recurra.callbacks import Callback
 from recurra.data.sources import is_source
-from recurra.goal import Goal
 from recurra.optim import Optimizer
 from recurra.training import evaluation
+from recurra.training.goal import Goal
 from recurra.training.history import History
 from recurra.training.loop import Settings, Training
 from recurra.training.metric_group import MetricGroup

@@ -12,7 +12,7 @@ from recurra.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from recurra.diagnose.nonfinite import NonFinite
-    from recurra.goal import Goal
+    from recurra.training.goal import Goal
     from recurra.training.model import TrainableModel
     from recurra.training.pieces import Segment
     from recurra.training.recorder import Recorded

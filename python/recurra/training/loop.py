@@ -14,11 +14,11 @@ from recurra import registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
-from recurra.goal import Goal
 from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.training import guard, snapshot
 from recurra.training.evaluation import evaluate
+from recurra.training.goal import Goal
 from recurra.training.history import History
 from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece

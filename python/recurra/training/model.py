@@ -10,16 +10,16 @@ import numpy as np
 
 from recurra import checks
 from recurra.data import order
+from recurra.data.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.data.rows import is_list
-from recurra.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.layer import Layer
 from recurra.progress import Progress
 from recurra.structure import Structure
 
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
-    from recurra.goal import ClassWeights, Losses, Weights
     from recurra.optim import Optimizer
+    from recurra.training.goal import ClassWeights, Losses, Weights
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 

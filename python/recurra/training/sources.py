@@ -13,10 +13,10 @@ import numpy as np
 from recurra import checks
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
+from recurra.data.feed import Feed
 from recurra.data.rows import Chosen
 from recurra.data.sources import is_source, read
-from recurra.feed import Feed
-from recurra.goal import Goal
+from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 from recurra.typing import Array
 

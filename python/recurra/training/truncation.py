@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recurra import checks
-from recurra.goal import Goal
+from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra import checks, row_weights
-from recurra.data import convert
+from recurra import checks
+from recurra.data import convert, row_weights
+from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
-from recurra.feed import Feed, Outputs, place
 from recurra.losses import Loss, LossValue
 from recurra.typing import Array
 
