@@ -91,3 +91,8 @@ def test_a_batch_that_carries_needs_a_model_that_can() -> None:
     model = rc.Sequential(rc.GRU(1, 2, bidirectional=True), rc.Linear(4, 1))
     with pytest.raises(ValueError, match="batch 1: got carry=True for a model"):
         model.fit(batches, loss=rc.losses.MeanSquaredError(), optimizer=rc.optim.SGD(0.1), verbose=0)
+
+
+def test_batches_ready_made_cannot_be_sorted_by_length() -> None:
+    with pytest.raises(ValueError, match=r"^fit: got bucket=True for batches made by function, expected False"):
+        fitted(shuffled, bucket=True)

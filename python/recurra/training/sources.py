@@ -195,6 +195,11 @@ def make_source(
                     f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
                     f"its own; yield (x, y, lengths, sample_weight)"
                 )
+        if bucket is not False:
+            raise ValueError(
+                f"{operation}: got bucket={bucket} for batches made by {type(x).__name__}, expected False, as they are not "
+                f"made anew; make them with data.bucket_batches, or give the rows"
+            )
         return BatchSource(operation, model, goal, read(operation, x, epochs))
     feed = Feed(operation, model, x, lengths)
     if y is None:
