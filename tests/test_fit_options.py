@@ -299,6 +299,27 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     assert "accuracy 0." in second
 
 
+def test_the_history_as_a_picture() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    history = fit(tagger(), X, STEPS, metrics="accuracy", validation_split=0.25, epochs=3)
+    panels = history.plot()
+    assert [panel.get_title() for panel in panels] == ["loss", "accuracy", "grad_norm"]
+    lines = {line.get_label(): line for line in panels[1].get_lines()}
+    assert list(lines["validation"].get_ydata()) == history.history["val_accuracy"]
+    assert list(lines["training"].get_xdata()) == [1, 2, 3]
+    _figure, own = plt.subplots()
+    assert list(history.plot("lr", axes=own)) == [own]
+    plt.close("all")
+    with pytest.raises(ValueError, match="plot: got the name 'los', expected some of loss, accuracy"):
+        history.plot(["los"])
+    with pytest.raises(ValueError, match="plot: got 1 axes, expected 2"):
+        history.plot(["loss", "lr"], axes=own)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -308,6 +329,7 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"metrics": "acuracy"}, "acuracy.*accuracy"),
         ({"metrics": ["accuracy", "accuracy"]}, "two metrics of one name"),
         ({"callbacks": [rc.callbacks.EarlyStopping]}, "the class EarlyStopping"),
+        ({"callbacks": "stop"}, "callbacks='stop', expected an object"),
         ({"callbacks": rc.callbacks.ModelCheckpoint("m-{acc}")}, "expected names of epoch, loss"),
         ({"sample_weight": np.ones(23)}, r"\(23,\), expected \(24,\) or \(24, 8\)"),
         ({"sample_weight": -np.ones(24)}, r"sample_weight\[0\] = -1, expected finite numbers of at least 0"),

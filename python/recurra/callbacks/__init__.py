@@ -1,6 +1,6 @@
 """What happens beside the training: stopping, saving, logging, changing the rate. Names are Keras'.
 
-    model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validation_split=0.1)
+model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validation_split=0.1)
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class CallbackGroup:
 
 
 def listed(operation: str, callbacks: Any) -> list[Callback]:
-    """One or several, as people give them to `fit`."""
-    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    """One or several, as people give them to `fit`; None for none."""
+    found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
     for one in found:
         checks.kind(operation, "callbacks", one, Callback, "callbacks.EarlyStopping")
     return found

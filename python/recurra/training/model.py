@@ -61,7 +61,7 @@ class TrainableModel(Layer):
         class_weight: ClassWeights = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
@@ -95,7 +95,7 @@ class TrainableModel(Layer):
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
                 iterable of batches.
             validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
-            callbacks: of `recurra.callbacks`, or of classes of your own.
+            callbacks: of `recurra.callbacks`, or of classes of your own: one, or a list.
             clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
             clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
             accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them all,
