@@ -208,9 +208,10 @@ class Training:
                     for name, value in evaluate(self.model, self._goal, self._validation, self._metrics.fresh()).items()
                 }
             self._next = (epoch + 1, 0, 0)
+            for callback in self._callbacks.all:  # each finds in the history what those before it have added
+                self.history.append(epoch, logs)
+                callback.on_epoch_end(epoch, logs)
             self.history.append(epoch, logs)
-            self._callbacks.call("on_epoch_end", epoch, logs)
-            self.history.append(epoch, logs)  # with what callbacks have added
             bar.finish(**logs)
         if settings.verbose == 2:
             print(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
