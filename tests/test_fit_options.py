@@ -292,6 +292,24 @@ def test_the_history_as_a_file(tmp_path: Path) -> None:
     assert {name: [float(row[name]) for row in rows] for name in history} == history
 
 
+def test_metrics_are_worked_out_where_they_are_looked_at() -> None:
+    """After every step, AUC would sort all scores of the epoch again."""
+
+    class Counting(rc.metrics.Accuracy):
+        def result(self) -> float:
+            results.append(1)
+            return super().result()
+
+    results: list[int] = []
+    fit(tagger(), X, STEPS, metrics=Counting())
+    assert len(results) == 1
+    seen: list[dict[str, float]] = []
+    look = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(dict(logs)))
+    history = fit(tagger(), X, STEPS, metrics=Counting(), callbacks=look)
+    assert len(results) == 1 + 3 + 1
+    assert seen[-1]["accuracy"] == history.history["accuracy"][0]
+
+
 def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     fit(tagger(), X, STEPS, epochs=2, verbose=2, metrics="accuracy")
     first, second = capsys.readouterr().out.splitlines()

@@ -19,6 +19,7 @@ from recurra.training import guard, snapshot
 from recurra.training.evaluation import evaluate
 from recurra.training.goal import Goal
 from recurra.training.history import History
+from recurra.training.logs import LazyLogs
 from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece
 from recurra.training.places import groups
@@ -197,7 +198,7 @@ class Training:
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.steps - 1, self._logs())
+                self._callbacks.call("on_train_batch_end", self._running.steps - 1, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break
