@@ -96,3 +96,14 @@ def test_a_batch_that_carries_needs_a_model_that_can() -> None:
 def test_batches_ready_made_cannot_be_sorted_by_length() -> None:
     with pytest.raises(ValueError, match=r"^fit: got bucket=True for batches made by function, expected False"):
         fitted(shuffled, bucket=True)
+
+
+def test_an_iterator_cannot_validate_every_epoch() -> None:
+    """Found before the first one."""
+    steps: list[int] = []
+    note = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    with pytest.raises(ValueError, match=r"^fit: validation_data: got a generator, .*epochs=2"):
+        fitted(shuffled, validation_data=shuffled(0), callbacks=note)
+    assert not steps
+    fitted(shuffled, epochs=1, validation_data=shuffled(0), callbacks=note)
+    assert len(steps) == 5

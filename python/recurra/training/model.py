@@ -162,7 +162,9 @@ class TrainableModel(Layer):
             bucket=bucket if bucket is True or bucket is False else checks.integer(name, "bucket", bucket),
             epochs=settings.epochs,
         )
-        validation = validation_source(self, goal, source, validation_data, validation_split, batch_size)
+        validation = validation_source(
+            self, goal, source, validation_data, validation_split, batch_size, settings.epochs
+        )
         return Training(self, optimizer, goal, source, validation, counting, told, settings, seed).run()
 
     def evaluate(

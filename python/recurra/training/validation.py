@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def validation_source(
-    model: TrainableModel, goal: Goal, training: Source, data: Any, fraction: Any, batch_size: int
+    model: TrainableModel, goal: Goal, training: Source, data: Any, fraction: Any, batch_size: int, epochs: int
 ) -> Source | None:
     """For validation_data and validation_split of `fit`; the latter takes its rows away from the source to train on."""
     fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
@@ -30,7 +30,7 @@ def validation_source(
     if fraction:
         raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
     if is_source(data):
-        return make_source(operation, model, goal, data, None, None, batch_size=batch_size)
+        return make_source(operation, model, goal, data, None, None, batch_size=batch_size, epochs=epochs)
     if not isinstance(data, tuple | list) or len(data) not in (2, 3, 4):
         got = f"of {len(data)} parts" if isinstance(data, tuple | list) else f"of type {type(data).__name__}"
         raise ValueError(
