@@ -91,3 +91,19 @@ def test_a_batch_that_carries_needs_a_model_that_can() -> None:
     model = rc.Sequential(rc.GRU(1, 2, bidirectional=True), rc.Linear(4, 1))
     with pytest.raises(ValueError, match="batch 1: got carry=True for a model"):
         model.fit(batches, loss=rc.losses.MeanSquaredError(), optimizer=rc.optim.SGD(0.1), verbose=0)
+
+
+def test_batches_ready_made_cannot_be_sorted_by_length() -> None:
+    with pytest.raises(ValueError, match=r"^fit: got bucket=True for batches made by function, expected False"):
+        fitted(shuffled, bucket=True)
+
+
+def test_an_iterator_cannot_validate_every_epoch() -> None:
+    """Found before the first one."""
+    steps: list[int] = []
+    note = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    with pytest.raises(ValueError, match=r"^fit: validation_data: got a generator, .*epochs=2"):
+        fitted(shuffled, validation_data=shuffled(0), callbacks=note)
+    assert not steps
+    fitted(shuffled, epochs=1, validation_data=shuffled(0), callbacks=note)
+    assert len(steps) == 5

@@ -292,11 +292,50 @@ def test_the_history_as_a_file(tmp_path: Path) -> None:
     assert {name: [float(row[name]) for row in rows] for name in history} == history
 
 
+def test_metrics_are_worked_out_where_they_are_looked_at() -> None:
+    """After every step, AUC would sort all scores of the epoch again."""
+
+    class Counting(rc.metrics.Accuracy):
+        def result(self) -> float:
+            results.append(1)
+            return super().result()
+
+    results: list[int] = []
+    fit(tagger(), X, STEPS, metrics=Counting())
+    assert len(results) == 1
+    seen: list[dict[str, float]] = []
+    look = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(dict(logs)))
+    history = fit(tagger(), X, STEPS, metrics=Counting(), callbacks=look)
+    assert len(results) == 1 + 3 + 1
+    assert seen[-1]["accuracy"] == history.history["accuracy"][0]
+
+
 def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     fit(tagger(), X, STEPS, epochs=2, verbose=2, metrics="accuracy")
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("epoch 1/2: loss 1.")
     assert "accuracy 0." in second
+
+
+def test_the_history_as_a_picture() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    history = fit(tagger(), X, STEPS, metrics="accuracy", validation_split=0.25, epochs=3)
+    panels = history.plot()
+    assert [panel.get_title() for panel in panels] == ["loss", "accuracy", "grad_norm"]
+    lines = {line.get_label(): line for line in panels[1].get_lines()}
+    assert list(lines["validation"].get_ydata()) == history.history["val_accuracy"]
+    assert list(lines["training"].get_xdata()) == [1, 2, 3]
+    _figure, own = plt.subplots()
+    assert list(history.plot("lr", axes=own)) == [own]
+    plt.close("all")
+    with pytest.raises(ValueError, match="plot: got the name 'los', expected some of loss, accuracy"):
+        history.plot(["los"])
+    with pytest.raises(ValueError, match="plot: got 1 axes, expected 2"):
+        history.plot(["loss", "lr"], axes=own)
 
 
 @pytest.mark.parametrize(
@@ -308,9 +347,11 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"metrics": "acuracy"}, "acuracy.*accuracy"),
         ({"metrics": ["accuracy", "accuracy"]}, "two metrics of one name"),
         ({"callbacks": [rc.callbacks.EarlyStopping]}, "the class EarlyStopping"),
+        ({"callbacks": "stop"}, "callbacks='stop', expected an object"),
         ({"callbacks": rc.callbacks.ModelCheckpoint("m-{acc}")}, "expected names of epoch, loss"),
         ({"sample_weight": np.ones(23)}, r"\(23,\), expected \(24,\) or \(24, 8\)"),
-        ({"sample_weight": -np.ones(24)}, "negative"),
+        ({"sample_weight": -np.ones(24)}, r"sample_weight\[0\] = -1, expected finite numbers of at least 0"),
+        ({"sample_weight": np.full(24, 1e39)}, r"fit: got sample_weight\[0\] = 1e\+39"),  # before anything is trained
         ({"class_weight": {"a": 1.0}}, "a label in class_weight"),
         ({"validation_split": 1.0}, "=1 for 24 rows"),
         ({"validation_split": 0.5, "validation_data": (X, STEPS)}, "expected one of the two"),

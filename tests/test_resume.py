@@ -38,6 +38,15 @@ def crash_after(steps: int) -> Any:
     return crash
 
 
+class Counted(rc.callbacks.Callback):
+    """Adds a number of its own to the history."""
+
+    log_names = ("steps",)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        logs["steps"] = self.training.step
+
+
 def model() -> Any:
     return rc.Sequential(
         rc.GRU(3, 6, 2, dropout=0.2, zoneout=0.1), rc.Dropout(0.2), rc.BatchNorm(6), rc.Linear(6, 4), seed=1
@@ -145,6 +154,9 @@ def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
         ({"batch_size": 4}, "data="),
         ({"optimizer": lambda: rc.optim.Adam(0.5)}, "optimizer="),
         ({"clip_norm": 2.0}, "clip_norm=2.0, expected 1.0"),
+        ({"loss": rc.losses.CrossEntropy(label_smoothing=0.1)}, "loss="),
+        ({"loss": rc.losses.CrossEntropy(class_weights=[1, 2, 1, 1])}, "loss="),
+        ({"class_weight": {1: 2.0}}, "loss="),
         ({"seed": 4}, "seed=4, expected 3"),
         ({"x": X[:15], "y": Y[:15], "lengths": None}, "data="),
     ],
@@ -160,6 +172,13 @@ def test_no_seed_goes_on_with_the_first_one(tmp_path: Path) -> None:
     second = fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=2, seed=None)
     assert second.seed == first.seed
     assert second.history["loss"][0] == first.history["loss"][0]
+
+
+def test_numbers_that_callbacks_add_are_in_the_file(tmp_path: Path) -> None:
+    first = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path)], epochs=2)
+    again = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path)], epochs=3)
+    assert first.history["steps"] == [4, 8]
+    assert again.history["steps"] == [4, 8, 12]
 
 
 def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:

@@ -158,3 +158,10 @@ def test_errors_of_the_model(layers: Any, message: str) -> None:
             X, Y if "a model" in message else Y[:, 0], loss=LOSS, optimizer=rc.optim.SGD(0.1),
             truncate=rc.TruncatedBPTT(4), verbose=0,
         )  # fmt: skip
+
+
+def test_rows_without_time_have_no_windows() -> None:
+    with pytest.raises(ValueError, match="fit: got truncate for x without a time axis"):
+        rc.Sequential(rc.Linear(3, 2)).fit(
+            X[:, 0], Y[:, 0], loss=LOSS, optimizer=rc.optim.SGD(0.1), truncate=rc.TruncatedBPTT(4), verbose=0
+        )

@@ -167,15 +167,19 @@ def weights(operation: str, value: Any, shape: tuple[int, ...], lengths: Array |
         )
     if lengths is not None and result.ndim == 2:
         result[~steps_within(lengths, shape[1])] = 0.0
-    # What float32 cannot hold would be infinite in a gradient.
-    wrong = np.argwhere(~((result >= 0) & (result <= np.finfo(np.float32).max)))
+    return not_negative(operation, "weights", result)
+
+
+def not_negative(operation: str, name: str, weights: Array) -> Array:
+    """`weights`, each finite and at least 0, also as float32, in which it may multiply a gradient."""
+    wrong = np.argwhere(~((weights >= 0) & (weights <= np.finfo(np.float32).max)))
     if len(wrong):
-        place = ", ".join(map(str, wrong[0]))
+        place = f"[{', '.join(map(str, wrong[0]))}]" if weights.ndim else ""
         raise ValueError(
-            f"{operation}: got weights[{place}] = {result[tuple(wrong[0])]:g}, expected finite numbers of at least 0; "
+            f"{operation}: got {name}{place} = {weights[tuple(wrong[0])]:g}, expected finite numbers of at least 0; "
             f"change it, 0 for what is not to count"
         )
-    return result
+    return weights
 
 
 def dtype_name(operation: str, dtype: Any) -> str:

@@ -83,7 +83,7 @@ def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tup
             f"{operation}: got logits of shape {logits.shape}, expected (N, T, C); write logits[None] if it is one row"
         )
     valid = None if lengths is None else checks.lengths_within(operation, lengths, *logits.shape[:2])
-    used = logits if valid is None else logits[np.arange(logits.shape[1]) < valid[:, None]]
+    used = logits if valid is None else logits[checks.steps_within(valid, logits.shape[1])]
     if not (used < np.inf).all():
         raise ValueError(
             f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for what is impossible; "

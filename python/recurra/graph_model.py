@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from recurra import checks, seeds, symbolic
+from recurra.data.feed import InputInfo, OutputInfo, Outputs
 from recurra.data.rows import ArrayRows, RaggedRows, ragged
-from recurra.feed import InputInfo, OutputInfo, Outputs
 from recurra.graph import Graph
 from recurra.leaf import LeafLayer
 from recurra.native import NativeLayer

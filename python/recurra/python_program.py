@@ -18,7 +18,7 @@ def _without_padding(array: Array, lengths: Array | None) -> Array:
     """`array` with zeros past the lengths; itself if there is no padding."""
     if lengths is None or bool((lengths >= array.shape[1]).all()):
         return array
-    valid = np.arange(array.shape[1]) < lengths[:, None]
+    valid = checks.steps_within(lengths, array.shape[1])
     return np.where(valid.reshape(valid.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
 
 

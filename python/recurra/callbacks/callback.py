@@ -46,8 +46,8 @@ class Callback:
     def on_train_batch_begin(self, batch: int) -> None:
         """Before a step of the optimiser, numbered from 0 in each epoch."""
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """After it."""
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """After it. Metrics are worked out when the logs are first looked at, which is to be before the next step."""
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:
         """When a loss or a gradient is not finite, before any parameter is changed by it: True ends the training quietly,

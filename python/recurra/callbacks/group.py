@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from recurra import checks
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.saving import BackupAndRestore
 
@@ -42,3 +43,11 @@ class CallbackGroup:
         self.call("on_train_begin")
         yield
         self.call("on_train_end")
+
+
+def listed(operation: str, callbacks: Any) -> list[Callback]:
+    """One or several, as people give them to `fit`; None for none."""
+    found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+    for one in found:
+        checks.kind(operation, "callbacks", one, Callback, "callbacks.EarlyStopping")
+    return found

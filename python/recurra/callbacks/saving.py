@@ -9,8 +9,8 @@ from typing import Any
 
 from recurra import checks
 from recurra.callbacks.callback import Callback
+from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
-from recurra.checkpoints import Checkpoints
 
 
 def _frequency(owner: str, value: Any) -> int | None:
@@ -72,7 +72,7 @@ class ModelCheckpoint(Callback):
         if self._every is None and (not self.save_best_only or self._monitor.improved(logs)):
             self._save(epoch, logs)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Saves, if it is time."""
         if self._every is not None and self.training.step % self._every == 0:
             self._save(self.training.epoch, logs)
@@ -147,7 +147,7 @@ class BackupAndRestore(Callback):
         """Saves, also where steps are counted: an epoch's end is a good place to go on from."""
         self._save()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Saves, if it is time."""
         if self._every is not None and self.training.step % self._every == 0:
             self._save()

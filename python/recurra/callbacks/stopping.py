@@ -99,16 +99,14 @@ class EarlyStopping(Callback):
             "best_epoch": self.best_epoch,
             "stopped_epoch": self.stopped_epoch,
             "waited": self._waited,
-            **{f"weights.{name}": array for name, array in self._weights.items()},
+            "weights": self._weights,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
         self._monitor.best, self.best_epoch = state["best"], state["best_epoch"]
         self.stopped_epoch, self._waited = state["stopped_epoch"], state["waited"]
-        self._weights = {
-            name.removeprefix("weights."): array for name, array in state.items() if name.startswith("weights.")
-        }
+        self._weights = dict(state["weights"])
 
 
 class TerminateOnNaN(Callback):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import checks
-from recurra.data.rows import ArrayRows, RaggedRows, is_list, ragged
+from recurra.data.rows import ArrayRows, RaggedRows, Rows, is_list, ragged
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
-    from recurra.feed import InputInfo, OutputInfo
+    from recurra.data.feed import InputInfo, OutputInfo
     from recurra.losses import Loss
 
 
-def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> ArrayRows | RaggedRows:
+def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
     """x, checked and converted to what the model reads."""
     if is_list(x):
         if lengths is not None:
@@ -37,7 +37,7 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> ArrayR
         )
     valid = checks.lengths_within(operation, lengths, *array.shape[:2])
     if model.input_kind == "tokens":
-        _check_tokens(operation, model, "x", array[np.arange(array.shape[1]) < valid[:, None]])
+        _check_tokens(operation, model, "x", array[checks.steps_within(valid, array.shape[1])])
     return ArrayRows(array, valid)
 
 
@@ -86,7 +86,7 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
     return array.astype(np.int64 if tokens else model.dtype, copy=False)
 
 
-def targets(operation: str, model: OutputInfo, x: ArrayRows | RaggedRows, y: Any, loss: Loss) -> ArrayRows | RaggedRows:
+def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> Rows:
     """y, checked against x and converted to what the loss reads."""
     if not is_list(y):
         y = np.atleast_1d(checks.numeric(operation, "y", y))
@@ -169,5 +169,5 @@ def _output_lengths(model: OutputInfo, lengths: Array) -> Array:
     return lengths if result is None else result
 
 
-def _shape(x: ArrayRows | RaggedRows) -> tuple[int, ...]:
+def _shape(x: Rows) -> tuple[int, ...]:
     return x.array.shape if isinstance(x, ArrayRows) else (len(x), int(x.lengths.max(initial=0)))

@@ -10,6 +10,9 @@ import numpy as np
 
 from recurra.typing import Array
 
+#: The rows of one input or target.
+Rows: TypeAlias = "ArrayRows | RaggedRows"
+
 #: Which rows make a batch.
 Chosen: TypeAlias = "Array | slice"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recurra import checks
-from recurra.diagnose.plotting import axes_of
+from recurra.plots import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def plot_attention(
     outputs = array.shape[0] if target_labels is None else len(target_labels)
     steps = array.shape[1] if source_labels is None else len(source_labels)
     array = array[:outputs, :steps]
-    axes = axes_of(ax, 1.6 + min(0.3 * max(steps, 6), 10), 1.2 + min(0.3 * max(outputs, 5), 8))
+    axes = axes_of("plot_attention", ax, 1.6 + min(0.3 * max(steps, 6), 10), 1.2 + min(0.3 * max(outputs, 5), 8))
     image = axes.imshow(array, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, label="weight", fraction=0.05, pad=0.02)
     if source_labels is not None:

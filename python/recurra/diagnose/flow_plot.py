@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra.diagnose.plotting import COLORS, axes_of
+from recurra.plots import COLORS, axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def draw(flow: GradientFlow, ax: Any) -> Axes:
     """See `GradientFlow.plot`."""
-    axes = axes_of(ax)
+    axes = axes_of("plot", ax)
     for index, layer in enumerate(flow.layers):
         color = COLORS[index % len(COLORS)]
         label = f"{layer.name}: {layer.verdict}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import checks
-from recurra.diagnose.plotting import axes_of
 from recurra.diagnose.subject import Subject
+from recurra.plots import axes_of
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LayerStates:
             raise ValueError(
                 f"plot: got row={row}, which has no valid steps, expected a row with some; choose another row"
             )
-        axes = axes_of(ax, 7.0, min(1.4 + 0.06 * units, 6.0))
+        axes = axes_of("plot", ax, 7.0, min(1.4 + 0.06 * units, 6.0))
         finite = np.abs(shown[np.isfinite(shown)])
         limit = float(finite.max(initial=0.0)) or 1.0
         image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")

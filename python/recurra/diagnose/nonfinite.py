@@ -116,10 +116,8 @@ def _found(
     step: int | None = None,
     label: str = "",
 ) -> NonFinite:
-    first = (
-        slice(None) if step is None or array.ndim < 3 else (slice(None), step)
-    )  # what follows from an infinity is often NaN
-    kind = "NaN" if np.isnan(array[first][bad[first]]).any() else "infinity"
+    values = array[bad] if step is None or array.ndim < 3 else array[:, step][bad[:, step]]
+    kind = "NaN" if np.isnan(values).any() else "infinity"  # at that step: what follows from an infinity is often NaN
     text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
     return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
 
@@ -137,7 +135,7 @@ def _valid(array: Array, lengths: Array | None) -> Array:
     """Where an array (N, T, F) or (N, F) is not padding, to be broadcast."""
     if lengths is None or array.ndim < 3:
         return np.ones((1,) * array.ndim, bool)
-    return (np.arange(array.shape[1]) < lengths[:, None])[..., None]
+    return checks.steps_within(lengths, array.shape[1])[..., None]
 
 
 def _inputs(subject: Subject, state: State) -> Iterator[NonFinite]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recurra.diagnose.subject import Subject
-from recurra.goal import Goal
 from recurra.losses import LossValue
+from recurra.training.goal import Goal
 from recurra.typing import Array
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra.diagnose.plotting import COLORS, axes_of
+from recurra import checks
 from recurra.diagnose.subject import Activity, Subject
+from recurra.plots import COLORS, axes_of
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Saturation:
             ImportError: matplotlib is not there.
         """
         bars = [(f"{layer.name}  {gate.name}", gate) for layer in self.layers for gate in layer.gates]
-        axes = axes_of(ax, 7.0, 1.3 + 0.3 * len(bars))
+        axes = axes_of("plot", ax, 7.0, 1.3 + 0.3 * len(bars))
         low, high = np.array([gate.low for _, gate in bars]), np.array([gate.high for _, gate in bars])
         places = np.arange(len(bars))
         axes.barh(places, low, color=COLORS[0], label="at the lower end")
@@ -172,7 +173,7 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
 
 
 def _layer(activity: Activity) -> LayerSaturation:
-    valid = np.arange(activity.h.shape[1]) < activity.lengths[:, None]
+    valid = checks.steps_within(activity.lengths, activity.h.shape[1])
     cell = activity.part.cell.removesuffix("_positive")
     shares = tuple(_share(cell, gate, activity.kept[:, :, gate.kept][valid]) for gate in GATES[cell])
     return LayerSaturation(activity.part.name, shares)

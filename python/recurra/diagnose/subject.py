@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from recurra.attention import AttentionDecoder
-from recurra.feed import Feed
+from recurra.data.feed import Feed
 from recurra.graph import Node
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer

@@ -60,6 +60,7 @@ class SequenceAccuracy(Ratio):
     """The share of the rows in which every label has the largest logit.
 
     Predictions are logits (N, T, C), targets labels (N, T). A row without labels does not count.
+    In training by `TruncatedBPTT`, and of batches that carry a state, a row is what a window or batch has of it.
 
     Args:
         ignore_index: a label whose steps do not count.

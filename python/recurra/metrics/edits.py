@@ -60,7 +60,10 @@ def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) 
 
 def _rows(name: str, rows: Sequence[npt.ArrayLike]) -> list[Array]:
     if isinstance(rows, str | bytes) or not hasattr(rows, "__len__") or not hasattr(rows, "__iter__"):
-        raise TypeError(f"edit_distance: got {name} of type {type(rows).__name__}, expected a list of arrays of labels")
+        raise TypeError(
+            f"edit_distance: got {name} of type {type(rows).__name__}, expected a list of arrays of labels; put the rows "
+            f"into a list"
+        )
     arrays = [checks.array("edit_distance", f"{name}[{index}]", row) for index, row in enumerate(rows)]
     for index, array in enumerate(arrays):
         if array.ndim != 1 or array.dtype.kind not in "iu":

@@ -20,8 +20,8 @@ from recurra.typing import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from recurra.goal import Goal, Losses, Weights
     from recurra.layer import Layer
+    from recurra.training.goal import Goal, Losses, Weights
     from recurra.training.model import TrainableModel
     from recurra.training.sources import Source
 
@@ -51,9 +51,11 @@ class LRRangeTest:
 
         Returns:
             The axes.
+
+        Raises:
+            ImportError: matplotlib is not there.
         """
-        if ax is None:
-            ax = plots.pyplot("LRRangeTest.plot").subplots()[1]
+        ax = plots.axes_of("plot", ax)
         ax.plot(self.rates, self.losses, color="0.75", label="batch")
         ax.plot(self.rates, self.smoothed, label="smoothed")
         if self.suggestion is not None:
@@ -112,7 +114,7 @@ def find_lr(
         ValueError, TypeError: data that do not fit, before anything is trained.
     """
     name = "find_lr"
-    from recurra.goal import Goal  # here: an import of recurra need not wait for it
+    from recurra.training.goal import Goal  # here: an import of recurra need not wait for it
     from recurra.training.model import TrainableModel
     from recurra.training.sources import make_source
 

@@ -1,7 +1,7 @@
 """Learning rates that change from step to step: pure functions of the number of steps taken, fit for `lr=`.
 
-Steps are the optimiser's, one for each call of `step`, counted from 0; an epoch of `fit` has ceil(rows / batch_size). In
-the equations t is that number.
+Steps are the optimiser's, one for each call of `step`, counted from 0; an epoch of `fit` has ceil(rows / batch_size),
+fewer with `accumulate`, more with `truncate`. In the equations t is that number.
 """
 
 from __future__ import annotations

@@ -206,11 +206,6 @@ def weights(name: str, sample_weight: Any, count: int) -> Array | None:
         raise ValueError(
             f"{name}.fit: got sample_weight of shape {array.shape}, expected ({count},); give a number for each row"
         )
-    if not np.isfinite(array).all() or (array < 0).any():
-        raise ValueError(
-            f"{name}.fit: got sample_weight from {array.min():g} to {array.max():g}, expected finite numbers of at least 0; "
-            f"change it"
-        )
-    if not array.any():
+    if not checks.not_negative(f"{name}.fit", "sample_weight", array).any():
         raise ValueError(f"{name}.fit: got sample_weight that is zero everywhere, expected some above 0; change it")
     return array

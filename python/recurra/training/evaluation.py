@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recurra.goal import Goal
 from recurra.progress import Progress
+from recurra.training.goal import Goal
 from recurra.training.metric_group import MetricGroup
 from recurra.training.sources import Source
 from recurra.typing import State

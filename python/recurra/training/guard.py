@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
+
 from recurra import seeds
 from recurra.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from recurra.diagnose.nonfinite import NonFinite
-    from recurra.goal import Goal
+    from recurra.training.goal import Goal
     from recurra.training.model import TrainableModel
     from recurra.training.pieces import Segment
     from recurra.training.recorder import Recorded
@@ -37,9 +39,12 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             if report is not None:
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
             state = model.record(x, state=state, input_grad=False, **given).state
+    # Each part alone is finite: what they add up to is not.
+    names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
+    what = f"the sum of whose parts for {names[0]}" if names else "whose norm"
     raise NonFiniteError(
-        f"fit: {where}: got a gradient whose norm is not finite though all its numbers are, expected a norm below the "
-        f"largest number of {model.dtype}; lower the learning rate, clip with clip_norm, or scale the data"
+        f"fit: {where}: got a gradient {what} is not finite though all its numbers are, expected one below the largest number "
+        f"of {model.dtype}; lower the learning rate, make smaller batches or accumulate fewer, or scale the data"
     )
 
 

@@ -21,11 +21,11 @@ class History:
     history: dict[str, list[float]] = field(default_factory=dict)
     epoch: list[int] = field(default_factory=list)
 
-    def plot(self, names: Sequence[str] | None = None, *, axes: Any = None) -> Any:
+    def plot(self, names: str | Sequence[str] | None = None, *, axes: Any = None) -> Any:
         """Draw the numbers over the epochs with matplotlib: training and validation of one name in one panel.
 
         Args:
-            names: which to draw, without `val_`; None for loss, metrics, and the gradient's norm.
+            names: which to draw, one or several, without `val_`; None for loss, metrics, and the gradient's norm.
             axes: as many of matplotlib's axes to draw into; None makes a figure.
 
         Returns:

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from recurra.training.history import History
 
 
-def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
+def draw(history: History, names: str | Sequence[str] | None, axes: Any) -> Any:
     """See `History.plot`."""
     own = [name for name in history.history if not name.startswith("val_")]
     if names is None:
         names = [name for name in own if name not in ("lr", "clipped")]
+    names = [names] if isinstance(names, str) else names
     unknown = [name for name in names if name not in own]
     if unknown:
-        raise ValueError(f"plot: got the name {unknown[0]!r}, expected some of {', '.join(own) or 'none'}; correct it")
+        raise ValueError(
+            f"plot: got the name {unknown[0]!r}, expected some of {', '.join(own) or 'none, as no epoch was run'}; correct it"
+        )
     plt = plots.pyplot("plot")
     from matplotlib.ticker import MaxNLocator
 
@@ -35,7 +38,7 @@ def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
         raise ValueError(f"plot: got {len(panels)} axes, expected {len(names)}, one for each name; give more")
     epochs = np.array(history.epoch) + 1
     for panel, name in zip(panels, names, strict=False):
-        for key, label, color in ((name, "training", "#1f5fa8"), (f"val_{name}", "validation", "#d9711f")):
+        for key, label, color in ((name, "training", plots.COLORS[0]), (f"val_{name}", "validation", plots.COLORS[1])):
             if key in history.history:
                 values = history.history[key]
                 panel.plot(

@@ -5,44 +5,31 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from recurra import registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
-from recurra.goal import Goal
 from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.training import guard, snapshot
 from recurra.training.evaluation import evaluate
+from recurra.training.goal import Goal
 from recurra.training.history import History
+from recurra.training.logs import LazyLogs
 from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece
+from recurra.training.places import groups
 from recurra.training.recorder import Recorder
+from recurra.training.settings import Settings
 from recurra.training.sources import Source
-from recurra.training.truncation import TruncatedBPTT
 from recurra.typing import State
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a fit goes about it; see `TrainableModel.fit`."""
-
-    epochs: int
-    clip_norm: float | None
-    clip_value: float | None
-    accumulate: int
-    truncate: TruncatedBPTT | None
-    memory_budget: int | None
-    nan_guard: bool
-    verbose: int
 
 
 @dataclass
@@ -52,20 +39,6 @@ class _Running:
     steps: int = 0
     norm: float = 0.0
     clipped: float = 0.0
-
-
-class _Place(NamedTuple):
-    """A piece, its batch, and its place in the batch."""
-
-    piece: Piece
-    batch: int
-    window: int
-    last: bool
-
-    @property
-    def following(self) -> tuple[int, int]:
-        """The batch and the place of the one behind it."""
-        return (self.batch + 1, 0) if self.last else (self.batch, self.window + 1)
 
 
 class Training:
@@ -208,15 +181,15 @@ class Training:
         }
 
     def _run_epoch(self) -> None:
-        epoch, first = self.epoch, self._next[1:]
+        epoch, first, settings = self.epoch, self._next[1:], self._settings
         own = seeds.derive(self.seed, epoch)
         if first == (0, 0):
             self._mean, self._running = self._goal.mean(), _Running()
             self._metrics.reset()
             self._callbacks.call("on_epoch_begin", epoch)
         title = f"epoch {epoch + 1}/{self.epochs}"
-        with Progress(self._source.steps, title, self._settings.verbose == 1, done=first[0]) as bar:
-            for group in _groups(self._pieces(own, *first), self._settings.accumulate):
+        with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
+            for group in groups(self._source, settings.truncate, settings.accumulate, epoch, own, *first):
                 self._callbacks.call("on_train_batch_begin", self._running.steps)
                 try:
                     self._learn(own, [place.piece for place in group])
@@ -225,7 +198,7 @@ class Training:
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.steps - 1, self._logs())
+                self._callbacks.call("on_train_batch_end", self._running.steps - 1, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break
@@ -236,11 +209,12 @@ class Training:
                     for name, value in evaluate(self.model, self._goal, self._validation, self._metrics.fresh()).items()
                 }
             self._next = (epoch + 1, 0, 0)
+            for callback in self._callbacks.all:  # each finds in the history what those before it have added
+                self.history.append(epoch, logs)
+                callback.on_epoch_end(epoch, logs)
             self.history.append(epoch, logs)
-            self._callbacks.call("on_epoch_end", epoch, logs)
-            self.history.append(epoch, logs)  # with what callbacks have added
             bar.finish(**logs)
-        if self._settings.verbose == 2:
+        if settings.verbose == 2:
             print(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
 
     def _logs(self) -> dict[str, float]:
@@ -253,18 +227,6 @@ class Training:
             "grad_norm": running.norm / steps,
             "clipped": running.clipped / steps,
         }
-
-    def _pieces(self, seed: int, batch: int, window: int) -> Iterator[_Place]:
-        """What is left of an epoch."""
-        truncate = self._settings.truncate
-        for index, work in enumerate(self._source.epoch(self.epoch, seed, skip=batch), batch):
-            if truncate is None:
-                pieces = [work.piece]
-            else:
-                pieces = list(truncate.pieces(work.whole, work.carry))
-            for place in range(window, len(pieces)):
-                yield _Place(pieces[place], index, place, place == len(pieces) - 1)
-            window = 0
 
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:
         """One step of the optimiser, or none if there was nothing to count."""
@@ -296,9 +258,3 @@ class Training:
         running.steps += 1
         running.norm += norm
         running.clipped += clipped
-
-
-def _groups(pieces: Iterator[_Place], size: int) -> Iterator[list[_Place]]:
-    """The pieces between two steps of the optimiser."""
-    while group := list(islice(pieces, size)):
-        yield group

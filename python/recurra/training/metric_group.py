@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class MetricGroup:
 
     def fresh(self) -> MetricGroup:
         """The same metrics, with nothing in them."""
-        other = object.__new__(MetricGroup)
+        other = copy.copy(self)
         other._named = [{name: metric.fresh() for name, metric in group.items()} for group in self._named]
         return other
 

@@ -10,16 +10,16 @@ import numpy as np
 
 from recurra import checks
 from recurra.data import order
+from recurra.data.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.data.rows import is_list
-from recurra.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.layer import Layer
 from recurra.progress import Progress
 from recurra.structure import Structure
 
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
-    from recurra.goal import ClassWeights, Losses, Weights
     from recurra.optim import Optimizer
+    from recurra.training.goal import ClassWeights, Losses, Weights
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -61,7 +61,7 @@ class TrainableModel(Layer):
         class_weight: ClassWeights = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
@@ -95,7 +95,7 @@ class TrainableModel(Layer):
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
                 iterable of batches.
             validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
-            callbacks: of `recurra.callbacks`, or of classes of your own.
+            callbacks: of `recurra.callbacks`, or of classes of your own: one, or a list.
             clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
             clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
             accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them all,
@@ -120,35 +120,52 @@ class TrainableModel(Layer):
             ValueError, TypeError: data that do not fit, before anything is trained.
             NonFiniteError: a loss or a gradient is NaN or infinite; the message names the layer, the rows and the step.
         """
-        from recurra.training import fitting  # here: an import of recurra need not wait for it
+        # Here: an import of recurra need not wait for what only training needs.
+        from recurra.callbacks.group import listed
+        from recurra.optim import Optimizer
+        from recurra.training.goal import Goal
+        from recurra.training.loop import Training
+        from recurra.training.metric_group import MetricGroup
+        from recurra.training.settings import Settings
+        from recurra.training.sources import make_source
+        from recurra.training.truncation import check_truncatable
+        from recurra.training.validation import validation_source
 
-        return fitting.fit(
-            self,
-            x,
-            y,
-            lengths,
-            loss=loss,
-            optimizer=optimizer,
-            loss_weights=loss_weights,
-            metrics=metrics,
+        name = "fit"
+        checks.kind(name, "optimizer", optimizer, Optimizer, "optim.Adam")
+        settings = Settings(
             epochs=epochs,
-            batch_size=batch_size,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            callbacks=callbacks,
             clip_norm=clip_norm,
             clip_value=clip_value,
             accumulate=accumulate,
-            bucket=bucket,
             truncate=truncate,
             memory_budget=memory_budget,
-            shuffle=shuffle,
             nan_guard=nan_guard,
-            seed=seed,
             verbose=verbose,
         )
+        batch_size = checks.integer(name, "batch_size", batch_size)
+        told = listed(name, callbacks)
+        goal = Goal(name, self, loss, loss_weights, class_weight)
+        counting = MetricGroup(name, self, metrics)
+        if truncate is not None:
+            check_truncatable(self, goal, truncate)
+        source = make_source(
+            name,
+            self,
+            goal,
+            x,
+            y,
+            lengths,
+            batch_size=batch_size,
+            sample_weight=sample_weight,
+            shuffle=checks.flag(name, "shuffle", shuffle),
+            bucket=bucket if bucket is True or bucket is False else checks.integer(name, "bucket", bucket),
+            epochs=settings.epochs,
+        )
+        validation = validation_source(
+            self, goal, source, validation_data, validation_split, batch_size, settings.epochs
+        )
+        return Training(self, optimizer, goal, source, validation, counting, told, settings, seed).run()
 
     def evaluate(
         self,
@@ -168,20 +185,18 @@ class TrainableModel(Layer):
         Returns:
             The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
         """
-        from recurra.training import fitting
+        from recurra.training import evaluation
+        from recurra.training.goal import Goal
+        from recurra.training.metric_group import MetricGroup
+        from recurra.training.sources import make_source
 
-        return fitting.evaluate(
-            self,
-            x,
-            y,
-            lengths,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=metrics,
-            sample_weight=sample_weight,
-            batch_size=batch_size,
-            verbose=verbose,
-        )
+        name = "evaluate"
+        batch_size = checks.integer(name, "batch_size", batch_size)
+        show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
+        goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics)
+        source = make_source(name, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight)
+        found = evaluation.evaluate(self, goal, source, counting, show=show)
+        return found if counting.names else found["loss"]
 
     def predict(self, x: Any, lengths: Any = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.

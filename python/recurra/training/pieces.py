@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recurra.feed import Outputs
+from recurra.data.feed import Outputs
 from recurra.typing import Array
 
 if TYPE_CHECKING:

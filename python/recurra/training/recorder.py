@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recurra import seeds
-from recurra.goal import Goal
 from recurra.losses import LossValue
 from recurra.state import copied
 from recurra.tape import Tape
+from recurra.training.goal import Goal
 from recurra.training.metric_group import MetricGroup
 from recurra.training.pieces import Piece, Segment
 from recurra.typing import State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import islice
@@ -12,10 +13,10 @@ import numpy as np
 from recurra import checks
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
+from recurra.data.feed import Feed
 from recurra.data.rows import Chosen
 from recurra.data.sources import is_source, read
-from recurra.feed import Feed
-from recurra.goal import Goal
+from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 from recurra.typing import Array
 
@@ -80,8 +81,8 @@ class RowSource(Source):
     def split(self, fraction: float) -> RowSource:
         """Takes the last rows away, as Keras does, before any shuffling, and returns them."""
         own, others = order.validation_rows("fit", fraction, self._end)
-        held = object.__new__(RowSource)
-        held.__dict__.update(self.__dict__, _begin=others.start, _shuffle=False, _bucket=False)
+        held = copy.copy(self)
+        held._begin, held._shuffle, held._bucket = others.start, False, False
         self._end = own.stop
         return held
 
@@ -121,7 +122,7 @@ class RowSource(Source):
         targets, weights = self._targets.batch(chosen)
         batches = [part.batch(chosen) for part in self._feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
-        rows = np.arange(len(self._feed))[chosen]
+        rows = np.arange(chosen.start, chosen.stop) if isinstance(chosen, slice) else chosen
         return Segment(x, lengths, [None] * len(x), targets, weights, self._targets.outputs, rows=rows)
 
     def config(self) -> dict[str, Any]:
@@ -194,6 +195,11 @@ def make_source(
                     f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
                     f"its own; yield (x, y, lengths, sample_weight)"
                 )
+        if bucket is not False:
+            raise ValueError(
+                f"{operation}: got bucket={bucket} for batches made by {type(x).__name__}, expected False, as they are not "
+                f"made anew; make them with data.bucket_batches, or give the rows"
+            )
         return BatchSource(operation, model, goal, read(operation, x, epochs))
     feed = Feed(operation, model, x, lengths)
     if y is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recurra import checks
-from recurra.goal import Goal
+from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class TruncatedBPTT:
 
     def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
         """The windows of a batch in order; `carry` says that it goes on where the batch before it ended."""
+        if not any(rows.has_time for rows in whole.outputs.inputs):
+            raise ValueError(
+                "fit: got truncate for x without a time axis, expected sequences (N, T, features); leave truncate out"
+            )
         begin = 0 if carry else min(self.burn_in, whole.steps)
         if begin:
             yield Piece([whole.cut(0, begin, 0)], carry=False, learn=False)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from recurra.data import convert
-from recurra.data.rows import ArrayRows, Chosen, RaggedRows
+from recurra.data.rows import Chosen, Rows
 from recurra.structure import Structure
 from recurra.typing import Array
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
-
-#: The rows of one input or target.
-Rows: TypeAlias = "ArrayRows | RaggedRows"
 
 
 class InputInfo(NamedTuple):

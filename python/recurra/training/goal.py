@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra import checks, row_weights
-from recurra.data import convert
-from recurra.data.rows import Chosen
-from recurra.feed import Feed, Outputs, Rows, place
+from recurra import checks
+from recurra.data import convert, row_weights
+from recurra.data.feed import Feed, Outputs, place
+from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
 from recurra.typing import Array
 
@@ -146,9 +146,10 @@ class Goal:
         mean.add(values)
         return mean
 
-    def config(self) -> list[str]:
+    def config(self) -> list[Any]:
         """What a run that goes on must have in common."""
-        return [type(loss).__name__ for loss in self.losses] + [repr(weight) for weight in self._weights]
+        parts = zip(self.losses, self._weights, self._class_weights, strict=True)
+        return [[type(loss).__name__, _options(loss), weight, classes] for loss, weight, classes in parts]
 
 
 class Mean:
@@ -171,3 +172,9 @@ class Mean:
             weight * (own / count if count else 0.0)
             for weight, own, count in zip(self._weights, self.sums, self.counts, strict=True)
         )
+
+
+def _options(loss: Loss) -> dict[str, Any]:
+    """Those that another process can compare."""
+    options = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(loss).items()}
+    return {name: value for name, value in options.items() if isinstance(value, int | float | str | list | tuple)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from recurra import checks
-from recurra.data.rows import ArrayRows, RaggedRows, is_list
+from recurra.data.rows import ArrayRows, RaggedRows, Rows, is_list
 from recurra.typing import Array
-
-#: The rows of one target.
-Rows: TypeAlias = "ArrayRows | RaggedRows"
 
 
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
@@ -44,12 +41,7 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
 
 
 def _checked(operation: str, name: str, weights: Any) -> Array:
-    array = checks.numeric(operation, name, weights).astype(np.float64)
-    if not (np.isfinite(array) & (array >= 0)).all():
-        raise ValueError(
-            f"{operation}: got NaN, infinite or negative numbers in {name}, expected finite ones of at least 0; mend them"
-        )
-    return array
+    return checks.not_negative(operation, name, checks.numeric(operation, name, weights).astype(np.float64))
 
 
 def of_classes(operation: str, weights: Any) -> dict[int, float]:

@@ -1,0 +1,44 @@
+"""The pieces of an epoch, in order, from any of them on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from recurra.training.pieces import Piece
+from recurra.training.sources import Source
+from recurra.training.truncation import TruncatedBPTT
+
+
+class Place(NamedTuple):
+    """A piece, its batch, and its place in the batch."""
+
+    piece: Piece
+    batch: int
+    window: int
+    last: bool
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """The batch and the place of the one behind it."""
+        return (self.batch + 1, 0) if self.last else (self.batch, self.window + 1)
+
+
+def groups(
+    source: Source, truncate: TruncatedBPTT | None, size: int, epoch: int, seed: int, batch: int, window: int
+) -> Iterator[list[Place]]:
+    """The pieces between two steps of the optimiser, `size` of them, from piece `window` of `batch` on."""
+    pieces = _places(source, truncate, epoch, seed, batch, window)
+    while group := list(islice(pieces, size)):
+        yield group
+
+
+def _places(
+    source: Source, truncate: TruncatedBPTT | None, epoch: int, seed: int, batch: int, window: int
+) -> Iterator[Place]:
+    for index, work in enumerate(source.epoch(epoch, seed, skip=batch), batch):
+        pieces = [work.piece] if truncate is None else list(truncate.pieces(work.whole, work.carry))
+        for place in range(window, len(pieces)):
+            yield Place(pieces[place], index, place, place == len(pieces) - 1)
+        window = 0

@@ -1,0 +1,41 @@
+"""What a fit validates with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from recurra import checks
+from recurra.data.sources import is_source
+from recurra.training.goal import Goal
+from recurra.training.sources import RowSource, Source, make_source
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+def validation_source(
+    model: TrainableModel, goal: Goal, training: Source, data: Any, fraction: Any, batch_size: int, epochs: int
+) -> Source | None:
+    """For validation_data and validation_split of `fit`; the latter takes its rows away from the source to train on."""
+    fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
+    if data is None:
+        if not fraction:
+            return None
+        if not isinstance(training, RowSource):
+            raise ValueError(
+                "fit: got validation_split for batches ready made, expected rows; give validation_data instead"
+            )
+        return training.split(fraction)
+    operation = "fit: validation_data"
+    if fraction:
+        raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
+    if is_source(data):
+        return make_source(operation, model, goal, data, None, None, batch_size=batch_size, epochs=epochs)
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3, 4):
+        got = f"of {len(data)} parts" if isinstance(data, tuple | list) else f"of type {type(data).__name__}"
+        raise ValueError(
+            f"fit: got validation_data {got}, expected (x, y), (x, y, lengths) or (x, y, lengths, sample_weight); put "
+            f"them in a tuple"
+        )
+    x, y, lengths, weight = [*data, None, None][:4]
+    return make_source(operation, model, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
