@@ -194,10 +194,11 @@ def test_the_bytes_of_attention_are_known_ahead(layer_kind: str, score: str) -> 
         layer = rc.AdditiveAttention(9, 9, 7) if score == "additive" else rc.MultiplicativeAttention(9, 9, score=score)
     x = rng.standard_normal((3, 12, layer.input_size), dtype=np.float32)
     memory = rng.standard_normal((3, 8, 9 if layer_kind != "decoder" or score == "dot" else 4), dtype=np.float32)
-    _, held = outcome(layer, (x, memory), None)
-    outcome(layer, (x, memory), held)
-    with pytest.raises(ValueError, match=f"expected at least {held} "):
-        layer.record((x, memory), memory_budget=held - 1)
+    for lengths in (None, (np.array([5, 0, 9]), np.array([8, 2, 7]))):
+        _, held = outcome(layer, (x, memory), None, lengths)
+        outcome(layer, (x, memory), held, lengths)
+        with pytest.raises(ValueError, match=f"expected at least {held} "):
+            layer.record((x, memory), lengths=lengths, memory_budget=held - 1)
 
 
 CASE = Case("lstm", 6, 17, 5, 300, 2, ragged=True, seed=4)

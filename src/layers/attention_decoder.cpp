@@ -579,17 +579,19 @@ template <class T>
 TapeBytes AttentionDecoder<T>::tape_bytes(const LayerForward<T>& call, bool training) const {
   const size_t N = size_t(call.batch.rows), states = N * size_t(this->state_size());
   this->check_size(call.batch, call.others[0]);
+  Batch batch = call.batch;  // as begin() makes it
+  if (batch.lengths) batch.steps = N ? *std::max_element(batch.lengths, batch.lengths + N) : 0;
   Arena count = Arena::counting();
   count.take<int32_t>(N);  // the rows' order
   count.take<int64_t>(N);
   scoring_.count(call.others[0], count);
   Pass pass;
-  pass.batch = {call.batch.rows, call.batch.steps, nullptr, nullptr, 0, 0};
+  pass.batch = {batch.rows, batch.steps, nullptr, nullptr, 0, 0};
   take_arrays(pass, count);
-  take_sequence<T>(count, call.batch, call.others[0].batch.steps);  // the weights
+  take_sequence<T>(count, batch, call.others[0].batch.steps);  // the weights
   for (int i = call.state.data ? 0 : 1; i < 2; ++i) count.take<T>(states);
   count.take<T>(size_t(this->parameters()->size() - cell_end_));  // their gradient
-  const size_t all = count.used() + cpu_backend<T>().tape_bytes(spec_, call.batch, training).all;
+  const size_t all = count.used() + cpu_backend<T>().tape_bytes(spec_, batch, training).all;
   return {all, all};
 }
 

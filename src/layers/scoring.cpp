@@ -90,7 +90,6 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
 template <class T>
 void Scoring<T>::count(const OtherInput<T>& memory, Arena& count) const {
   if (projects_memory_) take_sequence<T>(count, memory.batch, spec_.key_size);
-  if (spec_.additive) count.take<T>(size_t(spec_.key_size));
   AttentionMemory<T>::count(spec_, memory.batch, projects_memory_, count);
 }
 
