@@ -125,13 +125,14 @@ def numeric(operation: str, name: str, value: Any) -> Array:
 
 
 def lengths(operation: str, value: Any) -> Array:
-    """`value` as an array of integers; the core or the caller checks it against x."""
+    """`value` as an array of int64, as the difference of small or unsigned ones may be wrong; the core or the caller checks
+    it against x."""
     result = array(operation, "lengths", value)
     if result.dtype.kind not in "iu":
         raise TypeError(
             f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
         )
-    return result
+    return result.astype(np.int64, copy=False)
 
 
 def steps_within(lengths: Array, steps: int) -> Array:

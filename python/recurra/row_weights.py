@@ -18,7 +18,7 @@ Rows: TypeAlias = "ArrayRows | RaggedRows"
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
     """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
     count = len(targets)
-    if is_list(weights) and steps and isinstance(targets, RaggedRows) and np.ndim(weights[0]) == 1:
+    if is_list(weights) and steps and isinstance(targets, RaggedRows) and len(weights) and np.ndim(weights[0]) == 1:
         items = [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
         for index, (item, target) in enumerate(zip(items, targets.items, strict=False)):
             if item.shape != target.shape[:1]:
@@ -55,7 +55,18 @@ def _checked(operation: str, name: str, weights: Any) -> Array:
 def of_classes(operation: str, weights: Any) -> dict[int, float]:
     """class_weight: a mapping from labels, or one number for each label."""
     if not isinstance(weights, Mapping):
-        weights = dict(enumerate(checks.numeric(operation, "class_weight", weights).ravel().tolist()))
+        if isinstance(weights, str):
+            raise TypeError(
+                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; count "
+                f"the labels, and give their weights"
+            )
+        array = checks.numeric(operation, "class_weight", weights)
+        if array.ndim != 1:
+            raise ValueError(
+                f"{operation}: got class_weight of shape {array.shape}, expected {{label: weight}}, or a number for each "
+                f"label (labels,); write {{0: 1.0, 1: 2.5}}"
+            )
+        weights = dict(enumerate(array.tolist()))
     return {
         checks.integer(operation, "a label in class_weight", label, -checks.LARGEST): checks.number(
             operation, f"class_weight[{label}]", weight

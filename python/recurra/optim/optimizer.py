@@ -53,6 +53,10 @@ class Slot:
     steps: int = 0
     arrays: dict[str, Array] = field(default_factory=dict)
 
+    def copied(self) -> dict[str, Array]:
+        """Arrays of their own."""
+        return {name: array.copy() for name, array in self.arrays.items()}
+
 
 class Optimizer(ABC):
     """`step(model)` moves the parameters of all trainable layers along their gradients.
@@ -286,18 +290,14 @@ class Optimizer(ABC):
     def _twin(self, lr: float) -> Self:
         """An independent one with the same memory of the same layers, at another rate."""
         twin = object.__new__(type(self))
-        slots = [
-            Slot(slot.layer, slot.steps, {name: array.copy() for name, array in slot.arrays.items()})
-            for slot in self._slots
-        ]
+        slots = [Slot(slot.layer, slot.steps, slot.copied()) for slot in self._slots]
         twin.__dict__.update(self.__dict__, _schedule=None, _slots=slots)
         twin.lr = lr
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies carry the memory, not the layers."""
-        slots = [Slot(None, slot.steps, slot.arrays) for slot in self._slots]
-        return {**self.__dict__, "_slots": slots}
+        return {**self.__dict__, "_slots": [Slot(None, slot.steps, slot.copied()) for slot in self._slots]}
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if name != "lr"]

@@ -81,13 +81,22 @@ def fit(
         bucket=bucket if bucket is True or bucket is False else checks.integer(operation, "bucket", bucket),
         epochs=epochs,
     )
-    validation = _validation(model, goal, source, validation_data, validation_split, batch_size)
+    validation = _validation(
+        model, goal, source, validation_data, validation_split, batch_size=batch_size, epochs=settings.epochs
+    )
     training = Training(model, optimizer, goal, source, validation, counting, callbacks, settings, seed)
     return training.run()
 
 
 def _validation(
-    model: TrainableModel, goal: Goal, source: Source, validation_data: Any, fraction: float, batch_size: int
+    model: TrainableModel,
+    goal: Goal,
+    source: Source,
+    validation_data: Any,
+    fraction: float,
+    *,
+    batch_size: int,
+    epochs: int,
 ) -> Source | None:
     if validation_data is None:
         if not fraction:
@@ -101,7 +110,7 @@ def _validation(
     if fraction:
         raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
     if is_source(validation_data):
-        return make_source(operation, model, goal, validation_data, None, None, batch_size=batch_size)
+        return make_source(operation, model, goal, validation_data, None, None, batch_size=batch_size, epochs=epochs)
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3, 4):
         few = isinstance(validation_data, tuple | list)
         got = f"of {len(validation_data)} parts" if few else f"of type {type(validation_data).__name__}"
@@ -137,7 +146,7 @@ def evaluate(
 
 
 def _callbacks(given: Any) -> list[Callback]:
-    listed = [given] if isinstance(given, Callback) else list(given)
+    listed = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for one in listed:
         checks.kind("fit", "callbacks", one, Callback, "callbacks.EarlyStopping")
     return listed
