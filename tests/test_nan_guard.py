@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -100,3 +101,23 @@ def test_a_norm_beyond_all_numbers() -> None:
     one = rc.Sequential(rc.Linear(3, 1, dtype="float64"), seed=0)
     with pytest.raises(rc.NonFiniteError, match="norm is not finite"):
         fit(one, X.astype(float) * 1e160, Y.astype(float), loss=rc.losses.L1())
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_running_statistics_stay_those_of_the_last_good_step(accumulate: int) -> None:
+    """A batch that ends the training moves them no more than the parameters."""
+    x = X.copy()
+    x[-1, 13, 2] = np.nan
+
+    def trained(rows: Any, epochs: int = 1) -> Any:
+        one = rc.Sequential(rc.GRU(3, 5), rc.BatchNorm(5), rc.Linear(5, 1), seed=1)
+        with pytest.warns(RuntimeWarning, match="TerminateOnNaN") if rows is x else contextlib.nullcontext():
+            fit(
+                one, rows, Y[: len(rows)], shuffle=False, accumulate=accumulate,
+                epochs=epochs, callbacks=[rc.callbacks.TerminateOnNaN()],
+            )  # fmt: skip
+        return one
+
+    good = trained(X[:8]) if accumulate == 1 else trained(X, 0)
+    for name, array in trained(x).state_dict().items():
+        assert_same_bits(array, good.state_dict()[name], name)

@@ -186,15 +186,16 @@ def run(optimizer: Any, subject: Any, steps: range) -> None:
         optimizer.step(subject)
 
 
-@pytest.mark.parametrize("again", ["state_dict", "deepcopy"])
+@pytest.mark.parametrize("again", ["state_dict", "deepcopy", "copy"])
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_memory_can_be_saved(make: Callable[[], Any], again: str) -> None:
     whole, optimizer = model(), make()
     run(optimizer, whole, range(10))
     part, first = model(), make()
     run(first, part, range(5))
-    if again == "deepcopy":
-        second = copy.deepcopy(first)
+    if again in ("deepcopy", "copy"):
+        second = getattr(copy, again)(first)
+        run(first, copy.deepcopy(part), range(5, 7))  # which is no business of the copy's
     else:
         second = make()
         second.load_state_dict(first.state_dict())

@@ -172,6 +172,44 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
 
 
+class Keeps(rc.callbacks.Callback):
+    """A callback with a state."""
+
+    def __init__(self, state: Any) -> None:
+        self.state, self.found = state, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.found = state["state"]
+
+
+def test_arrays_without_axes_stay_so(tmp_path: Path) -> None:
+    first, second = Keeps(np.array(3.0)), Keeps(None)
+    fit(model(), PLAIN, [first, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    fit(model(), PLAIN, [second, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    assert second.found.shape == ()
+
+
+@pytest.mark.parametrize("state", [{1: 2}, {1, 2}, np.array(["a"]), np.array([None]), np.zeros(2, complex)])
+def test_a_state_that_no_file_holds_is_refused(state: Any, tmp_path: Path) -> None:
+    """Rather than given back as something else, such as text for the keys of a dict."""
+    with pytest.raises(TypeError, match="fit: got a state that a checkpoint cannot hold"):
+        fit(model(), PLAIN, [Keeps(state), rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+
+
+def test_the_newest_is_the_last_by_its_numbers(tmp_path: Path) -> None:
+    """However many digits these have."""
+    from recurra.checkpoints import Checkpoints
+
+    files = Checkpoints(tmp_path, keep=2)
+    for position in ((99999, 0, 0), (100000, 0, 1000000), (100000, 0, 999999)):
+        files.write(position, b"")
+    assert files.newest() == tmp_path / "checkpoint-100000-000000000-1000000.safetensors"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
 def test_it_survives_200_kills(tmp_path: Path) -> None:
     """Each leaves a loadable checkpoint, not older than one interval; the end has the bits of a run without kills."""

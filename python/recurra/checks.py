@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,14 @@ def kind(operation: str, name: str, value: Any, expected: type, example: str) ->
         raise TypeError(
             f"{operation}: got {name}={got}, expected an object of a class as {example}; write {name}=recurra.{example}()"
         )
+
+
+def path(operation: str, name: str, value: Any) -> str:
+    """`value`, a text or an `os.PathLike` of one, as a text."""
+    result = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(result, str) or not result:
+        raise TypeError(f"{operation}: got {name}={value!r}, expected a path; write {name}='runs/name'")
+    return result
 
 
 def array(operation: str, name: str, value: Any) -> Array:

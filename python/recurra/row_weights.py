@@ -44,10 +44,16 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
 
 
 def _checked(operation: str, name: str, weights: Any) -> Array:
-    array = checks.numeric(operation, name, weights).astype(np.float64)
-    if not (np.isfinite(array) & (array >= 0)).all():
+    return _in_range(operation, name, checks.numeric(operation, name, weights).astype(np.float64))
+
+
+def _in_range(operation: str, name: str, array: Array) -> Array:
+    """Finite, and neither they nor what a gradient is divided by too large or too small for a gradient in float32."""
+    limits = np.finfo(np.float32)
+    if not ((array == 0) | ((array >= limits.tiny) & (array <= limits.max))).all():
         raise ValueError(
-            f"{operation}: got NaN, infinite or negative numbers in {name}, expected finite ones of at least 0; mend them"
+            f"{operation}: got negative, NaN, infinite, or extremely large or small numbers in {name}, expected 0 or numbers "
+            f"from {limits.tiny:.2g} to {limits.max:.2g}; mend them"
         )
     return array
 
@@ -86,10 +92,12 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
             )
         found, place = np.unique(labels, return_inverse=True)
         table = np.array([classes.get(int(label), 1.0) for label in found])
-        result: Array = table[place.reshape(labels.shape)]
+        result = _in_range(operation, "class_weight", table[place.reshape(labels.shape)])
         if own is None:
             return result
-        return result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
+        with np.errstate(over="ignore", under="ignore"):
+            result = result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
+        return _in_range(operation, "sample_weight times class_weight", result)
 
     if isinstance(targets, ArrayRows):
         return ArrayRows(of(targets.array, weights.array if isinstance(weights, ArrayRows) else None))

@@ -6,11 +6,11 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recurra import registry, seeds
+from recurra import interrupts, registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
@@ -47,8 +47,9 @@ class Settings:
 
 @dataclass
 class _Running:
-    """The sums of an epoch so far."""
+    """The sums of an epoch so far: groups of pieces, and those of them that made a step of the optimiser."""
 
+    groups: int = 0
     steps: int = 0
     norm: float = 0.0
     clipped: float = 0.0
@@ -97,6 +98,7 @@ class Training:
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
         self._mean, self._running = goal.mean(), _Running()
+        self._buffers = list(model.buffers.values())
         self._state: State = None
         # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
         self._next = (0, 0, 0)
@@ -118,16 +120,21 @@ class Training:
 
     @property
     def _where(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self._running.steps + 1}"
+        return f"epoch {self.epoch + 1}, step {self._running.groups + 1}"
 
     def mode(self, name: str) -> str:
         """ "min" or "max", which way a number of the logs is better."""
         return self._metrics.mode(name.removeprefix("val_")) or "min"
 
     @property
+    def step_log_names(self) -> list[str]:
+        """The names of the numbers that are known after a step."""
+        return ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
+
+    @property
     def log_names(self) -> list[str]:
         """The names of the numbers that an epoch gives."""
-        names = ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
+        names = self.step_log_names
         if self._validation is not None:
             names += [f"val_{name}" for name in ("loss", *self._metrics.names)]
         return names + self._callbacks.log_names
@@ -217,18 +224,25 @@ class Training:
         title = f"epoch {epoch + 1}/{self.epochs}"
         with Progress(self._source.steps, title, self._settings.verbose == 1, done=first[0]) as bar:
             for group in _groups(self._pieces(own, *first), self._settings.accumulate):
-                self._callbacks.call("on_train_batch_begin", self._running.steps)
+                self._callbacks.call("on_train_batch_begin", self._running.groups)
                 try:
-                    self._learn(own, [place.piece for place in group])
+                    with self._whole_steps():
+                        self._learn(own, [place.piece for place in group])
                 except NonFiniteError as error:
                     if not self._callbacks.ends_quietly(error):
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.steps - 1, self._logs())
+                self._callbacks.call("on_train_batch_end", self._running.groups - 1, self._logs())
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break
+            burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
+            if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good
+                raise ValueError(
+                    f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
+                    f"the steps of the sequences; lower it"
+                )
             logs = self._logs()
             if self._validation is not None:
                 logs |= {
@@ -266,6 +280,19 @@ class Training:
                 yield _Place(pieces[place], index, place, place == len(pieces) - 1)
             window = 0
 
+    @contextmanager
+    def _whole_steps(self) -> Iterator[None]:
+        """Buffers, which move when a batch is recorded, are put back if no step of the optimiser comes of it."""
+        kept, steps = [array.copy() for array in self._buffers], self.optimizer.steps
+        try:
+            yield
+        except BaseException:
+            if self.optimizer.steps == steps:
+                with interrupts.deferred():
+                    for array, before in zip(self._buffers, kept, strict=True):
+                        array[...] = before
+            raise
+
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:
         """One step of the optimiser, or none if there was nothing to count."""
         settings = self._settings
@@ -274,12 +301,12 @@ class Training:
         totals = recorder.totals(group)
         for place, piece in enumerate(group):
             begin = self._state if piece.carry else None
-            values = recorder.record(piece, begin, seeds.derive(seed, self._running.steps, place), totals)
+            values = recorder.record(piece, begin, seeds.derive(seed, self._running.groups, place), totals)
             self._state = recorder.state
             self._mean.add(values)
             if settings.nan_guard and not all(math.isfinite(value.sum) for value in values):
                 guard.explain(self.model, self._goal, recorder.done, self._where)
-        norm = clipped = 0.0
+        running = self._running
         if any(recorder.counts):  # a batch of empty rows has nothing to say
             try:
                 norm, clipped = self.optimizer.step(
@@ -292,13 +319,21 @@ class Training:
             except FloatingPointError:
                 guard.explain(self.model, self._goal, recorder.done, self._where)
             self.step += 1
-        running = self._running
-        running.steps += 1
-        running.norm += norm
-        running.clipped += clipped
+            running.steps += 1
+            running.norm += norm
+            running.clipped += clipped
+        running.groups += 1
 
 
 def _groups(pieces: Iterator[_Place], size: int) -> Iterator[list[_Place]]:
-    """The pieces between two steps of the optimiser."""
-    while group := list(islice(pieces, size)):
+    """The pieces between two steps of the optimiser: those that are learnt from count."""
+    group: list[_Place] = []
+    learning = 0
+    for place in pieces:
+        group.append(place)
+        learning += place.piece.learn
+        if learning == size:
+            yield group
+            group, learning = [], 0
+    if group:
         yield group

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recurra.metrics.find import named
+from recurra.metrics.metric import checked_name
+from recurra.training.history import as_float
 from recurra.typing import Array
 
 if TYPE_CHECKING:
     from recurra.metrics import Metric
     from recurra.training.model import TrainableModel
+
+
+#: Names of numbers that are in every epoch's logs, and what file names call the epoch.
+TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
 
 
 class MetricGroup:
@@ -26,7 +32,15 @@ class MetricGroup:
             if structure.count is not None:
                 prefix = f"{structure.names[index] if structure.names else f'output_{index}'}_"
             found = [named(operation, metric) for metric in some]
+            for metric in found:
+                checked_name(f"{operation}: {type(metric).__name__}", metric.name)
             self._named.append({prefix + metric.name: metric.fresh() for metric in found})
+            taken = next((name for name in self._named[-1] if name in TAKEN or name.startswith("val_")), None)
+            if taken is not None:
+                raise ValueError(
+                    f"{operation}: got a metric of the name {taken!r}, expected another than {', '.join(TAKEN)} and val_..., "
+                    f"which fit uses itself; give it name=..."
+                )
             if len(self._named[-1]) < len(found):
                 raise ValueError(
                     f"{operation}: got two metrics of one name in {[metric.name for metric in found]}, expected different "
@@ -49,7 +63,8 @@ class MetricGroup:
 
     def results(self) -> dict[str, float]:
         """The numbers so far."""
-        return {name: float(metric.result()) for group in self._named for name, metric in group.items()}
+        found = {name: metric.result() for group in self._named for name, metric in group.items()}
+        return {name: as_float(f"the result of the metric {name}", value) for name, value in found.items()}
 
     def reset(self) -> None:
         """Forget all batches."""

@@ -45,6 +45,11 @@ class TruncatedBPTT:
 
     def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
         """The windows of a batch in order; `carry` says that it goes on where the batch before it ended."""
+        if not whole.has_time:
+            raise ValueError(
+                "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); leave "
+                "truncate out"
+            )
         begin = 0 if carry else min(self.burn_in, whole.steps)
         if begin:
             yield Piece([whole.cut(0, begin, 0)], carry=False, learn=False)
