@@ -301,6 +301,13 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     assert "accuracy 0." in second
 
 
+class Untold:
+    """An array that is none yet, such as a tensor that needs to be detached."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        raise RuntimeError("call me first")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -329,6 +336,8 @@ def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
         ({"sample_weight": []}, r"sample_weight of shape \(0,\)"),
         ({"sample_weight": np.full(24, 1e-40)}, "extremely large or small numbers in sample_weight"),
         ({"sample_weight": np.full(24, 1e30), "class_weight": {1: 1e30}}, "small numbers in sample_weight times"),
+        ({"y": np.ma.masked_equal(STEPS, 3)}, "got y with masked elements"),
+        ({"y": Untold()}, "got y of type Untold.*call me first"),
         ({"truncate": rc.TruncatedBPTT(2, burn_in=8)}, "epoch 1: got burn_in=8, which leaves no step"),
         ({"class_weight": 5.0}, r"class_weight of shape \(\)"),
         ({"class_weight": "balanced"}, "class_weight='balanced', expected {label: weight}"),

@@ -102,6 +102,11 @@ def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
     if type(value) is np.ndarray:  # at once: small calls feel what follows
         return value
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{operation}: got {name} with masked elements, expected an array without, as its mask would be lost; fill them "
+            f"in with {name}.filled(...), or leave steps out by lengths or weights of 0"
+        )
     if isinstance(value, list | tuple) and not value:
         return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
     try:
@@ -116,8 +121,10 @@ def numeric(operation: str, name: str, value: Any) -> Array:
     """`value` as an array of real numbers, bools among them."""
     try:
         result = array(operation, name, value)
-    except TypeError:  # such as nested lists of several lengths; what to do about it is said below
-        result = np.empty(0, object)
+    except TypeError:
+        if not isinstance(value, list | tuple):
+            raise
+        result = np.empty(0, object)  # nested lists of several lengths; what to do about it is said below
     if value is None:
         raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; give it")
     if result.dtype.kind in "US":
