@@ -209,6 +209,22 @@ def test_callbacks_see_every_moment() -> None:
     assert history.history["twice"] == [2 * value for value in history.history["loss"]]
 
 
+def test_metrics_are_asked_after_a_step_only_if_a_callback_reads_them(tmp_path: Path) -> None:
+    """An exact area under a curve sorts all that was seen so far."""
+    asked: list[int] = []
+
+    class Counts(rc.metrics.Accuracy):
+        def result(self) -> float:
+            asked.append(1)
+            return super().result()
+
+    silent = [rc.callbacks.BackupAndRestore(tmp_path), rc.callbacks.ModelCheckpoint(tmp_path / "m", save_freq=1)]
+    fit(tagger(), X, STEPS, metrics=Counts(), callbacks=silent)
+    assert len(asked) == 1
+    fit(tagger(), X, STEPS, metrics=Counts(), callbacks=rc.callbacks.LambdaCallback(on_train_batch_end=print))
+    assert len(asked) == 1 + 3 + 1
+
+
 def test_a_callback_can_end_the_training() -> None:
     def stop(epoch: int, logs: dict[str, float]) -> None:
         ender.training.stop_training = epoch == 1

@@ -433,6 +433,7 @@ def test_the_configuration_is_plain_data() -> None:
         lambda: rc.optim.Adam(0.1, betas=0.9),
         lambda: rc.optim.Adam(0.1, eps=-1.0),
         lambda: rc.optim.AdamW(0.1, no_decay="bias"),
+        lambda: rc.optim.AdamW(0.1, no_decay=5),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), scale=float("inf")),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_norm=-1.0),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_value=-1.0),

@@ -31,6 +31,11 @@ class Callback:
     #: Names of the numbers that the callback adds to an epoch's logs.
     log_names: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def reads_step_logs(self) -> bool:
+        """Whether `on_train_batch_end` is to be given logs; else {}, as some metrics take long to give a number."""
+        return type(self).on_train_batch_end is not Callback.on_train_batch_end or "on_train_batch_end" in vars(self)
+
     def on_train_begin(self) -> None:
         """Before the first epoch; a run that goes on calls it, too."""
 

@@ -26,6 +26,11 @@ class CallbackGroup:
         """What they add to an epoch's logs."""
         return [name for one in self.all for name in one.log_names]
 
+    @property
+    def read_step_logs(self) -> bool:
+        """Whether one of them looks at the logs of steps."""
+        return any(one.reads_step_logs for one in self.all)
+
     def call(self, event: str, *arguments: Any) -> None:
         """Tell all of them."""
         for one in self.all:

@@ -60,6 +60,11 @@ class ModelCheckpoint(Callback):
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
         self._written: list[str] = []
 
+    @property
+    def reads_step_logs(self) -> bool:
+        """For the numbers in the path."""
+        return self._every is not None and "{" in self.filepath
+
     def on_train_begin(self) -> None:
         """Checks the names in the path, and makes its directory."""
         self._written = []
@@ -143,6 +148,11 @@ class BackupAndRestore(Callback):
         self._every = _frequency(name, save_freq)
         self._checkpoints = Checkpoints(checks.path(name, "directory", directory), checks.integer(name, "keep", keep))
         self._delete = checks.flag(name, "delete_checkpoint", delete_checkpoint)
+
+    @property
+    def reads_step_logs(self) -> bool:
+        """No."""
+        return False
 
     def on_train_begin(self) -> None:
         """Goes on from the newest file, if there is one."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_FLOAT32, _FLOAT64 = (float(np.finfo(dtype).max) for dtype in (np.float32, np.float64))
+
+
 class Step(NamedTuple):
     """What `Optimizer.step` returns.
 
@@ -77,7 +80,7 @@ class Optimizer(ABC):
         self._schedule = find(name, "lr", lr) if isinstance(lr, Schedule) or callable(lr) else None
         self._lr = self._first_lr = 0.0 if self._schedule else checks.number(name, "lr", lr)
         self.weight_decay = checks.number(name, "weight_decay", weight_decay)
-        if isinstance(no_decay, str) or not all(isinstance(text, str) for text in no_decay):
+        if not isinstance(no_decay, tuple | list) or not all(isinstance(text, str) for text in no_decay):
             raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of texts; write no_decay=('bias',)")
         self.no_decay = tuple(no_decay)
         self._steps = 0
@@ -143,7 +146,7 @@ class Optimizer(ABC):
         leaves = self._leaves(operation, models)
         layers = {layer: prefix for layer, prefix in leaves.items() if layer.is_trainable}
         norm = scale * math.sqrt(sum(_core.squared_norm(layer.parameters) for layer in layers))
-        if error_if_nonfinite and not math.isfinite(norm):
+        if error_if_nonfinite and not max(norm, scale) <= _largest(layers):
             raise FloatingPointError(f"{operation}: {_nonfinite(layers, norm)}")
         clipped, kept = 0.0, norm
         if clip_value is not None:
@@ -305,6 +308,11 @@ class Optimizer(ABC):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
 
+def _largest(layers: Mapping[LeafLayer, str]) -> float:
+    """Numbers that all of them can hold."""
+    return _FLOAT32 if any(layer.parameters.dtype == "float32" for layer in layers) else _FLOAT64
+
+
 def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
     """What is wrong with a gradient of this norm, and where."""
     for layer, prefix in layers.items():
@@ -314,4 +322,4 @@ def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
                     f"got NaN or infinity in the gradient of {prefix}{name}, expected finite numbers; lower the rate, clip "
                     f"the gradient, or look for what is not finite in the data"
                 )
-    return f"got a gradient of norm {norm}, expected a finite one; lower scale, or the loss"
+    return f"got a gradient of norm {norm:g}, expected one that {next(iter(layers)).parameters.dtype} holds; lower scale, or the loss"

@@ -38,8 +38,8 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
             state = model.record(x, state=state, input_grad=False, **given).state
     raise NonFiniteError(
-        f"fit: {where}: got a gradient whose norm is not finite though all its numbers are, expected a norm below the "
-        f"largest number of {model.dtype}; lower the learning rate, clip with clip_norm, or scale the data"
+        f"fit: {where}: got a gradient whose norm, or what it is multiplied by for the loss's mean, {model.dtype} cannot hold "
+        f"though all its numbers are finite, expected less; lower the learning rate or the weights, or scale the data"
     )
 
 

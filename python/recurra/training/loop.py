@@ -233,7 +233,8 @@ class Training:
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.groups - 1, self._logs())
+                logs = self._logs() if self._callbacks.read_step_logs else {}
+                self._callbacks.call("on_train_batch_end", self._running.groups - 1, logs)
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break

@@ -85,7 +85,8 @@ class TrainableModel(Layer):
             loss: one of `recurra.losses`.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
-            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches.
+            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches,
+                with truncate at each window as at a batch.
             epochs: how often.
             batch_size: rows of a batch.
             sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
