@@ -146,6 +146,8 @@ def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
         ({"optimizer": lambda: rc.optim.Adam(0.5)}, "optimizer="),
         ({"clip_norm": 2.0}, "clip_norm=2.0, expected 1.0"),
         ({"seed": 4}, "seed=4, expected 3"),
+        ({"loss": rc.losses.CrossEntropy(label_smoothing=0.1)}, "loss=.*'label_smoothing': 0.1"),
+        ({"class_weight": {1: 2.0}}, "loss=.*'class_weight': .*'1': 2.0"),
         ({"x": X[:15], "y": Y[:15], "lengths": None}, "data="),
     ],
 )
@@ -153,6 +155,29 @@ def test_another_run_is_refused(change: dict[str, Any], message: str, tmp_path: 
     fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
     with pytest.raises(ValueError, match=f"fit: got {message}"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], **change)
+
+
+def test_a_schedule_of_ones_own_may_keep_an_array(tmp_path: Path) -> None:
+    class Table(rc.optim.schedules.Schedule):
+        def __init__(self, rates: Any) -> None:
+            self.rates = np.array(rates)
+
+        def rate(self, step: int) -> float:
+            return float(self.rates[step % len(self.rates)])
+
+    def run(rates: list[float], epochs: int) -> Any:
+        return fit(
+            model(),
+            PLAIN,
+            [rc.callbacks.BackupAndRestore(tmp_path)],
+            optimizer=lambda: rc.optim.SGD(Table(rates)),
+            epochs=epochs,
+        )
+
+    run([0.1, 0.2], 1)
+    assert run([0.1, 0.2], 2).epoch == [0, 1]
+    with pytest.raises(ValueError, match=r"optimizer=.*\[0.1, 0.3\]"):
+        run([0.1, 0.3], 3)
 
 
 def test_no_seed_goes_on_with_the_first_one(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from recurra.data import convert
 from recurra.data.rows import Chosen
 from recurra.feed import Feed, Outputs, Rows, place
 from recurra.losses import Loss, LossValue
+from recurra.structure import plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -146,9 +147,13 @@ class Goal:
         mean.add(values)
         return mean
 
-    def config(self) -> list[str]:
+    def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
-        return [type(loss).__name__ for loss in self.losses] + [repr(weight) for weight in self._weights]
+        return {
+            "losses": [{"class": type(loss).__name__, **plain(vars(loss))} for loss in self.losses],
+            "loss_weights": self._weights,
+            "class_weight": [None if one is None else plain(one) for one in self._class_weights],
+        }
 
 
 class Mean:

@@ -14,7 +14,8 @@ import numpy as np
 from recurra import _core, checks, interrupts
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer
-from recurra.optim.schedule import Rate, Schedule, find, plain
+from recurra.optim.schedule import Rate, Schedule, find
+from recurra.structure import plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
