@@ -348,6 +348,7 @@ class Untold:
         ({"y": None}, "y=None"),
         ({"memory_budget": -1}, "memory_budget"),
         ({"callbacks": 5}, "fit: got callbacks=5"),
+        ({"metrics": np.ones(2)}, "a metric of type ndarray"),
         ({"metrics": rc.metrics.Accuracy(name="loss")}, "a metric of the name 'loss'"),
         ({"sample_weight": []}, r"sample_weight of shape \(0,\)"),
         ({"sample_weight": np.full(24, 1e-40)}, "extremely large or small numbers in sample_weight"),

@@ -24,7 +24,8 @@ class MetricGroup:
 
     def __init__(self, operation: str, model: TrainableModel, given: Any) -> None:
         structure = model.structures[1]
-        listed = structure.spread_optional(operation, "metrics", given or None)
+        none = isinstance(given, list | tuple | dict) and not given
+        listed = structure.spread_optional(operation, "metrics", None if none else given)
         self._named: list[dict[str, Metric]] = []
         for index, one in enumerate(listed):
             some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
