@@ -646,3 +646,11 @@ def test_errors(name: str) -> None:
     call, error, text = ERRORS[name]
     with pytest.raises(error, match=text):
         call()
+
+
+def test_sequences_without_steps() -> None:
+    model = rc.Sequential(rc.LSTM(3, 4), rc.Linear(4, 1), seed=0)
+    x, y = np.zeros((2, 0, 3), np.float32), np.zeros((2, 0, 1))
+    assert rc.diagnose.nonfinite(model, x, y, loss=MSE) is None
+    assert rc.diagnose.hidden_states(model, x).layers[0].h.shape == (2, 0, 4)
+    assert "0.LSTM" in str(rc.diagnose.saturation(model, x))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,22 @@ def test_callbacks_see_every_moment() -> None:
     assert history.history["twice"] == [2 * value for value in history.history["loss"]]
 
 
+def test_metrics_are_asked_after_a_step_only_if_a_callback_reads_them(tmp_path: Path) -> None:
+    """An exact area under a curve sorts all that was seen so far."""
+    asked: list[int] = []
+
+    class Counts(rc.metrics.Accuracy):
+        def result(self) -> float:
+            asked.append(1)
+            return super().result()
+
+    silent = [rc.callbacks.BackupAndRestore(tmp_path), rc.callbacks.ModelCheckpoint(tmp_path / "m", save_freq=1)]
+    fit(tagger(), X, STEPS, metrics=Counts(), callbacks=silent)
+    assert len(asked) == 1
+    fit(tagger(), X, STEPS, metrics=Counts(), callbacks=rc.callbacks.LambdaCallback(on_train_batch_end=print))
+    assert len(asked) == 1 + 3 + 1
+
+
 def test_a_callback_can_end_the_training() -> None:
     def stop(epoch: int, logs: dict[str, float]) -> None:
         ender.training.stop_training = epoch == 1
@@ -338,6 +356,13 @@ def test_the_history_as_a_picture() -> None:
         history.plot(["loss", "lr"], axes=own)
 
 
+class Untold:
+    """An array that is none yet, such as a tensor that needs to be detached."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        raise RuntimeError("call me first")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -363,9 +388,76 @@ def test_the_history_as_a_picture() -> None:
         ({"truncate": 5}, "truncate=5"),
         ({"y": None}, "y=None"),
         ({"memory_budget": -1}, "memory_budget"),
+        ({"callbacks": 5}, "fit: got callbacks=5"),
+        ({"metrics": np.ones(2)}, "a metric of type ndarray"),
+        ({"metrics": rc.metrics.Accuracy(name="loss")}, "a metric of the name 'loss'"),
+        ({"sample_weight": []}, r"sample_weight of shape \(0,\)"),
+        ({"sample_weight": np.full(24, 1e-40)}, "extremely large or small numbers in sample_weight"),
+        ({"sample_weight": np.full(24, 1e30), "class_weight": {1: 1e30}}, "small numbers in sample_weight times"),
+        ({"y": np.ma.masked_equal(STEPS, 3)}, "got y with masked elements"),
+        ({"y": Untold()}, "got y of type Untold.*call me first"),
+        ({"truncate": rc.TruncatedBPTT(2, burn_in=8)}, "epoch 1: got burn_in=8, which leaves no step"),
+        ({"class_weight": 5.0}, r"class_weight of shape \(\)"),
+        ({"class_weight": "balanced"}, "class_weight='balanced', expected {label: weight}"),
+        ({"validation_data": iter([(X, STEPS)]), "epochs": 2}, "which can be read once, with epochs=2"),
+        ({"validation_data": (X[:0], STEPS[:0])}, "fit: validation_data: got x without rows"),
+        ({"callbacks": rc.callbacks.ModelCheckpoint("m-{epoch.x}")}, "expected names of epoch, loss"),
+        (
+            {"callbacks": rc.callbacks.ModelCheckpoint("m-{val_loss}", save_freq=1), "validation_split": 0.5},
+            "expected names of epoch, loss, lr",
+        ),
+        (
+            {"callbacks": rc.callbacks.ReduceLROnPlateau("loss"), "optimizer": rc.optim.SGD(lambda step: 0.1)},
+            "ReduceLROnPlateau: got an optimiser whose rate is Function",
+        ),
+        (
+            {"callbacks": rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(mine="x"))},
+            "'x' as mine in the logs",
+        ),
     ],
 )
 def test_errors_say_what_to_do(options: dict[str, Any], message: str) -> None:
     given = {"y": STEPS, **options}
     with pytest.raises((ValueError, TypeError), match=message):
         fit(tagger(), X, given.pop("y"), **given)
+
+
+def test_lists_may_come_without_weights() -> None:
+    with pytest.raises(ValueError, match=r"sample_weight of shape \(0,\)"):
+        fit(tagger(), LISTS, STEP_LISTS, sample_weight=[])
+
+
+def test_numbers_too_large_for_the_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="numbers in x that float32 cannot hold"):
+        fit(tagger(), np.full(X.shape, 1e300), STEPS)
+
+
+def test_a_reset_has_the_shape_of_the_steps() -> None:
+    """Also where only windows of it are looked at."""
+    batches = [rc.data.Batch(X, STEPS, reset=np.zeros((24, 9), bool))]
+    with pytest.raises(ValueError, match=r"batch 0: got reset of shape \(24, 9\), expected \(24, 8\)"):
+        fit(tagger(), batches, truncate=rc.TruncatedBPTT(2))
+
+
+def test_a_callback_that_adds_a_number_comes_before_those_that_watch_it() -> None:
+    with pytest.raises(ValueError, match=r"EarlyStopping: got no 'planted' in the logs.*before EarlyStopping"):
+        fit(tagger(), X, STEPS, callbacks=[rc.callbacks.EarlyStopping("planted"), planted([1.0])])
+
+
+def test_directories_are_made(tmp_path: Path) -> None:
+    """Before the first epoch, so that nothing is lost after it."""
+    model = tagger()
+    saved, log = tmp_path / "runs" / "one" / "m.safetensors", tmp_path / "logs" / "log.csv"
+    fit(model, X, STEPS, callbacks=[rc.callbacks.ModelCheckpoint(saved), rc.callbacks.CSVLogger(log)])
+    assert_same_bits(weights_of(rc.load(saved)), weights_of(model))
+    assert log.exists()
+
+
+def test_a_callback_is_copied_without_the_fit_that_it_was_in() -> None:
+    """Neither its model nor its data travel along."""
+    stopping = rc.callbacks.EarlyStopping("loss", patience=2)
+    fit(tagger(), X, STEPS, epochs=2, callbacks=stopping)
+    copied = pickle.loads(pickle.dumps(stopping))
+    assert copied.best == stopping.best
+    assert not hasattr(copied, "training")
+    fit(tagger(), X, STEPS, callbacks=copy.deepcopy(stopping))

@@ -545,3 +545,17 @@ def test_all_metrics_are_tested_here() -> None:
     assert {one for one in public if isinstance(one, type)} - {M.Metric, M.ClassScore} == made
     for one, other in itertools.combinations(sorted(M.__all__), 2):
         assert one != other
+
+
+@pytest.mark.parametrize("name", ["accuracy", "auc", "f1", "perplexity", "sequence_accuracy"])
+def test_batches_without_rows_add_nothing(name: str) -> None:
+    metric = rc.metrics.find(name)
+    metric.update(np.zeros((0, 5, 3), np.float32), np.zeros((0, 5), np.int64))
+    assert np.isnan(metric.result())
+
+
+def test_infinite_logits_have_no_area() -> None:
+    """Without a warning."""
+    metric = rc.metrics.AUC()
+    metric.update(np.full((4, 3), np.inf, np.float32), np.array([0, 1, 2, 0]))
+    assert np.isnan(metric.result())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_without_the_guard_it_goes_on() -> None:
 def test_a_norm_beyond_all_numbers() -> None:
     """Every gradient is finite, and their norm is not."""
     one = rc.Sequential(rc.Linear(3, 1, dtype="float64"), seed=0)
-    with pytest.raises(rc.NonFiniteError, match="norm is not finite"):
+    with pytest.raises(rc.NonFiniteError, match=r"a gradient whose norm, .*float64 cannot hold"):
         fit(one, X.astype(float) * 1e160, Y.astype(float), loss=rc.losses.L1())
 
 
@@ -109,3 +110,33 @@ def test_batches_that_overflow_only_together() -> None:
     with pytest.raises(rc.NonFiniteError, match=r"epoch 1, step 1: got a gradient the sum of whose parts for 0.weight"):
         fit(one, x, np.zeros((8, 1)), loss=rc.losses.L1(), accumulate=2)
     fit(one, x, np.zeros((8, 1)), loss=rc.losses.L1(), optimizer=rc.optim.SGD(0.0))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_running_statistics_stay_those_of_the_last_good_step(accumulate: int) -> None:
+    """A batch that ends the training moves them no more than the parameters."""
+    x = X.copy()
+    x[-1, 13, 2] = np.nan
+
+    def trained(rows: Any, epochs: int = 1) -> Any:
+        one = rc.Sequential(rc.GRU(3, 5), rc.BatchNorm(5), rc.Linear(5, 1), seed=1)
+        with pytest.warns(RuntimeWarning, match="TerminateOnNaN") if rows is x else contextlib.nullcontext():
+            fit(
+                one, rows, Y[: len(rows)], shuffle=False, accumulate=accumulate,
+                epochs=epochs, callbacks=[rc.callbacks.TerminateOnNaN()],
+            )  # fmt: skip
+        return one
+
+    good = trained(X[:8]) if accumulate == 1 else trained(X, 0)
+    for name, array in trained(x).state_dict().items():
+        assert_same_bits(array, good.state_dict()[name], name)
+
+
+def test_a_gradient_too_large_for_the_dtype_moves_nothing() -> None:
+    """Its numbers are finite before they are weighted, its norm is in float64."""
+    one = model()
+    start = one.state_dict()
+    with pytest.raises(rc.NonFiniteError, match=r"step 1: got a gradient whose norm, .* float32 cannot hold"):
+        fit(one, loss_weights=1e60)
+    for name, array in start.items():
+        assert_same_bits(one.state_dict()[name], array, name)

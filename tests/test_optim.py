@@ -186,15 +186,16 @@ def run(optimizer: Any, subject: Any, steps: range) -> None:
         optimizer.step(subject)
 
 
-@pytest.mark.parametrize("again", ["state_dict", "deepcopy"])
+@pytest.mark.parametrize("again", ["state_dict", "deepcopy", "copy"])
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_memory_can_be_saved(make: Callable[[], Any], again: str) -> None:
     whole, optimizer = model(), make()
     run(optimizer, whole, range(10))
     part, first = model(), make()
     run(first, part, range(5))
-    if again == "deepcopy":
-        second = copy.deepcopy(first)
+    if again in ("deepcopy", "copy"):
+        second = getattr(copy, again)(first)
+        run(first, copy.deepcopy(part), range(5, 7))  # which is no business of the copy's
     else:
         second = make()
         second.load_state_dict(first.state_dict())
@@ -432,6 +433,7 @@ def test_the_configuration_is_plain_data() -> None:
         lambda: rc.optim.Adam(0.1, betas=0.9),
         lambda: rc.optim.Adam(0.1, eps=-1.0),
         lambda: rc.optim.AdamW(0.1, no_decay="bias"),
+        lambda: rc.optim.AdamW(0.1, no_decay=5),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), scale=float("inf")),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_norm=-1.0),
         lambda: rc.optim.SGD(0.1).step(rc.Linear(1, 1), clip_value=-1.0),

@@ -158,6 +158,8 @@ def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
         ({"loss": rc.losses.CrossEntropy(class_weights=[1, 2, 1, 1])}, "loss="),
         ({"class_weight": {1: 2.0}}, "loss="),
         ({"seed": 4}, "seed=4, expected 3"),
+        ({"loss": rc.losses.CrossEntropy(label_smoothing=0.1)}, "loss=.*'label_smoothing': 0.1"),
+        ({"class_weight": {1: 2.0}}, "loss=.*'class_weight': .*'1': 2.0"),
         ({"x": X[:15], "y": Y[:15], "lengths": None}, "data="),
     ],
 )
@@ -165,6 +167,29 @@ def test_another_run_is_refused(change: dict[str, Any], message: str, tmp_path: 
     fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
     with pytest.raises(ValueError, match=f"fit: got {message}"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], **change)
+
+
+def test_a_schedule_of_ones_own_may_keep_an_array(tmp_path: Path) -> None:
+    class Table(rc.optim.schedules.Schedule):
+        def __init__(self, rates: Any) -> None:
+            self.rates = np.array(rates)
+
+        def rate(self, step: int) -> float:
+            return float(self.rates[step % len(self.rates)])
+
+    def run(rates: list[float], epochs: int) -> Any:
+        return fit(
+            model(),
+            PLAIN,
+            [rc.callbacks.BackupAndRestore(tmp_path)],
+            optimizer=lambda: rc.optim.SGD(Table(rates)),
+            epochs=epochs,
+        )
+
+    run([0.1, 0.2], 1)
+    assert run([0.1, 0.2], 2).epoch == [0, 1]
+    with pytest.raises(ValueError, match=r"optimizer=.*\[0.1, 0.3\]"):
+        run([0.1, 0.3], 3)
 
 
 def test_no_seed_goes_on_with_the_first_one(tmp_path: Path) -> None:
@@ -189,6 +214,44 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     model().save(path)
     with pytest.raises(rc.ModelFormatError, match="without a training to go on with"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
+
+
+class Keeps(rc.callbacks.Callback):
+    """A callback with a state."""
+
+    def __init__(self, state: Any) -> None:
+        self.state, self.found = state, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.found = state["state"]
+
+
+def test_arrays_without_axes_stay_so(tmp_path: Path) -> None:
+    first, second = Keeps(np.array(3.0)), Keeps(None)
+    fit(model(), PLAIN, [first, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    fit(model(), PLAIN, [second, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    assert second.found.shape == ()
+
+
+@pytest.mark.parametrize("state", [{1: 2}, {1, 2}, np.array(["a"]), np.array([None]), np.zeros(2, complex)])
+def test_a_state_that_no_file_holds_is_refused(state: Any, tmp_path: Path) -> None:
+    """Rather than given back as something else, such as text for the keys of a dict."""
+    with pytest.raises(TypeError, match="fit: got a state that a checkpoint cannot hold"):
+        fit(model(), PLAIN, [Keeps(state), rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+
+
+def test_the_newest_is_the_last_by_its_numbers(tmp_path: Path) -> None:
+    """However many digits these have."""
+    from recurra.callbacks.checkpoints import Checkpoints
+
+    files = Checkpoints(tmp_path, keep=2)
+    for position in ((99999, 0, 0), (100000, 0, 1000000), (100000, 0, 999999)):
+        files.write(position, b"")
+    assert files.newest() == tmp_path / "checkpoint-100000-000000000-1000000.safetensors"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")

@@ -104,7 +104,7 @@ def test_gradients_reach_k2_steps_back(k1: int, k2: int) -> None:
 def test_burn_in_only_warms_up() -> None:
     """The windows behind it begin with its state; its own steps have no loss."""
     history, found = steps_of(rc.TruncatedBPTT(4, burn_in=11), 0.0)
-    assert len(found) == 1 + 3
+    assert len(found) == 3  # nothing is a batch that no step of the optimiser follows
     one = model()
     y, _state = one(X, lengths=LENGTHS)
     expected = LOSS(y[:, 11:].copy(), Y[:, 11:].copy(), np.clip(LENGTHS - 11, 0, 12))
@@ -160,8 +160,29 @@ def test_errors_of_the_model(layers: Any, message: str) -> None:
         )  # fmt: skip
 
 
-def test_rows_without_time_have_no_windows() -> None:
-    with pytest.raises(ValueError, match="fit: got truncate for x without a time axis"):
-        rc.Sequential(rc.Linear(3, 2)).fit(
+def test_burn_in_is_no_step() -> None:
+    """Neither in the mean of the gradients' norms nor in the count of what is accumulated."""
+    truncate = rc.TruncatedBPTT(4, burn_in=11)
+    history, found = steps_of(truncate, 0.0)
+    assert len(found) == 3
+    norms = [np.linalg.norm(gradient_of_window(begin, begin, begin + 4)) for begin in (11, 15, 19)]
+    assert history.history["grad_norm"][0] == pytest.approx(np.mean(norms), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64"])
+def test_lengths_of_any_integers(dtype: str) -> None:
+    """What is left of a row behind a window is no large unsigned number."""
+
+    def fit(lengths: Array) -> Any:
+        return model().fit(
+            X, Y, lengths, loss=LOSS, optimizer=rc.optim.SGD(0.1), truncate=rc.TruncatedBPTT(4), seed=0, verbose=0
+        )
+
+    assert fit(LENGTHS.astype(dtype)).history == fit(LENGTHS).history
+
+
+def test_rows_without_time_are_refused() -> None:
+    with pytest.raises(ValueError, match="truncate for x without a time axis"):
+        rc.Sequential(rc.Linear(3, 2, dtype="float64")).fit(
             X[:, 0], Y[:, 0], loss=LOSS, optimizer=rc.optim.SGD(0.1), truncate=rc.TruncatedBPTT(4), verbose=0
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,23 @@ def kind(operation: str, name: str, value: Any, expected: type, example: str) ->
         )
 
 
+def path(operation: str, name: str, value: Any) -> str:
+    """`value`, a text or an `os.PathLike` of one, as a text."""
+    result = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(result, str) or not result:
+        raise TypeError(f"{operation}: got {name}={value!r}, expected a path; write {name}='runs/name'")
+    return result
+
+
 def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
     if type(value) is np.ndarray:  # at once: small calls feel what follows
         return value
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{operation}: got {name} with masked elements, expected an array without, as its mask would be lost; fill them "
+            f"in with {name}.filled(...), or leave steps out by lengths or weights of 0"
+        )
     if isinstance(value, list | tuple) and not value:
         return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
     try:
@@ -107,8 +121,10 @@ def numeric(operation: str, name: str, value: Any) -> Array:
     """`value` as an array of real numbers, bools among them."""
     try:
         result = array(operation, name, value)
-    except TypeError:  # such as nested lists of several lengths; what to do about it is said below
-        result = np.empty(0, object)
+    except TypeError:
+        if not isinstance(value, list | tuple):
+            raise
+        result = np.empty(0, object)  # nested lists of several lengths; what to do about it is said below
     if value is None:
         raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; give it")
     if result.dtype.kind in "US":
@@ -125,13 +141,14 @@ def numeric(operation: str, name: str, value: Any) -> Array:
 
 
 def lengths(operation: str, value: Any) -> Array:
-    """`value` as an array of integers; the core or the caller checks it against x."""
+    """`value` as an array of int64, as the difference of small or unsigned ones may be wrong; the core or the caller checks
+    it against x."""
     result = array(operation, "lengths", value)
     if result.dtype.kind not in "iu":
         raise TypeError(
             f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
         )
-    return result
+    return result.astype(np.int64, copy=False)
 
 
 def steps_within(lengths: Array, steps: int) -> Array:

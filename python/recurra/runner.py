@@ -213,7 +213,7 @@ class Runner:
         training: bool,
         input_grad: bool,
         seed: int | None,
-        memory_budget: int | None,
+        memory_budget: int | None = None,
     ) -> Tape:
         """The same, remembered."""
         operation = f"{self._owner}.record"

@@ -6,6 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def plain(value: Any) -> Any:
+    """Arguments as JSON gives them back; what JSON does not know by the name of its class."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(one) for one in value]
+    if hasattr(value, "tolist"):  # of numpy
+        return plain(value.tolist())
+    if hasattr(value, "config"):
+        return plain(value.config())
+    return value if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
 class Structure:
     """`count` things: alone if `count` is None, in a tuple of so many, or by `names`."""
 

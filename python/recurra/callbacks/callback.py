@@ -61,6 +61,10 @@ class Callback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict()`; called after `on_train_begin`."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies are of the callback alone, without the fit that it was last at work in, its model and its data."""
+        return {name: value for name, value in vars(self).items() if name != "training"}
+
 
 class LambdaCallback(Callback):
     """Functions as a callback: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.

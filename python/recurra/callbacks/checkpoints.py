@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recurra import files
 
-_NAME = re.compile(r"checkpoint-(\d{5})-(\d{9})-(\d{6})\.safetensors")
+_NAME = re.compile(r"checkpoint-(\d{5,})-(\d{9,})-(\d{6,})\.safetensors")
 
 
 class Checkpoints:
@@ -24,7 +24,8 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def _found(self) -> list[Path]:
-        return sorted(path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
+        found = {path: match for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))}
+        return sorted(found, key=lambda path: [int(number) for number in found[path].groups()])
 
     def newest(self) -> Path | None:
         """The last one written."""

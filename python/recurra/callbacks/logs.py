@@ -6,7 +6,7 @@ import io
 import os
 from pathlib import Path
 
-from recurra import files
+from recurra import checks, files
 from recurra.callbacks.callback import Callback
 
 
@@ -14,18 +14,21 @@ class CSVLogger(Callback):
     """Writes the history as a CSV file, a line per epoch; the file is whole at any moment, and after a run that goes on.
 
     Args:
-        filename: where; an existing file is replaced.
+        filename: where, in a directory that is made if need be; an existing file is replaced.
         separator: between the columns.
     """
 
     def __init__(self, filename: str | os.PathLike[str], *, separator: str = ",") -> None:
         name = type(self).__name__
-        if not isinstance(separator, str) or len(separator) != 1:
-            raise ValueError(f"{name}: got separator={separator!r}, expected one character; write separator=','")
-        self._path, self._separator = Path(filename), separator
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"' or separator.isalnum():
+            raise ValueError(
+                f"{name}: got separator={separator!r}, expected one character that is in no number; write separator=','"
+            )
+        self._path, self._separator = Path(checks.path(name, "filename", filename)), separator
 
     def on_train_begin(self) -> None:
-        """Finds out now whether the file can be written."""
+        """Makes the directory, and finds out now whether the file can be written."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:

@@ -49,6 +49,11 @@ class Monitor:
 
     def value(self, logs: Mapping[str, float]) -> float:
         """The number of this epoch."""
+        if self.name not in logs:
+            raise ValueError(
+                f"{self.owner}: got no {self.name!r} in the logs of the epoch, expected it from the callback that names it in "
+                f"log_names; give that one before {self.owner} in callbacks=[...], and let it add the number every epoch"
+            )
         return float(logs[self.name])
 
     def improved(self, logs: Mapping[str, float]) -> bool:

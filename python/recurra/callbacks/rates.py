@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from recurra import checks
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
+
+
+def _check_free(callback: Callback) -> None:
+    """Refuse an optimiser whose rate is not free to be set, before hours of training."""
+    schedule = callback.training.optimizer.schedule
+    if schedule is not None:
+        raise ValueError(
+            f"{type(callback).__name__}: got an optimiser whose rate is {schedule!r}, expected a number that can be changed; "
+            f"make it with lr=1e-3 or the like, or leave {type(callback).__name__} out"
+        )
 
 
 class ReduceLROnPlateau(Callback):
@@ -47,6 +58,7 @@ class ReduceLROnPlateau(Callback):
 
     def on_train_begin(self) -> None:
         """Forgets an earlier training."""
+        _check_free(self)
         self._monitor.begin(self.training)
         self._waited = self._resting = 0
 
@@ -90,12 +102,27 @@ class LearningRateScheduler(Callback):
             raise TypeError(
                 f"{name}: got schedule={schedule!r}, expected a function of the epoch and the rate; give one"
             )
+        try:
+            inspect.signature(schedule).bind(0, 1.0)
+        except TypeError:
+            raise TypeError(
+                f"{name}: got a function that cannot be called with an epoch and a rate, expected one that can; write lambda "
+                f"epoch, lr: ..."
+            ) from None
+        except ValueError:  # of a function without a signature
+            pass
         self.schedule = schedule
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
+
+    def on_train_begin(self) -> None:
+        """Refuses an optimiser that has a schedule."""
+        _check_free(self)
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Sets the rate."""
         optimizer = self.training.optimizer
-        optimizer.lr = checks.number(type(self).__name__, "what schedule returned", self.schedule(epoch, optimizer.lr))
+        optimizer.lr = checks.number(
+            type(self).__name__, f"schedule({epoch}, {optimizer.lr})", self.schedule(epoch, optimizer.lr)
+        )
         if self.verbose:
             print(f"LearningRateScheduler: learning rate {optimizer.lr:.4g} in epoch {epoch + 1}")

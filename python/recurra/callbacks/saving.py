@@ -25,7 +25,7 @@ class ModelCheckpoint(Callback):
     """Saves the model, whole or not at all, every epoch or whenever it is better than before.
 
     Args:
-        filepath: where; `{epoch}` (from 1) and names of the epoch's numbers are filled in, as in
+        filepath: where, in a directory that is made if need be; `{epoch}` (from 1) and names of the epoch's numbers are filled in, as in
             "model-{epoch:03d}-{val_loss:.2f}.safetensors".
         monitor: for save_best_only, the number's name in the history.
         save_best_only: whether only models that are better than all before are saved.
@@ -47,7 +47,7 @@ class ModelCheckpoint(Callback):
         verbose: int = 0,
     ) -> None:
         name = type(self).__name__
-        self.filepath = os.fspath(filepath)
+        self.filepath = checks.path(name, "filepath", filepath)
         self.save_best_only = checks.flag(name, "save_best_only", save_best_only)
         self._monitor = Monitor(name, monitor, mode)
         self._every = _frequency(name, save_freq)
@@ -61,11 +61,14 @@ class ModelCheckpoint(Callback):
         self._written: list[str] = []
 
     def on_train_begin(self) -> None:
-        """Checks the names in the path."""
+        """Checks the names in the path, and makes its directory."""
         self._written = []
         if self.save_best_only:
             self._monitor.begin(self.training)
-        self._path(0, dict.fromkeys(self.training.log_names, 0.0))
+        known = self.training.log_names if self._every is None else self.training.step_log_names
+        self._path(0, dict.fromkeys(known, 0.0))
+        if "{" not in str(Path(self.filepath).parent):
+            self._make_directory(self.filepath)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves, if it is time."""
@@ -79,15 +82,20 @@ class ModelCheckpoint(Callback):
 
     def _path(self, epoch: int, logs: Mapping[str, float]) -> str:
         try:
-            return self.filepath.format(**{**logs, "epoch": epoch + 1})
-        except (KeyError, IndexError, ValueError) as error:
+            return self.filepath.format_map(_Filled(epoch, logs))  # reads only the logs it names
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{type(self).__name__}: got filepath={self.filepath!r}, expected names of {', '.join(['epoch', *logs])} in "
                 f"braces; correct it ({type(error).__name__}: {error})"
             ) from error
 
+    @staticmethod
+    def _make_directory(path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+
     def _save(self, epoch: int, logs: Mapping[str, float]) -> None:
         path = self._path(epoch, logs)
+        self._make_directory(path)
         self.training.model.save(path)
         self._written = [one for one in self._written if one != path] + [path]
         while self.keep is not None and len(self._written) > self.keep:
@@ -102,6 +110,17 @@ class ModelCheckpoint(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
         self._monitor.best, self._written = state["best"], list(state["written"])
+
+
+class _Filled(dict[str, float]):
+    """What names in a path stand for. Logs are read only where a name asks for them, since they may be costly."""
+
+    def __init__(self, epoch: int, logs: Mapping[str, float]) -> None:
+        super().__init__(epoch=epoch + 1)
+        self._logs = logs
+
+    def __missing__(self, name: str) -> float:
+        return self._logs[name]
 
 
 class BackupAndRestore(Callback):
@@ -133,7 +152,7 @@ class BackupAndRestore(Callback):
     ) -> None:
         name = type(self).__name__
         self._every = _frequency(name, save_freq)
-        self._checkpoints = Checkpoints(directory, checks.integer(name, "keep", keep))
+        self._checkpoints = Checkpoints(checks.path(name, "directory", directory), checks.integer(name, "keep", keep))
         self._delete = checks.flag(name, "delete_checkpoint", delete_checkpoint)
 
     def on_train_begin(self) -> None:

@@ -83,7 +83,14 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
                 f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size of "
                 f"the first layer"
             )
-    return array.astype(np.int64 if tokens else model.dtype, copy=False)
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(np.int64 if tokens else model.dtype, copy=False)
+    except FloatingPointError:
+        raise ValueError(
+            f"{operation}: got numbers in {name} that {model.dtype} cannot hold, expected at most "
+            f"{np.finfo(model.dtype).max:.2g}; scale {name}, or make the model with dtype='float64'"
+        ) from None
 
 
 def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> Rows:
@@ -103,7 +110,7 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
     if loss.unaligned and is_list(y):
         rows = unaligned(operation, "y", y, model.dtype, loss)
         if model.output_size is not None:
-            given = np.full(len(x), _shape(x)[1]) if x.lengths is None else x.lengths
+            given = np.full(len(x), x.shape[1]) if x.lengths is None else x.lengths
             for index, (item, steps) in enumerate(zip(rows.items, _output_lengths(model, given).tolist(), strict=True)):
                 loss.check(operation, f"y[{index}]", (1, steps, model.output_size), item[None])
         return rows
@@ -124,7 +131,7 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
     _check_whole(operation, y, sequences)
     array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
     if model.output_size is not None:
-        count, *steps = _shape(x)[: 2 if sequences else 1]
+        count, *steps = x.shape[: 2 if sequences else 1]
         lengths = _output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
         lead = (count, *_output_lengths(model, np.array(steps, np.int64)).tolist())
         loss.check(operation, "y", (*lead, model.output_size), array, lengths)
@@ -167,7 +174,3 @@ def _output_lengths(model: OutputInfo, lengths: Array) -> Array:
     """The steps that come out of so many, of a model that returns sequences."""
     result = model.output_lengths(lengths)
     return lengths if result is None else result
-
-
-def _shape(x: Rows) -> tuple[int, ...]:
-    return x.array.shape if isinstance(x, ArrayRows) else (len(x), int(x.lengths.max(initial=0)))

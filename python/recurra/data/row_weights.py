@@ -15,7 +15,7 @@ from recurra.typing import Array
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
     """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
     count = len(targets)
-    if is_list(weights) and steps and isinstance(targets, RaggedRows) and np.ndim(weights[0]) == 1:
+    if is_list(weights) and steps and isinstance(targets, RaggedRows) and len(weights) and np.ndim(weights[0]) == 1:
         items = [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
         for index, (item, target) in enumerate(zip(items, targets.items, strict=False)):
             if item.shape != target.shape[:1]:
@@ -41,13 +41,34 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
 
 
 def _checked(operation: str, name: str, weights: Any) -> Array:
-    return checks.not_negative(operation, name, checks.numeric(operation, name, weights).astype(np.float64))
+    return _in_range(operation, name, checks.numeric(operation, name, weights).astype(np.float64))
+
+
+def _in_range(operation: str, name: str, array: Array) -> Array:
+    """Neither they nor what a gradient is divided by too large or too small for a gradient in float32."""
+    least = np.finfo(np.float32).tiny
+    if ((checks.not_negative(operation, name, array) < least) & (array > 0)).any():
+        raise ValueError(
+            f"{operation}: got numbers in {name} between 0 and {least:.2g}, expected 0 or larger ones; scale them"
+        )
+    return array
 
 
 def of_classes(operation: str, weights: Any) -> dict[int, float]:
     """class_weight: a mapping from labels, or one number for each label."""
     if not isinstance(weights, Mapping):
-        weights = dict(enumerate(checks.numeric(operation, "class_weight", weights).ravel().tolist()))
+        if isinstance(weights, str):
+            raise TypeError(
+                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; count "
+                f"the labels, and give their weights"
+            )
+        array = checks.numeric(operation, "class_weight", weights)
+        if array.ndim != 1:
+            raise ValueError(
+                f"{operation}: got class_weight of shape {array.shape}, expected {{label: weight}}, or a number for each "
+                f"label (labels,); write {{0: 1.0, 1: 2.5}}"
+            )
+        weights = dict(enumerate(array.tolist()))
     return {
         checks.integer(operation, "a label in class_weight", label, -checks.LARGEST): checks.number(
             operation, f"class_weight[{label}]", weight
@@ -67,10 +88,12 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
             )
         found, place = np.unique(labels, return_inverse=True)
         table = np.array([classes.get(int(label), 1.0) for label in found])
-        result: Array = table[place.reshape(labels.shape)]
+        result = _in_range(operation, "class_weight", table[place.reshape(labels.shape)])
         if own is None:
             return result
-        return result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
+        with np.errstate(over="ignore", under="ignore"):
+            result = result * own.reshape(own.shape + (1,) * (result.ndim - own.ndim))
+        return _in_range(operation, "sample_weight times class_weight", result)
 
     if isinstance(targets, ArrayRows):
         return ArrayRows(of(targets.array, weights.array if isinstance(weights, ArrayRows) else None))

@@ -32,6 +32,11 @@ class ArrayRows:
         """Whether the rows of x are sequences: features have one more axis than tokens."""
         return self.array.ndim > (2 if self.array.dtype.kind == "f" else 1)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T), or (N,) without a time axis."""
+        return self.array.shape[: 2 if self.has_time else 1]
+
     def batch(self, rows: Chosen) -> tuple[Array, Array | None]:
         """These rows and their lengths."""
         return self.array[rows], None if self.lengths is None else self.lengths[rows]
@@ -60,6 +65,11 @@ class RaggedRows:
     def lengths(self) -> Array:
         """The steps of each row."""
         return np.array([len(item) for item in self.items], np.int64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T), T the steps of the longest row."""
+        return len(self), int(self.lengths.max(initial=0))
 
     def batch(self, rows: Chosen) -> tuple[Array, Array]:
         """These rows, padded to the longest of them, and their lengths."""

@@ -120,7 +120,8 @@ class Subject:
                 read = piece.activity(index)
             h, kept, c = read[part.slot]
             rows, steps = h.shape[:2]
-            values = kept.reshape(rows, steps, -1, h.shape[2] if c is None else c.shape[2])
+            units = h.shape[2] if c is None else c.shape[2]
+            values = kept.reshape(rows, steps, kept.shape[2] // units, units)
             yield Activity(part, h, values, c, self.node_lengths(self.graph.nodes[part.node], steps, rows))
 
     def place_of(self, tape: Tape, node: int) -> tuple[_core.Tape, int]:

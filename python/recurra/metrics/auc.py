@@ -83,6 +83,7 @@ def _area(scores: Array, positive: Array) -> float:
 
 
 def _log_softmax(x: Array) -> Array:
-    shifted = x - x.max(-1, keepdims=True, initial=-math.inf)
-    result: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # NaN where infinite logits leave nothing to compare
+        shifted = x - x.max(-1, keepdims=True, initial=-math.inf)
+        result: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result

@@ -76,7 +76,7 @@ class SequenceAccuracy(Ratio):
     def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
         """Add a batch."""
         batch = self._loss.read(type(self).__name__, predictions, targets, lengths)
-        labels = batch.targets.reshape(len(batch.targets), -1)
+        labels = batch.targets if batch.targets.ndim == 2 else batch.targets[:, None]
         counted = np.ones(labels.shape, bool)
         if batch.lengths is not None:
             counted = checks.steps_within(batch.lengths, labels.shape[1])

@@ -14,11 +14,15 @@ import numpy as np
 from recurra import _core, checks, interrupts
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer
-from recurra.optim.schedule import Rate, Schedule, find, plain
+from recurra.optim.schedule import Rate, Schedule, find
+from recurra.structure import plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_FLOAT32, _FLOAT64 = (float(np.finfo(dtype).max) for dtype in (np.float32, np.float64))
 
 
 class Step(NamedTuple):
@@ -53,6 +57,10 @@ class Slot:
     steps: int = 0
     arrays: dict[str, Array] = field(default_factory=dict)
 
+    def copied(self) -> dict[str, Array]:
+        """Arrays of their own."""
+        return {name: array.copy() for name, array in self.arrays.items()}
+
 
 class Optimizer(ABC):
     """`step(model)` moves the parameters of all trainable layers along their gradients.
@@ -73,7 +81,7 @@ class Optimizer(ABC):
         self._schedule = find(name, "lr", lr) if isinstance(lr, Schedule) or callable(lr) else None
         self._lr = self._first_lr = 0.0 if self._schedule else checks.number(name, "lr", lr)
         self.weight_decay = checks.number(name, "weight_decay", weight_decay)
-        if isinstance(no_decay, str) or not all(isinstance(text, str) for text in no_decay):
+        if not isinstance(no_decay, tuple | list) or not all(isinstance(text, str) for text in no_decay):
             raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of texts; write no_decay=('bias',)")
         self.no_decay = tuple(no_decay)
         self._steps = 0
@@ -139,7 +147,7 @@ class Optimizer(ABC):
         leaves = self._leaves(operation, models)
         layers = {layer: prefix for layer, prefix in leaves.items() if layer.is_trainable}
         norm = scale * math.sqrt(sum(_core.squared_norm(layer.parameters) for layer in layers))
-        if error_if_nonfinite and not math.isfinite(norm):
+        if error_if_nonfinite and not max(norm, scale) <= _largest(layers):
             raise FloatingPointError(f"{operation}: {_nonfinite(layers, norm)}")
         clipped, kept = 0.0, norm
         if clip_value is not None:
@@ -286,23 +294,24 @@ class Optimizer(ABC):
     def _twin(self, lr: float) -> Self:
         """An independent one with the same memory of the same layers, at another rate."""
         twin = object.__new__(type(self))
-        slots = [
-            Slot(slot.layer, slot.steps, {name: array.copy() for name, array in slot.arrays.items()})
-            for slot in self._slots
-        ]
+        slots = [Slot(slot.layer, slot.steps, slot.copied()) for slot in self._slots]
         twin.__dict__.update(self.__dict__, _schedule=None, _slots=slots)
         twin.lr = lr
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies carry the memory, not the layers."""
-        slots = [Slot(None, slot.steps, slot.arrays) for slot in self._slots]
-        return {**self.__dict__, "_slots": slots}
+        return {**self.__dict__, "_slots": [Slot(None, slot.steps, slot.copied()) for slot in self._slots]}
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if name != "lr"]
         arguments = {"lr": self._schedule or self._lr, **{name: getattr(self, name) for name in names}}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
+def _largest(layers: Mapping[LeafLayer, str]) -> float:
+    """Numbers that all of them can hold."""
+    return _FLOAT32 if any(layer.parameters.dtype == "float32" for layer in layers) else _FLOAT64
 
 
 def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
@@ -314,4 +323,4 @@ def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
                     f"got NaN or infinity in the gradient of {prefix}{name}, expected finite numbers; lower the rate, clip "
                     f"the gradient, or look for what is not finite in the data"
                 )
-    return f"got a gradient of norm {norm}, expected a finite one; lower scale, or the loss"
+    return f"got a gradient of norm {norm:g}, expected one that {next(iter(layers)).parameters.dtype} holds; lower scale, or the loss"

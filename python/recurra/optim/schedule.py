@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from recurra import checks
+from recurra.structure import plain
 
 
 class Schedule(ABC):
@@ -46,13 +47,6 @@ class Schedule(ABC):
 
 #: What `lr=` takes.
 Rate: TypeAlias = "float | Schedule | Callable[[int], float]"
-
-
-def plain(value: Any) -> Any:
-    """An argument as JSON gives it back."""
-    if isinstance(value, Schedule):
-        return value.config()
-    return [plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def find(operation: str, name: str, value: Rate) -> Schedule:

@@ -13,6 +13,7 @@ from recurra.data import convert, row_weights
 from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
+from recurra.structure import plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -146,10 +147,13 @@ class Goal:
         mean.add(values)
         return mean
 
-    def config(self) -> list[Any]:
+    def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
-        parts = zip(self.losses, self._weights, self._class_weights, strict=True)
-        return [[type(loss).__name__, _options(loss), weight, classes] for loss, weight, classes in parts]
+        return {
+            "losses": [{"class": type(loss).__name__, **plain(vars(loss))} for loss in self.losses],
+            "loss_weights": self._weights,
+            "class_weight": [None if one is None else plain(one) for one in self._class_weights],
+        }
 
 
 class Mean:
@@ -172,9 +176,3 @@ class Mean:
             weight * (own / count if count else 0.0)
             for weight, own, count in zip(self._weights, self.sums, self.counts, strict=True)
         )
-
-
-def _options(loss: Loss) -> dict[str, Any]:
-    """Those that another process can compare."""
-    options = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(loss).items()}
-    return {name: value for name, value in options.items() if isinstance(value, int | float | str | list | tuple)}

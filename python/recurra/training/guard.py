@@ -41,10 +41,14 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             state = model.record(x, state=state, input_grad=False, **given).state
     # Each part alone is finite: what they add up to is not.
     names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
-    what = f"the sum of whose parts for {names[0]}" if names else "whose norm"
+    what = (
+        f"the sum of whose parts for {names[0]}"
+        if names
+        else "whose norm, or what it is multiplied by for the loss's mean"
+    )
     raise NonFiniteError(
-        f"fit: {where}: got a gradient {what} is not finite though all its numbers are, expected one below the largest number "
-        f"of {model.dtype}; lower the learning rate, make smaller batches or accumulate fewer, or scale the data"
+        f"fit: {where}: got a gradient {what}, {model.dtype} cannot hold though all its numbers are finite, expected less; lower "
+        f"the learning rate or the weights, make smaller batches or accumulate fewer, or scale the data"
     )
 
 

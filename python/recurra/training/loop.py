@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from recurra import registry, seeds
+from recurra import interrupts, registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """The sums of an epoch so far."""
+    """The sums of an epoch so far: groups of pieces, and those of them that made a step of the optimiser."""
 
+    groups: int = 0
     steps: int = 0
     norm: float = 0.0
     clipped: float = 0.0
@@ -70,6 +72,7 @@ class Training:
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
         self._mean, self._running = goal.mean(), _Running()
+        self._buffers = list(model.buffers.values())
         self._state: State = None
         # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
         self._next = (0, 0, 0)
@@ -91,16 +94,21 @@ class Training:
 
     @property
     def _where(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self._running.steps + 1}"
+        return f"epoch {self.epoch + 1}, step {self._running.groups + 1}"
 
     def mode(self, name: str) -> str:
         """ "min" or "max", which way a number of the logs is better."""
         return self._metrics.mode(name.removeprefix("val_")) or "min"
 
     @property
+    def step_log_names(self) -> list[str]:
+        """The names of the numbers that are known after a step."""
+        return ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
+
+    @property
     def log_names(self) -> list[str]:
         """The names of the numbers that an epoch gives."""
-        names = ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
+        names = self.step_log_names
         if self._validation is not None:
             names += [f"val_{name}" for name in ("loss", *self._metrics.names)]
         return names + self._callbacks.log_names
@@ -190,18 +198,25 @@ class Training:
         title = f"epoch {epoch + 1}/{self.epochs}"
         with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
             for group in groups(self._source, settings.truncate, settings.accumulate, epoch, own, *first):
-                self._callbacks.call("on_train_batch_begin", self._running.steps)
+                self._callbacks.call("on_train_batch_begin", self._running.groups)
                 try:
-                    self._learn(own, [place.piece for place in group])
+                    with self._whole_steps():
+                        self._learn(own, [place.piece for place in group])
                 except NonFiniteError as error:
                     if not self._callbacks.ends_quietly(error):
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.steps - 1, LazyLogs(self._logs))
+                self._callbacks.call("on_train_batch_end", self._running.groups - 1, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break
+            burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
+            if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good
+                raise ValueError(
+                    f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
+                    f"the steps of the sequences; lower it"
+                )
             logs = self._logs()
             if self._validation is not None:
                 logs |= {
@@ -228,6 +243,19 @@ class Training:
             "clipped": running.clipped / steps,
         }
 
+    @contextmanager
+    def _whole_steps(self) -> Iterator[None]:
+        """Buffers, which move when a batch is recorded, are put back if no step of the optimiser comes of it."""
+        kept, steps = [array.copy() for array in self._buffers], self.optimizer.steps
+        try:
+            yield
+        except BaseException:
+            if self.optimizer.steps == steps:
+                with interrupts.deferred():
+                    for array, before in zip(self._buffers, kept, strict=True):
+                        array[...] = before
+            raise
+
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:
         """One step of the optimiser, or none if there was nothing to count."""
         settings = self._settings
@@ -236,12 +264,12 @@ class Training:
         totals = recorder.totals(group)
         for place, piece in enumerate(group):
             begin = self._state if piece.carry else None
-            values = recorder.record(piece, begin, seeds.derive(seed, self._running.steps, place), totals)
+            values = recorder.record(piece, begin, seeds.derive(seed, self._running.groups, place), totals)
             self._state = recorder.state
             self._mean.add(values)
             if settings.nan_guard and not all(math.isfinite(value.sum) for value in values):
                 guard.explain(self.model, self._goal, recorder.done, self._where)
-        norm = clipped = 0.0
+        running = self._running
         if any(recorder.counts):  # a batch of empty rows has nothing to say
             try:
                 norm, clipped = self.optimizer.step(
@@ -254,7 +282,7 @@ class Training:
             except FloatingPointError:
                 guard.explain(self.model, self._goal, recorder.done, self._where)
             self.step += 1
-        running = self._running
-        running.steps += 1
-        running.norm += norm
-        running.clipped += clipped
+            running.steps += 1
+            running.norm += norm
+            running.clipped += clipped
+        running.groups += 1

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recurra.metrics.find import named
+from recurra.metrics.metric import checked_name
+from recurra.training.history import as_float
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -14,12 +16,17 @@ if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
 
 
+#: Names of numbers that are in every epoch's logs, and what file names call the epoch.
+TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
+
+
 class MetricGroup:
     """For each output its metrics; of a model with several outputs their names begin with the output's."""
 
     def __init__(self, operation: str, model: TrainableModel, given: Any) -> None:
         structure = model.structures[1]
-        listed = structure.spread_optional(operation, "metrics", given or None)
+        none = isinstance(given, list | tuple | dict) and not given
+        listed = structure.spread_optional(operation, "metrics", None if none else given)
         self._named: list[dict[str, Metric]] = []
         for index, one in enumerate(listed):
             some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
@@ -27,7 +34,15 @@ class MetricGroup:
             if structure.count is not None:
                 prefix = f"{structure.names[index] if structure.names else f'output_{index}'}_"
             found = [named(operation, metric) for metric in some]
+            for metric in found:
+                checked_name(f"{operation}: {type(metric).__name__}", metric.name)
             self._named.append({prefix + metric.name: metric.fresh() for metric in found})
+            taken = next((name for name in self._named[-1] if name in TAKEN or name.startswith("val_")), None)
+            if taken is not None:
+                raise ValueError(
+                    f"{operation}: got a metric of the name {taken!r}, expected another than {', '.join(TAKEN)} and val_..., "
+                    f"which fit uses itself; give it name=..."
+                )
             if len(self._named[-1]) < len(found):
                 raise ValueError(
                     f"{operation}: got two metrics of one name in {[metric.name for metric in found]}, expected different "
@@ -50,7 +65,8 @@ class MetricGroup:
 
     def results(self) -> dict[str, float]:
         """The numbers so far."""
-        return {name: float(metric.result()) for group in self._named for name, metric in group.items()}
+        found = {name: metric.result() for group in self._named for name, metric in group.items()}
+        return {name: as_float(f"the result of the metric {name}", value) for name, value in found.items()}
 
     def reset(self) -> None:
         """Forget all batches."""

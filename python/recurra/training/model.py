@@ -85,13 +85,14 @@ class TrainableModel(Layer):
             loss: one of `recurra.losses`.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
-            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches.
+            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches,
+                with truncate at each window as at a batch.
             epochs: how often.
             batch_size: rows of a batch.
             sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
                 much each step does. The mean loss is the weighted one. Metrics do not look at it.
             class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for labels
-                not named. It multiplies sample_weight.
+                not named. It multiplies sample_weight, also in validation.
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
                 iterable of batches.
             validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.

@@ -33,6 +33,11 @@ class Segment:
     first: int = 0  # the step of the sequence that it begins with
 
     @property
+    def has_time(self) -> bool:
+        """Whether there is a time axis at all."""
+        return any(rows.has_time for rows in self.outputs.inputs)
+
+    @property
     def steps(self) -> int:
         """The length of the time axis."""
         return max(int(one.shape[1]) for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from recurra.training.pieces import Piece
@@ -28,9 +27,16 @@ class Place(NamedTuple):
 def groups(
     source: Source, truncate: TruncatedBPTT | None, size: int, epoch: int, seed: int, batch: int, window: int
 ) -> Iterator[list[Place]]:
-    """The pieces between two steps of the optimiser, `size` of them, from piece `window` of `batch` on."""
-    pieces = _places(source, truncate, epoch, seed, batch, window)
-    while group := list(islice(pieces, size)):
+    """The pieces between two steps of the optimiser, from piece `window` of `batch` on: `size` of them are learnt from."""
+    group: list[Place] = []
+    learning = 0
+    for place in _places(source, truncate, epoch, seed, batch, window):
+        group.append(place)
+        learning += place.piece.learn
+        if learning == size:
+            yield group
+            group, learning = [], 0
+    if group:
         yield group
 
 

@@ -25,9 +25,13 @@ def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
     def plain(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             name = f"{files.TRAINING}{len(arrays)}"
-            arrays[name] = np.ascontiguousarray(value)
+            if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+                raise TypeError(f"an array of {value.dtype}")
+            arrays[name] = np.require(value, requirements="C")  # which leaves () as it is
             return {_ARRAY: name}
         if isinstance(value, Mapping):
+            if not all(isinstance(key, str) for key in value):
+                raise TypeError(f"the keys {list(value)!r:.100}, which are not all text")
             return {key: plain(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [plain(one) for one in value]

@@ -13,8 +13,8 @@ import numpy as np
 from recurra import checks
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
-from recurra.data.feed import Feed
-from recurra.data.rows import Chosen
+from recurra.data.feed import Feed, place
+from recurra.data.rows import Chosen, Rows
 from recurra.data.sources import is_source, read
 from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
@@ -151,8 +151,10 @@ class BatchSource(Source):
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         inputs = self._model.structures[0]
         resets = [
-            None if one is None else _reset(operation, one)
-            for one in inputs.spread_optional(operation, "reset", batch.reset)
+            None if one is None else _reset(place(operation, inputs, "reset", index), one, part)
+            for index, (one, part) in enumerate(
+                zip(inputs.spread_optional(operation, "reset", batch.reset), feed.parts, strict=True)
+            )
         ]
         batches = [part.batch(slice(None)) for part in feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
@@ -165,10 +167,16 @@ class BatchSource(Source):
         return {"steps": self.steps}
 
 
-def _reset(operation: str, value: Any) -> Array:
+def _reset(operation: str, value: Any, rows: Rows) -> Array:
     array = checks.array(operation, "reset", value)
     if array.dtype != np.bool_:
         raise TypeError(f"{operation}: got reset of {array.dtype}, expected bool; write reset.astype(bool)")
+    if not rows.has_time or array.shape != rows.shape:
+        expected = str(rows.shape) if rows.has_time else "none, as x has no time axis"
+        raise ValueError(
+            f"{operation}: got reset of shape {array.shape}, expected {expected}; say for every step of x whether a sequence "
+            f"begins there"
+        )
     return array
 
 
@@ -204,8 +212,8 @@ def make_source(
     feed = Feed(operation, model, x, lengths)
     if y is None:
         raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")
-    if not len(feed) and operation == "fit":
-        raise ValueError("fit: got x without rows, expected at least one; give some data")
+    if not len(feed) and operation.startswith("fit"):
+        raise ValueError(f"{operation}: got x without rows, expected at least one; give some data")
     return RowSource(
         operation,
         model,

@@ -45,9 +45,10 @@ class TruncatedBPTT:
 
     def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
         """The windows of a batch in order; `carry` says that it goes on where the batch before it ended."""
-        if not any(rows.has_time for rows in whole.outputs.inputs):
+        if not whole.has_time:
             raise ValueError(
-                "fit: got truncate for x without a time axis, expected sequences (N, T, features); leave truncate out"
+                "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); leave "
+                "truncate out"
             )
         begin = 0 if carry else min(self.burn_in, whole.steps)
         if begin:
