@@ -461,3 +461,19 @@ def test_a_callback_is_copied_without_the_fit_that_it_was_in() -> None:
     assert copied.best == stopping.best
     assert not hasattr(copied, "training")
     fit(tagger(), X, STEPS, callbacks=copy.deepcopy(stopping))
+
+
+@pytest.mark.parametrize("separator", ["", "::", "\n", '"', "e", ".", 5])
+def test_a_separator_is_in_no_number(separator: Any) -> None:
+    with pytest.raises(ValueError, match="CSVLogger: got separator="):
+        rc.callbacks.CSVLogger("log.csv", separator=separator)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [rc.callbacks.CSVLogger, rc.callbacks.ModelCheckpoint, rc.callbacks.BackupAndRestore],
+    ids=lambda one: one.__name__,
+)
+def test_paths_are_texts(make: Any) -> None:
+    with pytest.raises(TypeError, match=f"{make.__name__}: got (filename|filepath|directory)=None, expected a path"):
+        make(None)

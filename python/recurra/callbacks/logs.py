@@ -20,7 +20,7 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: str | os.PathLike[str], *, separator: str = ",") -> None:
         name = type(self).__name__
-        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"' or separator.isalnum():
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"+-.' or separator.isalnum():
             raise ValueError(
                 f"{name}: got separator={separator!r}, expected one character that is in no number; write separator=','"
             )

@@ -25,8 +25,8 @@ class ModelCheckpoint(Callback):
     """Saves the model, whole or not at all, every epoch or whenever it is better than before.
 
     Args:
-        filepath: where, in a directory that is made if need be; `{epoch}` (from 1) and names of the epoch's numbers are filled in, as in
-            "model-{epoch:03d}-{val_loss:.2f}.safetensors".
+        filepath: where, in a directory that is made if need be; `{epoch}` (from 1) and names of the epoch's numbers are
+            filled in, as in "model-{epoch:03d}-{val_loss:.2f}.safetensors".
         monitor: for save_best_only, the number's name in the history.
         save_best_only: whether only models that are better than all before are saved.
         mode: "min" or "max", which is better; "auto": as the metric says.

@@ -323,4 +323,5 @@ def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
                     f"got NaN or infinity in the gradient of {prefix}{name}, expected finite numbers; lower the rate, clip "
                     f"the gradient, or look for what is not finite in the data"
                 )
-    return f"got a gradient of norm {norm:g}, expected one that {next(iter(layers)).parameters.dtype} holds; lower scale, or the loss"
+    dtype = next(iter(layers)).parameters.dtype
+    return f"got a gradient of norm {norm:g}, expected one that {dtype} holds; lower scale, or the loss"
