@@ -8,10 +8,11 @@ accents, at varied speeds and pitches, and noise of 5 to 20 dB is laid over it. 
 tested with four others. What goes in is the logarithm of the power in forty bands of the mel scale (log-mel).
 
 Model: a convolution halves the steps, a bidirectional GRU reads them, and CTC learns where the letters are from nothing but
-the words' spelling. It is decoded by a prefix beam search that knows no dictionary: every letter must be right.
+the words' spelling. The most probable of the forty words is what it recognises; what it spells by a prefix beam search
+that knows no words, where every letter must be right, is printed, too.
 
 Baseline: the nearest of twelve recordings of each word by dynamic time warping, the classical recogniser of single
-words. It knows the forty words and has only to choose one.
+words.
 """
 
 from __future__ import annotations

@@ -189,12 +189,13 @@ def weights(operation: str, value: Any, shape: tuple[int, ...], lengths: Array |
 
 def not_negative(operation: str, name: str, weights: Array) -> Array:
     """`weights`, each finite and at least 0, also as float32, in which it may multiply a gradient."""
-    wrong = np.argwhere(~((weights >= 0) & (weights <= np.finfo(np.float32).max)))
+    largest = np.finfo(np.float32).max
+    wrong = np.argwhere(~((weights >= 0) & (weights <= largest)))
     if len(wrong):
         place = f"[{', '.join(map(str, wrong[0]))}]" if weights.ndim else ""
         raise ValueError(
-            f"{operation}: got {name}{place} = {weights[tuple(wrong[0])]:g}, expected finite numbers of at least 0; "
-            f"change it, 0 for what is not to count"
+            f"{operation}: got {name}{place} = {weights[tuple(wrong[0])]:g}, expected finite numbers from 0 to "
+            f"{largest:.2g}; change it, 0 for what is not to count"
         )
     return weights
 
