@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +77,15 @@ def split(documents: list[str]) -> tuple[list[str], list[str]]:
     return train, test
 
 
-def windows(documents: list[Symbols], rng: np.random.Generator) -> tuple[Symbols, Symbols]:
-    """Inputs and targets, each (count, WINDOW), from the documents in a new order and with new bounds at each call."""
+def batches(documents: list[Symbols], rng: np.random.Generator) -> Iterator[tuple[Symbols, Symbols]]:
+    """Inputs and targets, each (BATCH_SIZE, WINDOW), from the documents in a new order and with new bounds at each call."""
     text = np.concatenate([documents[index] for index in rng.permutation(len(documents))])
-    offset = rng.integers(min(WINDOW, len(text) - WINDOW))
-    count = (len(text) - offset - 1) // WINDOW
-    cut = text[offset : offset + count * WINDOW + 1]
-    return cut[:-1].reshape(count, WINDOW), cut[1:].reshape(count, WINDOW)
+    text = text[rng.integers(min(WINDOW, len(text) - WINDOW)) :]
+    x, y = rc.data.windows(text, WINDOW, stride=WINDOW, horizon=1, aligned=True)
+    order = rng.permutation(len(x))
+    for begin in range(0, len(x), BATCH_SIZE):
+        rows = order[begin : begin + BATCH_SIZE]
+        yield x[rows, :, 0], y[rows, :, 0]
 
 
 def bits_per_character(model: rc.Sequential, documents: list[Symbols]) -> float:
@@ -103,11 +106,6 @@ def sample(model: rc.Sequential, alphabet: Alphabet, length: int, temperature: f
         symbol = rng.choice(len(probabilities), size=1, p=probabilities / probabilities.sum())
         print(alphabet.characters[symbol[0]], end="", flush=True)
     print()
-
-
-def cosine(epoch: int, epochs: int) -> float:
-    """The learning rate of an epoch: from LEARNING_RATE down to almost nothing, along half a cosine."""
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -149,25 +147,22 @@ def main() -> None:
         rc.Linear(arguments.hidden, symbols),
         seed=arguments.seed,
     )
-    optimizer = rc.optim.Adam(LEARNING_RATE)
     epochs = arguments.epochs or (2 if arguments.quick else max(1, round(TRAINING_CHARACTERS / characters)))
-    for epoch in range(epochs):
-        optimizer.lr = cosine(epoch, epochs)
-        inputs, targets = windows(train, rng)
-        model.fit(
-            inputs,
-            targets,
-            loss=rc.losses.CrossEntropy(),
-            optimizer=optimizer,
-            epochs=1,
-            batch_size=BATCH_SIZE,
-            clip_norm=1.0,
-            seed=int(rng.integers(2**31)),
-        )
-        bits = bits_per_character(model, test)
-        seconds = time.perf_counter() - start
-        score = f"LSTM {bits:.3f}, 5-gram {ngram:.3f} bits per character"
-        print(f"after epoch {epoch + 1} of {epochs}: {score} ({seconds:.0f} s)")
+    steps = epochs * math.ceil(characters / (WINDOW * BATCH_SIZE))
+
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        score = f"LSTM {bits_per_character(model, test):.3f}, 5-gram {ngram:.3f} bits per character"
+        print(f"after epoch {epoch + 1} of {epochs}: {score} ({time.perf_counter() - start:.0f} s)")
+
+    model.fit(
+        lambda epoch: batches(train, np.random.default_rng((arguments.seed, epoch))),
+        loss=rc.losses.CrossEntropy(),
+        optimizer=rc.optim.Adam(rc.optim.schedules.CosineDecay(LEARNING_RATE, steps)),
+        epochs=epochs,
+        clip_norm=1.0,
+        callbacks=rc.callbacks.LambdaCallback(on_epoch_end=report),
+        seed=arguments.seed,
+    )
 
     model.save(arguments.save)
     model = rc.load(arguments.save)
