@@ -18,14 +18,13 @@ void add_outer(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, const T* a, ptrdi
 
 }  // namespace
 
+// Queries whose factors are kept at once for the keys' gradient: in the first-level cache beside the keys'.
+constexpr ptrdiff_t kQueryBlock = 64;
+
 template <class T>
 AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch, Sequence<const T> x,
                                     Sequence<const T> keys, const T* v, bool backward, int threads, Arena& memory)
-    : spec_(spec),
-      most_steps_(batch.steps),
-      key_row_(padded<T>(spec.key_size) + 64 / ptrdiff_t(sizeof(T))),  // no power of two, which crowds cache sets
-      v_(v),
-      rows_(size_t(batch.rows)) {
+    : spec_(spec), most_steps_(batch.steps), key_row_(spaced<T>(spec.key_size)), rows_(size_t(batch.rows)) {
   const ptrdiff_t M = spec.memory_size, A = spec.key_size;
   const bool own_keys = keys.data != nullptr;
   const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
@@ -42,8 +41,11 @@ AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batc
       row.keys = own_keys ? take(backward, n * padded<T>(A)) : row.values;
       row.keys_t = own_keys ? take(true, padded<T>(n) * A) : row.values_t;
     }
-    row.dkeys = take(backward && spec.additive, n * key_row_);
-    row.dv = take(backward && spec.additive, padded<T>(A));
+    row.dv = take(backward && spec.additive, key_row_);
+  }
+  if (T* padded_v = take(spec.additive, key_row_)) {
+    std::fill(std::copy_n(v, A, padded_v), padded_v + key_row_, T(0));
+    v_ = padded_v;
   }
   for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
     const Sequence<const T>& from = own_keys ? keys : x;
@@ -60,7 +62,7 @@ void AttentionMemory<T>::pack(Row& row, const T* x, ptrdiff_t x_row, const T* ke
   if (spec_.additive) {
     row.plain_keys = keys;
     row.plain_row = keys_row;
-    row.in_range = kernels<T>().attention.additive_factors(keys, keys_row, A, n, row.factors, key_row_);
+    row.most_key = kernels<T>().attention.additive_factors(keys, keys_row, A, n, row.factors, key_row_);
   } else if (row.keys_t != row.values_t) {
     pack_turned(keys, keys_row, n, A, row.keys_t);
     if (row.keys) pack_rows(keys, keys_row, n, A, row.keys);
@@ -68,27 +70,23 @@ void AttentionMemory<T>::pack(Row& row, const T* x, ptrdiff_t x_row, const T* ke
 }
 
 template <class T>
-AdditiveCall<T> AttentionMemory<T>::additive(const Row& row, const T* query) const {
+AdditiveCall<T> AttentionMemory<T>::additive(const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
+                                             ptrdiff_t step) const {
   AdditiveCall<T> c = {};
   c.size = spec_.key_size;
-  c.count = row.steps;
-  c.query = query;
-  c.keys = row.plain_keys;
-  c.key_row = row.plain_row;
-  c.factors = row.in_range ? row.factors : nullptr;
+  c.count = m.steps;
+  c.queries = 1;
+  c.query = call.query.at(row, step);
+  c.query_row = call.query.step_stride;
+  c.keys = m.plain_keys;
+  c.key_row = m.plain_row;
+  c.factors = m.factors;
+  c.most_key = m.most_key;
   c.factor_row = key_row_;
-  c.query_factors = row.query_factors;
+  c.query_factors = m.query_factors;
   c.v = v_;
+  c.ask[0] = c.ask[1] = m.factors;
   return c;
-}
-
-template <class T>
-void AttentionMemory<T>::start_backward() const {
-  for (const Row& row : rows_) {
-    if (!row.dkeys) continue;
-    std::fill_n(row.dkeys, row.steps * key_row_, T(0));
-    std::fill_n(row.dv, padded<T>(spec_.key_size), T(0));
-  }
 }
 
 template <class T>
@@ -106,8 +104,9 @@ void AttentionMemory<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, pt
   if (!n) return;
   if (spec_.additive) {
     for (ptrdiff_t i = 0; i < count; ++i) {
-      AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+      AdditiveCall<T> c = additive(m, call, row, begin + i);
       c.scores = weights + i * weights_row;
+      if (i + 1 == count) c.ask[0] = m.values, c.ask[1] = after(memory_row).factors;
       kernels<T>().attention.additive_scores(c);
     }
   } else {
@@ -136,12 +135,11 @@ void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, p
     T* ds = dscores + i * dscores_row;
     kernels<T>().attention.softmax_backward(call.weights.at(row, begin + i), ds, n, T(spec_.scale), ds);
     if (!spec_.additive) continue;
-    AdditiveCall<T> c = additive(m, call.query.at(row, begin + i));
+    AdditiveCall<T> c = additive(m, call, row, begin + i);
     c.dscores = ds;
     c.dquery = dquery + i * dquery_row;
-    c.dkeys = m.dkeys;
-    c.dv = m.dv;
-    kernels<T>().attention.additive_backward(c);
+    if (i + 1 == count) c.ask[0] = after(memory_row).values_t, c.ask[1] = after(memory_row).factors;
+    kernels<T>().attention.additive_query_gradient(c);
   }
   if (!spec_.additive) kernels<T>().product({count, n, A, dscores, dscores_row, m.keys, nullptr, dquery, dquery_row});
 }
@@ -153,7 +151,26 @@ ptrdiff_t AttentionMemory<T>::widest() const {
 
 template <class T>
 ptrdiff_t AttentionMemory<T>::scratch_size(ptrdiff_t count) const {
-  return (most_steps_ + std::min(kOuterRows, count)) * widest();
+  return std::max((most_steps_ + std::min(kOuterRows, count)) * widest(), std::min(kQueryBlock, count) * key_row_);
+}
+
+// The keys' gradient of additive scores, and v's.
+template <class T>
+void AttentionMemory<T>::key_gradient(const Row& m, const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t count,
+                                      T* dkeys, ptrdiff_t dkey_row, T* scratch) const {
+  std::fill_n(m.dv, key_row_, T(0));
+  for (ptrdiff_t j = 0; j < m.steps; ++j) std::fill_n(dkeys + j * dkey_row, spec_.key_size, T(0));
+  for (ptrdiff_t begin = 0; begin < count; begin += kQueryBlock) {
+    AdditiveCall<T> c = additive(m, call, row, begin);
+    c.queries = std::min(kQueryBlock, count - begin);
+    c.query_factors = scratch;
+    c.dscores = call.dscores.at(row, begin);
+    c.dscores_row = call.dscores.step_stride;
+    c.dkeys = dkeys;
+    c.dkey_row = dkey_row;
+    c.dv = m.dv;
+    kernels<T>().attention.additive_key_gradient(c);
+  }
 }
 
 template <class T>
@@ -161,6 +178,7 @@ void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t
                                          ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx, T* scratch) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
+  if (spec_.additive) key_gradient(m, call, row, count, dkeys.at(memory_row, 0), dkeys.step_stride, scratch);
   if (!n) return;
   T *const sum = scratch, *const rest = scratch + most_steps_ * widest();
   const auto put = [&](Sequence<T> to, const T* from, ptrdiff_t from_row, ptrdiff_t features) {
@@ -170,14 +188,10 @@ void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t
     add_outer(count, n, A, static_cast<const T*>(call.dscores.at(row, 0)), call.dscores.step_stride,
               call.query.at(row, 0), call.query.step_stride, sum, rest);
   };
-  if (dkeys.data) {
-    if (spec_.additive) {
-      put(dkeys, m.dkeys, key_row_, A);
-    } else {
-      std::fill_n(sum, n * padded<T>(A), T(0));
-      add_keys();
-      put(dkeys, sum, padded<T>(A), A);
-    }
+  if (dkeys.data && !spec_.additive) {
+    std::fill_n(sum, n * padded<T>(A), T(0));
+    add_keys();
+    put(dkeys, sum, padded<T>(A), A);
   }
   std::fill_n(sum, n * padded<T>(M), T(0));
   add_outer(count, n, M, static_cast<const T*>(call.weights.at(row, 0)), call.weights.step_stride,

@@ -1,11 +1,19 @@
 // Attention over a batch's memory: softmax over each row's valid steps, its weighted sum, and both backwards.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "backend/backend.h"
 #include "simd/attention_call.h"
 
 namespace recurra {
+
+// The distance of rows of `features`: whole cache lines, and no power of two, which would crowd cache sets.
+template <class T>
+constexpr ptrdiff_t spaced(ptrdiff_t features) {
+  constexpr ptrdiff_t line = 64 / ptrdiff_t(sizeof(T));
+  return (features + line - 1) / line * line + line;
+}
 
 struct AttentionSpec {
   bool additive;  // score = v . tanh(query + key), else scale * (query . key)
@@ -27,15 +35,14 @@ struct AttentionCall {
 template <class T>
 class AttentionMemory {
  public:
-  // `keys` data null: the memory itself. v: for additive scores. Without `backward` only forward() may follow. All
-  // arrays live in `memory`, where keys must stay too.
+  // `keys` data null: the memory itself. v: for additive scores, copied. Without `backward` only forward() may follow.
+  // All arrays live in `memory`, where keys must stay too.
   AttentionMemory(const AttentionSpec&, const Batch&, Sequence<const T> x, Sequence<const T> keys, const T* v,
                   bool backward, int threads, Arena& memory);
 
   // Weights and contexts of queries at steps [begin, begin + count) of `row`, which look at `memory_row`.
   void forward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
-  void start_backward() const;
-  // From the contexts' gradient to the queries'; additive scores add to the keys' gradient.
+  // From the contexts' gradient to the queries'.
   void backward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin, ptrdiff_t count) const;
   // After backward() of all `count` steps of a row: the gradients of the keys (data null: part of x's) and of x. They
   // are written, not added to, up to the row's length. Needs scratch_size(count) elements.
@@ -53,15 +60,18 @@ class AttentionMemory {
     const T* plain_keys;
     ptrdiff_t plain_row;
     T *factors, *query_factors;
-    bool in_range;  // of factors
-    T *dkeys, *dv;
+    T most_key;
+    T* dv;
   };
   void pack(Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
   ptrdiff_t widest() const;  // features, padded to whole vectors
-  AdditiveCall<T> additive(const Row&, const T* query) const;
+  AdditiveCall<T> additive(const Row&, const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t step) const;
+  const Row& after(ptrdiff_t memory_row) const { return rows_[std::min(size_t(memory_row) + 1, rows_.size() - 1)]; }
+  void key_gradient(const Row&, const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t count, T* dkeys, ptrdiff_t dkey_row,
+                    T* scratch) const;
 
   AttentionSpec spec_;
-  ptrdiff_t most_steps_, key_row_;  // of factors and their gradients
+  ptrdiff_t most_steps_, key_row_;  // of factors
   const T* v_;
   std::vector<Row> rows_;
 };

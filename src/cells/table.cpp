@@ -63,9 +63,9 @@ template <class T>
 constexpr CtcKernels<T> kCtcKernels = {ctc_scratch<T>, ctc_row<T>};
 
 template <class T>
-constexpr AttentionKernels<T> kAttentionKernels = {scaled_softmax_row<T>, scaled_softmax_gradient_row<T>,
-                                                   log_softmax_row<T>,    additive_factors<T>,
-                                                   additive_scores<T>,    additive_backward<T>};
+constexpr AttentionKernels<T> kAttentionKernels = {
+    scaled_softmax_row<T>, scaled_softmax_gradient_row<T>, log_softmax_row<T>,      additive_factors<T>,
+    additive_scores<T>,    additive_query_gradient<T>,     additive_key_gradient<T>};
 
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {

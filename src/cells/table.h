@@ -64,11 +64,12 @@ struct AttentionKernels {
   void (*softmax)(T* x, ptrdiff_t n, T scale);
   void (*softmax_backward)(const T* y, const T* dy, ptrdiff_t n, T scale, T* dx);
   void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
-  // Exponentials that additive_scores() and additive_backward() take; false: keys out of range, do without.
-  bool (*additive_factors)(const T* keys, ptrdiff_t key_row, ptrdiff_t size, ptrdiff_t count, T* factors,
-                           ptrdiff_t factor_row);
+  // Exponentials that the others take; returns the largest |key|.
+  T (*additive_factors)
+  (const T* keys, ptrdiff_t key_row, ptrdiff_t size, ptrdiff_t count, T* factors, ptrdiff_t factor_row);
   void (*additive_scores)(const AdditiveCall<T>&);
-  void (*additive_backward)(const AdditiveCall<T>&);
+  void (*additive_query_gradient)(const AdditiveCall<T>&);
+  void (*additive_key_gradient)(const AdditiveCall<T>&);
 };
 
 template <class T>

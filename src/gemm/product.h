@@ -17,9 +17,16 @@ void product(const ProductCall<T>& call) {
     const Segment<T> segment = {call.a, call.a_row, call.b + from * call.k, call.k};
     const Split tiles = split(call.rows, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      const Tile<T> tile = {&segment, 1, width, call.bias ? call.bias + from : nullptr, 0, out, width};
+      T* const whole = width <= left ? call.out + tiles.begin(i) * call.out_row + from : nullptr;
+      const Tile<T> tile = {&segment,
+                            1,
+                            width,
+                            call.bias ? call.bias + from : nullptr,
+                            0,
+                            whole ? whole : out,
+                            whole ? call.out_row : width};
       multiply(tile, tiles.begin(i), tiles.size(i), nv);
-      for (ptrdiff_t r = 0; r < tiles.size(i); ++r) {
+      for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
         for (ptrdiff_t n = 0; n < width && n < left; n += L) {
           store(to + n, load<Vec<T>>(out + r * width + n), left - n);

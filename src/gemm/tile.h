@@ -81,6 +81,7 @@ void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
   T block[R * N * L] = {};
+  for (int m = 0; m < R; ++m) prefetch(t.out + m * t.out_row + column, N * L);
   for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
     const Segment<T>& segment = t.segments[s];
     for (ptrdiff_t k = 0; k < segment.k; k += kShortRun) {

@@ -84,12 +84,12 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   to.call.dquery =
       projects || !call.dx.data ? take_sequence<T>(run.arena, call.batch, scoring_.spec().key_size) : call.dx;
   to.call.dscores = take_sequence<T>(run.arena, call.batch, to.batch.steps);
-  to.rows->start_backward();
   for_step_blocks(run, call.batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     to.rows->backward(to.call, r, r, begin, count);
   });
   if (run.stopped()) return;
-  scoring_.finish(run, weight.value->scoring, call.batch, nullptr, call.x.features, to, dmemory, gradient);
+  scoring_.finish(run, weight.value->scoring, call.batch, nullptr, to, dmemory, gradient);
+  scoring_.finish_queries(run, call.batch, call.x.features, read_only(to.call.dquery), gradient);
   if (projects && call.dx.data)
     weight.value->scoring.query_t.multiply(run, call.batch, read_only(to.call.dquery), call.dx);
 }

@@ -47,6 +47,28 @@ void for_each_step(const Run& run, const Batch& batch, const F& f) {
   });
 }
 
+// Room for a sequence whose steps lie one after the other, as the cell and the projections take them.
+template <class T>
+Sequence<T> take_steps(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
+  const ptrdiff_t row = spaced<T>(features);
+  return {memory.take<T>(size_t(rows * steps * row)), row, rows * row};
+}
+
+// A batch, and its sequences, with rows and steps in each other's place.
+Batch turned(const Batch& batch, Arena& memory) {
+  int64_t* rows = memory.take<int64_t>(size_t(batch.steps));
+  for (ptrdiff_t s = 0, running = batch.rows; s < batch.steps; ++s) {
+    while (batch.length(running - 1) <= s) --running;
+    rows[s] = running;
+  }
+  const bool whole = batch.steps > 0 && rows[batch.steps - 1] == batch.rows;
+  return {batch.steps, batch.rows, whole ? nullptr : rows, nullptr, 0, 0};
+}
+template <class T>
+Sequence<const T> turned(Sequence<T> s) {
+  return {s.data, s.step_stride, s.row_stride};
+}
+
 template <class T>
 Sequence<T> from_column(Sequence<T> s, ptrdiff_t column) {
   return {s.data + column, s.row_stride, s.step_stride};
@@ -289,14 +311,14 @@ template <class T>
 void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
   const ptrdiff_t N = pass.batch.rows, steps = pass.batch.steps, H = spec_.hidden_size;
   AttentionCall<T>& call = pass.attending.call;
-  pass.x = take_sequence<T>(arena, N, steps, spec_.input_size);
-  pass.h = take_sequence<T>(arena, N, steps + 1, H);
+  pass.x = take_steps<T>(arena, N, steps, spec_.input_size);
+  pass.h = take_steps<T>(arena, N, steps + 1, H);
   if (looks_first()) {
-    call.query = read_only(take_sequence<T>(arena, N, steps, scoring_.spec().key_size));
+    call.query = read_only(take_steps<T>(arena, N, steps, scoring_.spec().key_size));
     call.context = from_column(pass.x, input_size_);
   } else {
-    pass.combined = take_sequence<T>(arena, N, steps, this->memory_size() + H);
-    pass.a = take_sequence<T>(arena, N, steps, H);
+    pass.combined = take_steps<T>(arena, N, steps, this->memory_size() + H);
+    pass.a = take_steps<T>(arena, N, steps, H);
     call.query = read_only(pass.h_after());
     call.context = pass.combined;
   }
@@ -305,7 +327,7 @@ void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
 template <class T>
 void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
                                 Pass& pass, Arena& arena) const {
-  const ptrdiff_t N = call.batch.rows, steps = call.batch.steps, H = spec_.hidden_size, S = this->state_size();
+  const ptrdiff_t N = call.batch.rows, H = spec_.hidden_size, S = this->state_size();
   check(!call.batch.reset, kName,
         "got reset, expected none, as what a row looks at stays the same; give each sequence a row of its own");
   this->check_size(call.batch, call.others[0]);
@@ -314,6 +336,7 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   std::iota(order, order + N, 0);
   std::stable_sort(order, order + N, [&](int32_t a, int32_t b) { return call.batch.length(a) > call.batch.length(b); });
   for (ptrdiff_t r = 0; r < N; ++r) lengths[r] = call.batch.length(order[r]);
+  const ptrdiff_t steps = N ? lengths[0] : 0;
   pass.order = order;
   pass.batch = {N, steps, lengths, nullptr, 0, 0};
 
@@ -413,11 +436,11 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
 
   typename BackwardHook::Gradients d = {};
   const bool dx_wanted = fed_size() || call.dx.data;
-  if (dx_wanted) d.x = take_sequence<T>(run.arena, N, steps, spec_.input_size);
-  d.h = take_sequence<T>(run.arena, N, steps + 1, H);
+  if (dx_wanted) d.x = take_steps<T>(run.arena, N, steps, spec_.input_size);
+  d.h = take_steps<T>(run.arena, N, steps + 1, H);
   if (!looks_first()) {
-    d.combined = take_sequence<T>(run.arena, N, steps, this->memory_size() + H);
-    d.a = take_sequence<T>(run.arena, N, steps, H);
+    d.combined = take_steps<T>(run.arena, N, steps, this->memory_size() + H);
+    d.a = take_steps<T>(run.arena, N, steps, H);
   }
   if (call.dfinal.data) {
     T* dfinal = run.arena.take<T>(size_t(N * S));
@@ -425,9 +448,8 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
     d.final_state = {dfinal, S};
   }
   to.call.dscores = take_sequence<T>(run.arena, N, steps, to.batch.steps);
-  to.call.dquery = take_sequence<T>(run.arena, N, steps, scoring_.spec().key_size);
+  to.call.dquery = take_steps<T>(run.arena, N, steps, scoring_.spec().key_size);
   to.call.dcontext = read_only(looks_first() ? from_column(d.x, input_size_) : d.combined);
-  to.rows->start_backward();
 
   BackwardHook hook(*this, *packed.value, pass, call.dy, d, run.arena);
   if (looks_first()) {
@@ -444,7 +466,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   cell.spec = &spec_;
   cell.weights = weights.value.get();
   cell.batch = &pass.batch;
-  cell.dy = {d.h.data + H, d.h.row_stride, d.h.step_stride};
+  cell.dy = {d.h.data + d.h.step_stride, d.h.row_stride, d.h.step_stride};
   cell.dx = d.x;
   cell.state = pass.state;
   cell.dfinal = d.final_state;
@@ -454,9 +476,11 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   if (run.stopped()) return;
 
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
-  scoring_.finish(run, packed.value->scoring, pass.batch, pass.order, read_only(pass.h), to, dmemory, gradient);
+  scoring_.finish(run, packed.value->scoring, pass.batch, pass.order, to, dmemory, gradient);
+  const Batch by_steps = turned(pass.batch, run.arena);
+  scoring_.finish_queries(run, by_steps, turned(pass.h), turned(to.call.dquery), gradient);
   if (!looks_first())
-    cpu_backend<T>().outer(run, pass.batch, this->memory_size() + H, H, read_only(pass.combined), read_only(d.a),
+    cpu_backend<T>().outer(run, by_steps, this->memory_size() + H, H, turned(pass.combined), turned(d.a),
                            gradient + weight_combine_, nullptr);
   if (call.dx.data)
     for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {

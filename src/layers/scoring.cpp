@@ -83,16 +83,13 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
     to.keys = take_sequence<T>(arena, memory.batch, A);
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
-  T* v = spec_.additive ? arena.take<T>(size_t(A)) : nullptr;  // a copy, as a tape may outlive what is packed
-  if (v) std::copy_n(packed.v, A, v);
-  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), v, backward,
+  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, backward,
                                                  run.threads, arena);
 }
 
 template <class T>
 void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queries, const int32_t* memory_rows,
-                        Sequence<const T> queries_x, const Attending<T>& attending, Sequence<T> dmemory,
-                        T* gradient) const {
+                        const Attending<T>& attending, Sequence<T> dmemory, T* gradient) const {
   const ptrdiff_t A = spec_.key_size, M = spec_.memory_size, rows = attending.batch.rows;
   const Backend<T>& backend = cpu_backend<T>();
   const auto take = [&](ptrdiff_t features) { return take_sequence<T>(run.arena, attending.batch, features); };
@@ -116,11 +113,15 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
           for (ptrdiff_t k = 0; k < M; ++k) dmemory.at(r, s)[k] += from_keys.at(r, s)[k];
     }
   }
-  if (projects_query()) {
-    backend.outer(run, queries, query_size_, A, queries_x, read_only(attending.call.dquery), gradient + weight_query_,
-                  gradient + bias_query_);
-    attending.rows->add_v_gradient(gradient + weight_score_);
-  }
+  if (spec_.additive) attending.rows->add_v_gradient(gradient + weight_score_);
+}
+
+template <class T>
+void Scoring<T>::finish_queries(const Run& run, const Batch& queries, Sequence<const T> x, Sequence<const T> dquery,
+                                T* gradient) const {
+  if (projects_query())
+    cpu_backend<T>().outer(run, queries, query_size_, spec_.key_size, x, dquery, gradient + weight_query_,
+                           gradient + bias_query_);
 }
 
 template class Scoring<float>;

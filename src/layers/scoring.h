@@ -63,9 +63,12 @@ class Scoring {
 
   // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
   // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,
-  // where the owner's parameters begin. `queries_x` is what the queries were projected from.
-  void finish(const Run&, const Packed&, const Batch& queries, const int32_t* memory_rows, Sequence<const T> queries_x,
-              const Attending<T>&, Sequence<T> dmemory, T* gradient) const;
+  // where the owner's parameters begin.
+  void finish(const Run&, const Packed&, const Batch& queries, const int32_t* memory_rows, const Attending<T>&,
+              Sequence<T> dmemory, T* gradient) const;
+  // The gradient of the queries' projection, where there is one, from `x`.
+  void finish_queries(const Run&, const Batch& queries, Sequence<const T> x, Sequence<const T> dquery,
+                      T* gradient) const;
 
  private:
   AttentionSpec spec_;
