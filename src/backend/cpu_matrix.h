@@ -96,7 +96,8 @@ void outer_sum(const Run& run, ptrdiff_t in, ptrdiff_t out, T* gradient, T* bias
       kernels<T>().outer(c);
       if (bias_gradient) add_rows(dy + from, dy_row, count, n, scratch[size_t(i)], bias_gradient + from);
     });
-    transpose<true>(gradient + from * in, in, static_cast<const T*>(sum), width, in, n);
+    for (ptrdiff_t k = 0; k < n; ++k)
+      for (ptrdiff_t j = 0; j < in; ++j) gradient[(from + k) * in + j] += sum[j * width + k];
   });
 }
 
