@@ -265,6 +265,25 @@ assert np.isfinite(y).all(), "the layer still works"
     )
 
 
+def test_a_long_memory() -> None:
+    """A few queries that take long, since they look at much."""
+    run_python(
+        PRELUDE
+        + """
+rc.set_num_threads(1)
+layer = rc.AdditiveAttention(8, 8, 512, seed=0)
+x = rng.standard_normal((1, 500, 8), dtype=np.float32)
+memory = rng.standard_normal((1, 40000, 8), dtype=np.float32)
+before = frozen(layer)
+interrupt(lambda: layer((x, memory)))
+tape = layer.record((x, memory))
+dy = np.ones_like(tape.y)
+interrupt(lambda: tape.backward(dy))
+assert frozen(layer) == before
+"""
+    )
+
+
 def test_search() -> None:
     run_python(
         PRELUDE

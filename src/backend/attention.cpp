@@ -7,37 +7,45 @@
 namespace recurra {
 namespace {
 
-// to(k, :) (+)= sum over rows a(row, k) b(row, :), by blocks of rows.
+constexpr ptrdiff_t kOuterColumns = 4096;  // of a memory's steps, between two looks at the clock
+
+// to(k, :) (+)= sum over rows of a(row, k) b(row, :), by blocks of rows.
 template <class T>
-void add_outer(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, const T* a, ptrdiff_t a_row, const T* b, ptrdiff_t b_row,
-               T* sum, T* scratch) {
+void add_outer(const Run& run, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, const T* a, ptrdiff_t a_row, const T* b,
+               ptrdiff_t b_row, T* sum, T* scratch) {
+  const ptrdiff_t sum_row = padded<T>(columns);
   for (ptrdiff_t begin = 0; begin < rows; begin += kOuterRows)
-    kernels<T>().outer({std::min(kOuterRows, rows - begin), k, columns, a + begin * a_row, a_row, b + begin * b_row,
-                        b_row, sum, padded<T>(columns), scratch});
+    for (ptrdiff_t j = 0; j < k && !stopped(run); j += kOuterColumns)
+      kernels<T>().outer({std::min(kOuterRows, rows - begin), std::min(kOuterColumns, k - j), columns,
+                          a + begin * a_row + j, a_row, b + begin * b_row, b_row, sum + j * sum_row, sum_row, scratch});
 }
 
 }  // namespace
 
 // Queries whose factors are kept at once for the keys' gradient: in the first-level cache beside the keys'.
-constexpr ptrdiff_t kQueryBlock = 64;
+// A long memory's keys are not there anyway, and a block must not take long.
+constexpr ptrdiff_t kQueryBlock = 64, kLongMemory = 1 << 14, kLongQueryBlock = 4;
+
+template <class T>
+AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch)
+    : spec_(spec), most_steps_(batch.steps), key_row_(spaced<T>(spec.key_size)), rows_(size_t(batch.rows)) {}
 
 template <class T>
 AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch, Sequence<const T> x,
-                                    Sequence<const T> keys, const T* v, bool backward, int threads, Arena& memory)
-    : spec_(spec), most_steps_(batch.steps), key_row_(spaced<T>(spec.key_size)), v_(v), rows_(size_t(batch.rows)) {
+                                    Sequence<const T> keys, const T* v, bool backward, const Run& run, Arena& memory)
+    : AttentionMemory(spec, batch) {
   const bool own_keys = keys.data != nullptr;
   take(batch, own_keys, backward, memory);
-  for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
+  if (spec.additive) std::fill(std::copy_n(v, spec.key_size, v_), v_ + key_row_, T(0));
+  for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
     const Sequence<const T>& from = own_keys ? keys : x;
-    pack(rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
+    pack(run, rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
   });
 }
 
 template <class T>
 void AttentionMemory<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
-  Arena none = Arena::counting();
-  AttentionMemory memory(spec, {0, batch.steps, nullptr, nullptr, 0, 0}, {}, {}, nullptr, true, 1, none);
-  memory.rows_.resize(size_t(batch.rows));
+  AttentionMemory memory(spec, batch);
   memory.take(batch, own_keys, true, count);
 }
 
@@ -61,19 +69,18 @@ void AttentionMemory<T>::take(const Batch& batch, bool own_keys, bool backward, 
     }
     row.dv = take(backward && spec.additive, key_row_);
   }
-  T* padded_v = take(spec.additive, key_row_);
-  if (padded_v && v_) {  // none where bytes are only counted
-    std::fill(std::copy_n(v_, A, padded_v), padded_v + key_row_, T(0));
-    v_ = padded_v;
-  }
+  v_ = take(spec.additive, key_row_);
 }
 
 template <class T>
-void AttentionMemory<T>::pack(Row& row, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const {
+void AttentionMemory<T>::pack(const Run& run, Row& row, const T* x, ptrdiff_t x_row, const T* keys,
+                              ptrdiff_t keys_row) const {
   const ptrdiff_t n = row.steps, M = spec_.memory_size, A = spec_.key_size;
-  if (!n) return;
+  if (!n || stopped(run)) return;
   pack_rows(x, x_row, n, M, row.values);
+  if (stopped(run)) return;
   if (row.values_t) pack_turned(x, x_row, n, M, row.values_t);
+  if (stopped(run)) return;
   if (spec_.additive) {
     row.plain_keys = keys;
     row.plain_row = keys_row;
@@ -160,6 +167,13 @@ void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, p
 }
 
 template <class T>
+ptrdiff_t AttentionMemory<T>::queries_at_once() const {
+  constexpr ptrdiff_t kMoment = 1 << 22, kMost = 64;
+  return std::clamp<ptrdiff_t>(kMoment / (std::max<ptrdiff_t>(most_steps_, 1) * (spec_.memory_size + spec_.key_size)),
+                               1, kMost);
+}
+
+template <class T>
 ptrdiff_t AttentionMemory<T>::widest() const {
   return padded<T>(std::max(spec_.memory_size, spec_.key_size));
 }
@@ -171,13 +185,14 @@ ptrdiff_t AttentionMemory<T>::scratch_size(ptrdiff_t count) const {
 
 // The keys' gradient of additive scores, and v's.
 template <class T>
-void AttentionMemory<T>::key_gradient(const Row& m, const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t count,
-                                      T* dkeys, ptrdiff_t dkey_row, T* scratch) const {
+void AttentionMemory<T>::key_gradient(const Run& run, const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
+                                      ptrdiff_t count, T* dkeys, ptrdiff_t dkey_row, T* scratch) const {
   std::fill_n(m.dv, key_row_, T(0));
   for (ptrdiff_t j = 0; j < m.steps; ++j) std::fill_n(dkeys + j * dkey_row, spec_.key_size, T(0));
-  for (ptrdiff_t begin = 0; begin < count; begin += kQueryBlock) {
+  const ptrdiff_t block = m.steps <= kLongMemory ? kQueryBlock : kLongQueryBlock;
+  for (ptrdiff_t begin = 0; begin < count && !stopped(run); begin += block) {
     AdditiveCall<T> c = additive(m, call, row, begin);
-    c.queries = std::min(kQueryBlock, count - begin);
+    c.queries = std::min(block, count - begin);
     c.query_factors = scratch;
     c.dscores = call.dscores.at(row, begin);
     c.dscores_row = call.dscores.step_stride;
@@ -189,18 +204,19 @@ void AttentionMemory<T>::key_gradient(const Row& m, const AttentionCall<T>& call
 }
 
 template <class T>
-void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row,
-                                         ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx, T* scratch) const {
+void AttentionMemory<T>::memory_gradient(const Run& run, const AttentionCall<T>& call, ptrdiff_t row,
+                                         ptrdiff_t memory_row, ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx,
+                                         T* scratch) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
-  if (spec_.additive) key_gradient(m, call, row, count, dkeys.at(memory_row, 0), dkeys.step_stride, scratch);
+  if (spec_.additive) key_gradient(run, m, call, row, count, dkeys.at(memory_row, 0), dkeys.step_stride, scratch);
   if (!n) return;
   T *const sum = scratch, *const rest = scratch + most_steps_ * widest();
   const auto put = [&](Sequence<T> to, const T* from, ptrdiff_t from_row, ptrdiff_t features) {
     for (ptrdiff_t j = 0; j < n; ++j) std::copy_n(from + j * from_row, features, to.at(memory_row, j));
   };
   const auto add_keys = [&] {
-    add_outer(count, n, A, static_cast<const T*>(call.dscores.at(row, 0)), call.dscores.step_stride,
+    add_outer(run, count, n, A, static_cast<const T*>(call.dscores.at(row, 0)), call.dscores.step_stride,
               call.query.at(row, 0), call.query.step_stride, sum, rest);
   };
   if (dkeys.data && !spec_.additive) {
@@ -209,7 +225,7 @@ void AttentionMemory<T>::memory_gradient(const AttentionCall<T>& call, ptrdiff_t
     put(dkeys, sum, padded<T>(A), A);
   }
   std::fill_n(sum, n * padded<T>(M), T(0));
-  add_outer(count, n, M, static_cast<const T*>(call.weights.at(row, 0)), call.weights.step_stride,
+  add_outer(run, count, n, M, static_cast<const T*>(call.weights.at(row, 0)), call.weights.step_stride,
             call.dcontext.at(row, 0), call.dcontext.step_stride, sum, rest);
   if (!dkeys.data) add_keys();
   put(dx, sum, padded<T>(M), M);

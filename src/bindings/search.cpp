@@ -111,7 +111,7 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
     looked_at = std::make_unique<Memory<T>>(memory, memory_lengths, rows, search.memory_size(), kName);
   const std::vector<T> from = state_rows<T>(search.states(), state, rows, kName);
   std::vector<std::vector<Hypothesis<T>>> found;
-  const double work = search.work(rows, options);
+  const double work = search.work(rows, looked_at ? looked_at->input.batch : Batch{}, options);
   run_native(work, [&](Stop* stop) {
     found = search.run(rows, {from.data(), search.state_size()}, looked_at ? &looked_at->input : nullptr, options,
                        is_short(work) ? 1 : num_threads(), stop);
@@ -139,7 +139,7 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   Arena arena;
   const ptrdiff_t width = layer.output_size(), size = layer.state_size();
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
-  const double work = layer.work() * double(batch.tokens());
+  const double work = layer.work(batch, &looked_at.input.batch);
   run_native(work, [&](Stop* stop) {
     layer.attend({arena, is_short(work) ? 1 : num_threads(), stop, false, 0},
                  {batch,

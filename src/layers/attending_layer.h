@@ -11,6 +11,7 @@ class AttendingLayer : public Layer<T> {
   ptrdiff_t memory_size() const { return scoring_.spec().memory_size; }
   ptrdiff_t other_size(ptrdiff_t) const final { return memory_size(); }
   bool streamable() const final { return false; }
+  double work_per_memory_step() const final { return scoring_.work_per_memory_step(); }
 
   void forward(const Run& run, const LayerForward<T>& call) final { attend(run, call, {}); }
   // forward() that also writes the weights (row, step, memory step), unless their data is null.

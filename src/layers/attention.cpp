@@ -47,7 +47,8 @@ void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packe
   }
   to.call.weights = weights.data ? weights : take_sequence<T>(arena, call.batch, memory.batch.steps);
   to.call.context = call.y;
-  for_step_blocks(run, call.batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+  if (run.stopped()) return;
+  for_step_blocks(run, call.batch, to.rows->queries_at_once(), [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     to.rows->forward(to.call, r, r, begin, count);
   });
 }
@@ -84,7 +85,7 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   to.call.dquery =
       projects || !call.dx.data ? take_sequence<T>(run.arena, call.batch, scoring_.spec().key_size) : call.dx;
   to.call.dscores = take_sequence<T>(run.arena, call.batch, to.batch.steps);
-  for_step_blocks(run, call.batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+  for_step_blocks(run, call.batch, to.rows->queries_at_once(), [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     to.rows->backward(to.call, r, r, begin, count);
   });
   if (run.stopped()) return;

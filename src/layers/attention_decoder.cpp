@@ -42,7 +42,8 @@ std::vector<ParameterSpec> parameter_specs(const AttentionDecoderOptions& o) {
 
 template <class F>
 void for_each_step(const Run& run, const Batch& batch, const F& f) {
-  for_step_blocks(run, batch, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
+  constexpr ptrdiff_t kBlock = 64;
+  for_step_blocks(run, batch, kBlock, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     for (ptrdiff_t s = begin; s < begin + count; ++s) f(r, s);
   });
 }
@@ -162,15 +163,15 @@ auto AttentionDecoder<T>::cell_weights(bool transposed, int threads) -> CellWeig
 template <class T>
 class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
  public:
-  ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass)
-      : layer_(layer), packed_(packed), pass_(pass) {}
+  ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Stop* stop)
+      : layer_(layer), packed_(packed), pass_(pass), stop_(stop) {}
 
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
     if (layer_.looks_first()) {
       const AttentionCall<T>& call = pass_.attending.call;
       packed_.scoring.query.multiply(count, pass_.h.at(first, step), pass_.h.row_stride,
                                      const_cast<T*>(call.query.at(first, step)), call.query.row_stride);
-      for (ptrdiff_t r = first; r < first + count; ++r) look(r, step, 1);
+      for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
     } else {
       const ptrdiff_t H = layer_.spec_.hidden_size;
       for (ptrdiff_t r = first; r < first + count; ++r) {
@@ -187,7 +188,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
 
   void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
     if (layer_.looks_first()) return;
-    for (ptrdiff_t r = first; r < first + count; ++r) look(r, step, 1);
+    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
     combine(first, step, count, &Sequence<T>::row_stride);
   }
 
@@ -198,6 +199,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   }
 
  private:
+  bool stopped() const { return stop_ && stop_->poll(); }
   void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
     pass_.attending.rows->forward(pass_.attending.call, row, pass_.order[row], begin, count);
   }
@@ -217,6 +219,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   const AttentionDecoder& layer_;
   const Packed& packed_;
   const Pass& pass_;
+  Stop* stop_;
 };
 
 template <class T>
@@ -230,10 +233,10 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   };
 
   BackwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> dy,
-               const Gradients& gradients, Arena& arena)
-      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), d_(gradients) {
+               const Gradients& gradients, const Run& run)
+      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), d_(gradients), stop_(run.stop) {
     if (layer.looks_first())
-      through_query_ = {arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
+      through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
   }
 
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
@@ -249,13 +252,14 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       for (ptrdiff_t k = 0; fed && k < H; ++k) da[k] += fed[k];
     }
     combine(first, step, count, &Sequence<T>::row_stride);
-    for (ptrdiff_t r = first; r < first + count; ++r) look(r, step, 1);
+    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
   }
 
   void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
     if (!layer_.looks_first()) return;
     const AttentionCall<T>& call = pass_.attending.call;
-    for (ptrdiff_t r = first; r < first + count; ++r) pass_.attending.rows->backward(call, r, pass_.order[r], step, 1);
+    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r)
+      pass_.attending.rows->backward(call, r, pass_.order[r], step, 1);
     T* sum = through_query_.at(first);
     packed_.scoring.query_t.multiply(count, call.dquery.at(first, step), call.dquery.row_stride, sum,
                                      through_query_.stride);
@@ -277,6 +281,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   }
 
  private:
+  bool stopped() const { return stop_ && stop_->poll(); }
   // From the gradient of a to that of [c; h].
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
     T* da = d_.a.at(row, step);
@@ -304,6 +309,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   const Pass& pass_;
   Sequence<const T> dy_;
   Gradients d_;
+  Stop* stop_;
   StateRows<T> through_query_ = {};
 };
 
@@ -386,12 +392,12 @@ template <class T>
 template <class F>
 void AttentionDecoder<T>::run_pass(const Run& run, const Packed& packed, Pass& pass, const F& run_cell) {
   const CellWeights weights = cell_weights(false, run.threads);
-  ForwardHook hook(*this, packed, pass);
+  ForwardHook hook(*this, packed, pass, run.stop);
   RecurrentForward<T> cell = {&spec_,         weights.value.get(), &pass.batch,      read_only(pass.x),
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
   run_cell(cell);
   if (fed_size() || run.stopped()) return;
-  for_step_blocks(run, pass.batch,
+  for_step_blocks(run, pass.batch, pass.attending.rows->queries_at_once(),
                   [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
 }
 
@@ -400,6 +406,7 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
   const Weights packed = this->packed(false);
   Pass pass;
   begin(run, call, *packed.value, false, pass, run.arena);
+  if (run.stopped()) return;
   run_pass(run, *packed.value, pass, [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
   if (run.stopped()) return;
   end(run, call, pass);
@@ -414,6 +421,7 @@ std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const 
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
   begin(run, call, *packed.value, true, tape->pass, memory);
+  if (run.stopped()) return tape;
   run_pass(run, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
   if (!run.stopped()) end(run, call, tape->pass);
@@ -451,12 +459,12 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   to.call.dquery = take_steps<T>(run.arena, N, steps, scoring_.spec().key_size);
   to.call.dcontext = read_only(looks_first() ? from_column(d.x, input_size_) : d.combined);
 
-  BackwardHook hook(*this, *packed.value, pass, call.dy, d, run.arena);
+  BackwardHook hook(*this, *packed.value, pass, call.dy, d, run);
   if (looks_first()) {
     for (ptrdiff_t r = 0; r < N; ++r) std::fill_n(d.h.at(r, 0), H, T(0));
     for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dy(r, s, d.h.at(r, s + 1)); });
   } else if (!feeds_) {
-    for_step_blocks(run, pass.batch,
+    for_step_blocks(run, pass.batch, to.rows->queries_at_once(),
                     [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
   }
   if (run.stopped()) return;
@@ -477,6 +485,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
 
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
   scoring_.finish(run, packed.value->scoring, pass.batch, pass.order, to, dmemory, gradient);
+  if (run.stopped()) return;
   const Batch by_steps = turned(pass.batch, run.arena);
   scoring_.finish_queries(run, by_steps, turned(pass.h), turned(to.call.dquery), gradient);
   if (!looks_first())
@@ -522,7 +531,7 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
         packed_(layer.packed(false)),
         cell_weights_(layer.cell_weights(false, 1)),
         cell_(cpu_backend<T>().prepare_step(layer.spec_, rows_, states)),
-        hook_(layer, *packed_.value, pass_) {
+        hook_(layer, *packed_.value, pass_, nullptr) {
     const ptrdiff_t steps = memory.batch.steps;
     int32_t* order = arena.take<int32_t>(size_t(rows_));
     for (ptrdiff_t r = 0; r < rows_; ++r) order[r] = int32_t(r / copies);

@@ -124,6 +124,15 @@ class Layer {
   }
   // Multiply-adds of a step of a row, roughly.
   virtual double work() const = 0;
+  // What is added to that for every step of the second input.
+  virtual double work_per_memory_step() const { return 0; }
+  // Of a call; `memory`: the second input, null if there is none.
+  double work(const Batch& batch, const Batch* memory) const {
+    const double each = work_per_memory_step();
+    double pairs = 0;
+    for (ptrdiff_t r = 0; each > 0 && r < batch.rows; ++r) pairs += double(batch.length(r)) * double(memory->length(r));
+    return work() * double(batch.tokens()) + each * pairs;
+  }
 
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
   // For batches of so many rows with so many features. The layer outlives it. Unless there is something to prepare, a

@@ -6,7 +6,6 @@ namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kMostFeatures = 1 << 20;
-constexpr double kUsualMemory = 32;  // steps, to judge a call's size by
 
 }  // namespace
 
@@ -49,8 +48,13 @@ void Scoring<T>::find(const Parameters<T>& parameters) {
 
 template <class T>
 double Scoring<T>::work() const {
-  const double A = double(spec_.key_size), M = double(spec_.memory_size);
-  return (projects_query() ? A * double(query_size_) : 0) + kUsualMemory * (M + (spec_.additive ? 20 : 1) * A);
+  const double A = double(spec_.key_size);
+  return projects_query() ? A * double(query_size_) : 0;
+}
+
+template <class T>
+double Scoring<T>::work_per_memory_step() const {
+  return double(spec_.memory_size) + (spec_.additive ? 20 : 1) * double(spec_.key_size);
 }
 
 template <class T>
@@ -84,7 +88,7 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
   to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, backward,
-                                                 run.threads, arena);
+                                                 run, arena);
 }
 
 template <class T>
@@ -107,9 +111,10 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
   T* scratch = run.arena.take<T>(size_t(tasks * size));
   for_each_task(tasks, run.threads, [&](ptrdiff_t task) {
     for (ptrdiff_t r = queries.rows * task / tasks; r < queries.rows * (task + 1) / tasks; ++r)
-      attending.rows->memory_gradient(attending.call, r, memory_rows ? memory_rows[r] : r, queries.length(r), dkeys, dx,
-                                      scratch + task * size);
+      attending.rows->memory_gradient(run, attending.call, r, memory_rows ? memory_rows[r] : r, queries.length(r),
+                                      dkeys, dx, scratch + task * size);
   });
+  if (run.stopped()) return;
   if (projects_memory_) {
     backend.outer(run, attending.batch, M, A, attending.memory, read_only(dkeys), gradient + weight_memory_, nullptr);
     if (dmemory.data) {

@@ -25,14 +25,13 @@ struct Attending {
   std::unique_ptr<AttentionMemory<T>> rows;
 };
 
-// f(row, first step, count) for all steps of a batch in blocks, rows side by side; it ends early where the call is to
-// stop.
+// f(row, first step, count) for all steps of a batch in blocks of at most so many, rows side by side; it ends early
+// where the call is to stop.
 template <class F>
-void for_step_blocks(const Run& run, const Batch& batch, const F& f) {
-  constexpr ptrdiff_t kBlock = 64;
+void for_step_blocks(const Run& run, const Batch& batch, ptrdiff_t most, const F& f) {
   for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
     const ptrdiff_t n = batch.length(r);
-    for (ptrdiff_t s = 0; s < n && !(run.stop && run.stop->poll()); s += kBlock) f(r, s, std::min(kBlock, n - s));
+    for (ptrdiff_t s = 0; s < n && !(run.stop && run.stop->poll()); s += most) f(r, s, std::min(most, n - s));
   });
 }
 
@@ -48,8 +47,9 @@ class Scoring {
   std::vector<ParameterSpec> parameters() const;
   // Finds the arrays among the owner's.
   void find(const Parameters<T>&);
-  // Multiply-adds and activations of a query that looks at a memory of a usual length.
+  // Multiply-adds and activations of a query, and of its look at a memory's step.
   double work() const;
+  double work_per_memory_step() const;
 
   struct Packed {
     PackedMatrix<T> query, memory;      // where there is such a projection

@@ -216,7 +216,8 @@ double Graph<T>::work(const Value<T>* values) const {
   double sum = 0;
   for (const Node& node : nodes_) {  // a layer that takes any number of features does something with each
     const Value<T>& first = values[node.inputs[0]];
-    sum += std::max(node.work, double(first.features)) * double(first.batch.tokens());
+    const Batch* memory = node.layer->inputs() > 1 ? &values[node.inputs[1]].batch : nullptr;
+    sum += std::max(node.layer->work(first.batch, memory), double(first.features) * double(first.batch.tokens()));
   }
   return sum;
 }

@@ -71,9 +71,10 @@ Search<T>::Search(std::vector<std::shared_ptr<Layer<T>>> layers) : layers_(std::
 }
 
 template <class T>
-double Search<T>::work(ptrdiff_t rows, const SearchOptions& options) const {
+double Search<T>::work(ptrdiff_t rows, const Batch& memory, const SearchOptions& options) const {
   double step = 0;
-  for (const auto& layer : layers_) step += layer->work();
+  const double looked_at = double(memory.tokens()) / double(std::max<ptrdiff_t>(memory.rows, 1));
+  for (const auto& layer : layers_) step += layer->work() + layer->work_per_memory_step() * looked_at;
   return step * double(rows) * double(options.beam) * double(options.max_steps);
 }
 

@@ -37,7 +37,7 @@ class Search {
   const std::vector<StateSpec>& states() const { return states_; }
   ptrdiff_t state_size() const { return state_size_; }
   ptrdiff_t memory_size() const { return memory_size_; }  // 0: no layer looks at one
-  double work(ptrdiff_t rows, const SearchOptions&) const;
+  double work(ptrdiff_t rows, const Batch& memory, const SearchOptions&) const;
   // Throws std::invalid_argument for options that do not fit, and where a memory is missing or too much.
   void check_call(ptrdiff_t rows, bool has_memory, const SearchOptions&) const;
 
