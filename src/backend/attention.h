@@ -75,7 +75,7 @@ class AttentionMemory {
 
   AttentionSpec spec_;
   ptrdiff_t most_steps_, key_row_;  // of factors
-  const T* v_;
+  const T* v_ = nullptr;            // of additive scores, padded with zeros
   std::vector<Row> rows_;
 };
 
