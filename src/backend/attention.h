@@ -80,7 +80,7 @@ class AttentionMemory {
 
   AttentionSpec spec_;
   ptrdiff_t most_steps_, key_row_;  // of factors
-  T* v_ = nullptr;
+  T* v_ = nullptr;                  // of additive scores, padded with zeros
   std::vector<Row> rows_;
 };
 

@@ -65,8 +65,7 @@ struct AttentionKernels {
   void (*softmax_backward)(const T* y, const T* dy, ptrdiff_t n, T scale, T* dx);
   void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
   // Exponentials that the others take; returns the largest |key|.
-  T (*additive_factors)
-  (const T* keys, ptrdiff_t key_row, ptrdiff_t size, ptrdiff_t count, T* factors, ptrdiff_t factor_row);
+  T (*additive_factors)(const T* keys, ptrdiff_t key_row, ptrdiff_t size, ptrdiff_t count, T* to, ptrdiff_t to_row);
   void (*additive_scores)(const AdditiveCall<T>&);
   void (*additive_query_gradient)(const AdditiveCall<T>&);
   void (*additive_key_gradient)(const AdditiveCall<T>&);
