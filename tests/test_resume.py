@@ -161,6 +161,8 @@ def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
         ({"loss": rc.losses.CrossEntropy(label_smoothing=0.1)}, "loss=.*'label_smoothing': 0.1"),
         ({"class_weight": {1: 2.0}}, "loss=.*'class_weight': .*'1': 2.0"),
         ({"x": X[:15], "y": Y[:15], "lengths": None}, "data="),
+        ({"x": X + np.eye(20)[15][:, None, None]}, "data="),
+        ({"y": (Y + 1) % 4}, "data="),
     ],
 )
 def test_another_run_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class Training:
         own, other = json.loads(json.dumps(self._fingerprint())), state["settings"]
         if self._seed_given:
             own["seed"], other["seed"] = self.seed, state["seed"]
-        for name in own.keys() | other.keys():
+        for name in {**own, **other}:  # in this order
             if own.get(name) != other.get(name):
                 raise ValueError(
                     f"fit: got {name}={own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,8 +129,19 @@ class RowSource(Source):
 
     def config(self) -> dict[str, Any]:
         """Rows, and how they are drawn."""
-        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket")
+        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_checksum")
         return {name[1:]: getattr(self, name) for name in names}
+
+    @cached_property
+    def _checksum(self) -> int:
+        """Of some rows all over the data, so that other data of the same size are noticed; all could be more than memory
+        holds."""
+        some = self._segment(np.unique(np.linspace(self._begin, self._end - 1, 256).astype(int)))
+        checksum = 0
+        for array in (*some.x, *some.lengths, *some.targets, *some.weights):
+            if array is not None:
+                checksum = zlib.crc32(array.tobytes(), checksum)
+        return checksum
 
 
 class BatchSource(Source):
