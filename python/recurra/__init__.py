@@ -25,7 +25,6 @@ finally:
     for _name in _spin:
         del _os.environ[_name]
 
-from recurra import ctc, losses, optim, search
 from recurra import later as _later
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
@@ -52,7 +51,7 @@ from recurra.tape import Tape
 from recurra.torch_interop import from_torch
 
 if _TYPE_CHECKING:
-    from recurra import callbacks, data, diagnose, metrics
+    from recurra import callbacks, ctc, data, diagnose, losses, metrics, optim, search
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -64,9 +63,13 @@ __getattr__, __dir__ = _later.attributes(
         "History": "recurra.training.history",
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
+        "ctc": "recurra.ctc",
         "data": "recurra.data",
         "diagnose": "recurra.diagnose",
+        "losses": "recurra.losses",
         "metrics": "recurra.metrics",
+        "optim": "recurra.optim",
+        "search": "recurra.search",
     },
 )
 
