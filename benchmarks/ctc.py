@@ -131,7 +131,7 @@ def main() -> None:
         raise SystemExit(f"ctc.py: no size's name contains {arguments.only!r}")
 
     pin(max(arguments.threads))
-    import torch  # first: both then run under the OpenMP settings of its runtime
+    import torch
 
     import recurra as rc
 

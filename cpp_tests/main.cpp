@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "platform/cpu.h"
+#include "platform/parallel.h"
 
 int main(int argc, char** argv) {
   const char* wanted = std::getenv("RECURRA_ISA");
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
     std::printf("asked for %s, but %s runs\n", wanted, recurra::isa_name());
     return 1;
   }
+  recurra::set_patient(true);  // what threads do together is compared with what one does
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -1,6 +1,7 @@
 #include "platform/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,13 +57,30 @@ const std::set<std::thread::id>& just_this_thread() {
   return ids;
 }
 
+// What a child answers: its exit code, or -1 if it crashed or did not end within 5 s.
+template <class F>
+int answer_of_child(F child) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(5);  // ends a child that hangs, and each child of it likewise
+    _exit(child());
+  }
+  int status = 0;
+  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 class Parallel : public ::testing::Test {
  protected:
-  void SetUp() override { set_num_threads(4); }
-  void TearDown() override { set_num_threads(default_num_threads()); }
+  void SetUp() override {
+    set_num_threads(4);
+    set_patient(true);  // there may be fewer processors
+  }
+  void TearDown() override {
+    set_patient(false);
+    set_num_threads(default_num_threads());
+  }
 };
 typedef Parallel ParallelFork;
-typedef Parallel ParallelForkDeathTest;
 
 TEST_F(Parallel, EachTaskRunsOnce) { EXPECT_TRUE(each_task_runs_once()); }
 
@@ -79,7 +97,7 @@ TEST_F(Parallel, TheMembersOfATeamMeet) {
       wrong += members != threads || member < 0 || member >= members;
       for (int round = 1; round <= 1000; ++round) {
         ++turns;
-        wrong += !barrier.wait(members) || turns < round * members;
+        wrong += barrier.wait(members) != SpinBarrier::kTogether || turns < round * members;
       }
     });
     EXPECT_EQ(turns, 1000 * threads);
@@ -94,9 +112,69 @@ TEST_F(Parallel, NobodyWaitsForAMemberWhoLeft) {
     if (member == 1)
       barrier.leave();
     else
-      released += !barrier.wait(members);
+      released += barrier.wait(members) == SpinBarrier::kLeft;
   });
   EXPECT_EQ(released, 2);
+}
+
+TEST_F(Parallel, AllMembersHearThatOneWasLate) {
+  const auto late = milliseconds(kLateAfter / 1'000'000 + 5);
+  for (const bool patient : {true, false}) {
+    set_patient(patient);
+    SpinBarrier barrier;
+    std::atomic<int> members{0}, apart{0};
+    const auto meet_twice = [&](int member) {
+      if (member == 1) std::this_thread::sleep_for(late);
+      ++members;
+      const bool first = barrier.wait(3) == SpinBarrier::kApart;
+      apart += first && barrier.wait(3) == SpinBarrier::kApart;
+    };
+    std::thread others[] = {std::thread(meet_twice, 1), std::thread(meet_twice, 2)};
+    meet_twice(0);
+    for (std::thread& other : others) other.join();
+    EXPECT_EQ(apart, patient ? 0 : 3);
+    EXPECT_EQ(barrier.late(), !patient);
+  }
+}
+
+TEST_F(Parallel, WhoMakesWayStaysOnTheCallerForAWhile) {
+  set_patient(false);
+  make_way();
+  EXPECT_TRUE(makes_way());
+  EXPECT_EQ(meet(2, 4, milliseconds(1)), just_this_thread());
+  for_each_member(4, [](int, int members) { EXPECT_EQ(members, 1); });
+  while (makes_way()) std::this_thread::yield();  // it ends by itself
+  const auto pause_after = [](int times) {
+    const auto begin = Clock::now();
+    for (int i = 0; i < times; ++i) {
+      make_way();
+      while (makes_way()) {
+      }
+    }
+    return Clock::now() - begin;
+  };
+  EXPECT_GE(pause_after(3), milliseconds(16 + 64));  // longer each time
+  make_way();
+  set_num_threads(4);  // begins anew
+  EXPECT_FALSE(makes_way());
+  make_way();
+  set_patient(true);
+  EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+// One processor for all: the caller keeps it, so helpers that were asleep are late.
+TEST_F(Parallel, TheCallerDoesTheWorkOfThoseThatAreLate) {
+#if defined(__linux__)
+  set_patient(false);
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(answer_of_child([] { return each_task_runs_once() ? 0 : 1; }), 0);  // it starts threads of its own there
+  sched_setaffinity(0, sizeof before, &before);
+#endif
 }
 
 TEST_F(Parallel, NoMoreThreadsThanAskedForOrAllowed) {
@@ -218,25 +296,12 @@ TEST(NumThreads, DefaultRespectsTheEnvironment) {
 }
 // NOLINTEND(concurrency-mt-unsafe)
 
-// What a child answers: its exit code, or -1 if it crashed or did not end within 5 s.
-template <class F>
-int answer_of_child(F child) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    alarm(5);  // ends a child that hangs, and each child of it likewise
-    _exit(child());
-  }
-  int status = 0;
-  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 int child_of_used_process() {
   if (!each_task_runs_once()) return 1;
-  if (meet(2, 4, milliseconds(2)) != just_this_thread()) return 2;
-  return 0;
+  return meet(4, 4).size() == 4 ? 0 : 2;
 }
 
-TEST_F(ParallelFork, ChildrenOfAUsedProcessRunSerially) {
+TEST_F(ParallelFork, ChildrenHaveThreadsOfTheirOwn) {
   ASSERT_EQ(meet(4, 4).size(), 4u);
   for (int i = 0; i < 20; ++i) ASSERT_EQ(answer_of_child(child_of_used_process), 0) << i;
   EXPECT_EQ(meet(4, 4).size(), 4u);  // the parent is as it was
@@ -264,26 +329,16 @@ TEST_F(ParallelFork, WhileAnotherThreadIsInsideACall) {
 }
 
 // A signal handler that a long call runs by its stop function may fork.
-TEST_F(ParallelFork, FromWithinATaskOfASerialCall) {
-  int answer = -1;
-  for_each_task(2, 1, [&](ptrdiff_t task) {
-    if (task == 0) answer = answer_of_child(child_of_used_process);
-  });
-  EXPECT_EQ(answer, 0);
+TEST_F(ParallelFork, FromWithinATask) {
+  for (const int threads : {1, 4}) {
+    std::atomic<int> answer{-1};
+    for_each_task(2, threads, [&](ptrdiff_t task) {
+      if (task == 0) answer = answer_of_child([] { return each_task_runs_once() ? 0 : 1; });  // nested: serially
+    });
+    EXPECT_EQ(answer, 0);
+  }
   EXPECT_EQ(meet(4, 4).size(), 4u);
 }
-
-#if !defined(__SANITIZE_THREAD__)  // it does not let a forked child start threads
-TEST_F(ParallelForkDeathTest, ChildOfAnUnusedProcessMayUseThreads) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // in a process of its own, where nothing was used before
-  EXPECT_EXIT(_exit(answer_of_child([] {
-                if (meet(4, 4).size() != 4) return 1;
-                if (!each_task_runs_once()) return 2;
-                return answer_of_child(child_of_used_process);  // used by now
-              })),
-              ::testing::ExitedWithCode(0), "");
-}
-#endif
 
 struct Asked {
   int times = 0;

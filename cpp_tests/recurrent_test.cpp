@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "backend/isa.h"
@@ -304,6 +306,39 @@ TEST(Recurrent, ATeamStopsTogether) {
   Stop stop([](void*) { return true; }, nullptr);
   const Value<float> x = data.value(0, 1);
   EXPECT_THROW(model.program->record({&x, data.state_rows(0), &stop}, {}), Interrupted);
+  set_num_threads(before);
+}
+
+// Where a member is late, the first one ends the call alone: a stop function that takes its time makes it so.
+TEST(Recurrent, ATeamThatPartsChangesNoBit) {
+  const int before = num_threads();
+  for (const Case& c :
+       {Case{"lstm", 64, 250, 1, false}, Case{"gru", 5, 256, 1, true}, Case{"gru_reset_before", 64, 256, 1, false}}) {
+    Model<float> model(c);
+    const Data<float> data(model, 1, 9000);  // longer than it takes until the Stop is asked
+    const Value<float> x = data.value(0, 1);
+    Stop stop(
+        [](void*) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(5));
+          return false;
+        },
+        nullptr);
+    bool parted = false;
+    const auto outputs = [&](int threads) {
+      set_num_threads(threads);
+      auto tape = model.program->record({&x, data.state_rows(0), &stop}, {});
+      parted |= makes_way();
+      const float* const y = tape->output(0).x.features.data;
+      std::vector<float> all(y, y + data.steps * data.outputs);
+      all.insert(all.end(), tape->final_state(), tape->final_state() + data.state_size);
+      return all;
+    };
+    const auto one = outputs(1);
+    set_patient(false);
+    for (int threads : {2, 3, 5}) ASSERT_EQ(one, outputs(threads)) << c.cell << ", " << threads;
+    EXPECT_TRUE(parted) << c.cell;
+    set_patient(true);
+  }
   set_num_threads(before);
 }
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import recurra as rc
+from recurra import _core
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
+    _core.set_patient(True)  # what two threads do is compared with what one does, however busy the machine
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
 
 

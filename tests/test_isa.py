@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,27 +34,38 @@ def test_a_forced_isa_is_the_one_that_runs(isa: str) -> None:
     assert run_python("import recurra; print(recurra.isa())", RECURRA_ISA=isa).strip() == isa
 
 
-@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != rc.isa()])
-def test_the_contracts_hold(isa: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "every_isa",
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-        "-rs",
-        str(Path(__file__).parent),
-    ]
-    done = subprocess.run(
-        command, env={**os.environ, "RECURRA_ISA": isa}, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, f"with RECURRA_ISA={isa}:\n{done.stdout[-20000:]}\n{done.stderr[-5000:]}"
-    assert f"recurra isa: {isa}\n" in done.stdout  # conftest.py: what rc.isa() said in there
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
+OTHERS = [isa for isa in ISAS if isa != rc.isa()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
+    """Of every other ISA, at the same time: the process, and where its output goes."""
+    command = [sys.executable, "-m", "pytest", "-m", "every_isa", "-p", "no:cacheprovider", "--tb=short", "-rs"]
+    started = {}
+    for isa in OTHERS:
+        path = tmp_path_factory.mktemp("isa") / isa
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, str(Path(__file__).parent)],
+                env={**os.environ, "RECURRA_ISA": isa},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        started[isa] = process, path
+    yield started
+    for process, _ in started.values():
+        process.kill()
+
+
+@pytest.mark.parametrize("isa", OTHERS)
+def test_the_contracts_hold(isa: str, runs: dict[str, tuple[subprocess.Popen[bytes], Path]]) -> None:
+    process, path = runs[isa]
+    status = process.wait(timeout=900)
+    output = path.read_text()
+    assert status == 0, f"with RECURRA_ISA={isa}:\n{output[-20000:]}"
+    assert f"recurra isa: {isa}\n" in output  # conftest.py: what rc.isa() said in there
+    assert " passed" in output
+    assert "skipped" not in output
 
 
 @pytest.mark.parametrize("name", ["sse9", "AVX2 ", "avx2,avx512"])

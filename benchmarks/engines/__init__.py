@@ -81,14 +81,10 @@ ENGINES = {  # name: (module, class, what to pip install); ours first
 
 
 def load_engines(names: Sequence[str], threads: int) -> list[Engine]:
-    """Ours and those named, in the order of ENGINES.
-
-    They are loaded in the reverse order. PyTorch and recurra share one OpenMP runtime, and who brings it in decides how
-    long its threads wait for more work: so everybody runs under PyTorch's setting.
-    """
+    """Ours and those named, in the order of ENGINES."""
     loaded: dict[str, Engine] = {}
     wanted = [name for name in ENGINES if name == OURS or name in names]
-    for name in reversed(wanted):
+    for name in wanted:
         module, kind, packages = ENGINES[name]
         try:
             loaded[name] = getattr(import_module(module), kind)()

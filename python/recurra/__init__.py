@@ -13,18 +13,9 @@ Shapes: N rows (a batch), T steps; arrays are (N, T, features), a state is (num_
 
 from __future__ import annotations
 
-import os as _os
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-# libgomp reads its spin count once, when the core brings it in, and by default burns a core for long after each call.
-_spin = {"GOMP_SPINCOUNT": "10000"} if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(_os.environ) else {}
-_os.environ.update(_spin)
-try:
-    from recurra import _core
-finally:
-    for _name in _spin:
-        del _os.environ[_name]
-
+from recurra import _core
 from recurra import later as _later
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention

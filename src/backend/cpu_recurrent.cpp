@@ -105,6 +105,7 @@ struct ForwardPlan {
         f(task, team > 1 ? Team{int(member / tasks), int(team), &barriers[task], scratch[task * members]} : Team{});
       }
     });
+    if (barriers[0].late() || barriers[1].late()) make_way();
   }
 };
 

@@ -16,6 +16,7 @@ void register_runtime(py::module_& m) {
         set_num_threads(threads);
       },
       py::arg("threads"));
+  m.def("set_patient", &set_patient, py::arg("patient"));
   m.def("isa", &isa_name);
   m.def("build_info", [] {
     py::dict info;

@@ -47,13 +47,14 @@ struct Forward {
   T* const state[2] = {of_team(work.h[0]), of_team(work.h[1])};
   T* const operand = kCell.stages > 1 ? of_team(work.operand) : nullptr;
   // This member's panels.
-  const ptrdiff_t first_panel = call.team.barrier ? panels * call.team.member / call.team.members : 0;
-  const ptrdiff_t last_panel = call.team.barrier ? panels * (call.team.member + 1) / call.team.members : panels;
+  ptrdiff_t first_panel = call.team.barrier ? panels * call.team.member / call.team.members : 0;
+  ptrdiff_t last_panel = call.team.barrier ? panels * (call.team.member + 1) / call.team.members : panels;
+  SpinBarrier* barrier = call.team.barrier;  // null: alone
 
   const int64_t tape_from = call.rows.offset[call.begin];
 
   // Of the step at hand:
-  ptrdiff_t step = 0, active = 0;
+  ptrdiff_t step = 0, active = 0, ahead_end = call.begin;
   T *h_in = nullptr, *h_out = nullptr;
 
   T* of_team(T* mine) const {
@@ -131,7 +132,24 @@ struct Forward {
   }
 
   // What every member has written so far, all can read. False: another gave up.
-  bool meet() const { return !call.team.barrier || call.team.barrier->wait(call.team.members); }
+  bool meet() const { return !barrier || barrier->wait(call.team.members) != SpinBarrier::kLeft; }
+
+  // The same at the end of a step, where a team that loses its time with waiting is dissolved: the first member goes on
+  // with all panels, for which the others leave their c. False for them, too.
+  bool meet_or_part() {
+    if (!barrier) return true;
+    const SpinBarrier::Answer answer = barrier->wait(call.team.members);
+    if (answer != SpinBarrier::kApart) return answer == SpinBarrier::kTogether;
+    if constexpr (kCell.has_cell)
+      if (const ptrdiff_t from = first_panel * rows * units; call.team.member)
+        copy_row(of_team(work.c) + from, work.c + from, (last_panel - first_panel) * rows * units);
+    const bool goes_on = meet() && call.team.member == 0;
+    barrier = nullptr;
+    first_panel = 0;
+    last_panel = panels;
+    ahead_end = step + 1;  // what was made ahead is for some of the panels only
+    return goes_on;
+  }
 
   // bias + W_ih x for the steps of a block; rows of the tiles are (step, row) pairs.
   void input_ahead(ptrdiff_t begin, ptrdiff_t end) const {
@@ -300,7 +318,7 @@ struct Forward {
   }
 
   template <int stage>
-  bool run_stage(Poll& poll, const T* x, ptrdiff_t x_stride, const T* ahead) const {
+  bool run_stage(Poll& poll, const T* x, ptrdiff_t x_stride, const T* ahead) {
     const int widest = stage || kMerged
                            ? vectors(kCell.recurrent[stage])
                            : vectors(kCell.input.count > kCell.recurrent[0].count ? kCell.input : kCell.recurrent[0]);
@@ -327,9 +345,10 @@ struct Forward {
         if (poll.stopped(active * columns * (hidden_size + input_size))) return false;
       }
     }
-    if (!meet()) return false;
-    if constexpr (stage + 1 < kCell.stages) return run_stage<stage + 1>(poll, x, x_stride, ahead);
-    return true;
+    if constexpr (stage + 1 < kCell.stages)
+      return meet() && run_stage<stage + 1>(poll, x, x_stride, ahead);
+    else
+      return meet_or_part();
   }
 
   // The step of a normalised cell: a few rows at a time, since the equations wait for a row's whole product.
@@ -417,7 +436,7 @@ struct Forward {
   }
 
   void run() {
-    if (!run_steps() && call.team.barrier) call.team.barrier->leave();
+    if (!run_steps() && barrier) barrier->leave();
   }
 
   // False: it was stopped.
@@ -445,9 +464,9 @@ struct Forward {
           work.y[r] = call.y.at(batch(r), call.direction.time(call.rows, call.first + r, step));
       const T* x = work.x;
       if (work.ahead) {
-        if ((step - call.begin) % work.ahead_steps == 0) {
-          const ptrdiff_t end = step + work.ahead_steps;
-          input_ahead(step, end < call.end ? end : call.end);
+        if (step == ahead_end) {
+          ahead_end = step + work.ahead_steps < call.end ? step + work.ahead_steps : call.end;
+          input_ahead(step, ahead_end);
           ahead = work.ahead;
         }
       } else if (active == 1) {

@@ -1,51 +1,34 @@
-// The only file that knows OpenMP. Without it, or with RECURRA_STD_THREADS (ThreadSanitizer takes libgomp's barriers
-// for races), teams are made of std::thread, which is right everywhere and costs a thread's start per call.
 #include "platform/parallel.h"
 
 #include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <system_error>
 #include <thread>
-#include <vector>
 
+#include "platform/clock.h"
 #include "platform/cpu_quota.h"
 #include "platform/error.h"
 #include "platform/flush.h"
+#include "platform/pause.h"
+#include "platform/pool.h"
 
-#if defined(_OPENMP) && !defined(RECURRA_STD_THREADS)
-#define RECURRA_OPENMP 1
-#include <omp.h>
-#elif defined(__linux__)
+#if defined(__linux__)
 #include <sched.h>
 #endif
 
 namespace recurra {
 namespace {
 
-constexpr int kMostThreads = 1024;  // far from where the system refuses, which libgomp answers by ending the process
-
-// No locks anywhere: a fork may come at any moment, and its child must not find one held.
+// No locks here: a fork may come at any moment, and its child must not find one held.
 std::atomic<int> limit{0};         // 0: not known yet
-std::atomic<int> active{0};        // threads inside parallel_for, all callers together
-std::atomic<bool> pooled{false};   // threads were in use in this process
-std::atomic<bool> forked{false};   // this process was made by a fork ...
-std::atomic<bool> orphan{false};   // ... of one whose threads were in use
-thread_local bool inside = false;  // this thread runs a task
+std::atomic<int> active{0};        // threads inside a call, all callers together
+thread_local bool inside = false;  // this thread is one of them
 
-// The child has one thread and none of the parent's pools, though OpenMP believes they are there and would wait for
-// them.
-void after_fork_in_child() {
-  forked.store(true);
-  orphan.store(pooled.load());
-  active.store(inside ? 1 : 0);
-}
-
-const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+// The child has one thread.
+const int registered = pthread_atfork(nullptr, nullptr, [] { active.store(inside ? 1 : 0); });
 
 // One thread's part of a call.
 class Part {
@@ -60,64 +43,21 @@ class Part {
   const bool nested_;
 };
 
-struct Call {
-  TeamFunction fn;
-  void* context;
-  void run(int member, int members) const {
-    const Part part;
-    fn(context, member, members);
-  }
-};
-
-// Threads of its own for one call. Where the system gives fewer, the team is smaller.
-void run_on_fresh_threads(const Call& call, int threads) {
-  std::vector<std::thread> team;
-  team.reserve(threads - 1);
-  std::atomic<int> members{0};  // not known before the last one has started
-  const auto part = [&](int member) {
-    while (members.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-    call.run(member, members.load(std::memory_order_relaxed));
-  };
-  int started = 1;
-  try {
-    for (; started < threads; ++started) team.emplace_back(part, started);
-  } catch (const std::system_error&) {
-  }
-  members.store(started, std::memory_order_release);
-  part(0);
-  for (std::thread& member : team) member.join();
-}
-
-#if defined(RECURRA_OPENMP)
-
-void run_on_team(const Call& call, int threads) {
-  // In a forked child even a pool we never used may be stale: another library may share the OpenMP runtime with us.
-  if (forked.load(std::memory_order_relaxed)) return run_on_fresh_threads(call, threads);
-#pragma omp parallel num_threads(threads)
-  call.run(omp_get_thread_num(), omp_get_num_threads());
-}
-
-// By affinity; unlike sched_getaffinity it sees through OMP_PROC_BIND, which binds the main thread to one processor.
-int usable_processors() { return omp_get_num_procs(); }
-
-#else
-
-void run_on_team(const Call& call, int threads) { run_on_fresh_threads(call, threads); }
-
-int usable_processors() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return static_cast<int>(std::thread::hardware_concurrency());
-}
-
-#endif
+// Calls stay on their callers until `until`; the pause after the next bad experience is four times as long, unless
+// things went well for as long as the last one.
+struct Way {
+  static constexpr long long kFirstPause = 4'000'000, kLongestPause = 500'000'000;  // ns
+  std::atomic<long long> until{0}, pause{0};
+  std::atomic<long long> unanswered{0};  // ns that offers have stood since a helper last came in time
+  std::atomic<bool> patient{false};
+} way;
 
 // This call's share of the limit: the caller always, the others as far as it goes.
 class Claim {
  public:
   explicit Claim(int wanted) : threads_(1) {
+    static_cast<void>(registered);
+    if (wanted > 1 && makes_way()) wanted = 1;
     int before = active.load(std::memory_order_relaxed);
     do {
       threads_ = std::max(1, std::min(wanted, num_threads() - before));
@@ -132,44 +72,124 @@ class Claim {
   int threads_;
 };
 
-long long steady_ns() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+// Waits for helper i, if it has begun. What it was kept from running is time that the caller has lost.
+void finish(Helpers& helpers, int i) {
+  if (helpers.finish(i) > kLateAfter) make_way();
 }
 
-unsigned long this_thread() { return static_cast<unsigned long>(pthread_self()); }
+// Helpers that need waking may be late for one short call, but not for many in a row.
+void heed(int late, int helpers, long long stood) {
+  if (late < helpers)
+    way.unanswered.store(0, std::memory_order_relaxed);
+  else if (way.unanswered.fetch_add(stood, std::memory_order_relaxed) + stood > 2 * kLateAfter)
+    make_way();
+}
 
-constexpr long long kAskEvery = 50'000'000;  // ns
+// First each member takes the task of its own number, so that repeated calls find their data in the same caches, then
+// whatever is left.
+struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
+  ptrdiff_t tasks;
+  TaskFunction fn;
+  void* context;
+  int members;
+  alignas(64) std::atomic<ptrdiff_t> taken{0};  // apart from what all threads only read
+
+  void run(int member) {
+    const Part part;
+    for (ptrdiff_t task = member; task < tasks; task = members + taken.fetch_add(1, std::memory_order_relaxed))
+      fn(context, member, task);
+  }
+};
+
+struct Team {
+  TeamFunction fn;
+  void* context;
+  int invited;                  // helpers
+  std::atomic<int> arrived{0};  // of them
+  std::atomic<int> members{0};  // 0: not settled
+
+  // The numbers are the helpers' own where all came, else those of their arrival.
+  void run(int helper) {
+    const int place = arrived.fetch_add(1) + 1;
+    int all = 0;
+    while ((all = members.load(std::memory_order_acquire)) == 0) pause();
+    const Part part;
+    fn(context, all == invited + 1 ? helper : place, all);
+  }
+};
+
+int usable_processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
 
 }  // namespace
 
-void parallel_team(int threads, TeamFunction fn, void* context) {
-  const Call call = {fn, context};
-  if (inside) return call.run(0, 1);
-  const bool serial = orphan.load(std::memory_order_relaxed);
-  const Claim claim(serial ? 1 : threads);
-  if (claim.threads() == 1) return call.run(0, 1);
-  pooled.store(true, std::memory_order_relaxed);
-  run_on_team(call, claim.threads());
-}
-
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context) {
   if (tasks <= 0) return;
-  struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
-    ptrdiff_t tasks;
-    TaskFunction fn;
-    void* context;
-    alignas(64) std::atomic<ptrdiff_t> taken{0};  // apart from what all threads only read
-  } job{tasks, fn, context};
-  const auto work = [](void* self, int member, int members) {
-    Job& all = *static_cast<Job*>(self);
-    // First the task of its own number, so that repeated calls find their data in the same caches, then whatever is
-    // left.
-    for (ptrdiff_t task = member; task < all.tasks; task = members + all.taken.fetch_add(1, std::memory_order_relaxed))
-      all.fn(all.context, task);
-  };
-  parallel_team(static_cast<int>(std::min<ptrdiff_t>(tasks, threads)), work, &job);
+  Job job = {tasks, fn, context, 1, {0}};
+  if (inside) return job.run(0);
+  const Claim claim(static_cast<int>(std::min<ptrdiff_t>(tasks, threads)));
+  Helpers helpers(claim.threads() - 1);
+  job.members = 1 + helpers.count();
+  if (job.members == 1) return job.run(0);
+  helpers.offer([](void* self, int helper) { static_cast<Job*>(self)->run(helper); }, &job);
+  const long long offered = steady_ns();
+  job.run(0);
+  int late = 0;
+  for (int i = 1; i < job.members && !is_patient(); ++i)
+    if (helpers.withdraw(i)) job.run(i), ++late;  // its work is the caller's
+  heed(late, job.members - 1, steady_ns() - offered);
+  for (int i = 1; i < job.members; ++i) finish(helpers, i);
 }
+
+void parallel_team(int threads, TeamFunction fn, void* context) {
+  const auto alone = [&] {
+    const Part part;
+    fn(context, 0, 1);
+  };
+  if (inside) return alone();
+  const Claim claim(threads);
+  Helpers helpers(claim.threads() - 1);
+  if (helpers.count() == 0) return alone();
+  Team team = {fn, context, helpers.count(), {0}, {0}};
+  helpers.offer([](void* self, int helper) { static_cast<Team*>(self)->run(helper); }, &team);
+  const long long late = steady_ns() + kLateAfter;
+  while (team.arrived.load() < team.invited && (is_patient() || steady_ns() < late)) pause();
+  int come = team.invited;
+  for (int i = 1; team.arrived.load() < come && i <= team.invited; ++i)
+    if (helpers.withdraw(i)) --come;
+  if (come < team.invited) make_way();
+  while (team.arrived.load() < come) pause();  // those that have begun are about to
+  team.members.store(come + 1, std::memory_order_release);
+  {
+    const Part part;
+    fn(context, 0, come + 1);
+  }
+  for (int i = 1; i <= team.invited; ++i) finish(helpers, i);
+}
+
+void make_way() {
+  if (is_patient()) return;
+  const long long now = steady_ns(), until = way.until.load(), pause = way.pause.load();
+  if (now < until) return;  // another call has said so
+  const bool went_well = now - until > 4 * pause;
+  const long long next = went_well ? Way::kFirstPause : std::min(4 * pause, Way::kLongestPause);
+  way.pause.store(next);
+  way.unanswered.store(0);
+  way.until.store(now + next);
+}
+
+bool makes_way() { return steady_ns() < way.until.load(std::memory_order_relaxed); }
+
+void set_patient(bool patient) {
+  way.patient.store(patient);
+  way.until.store(0);
+}
+bool is_patient() { return way.patient.load(std::memory_order_relaxed); }
 
 int default_num_threads() {
   int threads = std::max(1, usable_processors());
@@ -192,19 +212,7 @@ int num_threads() {
 void set_num_threads(int threads) {
   check(threads >= 1 && threads <= kMostThreads, "set_num_threads", "got ", threads, ", expected 1 to ", kMostThreads);
   limit.store(threads);
-}
-
-Stop::Stop(Function ask, void* context)
-    : ask_(ask), context_(context), owner_(this_thread()), next_(steady_ns() + kAskEvery), requested_(false) {}
-
-bool Stop::poll() {
-  if (requested()) return true;
-  if (ask_ == nullptr || this_thread() != owner_) return false;
-  const long long now = steady_ns();
-  if (now < next_) return false;
-  if (ask_(context_)) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
-  next_ = steady_ns() + kAskEvery;  // counted from its end: asking may take as long as it likes
-  return requested();
+  way.until.store(0);
 }
 
 }  // namespace recurra

@@ -1,15 +1,17 @@
-// Threads. The only header of platform/ that per-ISA code may include, so plain C++ without std::.
+// Threads. The only header of platform/ beside the barrier's that per-ISA code may include, so plain C++ without std::.
 #pragma once
 #include <stddef.h>
 
 namespace recurra {
 
-typedef void (*TaskFunction)(void* context, ptrdiff_t task);
+constexpr int kMostThreads = 1024;
 
-// Runs fn(context, 0 .. tasks - 1), on at most `threads` threads, the caller among them, and returns when all are done.
-// Each task runs exactly once; which thread runs it is not defined, and fewer threads than asked for may come: other
-// callers' threads count against the same limit, and a process forked from one whose threads were in use runs serially.
-// fn must not throw. Nested calls run on their caller.
+// Runs fn(context, member, task) for tasks 0 .. tasks - 1, on at most `threads` threads, the caller among them, and
+// returns when all are done. Each task runs exactly once; which thread runs it is not defined, and fewer threads than
+// asked for may come: other callers' threads count against the same limit, and nobody waits for a thread that has not
+// begun while the caller could do its work. A member, below `threads`, runs one task at a time. fn must not throw.
+// Nested calls run on their caller.
+typedef void (*TaskFunction)(void* context, int member, ptrdiff_t task);
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context);
 
 // Runs fn(context, member, members) once on each of `members` <= threads threads at the same time, so that they may
@@ -17,7 +19,19 @@ void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context);
 typedef void (*TeamFunction)(void* context, int member, int members);
 void parallel_team(int threads, TeamFunction fn, void* context);
 
-// The limit for a call; the default respects the CPU affinity, the cgroup's quota and OMP_NUM_THREADS.
+// Threads that wait for each other lose more than they gain where the processors have other work, such as this
+// process's siblings. A call that has found it so says it: for a moment calls stay on their callers, for longer each
+// time that it is found again.
+void make_way();
+bool makes_way();
+constexpr long long kLateAfter = 200'000;  // ns: no thread that has a processor is so late
+
+// A patient process waits for its threads, however late, and never makes way: for tests of what threads do together.
+void set_patient(bool patient);
+bool is_patient();
+
+// The limit for a call; the default respects the CPU affinity, the cgroup's quota and OMP_NUM_THREADS. Setting it
+// begins anew with as many threads.
 int num_threads();
 void set_num_threads(int threads);  // >= 1
 int default_num_threads();

@@ -30,15 +30,23 @@ class Failure {
   std::exception_ptr error_;
 };
 
+// f(member, task), member < threads: for tasks that need memory of their thread's own.
+template <class F>
+void share_tasks(ptrdiff_t tasks, int threads, const F& f) {
+  Failure failure;
+  const auto run = [&](int member, ptrdiff_t task) { failure.guard([&] { f(member, task); }); };
+  typedef decltype(run) Run;
+  parallel_for(
+      tasks, threads,
+      [](void* context, int member, ptrdiff_t task) { (*static_cast<const Run*>(context))(member, task); },
+      const_cast<void*>(static_cast<const void*>(&run)));
+  failure.rethrow();
+}
+
+// f(task)
 template <class F>
 void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
-  Failure failure;
-  const auto task = [&](ptrdiff_t i) { failure.guard([&] { f(i); }); };
-  typedef decltype(task) Task;
-  parallel_for(
-      tasks, threads, [](void* context, ptrdiff_t i) { (*static_cast<Task*>(context))(i); },
-      const_cast<void*>(static_cast<const void*>(&task)));
-  failure.rethrow();
+  share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
 }
 
 template <class F>
@@ -46,18 +54,6 @@ void for_each_member(int threads, const F& f) {
   parallel_team(
       threads, [](void* context, int member, int members) { (*static_cast<const F*>(context))(member, members); },
       const_cast<void*>(static_cast<const void*>(&f)));
-}
-
-// For tasks that need memory of their thread's own: f(member, task), member < threads.
-template <class F>
-void share_tasks(ptrdiff_t tasks, int threads, const F& f) {
-  std::atomic<ptrdiff_t> taken{0};
-  Failure failure;
-  for_each_member(int(std::min<ptrdiff_t>(tasks, threads)), [&](int member, int) {
-    for (ptrdiff_t task; (task = taken.fetch_add(1, std::memory_order_relaxed)) < tasks;)
-      failure.guard([&] { f(member, task); });
-  });
-  failure.rethrow();
 }
 
 }  // namespace recurra

@@ -1,0 +1,211 @@
+#include "platform/pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "platform/clock.h"
+#include "platform/parallel.h"
+#include "platform/pause.h"
+
+namespace recurra {
+namespace {
+
+constexpr long long kSpin = 100'000;      // ns that a thread looks for work, or its caller for the end of it, awake
+constexpr long long kLongWait = 100'000;  // ns after which a caller asks what its helper did meanwhile
+
+long long read_clock(clockid_t clock) {
+  timespec time = {};
+  clock_gettime(clock, &time);
+  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
+}
+
+}  // namespace
+
+// One thread. Whoever has claimed it, and the thread itself, take turns by its state.
+class Worker {
+ public:
+  Worker() {
+    // Signals are the business of the threads that were there before.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      std::thread thread([this] { run(); });
+      pthread_getcpuclockid(thread.native_handle(), &clock_);
+      thread.detach();
+    } catch (...) {
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+      throw;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  bool claim() {
+    int idle = kIdle;
+    return state_.compare_exchange_strong(idle, kClaimed);
+  }
+  void offer(Helpers::Part part, void* context, int number) {
+    part_ = part;
+    context_ = context;
+    number_ = number;
+    set(kOffered);
+  }
+  bool withdraw() {
+    int offered = kOffered;
+    return state_.compare_exchange_strong(offered, kClaimed);
+  }
+  void release() { state_.store(kIdle); }
+  long long finish() {
+    if (state_.load() == kClaimed) return 0;
+    long long kept = 0;
+    if (!spin_until(kDone, kLongWait)) {
+      sleep_until(kDone);
+      kept = (steady_ns() - began_) - (read_clock(clock_) - began_cpu_);
+    }
+    state_.store(kClaimed);
+    return kept;
+  }
+
+  Worker* next = nullptr;  // of those with the same claimer
+
+ private:
+  enum State { kIdle, kClaimed, kOffered, kBusy, kDone };
+
+  void run() {
+    for (;;) {
+      if (!spin_until(kOffered, kSpin)) sleep_until(kOffered);
+      int offered = kOffered;
+      if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // withdrawn
+      began_ = steady_ns();
+      began_cpu_ = read_clock(CLOCK_THREAD_CPUTIME_ID);
+      part_(context_, number_);
+      set(kDone);
+    }
+  }
+
+  void set(State state) {
+    state_.store(state);
+    if (sleeping_.load() == 0) return;
+    { const std::lock_guard<std::mutex> lock(mutex_); }  // who was about to sleep does so, and hears it
+    changed_.notify_all();
+  }
+  bool spin_until(State state, long long ns) const {
+    const long long end = steady_ns() + ns;
+    for (unsigned spins = 0; state_.load() != state; ++spins) {
+      if (spins % 32 == 31 && steady_ns() > end) return false;
+      pause();
+    }
+    return true;
+  }
+  void sleep_until(State state) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleeping_.fetch_add(1);
+    changed_.wait(lock, [&] { return state_.load() == state; });
+    sleeping_.fetch_sub(1);
+  }
+
+  alignas(64) std::atomic<int> state_{kIdle};
+  std::atomic<int> sleeping_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Helpers::Part part_ = nullptr;
+  void* context_ = nullptr;
+  int number_ = 0;
+  clockid_t clock_{};
+  long long began_ = 0, began_cpu_ = 0;
+};
+
+namespace {
+
+// All threads of a process, never given back: at its end they may be inside a call.
+class Pool {
+ public:
+  static Pool& instance() {
+    Pool* pool = current.load(std::memory_order_acquire);
+    if (pool) return *pool;
+    auto* made = new Pool;
+    if (current.compare_exchange_strong(pool, made)) return *made;
+    delete made;
+    return *pool;
+  }
+
+  Worker* claim(size_t& from) {
+    for (; from < workers_.size(); ++from) {
+      Worker* worker = workers_[from].load(std::memory_order_acquire);
+      if (!worker) worker = grow(from);
+      if (!worker) return nullptr;
+      if (worker->claim()) return ++from, worker;
+    }
+    return nullptr;
+  }
+
+  static std::atomic<Pool*> current;
+
+ private:
+  Worker* grow(size_t i) {
+    const std::lock_guard<std::mutex> lock(growing_);
+    if (Worker* worker = workers_[i].load()) return worker;
+    try {
+      workers_[i].store(new Worker, std::memory_order_release);
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+    return workers_[i].load();
+  }
+
+  std::array<std::atomic<Worker*>, kMostThreads> workers_{};
+  std::mutex growing_;
+};
+
+std::atomic<Pool*> Pool::current{nullptr};
+
+// A forked child has none of the threads, and a lock of theirs may be held for ever.
+const int registered = pthread_atfork(nullptr, nullptr, [] { Pool::current.store(nullptr); });
+
+}  // namespace
+
+Helpers::Helpers(int wanted) {
+  static_cast<void>(registered);
+  Worker* last = nullptr;
+  for (size_t from = 0; count_ < wanted; ++count_) {
+    Worker* worker = Pool::instance().claim(from);
+    if (!worker) return;
+    worker->next = nullptr;
+    (last ? last->next : first_) = worker;
+    last = worker;
+  }
+}
+
+Helpers::~Helpers() {
+  for (Worker* worker = first_; worker;) {
+    Worker* const next = worker->next;
+    worker->release();
+    worker = next;
+  }
+}
+
+Worker& Helpers::helper(int i) const {
+  Worker* worker = first_;
+  while (--i > 0) worker = worker->next;
+  return *worker;
+}
+
+void Helpers::offer(Part part, void* context) {
+  int i = 0;
+  for (Worker* worker = first_; worker; worker = worker->next) worker->offer(part, context, ++i);
+}
+bool Helpers::withdraw(int i) { return helper(i).withdraw(); }
+long long Helpers::finish(int i) {
+  if (Pool::current.load() == nullptr) return 0;  // a child, forked from inside the call: its helpers are not here
+  return helper(i).finish();
+}
+
+}  // namespace recurra

@@ -1,0 +1,28 @@
+#include <pthread.h>
+
+#include "platform/clock.h"
+#include "platform/parallel.h"
+
+namespace recurra {
+namespace {
+
+unsigned long this_thread() { return static_cast<unsigned long>(pthread_self()); }
+
+constexpr long long kAskEvery = 50'000'000;  // ns
+
+}  // namespace
+
+Stop::Stop(Function ask, void* context)
+    : ask_(ask), context_(context), owner_(this_thread()), next_(steady_ns() + kAskEvery), requested_(false) {}
+
+bool Stop::poll() {
+  if (requested()) return true;
+  if (ask_ == nullptr || this_thread() != owner_) return false;
+  const long long now = steady_ns();
+  if (now < next_) return false;
+  if (ask_(context_)) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
+  next_ = steady_ns() + kAskEvery;  // counted from its end: asking may take as long as it likes
+  return requested();
+}
+
+}  // namespace recurra
