@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,6 +32,8 @@ Split: TypeAlias = "tuple[Array, Array] | None"
 _INFERENCE_ROWS = 256
 
 
+# A dataclass writes the constructor that scikit-learn reads: its parameters by name, each kept as it is.
+@dataclass(kw_only=True, eq=False, repr=False)
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """The base of the estimators: a recurrent layer, a linear one behind it, trained by AdamW.
 
@@ -62,44 +65,23 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     Threads are those of recurra: all cores, shared by concurrent calls; within `n_jobs` processes joblib limits them.
     """
 
-    _table: bool
-
-    def __init__(
-        self,
-        *,
-        cell: str = "lstm",
-        hidden_size: int = 32,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        learning_rate: float = 0.01,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.cell = cell
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.verbose = verbose
-        self.random_state = random_state
+    cell: str = "lstm"
+    hidden_size: int = 32
+    num_layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    max_iter: int = 100
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    tol: float = 1e-4
+    verbose: int = 0
+    random_state: Any = None
+    _table: bool = field(init=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Forecaster(SequenceEstimator):
     """Forecasts the next `horizon` steps of a series from the last `window` of them, all at once.
 
@@ -43,52 +45,10 @@ class Forecaster(SequenceEstimator):
     each series. `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
     """
 
-    def __init__(
-        self,
-        *,
-        window: int = 24,
-        horizon: int = 1,
-        quantiles: Sequence[float] | None = (0.1, 0.5, 0.9),
-        season: int | None = 1,
-        cell: str = "lstm",
-        hidden_size: int = 32,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        learning_rate: float = 0.01,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            cell=cell,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            dropout=dropout,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.window = window
-        self.horizon = horizon
-        self.quantiles = quantiles
-        self.season = season
+    window: int = 24
+    horizon: int = 1
+    quantiles: Sequence[float] | None = (0.1, 0.5, 0.9)
+    season: int | None = 1
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Train anew on every window of the series X, see the class; y is not looked at.

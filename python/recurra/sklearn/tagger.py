@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     """Labels every step of sequences.
 
@@ -35,46 +37,8 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
     """
 
-    def __init__(
-        self,
-        *,
-        cell: str = "lstm",
-        hidden_size: int = 32,
-        num_layers: int = 1,
-        bidirectional: bool = True,
-        dropout: float = 0.0,
-        class_weight: Mapping[Any, float] | str | None = None,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        learning_rate: float = 0.01,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            cell=cell,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            dropout=dropout,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+    bidirectional: bool = True
+    class_weight: Mapping[Any, float] | str | None = None
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Train anew.
