@@ -313,31 +313,32 @@ TEST(Recurrent, ATeamStopsTogether) {
 TEST(Recurrent, ATeamThatPartsChangesNoBit) {
   const int before = num_threads();
   for (const Case& c :
-       {Case{"lstm", 64, 250, 1, false}, Case{"gru", 5, 256, 1, true}, Case{"gru_reset_before", 64, 256, 1, false}}) {
+       {Case{"lstm", 64, 250, 1, false}, Case{"gru", 5, 256, 1, false}, Case{"gru_reset_before", 64, 256, 1, false}}) {
     Model<float> model(c);
-    const Data<float> data(model, 1, 9000);  // longer than it takes until the Stop is asked
+    const Data<float> data(model, 1, 4000);  // long enough for the Stop to be polled
     const Value<float> x = data.value(0, 1);
-    Stop stop(
-        [](void*) {
-          std::this_thread::sleep_for(std::chrono::milliseconds(5));
-          return false;
-        },
-        nullptr);
-    bool parted = false;
+    int parted = 0;
     const auto outputs = [&](int threads) {
       set_num_threads(threads);
+      Stop stop(
+          [](void*) {
+            set_patient(false);  // now that all have come
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            return false;
+          },
+          nullptr);
+      std::this_thread::sleep_for(std::chrono::milliseconds(60));  // then it is asked as soon as it is polled
       auto tape = model.program->record({&x, data.state_rows(0), &stop}, {});
-      parted |= makes_way();
+      parted += stays_alone();
+      set_patient(true);
       const float* const y = tape->output(0).x.features.data;
       std::vector<float> all(y, y + data.steps * data.outputs);
       all.insert(all.end(), tape->final_state(), tape->final_state() + data.state_size);
       return all;
     };
     const auto one = outputs(1);
-    set_patient(false);
     for (int threads : {2, 3, 5}) ASSERT_EQ(one, outputs(threads)) << c.cell << ", " << threads;
-    EXPECT_TRUE(parted) << c.cell;
-    set_patient(true);
+    EXPECT_GE(parted, 1) << c.cell;  // a busy machine may be back from its pause by then
   }
   set_num_threads(before);
 }

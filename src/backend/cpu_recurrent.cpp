@@ -64,9 +64,12 @@ struct ForwardPlan {
       options.push_back(options_of(shape, batch.rows, training, seed, i, threads, arena));
     for (ptrdiff_t i = 0; i < tasks * members; ++i) {
       const ptrdiff_t chunk = i / members % chunks, n = bounds[chunk + 1] - bounds[chunk];
-      scratch[i] = arena.take<T>(
-          size_t(shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps)));
+      scratch[i] = arena.take<T>(size_t(scratch_size(n)));
     }
+  }
+
+  ptrdiff_t scratch_size(ptrdiff_t n) const {
+    return shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps);
   }
 
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks; }
@@ -105,7 +108,7 @@ struct ForwardPlan {
         f(task, team > 1 ? Team{int(member / tasks), int(team), &barriers[task], scratch[task * members]} : Team{});
       }
     });
-    if (barriers[0].late() || barriers[1].late()) make_way();
+    note_waiting(barriers[0].waited() + barriers[1].waited());
   }
 };
 
@@ -250,7 +253,9 @@ class CpuStep final : public RecurrentStep<T> {
       for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
         for (ptrdiff_t task = 0; task < plan_.tasks; ++task) {
           calls_[from].push_back(plan_.call(layer, plan_.direction(task), task, state, states[size_t(1 - from)]));
-          calls_[from].back().steps_before = from;
+          ForwardCall<T>& c = calls_[from].back();
+          c.steps_before = from;
+          c.scratch = memory_.template take<T>(size_t(plan_.scratch_size(rows)));  // where its plan can stay
         }
     }
     if (spec.layers > 1)
@@ -275,6 +280,7 @@ class CpuStep final : public RecurrentStep<T> {
         c.rows.reset = call.reset;
         c.rows.reset_row = call.reset_row;
         plan_.shape.cell.forward(c);
+        c.planned = true;
       }
       x = y;
       x_row = y_row;
@@ -502,11 +508,11 @@ std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const Recurrent
         packed->hidden[stage].push_back(hidden[stage]);
       }
       for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
-        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes, shape.input_vectors(layer),
-                        panel, input);
+        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes,
+                        shape.columns(shape.input_vectors(layer)), panel, input);
         for (int stage = 0; stage < shape.info.stages; ++stage)
           pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, shape.state_size, shape.lanes,
-                          shape.hidden_vectors(), panel, hidden[stage]);
+                          shape.columns(shape.hidden_vectors()), panel, hidden[stage]);
       });
       continue;
     }

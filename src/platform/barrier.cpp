@@ -9,11 +9,11 @@
 namespace recurra {
 
 bool SpinBarrier::wait_longer(unsigned round) {
-  const bool patient = is_patient();
-  const long long late = steady_ns() + (patient ? 0 : kLateAfter);
+  const long long begin = steady_ns();
   while (__atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round) {
     if (__atomic_load_n(&broken_, __ATOMIC_RELAXED)) return false;
-    if (steady_ns() < late) {  // not yielding: whoever gets the processor then may keep it for milliseconds
+    const bool patient = is_patient();
+    if (!patient && steady_ns() - begin < kLateAfter) {  // not yielding: who gets the processor then may keep it long
       pause();
       continue;
     }
@@ -21,6 +21,7 @@ bool SpinBarrier::wait_longer(unsigned round) {
     // A processor that is free is one that the other can be moved to.
     std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
+  if (__atomic_load_n(&late_, __ATOMIC_RELAXED)) __atomic_fetch_add(&waited_, steady_ns() - begin, __ATOMIC_RELAXED);
   return true;
 }
 

@@ -30,7 +30,7 @@ class SpinBarrier {
     return apart_ ? kApart : kTogether;
   }
   inline __attribute__((always_inline)) void leave() { __atomic_store_n(&broken_, 1, __ATOMIC_RELAXED); }
-  bool late() const { return __atomic_load_n(&late_, __ATOMIC_RELAXED) != 0; }
+  long long waited() const { return __atomic_load_n(&waited_, __ATOMIC_RELAXED); }  // ns, for those who were late
 
  private:
   static constexpr int kSpins = 100;  // some 2 us: longer than a balanced step leaves open
@@ -43,6 +43,7 @@ class SpinBarrier {
   int apart_ = 0;
   int broken_ = 0;
   int late_ = 0;
+  long long waited_ = 0;
 };
 
 }  // namespace recurra

@@ -43,21 +43,33 @@ class Part {
   const bool nested_;
 };
 
-// Calls stay on their callers until `until`; the pause after the next bad experience is four times as long, unless
-// things went well for as long as the last one.
-struct Way {
-  static constexpr long long kFirstPause = 4'000'000, kLongestPause = 500'000'000;  // ns
-  std::atomic<long long> until{0}, pause{0};
-  std::atomic<long long> unanswered{0};  // ns that offers have stood since a helper last came in time
+// What threads gained and lost, in ns: time that helpers ran, time that was waited for those who did not. Gains of long
+// ago do not count, so more than kCredit are forgotten. When losses prevail calls stay on their callers until `until`;
+// the next pause is four times as long, unless things went well for that time.
+struct Account {
+  static constexpr long long kCredit = 4'000'000, kFirstPause = 4'000'000, kLongestPause = 500'000'000;
+  std::atomic<long long> balance{0}, until{0}, pause{0};
   std::atomic<bool> patient{false};
-} way;
+
+  void add(long long gained, long long lost) {
+    if (patient.load(std::memory_order_relaxed)) return;
+    const long long sum = balance.load(std::memory_order_relaxed) + gained - lost;  // a lost update is no matter
+    if (sum > -kLateAfter) return balance.store(std::min(sum, kCredit), std::memory_order_relaxed);
+    balance.store(0, std::memory_order_relaxed);
+    const long long now = steady_ns(), last = pause.load(std::memory_order_relaxed);
+    const bool went_well = now - until.load(std::memory_order_relaxed) > 4 * last;
+    const long long next = went_well ? kFirstPause : std::min(4 * last, kLongestPause);
+    pause.store(next, std::memory_order_relaxed);
+    until.store(now + next, std::memory_order_relaxed);
+  }
+} account;
 
 // This call's share of the limit: the caller always, the others as far as it goes.
 class Claim {
  public:
   explicit Claim(int wanted) : threads_(1) {
     static_cast<void>(registered);
-    if (wanted > 1 && makes_way()) wanted = 1;
+    if (wanted > 1 && stays_alone()) wanted = 1;
     int before = active.load(std::memory_order_relaxed);
     do {
       threads_ = std::max(1, std::min(wanted, num_threads() - before));
@@ -71,19 +83,6 @@ class Claim {
  private:
   int threads_;
 };
-
-// Waits for helper i, if it has begun. What it was kept from running is time that the caller has lost.
-void finish(Helpers& helpers, int i) {
-  if (helpers.finish(i) > kLateAfter) make_way();
-}
-
-// Helpers that need waking may be late for one short call, but not for many in a row.
-void heed(int late, int helpers, long long stood) {
-  if (late < helpers)
-    way.unanswered.store(0, std::memory_order_relaxed);
-  else if (way.unanswered.fetch_add(stood, std::memory_order_relaxed) + stood > 2 * kLateAfter)
-    make_way();
-}
 
 // First each member takes the task of its own number, so that repeated calls find their data in the same caches, then
 // whatever is left.
@@ -118,6 +117,13 @@ struct Team {
   }
 };
 
+void finish(Helpers& helpers) {
+  for (int i = 1; i <= helpers.count(); ++i) {
+    const Helpers::Times times = helpers.finish(i);
+    account.add(times.ran, times.kept);
+  }
+}
+
 int usable_processors() {
 #if defined(__linux__)
   cpu_set_t set;
@@ -139,11 +145,13 @@ void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context) 
   helpers.offer([](void* self, int helper) { static_cast<Job*>(self)->run(helper); }, &job);
   const long long offered = steady_ns();
   job.run(0);
-  int late = 0;
-  for (int i = 1; i < job.members && !is_patient(); ++i)
-    if (helpers.withdraw(i)) job.run(i), ++late;  // its work is the caller's
-  heed(late, job.members - 1, steady_ns() - offered);
-  for (int i = 1; i < job.members; ++i) finish(helpers, i);
+  for (int i = 1; i < job.members && !is_patient(); ++i) {
+    if (!helpers.withdraw(i)) continue;
+    job.run(i);  // the work of one who is late is the caller's
+    if (helpers.absent(i) > kLateAfter)
+      account.add(0, steady_ns() - offered);  // whoever is on its processor is disturbed
+  }
+  finish(helpers);
 }
 
 void parallel_team(int threads, TeamFunction fn, void* context) {
@@ -162,34 +170,26 @@ void parallel_team(int threads, TeamFunction fn, void* context) {
   int come = team.invited;
   for (int i = 1; team.arrived.load() < come && i <= team.invited; ++i)
     if (helpers.withdraw(i)) --come;
-  if (come < team.invited) make_way();
+  if (come < team.invited) account.add(0, kLateAfter);
   while (team.arrived.load() < come) pause();  // those that have begun are about to
   team.members.store(come + 1, std::memory_order_release);
   {
     const Part part;
     fn(context, 0, come + 1);
   }
-  for (int i = 1; i <= team.invited; ++i) finish(helpers, i);
+  finish(helpers);
 }
 
-void make_way() {
-  if (is_patient()) return;
-  const long long now = steady_ns(), until = way.until.load(), pause = way.pause.load();
-  if (now < until) return;  // another call has said so
-  const bool went_well = now - until > 4 * pause;
-  const long long next = went_well ? Way::kFirstPause : std::min(4 * pause, Way::kLongestPause);
-  way.pause.store(next);
-  way.unanswered.store(0);
-  way.until.store(now + next);
+void note_waiting(long long ns) {
+  if (ns > 0) account.add(0, ns);
 }
-
-bool makes_way() { return steady_ns() < way.until.load(std::memory_order_relaxed); }
+bool stays_alone() { return steady_ns() < account.until.load(std::memory_order_relaxed); }
 
 void set_patient(bool patient) {
-  way.patient.store(patient);
-  way.until.store(0);
+  account.patient.store(patient);
+  account.until.store(0);
 }
-bool is_patient() { return way.patient.load(std::memory_order_relaxed); }
+bool is_patient() { return account.patient.load(std::memory_order_relaxed); }
 
 int default_num_threads() {
   int threads = std::max(1, usable_processors());
@@ -212,7 +212,7 @@ int num_threads() {
 void set_num_threads(int threads) {
   check(threads >= 1 && threads <= kMostThreads, "set_num_threads", "got ", threads, ", expected 1 to ", kMostThreads);
   limit.store(threads);
-  way.until.store(0);
+  account.until.store(0);
 }
 
 }  // namespace recurra

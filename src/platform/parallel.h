@@ -20,13 +20,13 @@ typedef void (*TeamFunction)(void* context, int member, int members);
 void parallel_team(int threads, TeamFunction fn, void* context);
 
 // Threads that wait for each other lose more than they gain where the processors have other work, such as this
-// process's siblings. A call that has found it so says it: for a moment calls stay on their callers, for longer each
-// time that it is found again.
-void make_way();
-bool makes_way();
+// process's siblings. What calls gain and lose is kept account of; when more was lost, calls stay on their callers for
+// a moment, for longer each time that it is found again. A team adds what it has lost at its barriers.
+void note_waiting(long long ns);
+bool stays_alone();
 constexpr long long kLateAfter = 200'000;  // ns: no thread that has a processor is so late
 
-// A patient process waits for its threads, however late, and never makes way: for tests of what threads do together.
+// A patient process waits for its threads, however late, and keeps no account: for tests of what threads do together.
 void set_patient(bool patient);
 bool is_patient();
 

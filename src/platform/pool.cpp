@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -19,9 +20,9 @@ namespace recurra {
 namespace {
 
 constexpr long long kSpin = 100'000;      // ns that a thread looks for work, or its caller for the end of it, awake
-constexpr long long kLongWait = 100'000;  // ns after which a caller asks what its helper did meanwhile
+constexpr long long kLongWait = 100'000;  // ns after which a caller looks at what its helper did meanwhile
 
-long long read_clock(clockid_t clock) {
+long long cpu_ns(clockid_t clock) {
   timespec time = {};
   clock_gettime(clock, &time);
   return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
@@ -56,22 +57,29 @@ class Worker {
     part_ = part;
     context_ = context;
     number_ = number;
+    if (asked_.load() == 0) asked_.store(steady_ns());
     set(kOffered);
   }
   bool withdraw() {
     int offered = kOffered;
     return state_.compare_exchange_strong(offered, kClaimed);
   }
+  long long absent() const {
+    const long long asked = asked_.load();
+    return asked ? steady_ns() - asked : 0;
+  }
   void release() { state_.store(kIdle); }
-  long long finish() {
-    if (state_.load() == kClaimed) return 0;
-    long long kept = 0;
-    if (!spin_until(kDone, kLongWait)) {
-      sleep_until(kDone);
-      kept = (steady_ns() - began_) - (read_clock(clock_) - began_cpu_);
+  Helpers::Times finish() {
+    if (state_.load() == kClaimed) return {0, 0};
+    const bool soon = spin_until(kDone, kLongWait);
+    while (state_.load() != kDone) sleep_unless(kDone);
+    Helpers::Times times = {ended_ - began_, 0};
+    if (!soon) {
+      times.ran = cpu_ns(clock_) - began_cpu_;
+      times.kept = std::max(0LL, steady_ns() - began_ - times.ran);
     }
     state_.store(kClaimed);
-    return kept;
+    return times;
   }
 
   Worker* next = nullptr;  // of those with the same claimer
@@ -81,12 +89,14 @@ class Worker {
 
   void run() {
     for (;;) {
-      if (!spin_until(kOffered, kSpin)) sleep_until(kOffered);
+      if (!spin_until(kOffered, kSpin)) sleep_unless(kOffered);
+      asked_.store(0);
       int offered = kOffered;
-      if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // withdrawn
+      if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // none yet, or withdrawn
       began_ = steady_ns();
-      began_cpu_ = read_clock(CLOCK_THREAD_CPUTIME_ID);
+      began_cpu_ = cpu_ns(CLOCK_THREAD_CPUTIME_ID);
       part_(context_, number_);
+      ended_ = steady_ns();
       set(kDone);
     }
   }
@@ -105,10 +115,10 @@ class Worker {
     }
     return true;
   }
-  void sleep_until(State state) {
+  void sleep_unless(State state) {
     std::unique_lock<std::mutex> lock(mutex_);
     sleeping_.fetch_add(1);
-    changed_.wait(lock, [&] { return state_.load() == state; });
+    if (state_.load() != state) changed_.wait(lock);
     sleeping_.fetch_sub(1);
   }
 
@@ -119,8 +129,9 @@ class Worker {
   Helpers::Part part_ = nullptr;
   void* context_ = nullptr;
   int number_ = 0;
+  std::atomic<long long> asked_{0};  // when it was first asked since it last looked; 0: not since then
   clockid_t clock_{};
-  long long began_ = 0, began_cpu_ = 0;
+  long long began_ = 0, began_cpu_ = 0, ended_ = 0;
 };
 
 namespace {
@@ -203,8 +214,9 @@ void Helpers::offer(Part part, void* context) {
   for (Worker* worker = first_; worker; worker = worker->next) worker->offer(part, context, ++i);
 }
 bool Helpers::withdraw(int i) { return helper(i).withdraw(); }
-long long Helpers::finish(int i) {
-  if (Pool::current.load() == nullptr) return 0;  // a child, forked from inside the call: its helpers are not here
+long long Helpers::absent(int i) const { return helper(i).absent(); }
+Helpers::Times Helpers::finish(int i) {
+  if (Pool::current.load() == nullptr) return {0, 0};  // a child, forked from inside the call: its helpers are not here
   return helper(i).finish();
 }
 

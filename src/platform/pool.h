@@ -22,9 +22,14 @@ class Helpers {
   void offer(Part part, void* context);
   // Takes helper i's part back. False: it has begun, and must be finished.
   bool withdraw(int i);
-  // Waits until helper i's part is done, if it was not withdrawn. Returns for how long, in ns, its thread was kept from
-  // running; 0 if the wait was too short to tell.
-  long long finish(int i);
+  // For how long, in ns, helper i has not come to look at what it was offered, by this call and those before.
+  long long absent(int i) const;
+  // Waits until helper i's part is done, if it was not withdrawn. Returns for how long, in ns, its thread ran it, and
+  // was kept from running while the caller waited (0 if the wait was too short to tell).
+  struct Times {
+    long long ran, kept;
+  };
+  Times finish(int i);
 
  private:
   Worker& helper(int i) const;
