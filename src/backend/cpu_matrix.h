@@ -25,7 +25,7 @@ ptrdiff_t padded(ptrdiff_t columns) {
 template <class T, class F>
 void for_panels(T* packed, ptrdiff_t k, ptrdiff_t columns, const F& f) {
   const ptrdiff_t lanes = kernels<T>().lanes;
-  const ColumnPanels panels = {padded<T>(columns) / lanes};
+  const ColumnPanels panels = {padded<T>(columns) / lanes, kernels<T>().tile_vectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - from;
     f(from, std::min(width, columns - from), width, packed + from * k);

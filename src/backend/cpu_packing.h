@@ -87,10 +87,10 @@ void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_siz
 // [column panel][panel][column of the range][unit][columns], zero where there is no such unit or column.
 template <class T>
 void pack_transposed(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_size, int part, const T* weights,
-                     ptrdiff_t columns, ptrdiff_t lanes, ptrdiff_t vectors, ptrdiff_t panel, T* packed) {
+                     ptrdiff_t columns, ptrdiff_t lanes, const ColumnPanels& column_panels, ptrdiff_t panel,
+                     T* packed) {
   const Range range = part ? cell.recurrent[part - 1] : cell.input;
   const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
-  const ColumnPanels column_panels = {vectors};
   const ptrdiff_t depth = panels.count * range.count * panels.units;
   for (ptrdiff_t j = 0; j < column_panels.count(); ++j) {
     const ptrdiff_t from = column_panels.begin(j) * lanes, width = column_panels.begin(j + 1) * lanes - from;

@@ -27,6 +27,7 @@ struct Shape {
     const Range range = part ? info.recurrent[part - 1] : info.input;
     return panels.count * range.count * panels.units;
   }
+  ColumnPanels columns(ptrdiff_t count) const { return {count, kernels<T>().tile_vectors}; }  // of so many vectors
   ptrdiff_t vectors_of(ptrdiff_t n) const { return (n + lanes - 1) / lanes; }
   ptrdiff_t hidden_vectors() const { return vectors_of(spec.proj_size ? state_size : panels.padded()); }
   // Of rows with a projection's output, padded to whole column panels of its gradient.

@@ -24,8 +24,8 @@ struct Backward {
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
   const BackwardScratch<T> work = BackwardScratch<T>::plan(kCell, call.panels, options, rows, call.scratch);
-  const ColumnPanels hidden = {((optional && options.projected ? state_size : call.panels.padded()) + kLanes<T> - 1) /
-                               kLanes<T>};
+  const ColumnPanels hidden = {
+      ((optional && options.projected ? state_size : call.panels.padded()) + kLanes<T> - 1) / kLanes<T>, kTileVectors};
 
   ptrdiff_t step = 0;
 
@@ -322,7 +322,7 @@ struct Backward {
   template <class Done>
   void gate_product(ptrdiff_t s, int stage, ptrdiff_t active, const Done& done) const {
     constexpr ptrdiff_t lanes = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * lanes];
+    alignas(64) T out[kMaxRows * kTileVectors * lanes];
     const ptrdiff_t depth = panels * kCell.recurrent[stage].count * units;
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
@@ -344,7 +344,7 @@ struct Backward {
   void state_gradient(ptrdiff_t s, ptrdiff_t running, ptrdiff_t active, const Done& done) const {
     constexpr ptrdiff_t lanes = kLanes<T>;
     if (running) gate_product(s + 1, 0, running, done);
-    alignas(64) T out[kTileColumns * lanes];
+    alignas(64) T out[kTileVectors * lanes];
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       for (ptrdiff_t r = running; r < active; ++r) {
@@ -394,8 +394,8 @@ struct Backward {
 
   void input_gradient() const {
     constexpr ptrdiff_t lanes = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * lanes];
-    const ColumnPanels inputs = {(input_size + lanes - 1) / lanes};
+    alignas(64) T out[kMaxRows * kTileVectors * lanes];
+    const ColumnPanels inputs = {(input_size + lanes - 1) / lanes, kTileVectors};
     const ptrdiff_t depth = panels * kCell.input.count * units;
     for (ptrdiff_t j = 0; j < inputs.count(); ++j) {
       const ptrdiff_t from = inputs.begin(j) * lanes, width = inputs.begin(j + 1) * lanes - from;

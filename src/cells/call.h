@@ -207,6 +207,7 @@ struct ForwardCall {
   T* cells;  // [step][panel][row][units]
   T* norms;  // [step][row][norm_row] of a normalised cell
   T* scratch;
+  bool planned;  // a call of the same shape and options has left its plan in the scratch
   Team team;
   Stop* stop;  // null: do not poll
 };

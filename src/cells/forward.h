@@ -1,5 +1,6 @@
 // The one forward loop: time, stages, panels, tiles of rows; a cell's equations run on each tile while it is in L1.
 #pragma once
+#include "cells/forward_ahead.h"
 #include "cells/forward_options.h"
 #include "cells/norm.h"
 #include "cells/unit.h"
@@ -8,10 +9,8 @@
 namespace recurra::RECURRA_ISA {
 namespace {
 
-constexpr ptrdiff_t kTileColumns = 4;  // vectors in the widest tile
-
 // Panels of half a vector's units: for cells whose columns fill whole vectors even so.
-constexpr bool has_half_panels(const CellInfo& cell) { return cell.groups == 4 && cell.has_cell && kVectorBytes == 64; }
+constexpr bool has_half_panels(const CellInfo& cell) { return cell.groups == 4 && cell.has_cell && kVectorBytes >= 32; }
 
 // A long call looks at the clock every million multiply-adds or so.
 struct Poll {
@@ -40,8 +39,7 @@ struct Forward {
   const ptrdiff_t rows = call.last - call.first;
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
-  const ForwardScratch<T> work = ForwardScratch<T>::plan(kCell, call.panels, options, call.input_size, rows,
-                                                         call.rows.steps, call.saved != nullptr, call.scratch);
+  const ForwardScratch<T>& work = plan();
   // In a team the state and the second stage's operand are one for all, at the same places in the first member's
   // scratch; the rest is each member's own.
   T* const state[2] = {of_team(work.h[0]), of_team(work.h[1])};
@@ -55,7 +53,16 @@ struct Forward {
 
   // Of the step at hand:
   ptrdiff_t step = 0, active = 0, ahead_end = call.begin;
-  T *h_in = nullptr, *h_out = nullptr;
+  T *h_in = nullptr, *h_out = nullptr, *cells = work.c;
+  InputAhead<T> next = {};  // of the block of steps after this one
+
+  const ForwardScratch<T>& plan() const {
+    auto* const head = reinterpret_cast<ForwardScratch<T>*>(call.scratch);
+    if (!call.planned)
+      *head = ForwardScratch<T>::plan(kCell, call.panels, options, input_size, rows, call.rows.steps,
+                                      call.saved != nullptr, call.scratch);
+    return *head;
+  }
 
   T* of_team(T* mine) const {
     return call.team.barrier ? static_cast<T*>(call.team.scratch) + (mine - call.scratch) : mine;
@@ -148,26 +155,31 @@ struct Forward {
     first_panel = 0;
     last_panel = panels;
     ahead_end = step + 1;  // what was made ahead is for some of the panels only
+    next = {};
     return goes_on;
   }
 
-  // bias + W_ih x for the steps of a block; rows of the tiles are (step, row) pairs.
-  void input_ahead(ptrdiff_t begin, ptrdiff_t end) const {
+  // The input's product of steps [begin, end), to be made.
+  InputAhead<T> input_ahead(ptrdiff_t begin, ptrdiff_t end, T* out) const {
     ptrdiff_t n = 0;
     for (ptrdiff_t s = begin; s < end; ++s)
       for (ptrdiff_t r = 0, m = active_at(s); r < m; ++r)
         copy_row(work.x + n++ * work.input_stride, input(r, s), input_size);
-    for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
-      const T* weights = call.weights + p * call.layout.panel;
-      const Segment<T> x = {work.x, work.input_stride, weights + call.layout.offset[0], input_size};
-      const ptrdiff_t from = kCell.input.begin * units;
-      Tile<T> tile = {&x, 1, call.layout.width[0], weights + from, 0, nullptr, panels * columns};
-      const Split tiles = split(n, max_rows(vectors(kCell.input)));
-      for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-        tile.out = work.ahead + (tiles.begin(i) * panels + p) * columns + from;
-        multiply(tile, tiles.begin(i), tiles.size(i), vectors(kCell.input));
-      }
-    }
+    return {call, kCell.input, work.x, work.input_stride, out, n, first_panel, last_panel};
+  }
+  // Begins a block: what has been made of its product beside the block before, and the rest now; then the next one's.
+  const T* begin_block() {
+    const auto end_from = [&](ptrdiff_t s) {
+      return s + work.ahead_steps < call.end ? s + work.ahead_steps : call.end;
+    };
+    ahead_end = end_from(step);
+    if (!next.out()) next = input_ahead(step, ahead_end, work.ahead[0]);
+    next.finish();
+    const T* ahead = next.out();
+    next = {};
+    if (work.ahead[1] && ahead_end < call.end)
+      next = input_ahead(ahead_end, end_from(ahead_end), work.ahead[ahead == work.ahead[0]]);
+    return ahead;
   }
 
   // `m` rows of one panel, or one row of several.
@@ -188,7 +200,7 @@ struct Forward {
   // first row there, or null.
   template <int stage>
   void multiply_tile_of(ptrdiff_t p, int group, ptrdiff_t r0, int m, const T* x, ptrdiff_t x_stride, const T* ahead,
-                        T* out) const {
+                        T* out) {
     constexpr Range range = kCell.recurrent[stage];
     const T* weights = call.weights + p * call.layout.panel;
     const PackedLayout& layout = call.layout;
@@ -229,6 +241,8 @@ struct Forward {
         tile.init_row = tile.init_panel = columns;
       }
     }
+    if constexpr (kCell.stages == 1)
+      if (m == 1 && group == 1 && next.pending(depth)) return next.make_beside(tile, r0);
     multiply_rows(tile, r0, m, group, vectors(range));
   }
 
@@ -267,9 +281,9 @@ struct Forward {
     const ptrdiff_t h_next = along_panels ? units : work.hidden_stride, c_next = along_panels ? rows * units : units;
     const ptrdiff_t tape_next = !along_panels ? units : (call.saved ? call.rows.active[step] : rows) * units;
     ptrdiff_t h = r0 * work.hidden_stride + p * units, y = p * units, left = hidden_size - p * units;
-    T* c = kCell.has_cell ? work.c + (p * rows + r0) * units : nullptr;
+    T* c = kCell.has_cell ? cells + (p * rows + r0) * units : nullptr;
     T* tape = kCell.stages > 1 || call.saved ? saved(p, r0) : nullptr;
-    T* cells = kCell.has_cell && call.saved ? tape_c(p, r0) : nullptr;
+    T* c_tape = kCell.has_cell && call.saved ? tape_c(p, r0) : nullptr;
     for (ptrdiff_t i = 0; i < count; i += L::kItems) {
       const bool pair = i + 1 < count;
       T* to = call.y.data ? work.y[along_panels ? r0 : r0 + i] + y : nullptr;
@@ -306,14 +320,14 @@ struct Forward {
         if constexpr (kCell.has_cell) L::put(c + w, pair * c_next, u.c);
         if (!tape) continue;
         for (int k = 0; k < width; ++k) L::put(tape + k * units + w, pair * tape_next * width, u.saved[k]);
-        if constexpr (kCell.has_cell) L::put(cells + w, pair * tape_next, u.c);
+        if constexpr (kCell.has_cell) L::put(c_tape + w, pair * tape_next, u.c);
       }
       tile += L::kItems * tile_next;
       h += L::kItems * h_next;
       if (along_panels) y += L::kItems * units, left -= L::kItems * units;
       if (kCell.has_cell) c += L::kItems * c_next;
       if (tape) tape += L::kItems * tape_next * width;
-      if (cells) cells += L::kItems * tape_next;
+      if (c_tape) c_tape += L::kItems * tape_next;
     }
   }
 
@@ -327,7 +341,7 @@ struct Forward {
     const bool down = (step + call.steps_before) % 2;
     const ptrdiff_t mine = last_panel - first_panel;
     if (active == 1) {  // all products, then all epilogues: neither waits for the other's latency panel by panel
-      const Split groups = split(mine, max_panels(widest));
+      const Split groups = split(mine, next.pending(state_size) ? 1 : max_panels(widest));
       for (ptrdiff_t done = 0; done < groups.tiles; ++done) {
         const ptrdiff_t i = down ? groups.tiles - 1 - done : done, p = first_panel + groups.begin(i);
         multiply_tile_of<stage>(p, groups.size(i), 0, 1, x, x_stride, ahead, work.tile + p * columns);
@@ -439,9 +453,28 @@ struct Forward {
     if (!run_steps() && barrier) barrier->leave();
   }
 
+  // A single step of a single row needs no copies of its state, if that has no padding and none of it is dropped.
+  bool works_in_place() const {
+    return !optional && rows == 1 && call.end - call.begin == 1 && active_at(call.begin) == 1 && !call.rows.reset &&
+           !barrier && hidden_size == panels * units && call.h0.data && call.hn.data && call.h0.data != call.hn.data;
+  }
+  bool run_in_place(Poll& poll) {
+    step = call.begin;
+    active = 1;
+    h_in = const_cast<T*>(call.h0.at(batch(0)));  // only dropping the state would write there
+    h_out = call.hn.at(batch(0));
+    if constexpr (kCell.has_cell) {
+      cells = call.cn.at(batch(0));
+      copy_row(cells, call.c0.at(batch(0)), hidden_size);
+    }
+    if (call.y.data) work.y[0] = call.y.at(batch(0), call.direction.time(call.rows, call.first, step));
+    return run_stage<0>(poll, input(0, step), work.input_stride, nullptr);
+  }
+
   // False: it was stopped.
   bool run_steps() {
     Poll poll = {call.stop, Poll::kInterval};
+    if (works_in_place()) return run_in_place(poll);
     active = call.begin ? active_at(call.begin) : rows;
     h_out = state[call.begin & 1];
     start();
@@ -463,12 +496,8 @@ struct Forward {
         for (ptrdiff_t r = 0; r < active; ++r)
           work.y[r] = call.y.at(batch(r), call.direction.time(call.rows, call.first + r, step));
       const T* x = work.x;
-      if (work.ahead) {
-        if (step == ahead_end) {
-          ahead_end = step + work.ahead_steps < call.end ? step + work.ahead_steps : call.end;
-          input_ahead(step, ahead_end);
-          ahead = work.ahead;
-        }
+      if (work.ahead[0]) {
+        if (step == ahead_end) ahead = begin_block();
       } else if (active == 1) {
         x = input(0, step);
       } else {

@@ -36,16 +36,25 @@ bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows
   return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
 }
 
+// Where a single row's recurrent weights do not stay in the first level, it is made in pieces beside their products.
+template <class T>
+bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows) {
+  const ptrdiff_t vectors = cell.input.count * panels.units / kLanes<T>;
+  return rows == 1 && cell.stages == 1 && fits_beside(vectors) &&
+         panels.count * panels.columns * panels.padded() * ptrdiff_t(sizeof(T)) > (64 << 10);
+}
+
+// It lies at the head of the memory that it describes.
 template <class T>
 struct ForwardScratch {
-  T* h[2];     // [row][hidden_stride], of the step before and of this one
-  T* c;        // [panel][row][units]
-  T* x;        // [row][input_stride]
-  T* operand;  // [row][hidden_stride], the second stage's
-  T* saved;    // as a step of the tape, if there is none
-  T* ahead;    // [step][row][panel][columns]
-  T* tile;     // [row][columns], or [panel][columns] of a single row; of a normalised cell [row][panel][columns]
-  T** y;       // [row] where this step's output goes
+  T* h[2];      // [row][hidden_stride], of the step before and of this one
+  T* c;         // [panel][row][units]
+  T* x;         // [row][input_stride]
+  T* operand;   // [row][hidden_stride], the second stage's
+  T* saved;     // as a step of the tape, if there is none
+  T* ahead[2];  // [step][row][panel][columns]; the second where the next block is made beside this one's steps
+  T* tile;      // [row][columns], or [panel][columns] of a single row; of a normalised cell [row][panel][columns]
+  T** y;        // [row] where this step's output goes
   // For options:
   T* made;       // [row][hidden_stride], what the equations gave for h
   T* projected;  // [row][hidden_stride]
@@ -59,7 +68,7 @@ struct ForwardScratch {
   static ForwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options,
                              ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, bool tape, T* base) {
     ForwardScratch s = {};
-    ptrdiff_t used = 0;
+    ptrdiff_t used = (ptrdiff_t(sizeof s / sizeof(T)) + 63) / 64 * 64;
     auto take = [&](ptrdiff_t n) {
       T* p = base ? base + used : nullptr;
       used += (n + 63) / 64 * 64;
@@ -74,11 +83,15 @@ struct ForwardScratch {
     const bool normalised = options.normalised();
     const bool ahead = !normalised && input_goes_ahead<T>(panels, input_size, rows, steps);
     if (ahead) {
-      s.ahead_steps = (1 << 15) / (rows * panels.count * panels.columns);
+      const bool two = goes_beside<T>(cell, panels, rows);
+      const ptrdiff_t width = rows * panels.count * panels.columns, whole = two ? kBesideRows : 1;
+      s.ahead_steps = (two ? 1 << 14 : 1 << 15) / width;
       s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
       s.ahead_steps = s.ahead_steps < kAheadSteps ? s.ahead_steps : kAheadSteps;
+      s.ahead_steps = (s.ahead_steps + whole - 1) / whole * whole;
       s.ahead_steps = s.ahead_steps < steps ? s.ahead_steps : steps;
-      s.ahead = take(s.ahead_steps * rows * panels.count * panels.columns);
+      s.ahead[0] = take(s.ahead_steps * width);
+      if (two) s.ahead[1] = take(s.ahead_steps * width);
     }
     s.x = take((ahead ? s.ahead_steps : 1) * rows * s.input_stride);
     s.tile = take((panels.count > kMaxRows ? panels.count : kMaxRows) * panels.columns * (normalised ? kMaxRows : 1));

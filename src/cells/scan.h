@@ -232,9 +232,9 @@ struct ScanBackward {
   template <class To>
   void input_gradient(ptrdiff_t s, ptrdiff_t r, ptrdiff_t stride, ptrdiff_t count, const To& to) const {
     constexpr ptrdiff_t L = kLanes<T>;
-    alignas(64) T out[kMaxRows * kTileColumns * L];
+    alignas(64) T out[kMaxRows * kTileVectors * L];
     Segment<T>* segments = reinterpret_cast<Segment<T>*>(call.scratch);
-    const ColumnPanels inputs = {(call.input_size + L - 1) / L};
+    const ColumnPanels inputs = {(call.input_size + L - 1) / L, kTileVectors};
     for (ptrdiff_t j = 0; j < inputs.count(); ++j) {
       const ptrdiff_t from = inputs.begin(j) * L, width = inputs.begin(j + 1) * L - from;
       for (ptrdiff_t p = 0; p < panels; ++p)

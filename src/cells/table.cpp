@@ -70,6 +70,7 @@ constexpr AttentionKernels<T> kAttentionKernels = {
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
     kLanes<float>,
+    kTileVectors,
     {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32, &min_gru_f32,
      &min_gru_positive_f32, &min_lstm_f32, &min_lstm_positive_f32},
     operand_tiles<float>,
@@ -81,6 +82,7 @@ constexpr Kernels<float> kF32 = {
     kAttentionKernels<float>};
 constexpr Kernels<double> kF64 = {
     kLanes<double>,
+    kTileVectors,
     {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64, &min_gru_f64,
      &min_gru_positive_f64, &min_lstm_f64, &min_lstm_positive_f64},
     operand_tiles<double>,

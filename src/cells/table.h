@@ -73,7 +73,7 @@ struct AttentionKernels {
 
 template <class T>
 struct Kernels {
-  ptrdiff_t lanes;
+  ptrdiff_t lanes, tile_vectors;  // in a vector; at most in a panel of plain columns
   const CellKernels<T>* cells[kCellKinds];
   ptrdiff_t (*operand_tiles)(ptrdiff_t rows, ptrdiff_t width);  // how many tiles gradient() splits its rows into
   void (*gradient)(const GradientCall<T>&);

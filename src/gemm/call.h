@@ -7,10 +7,10 @@
 
 namespace recurra {
 
-// Columns [begin(p), begin(p + 1)) of a plain matrix, in vectors: at most four a panel, evenly.
+// Columns [begin(p), begin(p + 1)) of a plain matrix, in vectors: at most `widest` a panel, evenly.
 struct ColumnPanels {
-  ptrdiff_t vectors;
-  RECURRA_ALWAYS_INLINE ptrdiff_t count() const { return (vectors + 3) / 4; }
+  ptrdiff_t vectors, widest;
+  RECURRA_ALWAYS_INLINE ptrdiff_t count() const { return (vectors + widest - 1) / widest; }
   RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p) const { return vectors * p / count(); }
 };
 

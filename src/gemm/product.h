@@ -10,7 +10,7 @@ template <class T>
 void product(const ProductCall<T>& call) {
   constexpr ptrdiff_t L = kLanes<T>;
   alignas(64) T out[kMaxRows * kMaxVectors * L];
-  const ColumnPanels panels = {(call.columns + L - 1) / L};
+  const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from, left = call.columns - from;
     const int nv = int(width / L);
@@ -40,7 +40,7 @@ void product(const ProductCall<T>& call) {
 template <class T>
 void outer(const OuterCall<T>& call) {
   constexpr ptrdiff_t L = kLanes<T>;
-  const ColumnPanels panels = {(call.columns + L - 1) / L};
+  const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from;
     const int nv = int(width / L);

@@ -103,8 +103,11 @@ void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
     }
 }
 
+// Vectors of columns that a tile takes well: with fewer registers narrow ones, whose B lies in one piece.
+constexpr ptrdiff_t kTileVectors = kRegisters == 32 ? 4 : 2;
+
 // Accumulators must fit the registers beside a row of B and a broadcast: the most rows for N vectors of columns. With
-// 16 registers four vectors are taken as two and two.
+// 16 registers four vectors, where there are so many, are taken as two and two.
 constexpr int max_rows(ptrdiff_t vectors) {
   return kRegisters == 32 ? (vectors == 4 ? 6 : 8) : vectors == 3 ? 4 : vectors == 1 ? 8 : 6;
 }
@@ -169,6 +172,57 @@ RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, in
   table[panels - 1][vectors - 1](t, row, 0);
 }
 #undef RECURRA_PANELS
+
+// A tile of one row, and beside it kBesideRows rows of another product: for each of the other's steps in k the row
+// takes Q. A row alone waits for its weights, which it reads once; the other's are read for several rows.
+constexpr int kBesideRows = 5;
+constexpr bool fits_beside(ptrdiff_t vectors) { return vectors <= (kRegisters == 32 ? 4 : 2); }
+
+// Both of one segment, Q * other.segments->k <= own.segments->k.
+template <class T, int N, int Q>
+void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first) {
+  typedef Vec<T> V;
+  constexpr int L = kLanes<T>, R = kBesideRows;
+  V mine[1][N], acc[R][N];
+  RECURRA_UNROLL
+  for (int n = 0; n < N; ++n) mine[0][n] = own.init ? load<V>(own.init + n * L) : V{};
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < N; ++n) acc[m][n] = load<V>(other.init + m * other.init_row + n * L);
+  }
+  const Segment<T> x = *own.segments, y = *other.segments;
+  const T *xa = x.a + row * x.row, *xb = x.b, *ya = y.a + first * y.row, *yb = y.b;
+  for (ptrdiff_t k = 0; k < y.k; ++k) {
+    RECURRA_UNROLL
+    for (int q = 0; q < Q; ++q) accumulate<T, 1, N, false, 1>(mine, xa + q, 0, xb + q * own.b_row, own.b_row, 0, 1);
+    accumulate<T, R, N, false, 1>(acc, ya, y.row, yb, other.b_row, 0, 1);
+    xa += Q, xb += Q * own.b_row;
+    ya += 1, yb += other.b_row;
+  }
+  accumulate<T, 1, N, false, 1>(mine, xa, 0, xb, own.b_row, 0, x.k - Q * y.k);
+  RECURRA_UNROLL
+  for (int n = 0; n < N; ++n) store(own.out + n * L, mine[0][n]);
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < N; ++n) store(other.out + m * other.out_row + n * L, acc[m][n]);
+  }
+}
+
+// 1 to 4 vectors, where fits_beside(vectors); Q is 2 or 4.
+template <class T>
+RECURRA_INLINE void multiply_beside(const Tile<T>& own, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first,
+                                    int vectors, int q) {
+  typedef void (*Function)(const Tile<T>&, ptrdiff_t, const Tile<T>&, ptrdiff_t);
+  constexpr int three = fits_beside(3) ? 3 : 1, four = fits_beside(4) ? 4 : 1;
+  static constexpr Function table[kMaxVectors][2] = {
+      {multiply_beside_tile<T, 1, 2>, multiply_beside_tile<T, 1, 4>},
+      {multiply_beside_tile<T, 2, 2>, multiply_beside_tile<T, 2, 4>},
+      {multiply_beside_tile<T, three, 2>, multiply_beside_tile<T, three, 4>},
+      {multiply_beside_tile<T, four, 2>, multiply_beside_tile<T, four, 4>}};
+  table[vectors - 1][q / 2 - 1](own, row, other, first);
+}
 
 // Rows are split evenly into the fewest tiles: tile i of split(n, most) is [begin(i), begin(i + 1)).
 struct Split {

@@ -124,22 +124,28 @@ template <class V>
 RECURRA_INLINE V join(HalfOf<V> low, HalfOf<V> high) {
   if constexpr (lanes<V>() == 16)
     return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  else
+  else if constexpr (lanes<V>() == 8)
     return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+  else
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3);
 }
 template <class V>
 RECURRA_INLINE HalfOf<V> low_half(V v) {
   if constexpr (lanes<V>() == 16)
     return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
-  else
+  else if constexpr (lanes<V>() == 8)
     return __builtin_shufflevector(v, v, 0, 1, 2, 3);
+  else
+    return __builtin_shufflevector(v, v, 0, 1);
 }
 template <class V>
 RECURRA_INLINE HalfOf<V> high_half(V v) {
   if constexpr (lanes<V>() == 16)
     return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  else
+  else if constexpr (lanes<V>() == 8)
     return __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  else
+    return __builtin_shufflevector(v, v, 2, 3);
 }
 
 #if defined(__FMA__) || defined(__aarch64__)
