@@ -172,6 +172,26 @@ time.sleep(0.05)
     )
 
 
+@pytest.mark.parametrize("rows", [1, 64])  # a team, and rows of their own
+def test_a_process_may_take_its_time_to_end_meanwhile(rows: int) -> None:
+    """What the thread asks Python for in a process that is ending would end the thread, in the midst of the call."""
+    script(
+        f"""
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.3)
+slow = Slow()
+large = rc.LSTM(64, 256)
+x = np.zeros(({rows}, 100000 // {rows}, 64), np.float32)
+def work():
+    while True:
+        large(x)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+    )
+
+
 def test_the_process_is_idle_after_a_call() -> None:
     """All threads' CPU time in the 50 ms that begin 5 ms after a call. 2 ms: the sleep itself needs about 0.1."""
     script(

@@ -146,6 +146,8 @@ inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrd
   return a;
 }
 
+bool on_main_thread();  // Python's
+
 // The GIL is let go around calls that are long enough for others to want it.
 constexpr double kReleaseWork = 3e5;
 inline bool is_short(double work) { return work <= kReleaseWork; }
@@ -158,12 +160,13 @@ void run_native(double work, const F& f) {
     f(static_cast<Stop*>(nullptr));
     return;
   }
-  Stop stop(
-      [](void*) {
-        const py::gil_scoped_acquire acquire;
-        return PyErr_CheckSignals() != 0;
-      },
-      nullptr);
+  // Python handles signals on its main thread only; another one would take the GIL for nothing, and, in a process that
+  // is ending, be ended by that in the midst of the call.
+  const Stop::Function ask = [](void*) {
+    const py::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() != 0;
+  };
+  Stop stop(on_main_thread() ? ask : nullptr, nullptr);
   // Not by a guard's destructor: in a process that is ending, taking the GIL back ends the thread, by an unwinding that
   // must not meet a noexcept frame.
   std::exception_ptr error;
@@ -179,6 +182,7 @@ void run_native(double work, const F& f) {
   try {
     std::rethrow_exception(error);
   } catch (const Interrupted&) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "recurra: a fork() inside this call cut it short here");
     throw py::error_already_set();
   }
 }

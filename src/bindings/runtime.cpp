@@ -1,4 +1,7 @@
+#include <pthread.h>
 #include <pybind11/stl.h>
+
+#include <atomic>
 
 #include "backend/isa.h"
 #include "backend/measure.h"
@@ -6,8 +9,20 @@
 #include "bindings/module.h"
 
 namespace recurra::bindings {
+namespace {
+
+std::atomic<unsigned long> main_thread{0};
+
+// The thread that forks is its child's main thread.
+void note_main_thread() { main_thread.store(PyThread_get_thread_ident()); }
+
+}  // namespace
+
+bool on_main_thread() { return main_thread.load() == PyThread_get_thread_ident(); }
 
 void register_runtime(py::module_& m) {
+  main_thread.store(py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>());
+  pthread_atfork(nullptr, nullptr, note_main_thread);
   m.def("num_threads", &num_threads);
   m.def(
       "set_num_threads",

@@ -456,7 +456,8 @@ struct Forward {
   // A single step of a single row needs no copies of its state, if that has no padding and none of it is dropped.
   bool works_in_place() const {
     return !optional && rows == 1 && call.end - call.begin == 1 && active_at(call.begin) == 1 && !call.rows.reset &&
-           !barrier && hidden_size == panels * units && call.h0.data && call.hn.data && call.h0.data != call.hn.data;
+           !barrier && hidden_size == panels * units && call.h0.data && call.hn.data && call.h0.data != call.hn.data &&
+           (!kCell.has_cell || call.cn.data);
   }
   bool run_in_place(Poll& poll) {
     step = call.begin;

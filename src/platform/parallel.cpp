@@ -26,9 +26,10 @@ namespace {
 std::atomic<int> limit{0};         // 0: not known yet
 std::atomic<int> active{0};        // threads inside a call, all callers together
 thread_local bool inside = false;  // this thread is one of them
+thread_local int claimed = 0;      // by this thread's call
 
-// The child has one thread.
-const int registered = pthread_atfork(nullptr, nullptr, [] { active.store(inside ? 1 : 0); });
+// The child has one thread, which may be inside a call.
+const int registered = pthread_atfork(nullptr, nullptr, [] { active.store(claimed); });
 
 // One thread's part of a call.
 class Part {
@@ -74,8 +75,12 @@ class Claim {
     do {
       threads_ = std::max(1, std::min(wanted, num_threads() - before));
     } while (!active.compare_exchange_weak(before, before + threads_, std::memory_order_relaxed));
+    claimed = threads_;
   }
-  ~Claim() { active.fetch_sub(threads_, std::memory_order_relaxed); }
+  ~Claim() {
+    claimed = 0;
+    active.fetch_sub(threads_, std::memory_order_relaxed);
+  }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
   int threads() const { return threads_; }

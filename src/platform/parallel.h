@@ -38,7 +38,7 @@ int default_num_threads();
 
 // What a long call polls to learn whether it should give up. poll() is cheap enough for an inner loop: it looks at the
 // clock, and at most every 50 ms, and only on the thread that made the Stop, asks the caller's function. Once it is
-// true it stays true, on every thread.
+// true it stays true, on every thread. It is true in a child that the function forked.
 class Stop {
  public:
   typedef bool (*Function)(void* context);

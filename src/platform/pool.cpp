@@ -9,6 +9,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 
@@ -89,8 +90,12 @@ class Worker {
 
   void run() {
     for (;;) {
-      if (!spin_until(kOffered, kSpin)) sleep_unless(kOffered);
+      const bool offered_soon = spin_until(kOffered, kSpin);
       asked_.store(0);
+      if (!offered_soon) {
+        sleep_unless(kOffered);
+        asked_.store(0);
+      }
       int offered = kOffered;
       if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // none yet, or withdrawn
       began_ = steady_ns();
@@ -134,18 +139,17 @@ class Worker {
   long long began_ = 0, began_cpu_ = 0, ended_ = 0;
 };
 
-namespace {
-
 // All threads of a process, never given back: at its end they may be inside a call.
 class Pool {
  public:
-  static Pool& instance() {
+  // Null where there is no memory for it.
+  static Pool* instance() {
     Pool* pool = current.load(std::memory_order_acquire);
-    if (pool) return *pool;
-    auto* made = new Pool;
-    if (current.compare_exchange_strong(pool, made)) return *made;
+    if (pool) return pool;
+    auto* made = new (std::nothrow) Pool;
+    if (!made || current.compare_exchange_strong(pool, made)) return made;
     delete made;
-    return *pool;
+    return pool;
   }
 
   Worker* claim(size_t& from) {
@@ -178,16 +182,18 @@ class Pool {
 
 std::atomic<Pool*> Pool::current{nullptr};
 
+namespace {
+
 // A forked child has none of the threads, and a lock of theirs may be held for ever.
 const int registered = pthread_atfork(nullptr, nullptr, [] { Pool::current.store(nullptr); });
 
 }  // namespace
 
-Helpers::Helpers(int wanted) {
+Helpers::Helpers(int wanted) noexcept : pool_(wanted > 0 ? Pool::instance() : nullptr) {
   static_cast<void>(registered);
   Worker* last = nullptr;
-  for (size_t from = 0; count_ < wanted; ++count_) {
-    Worker* worker = Pool::instance().claim(from);
+  for (size_t from = 0; pool_ && count_ < wanted; ++count_) {
+    Worker* worker = Pool::instance()->claim(from);
     if (!worker) return;
     worker->next = nullptr;
     (last ? last->next : first_) = worker;
@@ -216,7 +222,7 @@ void Helpers::offer(Part part, void* context) {
 bool Helpers::withdraw(int i) { return helper(i).withdraw(); }
 long long Helpers::absent(int i) const { return helper(i).absent(); }
 Helpers::Times Helpers::finish(int i) {
-  if (Pool::current.load() == nullptr) return {0, 0};  // a child, forked from inside the call: its helpers are not here
+  if (Pool::current.load() != pool_) return {0, 0};  // a child, forked from inside the call: its helpers are not here
   return helper(i).finish();
 }
 

@@ -4,6 +4,7 @@
 
 namespace recurra {
 
+class Pool;
 class Worker;
 
 // The threads that help with one call, on the caller's stack. Nothing here is inherited by a forked child, whose first
@@ -11,7 +12,7 @@ class Worker;
 class Helpers {
  public:
   // As many as are free, started where there are too few; fewer than wanted where the system gives no more.
-  explicit Helpers(int wanted);
+  explicit Helpers(int wanted) noexcept;
   ~Helpers();  // every part that was offered has been withdrawn or finished
   Helpers(const Helpers&) = delete;
   Helpers& operator=(const Helpers&) = delete;
@@ -34,6 +35,7 @@ class Helpers {
  private:
   Worker& helper(int i) const;
 
+  const Pool* pool_;
   Worker* first_ = nullptr;  // and those after it, linked
   int count_ = 0;
 };

@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <unistd.h>
 
 #include "platform/clock.h"
 #include "platform/parallel.h"
@@ -20,7 +21,9 @@ bool Stop::poll() {
   if (ask_ == nullptr || this_thread() != owner_) return false;
   const long long now = steady_ns();
   if (now < next_) return false;
-  if (ask_(context_)) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
+  const pid_t process = getpid();
+  // A child forked in there has none of the threads that may have been at work.
+  if (ask_(context_) || getpid() != process) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
   next_ = steady_ns() + kAskEvery;  // counted from its end: asking may take as long as it likes
   return requested();
 }

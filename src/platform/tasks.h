@@ -49,10 +49,12 @@ void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
 }
 
+// f(member, members), which must not throw: the others would wait for ever.
 template <class F>
 void for_each_member(int threads, const F& f) {
   parallel_team(
-      threads, [](void* context, int member, int members) { (*static_cast<const F*>(context))(member, members); },
+      threads,
+      [](void* context, int member, int members) noexcept { (*static_cast<const F*>(context))(member, members); },
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
