@@ -89,9 +89,7 @@ def test_gradients_keep_their_bits(variant: str) -> None:
 
 @pytest.mark.every_isa
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(
-    "size", [(33, 20, 1, 1300), (9, 17, 3, 500), (3, 130, 2, 700), (1, 5, 300, 9), (8, 128, 1, 257)]
-)
+@pytest.mark.parametrize("size", [(33, 20, 1, 1300), (9, 17, 3, 500), (3, 130, 2, 700), (1, 5, 300, 9)])
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "min_lstm"])
 def test_few_rows_and_many(cell: str, size: tuple[int, int, int, int], threads: int) -> None:
     """Where the input's product is made ahead, where threads share a row's units, where a step is a block."""
