@@ -39,7 +39,7 @@ struct Forward {
   const ptrdiff_t rows = call.last - call.first;
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
-  const ForwardScratch<T>& work = plan();
+  const ForwardScratch<T> work = plan();
   // In a team the state and the second stage's operand are one for all, at the same places in the first member's
   // scratch; the rest is each member's own.
   T* const state[2] = {of_team(work.h[0]), of_team(work.h[1])};
@@ -56,7 +56,7 @@ struct Forward {
   T *h_in = nullptr, *h_out = nullptr, *cells = work.c;
   InputAhead<T> next = {};  // of the block of steps after this one
 
-  const ForwardScratch<T>& plan() const {
+  ForwardScratch<T> plan() const {
     auto* const head = reinterpret_cast<ForwardScratch<T>*>(call.scratch);
     if (!call.planned)
       *head = ForwardScratch<T>::plan(kCell, call.panels, options, input_size, rows, call.rows.steps,

@@ -46,7 +46,7 @@ class Part {
 
 // What threads gained and lost, in ns: time that helpers ran, time that was waited for those who did not. Gains of long
 // ago do not count, so more than kCredit are forgotten. When losses prevail calls stay on their callers until `until`;
-// the next pause is four times as long, unless things went well for that time.
+// the next pause is four times as long, unless things went well for that time before it.
 struct Account {
   static constexpr long long kCredit = 4'000'000, kFirstPause = 4'000'000, kLongestPause = 500'000'000;
   std::atomic<long long> balance{0}, until{0}, pause{0};
