@@ -79,8 +79,11 @@ class Shape:
     @property
     def units(self) -> int:
         """Of a panel."""
-        vectors, most = math.ceil(self.H / self.lanes), 4 // self.cell.groups
+        tile = 4 if self.vector == 64 else 2  # vectors
+        vectors, most = math.ceil(self.H / self.lanes), max(1, tile // self.cell.groups)
         if self.cell == LSTM and self.vector == 64 and 0 < self.H % self.lanes <= self.lanes // 2:
+            return self.lanes // 2
+        if self.cell == LSTM and self.vector == 32 and self.H >= 256:
             return self.lanes // 2
         return self.lanes * math.ceil(vectors / math.ceil(vectors / most))
 
