@@ -81,9 +81,8 @@ class Shape:
         """Of a panel."""
         tile = 4 if self.vector == 64 else 2  # vectors
         vectors, most = math.ceil(self.H / self.lanes), max(1, tile // self.cell.groups)
-        if self.cell == LSTM and self.vector == 64 and 0 < self.H % self.lanes <= self.lanes // 2:
-            return self.lanes // 2
-        if self.cell == LSTM and self.vector == 32 and self.H >= 256:
+        half = {64: 0 < self.H % self.lanes <= self.lanes // 2, 32: self.H >= 256}
+        if self.cell == LSTM and half.get(self.vector, False):
             return self.lanes // 2
         return self.lanes * math.ceil(vectors / math.ceil(vectors / most))
 

@@ -255,7 +255,9 @@ class CpuStep final : public RecurrentStep<T> {
           calls_[from].push_back(plan_.call(layer, plan_.direction(task), task, state, states[size_t(1 - from)]));
           ForwardCall<T>& c = calls_[from].back();
           c.steps_before = from;
-          c.scratch = memory_.template take<T>(size_t(plan_.scratch_size(rows)));  // where its plan can stay
+          // Of its own, where its plan can stay; one for either state.
+          c.scratch = from ? calls_[0][calls_[1].size() - 1].scratch
+                           : memory_.template take<T>(size_t(plan_.scratch_size(rows)));
         }
     }
     if (spec.layers > 1)

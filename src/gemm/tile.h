@@ -176,7 +176,7 @@ RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, in
 // A tile of one row, and beside it kBesideRows rows of another product: for each of the other's steps in k the row
 // takes Q. A row alone waits for its weights, which it reads once; the other's are read for several rows.
 constexpr int kBesideRows = 5;
-constexpr bool fits_beside(ptrdiff_t vectors) { return vectors <= (kRegisters == 32 ? 4 : 2); }
+constexpr bool fits_beside(ptrdiff_t vectors) { return vectors <= kTileVectors; }
 
 // Both of one segment, Q * other.segments->k <= own.segments->k.
 template <class T, int N, int Q>

@@ -90,12 +90,11 @@ class Worker {
 
   void run() {
     for (;;) {
-      const bool offered_soon = spin_until(kOffered, kSpin);
-      asked_.store(0);
-      if (!offered_soon) {
-        sleep_unless(kOffered);
+      if (!spin_until(kOffered, kSpin)) {
         asked_.store(0);
+        sleep_unless(kOffered);
       }
+      asked_.store(0);
       int offered = kOffered;
       if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // none yet, or withdrawn
       began_ = steady_ns();
@@ -193,7 +192,7 @@ Helpers::Helpers(int wanted) noexcept : pool_(wanted > 0 ? Pool::instance() : nu
   static_cast<void>(registered);
   Worker* last = nullptr;
   for (size_t from = 0; pool_ && count_ < wanted; ++count_) {
-    Worker* worker = Pool::instance()->claim(from);
+    Worker* worker = pool_->claim(from);
     if (!worker) return;
     worker->next = nullptr;
     (last ? last->next : first_) = worker;

@@ -35,7 +35,7 @@ class Helpers {
  private:
   Worker& helper(int i) const;
 
-  const Pool* pool_;
+  Pool* const pool_;
   Worker* first_ = nullptr;  // and those after it, linked
   int count_ = 0;
 };

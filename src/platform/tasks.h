@@ -1,6 +1,5 @@
 // parallel_for and parallel_team over a callable.
 #pragma once
-#include <algorithm>
 #include <atomic>
 #include <exception>
 
