@@ -68,6 +68,34 @@ def test_the_contracts_hold(isa: str, runs: dict[str, tuple[subprocess.Popen[byt
     assert "skipped" not in output
 
 
+def test_optimisers_give_the_same_bits_on_every_isa() -> None:
+    steps = """
+        import hashlib
+        import numpy as np
+        import recurra as rc
+
+        optim = rc.optim
+        digest = hashlib.sha256()
+        for dtype in ("float32", "float64"):
+            for optimizer in (
+                optim.SGD(0.1, momentum=0.9, nesterov=True),
+                optim.AdamW(0.01),
+                optim.RMSprop(0.01, centered=True, momentum=0.5),
+            ):
+                layer = rc.GRU(7, 19, seed=0, dtype=dtype)
+                for seed in range(5):
+                    rng = np.random.default_rng(seed)
+                    for grad in layer.grads.values():
+                        grad[:] = rng.standard_normal(grad.shape)
+                    norm, clipped = optimizer.step(layer, clip_value=1.5, clip_norm=4.0)
+                    digest.update(np.array([norm, clipped]))
+                for value in layer.params.values():
+                    digest.update(value)
+        print(digest.hexdigest())
+        """
+    assert len({run_python(steps, RECURRA_ISA=isa) for isa in ISAS}) == 1
+
+
 @pytest.mark.parametrize("name", ["sse9", "AVX2 ", "avx2,avx512"])
 def test_an_unknown_isa_is_an_error_that_names_the_valid_ones(name: str) -> None:
     output = run_python(

@@ -6,6 +6,7 @@
 #include "simd/attention.h"
 #include "simd/ctc.h"
 #include "simd/norms.h"
+#include "simd/optim.h"
 #include "simd/rows.h"
 
 namespace recurra::RECURRA_ISA {
@@ -67,6 +68,9 @@ constexpr AttentionKernels<T> kAttentionKernels = {
     scaled_softmax_row<T>, scaled_softmax_gradient_row<T>, log_softmax_row<T>,      additive_factors<T>,
     additive_scores<T>,    additive_query_gradient<T>,     additive_key_gradient<T>};
 
+template <class T>
+constexpr OptimKernels<T> kOptimKernels = {sgd_update<T>, adam_update<T>, rmsprop_update<T>, sum_squares<T>};
+
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
     kLanes<float>,
@@ -79,7 +83,8 @@ constexpr Kernels<float> kF32 = {
     outer<float>,
     kRowKernels<float>,
     kCtcKernels<float>,
-    kAttentionKernels<float>};
+    kAttentionKernels<float>,
+    kOptimKernels<float>};
 constexpr Kernels<double> kF64 = {
     kLanes<double>,
     kTileVectors,
@@ -91,7 +96,8 @@ constexpr Kernels<double> kF64 = {
     outer<double>,
     kRowKernels<double>,
     kCtcKernels<double>,
-    kAttentionKernels<double>};
+    kAttentionKernels<double>,
+    kOptimKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {

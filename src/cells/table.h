@@ -4,6 +4,7 @@
 #include "simd/attention_call.h"
 #include "simd/call.h"
 #include "simd/ctc_call.h"
+#include "simd/optim_call.h"
 
 namespace recurra {
 
@@ -71,6 +72,15 @@ struct AttentionKernels {
   void (*additive_key_gradient)(const AdditiveCall<T>&);
 };
 
+// Optimisers' steps on stretches of flat buffers, and sums over them.
+template <class T>
+struct OptimKernels {
+  void (*sgd)(SgdCall<T>);
+  void (*adam)(AdamCall<T>);
+  void (*rmsprop)(RmspropCall<T>);
+  Clipped (*sum_squares)(const T* x, ptrdiff_t n, T scale, T limit);
+};
+
 template <class T>
 struct Kernels {
   ptrdiff_t lanes, tile_vectors;  // in a vector; at most in a panel of plain columns
@@ -82,6 +92,7 @@ struct Kernels {
   RowKernels<T> rows;
   CtcKernels<T> ctc;
   AttentionKernels<T> attention;
+  OptimKernels<T> optim;
 };
 
 struct IsaTable {

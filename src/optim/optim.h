@@ -1,6 +1,6 @@
 // Optimisers on stretches of flat buffers. Elementwise in one order: the same bits on any number of threads.
 #pragma once
-#include <cstddef>
+#include "simd/optim_call.h"
 
 namespace recurra {
 
@@ -41,10 +41,6 @@ void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, pt
 template <class T>
 double squared_norm(const T* x, ptrdiff_t n);
 
-struct Clipped {
-  double squared_norm;  // of clamp(scale * x, -limit, limit)
-  ptrdiff_t count;      // elements that lay outside
-};
 template <class T>
 Clipped clipped_norm(const T* x, ptrdiff_t n, double scale, double limit);
 

@@ -178,11 +178,19 @@ RECURRA_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
-// GCC does not always find the one instruction for these three by itself; isa_objects_test looks for what it leaves.
+template <class V>
+RECURRA_INLINE V sqrt(V a) {
+  V r;
+  for (int i = 0; i < lanes<V>(); ++i) r[i] = sizeof(a[0]) == 4 ? __builtin_sqrtf(float(a[i])) : __builtin_sqrt(a[i]);
+  return r;
+}
+
+// GCC does not always find the one instruction for these by itself; isa_objects_test looks for what it leaves.
 #if defined(__SSE2__) && !defined(__clang__)
 #define RECURRA_MIN_MAX(V, suffix)                                            \
   RECURRA_INLINE V min(V a, V b) { return __builtin_ia32_min##suffix(a, b); } \
-  RECURRA_INLINE V max(V a, V b) { return __builtin_ia32_max##suffix(a, b); }
+  RECURRA_INLINE V max(V a, V b) { return __builtin_ia32_max##suffix(a, b); } \
+  RECURRA_INLINE V sqrt(V a) { return __builtin_ia32_sqrt##suffix(a); }
 #define RECURRA_FMA(V, suffix) \
   RECURRA_INLINE V fma(V a, V b, V c) { return __builtin_ia32_vfmadd##suffix(a, b, c); }
 typedef VecOf<float, 4>::type Float4;
@@ -203,6 +211,7 @@ RECURRA_FMA(Double4, pd256)
 #define RECURRA_AVX512(V, suffix)                                                                 \
   RECURRA_INLINE V min(V a, V b) { return __builtin_ia32_min##suffix##512_mask(a, b, b, -1, 4); } \
   RECURRA_INLINE V max(V a, V b) { return __builtin_ia32_max##suffix##512_mask(a, b, b, -1, 4); } \
+  RECURRA_INLINE V sqrt(V a) { return __builtin_ia32_sqrt##suffix##512_mask(a, a, -1, 4); }       \
   RECURRA_INLINE V fma(V a, V b, V c) { return __builtin_ia32_vfmadd##suffix##512_mask(a, b, c, -1, 4); }
 typedef VecOf<float, 16>::type Float16;
 typedef VecOf<double, 8>::type Double8;
