@@ -26,8 +26,8 @@ class Stack {
     const RecurrentOffsets offsets = {0, rows * size.inputs, rows * (size.inputs + size.hidden),
                                       rows * (size.inputs + size.hidden + 1)};
     const std::vector<T> parameters = numbers<T>(rows * (size.inputs + size.hidden + 2), 0.1);
-    forward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), false, 1);
-    backward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), true, 1);
+    forward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), false, 1, {});
+    backward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), true, 1, {});
     state_size_ = size.hidden * (info.has_cell ? 2 : 1);
     x_ = numbers<T>(size.rows * size.steps * size.inputs);
     dy_ = numbers<T>(size.rows * size.steps * size.hidden);

@@ -89,6 +89,36 @@ def test_sixteen_python_threads_on_one_model() -> None:
                 assert_same_bits(y, expected)
 
 
+@pytest.mark.parametrize("make", [rc.LSTM, rc.GRU, rc.Linear])
+def test_calls_see_one_version_of_parameters_that_are_trained_meanwhile(make: Any) -> None:
+    """What is made of parameters takes the memory of what was made before, but never from a call that still reads it."""
+    layer = make(24, 96, seed=0)
+    x = np.random.default_rng(0).standard_normal((3, 40, 24)).astype(np.float32)
+    turn = rc.optim.SGD(1.0, weight_decay=2.0)  # without a gradient: w - 2 w, exactly
+    done = threading.Event()
+
+    def answer() -> bytes:
+        y = layer(x)
+        return bytes((y[0] if isinstance(y, tuple) else y).tobytes())
+
+    def call() -> set[bytes]:
+        seen = set()
+        while not done.is_set():
+            seen.add(answer())
+        return seen
+
+    expected = {answer()}
+    turn.step(layer)
+    expected.add(answer())
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(call) for _ in range(4)]
+        for _ in range(400):
+            turn.step(layer)
+        done.set()
+        for future in calls:
+            assert future.result() <= expected
+
+
 def test_sixteen_python_threads_each_training_a_model_of_its_own() -> None:
     problem = draw(Case("gru", 20, 45, 33, 33, 2, bidirectional=True, ragged=True))
     expected = solve(problem, "float32")

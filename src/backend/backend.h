@@ -87,6 +87,7 @@ template <class T>
 class RecurrentWeights {
  public:
   virtual ~RecurrentWeights() = default;
+  Arena memory;
 };
 
 // What a recorded forward of a stack keeps for its backward, in the tape's memory.
@@ -234,9 +235,10 @@ class Backend {
   virtual ~Backend() = default;
   virtual const char* name() const = 0;
 
-  // `transposed`: for backward(), else for forward() and record().
-  virtual std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,
-                                                          const T* parameters, bool transposed, int threads) const = 0;
+  // `transposed`: for backward(), else for forward() and record(). They live in `memory`, which becomes theirs.
+  virtual std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,
+                                                    const T* parameters, bool transposed, int threads,
+                                                    Arena memory) const = 0;
   virtual void forward(const Run&, const RecurrentForward<T>&) const = 0;
   virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows,
                                                          const TwoStates<T>&) const = 0;

@@ -26,10 +26,10 @@ class CpuBackend final : public Backend<T> {
  public:
   const char* name() const override { return "cpu"; }
 
-  std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec& spec,
-                                                  const std::vector<RecurrentOffsets>& offsets, const T* parameters,
-                                                  bool transposed, int threads) const override {
-    return CpuRecurrent<T>::pack(spec, offsets, parameters, transposed, threads);
+  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
+                                            const T* parameters, bool transposed, int threads,
+                                            Arena memory) const override {
+    return CpuRecurrent<T>::pack(spec, offsets, parameters, transposed, threads, std::move(memory));
   }
   void forward(const Run& run, const RecurrentForward<T>& call) const override { CpuRecurrent<T>::forward(run, call); }
   std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,

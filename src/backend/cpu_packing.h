@@ -51,7 +51,8 @@ void transpose(T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride,
       to[c * to_stride + r] = from[r * from_stride + c] + (add ? to[c * to_stride + r] : T(0));
 }
 
-constexpr ptrdiff_t kPackBlock = 16;  // a cache line of f32 on the unpacked side
+constexpr ptrdiff_t kPackBlock = 16;              // a cache line of f32 on the unpacked side
+constexpr ptrdiff_t kPackAhead = 4 * kPackBlock;  // so many rows at once are more than the hardware looks ahead in
 
 // Calls piece(packed, packed_stride, plain, plain_stride, units, n) for every gate's weights in blocks of units x n
 // inputs, small enough for both sides to stay in cache. Serves packing and, with the gradient's layout, unpacking.
@@ -66,8 +67,12 @@ void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout&
   P* to = packed + panel * layout.panel + layout.offset[part];
   for (int g = 0; g < range.count; ++g) {
     W* from = weights + (gates[range.begin + g] * hidden_size + first) * depth;
-    for (ptrdiff_t k = 0; k < depth; k += kPackBlock)
-      piece(to + k * width + g * panels.units, width, from + k, depth, units, std::min(kPackBlock, depth - k));
+    for (ptrdiff_t k = 0; k < depth; k += kPackBlock) {
+      P* const column = to + k * width + g * panels.units;
+      for (ptrdiff_t u = 0; u < units; ++u) __builtin_prefetch(from + u * depth + k + kPackAhead);
+      for (ptrdiff_t i = 0; i < kPackBlock; ++i) __builtin_prefetch(column + (kPackAhead + i) * width);
+      piece(column, width, from + k, depth, units, std::min(kPackBlock, depth - k));
+    }
   }
 }
 
@@ -92,17 +97,15 @@ void pack_transposed(const CellInfo& cell, const Panels& panels, ptrdiff_t hidde
   const Range range = part ? cell.recurrent[part - 1] : cell.input;
   const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t depth = panels.count * range.count * panels.units;
-  for (ptrdiff_t j = 0; j < column_panels.count(); ++j) {
-    const ptrdiff_t from = column_panels.begin(j) * lanes, width = column_panels.begin(j + 1) * lanes - from;
-    const ptrdiff_t n = std::max<ptrdiff_t>(0, std::min(width, columns - from));
-    T* to = packed + from * depth + panel * range.count * panels.units * width;
-    for (int g = 0; g < range.count; ++g)
-      for (ptrdiff_t w = 0; w < panels.units; ++w, to += width) {
-        const ptrdiff_t unit = panel * panels.units + w;
-        const ptrdiff_t kept = unit < hidden_size ? n : 0;
-        if (kept) std::copy_n(weights + (gates[range.begin + g] * hidden_size + unit) * columns + from, kept, to);
-        std::fill(to + kept, to + width, T(0));
-      }
+  for (ptrdiff_t row = 0; row < range.count * panels.units; ++row) {
+    const ptrdiff_t gate = gates[range.begin + row / panels.units], unit = panel * panels.units + row % panels.units;
+    for (ptrdiff_t j = 0; j < column_panels.count(); ++j) {
+      const ptrdiff_t from = column_panels.begin(j) * lanes, width = column_panels.begin(j + 1) * lanes - from;
+      const ptrdiff_t n = unit < hidden_size ? std::clamp<ptrdiff_t>(columns - from, 0, width) : 0;
+      T* to = packed + from * depth + (panel * range.count * panels.units + row) * width;
+      if (n) std::copy_n(weights + (gate * hidden_size + unit) * columns + from, n, to);
+      std::fill(to + n, to + width, T(0));
+    }
   }
 }
 

@@ -12,7 +12,6 @@ namespace {
 
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
-  Arena memory;
   std::vector<const T*> forward;            // [layer, direction]
   std::vector<const T*> hidden[2], input;   // transposed
   std::vector<const T*> units, projection;  // of options, or null
@@ -484,10 +483,12 @@ struct DirectionBackward {
 }  // namespace
 
 template <class T>
-std::shared_ptr<const RecurrentWeights<T>> CpuRecurrent<T>::pack(const RecurrentSpec& spec, const Offsets& offsets,
-                                                                 const T* parameters, bool transposed, int threads) {
+std::unique_ptr<RecurrentWeights<T>> CpuRecurrent<T>::pack(const RecurrentSpec& spec, const Offsets& offsets,
+                                                           const T* parameters, bool transposed, int threads,
+                                                           Arena memory) {
   const Shape<T> shape = {spec};
-  auto packed = std::make_shared<CpuWeights<T>>();
+  auto packed = std::make_unique<CpuWeights<T>>();
+  packed->memory = std::move(memory);
   for (size_t i = 0; i < offsets.size(); ++i) {
     const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
     const T* weight_ih = parameters + offsets[i].weight_ih;

@@ -7,8 +7,8 @@ namespace recurra {
 template <class T>
 struct CpuRecurrent {
   typedef std::vector<RecurrentOffsets> Offsets;
-  static std::shared_ptr<const RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters,
-                                                         bool transposed, int threads);
+  static std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec&, const Offsets&, const T* parameters,
+                                                   bool transposed, int threads, Arena memory);
   static void forward(const Run&, const RecurrentForward<T>&);
   static std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows, const TwoStates<T>&);
   static std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory);

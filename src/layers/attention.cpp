@@ -26,10 +26,11 @@ double Attention<T>::work() const {
 
 template <class T>
 auto Attention<T>::packed(bool backward) -> Weights {
-  return this->cached(backward ? both_ : forward_, [&] {
-    auto made = std::make_shared<Packed>();
+  return this->cached(backward ? both_ : forward_, [&](Arena memory) {
+    auto made = std::make_unique<Packed>();
+    made->memory = std::move(memory);
     made->scoring = scoring_.pack(this->parameters()->values(), backward, made->memory);
-    return std::shared_ptr<const Packed>(made);
+    return made;
   });
 }
 

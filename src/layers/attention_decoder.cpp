@@ -138,8 +138,9 @@ double AttentionDecoder<T>::work() const {
 
 template <class T>
 auto AttentionDecoder<T>::packed(bool backward) -> Weights {
-  return this->cached(backward ? both_ : forward_, [&] {
-    auto made = std::make_shared<Packed>();
+  return this->cached(backward ? both_ : forward_, [&](Arena memory) {
+    auto made = std::make_unique<Packed>();
+    made->memory = std::move(memory);
     const T* values = this->parameters()->values();
     made->scoring = scoring_.pack(values, backward, made->memory);
     const auto combine = [&](bool transposed) {
@@ -148,25 +149,32 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
     };
     if (!looks_first()) made->combine = combine(false);
     if (!looks_first() && backward) made->combine_t = combine(true);
-    return std::shared_ptr<const Packed>(made);
+    return made;
   });
 }
 
 template <class T>
 auto AttentionDecoder<T>::cell_weights(bool transposed, int threads) -> CellWeights {
-  return this->cached(transposed ? cell_transposed_ : cell_forward_, [&] {
-    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads);
+  return this->cached(transposed ? cell_transposed_ : cell_forward_, [&](Arena memory) {
+    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
-// What attention does for some rows at a step, or for some steps of a row.
+// What attention does for some rows at a step, or for some steps of a row. The caller's x and y are copied then too,
+// while their other side is in a near cache; where data is null, x is in its place already, or y not wanted.
 template <class T>
 class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
  public:
-  ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Stop* stop)
-      : layer_(layer), packed_(packed), pass_(pass), stop_(stop) {}
+  ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> x, Sequence<T> y,
+              Stop* stop)
+      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), stop_(stop) {}
+
+  void copy_x(ptrdiff_t row, ptrdiff_t step) const {
+    std::copy_n(x_.at(pass_.order[row], step), layer_.input_size_, pass_.x.at(row, step));
+  }
 
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    for (ptrdiff_t r = first; x_.data && r < first + count; ++r) copy_x(r, step);
     if (layer_.looks_first()) {
       const AttentionCall<T>& call = pass_.attending.call;
       packed_.scoring.query.multiply(count, pass_.h.at(first, step), pass_.h.row_stride,
@@ -187,19 +195,26 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   }
 
   void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
-    if (layer_.looks_first()) return;
-    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
-    combine(first, step, count, &Sequence<T>::row_stride);
+    if (!layer_.looks_first()) {
+      for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
+      combine(first, step, count, &Sequence<T>::row_stride);
+    }
+    for (ptrdiff_t r = first; y_.data && r < first + count; ++r) copy_y(r, step);
   }
 
   // Some steps of a row, where they need not wait for each other.
   void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
     look(row, begin, count);
     combine(row, begin, count, &Sequence<T>::step_stride);
+    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_y(row, s);
   }
 
  private:
   bool stopped() const { return stop_ && stop_->poll(); }
+  void copy_y(ptrdiff_t row, ptrdiff_t step) const {
+    const T* y = layer_.looks_first() ? pass_.h.at(row, step + 1) : pass_.a.at(row, step);
+    std::copy_n(y, layer_.spec_.hidden_size, y_.at(pass_.order[row], step));
+  }
   void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
     pass_.attending.rows->forward(pass_.attending.call, row, pass_.order[row], begin, count);
   }
@@ -219,6 +234,8 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   const AttentionDecoder& layer_;
   const Packed& packed_;
   const Pass& pass_;
+  Sequence<const T> x_;
+  Sequence<T> y_;
   Stop* stop_;
 };
 
@@ -227,21 +244,32 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
  public:
   // Gradients of the pass's arrays.
   struct Gradients {
-    Sequence<T> x, h;         // as in Pass; the cell's dy is h from step 1 on
+    Sequence<T> x, h;         // as in Pass, with a hook of one step at a time; the cell's dy is h from step 1 on
+    Sequence<T> context;      // with additive scores
     Sequence<T> combined, a;  // a: before its tanh
     StateRows<const T> final_state;
   };
 
   BackwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> dy,
-               const Gradients& gradients, const Run& run)
-      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), d_(gradients), stop_(run.stop) {
+               Sequence<T> dx, const Gradients& gradients, const Run& run)
+      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), dx_(dx), d_(gradients), stop_(run.stop) {
     if (layer.looks_first())
       through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
   }
 
+  // What the state before step 0 has from the query of that step.
+  const T* through_first_query(ptrdiff_t row) const { return through_query_.at(row); }
+
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
-    if (layer_.looks_first()) return;
     const ptrdiff_t H = layer_.spec_.hidden_size;
+    if (layer_.looks_first()) {
+      for (ptrdiff_t r = first; r < first + count; ++r) {
+        T* dh = d_.h.at(r, step + 1);
+        copy_dy(r, step, dh);
+        for (ptrdiff_t k = 0; step + 1 < pass_.batch.length(r) && k < H; ++k) dh[k] += through_query_.at(r)[k];
+      }
+      return;
+    }
     for (ptrdiff_t r = first; r < first + count; ++r) {
       T* da = d_.a.at(r, step);
       copy_dy(r, step, da);
@@ -256,15 +284,15 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   }
 
   void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    for (ptrdiff_t r = first; dx_.data && r < first + count; ++r) copy_dx(r, step);
     if (!layer_.looks_first()) return;
     const AttentionCall<T>& call = pass_.attending.call;
+    for (ptrdiff_t r = first; r < first + count; ++r)
+      std::copy_n(d_.x.at(r, step) + layer_.input_size_, layer_.memory_size(), d_.context.at(r, step));
     for (ptrdiff_t r = first; r < first + count && !stopped(); ++r)
       pass_.attending.rows->backward(call, r, pass_.order[r], step, 1);
-    T* sum = through_query_.at(first);
-    packed_.scoring.query_t.multiply(count, call.dquery.at(first, step), call.dquery.row_stride, sum,
-                                     through_query_.stride);
-    for (ptrdiff_t r = first; r < first + count; ++r, sum += through_query_.stride)
-      for (ptrdiff_t k = 0; k < layer_.spec_.hidden_size; ++k) d_.h.at(r, step)[k] += sum[k];
+    packed_.scoring.query_t.multiply(count, call.dquery.at(first, step), call.dquery.row_stride,
+                                     through_query_.at(first), through_query_.stride);
   }
 
   void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
@@ -273,14 +301,17 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
     look(row, begin, count);
   }
 
+  void copy_dx(ptrdiff_t row, ptrdiff_t step) const {
+    std::copy_n(d_.x.at(row, step), layer_.input_size_, dx_.at(pass_.order[row], step));
+  }
+
+ private:
   void copy_dy(ptrdiff_t row, ptrdiff_t step, T* to) const {
     if (dy_.data)
       std::copy_n(dy_.at(pass_.order[row], step), layer_.spec_.hidden_size, to);
     else
       std::fill_n(to, layer_.spec_.hidden_size, T(0));
   }
-
- private:
   bool stopped() const { return stop_ && stop_->poll(); }
   // From the gradient of a to that of [c; h].
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
@@ -308,6 +339,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   const Packed& packed_;
   const Pass& pass_;
   Sequence<const T> dy_;
+  Sequence<T> dx_;
   Gradients d_;
   Stop* stop_;
   StateRows<T> through_query_ = {};
@@ -355,9 +387,6 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
     pass.state = {state, S};
   }
   pass.final_state = {arena.take<T>(size_t(N * S)), S};
-  for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
-    std::copy_n(call.x.features.at(order[r], s), input_size_, pass.x.at(r, s));
-  });
   for (ptrdiff_t r = 0; r < N; ++r) {
     if (pass.state.data)
       std::copy_n(pass.state.at(r), H, pass.h.at(r, 0));
@@ -367,11 +396,8 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
 }
 
 template <class T>
-void AttentionDecoder<T>::end(const Run& run, const LayerForward<T>& call, const Pass& pass) const {
+void AttentionDecoder<T>::end(const LayerForward<T>& call, const Pass& pass) const {
   const ptrdiff_t H = spec_.hidden_size;
-  const Sequence<T> y = looks_first() ? pass.h_after() : pass.a;
-  for_each_step(run, pass.batch,
-                [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(y.at(r, s), H, call.y.at(pass.order[r], s)); });
   for (ptrdiff_t r = 0; r < pass.batch.rows; ++r) {
     const ptrdiff_t row = pass.order[r], steps = pass.batch.length(r);
     if (feeds_) {
@@ -390,9 +416,11 @@ void AttentionDecoder<T>::end(const Run& run, const LayerForward<T>& call, const
 // Runs the cell over the pass by `run_cell(call)`, attention between its steps or after them.
 template <class T>
 template <class F>
-void AttentionDecoder<T>::run_pass(const Run& run, const Packed& packed, Pass& pass, const F& run_cell) {
+void AttentionDecoder<T>::run_pass(const Run& run, const LayerForward<T>& call, const Packed& packed, Pass& pass,
+                                   const F& run_cell) {
   const CellWeights weights = cell_weights(false, run.threads);
-  ForwardHook hook(*this, packed, pass, run.stop);
+  ForwardHook hook(*this, packed, pass, call.x.features, call.y, run.stop);
+  if (!fed_size()) for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
   RecurrentForward<T> cell = {&spec_,         weights.value.get(), &pass.batch,      read_only(pass.x),
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
   run_cell(cell);
@@ -407,9 +435,10 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
   Pass pass;
   begin(run, call, *packed.value, false, pass, run.arena);
   if (run.stopped()) return;
-  run_pass(run, *packed.value, pass, [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
+  run_pass(run, call, *packed.value, pass,
+           [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
   if (run.stopped()) return;
-  end(run, call, pass);
+  end(call, pass);
   for (ptrdiff_t r = 0; weights.data && r < pass.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s)
       std::copy_n(pass.attending.call.weights.at(r, s), call.others[0].batch.steps, weights.at(pass.order[r], s));
@@ -422,9 +451,9 @@ std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const 
   tape->spec = &spec_;
   begin(run, call, *packed.value, true, tape->pass, memory);
   if (run.stopped()) return tape;
-  run_pass(run, *packed.value, tape->pass,
+  run_pass(run, call, *packed.value, tape->pass,
            [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
-  if (!run.stopped()) end(run, call, tape->pass);
+  if (!run.stopped()) end(call, tape->pass);
   return tape;
 }
 
@@ -443,10 +472,17 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   T* gradient = tape.gradient - cell_end_;
 
   typename BackwardHook::Gradients d = {};
-  const bool dx_wanted = fed_size() || call.dx.data;
-  if (dx_wanted) d.x = take_steps<T>(run.arena, N, steps, spec_.input_size);
-  d.h = take_steps<T>(run.arena, N, steps + 1, H);
-  if (!looks_first()) {
+  // With a hook between the steps, only one step's at a time.
+  const auto take = [&](ptrdiff_t count, ptrdiff_t features) {
+    Sequence<T> taken = take_steps<T>(run.arena, N, fed_size() ? 1 : count, features);
+    if (fed_size()) taken.step_stride = 0;
+    return taken;
+  };
+  if (fed_size() || call.dx.data) d.x = take(steps, spec_.input_size);
+  d.h = take(steps + 1, H);
+  if (looks_first()) {
+    d.context = take_steps<T>(run.arena, N, steps, this->memory_size());
+  } else {
     d.combined = take_steps<T>(run.arena, N, steps, this->memory_size() + H);
     d.a = take_steps<T>(run.arena, N, steps, H);
   }
@@ -457,13 +493,10 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   }
   to.call.dscores = take_sequence<T>(run.arena, N, steps, to.batch.steps);
   to.call.dquery = take_steps<T>(run.arena, N, steps, scoring_.spec().key_size);
-  to.call.dcontext = read_only(looks_first() ? from_column(d.x, input_size_) : d.combined);
+  to.call.dcontext = read_only(looks_first() ? d.context : d.combined);
 
-  BackwardHook hook(*this, *packed.value, pass, call.dy, d, run);
-  if (looks_first()) {
-    for (ptrdiff_t r = 0; r < N; ++r) std::fill_n(d.h.at(r, 0), H, T(0));
-    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dy(r, s, d.h.at(r, s + 1)); });
-  } else if (!feeds_) {
+  BackwardHook hook(*this, *packed.value, pass, call.dy, call.dx, d, run);
+  if (!fed_size()) {
     for_step_blocks(run, pass.batch, to.rows->queries_at_once(),
                     [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) { hook.steps_of(r, begin, count); });
   }
@@ -491,15 +524,12 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   if (!looks_first())
     cpu_backend<T>().outer(run, by_steps, this->memory_size() + H, H, turned(pass.combined), turned(d.a),
                            gradient + weight_combine_, nullptr);
-  if (call.dx.data)
-    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) {
-      std::copy_n(d.x.at(r, s), input_size_, call.dx.at(pass.order[r], s));
-    });
+  if (call.dx.data && !fed_size())
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
   for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {
     const ptrdiff_t row = pass.order[r], n = pass.batch.length(r);
     T* from = dstate.at(r);
-    if (looks_first())
-      for (ptrdiff_t k = 0; k < H; ++k) from[k] += d.h.at(r, 0)[k];
+    for (ptrdiff_t k = 0; looks_first() && n && k < H; ++k) from[k] += hook.through_first_query(r)[k];
     if (feeds_) {
       const T* fed = n ? d.x.at(r, 0) + input_size_ : d.final_state.data ? d.final_state.at(r) + fed_state() : nullptr;
       if (fed)
@@ -531,7 +561,7 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
         packed_(layer.packed(false)),
         cell_weights_(layer.cell_weights(false, 1)),
         cell_(cpu_backend<T>().prepare_step(layer.spec_, rows_, states)),
-        hook_(layer, *packed_.value, pass_, nullptr) {
+        hook_(layer, *packed_.value, pass_, {}, {}, nullptr) {
     const ptrdiff_t steps = memory.batch.steps;
     int32_t* order = arena.take<int32_t>(size_t(rows_));
     for (ptrdiff_t r = 0; r < rows_; ++r) order[r] = int32_t(r / copies);

@@ -60,10 +60,10 @@ class AttentionDecoder final : public AttendingLayer<T> {
   bool looks_first() const { return scoring_.spec().additive; }
   ptrdiff_t fed_state() const { return this->state_size() - spec_.hidden_size; }  // where a lies in a row of the state
   template <class F>
-  void run_pass(const Run&, const Packed&, Pass&, const F& run_cell);
+  void run_pass(const Run&, const LayerForward<T>&, const Packed&, Pass&, const F& run_cell);
   void take_arrays(Pass&, Arena&) const;  // but for the weights, for the pass's batch
   void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena&) const;
-  void end(const Run&, const LayerForward<T>&, const Pass&) const;
+  void end(const LayerForward<T>&, const Pass&) const;
 
   ptrdiff_t input_size_;
   bool feeds_;

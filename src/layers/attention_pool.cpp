@@ -15,7 +15,8 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t features, ptrdiff_t hidden)
 // W both ways round, and v, of one version.
 template <class T>
 struct AttentionPool<T>::Packed {
-  std::shared_ptr<const OwnedMatrix<T>> forward, transposed;
+  Arena memory;
+  PackedMatrix<T> forward, transposed;
   std::vector<T> v;
 };
 
@@ -31,21 +32,21 @@ AttentionPool<T>::AttentionPool(ptrdiff_t features, ptrdiff_t hidden)
 
 template <class T>
 auto AttentionPool<T>::weights() -> Weights {
-  return this->cached(weights_, [&] {
+  return this->cached(weights_, [&](Arena memory) {
     const T *weight = this->parameters()->values(), *bias = weight + hidden_ * features_, *v = bias + hidden_;
-    auto made = std::make_shared<Packed>();
-    made->forward = pack_matrix(weight, features_, hidden_, true, bias);
-    made->transposed = pack_matrix(weight, hidden_, features_, false, static_cast<const T*>(nullptr));
+    auto made = std::make_unique<Packed>();
+    made->memory = std::move(memory);
+    made->forward = PackedMatrix<T>::of(weight, hidden_, features_, bias, false, made->memory);
+    made->transposed = PackedMatrix<T>::of(weight, hidden_, features_, nullptr, true, made->memory);
     made->v.assign(v, v + hidden_);
-    return std::shared_ptr<const Packed>(made);
+    return made;
   });
 }
 
 template <class T>
 void AttentionPool<T>::attend(const Run& run, const LayerForward<T>& call, const Attend<T>& attend, Sequence<T> u,
                               const Packed& packed) const {
-  cpu_backend<T>().product(run, call.batch, features_, hidden_, packed.forward->matrix, packed.forward->bias,
-                           call.x.features, u);
+  packed.forward.multiply(run, call.batch, call.x.features, u);
   cpu_backend<T>().activation(run, call.batch, hidden_, kTanh, read_only(u), u);
   cpu_backend<T>().attend(run, call.batch, attend, call.y);
 }
@@ -90,8 +91,7 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
                                        read_only(du), du);
   cpu_backend<T>().outer(run, call.batch, features_, hidden_, call.x.features, read_only(du), gradient, dbias);
   if (!call.dx.data) return;
-  cpu_backend<T>().product(run, call.batch, hidden_, features_, packed.transposed->matrix, nullptr, read_only(du),
-                           call.dx);
+  packed.transposed.multiply(run, call.batch, read_only(du), call.dx);
   cpu_backend<T>().attend_input_gradient(run, call.batch, attend, call.dy, call.dx);
 }
 

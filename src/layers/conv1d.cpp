@@ -89,15 +89,17 @@ double Conv1d<T>::work() const {
 // The product's rows are windows, [tap][channel]; PyTorch's weights are [channel][tap].
 template <class T>
 auto Conv1d<T>::weights(bool transposed) -> Weights {
-  return this->cached(transposed ? transposed_ : forward_, [&] {
+  return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
     const T* weight = this->parameters()->values();
     const ptrdiff_t width = spec_.kernel * spec_.in;
     std::vector<T> ordered(static_cast<size_t>(weight_size()));
     for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
       for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
         ordered[size_t(i / spec_.in * width + j * spec_.in + i % spec_.in)] = weight[i * spec_.kernel + j];
-    if (transposed) return pack_matrix(ordered.data(), spec_.out, width, false, static_cast<const T*>(nullptr));
-    return pack_matrix(ordered.data(), width, spec_.out, true, bias_ ? weight + weight_size() : nullptr);
+    return transposed
+               ? pack_matrix(ordered.data(), spec_.out, width, false, static_cast<const T*>(nullptr), std::move(memory))
+               : pack_matrix(ordered.data(), width, spec_.out, true, bias_ ? weight + weight_size() : nullptr,
+                             std::move(memory));
   });
 }
 

@@ -21,10 +21,10 @@ Dense<T>::Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
 
 template <class T>
 auto Dense<T>::weights(bool transposed) -> Weights {
-  return this->cached(transposed ? transposed_ : forward_, [&] {
+  return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
     const T* weight = this->parameters()->values();
-    return transposed ? pack_matrix(weight, out_, in_, false, static_cast<const T*>(nullptr))
-                      : pack_matrix(weight, in_, out_, true, bias());
+    return transposed ? pack_matrix(weight, out_, in_, false, static_cast<const T*>(nullptr), std::move(memory))
+                      : pack_matrix(weight, in_, out_, true, bias(), std::move(memory));
   });
 }
 

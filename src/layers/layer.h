@@ -1,6 +1,7 @@
 // What a program runs: layers with one signature, whatever they do.
 #pragma once
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -159,19 +160,46 @@ class Layer {
     if (parameters_->size()) count.take<T>(size_t(parameters_->size()));  // their gradient
   }
 
-  // A value made from the parameters, remade when their version has moved on.
+  // Where a value that dies leaves its memory, while there is somebody who takes it.
+  struct Heir {
+    std::mutex mutex;
+    Arena* memory = nullptr;
+    void set(Arena* to) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      memory = to;
+    }
+  };
+  // A value made from the parameters, with `memory` of its own, remade when their version has moved on.
   template <class V>
   struct Cached {
     std::shared_ptr<const V> value;
     uint64_t version = 0;
+    std::shared_ptr<Heir> heir;
     bool is_of(const Parameters<T>& parameters) const { return value && version == parameters.version(); }
   };
-  // A copy of the cache, up to date. Whoever keeps it may go on for as long as is_of() says so, without a lock.
+  // A copy of the cache, up to date. Whoever keeps it may go on for as long as is_of() says so, without a lock. A new
+  // value is made as make(memory), with that of the old one if nobody else looks at it any more: pages that are in use
+  // cost nothing, those of a fresh large array as much as what is written there.
   template <class V, class Make>
   Cached<V> cached(Cached<V>& cache, const Make& make) {
     const WriteLock lock(parameters_->mutex());
     const uint64_t version = parameters_->version();
-    if (!cache.value || cache.version != version) cache = {make(), version};
+    if (cache.value && cache.version == version) return cache;
+    if (!cache.heir) cache.heir = std::make_shared<Heir>();
+    Arena memory;
+    cache.heir->set(&memory);
+    cache.value.reset();
+    cache.heir->set(nullptr);
+    memory.reset();
+    const auto leave = [heir = cache.heir](V* value) {
+      {
+        const std::lock_guard<std::mutex> lock(heir->mutex);
+        if (heir->memory) *heir->memory = std::move(value->memory);
+      }
+      delete value;
+    };
+    cache.value = std::shared_ptr<const V>(make(std::move(memory)).release(), leave);
+    cache.version = version;
     return cache;
   }
 

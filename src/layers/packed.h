@@ -12,11 +12,12 @@ struct OwnedMatrix : PackedMatrix<T> {
   Arena memory;
 };
 
-// `plain` is (columns, k) if `transposed`, else (k, columns); bias (columns), or null.
+// `plain` is (columns, k) if `transposed`, else (k, columns); bias (columns), or null. `memory` becomes the matrix's.
 template <class T>
-std::shared_ptr<const OwnedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
-                                                  const T* bias) {
-  auto made = std::make_shared<OwnedMatrix<T>>();
+std::unique_ptr<OwnedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
+                                            const T* bias, Arena memory) {
+  auto made = std::make_unique<OwnedMatrix<T>>();
+  made->memory = std::move(memory);
   static_cast<PackedMatrix<T>&>(*made) = transposed ? PackedMatrix<T>::of(plain, columns, k, bias, false, made->memory)
                                                     : PackedMatrix<T>::of(plain, k, columns, bias, true, made->memory);
   return made;

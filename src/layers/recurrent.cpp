@@ -139,8 +139,8 @@ double Recurrent<T>::work() const {
 
 template <class T>
 auto Recurrent<T>::weights(bool transposed, int threads) -> Weights {
-  return this->cached(transposed ? transposed_ : forward_, [&] {
-    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads);
+  return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
+    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
