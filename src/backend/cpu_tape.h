@@ -98,12 +98,12 @@ void take_tape(CpuTape<T>& tape, const Shape<T>& shape, ptrdiff_t batch_rows, bo
 
 // Takes room for the weights' gradients, set to zero unless the arena only counts. A second attempt takes it anew.
 template <class T>
-void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, bool counts = false) {
+void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int threads, bool counts = false) {
   const RecurrentSpec& spec = shape.spec;
   for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient}) gradients->clear();
   const auto take = [&](std::vector<T*>& to, ptrdiff_t n) {
     to.push_back(n ? memory.take<T>(size_t(n)) : nullptr);
-    if (n && !counts) std::fill_n(to.back(), n, T(0));
+    if (n && !counts) clear(to.back(), n, threads);
   };
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
@@ -138,7 +138,7 @@ struct TapePlan {
     tape.stretches = stretches;
     take_rows(batch_rows, rows.steps, count);
     take_tape(tape, shape, batch_rows, training, count);
-    take_gradients(tape, shape, count, true);
+    take_gradients(tape, shape, count, 1, true);
     return count.used();
   }
 

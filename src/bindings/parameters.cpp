@@ -2,9 +2,12 @@
 
 #include "bindings/handles.h"
 #include "bindings/module.h"
+#include "platform/tasks.h"
 
 namespace recurra::bindings {
 namespace {
+
+constexpr ptrdiff_t kManyParameters = 1 << 18;  // some 50 us to write
 
 enum class Which { kValues, kGrads };
 
@@ -96,7 +99,7 @@ void register_parameters(py::module_& m) {
       .def("zero_grad", [](const ParametersHandle& self) {
         self.visit([](const auto& p) {
           const WriteLock lock(p->mutex());
-          std::fill_n(p->grads(), p->size(), 0);
+          clear(p->grads(), p->size(), p->size() < kManyParameters ? 1 : num_threads());
         });
       });
 }

@@ -80,7 +80,6 @@ RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
 template <class T, class From>
 RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
                                  ptrdiff_t k, bool ones, int width) {
-  constexpr ptrdiff_t kAhead = 4 * kMaxRows;  // in every row: too many at once for the hardware
   const Split tiles = split(k + ones, max_rows(width));
   for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
     const ptrdiff_t begin = tiles.begin(i);
@@ -93,10 +92,7 @@ RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position,
       }
       continue;
     }
-    const auto column = [&](ptrdiff_t r) {
-      __builtin_prefetch(from(r) + begin + kAhead);
-      return from(r) + begin;
-    };
+    const auto column = [&](ptrdiff_t r) { return from(r) + begin; };
     switch (size) {  // a copy of fixed size is a move or two
 #define RECURRA_COPY(n)                   \
   case n:                                 \

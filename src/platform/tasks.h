@@ -1,5 +1,6 @@
 // parallel_for and parallel_team over a callable.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <exception>
 
@@ -46,6 +47,14 @@ void share_tasks(ptrdiff_t tasks, int threads, const F& f) {
 template <class F>
 void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
+}
+
+// to[0, n) = 0
+template <class T>
+void clear(T* to, ptrdiff_t n, int threads) {
+  constexpr ptrdiff_t kPiece = 1 << 16;
+  for_each_task((n + kPiece - 1) / kPiece, threads,
+                [&](ptrdiff_t i) { std::fill(to + i * kPiece, to + std::min(n, (i + 1) * kPiece), T(0)); });
 }
 
 // f(member, members), which must not throw: the others would wait for ever.

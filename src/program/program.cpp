@@ -23,7 +23,7 @@ Batch copy_batch(Arena& memory, Batch batch) {
     batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
   if (!batch.reset) return batch;
   uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
-  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) {
+  for_each_valid(batch, 1, [&](ptrdiff_t r, ptrdiff_t s) {
     reset[r * batch.steps + s] = batch.reset[r * batch.reset_row + s * batch.reset_step];
   });
   batch.reset = reset;

@@ -3,29 +3,32 @@
 #include <algorithm>
 
 #include "backend/backend.h"
+#include "platform/tasks.h"
 
 namespace recurra {
 
-// f(row, step) for all valid steps.
+// f(row, step) for all valid steps, rows shared out to threads where there is much to move.
 template <class F>
-void for_each_valid(const Batch& batch, const F& f) {
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
+void for_each_valid(const Batch& batch, ptrdiff_t features, const F& f) {
+  const bool much = batch.rows * batch.steps * features >= ptrdiff_t(1) << 18;  // some 50 us
+  for_each_task(batch.rows, much ? num_threads() : 1, [&](ptrdiff_t r) {
     for (ptrdiff_t s = 0; s < batch.length(r); ++s) f(r, s);
+  });
 }
 
 template <class T>
 void copy_valid(const Batch& batch, ptrdiff_t features, Sequence<const T> from, Sequence<T> to) {
-  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(from.at(r, s), features, to.at(r, s)); });
+  for_each_valid(batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(from.at(r, s), features, to.at(r, s)); });
 }
 
 template <class T>
 void clear_valid(const Batch& batch, ptrdiff_t features, Sequence<T> to) {
-  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) { std::fill_n(to.at(r, s), features, T(0)); });
+  for_each_valid(batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::fill_n(to.at(r, s), features, T(0)); });
 }
 
 template <class T>
 void add_valid(const Batch& batch, ptrdiff_t features, Sequence<const T> from, Sequence<T> to) {
-  for_each_valid(batch, [&](ptrdiff_t r, ptrdiff_t s) {
+  for_each_valid(batch, features, [&](ptrdiff_t r, ptrdiff_t s) {
     const T* a = from.at(r, s);
     T* b = to.at(r, s);
     for (ptrdiff_t k = 0; k < features; ++k) b[k] += a[k];

@@ -1,0 +1,198 @@
+// Attention between the steps of a decoder's cell, forwards and backwards. Part of attention_decoder.cpp.
+#pragma once
+#include "layers/attention_decoder_pass.h"
+
+namespace recurra {
+
+// What attention does for some rows at a step, or for some steps of a row. The caller's x and y are copied then too,
+// while their other side is in a near cache; where data is null, x is in its place already, or y not wanted.
+template <class T>
+class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
+ public:
+  ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> x, Sequence<T> y,
+              Stop* stop)
+      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), stop_(stop) {}
+
+  void copy_x(ptrdiff_t row, ptrdiff_t step) const {
+    std::copy_n(x_.at(pass_.order[row], step), layer_.input_size_, pass_.x.at(row, step));
+  }
+
+  void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    for (ptrdiff_t r = first; x_.data && r < first + count; ++r) {
+      copy_x(r, step);
+      if (step + 1 < pass_.batch.length(r)) ask_for(x_.at(pass_.order[r], step + 1), layer_.input_size_);
+      ask_for(y_.at(pass_.order[r], step), layer_.spec_.hidden_size);
+    }
+    if (layer_.looks_first()) {
+      const AttentionCall<T>& call = pass_.attending.call;
+      packed_.scoring.query.multiply(count, pass_.h.at(first, step), pass_.h.row_stride,
+                                     const_cast<T*>(call.query.at(first, step)), call.query.row_stride);
+      for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
+    } else {
+      const ptrdiff_t H = layer_.spec_.hidden_size;
+      for (ptrdiff_t r = first; r < first + count; ++r) {
+        T* to = pass_.x.at(r, step) + layer_.input_size_;
+        if (step > 0)
+          std::copy_n(pass_.a.at(r, step - 1), H, to);
+        else if (pass_.state.data)
+          std::copy_n(pass_.state.at(r) + layer_.fed_state(), H, to);
+        else
+          std::fill_n(to, H, T(0));
+      }
+    }
+  }
+
+  void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    if (!layer_.looks_first()) {
+      for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
+      combine(first, step, count, &Sequence<T>::row_stride);
+    }
+    for (ptrdiff_t r = first; y_.data && r < first + count; ++r) copy_y(r, step);
+  }
+
+  // Some steps of a row, where they need not wait for each other.
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    look(row, begin, count);
+    combine(row, begin, count, &Sequence<T>::step_stride);
+    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_y(row, s);
+  }
+
+ private:
+  bool stopped() const { return stop_ && stop_->poll(); }
+  void copy_y(ptrdiff_t row, ptrdiff_t step) const {
+    const T* y = layer_.looks_first() ? pass_.h.at(row, step + 1) : pass_.a.at(row, step);
+    std::copy_n(y, layer_.spec_.hidden_size, y_.at(pass_.order[row], step));
+  }
+  void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
+    pass_.attending.rows->forward(pass_.attending.call, row, pass_.order[row], begin, count);
+  }
+
+  // a = tanh(W_c [c; h]) from (row, step) on, along rows or along steps.
+  void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
+    const ptrdiff_t H = layer_.spec_.hidden_size, combined_next = pass_.combined.*along, a_next = pass_.a.*along;
+    T* combined = pass_.combined.at(row, step);
+    T* a = pass_.a.at(row, step);
+    for (ptrdiff_t i = 0; i < count; ++i)
+      std::copy_n(pass_.h.at(row, step + 1) + i * (pass_.h.*along), H,
+                  combined + i * combined_next + layer_.memory_size());
+    packed_.combine.multiply(count, combined, combined_next, a, a_next);
+    for (ptrdiff_t i = 0; i < count; ++i) kernels<T>().rows.tanh(a + i * a_next, a + i * a_next, H);
+  }
+
+  const AttentionDecoder& layer_;
+  const Packed& packed_;
+  const Pass& pass_;
+  Sequence<const T> x_;
+  Sequence<T> y_;
+  Stop* stop_;
+};
+
+template <class T>
+class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
+ public:
+  // Gradients of the pass's arrays.
+  struct Gradients {
+    Sequence<T> x, h;         // as in Pass, with a hook of one step at a time; the cell's dy is h from step 1 on
+    Sequence<T> context;      // with additive scores
+    Sequence<T> combined, a;  // a: before its tanh
+    StateRows<const T> final_state;
+  };
+
+  BackwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> dy,
+               Sequence<T> dx, const Gradients& gradients, const Run& run)
+      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), dx_(dx), d_(gradients), stop_(run.stop) {
+    if (layer.looks_first())
+      through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
+  }
+
+  // What the state before step 0 has from the query of that step.
+  const T* through_first_query(ptrdiff_t row) const { return through_query_.at(row); }
+
+  void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    const ptrdiff_t H = layer_.spec_.hidden_size;
+    if (layer_.looks_first()) {
+      for (ptrdiff_t r = first; r < first + count; ++r) {
+        T* dh = d_.h.at(r, step + 1);
+        copy_dy(r, step, dh);
+        if (dy_.data && step > 0) ask_for(dy_.at(pass_.order[r], step - 1), H);
+        if (dx_.data) ask_for(dx_.at(pass_.order[r], step), layer_.input_size_);
+        for (ptrdiff_t k = 0; step + 1 < pass_.batch.length(r) && k < H; ++k) dh[k] += through_query_.at(r)[k];
+      }
+      return;
+    }
+    for (ptrdiff_t r = first; r < first + count; ++r) {
+      T* da = d_.a.at(r, step);
+      copy_dy(r, step, da);
+      if (!layer_.feeds_) continue;
+      const T* fed = step + 1 < pass_.batch.length(r) ? d_.x.at(r, step + 1) + layer_.input_size_
+                     : d_.final_state.data            ? d_.final_state.at(r) + layer_.fed_state()
+                                                      : nullptr;
+      for (ptrdiff_t k = 0; fed && k < H; ++k) da[k] += fed[k];
+    }
+    combine(first, step, count, &Sequence<T>::row_stride);
+    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
+  }
+
+  void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
+    for (ptrdiff_t r = first; dx_.data && r < first + count; ++r) copy_dx(r, step);
+    if (!layer_.looks_first()) return;
+    const AttentionCall<T>& call = pass_.attending.call;
+    for (ptrdiff_t r = first; r < first + count; ++r)
+      std::copy_n(d_.x.at(r, step) + layer_.input_size_, layer_.memory_size(), d_.context.at(r, step));
+    for (ptrdiff_t r = first; r < first + count && !stopped(); ++r)
+      pass_.attending.rows->backward(call, r, pass_.order[r], step, 1);
+    packed_.scoring.query_t.multiply(count, call.dquery.at(first, step), call.dquery.row_stride,
+                                     through_query_.at(first), through_query_.stride);
+  }
+
+  void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
+    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_dy(row, s, d_.a.at(row, s));
+    combine(row, begin, count, &Sequence<T>::step_stride);
+    look(row, begin, count);
+  }
+
+  void copy_dx(ptrdiff_t row, ptrdiff_t step) const {
+    std::copy_n(d_.x.at(row, step), layer_.input_size_, dx_.at(pass_.order[row], step));
+  }
+
+ private:
+  void copy_dy(ptrdiff_t row, ptrdiff_t step, T* to) const {
+    if (dy_.data)
+      std::copy_n(dy_.at(pass_.order[row], step), layer_.spec_.hidden_size, to);
+    else
+      std::fill_n(to, layer_.spec_.hidden_size, T(0));
+  }
+  bool stopped() const { return stop_ && stop_->poll(); }
+  // From the gradient of a to that of [c; h].
+  void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
+    T* da = d_.a.at(row, step);
+    const ptrdiff_t next = d_.a.*along;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      const T* a = pass_.a.at(row, step) + i * (pass_.a.*along);
+      kernels<T>().rows.activation_gradient[kTanh](a, a, da + i * next, da + i * next, layer_.spec_.hidden_size);
+    }
+    packed_.combine_t.multiply(count, da, next, d_.combined.at(row, step), d_.combined.*along);
+  }
+  // To that of h, by way of c too.
+  void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
+    const AttentionCall<T>& call = pass_.attending.call;
+    pass_.attending.rows->backward(call, row, pass_.order[row], begin, count);
+    for (ptrdiff_t s = begin; s < begin + count; ++s) {
+      const T* direct = d_.combined.at(row, s) + layer_.memory_size();
+      const T* query = call.dquery.at(row, s);
+      T* to = d_.h.at(row, s + 1);
+      for (ptrdiff_t k = 0; k < layer_.spec_.hidden_size; ++k) to[k] = direct[k] + query[k];
+    }
+  }
+
+  const AttentionDecoder& layer_;
+  const Packed& packed_;
+  const Pass& pass_;
+  Sequence<const T> dy_;
+  Sequence<T> dx_;
+  Gradients d_;
+  Stop* stop_;
+  StateRows<T> through_query_ = {};
+};
+
+}  // namespace recurra
