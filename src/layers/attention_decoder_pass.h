@@ -11,14 +11,14 @@ Sequence<T> take_steps(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t
   return {memory.take<T>(size_t(rows * steps * row)), row, rows * row};
 }
 
-// Asks for a row that is read or written at the next step: by the hardware only when it is already being waited for.
+// Asks for a row that will soon be read or written; the hardware would once it is waited for.
 template <class T>
 void ask_for(const T* row, ptrdiff_t n) {
   for (ptrdiff_t k = 0; k < n; k += 64 / ptrdiff_t(sizeof(T))) __builtin_prefetch(row + k, 0, 2);
 }
 
 // A batch, and its sequences, with rows and steps in each other's place.
-Batch turned(const Batch& batch, Arena& memory) {
+inline Batch turned(const Batch& batch, Arena& memory) {
   int64_t* rows = memory.take<int64_t>(size_t(batch.steps));
   for (ptrdiff_t s = 0, running = batch.rows; s < batch.steps; ++s) {
     while (batch.length(running - 1) <= s) --running;

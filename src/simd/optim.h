@@ -76,8 +76,8 @@ void rmsprop_update(RmspropCall<T> call) {
 }
 
 // In double, by as many sums as hide an addition's latency, which every ISA keeps alike.
-template <class T>
-Clipped sum_squares(const T* x, ptrdiff_t n, T scale, T limit) {
+template <bool limited, class T>
+Clipped sum_squares_of(const T* x, ptrdiff_t n, T scale, T limit) {
   typedef Vec<T> V;
   typedef Vec<double> D;
   constexpr int kSums = 32, L = kLanes<T>, half = kLanes<double>;
@@ -87,8 +87,11 @@ Clipped sum_squares(const T* x, ptrdiff_t n, T scale, T limit) {
   for (ptrdiff_t i = 0; i < n; i += kSums) {
     RECURRA_UNROLL
     for (int k = 0; k < kSums; k += L) {
-      const V whole = load<V>(x + i + k, n - i - k) * broadcast<V>(scale), v = cut(whole, limit);
-      outside = outside - (IntVec<V>)((whole > broadcast<V>(limit)) | (whole < broadcast<V>(-limit)));
+      V v = load<V>(x + i + k, n - i - k) * broadcast<V>(scale);
+      if constexpr (limited) {
+        outside = outside - (IntVec<V>)((v > broadcast<V>(limit)) | (v < broadcast<V>(-limit)));
+        v = cut(v, limit);
+      }
       if constexpr (L == half) {
         add(sums[k / half], v);
       } else {
@@ -104,6 +107,11 @@ Clipped sum_squares(const T* x, ptrdiff_t n, T scale, T limit) {
   ptrdiff_t count = 0;
   for (int i = 0; i < L; ++i) count += ptrdiff_t(outside[i]);
   return {all[0], count};
+}
+template <class T>
+Clipped sum_squares(const T* x, ptrdiff_t n, T scale, T limit) {
+  return limit < T(__builtin_inf()) ? sum_squares_of<true>(x, n, scale, limit)
+                                    : sum_squares_of<false>(x, n, scale, limit);
 }
 
 }  // namespace
