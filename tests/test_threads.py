@@ -238,6 +238,30 @@ assert sorted(used)[2] < 0.002, used
     )
 
 
+@pytest.mark.parametrize("cpus", ["all", "one"])
+def test_threads_may_still_run_everywhere_after_calls(cpus: str) -> None:
+    """A thread that is woken is kept off its caller's processor, but only until it is awake."""
+    run_python(
+        f"""
+import os, time
+import numpy as np
+import recurra as rc
+
+if "{cpus}" == "one":
+    os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+allowed, before = os.sched_getaffinity(0), os.listdir("/proc/self/task")
+rc.set_num_threads(2)
+layer, x = rc.LSTM(128, 128), np.zeros((32, 50, 128), np.float32)
+for _ in range(10):
+    layer(x)
+    time.sleep(0.01)  # longer than threads stay awake
+threads = [int(task) for task in os.listdir("/proc/self/task") if task not in before]
+assert threads, "another thread came"
+assert all(os.sched_getaffinity(thread) == allowed for thread in threads)
+"""
+    )
+
+
 def test_the_default_count_respects_affinity_and_the_environment() -> None:
     code = "import os; os.sched_setaffinity(0, {%d}); import recurra; print(recurra.get_num_threads())"
     assert run_python(code % min(os.sched_getaffinity(0))).strip() == "1"

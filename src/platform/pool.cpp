@@ -1,6 +1,7 @@
 #include "platform/pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -29,6 +30,31 @@ long long cpu_ns(clockid_t clock) {
   return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
 }
 
+// Where a thread wakes up. Linux often puts one that is woken on its waker's processor although others are idle, in
+// virtual machines above all, and there it waits for as long as the waker spins. So a waker keeps it off its own
+// processor until it is awake. Where the system does not allow that, nothing happens.
+class Placement {
+ public:
+  void of(pthread_t thread) { thread_ = thread; }
+  // By the waker, while the thread sleeps.
+  void keep_off(int cpu) {
+    if (narrowed_.load() || cpu < 0 || cpu >= CPU_SETSIZE) return;
+    if (pthread_getaffinity_np(thread_, sizeof allowed_, &allowed_)) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread_, sizeof others, &others) == 0) narrowed_.store(true);
+  }
+  // By the thread, awake.
+  void widen() {
+    if (narrowed_.exchange(false)) pthread_setaffinity_np(thread_, sizeof allowed_, &allowed_);
+  }
+
+ private:
+  pthread_t thread_ = {};
+  cpu_set_t allowed_ = {};  // before it was narrowed
+  std::atomic<bool> narrowed_{false};
+};
+
 }  // namespace
 
 // One thread. Whoever has claimed it, and the thread itself, take turns by its state.
@@ -42,6 +68,7 @@ class Worker {
     try {
       std::thread thread([this] { run(); });
       pthread_getcpuclockid(thread.native_handle(), &clock_);
+      placement_.of(thread.native_handle());
       thread.detach();
     } catch (...) {
       pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -93,6 +120,7 @@ class Worker {
       if (!spin_until(kOffered, kSpin)) {
         asked_.store(0);
         sleep_unless(kOffered);
+        placement_.widen();
       }
       asked_.store(0);
       int offered = kOffered;
@@ -108,6 +136,7 @@ class Worker {
   void set(State state) {
     state_.store(state);
     if (sleeping_.load() == 0) return;
+    if (state == kOffered) placement_.keep_off(sched_getcpu());
     { const std::lock_guard<std::mutex> lock(mutex_); }  // who was about to sleep does so, and hears it
     changed_.notify_all();
   }
@@ -126,6 +155,7 @@ class Worker {
     sleeping_.fetch_sub(1);
   }
 
+  Placement placement_;
   alignas(64) std::atomic<int> state_{kIdle};
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;
