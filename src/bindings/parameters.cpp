@@ -7,8 +7,6 @@
 namespace recurra::bindings {
 namespace {
 
-constexpr ptrdiff_t kManyParameters = 1 << 18;  // some 50 us to write
-
 enum class Which { kValues, kGrads };
 
 py::array whole(const ParametersHandle& handle, Which which, bool writable) {
@@ -99,7 +97,7 @@ void register_parameters(py::module_& m) {
       .def("zero_grad", [](const ParametersHandle& self) {
         self.visit([](const auto& p) {
           const WriteLock lock(p->mutex());
-          clear(p->grads(), p->size(), p->size() < kManyParameters ? 1 : num_threads());
+          clear(p->grads(), p->size(), threads_to_move(p->size()));
         });
       });
 }

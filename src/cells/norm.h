@@ -37,7 +37,7 @@ Moments<T> moments(const T* row, const NormColumns& where) {
     const U d = first_lanes(load<U>(row + at) - broadcast<U>(mean), n);
     squares = fma(d, d, squares);
   });
-  return {mean, 1 / sqrt_of(sum_lanes(squares) / T(where.count()) + T(kNormEpsilon))};
+  return {mean, 1 / sqrt(sum_lanes(squares) / T(where.count()) + T(kNormEpsilon))};
 }
 
 template <class U, class T>

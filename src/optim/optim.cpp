@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -20,10 +21,20 @@ void for_blocks(ptrdiff_t n, const F& f) {
                 [&](ptrdiff_t b) { f(b, b * kBlock, std::min(n, (b + 1) * kBlock)); });
 }
 
-// Runs an optimiser's kernel over the blocks of a call; `buffers` are the optimiser's own, which may be null.
-template <class T, class Call>
-void for_updates(Call call, const StepOptions& o, void (*kernel)(Call), std::vector<T * Call::*> buffers) {
+// An optimiser's call, but for what is its own.
+template <class Call, class T>
+Call call_of(T* values, const T* grads, ptrdiff_t n, const StepOptions& o) {
+  Call call = {};
+  call.values = values;
+  call.grads = grads;
+  call.n = n;
   call.rule = {T(o.scale), T(o.limit), T(o.factor)};
+  return call;
+}
+
+// Runs a kernel over the blocks of its call; `buffers` are the optimiser's own, which may be null.
+template <class T, class Call>
+void for_updates(const Call& call, void (*kernel)(Call), std::initializer_list<T * Call::*> buffers) {
   for_blocks(call.n, [&](ptrdiff_t, ptrdiff_t begin, ptrdiff_t end) {
     Call block = call;
     block.values += begin;
@@ -53,24 +64,18 @@ Clipped sum_clipped(const T* x, ptrdiff_t n, T scale, T limit) {
 
 template <class T>
 void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const StepOptions& common, const SgdOptions& o) {
-  SgdCall<T> call = {};
-  call.values = values;
-  call.grads = grads;
-  call.n = n;
+  auto call = call_of<SgdCall<T>>(values, grads, n, common);
   call.lr = T(common.lr);
   call.decay = T(common.weight_decay);
   call.momentum = T(o.momentum);
   call.velocity = velocity;
   call.nesterov = o.nesterov;
-  for_updates<T>(call, common, kernels<T>().optim.sgd, {&SgdCall<T>::velocity});
+  for_updates<T>(call, kernels<T>().optim.sgd, {&SgdCall<T>::velocity});
 }
 
 template <class T>
 void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions& common, const AdamOptions& o) {
-  AdamCall<T> call = {};
-  call.values = values;
-  call.grads = grads;
-  call.n = n;
+  auto call = call_of<AdamCall<T>>(values, grads, n, common);
   call.beta1 = T(o.beta1);
   call.beta2 = T(o.beta2);
   call.rest1 = T(1 - o.beta1);
@@ -82,17 +87,14 @@ void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOpt
   call.shrink = T(o.decoupled ? 1 - common.lr * common.weight_decay : 1);
   call.m = m;
   call.v = v;
-  for_updates<T>(call, common, kernels<T>().optim.adam, {&AdamCall<T>::m, &AdamCall<T>::v});
+  for_updates<T>(call, kernels<T>().optim.adam, {&AdamCall<T>::m, &AdamCall<T>::v});
 }
 
 template <class T>
 void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n, const StepOptions& common,
                   const RmspropOptions& o) {
   typedef RmspropCall<T> Call;
-  Call call = {};
-  call.values = values;
-  call.grads = grads;
-  call.n = n;
+  auto call = call_of<Call>(values, grads, n, common);
   call.lr = T(common.lr);
   call.decay = T(common.weight_decay);
   call.momentum = T(o.momentum);
@@ -102,7 +104,7 @@ void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, pt
   call.square = square;
   call.mean = mean;
   call.velocity = velocity;
-  for_updates<T>(call, common, kernels<T>().optim.rmsprop, {&Call::square, &Call::mean, &Call::velocity});
+  for_updates<T>(call, kernels<T>().optim.rmsprop, {&Call::square, &Call::mean, &Call::velocity});
 }
 
 template <class T>

@@ -49,6 +49,9 @@ void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
 }
 
+// For copying or writing n elements: below this, some 50 us, another thread costs more than it brings.
+inline int threads_to_move(ptrdiff_t n) { return n < ptrdiff_t(1) << 18 ? 1 : num_threads(); }
+
 // to[0, n) = 0
 template <class T>
 void clear(T* to, ptrdiff_t n, int threads) {

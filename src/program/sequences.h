@@ -10,8 +10,7 @@ namespace recurra {
 // f(row, step) for all valid steps, rows shared out to threads where there is much to move.
 template <class F>
 void for_each_valid(const Batch& batch, ptrdiff_t features, const F& f) {
-  const bool much = batch.rows * batch.steps * features >= ptrdiff_t(1) << 18;  // some 50 us
-  for_each_task(batch.rows, much ? num_threads() : 1, [&](ptrdiff_t r) {
+  for_each_task(batch.rows, threads_to_move(batch.rows * batch.steps * features), [&](ptrdiff_t r) {
     for (ptrdiff_t s = 0; s < batch.length(r); ++s) f(r, s);
   });
 }

@@ -19,7 +19,7 @@ void layer_norm_row(const T* x, const T* gain, const T* shift, T eps, ptrdiff_t 
                                 }) /
                      T(n);
   statistics[0] = mean;
-  statistics[1] = 1 / sqrt_of(variance + eps);
+  statistics[1] = 1 / sqrt(variance + eps);
   const V rstd = broadcast<V>(statistics[1]);
   for (ptrdiff_t i = 0; i < n; i += lanes<V>()) {
     const V hat = (load<V>(x + i, n - i) - m) * rstd;

@@ -178,10 +178,12 @@ RECURRA_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
+RECURRA_INLINE float sqrt(float x) { return __builtin_sqrtf(x); }
+RECURRA_INLINE double sqrt(double x) { return __builtin_sqrt(x); }
 template <class V>
 RECURRA_INLINE V sqrt(V a) {
   V r;
-  for (int i = 0; i < lanes<V>(); ++i) r[i] = sizeof(a[0]) == 4 ? __builtin_sqrtf(float(a[i])) : __builtin_sqrt(a[i]);
+  for (int i = 0; i < lanes<V>(); ++i) r[i] = sqrt(Lane<V>(a[i]));
   return r;
 }
 

@@ -14,8 +14,6 @@ RECURRA_INLINE void map_row(const T* x, T* y, ptrdiff_t n, const F& f) {
 // log of x > 0, x normal: good to a few units in the last place, once a row.
 RECURRA_INLINE float log_of(float x) { return __builtin_logf(x); }
 RECURRA_INLINE double log_of(double x) { return __builtin_log(x); }
-RECURRA_INLINE float sqrt_of(float x) { return __builtin_sqrtf(x); }
-RECURRA_INLINE double sqrt_of(double x) { return __builtin_sqrt(x); }
 
 // A tree over the lanes: half as many each time.
 template <class V, class F>
