@@ -15,6 +15,7 @@ import pytest
 
 import recurra as rc
 from support import Array, assert_same_bits
+from user_callbacks import planted
 
 RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(0, 9, 24)
@@ -233,18 +234,6 @@ def test_a_callback_can_end_the_training() -> None:
     assert fit(tagger(), X, STEPS, epochs=9, callbacks=ender).epoch == [0, 1]
 
 
-def planted(values: list[float]) -> Any:
-    """A callback that says what the number "planted" is."""
-
-    class Planted(rc.callbacks.Callback):
-        log_names = ("planted",)
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            logs["planted"] = values[epoch]
-
-    return Planted()
-
-
 @pytest.mark.parametrize(
     ("values", "options", "stopped", "best"),
     [
@@ -258,7 +247,7 @@ def planted(values: list[float]) -> Any:
     ],
 )
 def test_early_stopping(values: list[float], options: dict[str, Any], stopped: int | None, best: int) -> None:
-    early = rc.callbacks.EarlyStopping("planted", **options)
+    early = rc.callbacks.EarlyStopping("planted", **{"mode": "min", **options})
     weights: list[Array] = []
     note = rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(weights_of(model)))
     model = tagger()
@@ -277,10 +266,10 @@ def test_a_metric_says_which_way_is_better() -> None:
 
 def test_the_rate_falls_on_a_plateau() -> None:
     optimizer = rc.optim.SGD(1.0)
-    reduce = rc.callbacks.ReduceLROnPlateau("planted", factor=0.5, patience=2, cooldown=1, min_lr=0.2)
+    reduce = rc.callbacks.ReduceLROnPlateau("planted", mode="min", factor=0.5, patience=2, cooldown=1, min_lr=0.2)
     history = fit(tagger(), X, STEPS, epochs=9, optimizer=optimizer, callbacks=[planted([1.0] * 9), reduce]).history
     # Epoch 0 is the best; two without improvement, one to rest, two more, ...
-    assert history["lr"] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]
+    assert history["lr"] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
 def test_a_scheduler_sets_the_rate() -> None:
@@ -290,7 +279,9 @@ def test_a_scheduler_sets_the_rate() -> None:
 
 def test_checkpoints_of_the_model(tmp_path: Path) -> None:
     every = rc.callbacks.ModelCheckpoint(tmp_path / "m-{epoch:02d}-{loss:.2f}.safetensors", keep=2)
-    best = rc.callbacks.ModelCheckpoint(tmp_path / "best.safetensors", monitor="planted", save_best_only=True)
+    best = rc.callbacks.ModelCheckpoint(
+        tmp_path / "best.safetensors", monitor="planted", mode="min", save_best_only=True
+    )
     often = rc.callbacks.ModelCheckpoint(tmp_path / "often.safetensors", save_freq=2)
     model = tagger()
     seen: list[Array] = []
@@ -441,7 +432,7 @@ def test_a_reset_has_the_shape_of_the_steps() -> None:
 
 def test_a_callback_that_adds_a_number_comes_before_those_that_watch_it() -> None:
     with pytest.raises(ValueError, match=r"EarlyStopping: got no 'planted' in the logs.*before EarlyStopping"):
-        fit(tagger(), X, STEPS, callbacks=[rc.callbacks.EarlyStopping("planted"), planted([1.0])])
+        fit(tagger(), X, STEPS, callbacks=[rc.callbacks.EarlyStopping("planted", mode="min"), planted([1.0])])
 
 
 def test_directories_are_made(tmp_path: Path) -> None:

@@ -63,41 +63,56 @@ def test_every_step_counts_once(truncate: Any) -> None:
     assert len(found) == -(-23 // truncate[0])
 
 
-def gradient_of_window(begin: int, new: int, end: int) -> Array:
-    """Of the loss of steps `new` to `end`, through steps `begin` to `end`."""
+def gradient_of_window(begin: int, new: int, end: int, lengths: Array = LENGTHS) -> Array:
+    """Of the mean loss of steps `new` to `end`, through steps `begin` to `end`; 0 if no row has any of them."""
     one = model()
-    valid = np.clip(LENGTHS, 0, begin)
-    _y, state = one(X[:, :begin], lengths=valid)
-    tape = one.record(X[:, begin:end], state=state, lengths=np.clip(LENGTHS - begin, 0, end - begin))
-    value = LOSS(tape.y[:, new - begin :].copy(), Y[:, new:end].copy(), np.clip(LENGTHS - new, 0, end - new))
+    _y, state = one(X[:, :begin], lengths=np.clip(lengths, 0, begin))
+    tape = one.record(X[:, begin:end], state=state, lengths=np.clip(lengths - begin, 0, end - begin))
+    value = LOSS(tape.y[:, new - begin :].copy(), Y[:, new:end].copy(), np.clip(lengths - new, 0, end - new))
     dy = np.zeros_like(tape.y)
     dy[:, new - begin :] = value.gradient
     tape.backward(dy)
-    return np.concatenate([array.ravel() for array in one.grads.values()]) / value.count
+    return np.concatenate([array.ravel() for array in one.grads.values()]) / max(value.count, 1)
 
 
-@pytest.mark.parametrize(("k1", "k2"), [(4, 4), (4, 8), (5, 7), (2, 9)])
-def test_gradients_reach_k2_steps_back(k1: int, k2: int) -> None:
-    """Each step's change of the parameters, which are then put back, is the gradient of its window."""
-    rate = 1e-3
+class PutBack(Steps):
+    """Notes each step's change of the parameters, and takes it back."""
 
-    class PutBack(Steps):
-        def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-            super().on_train_batch_end(batch, logs)
-            self.training.model.load_state_dict(start)
+    def on_train_begin(self) -> None:
+        self._start = self.training.model.state_dict()
 
-    one, note = model(), PutBack()
-    start = one.state_dict()
-    before = weights_of(one)
-    one.fit(
-        X, Y, LENGTHS, loss=LOSS, optimizer=rc.optim.SGD(rate), truncate=rc.TruncatedBPTT(k1, k2), callbacks=note,
-        seed=0, verbose=0,
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        super().on_train_batch_end(batch, logs)
+        self.training.model.load_state_dict(self._start)
+
+
+def drawn(case: int) -> tuple[int, int, int, int, Array]:
+    """k1, k2, burn-in, steps and lengths."""
+    rng = np.random.default_rng(case)
+    k1, steps = int(rng.integers(1, 7)), int(rng.integers(1, 24))
+    return k1, k1 + int(rng.integers(0, 9)), int(rng.integers(0, 2) * rng.integers(0, steps)), steps, rng.integers(
+        0, steps + 1, 5
     )  # fmt: skip
-    for index, after in enumerate(note.found):
-        new = index * k1
-        end = min(new + k1, 23)
-        begin = max(0, end - k2) if end < 23 else max(0, new + k1 - k2)
-        expected = before - rate * gradient_of_window(begin, new, end)
+
+
+@pytest.mark.parametrize(
+    ("k1", "k2", "burn_in", "steps", "lengths"),
+    [(3, 6, 0, 13, np.full(5, 13)), (4, 8, 0, 23, LENGTHS), *(drawn(case) for case in range(60))],
+)
+def test_gradients_reach_k2_steps_back(k1: int, k2: int, burn_in: int, steps: int, lengths: Array) -> None:
+    """From the last step of every window, also of the last one, which may have few new steps; never into the burn-in."""
+    rate = 1e-3
+    one, note = model(), PutBack()
+    before = weights_of(one)
+    lengths[0] = steps  # so that there is something to learn
+    one.fit(
+        X[:, :steps], Y[:, :steps], lengths, loss=LOSS, optimizer=rc.optim.SGD(rate),
+        truncate=rc.TruncatedBPTT(k1, k2, burn_in), callbacks=note, seed=0, verbose=0,
+    )  # fmt: skip
+    windows = [(new, min(new + k1, steps)) for new in range(burn_in, steps, k1)]
+    assert len(note.found) == len(windows)
+    for (new, end), after in zip(windows, note.found, strict=True):
+        expected = before - rate * gradient_of_window(max(burn_in, end - k2), new, end, lengths)
         np.testing.assert_allclose(after, expected, rtol=1e-10, atol=1e-12)
 
 

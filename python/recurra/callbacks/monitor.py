@@ -18,7 +18,7 @@ class Monitor:
     Args:
         owner: the callback's name, for messages.
         name: of the number, such as "val_loss".
-        mode: "min", "max" (which is better), or "auto": as the metric says; losses are better when smaller.
+        mode: "min", "max" (which is better), or "auto": "min" for a loss, else as the metric says.
         min_delta: a change of less is no improvement.
     """
 
@@ -44,7 +44,13 @@ class Monitor:
             elif self.name.startswith("val_") or not close:
                 hint += ", or add the metric to fit(metrics=[...])"
             raise ValueError(f"{self.owner}: got monitor={self.name!r}, expected one of {', '.join(known)}; {hint}")
-        self.sign = -1.0 if "max" in (self.mode, training.mode(self.name) if self.mode == "auto" else "") else 1.0
+        mode = training.mode(self.name) if self.mode == "auto" else self.mode
+        if mode not in ("min", "max"):
+            raise ValueError(
+                f"{self.owner}: got mode='auto' for monitor={self.name!r}, expected a loss or a metric, as nothing says which "
+                f"way this number is better; write mode='min' or mode='max'"
+            )
+        self.sign = -1.0 if mode == "max" else 1.0
         self.best = math.inf
 
     def value(self, logs: Mapping[str, float]) -> float:
@@ -58,8 +64,12 @@ class Monitor:
 
     def improved(self, logs: Mapping[str, float]) -> bool:
         """Whether this epoch is the best so far, which is then remembered. NaN is never better."""
-        value = self.sign * self.value(logs)
-        if value < self.best - self.min_delta:
-            self.best = value
+        value = self.value(logs)
+        if self.better(value, self.sign * self.best):
+            self.best = self.sign * value
             return True
         return False
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether a value is better than another by more than min_delta."""
+        return self.sign * value < self.sign * than - self.min_delta

@@ -27,10 +27,11 @@ class ReduceLROnPlateau(Callback):
     Args:
         monitor: the number's name in the history.
         factor: what the rate is multiplied by, from 0 to 1.
-        patience: epochs without improvement that are waited for.
-        mode: "min" or "max", which is better; "auto": as the metric says.
+        patience: epochs without improvement after which the rate is lowered.
+        mode: "min" or "max", which is better; "auto": "min" for a loss, else as the metric says.
         min_delta: a change of less is no improvement.
-        cooldown: epochs after a change in which nothing is counted.
+        cooldown: epochs after a change in which none counts as one without improvement (PyTorch's meaning; in Keras it is
+            one epoch less).
         min_lr: the least rate.
         verbose: 1 prints every change.
     """
@@ -64,13 +65,12 @@ class ReduceLROnPlateau(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Looks at the number."""
-        improved = self._monitor.improved(logs)
-        if self._resting:
+        improved, resting = self._monitor.improved(logs), self._resting > 0
+        if resting:
             self._resting -= 1
+        if improved or resting:
             self._waited = 0
-        if improved:
-            self._waited = 0
-        elif not self._resting:
+        else:
             self._waited += 1
             optimizer = self.training.optimizer
             if self._waited >= self.patience and optimizer.lr > self.min_lr:

@@ -19,9 +19,9 @@ class EarlyStopping(Callback):
     Args:
         monitor: the number's name in the history.
         min_delta: a change of less is no improvement.
-        patience: epochs without improvement that are waited for.
-        mode: "min" or "max", which is better; "auto": as the metric says.
-        baseline: a value that the number must be better than; None for any.
+        patience: epochs without improvement after which the training ends; it never ends after the first epoch.
+        mode: "min" or "max", which is better; "auto": "min" for a loss, else as the metric says.
+        baseline: a value; only epochs that are better than it, too, count as improvements for patience. None for any.
         restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, also where the
             training ran to its end. (Keras does not do so unless told to.)
         start_from_epoch: epochs before this one are not looked at.
@@ -66,8 +66,6 @@ class EarlyStopping(Callback):
         """Forgets an earlier training."""
         self._begin()
         self._monitor.begin(self.training)
-        if self.baseline is not None:
-            self._monitor.best = self._monitor.sign * self.baseline
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Looks at the number."""
@@ -75,10 +73,12 @@ class EarlyStopping(Callback):
             return
         self._waited += 1
         if self._monitor.improved(logs):
-            self._waited, self.best_epoch = 0, epoch
+            self.best_epoch = epoch
             if self.restore_best_weights:
                 self._weights = self.training.model.state_dict()
-        elif self._waited >= max(self.patience, 1):
+            if self.baseline is None or self._monitor.better(self._monitor.value(logs), self.baseline):
+                self._waited = 0
+        elif self._waited >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.training.stop_training = True
 

@@ -96,9 +96,10 @@ class Training:
     def _where(self) -> str:
         return f"epoch {self.epoch + 1}, step {self._running.groups + 1}"
 
-    def mode(self, name: str) -> str:
-        """ "min" or "max", which way a number of the logs is better."""
-        return self._metrics.mode(name.removeprefix("val_")) or "min"
+    def mode(self, name: str) -> str | None:
+        """ "min" or "max", which way a number of the logs is better: a loss or a metric; None where nothing says so."""
+        plain = name.removeprefix("val_")
+        return "min" if plain == "loss" else self._metrics.mode(plain)
 
     @property
     def step_log_names(self) -> list[str]:
@@ -198,7 +199,8 @@ class Training:
         title = f"epoch {epoch + 1}/{self.epochs}"
         with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
             for group in groups(self._source, settings.truncate, settings.accumulate, epoch, own, *first):
-                self._callbacks.call("on_train_batch_begin", self._running.groups)
+                number = self._running.groups
+                self._callbacks.call("on_train_batch_begin", number)
                 try:
                     with self._whole_steps():
                         self._learn(own, [place.piece for place in group])
@@ -207,7 +209,7 @@ class Training:
                         raise
                     self.stop_training = True
                 self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", self._running.groups - 1, LazyLogs(self._logs))
+                self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     break

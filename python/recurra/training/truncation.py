@@ -56,7 +56,8 @@ class TruncatedBPTT:
         start = begin
         for new in range(begin, whole.steps, self.k1):
             end = min(new + self.k1, whole.steps)
-            following = end if end == whole.steps else max(begin, end + self.k1 - (self.k2 or self.k1))
+            after = min(end + self.k1, whole.steps)  # where the next window ends; the last one may be short
+            following = end if end == whole.steps else min(end, max(begin, after - (self.k2 or self.k1)))
             bounds = ((start, following), (following, end))
             yield Piece(
                 [whole.cut(first, last, max(0, new - first)) for first, last in bounds if last > first],
