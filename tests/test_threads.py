@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -186,6 +189,98 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 """
     )
+
+
+def test_a_child_has_its_streams_though_another_thread_was_using_them() -> None:
+    """The stream goes on from the state before the call that did not survive; the tape cannot, and says so."""
+    script(
+        """
+model = rc.Sequential(layer, rc.LSTM(64, 64, seed=1))
+stream, twin = model.stream(1), model.stream(1)
+for each in (stream, twin):
+    each.process(x[:1])
+state = stream.state()
+expected = twin.step(x[:1, 0]).tobytes()
+tape = model.record(np.repeat(x, 15, axis=1))
+dy = np.ones_like(tape.y)
+busy = [
+    threading.Thread(target=lambda: stream.process(np.repeat(x[:1], 600, axis=1))),
+    threading.Thread(target=lambda: tape.backward(dy)),
+]
+
+def complaint(call):
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+for thread in busy:
+    thread.start()
+while "in use by another thread" not in complaint(stream.state):
+    pass
+time.sleep(0.1)
+child = os.fork()
+if child == 0:
+    np.testing.assert_equal(stream.state(), state)
+    assert stream.step(x[:1, 0]).tobytes() == expected
+    stream.reset()
+    assert stream.step(x[:1, 0]).tobytes() != expected
+    assert "when this process was forked; record again" in complaint(lambda: tape.backward(dy))
+    assert tape.closed and "closed" in complaint(lambda: tape.y)
+    tape.close()
+    del tape, stream
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert tape.nbytes, "the parent's calls were under way"
+for thread in busy:
+    thread.join()
+assert "works once" in complaint(lambda: tape.backward(dy)) and complaint(stream.state) == ""
+"""
+    )
+
+
+def test_helpers_let_faults_and_profilers_signals_through() -> None:
+    """The others are for the threads that were there before. A signal that a helper's creator blocks stays blocked."""
+    run_python(
+        """
+import os, signal
+import numpy as np
+import recurra as rc
+
+before = set(os.listdir("/proc/self/task"))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTRAP})
+rc.set_num_threads(2)
+rc.LSTM(64, 128)(np.zeros((64, 60, 64), np.float32))
+(helper,) = set(os.listdir("/proc/self/task")) - before
+with open(f"/proc/self/task/{helper}/status") as status:
+    blocked = int(next(line.split()[1] for line in status if line.startswith("SigBlk")), 16)
+own = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGPROF}
+for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    if each < 32:
+        assert bool(blocked >> (each - 1) & 1) == (each not in own | {signal.SIGSYS}), each
+"""
+    )
+
+
+def test_faulthandler_sees_a_helpers_fault() -> None:
+    code = """
+import ctypes, faulthandler, os, signal, time
+import numpy as np
+import recurra as rc
+
+before = set(os.listdir("/proc/self/task"))
+rc.set_num_threads(2)
+rc.LSTM(64, 128)(np.zeros((64, 60, 64), np.float32))
+(helper,) = set(os.listdir("/proc/self/task")) - before
+faulthandler.enable()
+tgkill = 234 if os.uname().machine == "x86_64" else 131
+ctypes.CDLL(None).syscall(tgkill, os.getpid(), int(helper), int(signal.SIGSEGV))
+time.sleep(5)
+"""
+    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert died.returncode == -signal.SIGSEGV, died
+    assert "Fatal Python error: Segmentation fault" in died.stderr
 
 
 def test_a_process_may_end_while_a_daemon_thread_is_inside_a_call() -> None:

@@ -73,8 +73,7 @@ struct DirectionBackward {
   const Shape<T>& shape;
   const Run& run;
   const Blocks& blocks;
-  ptrdiff_t chunks;
-  const ptrdiff_t* bounds;
+  RowChunks chunks;
   ptrdiff_t layer;
   BackwardCall<T> call;  // but for the chunk and the block
   T *gradient, *unit_gradient, *projection_gradient;
@@ -82,10 +81,10 @@ struct DirectionBackward {
   StepHook<T>* hook;
 
   void run_blocks(const Stretches& stretches, const StretchReader<T>& reader) {
-    T** scratch = run.arena.template take<T*>(size_t(chunks));
-    for (ptrdiff_t i = 0; i < chunks; ++i)
-      scratch[i] = run.arena.template take<T>(
-          size_t(shape.cell.backward_scratch(shape.panels, call.options, bounds[i + 1] - bounds[i])));
+    T** scratch = run.arena.template take<T*>(size_t(chunks.count));
+    for (ptrdiff_t i = 0; i < chunks.count; ++i)
+      scratch[i] =
+          run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, call.options, chunks.size(i))));
     ptrdiff_t stretch = stretches.count();
     for (const Block& block : blocks.blocks) {
       ptrdiff_t i = std::min(stretch, stretches.count() - 1);
@@ -93,12 +92,12 @@ struct DirectionBackward {
       if (i < stretch) reader.enter(layer, i, call);
       stretch = i;
       if (run.stopped()) return;
-      for_each_task(chunks, run.threads, [&](ptrdiff_t chunk) {
+      for_each_task(chunks.count, run.threads, [&](ptrdiff_t chunk) {
         BackwardCall<T> c = call;
         c.begin = block.begin;
         c.end = block.end;
-        c.first = bounds[chunk];
-        c.last = bounds[chunk + 1];
+        c.first = chunks.bounds[chunk];
+        c.last = chunks.bounds[chunk + 1];
         c.scratch = scratch[chunk];
         if (hook && block.end > block.begin) return backward_by_step(c);
         shape.cell.backward(c);

@@ -7,7 +7,7 @@
 namespace recurra {
 
 // Chunks of rows, so that chunks x directions in flight keep the threads busy.
-inline ptrdiff_t chunk_count(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
+inline ptrdiff_t most_chunks(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));
 }
 
@@ -29,8 +29,9 @@ struct ForwardPlan {
   const Shape<T> shape;
   const Rows rows;
   std::vector<CellOptions<T>> options;  // [layer, direction], but for the weights
-  const ptrdiff_t at_once, members, chunks, tasks;
-  const ptrdiff_t* bounds;
+  const ptrdiff_t at_once, members;
+  const RowChunks chunks;
+  const ptrdiff_t tasks;
   T** scratch;  // [task, member]
 
   // Teams share the panels of a step; with a hook between steps rows alone are shared out.
@@ -44,23 +45,20 @@ struct ForwardPlan {
         at_once(directions),
         // Options look at whole rows of h between two steps, which a team would have to wait for once more.
         members(teams && !spec.has_options(training) ? team_size(shape, threads, at_once, batch.rows) : 1),
-        chunks(members > 1 ? 1 : chunk_count(threads, at_once, batch.rows)),
-        tasks(chunks * at_once),
-        bounds(row_chunks(rows, batch.rows, chunks, arena)),
+        chunks(row_chunks(rows, batch.rows, members > 1 ? 1 : most_chunks(threads, at_once, batch.rows), arena)),
+        tasks(chunks.count * at_once),
         scratch(arena.take<T*>(size_t(tasks * members))) {
     for (size_t i = 0; i < size_t(spec.layers * spec.directions); ++i)
       options.push_back(options_of(shape, batch.rows, training, seed, i, threads, arena));
-    for (ptrdiff_t i = 0; i < tasks * members; ++i) {
-      const ptrdiff_t chunk = i / members % chunks, n = bounds[chunk + 1] - bounds[chunk];
-      scratch[i] = arena.take<T>(size_t(scratch_size(n)));
-    }
+    for (ptrdiff_t i = 0; i < tasks * members; ++i)
+      scratch[i] = arena.take<T>(size_t(scratch_size(chunks.size(i / members % chunks.count))));
   }
 
   ptrdiff_t scratch_size(ptrdiff_t n) const {
     return shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps);
   }
 
-  ptrdiff_t direction(ptrdiff_t task) const { return task / chunks; }
+  ptrdiff_t direction(ptrdiff_t task) const { return task / chunks.count; }
   size_t index(ptrdiff_t layer, ptrdiff_t d) const { return size_t(layer * shape.spec.directions + d); }
 
   // The kernel's call but for weights, x and y.
@@ -74,8 +72,8 @@ struct ForwardPlan {
     c.options = options[index(layer, d)];
     c.rows = rows;
     c.direction = {d == 1};
-    c.first = bounds[task % chunks];
-    c.last = bounds[task % chunks + 1];
+    c.first = chunks.bounds[task % chunks.count];
+    c.last = chunks.bounds[task % chunks.count + 1];
     c.end = rows.steps;
     c.h0 = shape.h_rows(state, layer, d);
     c.c0 = shape.c_rows(state, layer, d);

@@ -38,19 +38,27 @@ inline Rows sort_rows(const Batch& batch, Arena& memory) {
   return {order, length, active, offset, steps, batch.reset, batch.reset_row, batch.reset_step};
 }
 
-// Chunk i is rows [bounds[i], bounds[i + 1]), whole groups of rows: about as many steps in each.
-inline const ptrdiff_t* row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff_t chunks, Arena& memory,
-                                   ptrdiff_t group = 1) {
-  ptrdiff_t* bounds = memory.take<ptrdiff_t>(size_t(chunks) + 1);
+// Chunk i is rows [bounds[i], bounds[i + 1]), at least one.
+struct RowChunks {
+  ptrdiff_t count;
+  const ptrdiff_t* bounds;
+  ptrdiff_t size(ptrdiff_t i) const { return bounds[i + 1] - bounds[i]; }
+};
+
+// At most `most` chunks of whole groups of rows, with about equally many steps each. Long rows, or none with steps,
+// make them fewer; without rows there is no chunk.
+inline RowChunks row_chunks(const Rows& rows, ptrdiff_t all_rows, ptrdiff_t most, Arena& memory, ptrdiff_t group = 1) {
+  ptrdiff_t* bounds = memory.take<ptrdiff_t>(size_t(most) + 1);
   const int64_t tokens = rows.offset[rows.steps];
   int64_t sum = 0;
-  ptrdiff_t row = 0;
-  for (ptrdiff_t i = 0; i < chunks; ++i) {
-    while (row < all_rows && sum * chunks < tokens * i) sum += rows.length[row++];
-    bounds[i] = std::min((row + group - 1) / group * group, all_rows);
+  ptrdiff_t row = 0, count = 0;
+  bounds[0] = 0;
+  for (ptrdiff_t i = 1; i <= most && bounds[count] < all_rows; ++i) {
+    while (row < all_rows && sum * most < tokens * i) sum += rows.length[row++];
+    const ptrdiff_t end = i == most ? all_rows : std::min((row + group - 1) / group * group, all_rows);
+    if (end > bounds[count]) bounds[++count] = end;
   }
-  bounds[chunks] = all_rows;
-  return bounds;
+  return {count, bounds};
 }
 
 // Groups of rows keep the sums for the unit vectors' gradient in a near cache; small batches are shared out row by row.

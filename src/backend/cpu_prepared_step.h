@@ -25,6 +25,7 @@ class CpuStep final : public RecurrentStep<T> {
   }
 
   void run(const RecurrentWeights<T>& weights, const StepCall<T>& call) override {
+    if (calls_[0].empty()) return;  // no rows
     const T* x = call.x;
     ptrdiff_t x_row = call.x_row;
     size_t index = 0;

@@ -42,9 +42,9 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
   const ptrdiff_t group = unit_group(call.batch->rows);
   const Blocks blocks = blocks_of(shape, rows, call.batch->rows);
   const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
-  const ptrdiff_t chunks = chunk_count(run.threads, 1, call.batch->rows);
   const bool has_vectors = shape.vectors.gradient_size(shape.panels) > 0;
-  const ptrdiff_t* bounds = row_chunks(rows, call.batch->rows, chunks, run.arena, has_vectors ? group : 1);
+  const RowChunks chunks = row_chunks(rows, call.batch->rows, most_chunks(run.threads, 1, call.batch->rows), run.arena,
+                                      has_vectors ? group : 1);
 
   BackwardCall<T> c = {};
   c.panels = shape.panels;
@@ -111,7 +111,6 @@ void CpuRecurrent<T>::backward(const Run& run, const RecurrentBackward<T>& call,
                            run,
                            blocks,
                            chunks,
-                           bounds,
                            layer,
                            c,
                            tape.gradient[index],

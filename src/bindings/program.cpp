@@ -269,6 +269,7 @@ void stream_load(Stream<T>& stream, const py::object& state) {
   std::vector<T> rows;
   read_state(stream.program(), stream.rows(), state, "state", rows);
   const typename Stream<T>::Use use(stream);
+  const NoFork whole;
   std::copy(rows.begin(), rows.end(), stream.state());
 }
 

@@ -165,7 +165,7 @@ class Layer {
     std::mutex mutex;
     Arena* memory = nullptr;
     void set(Arena* to) {
-      const std::lock_guard<std::mutex> lock(mutex);
+      const ForkSafe<std::lock_guard<std::mutex>> lock(mutex);
       memory = to;
     }
   };
@@ -193,7 +193,7 @@ class Layer {
     memory.reset();
     const auto leave = [heir = cache.heir](V* value) {
       {
-        const std::lock_guard<std::mutex> lock(heir->mutex);
+        const ForkSafe<std::lock_guard<std::mutex>> lock(heir->mutex);
         if (heir->memory) *heir->memory = std::move(value->memory);
       }
       delete value;

@@ -7,20 +7,57 @@ namespace {
 
 // Readers: NoFork. Writer: fork(), from before it to after it, in both processes.
 pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
+thread_local int depth = 0;  // of this thread's NoForks
+
+// How many forks lie between the first process and this one, from 1 on.
+std::atomic<uint64_t> generation{1};
 
 void close_gate() { pthread_rwlock_wrlock(&gate); }
 void open_gate() { pthread_rwlock_unlock(&gate); }
-void renew_gate() { gate = PTHREAD_RWLOCK_INITIALIZER; }  // other threads' waiting for it was not inherited
+void renew_in_child() {
+  gate = PTHREAD_RWLOCK_INITIALIZER;  // other threads' waiting for it was not inherited
+  generation.fetch_add(1);
+}
 
-const int registered = pthread_atfork(close_gate, open_gate, renew_gate);
+const int registered = pthread_atfork(close_gate, open_gate, renew_in_child);
+
+constexpr int kThreadBits = 48;
+
+uint64_t this_process() { return generation.load(std::memory_order_relaxed) << kThreadBits; }
+
+// Never given twice, unlike addresses: a child's new threads may lie where those of its parent did.
+uint64_t this_thread() {
+  static std::atomic<uint64_t> threads{0};
+  thread_local uint64_t number = 0;
+  if (number == 0) number = threads.fetch_add(1, std::memory_order_relaxed) + 1;
+  return number;
+}
+
+// A thread that forks in the midst of a call comes back to that call in the child.
+bool left_behind(uint64_t user) {
+  const uint64_t thread = user & ((uint64_t{1} << kThreadBits) - 1);
+  return user != 0 && user - thread != this_process() && thread != this_thread();
+}
 
 }  // namespace
 
 NoFork::NoFork() {
   static_cast<void>(registered);
-  pthread_rwlock_rdlock(&gate);
+  if (depth++ == 0) pthread_rwlock_rdlock(&gate);
 }
 
-NoFork::~NoFork() { pthread_rwlock_unlock(&gate); }
+NoFork::~NoFork() {
+  if (--depth == 0) pthread_rwlock_unlock(&gate);
+}
+
+Turn::Answer Turn::take() {
+  const uint64_t user = this_process() | this_thread();
+  uint64_t before = 0;
+  if (user_.compare_exchange_strong(before, user, std::memory_order_acquire)) return kTaken;
+  if (!left_behind(before)) return kInUse;
+  return user_.compare_exchange_strong(before, user, std::memory_order_acquire) ? kAbandoned : kInUse;
+}
+
+bool Turn::abandoned() const { return left_behind(user_.load(std::memory_order_acquire)); }
 
 }  // namespace recurra

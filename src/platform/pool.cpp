@@ -32,28 +32,41 @@ long long cpu_ns(clockid_t clock) {
 
 // Where a thread wakes up. Linux often puts one that is woken on its waker's processor although others are idle, in
 // virtual machines above all, and there it waits for as long as the waker spins. So a waker keeps it off its own
-// processor until it is awake. Where the system does not allow that, nothing happens.
+// processor until it is awake. Where the system does not allow that, nothing happens. Both are done under the thread's
+// lock: else the narrowed mask could be read as the allowed one.
 class Placement {
  public:
   void of(pthread_t thread) { thread_ = thread; }
   // By the waker, while the thread sleeps.
   void keep_off(int cpu) {
-    if (narrowed_.load() || cpu < 0 || cpu >= CPU_SETSIZE) return;
+    if (narrowed_ || cpu < 0 || cpu >= CPU_SETSIZE) return;
     if (pthread_getaffinity_np(thread_, sizeof allowed_, &allowed_)) return;
     cpu_set_t others = allowed_;
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread_, sizeof others, &others) == 0) narrowed_.store(true);
+    narrowed_ = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread_, sizeof others, &others) == 0;
   }
   // By the thread, awake.
   void widen() {
-    if (narrowed_.exchange(false)) pthread_setaffinity_np(thread_, sizeof allowed_, &allowed_);
+    if (narrowed_) pthread_setaffinity_np(thread_, sizeof allowed_, &allowed_);
+    narrowed_ = false;
   }
 
  private:
   pthread_t thread_ = {};
   cpu_set_t allowed_ = {};  // before it was narrowed
-  std::atomic<bool> narrowed_{false};
+  bool narrowed_ = false;
 };
+
+// The mask of a helper, started by a thread with the mask `before`: signals are the business of the threads that were
+// there before, except those that concern the thread that they hit. A fault that is blocked ends the process without
+// its handler (Python's faulthandler), and a profiler samples all threads.
+sigset_t helper_signals(const sigset_t& before) {
+  sigset_t blocked;
+  sigfillset(&blocked);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF})
+    if (!sigismember(&before, own)) sigdelset(&blocked, own);
+  return blocked;
+}
 
 }  // namespace
 
@@ -61,10 +74,10 @@ class Placement {
 class Worker {
  public:
   Worker() {
-    // Signals are the business of the threads that were there before.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t before;
+    pthread_sigmask(SIG_SETMASK, nullptr, &before);
+    const sigset_t blocked = helper_signals(before);
+    pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
     try {
       std::thread thread([this] { run(); });
       pthread_getcpuclockid(thread.native_handle(), &clock_);
@@ -100,7 +113,10 @@ class Worker {
   Helpers::Times finish() {
     if (state_.load() == kClaimed) return {0, 0};
     const bool soon = spin_until(kDone, kLongWait);
-    while (state_.load() != kDone) sleep_unless(kDone);
+    while (state_.load() != kDone) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleep_unless(kDone, lock);
+    }
     Helpers::Times times = {ended_ - began_, 0};
     if (!soon) {
       times.ran = cpu_ns(clock_) - began_cpu_;
@@ -119,7 +135,8 @@ class Worker {
     for (;;) {
       if (!spin_until(kOffered, kSpin)) {
         asked_.store(0);
-        sleep_unless(kOffered);
+        std::unique_lock<std::mutex> lock(mutex_);
+        sleep_unless(kOffered, lock);
         placement_.widen();
       }
       asked_.store(0);
@@ -136,8 +153,10 @@ class Worker {
   void set(State state) {
     state_.store(state);
     if (sleeping_.load() == 0) return;
-    if (state == kOffered) placement_.keep_off(sched_getcpu());
-    { const std::lock_guard<std::mutex> lock(mutex_); }  // who was about to sleep does so, and hears it
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);  // who was about to sleep does so, and hears it
+      if (state == kOffered && sleeping_.load() > 0) placement_.keep_off(sched_getcpu());
+    }
     changed_.notify_all();
   }
   bool spin_until(State state, long long ns) const {
@@ -148,8 +167,7 @@ class Worker {
     }
     return true;
   }
-  void sleep_unless(State state) {
-    std::unique_lock<std::mutex> lock(mutex_);
+  void sleep_unless(State state, std::unique_lock<std::mutex>& lock) {
     sleeping_.fetch_add(1);
     if (state_.load() != state) changed_.wait(lock);
     sleeping_.fetch_sub(1);

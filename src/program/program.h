@@ -100,6 +100,7 @@ class Tape {
     std::unique_ptr<Arena> arena;
     ~Memory();
   };
+  ~Tape();
   const std::shared_ptr<Memory>& memory() const { return memory_; }
   const Program<T>& program() const { return *program_; }
   // Inputs and outputs; of an output, x.features holds it.
@@ -135,6 +136,8 @@ class Tape {
     uint64_t version;
   };
   class Gradients;
+  class Use;
+  void abandon();
   void check_versions() const;
   StateRows<const T> final_gradient(size_t node, const Gradients&, StateRows<const T> dfinal, Arena& scratch) const;
   bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
@@ -151,7 +154,7 @@ class Tape {
   bool time_major_ = false, training_ = true;
   uint64_t seed_ = 0;
   std::vector<std::vector<double>> gradient_norms_;
-  std::mutex mutex_;
+  mutable Turn turn_;
   bool used_ = false;
 };
 

@@ -24,9 +24,19 @@ Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
 }
 
 template <class T>
+Stream<T>::~Stream() {
+  if (turn_.abandoned()) static_cast<void>(work_.release());
+}
+
+template <class T>
 Stream<T>::Use::Use(const Stream& stream) : stream_(stream) {
-  check(!stream_.in_use_.exchange(true, std::memory_order_acquire), stream_.program_->name().c_str(),
+  const Turn::Answer answer = stream_.turn_.take();
+  check(answer != Turn::kInUse, stream_.program_->name().c_str(),
         "the stream is in use by another thread; give each thread a stream of its own");
+  if (answer == Turn::kAbandoned) {
+    static_cast<void>(stream_.work_.release());
+    stream_.work_ = std::make_unique<Work>();
+  }
 }
 
 template <class T>
@@ -41,10 +51,11 @@ void Stream<T>::run(const Value<T>* inputs, const Sequence<T>* outputs, Stop* st
     return;
   }
   const StateRows<T>&from = states_[current_], &to = states_[1 - current_];
-  scratch_.reset();  // what a call that failed has left
-  Value<T>* values = program_->graph().plan(inputs, scratch_);
-  program_->forward({inputs, {from.data, from.stride}, stop}, values, outputs, to, scratch_);
-  scratch_.reset();
+  Arena& scratch = work_->scratch;
+  scratch.reset();  // what a call that failed has left
+  Value<T>* values = program_->graph().plan(inputs, scratch);
+  program_->forward({inputs, {from.data, from.stride}, stop}, values, outputs, to, scratch);
+  scratch.reset();
   current_ = 1 - current_;
 }
 
@@ -56,15 +67,17 @@ void Stream<T>::step(const ProgramStepCall<T>& call) {
 
 template <class T>
 void Stream<T>::advance(ProgramStepCall<T> call) {
-  if (!step_) step_ = std::make_unique<ProgramStep<T>>(*program_, rows_, states_);
+  std::unique_ptr<ProgramStep<T>>& step = work_->step;
+  if (!step) step = std::make_unique<ProgramStep<T>>(*program_, rows_, states_);
   call.from = int(current_);
-  step_->run(call);
+  step->run(call);
   current_ = 1 - current_;
 }
 
 template <class T>
 void Stream<T>::reset(ptrdiff_t row) {
   const Use use(*this);
+  const NoFork whole;
   const ptrdiff_t size = program_->state_size();
   std::fill_n(state() + row * size, size, T(0));
 }

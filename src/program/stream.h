@@ -1,7 +1,6 @@
 // The state of sequences that arrive step by step, and the buffers of a step.
 #pragma once
-#include <atomic>
-
+#include "platform/fork.h"
 #include "program/step.h"
 
 namespace recurra {
@@ -10,6 +9,7 @@ template <class T>
 class Stream {
  public:
   Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows);
+  ~Stream();
 
   Program<T>& program() const { return *program_; }
   ptrdiff_t rows() const { return rows_; }
@@ -29,7 +29,7 @@ class Stream {
   class Use {
    public:
     explicit Use(const Stream& stream);
-    ~Use() { stream_.in_use_.store(false, std::memory_order_release); }
+    ~Use() { stream_.turn_.end(); }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
 
@@ -38,6 +38,13 @@ class Stream {
   };
 
  private:
+  // What a call works with. A call that was under way in another thread when this process was forked has left the state
+  // as it was before, but these in the midst of being changed: they are not looked at again, nor destroyed.
+  struct Work {
+    Arena scratch;
+    std::unique_ptr<ProgramStep<T>> step;  // made when the first step comes
+  };
+
   void advance(ProgramStepCall<T> call);
 
   std::shared_ptr<Program<T>> program_;
@@ -45,12 +52,11 @@ class Stream {
   Arena memory_;
   TwoStates<T> states_;
   size_t current_ = 0;
-  Arena scratch_;
-  std::unique_ptr<ProgramStep<T>> step_;  // made when the first step comes
+  mutable std::unique_ptr<Work> work_ = std::make_unique<Work>();
   std::vector<StepInput<T>> step_inputs_;
   std::vector<StepOutput<T>> step_outputs_;
   const bool has_step_;
-  mutable std::atomic<bool> in_use_{false};
+  mutable Turn turn_;
 };
 
 }  // namespace recurra

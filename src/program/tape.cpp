@@ -11,10 +11,39 @@ Tape<T>::Memory::~Memory() {
   if (arena) program->tapes_.give_back(std::move(arena));
 }
 
+// A turn of a thread that changes the tape.
+template <class T>
+class Tape<T>::Use {
+ public:
+  explicit Use(Tape& tape) : turn_(tape.turn_) {
+    const Turn::Answer answer = turn_.take();
+    check(answer != Turn::kInUse, tape.program_->name().c_str(), "the tape is in use by another thread");
+    if (answer == Turn::kAbandoned) tape.abandon();
+  }
+  ~Use() { turn_.end(); }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+ private:
+  Turn& turn_;
+};
+
+template <class T>
+Tape<T>::~Tape() {
+  if (turn_.abandoned()) abandon();
+}
+
+// Closes it in a child, where another thread was at its backward when the process was forked. What that has left in the
+// midst of being changed is not looked at again, nor destroyed.
+template <class T>
+void Tape<T>::abandon() {
+  static_cast<void>(new std::vector<Step>(std::move(steps_)));
+  static_cast<void>(new std::shared_ptr<Memory>(std::move(memory_)));
+}
+
 template <class T>
 void Tape<T>::close() {
-  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  check(lock.owns_lock(), program_->name().c_str(), "the tape is in use by another thread");
+  const Use use(*this);
   steps_.clear();
   memory_.reset();
 }
@@ -171,9 +200,9 @@ template <class T>
 void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx,
                        StateRows<T> dstate, Stop* stop) {
   const char* name = program_->name().c_str();
-  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  check(lock.owns_lock(), name, "the tape is in use by another thread");
-  check(memory_ != nullptr, name, "backward on a closed tape; record again");
+  const Use use(*this);
+  check(memory_ != nullptr, name,
+        "backward on a closed tape, or on one that another thread was at when this process was forked; record again");
   check(!used_, name, "backward ran on this tape already and works once; record again");
   check_versions();
 
