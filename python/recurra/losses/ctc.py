@@ -23,7 +23,8 @@ class CTC(Loss):
     A target is infeasible where its probability is 0: it takes more steps than there are (one for each label, and one
     more between two that are equal), or a symbol whose logit is -infinity, or 1e6 below the largest of its step.
 
-    The count is the number of rows that have steps and a feasible target. PyTorch's reduction="mean" is another one: it
+    The count is the number of rows that have steps and a feasible target: a row of length 0 is never counted, not even with
+    an empty target. PyTorch's reduction="mean" is another one: it
     divides each row's loss by the number of its labels first.
 
     Args:
@@ -120,7 +121,9 @@ class CTC(Loss):
 
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
         total, gradients, feasible = _core.ctc(*batch, gradient, self.blank)
-        return LossValue(total, self._count_rows(operation, batch.predictions.shape, batch[1:], feasible), gradients)
+        count = self._count_rows(operation, batch.predictions.shape, batch[1:], feasible)
+        wanted = True if batch.weights is None else batch.weights > 0
+        return LossValue(total, count, gradients, int(np.count_nonzero(~feasible & wanted)))
 
     def _count(
         self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None

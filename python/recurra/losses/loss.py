@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -18,17 +19,19 @@ class LossValue:
     """A loss over a batch.
 
     Attributes: sum, over the valid elements; count, how many they are, or, where they have weights, the sum of these;
-    gradient, of the sum with respect to the predictions, of their shape, 0 past the lengths (None if not asked for).
+    gradient, of the sum with respect to the predictions, of their shape, 0 past the lengths (None if not asked for);
+    left_out, the rows of a weight above 0 that the loss cannot count, such as infeasible ones of CTC.
     """
 
     sum: float
     count: float
     gradient: Array | None
+    left_out: int = 0
 
     @property
     def mean(self) -> float:
-        """sum / count; 0 if there is nothing to count."""
-        return self.sum / self.count if self.count else 0.0
+        """sum / count; NaN if there is nothing to count."""
+        return self.sum / self.count if self.count else math.nan
 
 
 class Checked(NamedTuple):

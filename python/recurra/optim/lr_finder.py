@@ -182,7 +182,7 @@ def _losses(model: TrainableModel, goal: Goal, source: Source, seed: int) -> Ite
             values = recorder.record(work.piece, None, seeds.derive(own, index))
             if any(recorder.counts):
                 found = True
-                yield goal.mean(values).value, goal.scale(recorder.counts)
+                yield goal.mean(values).value_of_counted, goal.scale(recorder.counts)
         if not found:
             raise ValueError(
                 "find_lr: got data in which nothing counts, expected some steps to learn from; give some data"

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: TrainableModel, goal: Goal, source: Source, metrics: MetricGroup, *, show: bool = False
+    model: TrainableModel,
+    goal: Goal,
+    source: Source,
+    metrics: MetricGroup,
+    *,
+    show: bool = False,
+    warn_as: str | None = "evaluate",
 ) -> dict[str, float]:
-    """The mean loss and the metrics, exact for ragged rows."""
+    """The mean loss and the metrics, exact for ragged rows. Rows that the losses left out are told of under the name
+    `warn_as`, unless that is None."""
     inputs, outputs = model.structures
     mean = goal.mean()
     state: State = None
@@ -28,4 +35,6 @@ def evaluate(
             y, state = model(x, state=state if work.carry else None, lengths=lengths, reset=reset)
             mean.add(goal.values(outputs.spread("evaluate", "y", y), segment, metrics, gradient=False))
             bar.update(loss=mean.value)
+    if warn_as is not None:
+        mean.warn(warn_as)
     return {"loss": mean.value, **metrics.results()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +15,7 @@ from recurra.data import convert, row_weights
 from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
-from recurra.structure import plain
+from recurra.structure import Structure, plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ class Goal:
 
     def mean(self, values: Sequence[LossValue] = ()) -> Mean:
         """That of a batch, to add others to."""
-        mean = Mean(self._weights)
+        mean = Mean(self._weights, self.structure)
         mean.add(values)
         return mean
 
@@ -157,22 +159,55 @@ class Goal:
 
 
 class Mean:
-    """The weighted sum over outputs of the mean over all elements of several batches."""
+    """The weighted sum over outputs of the mean over all elements of several batches.
 
-    def __init__(self, weights: Sequence[float]) -> None:
-        self._weights = weights
+    Attributes: for each output sums, counts, and left_out, the rows that its loss could not count.
+    """
+
+    def __init__(self, weights: Sequence[float], structure: Structure) -> None:
+        self._weights, self._structure = weights, structure
         self.sums, self.counts = [0.0] * len(weights), [0.0] * len(weights)
+        self.left_out = [0] * len(weights)
 
     def add(self, batch: Sequence[LossValue]) -> None:
         """One more batch."""
         for index, value in enumerate(batch):
             self.sums[index] += value.sum
             self.counts[index] += value.count
+            self.left_out[index] += value.left_out
 
     @property
     def value(self) -> float:
-        """0 if there was nothing to count."""
+        """NaN if an output had nothing to count: no loss is not a loss of 0."""
+        return self._total(math.nan)
+
+    @property
+    def value_of_counted(self) -> float:
+        """Without the outputs that had nothing to count."""
+        return self._total(0.0)
+
+    def _total(self, empty: float) -> float:
         return sum(
-            weight * (own / count if count else 0.0)
+            weight * (own / count if count else empty)
             for weight, own, count in zip(self._weights, self.sums, self.counts, strict=True)
+            if weight
         )
+
+    def warn(self, operation: str) -> None:
+        """Say what the losses did not count, if there is something to say."""
+        for index, (count, left_out, weight) in enumerate(zip(self.counts, self.left_out, self._weights, strict=True)):
+            infeasible = f"{left_out} row{'s' * (left_out > 1)} whose targets take more steps than there are"
+            if not count and weight:
+                why = f"; left out {infeasible}" if left_out else ""
+                said = (
+                    f"got nothing to count, so that the loss is NaN: lengths, weights or labels leave every row out{why}; give "
+                    f"data of which something counts"
+                )
+            elif left_out:
+                said = (
+                    f"left out {infeasible}, or have symbols of probability 0; give longer or less subsampled sequences, or "
+                    f"find the rows with CTC(infeasible='error')"
+                )
+            else:
+                continue
+            warnings.warn(f"{place(operation, self._structure, 'y', index)}: {said}", RuntimeWarning, stacklevel=2)

@@ -74,6 +74,7 @@ class Training:
         self._mean, self._running = goal.mean(), _Running()
         self._buffers = list(model.buffers.values())
         self._state: State = None
+        self._told = False  # what the losses leave out
         # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
         self._next = (0, 0, 0)
 
@@ -133,7 +134,7 @@ class Training:
             "position": self._next,
             "step": self.step,
             "stop_training": self.stop_training,
-            "mean": [self._mean.sums, self._mean.counts],
+            "mean": [self._mean.sums, self._mean.counts, self._mean.left_out],
             "running": asdict(self._running),
             "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
             "state": self._state,
@@ -165,7 +166,7 @@ class Training:
             metric.load_state_dict(kept)
         for callback, kept in zip(self._callbacks.all, state["callbacks"], strict=True):
             callback.load_state_dict(kept)
-        self._mean.sums, self._mean.counts = state["mean"]
+        self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
         self._running = _Running(**state["running"])
         self._state = state["state"]
         self.history.seed, self.history.history, self.history.epoch = state["seed"], state["history"], state["epochs"]
@@ -219,12 +220,19 @@ class Training:
                     f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
                     f"the steps of the sequences; lower it"
                 )
+            told, self._told = self._told, True
+            if not told:  # of what every epoch leaves out
+                self._mean.warn("fit")
             logs = self._logs()
             if self._validation is not None:
-                logs |= {
-                    f"val_{name}": value
-                    for name, value in evaluate(self.model, self._goal, self._validation, self._metrics.fresh()).items()
-                }
+                found = evaluate(
+                    self.model,
+                    self._goal,
+                    self._validation,
+                    self._metrics.fresh(),
+                    warn_as=None if told else "fit: validation",
+                )
+                logs |= {f"val_{name}": value for name, value in found.items()}
             self._next = (epoch + 1, 0, 0)
             for callback in self._callbacks.all:  # each finds in the history what those before it have added
                 self.history.append(epoch, logs)
@@ -236,7 +244,7 @@ class Training:
 
     def _logs(self) -> dict[str, float]:
         running = self._running
-        steps = max(running.steps, 1)
+        steps = running.steps or math.nan
         return {
             "loss": self._mean.value,
             **self._metrics.results(),

@@ -100,4 +100,5 @@ class Recorder:
 def _total(parts: Sequence[LossValue]) -> LossValue:
     if len(parts) == 1:
         return parts[0]
-    return LossValue(float(np.sum([part.sum for part in parts])), sum(part.count for part in parts), None)
+    sums, counts, left_out = zip(*((part.sum, part.count, part.left_out) for part in parts), strict=True)
+    return LossValue(float(np.sum(sums)), sum(counts), None, sum(left_out))
