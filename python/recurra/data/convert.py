@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recurra import checks
-from recurra.data.rows import ArrayRows, RaggedRows, Rows, is_list, ragged
+from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut, flat, is_list, ragged
 from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
 
 
 def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> Rows:
-    """y, checked against x and converted to what the loss reads."""
+    """y, of x's rows and steps, converted to what the loss reads; `target_checks` has what its values must be."""
     if not is_list(y):
         y = np.atleast_1d(checks.numeric(operation, "y", y))
     if len(y) != len(x):
@@ -108,34 +109,29 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
             f"it sequences, and make the last recurrent layer with return_sequences=True"
         )
     if loss.unaligned and is_list(y):
-        rows = unaligned(operation, "y", y, model.dtype, loss)
-        if model.output_size is not None:
-            given = np.full(len(x), x.shape[1]) if x.lengths is None else x.lengths
-            for index, (item, steps) in enumerate(zip(rows.items, _output_lengths(model, given).tolist(), strict=True)):
-                loss.check(operation, f"y[{index}]", (1, steps, model.output_size), item[None])
-        return rows
+        return unaligned(operation, "y", y, model.dtype, loss)
     if isinstance(x, RaggedRows) and sequences and not loss.unaligned:
-        items = []
-        for index, (row, steps) in enumerate(zip(y, _output_lengths(model, x.lengths).tolist(), strict=True)):
-            name = f"y[{index}]"
-            item = loss.convert(operation, name, checks.numeric(operation, name, row), model.dtype)
+        rows = [checks.numeric(operation, f"y[{index}]", row) for index, row in enumerate(y)]
+        items = _converted(operation, "y", rows, model.dtype, loss)
+        for index, (item, steps) in enumerate(zip(items, output_lengths(model, x.lengths).tolist(), strict=True)):
             if item.shape[:1] != (steps,):
                 raise ValueError(
-                    f"{operation}: got {name} of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
+                    f"{operation}: got y[{index}] of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
                     f"has; give a target for every one, or make the last recurrent layer with return_sequences=False"
                 )
-            if model.output_size is not None:
-                loss.check(operation, name, (steps, model.output_size), item)
-            items.append(item)
         return ragged(operation, items)
     _check_whole(operation, y, sequences)
-    array = loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype)
-    if model.output_size is not None:
-        count, *steps = x.shape[: 2 if sequences else 1]
-        lengths = _output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
-        lead = (count, *_output_lengths(model, np.array(steps, np.int64)).tolist())
-        loss.check(operation, "y", (*lead, model.output_size), array, lengths)
-    return ArrayRows(array)
+    return ArrayRows(loss.convert(operation, "y", checks.numeric(operation, "y", y), model.dtype))
+
+
+def _converted(operation: str, name: str, rows: list[Array], dtype: np.dtype[Any], loss: Loss) -> list[Array]:
+    """Rows of targets as the loss reads them, all at once if they are alike."""
+    together = None if loss.unaligned else flat(rows)
+    if together is not None:
+        with contextlib.suppress(ValueError, TypeError):  # said below, where the row is known
+            values = loss.convert(operation, name, together, dtype)
+            return rows if values.dtype == together.dtype else cut(values, np.array([len(row) for row in rows]))
+    return [loss.convert(operation, f"{name}[{index}]", row, dtype) for index, row in enumerate(rows)]
 
 
 def _check_whole(operation: str, y: Any, sequences: bool) -> None:
@@ -158,19 +154,18 @@ def _check_whole(operation: str, y: Any, sequences: bool) -> None:
 
 def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:
     """Rows of targets that are as long as they are, converted to what the loss reads."""
-    items = []
-    for index, row in enumerate(rows):
-        own = f"{name}[{index}]"
-        item = loss.convert(operation, own, checks.numeric(operation, own, row), dtype)
+    arrays = [checks.numeric(operation, f"{name}[{index}]", row) for index, row in enumerate(rows)]
+    items = _converted(operation, name, arrays, dtype, loss)
+    for index, item in enumerate(items):
         if item.ndim != 1:
             raise ValueError(
-                f"{operation}: got {own} of shape {item.shape}, expected (labels,); give an array of labels for each row"
+                f"{operation}: got {name}[{index}] of shape {item.shape}, expected (labels,); give an array of labels for "
+                f"each row"
             )
-        items.append(item)
     return ragged(operation, items, loss.padding)
 
 
-def _output_lengths(model: OutputInfo, lengths: Array) -> Array:
+def output_lengths(model: OutputInfo, lengths: Array) -> Array:
     """The steps that come out of so many, of a model that returns sequences."""
     result = model.output_lengths(lengths)
     return lengths if result is None else result

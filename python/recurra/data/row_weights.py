@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from recurra import checks
-from recurra.data.rows import ArrayRows, RaggedRows, Rows, is_list
+from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut, flat, is_list
 from recurra.typing import Array
 
 
@@ -16,18 +17,11 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
     """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
     count = len(targets)
     if is_list(weights) and steps and isinstance(targets, RaggedRows) and len(weights) and np.ndim(weights[0]) == 1:
-        items = [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
-        for index, (item, target) in enumerate(zip(items, targets.items, strict=False)):
-            if item.shape != target.shape[:1]:
-                raise ValueError(
-                    f"{operation}: got sample_weight[{index}] of shape {item.shape}, expected {target.shape[:1]}; give a "
-                    f"weight for every step, or one for every row"
-                )
-        if len(items) != count:
+        if len(weights) != count:
             raise ValueError(
-                f"{operation}: got sample_weight of {len(items)} rows, expected {count}; give every row its weights"
+                f"{operation}: got sample_weight of {len(weights)} rows, expected {count}; give every row its weights"
             )
-        return RaggedRows(items)
+        return RaggedRows(_of_steps(operation, targets, weights))
     array = _checked(operation, "sample_weight", weights)
     allowed = [(count,)]
     if steps and isinstance(targets, ArrayRows):
@@ -38,6 +32,22 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
             f"weight for every row" + (" or for every step" if len(allowed) > 1 else "")
         )
     return ArrayRows(array)
+
+
+def _of_steps(operation: str, targets: RaggedRows, weights: Any) -> list[Array]:
+    """A weight for each step of each row; checked all at once, since short rows are many."""
+    arrays = [checks.array(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
+    for index, (item, target) in enumerate(zip(arrays, targets.items, strict=True)):
+        if item.shape != target.shape[:1]:
+            raise ValueError(
+                f"{operation}: got sample_weight[{index}] of shape {item.shape}, expected {target.shape[:1]}; give a "
+                f"weight for every step, or one for every row"
+            )
+    together = flat(arrays)
+    if together is not None:
+        with contextlib.suppress(ValueError, TypeError):  # said below, where the row is known
+            return cut(_checked(operation, "sample_weight", together), targets.lengths)
+    return [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(arrays)]
 
 
 def _checked(operation: str, name: str, weights: Any) -> Array:
@@ -97,9 +107,12 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
 
     if isinstance(targets, ArrayRows):
         return ArrayRows(of(targets.array, weights.array if isinstance(weights, ArrayRows) else None))
-    rows: list[Array | None] = [None] * len(targets)
+    own = None if weights is None else of_flat(targets, weights)
+    return RaggedRows(cut(of(np.concatenate(targets.items), own), targets.lengths))
+
+
+def of_flat(targets: RaggedRows, weights: Rows) -> Array:
+    """The weights of all steps of ragged rows, one behind the other."""
     if isinstance(weights, RaggedRows):
-        rows = list(weights.items)
-    elif weights is not None:
-        rows = [np.asarray(weight) for weight in weights.array]
-    return RaggedRows([of(item, one) for item, one in zip(targets.items, rows, strict=True)])
+        return np.concatenate(weights.items)
+    return np.repeat(weights.array, targets.lengths)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,8 +94,26 @@ class RaggedRows:
         return [row for batch in outputs for row in batch]
 
 
+def flat(items: Sequence[Array]) -> Array | None:
+    """The rows one behind the other, so that they are checked all at once; None if they differ in more than their lengths,
+    or are none."""
+    return np.concatenate(items) if _alike(items) else None
+
+
+def _alike(items: Sequence[Array]) -> bool:
+    return len({(item.dtype, item.shape[1:]) for item in items}) == 1 and items[0].ndim > 0
+
+
+def cut(values: Array, lengths: Array) -> list[Array]:
+    """Rows of these lengths, views of what lies one behind the other."""
+    bounds = [0, *np.cumsum(lengths).tolist()]
+    return [values[begin:end] for begin, end in pairwise(bounds)]
+
+
 def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
     """Rows that may differ in their first axis only."""
+    if _alike(items):
+        return RaggedRows(items, padding)
     for index, item in enumerate(items):
         first = items[0]
         if item.ndim == 0 or item.shape[1:] != first.shape[1:] or item.dtype != first.dtype:

@@ -58,6 +58,7 @@ def nonfinite(
     *,
     loss: Any = None,
     loss_weights: Any = None,
+    sample_weight: Any = None,
     state: State = None,
     reset: Any = None,
     training: bool = True,
@@ -72,7 +73,7 @@ def nonfinite(
     Args:
         model: a model, or a layer alone.
         x, lengths: a batch, as `fit` takes it; padding is not looked at.
-        y, loss, loss_weights: targets and loss, as `fit` takes them; None looks at the outputs only.
+        y, loss, loss_weights, sample_weight: targets and loss, as `fit` takes them; None looks at the outputs only.
         state, reset, training, seed: as in `record`.
 
     Returns:
@@ -85,7 +86,7 @@ def nonfinite(
     if (y is None) != (loss is None):
         given, missing = ("loss", "y") if y is None else ("y", "loss")
         raise ValueError(f"nonfinite: got {given} without {missing}, expected both or neither; give {missing}")
-    objective = None if loss is None else Objective(subject, y, loss, loss_weights)
+    objective = None if loss is None else Objective(subject, y, loss, loss_weights, sample_weight)
     training = checks.flag("nonfinite", "training", training)
     return next(_findings(subject, objective, state, reset, training, seeds.resolve("nonfinite", seed)), None)
 

@@ -14,10 +14,12 @@ from recurra.typing import Array
 class Objective:
     """A goal and the targets of all rows at once."""
 
-    def __init__(self, subject: Subject, y: Any, loss: Any, loss_weights: Any = None) -> None:
+    def __init__(
+        self, subject: Subject, y: Any, loss: Any, loss_weights: Any = None, sample_weight: Any = None
+    ) -> None:
         operation, self._subject = subject.operation, subject
         self.goal = Goal(operation, subject.model, loss, loss_weights)
-        self._targets, _weights = self.goal.targets(operation, subject.feed, y).batch(slice(None))
+        self._targets, self._weights = self.goal.targets(operation, subject.feed, y, sample_weight).batch(slice(None))
 
     def outputs(self, y: Any) -> list[Array]:
         """The model's outputs in order."""
@@ -32,8 +34,15 @@ class Objective:
         """The loss of each output, or of one of its rows."""
         rows = slice(None) if row is None else slice(row, row + 1)
         return [
-            loss(one[rows], target[rows], None if valid is None or one.ndim < 3 else valid[rows])
-            for loss, one, target, valid in zip(self.goal.losses, outputs, self._targets, self.lengths(), strict=True)
+            loss(
+                one[rows],
+                target[rows],
+                None if valid is None or one.ndim < 3 else valid[rows],
+                weights=None if weight is None else weight[rows],
+            )
+            for loss, one, target, weight, valid in zip(
+                self.goal.losses, outputs, self._targets, self._weights, self.lengths(), strict=True
+            )
         ]
 
     def gradient(self, values: Sequence[LossValue]) -> tuple[list[Array | None], float]:

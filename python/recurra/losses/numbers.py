@@ -23,7 +23,8 @@ class RealTargets(StepLoss):
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if not np.isfinite(valid).all():
             raise ValueError(
-                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, or give lengths"
+                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, give lengths, or leave "
+                f"them out by a weight of 0"
             )
 
 

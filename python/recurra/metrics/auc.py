@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra import checks
-from recurra.losses import BinaryCrossEntropy, CrossEntropy
+from recurra.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from recurra.metrics.correct import binary
 from recurra.metrics.metric import Read
 from recurra.typing import Array, Lengths, Rows
@@ -38,48 +39,54 @@ class AUC(Read):
         """Forget all batches."""
         self._scores: list[Array] = []
         self._positive: list[Array] = []
+        self._weights: list[Array] = []
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
         own = type(self).__name__
         targets = checks.numeric(own, "targets", targets)
         by_label = targets.ndim < np.ndim(predictions)
-        self._loss = self._labels if by_label else BinaryCrossEntropy()
-        x, wanted = self._valid(predictions, targets, lengths)
+        valid = self._valid(predictions, targets, lengths, weights, self.reads(targets.ndim, np.ndim(predictions)))
         if self._scores:
-            self._same_size("features", x.shape[-1], self._scores[0].shape[-1])
+            self._same_size("features", valid.predictions.shape[-1], self._scores[0].shape[-1])
+        if by_label and self.ignore_index is not None:
+            valid = valid.chosen(valid.targets != self.ignore_index)
+        x, wanted, each = valid
         if by_label:
-            if self.ignore_index is not None:
-                counted = wanted != self.ignore_index
-                x, wanted = x[counted], wanted[counted]
             positive = wanted[:, None] == np.arange(x.shape[-1])
             scores = _log_softmax(x.astype(np.float64))
         else:
             positive, scores = binary(own, wanted), x.astype(np.float64)
         self._scores = [*self._scores, scores]  # a new list: a `state_dict()` keeps its own
         self._positive = [*self._positive, positive]
+        self._weights = [*self._weights, np.ones(len(x)) if each is None else each]
+
+    def reads(self, targets: int, predictions: int) -> Loss:
+        """Labels have an axis less than the predictions."""
+        return self._labels if targets < predictions else BinaryCrossEntropy()
 
     def result(self) -> float:
         """From 0 to 1, 0.5 for scores that say nothing; NaN without positives and negatives, or if a score is NaN."""
         if not self._scores:
             return math.nan
-        scores, positive = np.concatenate(self._scores), np.concatenate(self._positive)
+        scores, positive, weights = (np.concatenate(one) for one in (self._scores, self._positive, self._weights))
         if np.isnan(scores).any():
             return math.nan
         areas = [
-            _area(one, chosen)
+            _area(one, chosen, weights)
             for one, chosen in zip(scores.T, positive.T, strict=True)
             if 0 < chosen.sum() < len(chosen)
         ]
         return float(np.mean(areas)) if areas else math.nan
 
 
-def _area(scores: Array, positive: Array) -> float:
-    """By the ranks of the positives, of equal scores their mean."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse.ravel()]
-    n = int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+def _area(scores: Array, positive: Array, weights: Array) -> float:
+    """By the weight of the negatives below each score, of equal ones half."""
+    _, place = np.unique(scores, return_inverse=True)
+    above, below = (np.bincount(place.ravel(), weights * one) for one in (positive, ~positive))
+    return float((above * (np.cumsum(below) - below / 2)).sum() / (above.sum() * below.sum()))
 
 
 def _log_softmax(x: Array) -> Array:

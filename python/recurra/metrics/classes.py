@@ -7,11 +7,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra import checks
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
 from recurra.metrics.correct import binary, exceeds
-from recurra.metrics.metric import Read, choose
+from recurra.metrics.metric import Read, Valid, choose
 from recurra.typing import Array, Lengths, Rows
 
 
@@ -65,35 +66,42 @@ class ClassScore(Read):
 
     def reset(self) -> None:
         """Forget all batches."""
-        self._counts: Array | None = None  # (3, C) of int64: right, predicted, wanted
+        self._counts: Array | None = None  # (3, C), integers where nothing is weighted: right, predicted, wanted
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, wanted = self._valid(predictions, targets, lengths)
+        valid = self._valid(predictions, targets, lengths, weights)
         if self.threshold is not None:
-            positive = binary(type(self).__name__, wanted)
-            above = exceeds(x, self.threshold)
-            counts = np.array([[(above & positive).sum()], [above.sum()], [positive.sum()]])
+            positive = binary(type(self).__name__, valid.targets)
+            above = exceeds(valid.predictions, self.threshold)
+            each = 1 if valid.weights is None else valid.weights[:, None]
+            counts = np.array([[(one * each).sum()] for one in (above & positive, above, positive)])
         else:
-            counts = self._count_classes(x, wanted)
+            counts = self._count_classes(valid)
         if self._counts is not None:
             self._same_size("classes", counts.shape[1], self._counts.shape[1])
             counts = counts + self._counts
         self._counts = counts
 
-    def _count_classes(self, x: Array, wanted: Array) -> Array:
-        classes = x.shape[-1]
+    def _count_classes(self, valid: Valid) -> Array:
+        classes = valid.predictions.shape[-1]
         if self.labels is not None and max(self.labels) >= classes:
             raise ValueError(
                 f"{type(self).__name__}: got the class {max(self.labels)} in labels, expected 0 to {classes - 1}, as the "
                 f"predictions have {classes} classes; change labels"
             )
         if self.ignore_index is not None:
-            counted = wanted != self.ignore_index
-            x, wanted = x[counted], wanted[counted]
-        chosen = choose(x)
-        parts = (chosen[chosen == wanted], chosen[chosen >= 0], wanted)  # a NaN chooses nothing
-        return np.stack([np.bincount(part, minlength=classes) for part in parts])
+            valid = valid.chosen(valid.targets != self.ignore_index)
+        chosen, wanted = choose(valid.predictions), valid.targets
+        parts = ((chosen, chosen == wanted), (chosen, chosen >= 0), (wanted, wanted >= 0))  # a NaN chooses nothing
+        return np.stack(
+            [
+                np.bincount(part[which], None if valid.weights is None else valid.weights[which], classes)
+                for part, which in parts
+            ]
+        )
 
     def per_class(self) -> Array:
         """(C,) the score of each class, float64; NaN where it neither was predicted nor is a target."""
@@ -120,8 +128,7 @@ class ClassScore(Read):
 
 
 def _divided(one: Array, other: Array) -> Array:
-    result: Array = one / np.maximum(other, 1)
-    return result
+    return np.divide(one, other, out=np.zeros(np.shape(other)), where=other > 0)
 
 
 class Precision(ClassScore):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra import checks
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
-from recurra.metrics.metric import Ratio, choose
+from recurra.losses.step_loss import counted_steps
+from recurra.metrics.metric import Ratio, choose, spread
 from recurra.typing import Array, Lengths, Rows
 
 
@@ -32,19 +34,20 @@ class Accuracy(Ratio):
         default = "accuracy" if self.top_k == 1 else f"top_{self.top_k}_accuracy"
         super().__init__(name, default, CrossEntropy(ignore_index=ignore_index))
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, labels = self._valid(predictions, targets, lengths)
-        if self.top_k > x.shape[-1]:
+        valid = self._valid(predictions, targets, lengths, weights)
+        classes = valid.predictions.shape[-1]
+        if self.top_k > classes:
             raise ValueError(
-                f"{type(self).__name__}: got top_k={self.top_k} for predictions of {x.shape[-1]} classes, expected no more "
+                f"{type(self).__name__}: got top_k={self.top_k} for predictions of {classes} classes, expected no more "
                 f"than there are; lower top_k"
             )
         if self.ignore_index is not None:
-            counted = labels != self.ignore_index
-            x, labels = x[counted], labels[counted]
-        self._sum += float(np.count_nonzero(self._right(x, labels)))
-        self._count += len(labels)
+            valid = valid.chosen(valid.targets != self.ignore_index)
+        self._add(self._right(valid.predictions, valid.targets), valid.weights)
 
     def _right(self, x: Array, labels: Array) -> Array:
         if self.top_k == 1:
@@ -59,7 +62,8 @@ class Accuracy(Ratio):
 class SequenceAccuracy(Ratio):
     """The share of the rows in which every label has the largest logit.
 
-    Predictions are logits (N, T, C), targets labels (N, T). A row without labels does not count.
+    Predictions are logits (N, T, C), targets labels (N, T). A row without labels does not count; of the weights of its steps a
+    row has the mean.
     In training by `TruncatedBPTT`, and of batches that carry a state, a row is what a window or batch has of it.
 
     Args:
@@ -73,19 +77,22 @@ class SequenceAccuracy(Ratio):
         self.ignore_index = ignore_index
         super().__init__(name, "sequence_accuracy", CrossEntropy(ignore_index=ignore_index))
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        batch = self._loss.read(type(self).__name__, predictions, targets, lengths)
+        batch = self._loss.read(type(self).__name__, predictions, targets, lengths, weights)
         labels = batch.targets if batch.targets.ndim == 2 else batch.targets[:, None]
-        counted = np.ones(labels.shape, bool)
-        if batch.lengths is not None:
-            counted = checks.steps_within(batch.lengths, labels.shape[1])
+        steps = counted_steps(batch.predictions.shape, batch.lengths, batch.weights)
+        counted = np.ones(labels.shape, bool) if steps is None else steps.reshape(labels.shape)
         if self.ignore_index is not None:
             counted = counted & (labels != self.ignore_index)
-        wrong = counted & (choose(batch.predictions).reshape(labels.shape) != labels)
-        used = counted.any(-1)
-        self._sum += float(np.count_nonzero(used & ~wrong.any(-1)))
-        self._count += int(np.count_nonzero(used))
+        right = ~(counted & (choose(batch.predictions).reshape(labels.shape) != labels)).any(-1)
+        used, each = counted.any(-1), None
+        if batch.weights is not None:
+            counted = counted[used]
+            each = (spread(batch.weights, labels.shape)[used] * counted).sum(-1) / counted.sum(-1)
+        self._add(right[used], each)
 
 
 class BinaryAccuracy(Ratio):
@@ -104,13 +111,13 @@ class BinaryAccuracy(Ratio):
         self.threshold = checks.number(type(self).__name__, "threshold", threshold, 0.0, 1.0)
         super().__init__(name, "binary_accuracy", BinaryCrossEntropy())
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, wanted = self._valid(predictions, targets, lengths)
+        x, wanted, each = self._valid(predictions, targets, lengths, weights)
         positive = binary(type(self).__name__, wanted)
-        right = (exceeds(x, self.threshold) == positive) & ~np.isnan(x)
-        self._sum += float(np.count_nonzero(right))
-        self._count += right.size
+        self._add((exceeds(x, self.threshold) == positive) & ~np.isnan(x), each)
 
 
 def binary(operation: str, targets: Array) -> Array:

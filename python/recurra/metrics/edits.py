@@ -33,12 +33,20 @@ class EditDistance(Ratio):
         self._reader = CTC(checks.integer(type(self).__name__, "blank", blank, 0))
         super().__init__(name, "edit_distance", self._reader)
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, labels, valid, _ = self._loss.read(type(self).__name__, predictions, targets, lengths)
+        x, labels, valid, each = self._loss.read(type(self).__name__, predictions, targets, lengths, weights)
+        if each is not None:
+            used = each > 0
+            x, labels, valid, each = x[used], labels[used], None if valid is None else valid[used], each[used]
         said = [row for row, _ in _core.ctc_greedy(x, valid, self._reader.blank)]
-        self._sum += float(_distances(*_padded(said), labels, (labels != self._loss.padding).sum(-1)).sum())
-        self._count += int((labels != self._loss.padding).sum()) if self.normalize else len(labels)
+        wanted = (labels != self._loss.padding).sum(-1)
+        distances = _distances(*_padded(said), labels, wanted)
+        counts = wanted if self.normalize else np.ones(len(labels), int)
+        self._sum += float(distances.sum() if each is None else each @ distances)
+        self._count += int(counts.sum()) if each is None else float(each @ counts)
 
 
 def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) -> Array:

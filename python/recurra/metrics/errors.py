@@ -32,29 +32,34 @@ class R2(Read):
 
     def reset(self) -> None:
         """Forget all batches."""
-        self._count = 0
+        self._count, self._rows = 0.0, 0  # the weight of all targets, and their number
         self._mean, self._spread, self._missed = np.zeros(0), np.zeros(0), np.zeros(0)
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, t = (one.astype(np.float64) for one in self._valid(predictions, targets, lengths))
+        valid = self._valid(predictions, targets, lengths, weights)
+        x, t = valid.predictions.astype(np.float64), valid.targets.astype(np.float64)
         if not len(t):
             return
-        mean = t.mean(0)
-        if not self._count:
+        each = np.ones((len(t), 1)) if valid.weights is None else valid.weights[:, None]
+        own = float(each.sum())
+        mean = (each * t).sum(0) / own
+        if not self._rows:
             self._mean = self._spread = self._missed = np.zeros_like(mean)
         self._same_size("features", len(mean), len(self._mean))
         # Means and spreads of parts make that of the whole without a difference of large numbers (Chan et al. 1979).
-        total = self._count + len(t)
+        total = self._count + own
         apart = mean - self._mean
-        self._spread = self._spread + ((t - mean) ** 2).sum(0) + apart**2 * (self._count * len(t) / total)
-        self._mean = self._mean + apart * (len(t) / total)
-        self._missed = self._missed + ((x - t) ** 2).sum(0)
-        self._count = total
+        self._spread = self._spread + (each * (t - mean) ** 2).sum(0) + apart**2 * (self._count * own / total)
+        self._mean = self._mean + apart * (own / total)
+        self._missed = self._missed + (each * (x - t) ** 2).sum(0)
+        self._count, self._rows = total, self._rows + len(t)
 
     def result(self) -> float:
         """At most 1; NaN for fewer than two targets."""
-        if self._count < 2:
+        if self._rows < 2:
             return math.nan
         flat = self._spread == 0
         scores = 1 - self._missed / np.where(flat, 1.0, self._spread)
@@ -69,11 +74,13 @@ class ElementMean(Ratio):
     def __init__(self, name: str | None, default: str) -> None:
         super().__init__(name, default, MeanSquaredError())
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, t = (one.astype(np.float64) for one in self._valid(predictions, targets, lengths))
-        self._sum += float(self._terms(x, t).sum())
-        self._count += x.size
+        valid = self._valid(predictions, targets, lengths, weights)
+        terms = self._terms(valid.predictions.astype(np.float64), valid.targets.astype(np.float64))
+        self._add(terms, valid.weights)
 
     @abstractmethod
     def _terms(self, x: Array, t: Array) -> Array:

@@ -31,9 +31,11 @@ class LossMean(Ratio):
         words = re.findall(r"[A-Z0-9]+(?![a-z])|[A-Z][a-z]+", type(loss).__name__)
         super().__init__(name, "_".join(words).lower(), loss)
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch, of which the loss says what it is."""
-        value = self._loss.value(type(self).__name__, predictions, targets, lengths)
+        value = self._loss.value(type(self).__name__, predictions, targets, lengths, weights)
         self._sum += value.sum
         self._count += value.count
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from recurra import checks
 from recurra.losses import Loss
+from recurra.losses.step_loss import counted_steps
 from recurra.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Metric(ABC):
     """A number over all batches since the last `reset()`.
 
     A metric of one's own derives from this and has `update`, `result` and `reset`, which its `__init__` calls at the
-    end; `name` and `mode` may be attributes of the class.
+    end; `name` and `mode` may be attributes of the class. One for `weighted_metrics` has an `update` that also takes
+    `weights=None`, as those of this module.
 
     Attributes: name, under which it is found in a history; mode, "max" if more is better, "min" if less is.
     """
@@ -73,10 +75,18 @@ class Metric(ABC):
 
 
 class Valid(NamedTuple):
-    """The valid steps of a batch, one behind the other: predictions (M, F); targets (M,) or (M, F)."""
+    """The steps of a batch that count, one behind the other: predictions (M, F); targets (M,) or (M, F); weights (M,), all
+    above 0, or None where each is 1."""
 
     predictions: Array
     targets: Array
+    weights: Array | None
+
+    def chosen(self, which: Array) -> Valid:
+        """Some of the steps."""
+        return Valid(
+            self.predictions[which], self.targets[which], None if self.weights is None else self.weights[which]
+        )
 
 
 class Read(Metric):
@@ -87,15 +97,43 @@ class Read(Metric):
         self._loss = loss
         self.reset()
 
-    def _valid(self, predictions: Array, targets: Rows, lengths: Lengths) -> Valid:
-        batch = self._loss.read(type(self).__name__, predictions, targets, lengths)
+    @abstractmethod
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            predictions, targets, lengths: as in `Metric.update`.
+            weights: (N,), or with a target at every step (N, T), finite and at least 0: how often a row or step counts.
+                What has a weight of 0 is not read, so that its target may be missing (NaN).
+        """
+
+    def reads(self, targets: int, predictions: int) -> Loss:
+        """The loss whose targets the metric reads, for arrays of so many axes."""
+        return self._loss
+
+    def _valid(
+        self,
+        predictions: Array,
+        targets: Rows,
+        lengths: Lengths,
+        weights: npt.ArrayLike | None,
+        loss: Loss | None = None,
+    ) -> Valid:
+        batch = (loss or self._loss).read(type(self).__name__, predictions, targets, lengths, weights)
         shape = batch.predictions.shape
-        if batch.lengths is not None:
-            valid = checks.steps_within(batch.lengths, shape[1])
-            return Valid(batch.predictions[valid], batch.targets[valid])
+        each = None if batch.weights is None else spread(batch.weights, shape[:-1])
+        counted = counted_steps(shape, batch.lengths, batch.weights)
+        if counted is not None:
+            return Valid(batch.predictions[counted], batch.targets[counted], None if each is None else each[counted])
         lead = math.prod(shape[:-1])
         trail = batch.targets.shape[len(shape) - 1 :]
-        return Valid(batch.predictions.reshape(lead, shape[-1]), batch.targets.reshape(lead, *trail))
+        return Valid(
+            batch.predictions.reshape(lead, shape[-1]),
+            batch.targets.reshape(lead, *trail),
+            None if each is None else each.reshape(lead),
+        )
 
     def _same_size(self, what: str, size: int, before: int) -> None:
         """Refuse a batch whose size is not that of those before it."""
@@ -113,9 +151,23 @@ class Ratio(Read):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0.0
 
+    def _add(self, terms: Array, weights: Array | None) -> None:
+        """Terms (M, ...), each as often as the weights (M,) say."""
+        if weights is None:
+            self._sum += float(terms.sum())
+            self._count += terms.size
+        else:
+            self._sum += float(np.tensordot(weights, terms, 1).sum())
+            self._count += float(weights.sum()) * math.prod(terms.shape[1:])
+
     def result(self) -> float:
         """The sum divided by the count; NaN if there is nothing to count."""
         return self._sum / self._count if self._count else math.nan
+
+
+def spread(weights: Array, lead: tuple[int, ...]) -> Array:
+    """The weights of all steps, `lead`, where they are those of the rows."""
+    return weights if weights.ndim == len(lead) else np.broadcast_to(weights[:, None], lead)
 
 
 def checked_name(operation: str, name: str) -> str:

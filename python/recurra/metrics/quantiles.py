@@ -33,10 +33,11 @@ class Coverage(Ratio):
             )
         super().__init__(name, "coverage", reader)
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
         """Add a batch."""
-        x, t = self._valid(predictions, targets, lengths)
+        x, t, each = self._valid(predictions, targets, lengths, weights)
         by_quantile = x.reshape(*t.shape, len(self.quantiles))
         low, high = (by_quantile[..., index] for index in (np.argmin(self.quantiles), np.argmax(self.quantiles)))
-        self._sum += float(np.count_nonzero((low <= t) & (t <= high)))
-        self._count += t.size
+        self._add((low <= t) & (t <= high), each)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from recurra import checks
-from recurra.data import convert, row_weights
+from recurra.data import convert, row_weights, target_checks
 from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
@@ -65,8 +65,11 @@ class Goal:
             for one in structure.spread_optional(operation, "class_weight", class_weight)
         ]
 
-    def targets(self, operation: str, feed: Feed, y: Any, sample_weight: Any = None) -> Targets:
-        """y and the weights, checked against the inputs and converted to what the losses read."""
+    def targets(
+        self, operation: str, feed: Feed, y: Any, sample_weight: Any = None, metrics: MetricGroup | None = None
+    ) -> Targets:
+        """y and the weights, checked against the inputs and converted to what the losses read. Metrics, too, must be able to
+        read the targets, those that do not know of weights all of them."""
         outputs, structure = Outputs(self._model, feed.parts), self.structure
         targets: list[Rows] = []
         weights: list[Rows | None] = []
@@ -90,8 +93,13 @@ class Goal:
             target = convert.targets(where, info, rows, one, loss)
             steps = info.return_sequences and rows.has_time and not loss.unaligned
             own = None if weight is None else row_weights.given(where, target, weight, steps)
+            if classes is not None:
+                own = row_weights.by_class(where, target, own, classes)
+            target_checks.check(where, info, rows, target, loss, own)
+            if metrics is not None:
+                metrics.check(where, index, info, rows, target, own)
             targets.append(target)
-            weights.append(own if classes is None else row_weights.by_class(where, target, own, classes))
+            weights.append(own)
         return Targets(outputs, targets, weights)
 
     def values(
@@ -106,7 +114,7 @@ class Goal:
             seen = np.ascontiguousarray(one[:, lead:]) if lead else one
             value = loss(seen, target, valid, weights=weight, gradient=gradient)
             if metrics is not None:
-                metrics.update(index, seen, target, valid)
+                metrics.update(index, seen, target, valid, weight)
             if lead and value.gradient is not None:
                 value = replace(value, gradient=np.pad(value.gradient, ((0, 0), (lead, 0), (0, 0))))
             found.append(value)

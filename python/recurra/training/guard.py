@@ -35,7 +35,10 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
                 "training": piece.learn,
             }
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
-            report = diagnose.nonfinite(model, x, y, loss=outputs.join(goal.losses), state=state, **given)
+            weights = None if all(one is None for one in segment.weights) else outputs.join(segment.weights)
+            report = diagnose.nonfinite(
+                model, x, y, loss=outputs.join(goal.losses), sample_weight=weights, state=state, **given
+            )
             if report is not None:
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
             state = model.record(x, state=state, input_grad=False, **given).state

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from recurra.data import target_checks
+from recurra.data.rows import ArrayRows, Rows
 from recurra.metrics.find import named
-from recurra.metrics.metric import checked_name
+from recurra.metrics.metric import Read, checked_name
+from recurra.structure import Structure
 from recurra.training.history import as_float
 from recurra.typing import Array
 
 if TYPE_CHECKING:
+    from recurra.data.feed import OutputInfo
     from recurra.metrics import Metric
     from recurra.training.model import TrainableModel
 
@@ -20,23 +25,48 @@ if TYPE_CHECKING:
 TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
 
 
+def _listed(operation: str, structure: Structure, what: str, given: Any) -> list[list[Metric]]:
+    """For each output its metrics."""
+    none = isinstance(given, list | tuple | dict) and not given
+    found = []
+    for one in structure.spread_optional(operation, what, None if none else given):
+        some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
+        found.append([named(operation, metric) for metric in some])
+    return found
+
+
+def _check_weighable(operation: str, metric: Metric) -> None:
+    """Refuse a metric that does not take weights, before anything is trained."""
+    try:
+        inspect.signature(metric.update).bind(None, None, None, weights=None)
+    except TypeError:
+        raise TypeError(
+            f"{operation}: got {type(metric).__name__} in weighted_metrics, expected a metric that takes weights; write its "
+            f"update(self, predictions, targets, lengths=None, weights=None), or give it in metrics"
+        ) from None
+
+
 class MetricGroup:
     """For each output its metrics; of a model with several outputs their names begin with the output's."""
 
-    def __init__(self, operation: str, model: TrainableModel, given: Any) -> None:
+    def __init__(self, operation: str, model: TrainableModel, given: Any, weighted: Any = ()) -> None:
         structure = model.structures[1]
-        none = isinstance(given, list | tuple | dict) and not given
-        listed = structure.spread_optional(operation, "metrics", None if none else given)
         self._named: list[dict[str, Metric]] = []
-        for index, one in enumerate(listed):
-            some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
+        self._weighted: set[str] = set()
+        lists = [_listed(operation, structure, *one) for one in (("metrics", given), ("weighted_metrics", weighted))]
+        for index, (some, with_weights) in enumerate(zip(*lists, strict=True)):
             prefix = ""
             if structure.count is not None:
                 prefix = f"{structure.names[index] if structure.names else f'output_{index}'}_"
-            found = [named(operation, metric) for metric in some]
+            found = [*some, *with_weights]
             for metric in found:
                 checked_name(f"{operation}: {type(metric).__name__}", metric.name)
-            self._named.append({prefix + metric.name: metric.fresh() for metric in found})
+            self._named.append({prefix + metric.name: metric.fresh() for metric in some})
+            for metric in with_weights:
+                _check_weighable(operation, metric)
+                name = prefix + ("weighted_" if metric.name in {one.name for one in some} else "") + metric.name
+                self._named[-1][name] = metric.fresh()
+                self._weighted.add(name)
             taken = next((name for name in self._named[-1] if name in TAKEN or name.startswith("val_")), None)
             if taken is not None:
                 raise ValueError(
@@ -58,10 +88,30 @@ class MetricGroup:
         """ "min" or "max", which way is better; None for a name that is not known here."""
         return next((group[name].mode for group in self._named if name in group), None)
 
-    def update(self, output: int, predictions: Array, targets: Array, lengths: Array | None) -> None:
+    def check(self, where: str, output: int, info: OutputInfo, x: Rows, targets: Rows, weights: Rows | None) -> None:
+        """Refuse targets of an output that a metric cannot read."""
+        for name, metric in self._named[output].items():
+            if not isinstance(metric, Read):
+                continue
+            axes = targets.array.ndim if isinstance(targets, ArrayRows) else targets.items[0].ndim + 1
+            loss = metric.reads(axes, 3 if info.return_sequences and x.has_time else 2)
+            counted = weights if name in self._weighted else None
+            try:
+                target_checks.check(f"{where}: metric {name}", info, x, targets, loss, counted)
+            except ValueError as error:
+                if weights is None or counted is not None:
+                    raise
+                raise ValueError(f"{error}, or where a weight of 0 leaves it out, use weighted_metrics") from None
+
+    def update(
+        self, output: int, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None = None
+    ) -> None:
         """One more batch of an output."""
-        for metric in self._named[output].values():
-            metric.update(predictions, targets, lengths)
+        for name, metric in self._named[output].items():
+            if weights is not None and name in self._weighted:
+                metric.update(predictions, targets, lengths, weights=weights)  # type: ignore[call-arg]
+            else:
+                metric.update(predictions, targets, lengths)
 
     def results(self) -> dict[str, float]:
         """The numbers so far."""

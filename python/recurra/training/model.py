@@ -55,6 +55,7 @@ class TrainableModel(Layer):
         optimizer: Optimizer,
         loss_weights: Weights = None,
         metrics: Any = (),
+        weighted_metrics: Any = (),
         epochs: int = 1,
         batch_size: int = 32,
         sample_weight: Any = None,
@@ -86,11 +87,13 @@ class TrainableModel(Layer):
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
             metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches,
-                with truncate at each window as at a batch.
+                with truncate at each window as at a batch. They do not know of weights.
+            weighted_metrics: the same, in which rows, steps and labels count as sample_weight and class_weight say; the name
+                begins with `weighted_` where metrics have it, too.
             epochs: how often.
             batch_size: rows of a batch.
             sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
-                much each step does. The mean loss is the weighted one. Metrics do not look at it.
+                much each step does. The mean loss is the weighted one. What has a weight of 0 may have any target, also NaN.
             class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for labels
                 not named. It multiplies sample_weight, also in validation.
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
@@ -147,7 +150,7 @@ class TrainableModel(Layer):
         batch_size = checks.integer(name, "batch_size", batch_size)
         told = listed(name, callbacks)
         goal = Goal(name, self, loss, loss_weights, class_weight)
-        counting = MetricGroup(name, self, metrics)
+        counting = MetricGroup(name, self, metrics, weighted_metrics)
         if truncate is not None:
             check_truncatable(self, goal, truncate)
         source = make_source(
@@ -157,6 +160,7 @@ class TrainableModel(Layer):
             x,
             y,
             lengths,
+            metrics=counting,
             batch_size=batch_size,
             sample_weight=sample_weight,
             shuffle=checks.flag(name, "shuffle", shuffle),
@@ -164,7 +168,7 @@ class TrainableModel(Layer):
             epochs=settings.epochs,
         )
         validation = validation_source(
-            self, goal, source, validation_data, validation_split, batch_size, settings.epochs
+            self, goal, source, counting, validation_data, validation_split, batch_size, settings.epochs
         )
         return Training(self, optimizer, goal, source, validation, counting, told, settings, seed).run()
 
@@ -177,6 +181,7 @@ class TrainableModel(Layer):
         loss: Losses,
         loss_weights: Weights = None,
         metrics: Any = (),
+        weighted_metrics: Any = (),
         sample_weight: Any = None,
         batch_size: int = 32,
         verbose: int = 0,
@@ -194,8 +199,10 @@ class TrainableModel(Layer):
         name = "evaluate"
         batch_size = checks.integer(name, "batch_size", batch_size)
         show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
-        goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics)
-        source = make_source(name, self, goal, x, y, lengths, batch_size=batch_size, sample_weight=sample_weight)
+        goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics, weighted_metrics)
+        source = make_source(
+            name, self, goal, x, y, lengths, metrics=counting, batch_size=batch_size, sample_weight=sample_weight
+        )
         found = evaluation.evaluate(self, goal, source, counting, show=show)
         return found if counting.names else found["loss"]
 

@@ -23,6 +23,7 @@ from recurra.training.pieces import Piece, Segment, check_runs_in_parts
 from recurra.typing import Array
 
 if TYPE_CHECKING:
+    from recurra.training.metric_group import MetricGroup
     from recurra.training.model import TrainableModel
 
 
@@ -65,13 +66,14 @@ class RowSource(Source):
         feed: Feed,
         y: Any,
         *,
+        metrics: MetricGroup | None = None,
         batch_size: int,
         sample_weight: Any = None,
         shuffle: bool = False,
         bucket: bool | int = False,
     ) -> None:
         self._model, self._feed, self._batch_size = model, feed, batch_size
-        self._targets = goal.targets(operation, feed, y, sample_weight)
+        self._targets = goal.targets(operation, feed, y, sample_weight, metrics)
         self._shuffle, self._bucket = shuffle, bucket
         self._begin, self._end = 0, len(feed)
         if bucket is not False and all(part.lengths is None for part in feed.parts):
@@ -201,6 +203,7 @@ def make_source(
     y: Any,
     lengths: Any,
     *,
+    metrics: MetricGroup | None = None,
     batch_size: int,
     sample_weight: Any = None,
     shuffle: bool = False,
@@ -233,6 +236,7 @@ def make_source(
         goal,
         feed,
         y,
+        metrics=metrics,
         batch_size=batch_size,
         sample_weight=sample_weight,
         shuffle=shuffle,

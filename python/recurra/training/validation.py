@@ -10,11 +10,19 @@ from recurra.training.goal import Goal
 from recurra.training.sources import RowSource, Source, make_source
 
 if TYPE_CHECKING:
+    from recurra.training.metric_group import MetricGroup
     from recurra.training.model import TrainableModel
 
 
 def validation_source(
-    model: TrainableModel, goal: Goal, training: Source, data: Any, fraction: Any, batch_size: int, epochs: int
+    model: TrainableModel,
+    goal: Goal,
+    training: Source,
+    metrics: MetricGroup,
+    data: Any,
+    fraction: Any,
+    batch_size: int,
+    epochs: int,
 ) -> Source | None:
     """For validation_data and validation_split of `fit`; the latter takes its rows away from the source to train on."""
     fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
@@ -38,4 +46,6 @@ def validation_source(
             f"them in a tuple"
         )
     x, y, lengths, weight = [*data, None, None][:4]
-    return make_source(operation, model, goal, x, y, lengths, batch_size=batch_size, sample_weight=weight)
+    return make_source(
+        operation, model, goal, x, y, lengths, metrics=metrics, batch_size=batch_size, sample_weight=weight
+    )
