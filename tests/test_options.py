@@ -333,3 +333,13 @@ def test_training_learns_with_every_option() -> None:
     model.fit(x, y, loss=rc.losses.CrossEntropy(), optimizer=rc.optim.Adam(0.01), epochs=60, seed=0, verbose=0)
     prediction, _ = model(x)
     assert (prediction.argmax(axis=2) == y).mean() > 0.97
+
+
+@pytest.mark.parametrize("make", [rc.RNN, rc.LSTM, rc.GRU, rc.MinGRU, rc.MinLSTM])
+def test_dropout_of_a_single_layer_is_warned_of(make: Any) -> None:
+    """It lies between layers; the warning points at the line that asks for it."""
+    with pytest.warns(UserWarning, match=rf"{make.__name__}: got dropout=0.5 with num_layers=1") as found:
+        make(3, 16, dropout=0.5)
+    assert found[0].filename == __file__
+    make(3, 16, 2, dropout=0.5)
+    make(3, 16)

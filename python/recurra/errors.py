@@ -1,6 +1,9 @@
-"""The library's own exceptions; every other bad argument is a plain ValueError or TypeError."""
+"""The library's own exceptions; every other bad argument is a plain ValueError or TypeError. And how it warns."""
 
 from __future__ import annotations
+
+import sys
+import warnings
 
 
 class ModelFormatError(ValueError):
@@ -17,3 +20,11 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, message: str, report: object = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
+    """A warning that points at the line outside this package that led to it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "recurra":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from recurra import _core, checks
+from recurra import _core, checks, errors
 from recurra.initialise import uniform
 from recurra.native import NativeLayer
 from recurra.typing import Array
@@ -39,7 +39,8 @@ class Recurrent(NativeLayer):
         num_layers: layers, each reading the outputs of the one below.
         bias: whether there are the vectors bias_ih and bias_hh.
         batch_first: whether arrays are (N, T, features); False, (T, N, features), is for a layer used alone.
-        dropout: chance, below 1, that training sets an output between two layers to zero; the others are scaled up.
+        dropout: chance, below 1, that training sets an output between two layers to zero; the others are scaled up. With a
+            single layer there is none, and a warning.
         bidirectional: whether a second stack reads each sequence from its end; outputs are side by side, D = 2.
         return_sequences: True for outputs (N, T, D * H), False for each direction's last valid one, (N, D * H).
         dtype: float32 or float64.
@@ -76,6 +77,12 @@ class Recurrent(NativeLayer):
         self.bias = checks.flag(name, "bias", bias)
         self.batch_first = checks.flag(name, "batch_first", batch_first)
         self.dropout = checks.chance(name, "dropout", dropout)
+        if self.dropout and self.num_layers == 1:
+            errors.warn(
+                f"{name}: got dropout={dropout} with num_layers=1, which drops nothing, as it lies between two layers; put "
+                f"Dropout({dropout}) behind the layer, or raise num_layers",
+                UserWarning,
+            )
         self.bidirectional = checks.flag(name, "bidirectional", bidirectional)
         self.return_sequences = checks.flag(name, "return_sequences", return_sequences)
         core = _core.Recurrent(

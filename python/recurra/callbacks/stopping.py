@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from recurra import checks
+from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
 from recurra.typing import Array
@@ -118,5 +117,5 @@ class TerminateOnNaN(Callback):
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:
         """Warns, and ends the training."""
-        warnings.warn(f"TerminateOnNaN: {error}", RuntimeWarning, stacklevel=2)
+        errors.warn(f"TerminateOnNaN: {error}")
         return True

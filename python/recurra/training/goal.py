@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra import checks
+from recurra import checks, errors
 from recurra.data import convert, row_weights, target_checks
 from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
@@ -218,4 +217,4 @@ class Mean:
                 )
             else:
                 continue
-            warnings.warn(f"{place(operation, self._structure, 'y', index)}: {said}", RuntimeWarning, stacklevel=2)
+            errors.warn(f"{place(operation, self._structure, 'y', index)}: {said}")
