@@ -80,6 +80,7 @@ struct Run {
   bool training;
   uint64_t seed;
   bool stopped() const { return stop && stop->requested(); }
+  bool poll() const { return stop && stop->poll(); }
 };
 
 // A device's copy of a stack's weights, in its own layout; immutable.

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "backend/backend.h"
+#include "platform/eager_stop.h"
 #include "platform/error.h"
 #include "platform/flush.h"
 #include "program/program.h"
@@ -150,7 +151,10 @@ bool on_main_thread();  // Python's
 
 // The GIL is let go around calls that are long enough for others to want it.
 constexpr double kReleaseWork = 3e5;
-inline bool is_short(double work) { return work <= kReleaseWork; }
+inline bool is_short(double work) { return work <= kReleaseWork && !are_stops_eager(); }
+
+// What a Stop asks: whether a signal's handler has raised.
+bool handler_raised(void*);
 
 // Runs f(stop) with subnormals flushed and, if it is long, without the GIL; Ctrl-C is seen and raised.
 template <class F>
@@ -162,11 +166,7 @@ void run_native(double work, const F& f) {
   }
   // Python handles signals on its main thread only; another one would take the GIL for nothing, and, in a process that
   // is ending, be ended by that in the midst of the call.
-  const Stop::Function ask = [](void*) {
-    const py::gil_scoped_acquire acquire;
-    return PyErr_CheckSignals() != 0;
-  };
-  Stop stop(on_main_thread() ? ask : nullptr, nullptr);
+  Stop stop(on_main_thread() ? handler_raised : nullptr, nullptr);
   // Not by a guard's destructor: in a process that is ending, taking the GIL back ends the thread, by an unwinding that
   // must not meet a noexcept frame.
   std::exception_ptr error;

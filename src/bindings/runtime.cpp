@@ -13,10 +13,18 @@ namespace {
 
 std::atomic<unsigned long> main_thread{0};
 
+long polls_left = 0;  // until handler_raised() sends a SIGINT; 0: it sends none
+
 // The thread that forks is its child's main thread.
 void note_main_thread() { main_thread.store(PyThread_get_thread_ident()); }
 
 }  // namespace
+
+bool handler_raised(void*) {
+  const py::gil_scoped_acquire acquire;
+  if (polls_left > 0 && --polls_left == 0) PyErr_SetInterrupt();
+  return PyErr_CheckSignals() != 0;
+}
 
 bool on_main_thread() { return main_thread.load() == PyThread_get_thread_ident(); }
 
@@ -32,6 +40,13 @@ void register_runtime(py::module_& m) {
       },
       py::arg("threads"));
   m.def("set_patient", &set_patient, py::arg("patient"));
+  m.def(
+      "interrupt_at",
+      [](long poll) {
+        polls_left = poll;
+        set_eager_stops(poll > 0);
+      },
+      py::arg("poll"));
   m.def("isa", &isa_name);
   m.def("build_info", [] {
     py::dict info;

@@ -19,7 +19,9 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t count, ptrdiff_t size) {
 // The gradient touches few rows of the table: the incoming gradient is kept and added at commit.
 template <class T>
 struct Embedding<T>::Tape : LayerTape<T> {
-  std::vector<std::pair<int64_t, const T*>> rows;  // token, its gradient, in order of row and step
+  Batch batch;
+  Sequence<const int64_t> tokens;
+  const T* gradient = nullptr;  // of the valid steps, in order of row and step; null: none has come
 };
 
 template <class T>
@@ -44,23 +46,26 @@ std::unique_ptr<LayerTape<T>> Embedding<T>::record(const Run& run, const LayerFo
 template <class T>
 void Embedding<T>::backward(const Run&, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
+  tape.gradient = nullptr;
   if (!call.dy.data) return;
-  const ptrdiff_t tokens = call.batch.tokens();
-  T* kept = memory.take<T>(size_t(tokens * size_));
-  tape.rows.reserve(size_t(tokens));
+  T* kept = memory.take<T>(size_t(call.batch.tokens() * size_));
+  tape.batch = call.batch;
+  tape.tokens = call.x.tokens;
+  tape.gradient = kept;
   for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) {
-      tape.rows.emplace_back(*call.x.tokens.at(r, s), kept);
-      kept = std::copy_n(call.dy.at(r, s), size_, kept);
-    }
+    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) kept = std::copy_n(call.dy.at(r, s), size_, kept);
 }
 
 template <class T>
-void Embedding<T>::commit(LayerTape<T>& tape, int) {
-  for (const auto& row : static_cast<Tape&>(tape).rows) {
-    T* gradient = this->parameters()->grads() + row.first * size_;
-    for (ptrdiff_t k = 0; k < size_; ++k) gradient[k] += row.second[k];
-  }
+void Embedding<T>::commit(LayerTape<T>& any_tape, int) {
+  const auto& tape = static_cast<const Tape&>(any_tape);
+  const T* from = tape.gradient;
+  if (!from) return;
+  for (ptrdiff_t r = 0; r < tape.batch.rows; ++r)
+    for (ptrdiff_t s = 0; s < tape.batch.length(r); ++s, from += size_) {
+      T* gradient = this->parameters()->grads() + *tape.tokens.at(r, s) * size_;
+      for (ptrdiff_t k = 0; k < size_; ++k) gradient[k] += from[k];
+    }
 }
 
 template <class T>

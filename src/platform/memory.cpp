@@ -116,6 +116,15 @@ void Arena::reset() {
   }
 }
 
+void Arena::rewind(const Mark& mark) {
+  chunks_.resize(mark.chunks);
+  offset_ = mark.offset;
+  used_ = mark.used;
+  if (chunks_.empty()) return;
+  const Chunk& last = chunks_.back();
+  ASAN_POISON_MEMORY_REGION(last.get() + offset_, last.get_deleter().size - offset_);
+}
+
 size_t Arena::bytes() const {
   size_t total = 0;
   for (const Chunk& chunk : chunks_) total += chunk.get_deleter().size;

@@ -41,6 +41,13 @@ class Arena {
   // Forgets all arrays; pointers to them are invalid from here on. May throw std::bad_alloc, and is empty then.
   void reset();
 
+  // Forgets all arrays taken since the mark, and gives back the chunks that were added for them.
+  struct Mark {
+    size_t chunks, offset, used;
+  };
+  Mark mark() const { return {chunks_.size(), offset_, used_}; }
+  void rewind(const Mark&);
+
   size_t bytes() const;                  // what the arena holds
   size_t used() const { return used_; }  // what was taken since the last reset, gaps between arrays included
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "platform/eager_stop.h"
 #include "program/sequences.h"
 
 namespace recurra {
@@ -89,8 +90,8 @@ bool Program<T>::prepares_step(ptrdiff_t rows) const {
 
 template <class T>
 Run Program<T>::run(double work, Stop* stop, Arena& scratch, bool training, uint64_t seed) const {
-  return {scratch, work < kParallelWork ? 1 : num_threads(), work < kInterruptibleWork ? nullptr : stop, training,
-          seed};
+  const bool interruptible = work >= kInterruptibleWork || are_stops_eager();
+  return {scratch, work < kParallelWork ? 1 : num_threads(), interruptible ? stop : nullptr, training, seed};
 }
 
 template <class T>
@@ -177,7 +178,7 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
     const Sequence<T> out = output >= 0 ? y[output] : buffers.take(values[v]);
     const LayerForward<T> call = node_call(i, values, out, input.state, final_state, scratch);
     nodes[i].layer->forward(node_run(run, i), call);
-    if (run.stopped()) throw Interrupted();
+    if (run.poll()) throw Interrupted();
     finish_node(i, call, final_state);
     for (ptrdiff_t last : nodes[i].last) buffers.give_back(values[last]);
   }
@@ -290,7 +291,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     call.tape_bytes = shares[i];
     const uint64_t version = layer.parameters()->version();
     auto layer_tape = layer.record(node_run(run, i), call, memory);
-    if (run.stopped()) throw Interrupted();
+    if (run.poll()) throw Interrupted();
     finish_node(i, call, final_state);
     tape->steps_.push_back({call, std::move(layer_tape), version});
   }
@@ -300,6 +301,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     outputs[i].x = {read_only(y[i]), {}};
   }
   tape->outputs_ = outputs;
+  tape->recorded_ = memory.mark();
   for (size_t i = 0; i < nodes.size(); ++i) nodes[i].layer->recorded(*tape->steps_[i].tape);
   scratch_.give_back(std::move(scratch));
   return tape;

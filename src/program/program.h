@@ -150,6 +150,7 @@ class Tape {
   const Value<T>* outputs_ = nullptr;
   const bool* wanted_ = nullptr;
   T* final_state_ = nullptr;
+  Arena::Mark recorded_ = {};  // where backward's own memory begins
   double work_ = 0;
   bool time_major_ = false, training_ = true;
   uint64_t seed_ = 0;

@@ -179,7 +179,7 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
       program_->node_run(run, index),
       {call.batch, call.features, call.x, dy, dx[0], call.state, dend, dbegin, call.others, dx + 1, call.other_count},
       *steps_[index].tape, *memory_->arena);
-  if (run.stopped()) throw Interrupted();
+  if (run.poll()) throw Interrupted();
   for (size_t k = 0; k < node.inputs.size(); ++k)
     if (dx[k].data) gradients.add(node.inputs[k], dx[k]);
   if (!node.feeds_states) return true;
@@ -205,6 +205,9 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
         "backward on a closed tape, or on one that another thread was at when this process was forked; record again");
   check(!used_, name, "backward ran on this tape already and works once; record again");
   check_versions();
+  // One that was interrupted has left its gradients there: this one begins anew.
+  memory_->arena->rewind(recorded_);
+  for (std::vector<double>& norms : gradient_norms_) std::fill(norms.begin(), norms.end(), 0);
 
   const Graph<T>& graph = program_->graph();
   std::unique_ptr<Arena> scratch = program_->scratch_.take();
