@@ -21,6 +21,7 @@ from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.compose import Bidirectional, Residual
 from recurra.convolution import Conv1d
+from recurra.crf import CRF
 from recurra.errors import ModelFormatError, NonFiniteError
 from recurra.files import load
 from recurra.gru import GRU
@@ -65,6 +66,7 @@ __getattr__, __dir__ = _later.attributes(
 )
 
 __all__ = [
+    "CRF",
     "GRU",
     "LSTM",
     "RNN",

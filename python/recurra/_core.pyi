@@ -166,6 +166,9 @@ class BatchNorm(Layer):
 class Activation(Layer):
     def __init__(self, name: str, *, dtype: str = "float32") -> None: ...
 
+class CRF(Layer):
+    def __init__(self, num_tags: int, *, dtype: str = "float32") -> None: ...
+
 class Tape:
     """A recorded forward. Owns its memory; runs backwards once."""
 
@@ -178,7 +181,10 @@ class Tape:
     @property
     def closed(self) -> bool: ...
     def backward(
-        self, dy: Arrays | None, dstate: Sequence[Array | None] | None = None
+        self,
+        dy: Arrays | None,
+        dstate: Sequence[Array | None] | None = None,
+        more: Sequence[tuple[Parameters, Array]] = ...,  # what else to add to gradients of parameters, flat
     ) -> tuple[Arrays | None, list[Array]]: ...
     def activity(self, node: int) -> list[tuple[Array, Array, Array | None]]: ...
     def keep_gradient_norms(self) -> None: ...
@@ -286,6 +292,25 @@ def mixture_density(
     binary: bool,
     eps: float,
 ) -> tuple[float, Array | None]: ...
+
+# `allowed`: flat, of the parameters' layout: which transitions, first and last tags are; None: all.
+
+def crf(
+    scores: Array,
+    targets: npt.NDArray[np.int64],
+    lengths: Array | None,
+    weights: Array | None,
+    gradient: bool,
+    parameters: Parameters,
+    allowed: npt.NDArray[np.bool_] | None,
+    ignored: int | None,
+) -> tuple[float, Array | None, Array | None]: ...  # gradients of the scores and, flat, of the parameters
+def crf_viterbi(
+    scores: Array, lengths: Array | None, parameters: Parameters, allowed: npt.NDArray[np.bool_] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...  # (N, T) tags, (N,) scores
+def crf_marginals(
+    scores: Array, lengths: Array | None, parameters: Parameters, allowed: npt.NDArray[np.bool_] | None
+) -> Array: ...
 def ctc(
     logits: Array,
     targets: npt.NDArray[np.int64],  # (N, S): a row's labels end where a negative number does

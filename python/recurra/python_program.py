@@ -160,7 +160,9 @@ class PythonTape:
         """Drop what was saved."""
         self.closed, self._saved = True, None
 
-    def backward(self, dy: Array | None, dstate: Sequence[Array | None] | None) -> tuple[Array | None, list[Array]]:
+    def backward(
+        self, dy: Array | None, dstate: Sequence[Array | None] | None, more: Sequence[Any] = ()
+    ) -> tuple[Array | None, list[Array]]:
         """Checks and masks around a user's `backward`."""
         layer, y = self._layer, self.y
         if dy is None:

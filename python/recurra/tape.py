@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from recurra import checks
 from recurra.graph import Graph, pack, unpack
+from recurra.score_gradient import ParameterGradient, parameter_gradients
 from recurra.state import StateLayout
 from recurra.structure import Structure
 from recurra.typing import Array, State
@@ -40,7 +41,9 @@ class TapePiece(Protocol):
     def nbytes(self) -> int: ...
     @property
     def closed(self) -> bool: ...
-    def backward(self, dy: Any, dstate: Sequence[Array | None] | None) -> tuple[Any, list[Array]]: ...
+    def backward(
+        self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient]
+    ) -> tuple[Any, list[Array]]: ...
     def close(self) -> None: ...
 
 
@@ -105,7 +108,7 @@ class Tape:
 
         Args:
             dy: gradient of the loss (of its sum over the batch) with respect to `y`, of its shape; None for zeros. Of a
-                model with several outputs as many of them.
+                model with several outputs as many of them. That of `losses.CRF` brings the transitions' along.
             dstate: gradient with respect to the final state, built like it; any array of it may be None for zeros.
 
         Returns:
@@ -116,34 +119,43 @@ class Tape:
             TypeError: wrong dtype.
         """
         operation = f"{self._owner}.backward"
+        given = self._outputs.spread_optional(operation, "dy", dy)
+        more = parameter_gradients(operation, given)
+        self._check_known(operation, more)
         gradients = {
             value: None if one is None else checks.array(operation, self._outputs.label("dy", index), one)
-            for index, (value, one) in enumerate(
-                zip(self._graph.outputs, self._outputs.spread_optional(operation, "dy", dy), strict=True)
-            )
+            for index, (value, one) in enumerate(zip(self._graph.outputs, given, strict=True))
         }
         flat = self._layout.flatten(operation, dstate)
         if self._graph.all_native:  # one piece, and it checks and undoes by itself
-            return self._backward_pieces(gradients, flat)
+            return self._backward_pieces(gradients, flat, more)
         with _turn:
             self._refuse_if_stale()
             layers = self._graph.layers
             kept = [layer.parameters.grads.copy() for layer in layers]
             try:
-                return self._backward_pieces(gradients, flat)
+                return self._backward_pieces(gradients, flat, more)
             except BaseException:  # an interrupt, too, leaves the gradients as they were
                 for layer, grads in zip(layers, kept, strict=True):
                     layer.parameters.grads[...] = grads
                 self.close()
                 raise
 
+    def _check_known(self, operation: str, more: Sequence[ParameterGradient]) -> None:
+        if any(all(layer.parameters is not parameters for layer in self._graph.layers) for parameters, _own in more):
+            raise ValueError(
+                f"{operation}: got the gradient of losses.CRF with a layer that is not in the model, expected that of the "
+                f"model; make the loss with its own CRF"
+            )
+
     def _backward_pieces(
-        self, gradients: dict[int, Array | None], flat: list[Array | None] | None
+        self, gradients: dict[int, Array | None], flat: list[Array | None] | None, more: Sequence[ParameterGradient]
     ) -> tuple[Any, State]:
         initial: list[Array] = []
         for piece, run in reversed(self._pieces):
             given = [gradients.get(value) for value in run.outputs]
-            dx, part = piece.backward(pack(given), run.pick(flat))
+            own = [pair for pair in more if any(node.layer.parameters is pair[0] for node in run.nodes)]
+            dx, part = piece.backward(pack(given), run.pick(flat), own)
             initial[:0] = part
             for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
                 before = gradients.get(value)

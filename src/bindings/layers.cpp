@@ -6,6 +6,7 @@
 #include "layers/attention_pool.h"
 #include "layers/batch_norm.h"
 #include "layers/conv1d.h"
+#include "layers/crf.h"
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
@@ -35,6 +36,7 @@ struct PyAttentionPool : LayerHandle {};
 struct PyLayerNorm : LayerHandle {};
 struct PyBatchNorm : LayerHandle {};
 struct PyActivation : LayerHandle {};
+struct PyCrf : LayerHandle {};
 
 template <class Py, template <class> class Native, class... Args>
 std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const Args&... args) {
@@ -186,6 +188,9 @@ void register_layers(py::module_& m) {
           return ParametersHandle{static_cast<const BatchNorm<T>&>(*layer).running()};
         });
       });
+  py::class_<PyCrf, LayerHandle>(m, "CRF").def(
+      py::init([](ptrdiff_t num_tags, const std::string& dtype) { return make<PyCrf, Crf>(dtype, "CRF", num_tags); }),
+      py::arg("num_tags"), py::kw_only(), py::arg("dtype") = "float32");
   py::class_<PyActivation, LayerHandle>(m, "Activation")
       .def(py::init([](const std::string& name, const std::string& dtype) {
              return make<PyActivation, Activation>(dtype, "Activation", name);

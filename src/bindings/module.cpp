@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m) {
   register_program(m);
   register_search(m);
   register_losses(m);
+  register_crf(m);
   register_ctc(m);
   register_optim(m);
 }

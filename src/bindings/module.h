@@ -11,6 +11,7 @@ void register_layers(py::module_& m);
 void register_program(py::module_& m);
 void register_search(py::module_& m);
 void register_losses(py::module_& m);
+void register_crf(py::module_& m);
 void register_ctc(py::module_& m);
 void register_optim(py::module_& m);
 

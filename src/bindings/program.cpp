@@ -105,8 +105,29 @@ const Tape<T>& open_tape(const Tape<T>& tape) {
   return tape;
 }
 
+// Pairs of parameters and their flat gradient; all must be those of layers of the program.
 template <class T>
-py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate) {
+std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py::sequence& pairs,
+                                            std::vector<py::object>& kept) {
+  const char* name = program.name().c_str();
+  std::vector<ParameterGradient<T>> more;
+  for (const auto& item : pairs) {
+    const auto pair = py::cast<std::pair<ParametersHandle, py::object>>(item);
+    const auto* own = std::get_if<std::shared_ptr<Parameters<T>>>(&pair.first.object);
+    const auto& nodes = program.graph().nodes();
+    check(own && std::any_of(nodes.begin(), nodes.end(),
+                             [&](const auto& node) { return node.layer->parameters() == *own; }),
+          name, "got a gradient of parameters that belong to none of its layers");
+    const py::array gradient = py::array_t<T, kPlain>(floats<T>(pair.second, name, "the parameters' gradient"));
+    check_shape(gradient, {(*own)->size()}, name, "the parameters' gradient");
+    more.push_back({own->get(), static_cast<const T*>(gradient.data())});
+    kept.push_back(gradient);
+  }
+  return more;
+}
+
+template <class T>
+py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate, const py::sequence& pairs) {
   open_tape(tape);
   const Program<T>& program = tape.program();
   const char* name = program.name().c_str();
@@ -123,6 +144,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
     dy_rows[size_t(i)] = sequence_of<const T>(a, tape.time_major());
     kept.push_back(a);
   }
+  const std::vector<ParameterGradient<T>> more = read_more(program, pairs, kept);
   std::vector<T> dfinal, initial(size_t(rows * size));
   const bool any = read_state(program, rows, dstate, "dstate", dfinal);
   std::vector<Sequence<T>> dx_rows(static_cast<size_t>(inputs));
@@ -134,7 +156,8 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
     dx.back() = std::move(made);
   }
   run_native(3 * tape.work(), [&](Stop* stop) {
-    tape.backward(dy_rows.data(), {any ? dfinal.data() : nullptr, size}, dx_rows.data(), {initial.data(), size}, stop);
+    tape.backward(dy_rows.data(), {any ? dfinal.data() : nullptr, size}, dx_rows.data(), {initial.data(), size}, stop,
+                  more);
   });
   return py::make_tuple(joined(std::move(dx)), state_arrays(program, rows, initial.data()));
 }
@@ -321,10 +344,10 @@ void register_tapes(py::module_& m) {
       .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed()))
       .def(
           "backward",
-          [](const TapeHandle& self, const py::object& dy, const py::object& dstate) {
-            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate); });
+          [](const TapeHandle& self, const py::object& dy, const py::object& dstate, const py::sequence& more) {
+            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate, more); });
           },
-          py::arg("dy"), py::arg("dstate") = py::none())
+          py::arg("dy"), py::arg("dstate") = py::none(), py::arg("more") = py::tuple())
       .def(
           "activity",
           [](const TapeHandle& self, size_t node) {

@@ -38,7 +38,7 @@ double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<
     scratch = std::max(scratch, kernels<T>().ctc.scratch(batch.length(row), n, gradient.data));
     work += double(batch.length(row)) * double(symbols + 4 * n);
   }
-  const int threads = work < kParallelElements ? 1 : num_threads();
+  const int threads = threads_for(work);
   Arena arena;
   std::vector<T*> memory(size_t(std::min<ptrdiff_t>(threads, batch.rows)));
   for (T*& own : memory) own = arena.take<T>(size_t(scratch));

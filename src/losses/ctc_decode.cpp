@@ -39,7 +39,7 @@ class LogSoftmax {
 // Runs f(row) for all rows, on several threads if it is worth it.
 template <class F>
 void for_each_row(const Batch& batch, double work, Stop* stop, const F& f) {
-  for_each_task(batch.rows, work < kParallelElements ? 1 : num_threads(), [&](ptrdiff_t row) {
+  for_each_task(batch.rows, threads_for(work), [&](ptrdiff_t row) {
     if (!(stop && stop->poll())) f(row);
   });
 }

@@ -11,6 +11,7 @@ namespace recurra {
 
 // Fewer elements than this are done by the caller alone.
 constexpr double kParallelElements = 1 << 15;
+inline int threads_for(double elements) { return elements < kParallelElements ? 1 : num_threads(); }
 
 template <class T>
 T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {
@@ -40,7 +41,7 @@ double sum_steps(const LossBatch& batch, ptrdiff_t features, Sequence<T> gradien
   const auto sum_row = [&](ptrdiff_t row, const auto& one) {
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) sums[size_t(row)] += one(row, step);
   };
-  const int threads = double(batch.tokens()) * double(features) < kParallelElements ? 1 : num_threads();
+  const int threads = threads_for(double(batch.tokens()) * double(features));
   for_each_task(batch.rows, threads, [&](ptrdiff_t row) {
     if (batch.weights.data)
       sum_row(row, weighted);

@@ -89,6 +89,13 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   ArenaPool scratch_, tapes_;
 };
 
+// A gradient of a layer's parameters that its output's does not tell, as a CRF's loss gives it: the whole flat buffer.
+template <class T>
+struct ParameterGradient {
+  Parameters<T>* parameters;
+  const T* gradient;
+};
+
 // A recorded forward. It owns all that its backward needs: the inputs too, so that what the caller does to them later
 // changes nothing.
 template <class T>
@@ -124,9 +131,10 @@ class Tape {
   const std::vector<std::vector<double>>& gradient_norms() const { return gradient_norms_; }
 
   // dy for each output (data null: none), dx for each input (data null: not wanted). Throws std::invalid_argument if it
-  // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done.
+  // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done, and what else
+  // there is for them, `more`, then.
   void backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx, StateRows<T> dstate,
-                Stop* stop);
+                Stop* stop, const std::vector<ParameterGradient<T>>& more = {});
 
  private:
   friend class Program<T>;

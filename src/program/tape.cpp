@@ -198,7 +198,7 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
 
 template <class T>
 void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx,
-                       StateRows<T> dstate, Stop* stop) {
+                       StateRows<T> dstate, Stop* stop, const std::vector<ParameterGradient<T>>& more) {
   const char* name = program_->name().c_str();
   const Use use(*this);
   check(memory_ != nullptr, name,
@@ -233,6 +233,10 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
     Layer<T>& layer = *graph.nodes()[i].layer;
     const WriteLock lock_parameters(layer.parameters()->mutex());
     layer.commit(*steps_[i].tape, run.threads);
+  }
+  for (const ParameterGradient<T>& one : more) {
+    const WriteLock lock_parameters(one.parameters->mutex());
+    for (ptrdiff_t i = 0; i < one.parameters->size(); ++i) one.parameters->grads()[i] += one.gradient[i];
   }
   used_ = true;
   program_->scratch_.give_back(std::move(scratch));

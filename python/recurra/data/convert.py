@@ -103,7 +103,7 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
             f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
         )
     sequences = model.return_sequences and x.has_time
-    if loss.unaligned and not sequences:
+    if loss.whole_rows and not sequences:
         raise ValueError(
             f"{operation}: got {type(loss).__name__} for a model with one output per row, expected one at every step; give "
             f"it sequences, and make the last recurrent layer with return_sequences=True"

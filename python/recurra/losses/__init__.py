@@ -5,6 +5,7 @@ Means are sum / count, so that they are exact over ragged batches, accumulated s
 
 from __future__ import annotations
 
+from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss, LossValue
@@ -12,6 +13,7 @@ from recurra.losses.mixture import MixtureDensity
 from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError, Quantile
 
 __all__ = [
+    "CRF",
     "CTC",
     "L1",
     "BinaryCrossEntropy",

@@ -33,6 +33,7 @@ class CTC(Loss):
             PyTorch's zero_infinity=True, which counts them). "error" refuses them.
     """
 
+    whole_rows: ClassVar[bool] = True
     unaligned: ClassVar[bool] = True
     padding: ClassVar[int] = -1
 

@@ -12,7 +12,66 @@ from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_
 from recurra.typing import Array
 
 
-class CrossEntropy(StepLoss):
+class LabelLoss(StepLoss):
+    """A loss with an integer label at every step, from 0 to the number of features - 1.
+
+    Attributes: ignore_index, a label whose steps do not count; class_weights, how much each label counts.
+    """
+
+    class_weights: Array | None = None
+
+    def __init__(self, ignore_index: int | None) -> None:
+        self.ignore_index = ignore_index
+        if ignore_index is not None:
+            self.ignore_index = checks.integer(type(self).__name__, "ignore_index", ignore_index, -checks.LARGEST)
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """int64 labels."""
+        if targets.dtype.kind not in "iu":
+            raise TypeError(
+                f"{operation}: got {name} of {targets.dtype}, expected integer labels for {type(self).__name__}; "
+                f"{_as_labels(name, targets)}"
+            )
+        return targets.astype(np.int64, copy=False)
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[:-1]
+
+    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        one_hot = got == shape and got[-1] > 1
+        return f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, shape)
+
+    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
+        if self.ignore_index is not None:
+            valid = valid[valid != self.ignore_index]
+        if not valid.size:
+            return
+        low, high = int(valid.min()), int(valid.max())
+        if low < 0 or high >= features:
+            raise ValueError(
+                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
+                f"have {features} class{'es' if features > 1 else ''}; {_in_range(name, low, high, features)}"
+            )
+
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        if self.class_weights is None and self.ignore_index is None:
+            return count_steps(shape[:-1], lengths, weights)
+        counted = counted_steps(shape, lengths, weights)
+        used = np.ones(targets.shape, bool) if counted is None else counted
+        if self.ignore_index is not None:
+            used = used & (targets != self.ignore_index)
+        if self.class_weights is None and weights is None:
+            return int(np.count_nonzero(used))
+        each: Any = 1.0 if self.class_weights is None else self.class_weights[targets[used]]
+        if weights is not None:
+            steps = weights if weights.ndim == targets.ndim else np.broadcast_to(weights[:, None], targets.shape)
+            each = each * steps[used]
+        return float(np.sum(each))
+
+
+class CrossEntropy(LabelLoss):
     """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
 
     Predictions are logits (N, T, C) or (N, C); targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
@@ -33,10 +92,8 @@ class CrossEntropy(StepLoss):
     ) -> None:
         name = type(self).__name__
         self.label_smoothing = checks.number(name, "label_smoothing", label_smoothing, 0.0, 1.0)
-        self.ignore_index = ignore_index
-        if ignore_index is not None:
-            self.ignore_index = checks.integer(name, "ignore_index", ignore_index, -checks.LARGEST)
-        self.class_weights: Array | None = None
+        super().__init__(ignore_index)
+        self.class_weights = None
         if class_weights is not None:
             weights = np.array(checks.numeric(name, "class_weights", class_weights), np.float64)
             if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -46,15 +103,6 @@ class CrossEntropy(StepLoss):
                 )
             self.class_weights = weights
 
-    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """int64 labels."""
-        if targets.dtype.kind not in "iu":
-            raise TypeError(
-                f"{operation}: got {name} of {targets.dtype}, expected integer labels for CrossEntropy; "
-                f"{_as_labels(name, targets)}"
-            )
-        return targets.astype(np.int64, copy=False)
-
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.class_weights is not None and len(self.class_weights) != shape[-1]:
             raise ValueError(
@@ -62,22 +110,6 @@ class CrossEntropy(StepLoss):
                 f"class_weights; give a weight for each class"
             )
         return shape[:-1]
-
-    def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], shape: tuple[int, ...]) -> str:
-        one_hot = got == shape and got[-1] > 1
-        return f"write {name}.argmax(-1) if they are one-hot" if one_hot else super()._hint(name, got, expected, shape)
-
-    def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
-        if self.ignore_index is not None:
-            valid = valid[valid != self.ignore_index]
-        if not valid.size:
-            return
-        low, high = int(valid.min()), int(valid.max())
-        if low < 0 or high >= features:
-            raise ValueError(
-                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
-                f"have {features} class{'es' if features > 1 else ''}; {_in_range(name, low, high, features)}"
-            )
 
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
@@ -88,23 +120,6 @@ class CrossEntropy(StepLoss):
         return _core.softmax_cross_entropy(
             predictions, targets, lengths, weights, gradient, classes, self.label_smoothing, self.ignore_index
         )
-
-    def _count(
-        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
-    ) -> float:
-        if self.class_weights is None and self.ignore_index is None:
-            return count_steps(shape[:-1], lengths, weights)
-        counted = counted_steps(shape, lengths, weights)
-        used = np.ones(targets.shape, bool) if counted is None else counted
-        if self.ignore_index is not None:
-            used = used & (targets != self.ignore_index)
-        if self.class_weights is None and weights is None:
-            return int(np.count_nonzero(used))
-        each: Any = 1.0 if self.class_weights is None else self.class_weights[targets[used]]
-        if weights is not None:
-            steps = weights if weights.ndim == targets.ndim else np.broadcast_to(weights[:, None], targets.shape)
-            each = each * steps[used]
-        return float(np.sum(each))
 
 
 def _as_labels(name: str, targets: Array) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from recurra import checks
 from recurra.typing import Array, Lengths, Rows
+
+if TYPE_CHECKING:
+    from recurra.layer import Layer
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Checked(NamedTuple):
 class Loss(ABC):
     """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis."""
 
+    #: Whether a row has one loss, so that its steps have no weights of their own and the row cannot be cut.
+    whole_rows: ClassVar[bool] = False
     #: Whether a row's targets are as long as they are, not one for each step: a list of them is padded with `padding`.
     unaligned: ClassVar[bool] = False
     padding: ClassVar[int] = 0
@@ -134,13 +139,16 @@ class Loss(ABC):
         valid = None if lengths is None else checks.lengths_within(operation, lengths, *shape[:2])
         scales = None
         if weights is not None:
-            scales = checks.weights(operation, weights, shape[: 1 if self.unaligned else -1], valid)
+            scales = checks.weights(operation, weights, shape[: 1 if self.whole_rows else -1], valid)
         array = self._read(operation, "targets", targets, np.dtype(np.float64) if dtype is None else dtype)
         self.check(operation, "targets", shape, array, valid, scales)
         return array, valid, scales
 
     def _read(self, operation: str, name: str, targets: Rows, dtype: np.dtype[Any]) -> Array:
         return self.convert(operation, name, checks.numeric(operation, name, targets), dtype)
+
+    def check_model(self, operation: str, model: Layer) -> None:  # noqa: B027 - most have nothing to ask for
+        """Refuse a model that the loss cannot train."""
 
     @abstractmethod
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:

@@ -23,6 +23,7 @@ from recurra.metrics.means import (
 )
 from recurra.metrics.metric import Metric
 from recurra.metrics.quantiles import Coverage
+from recurra.metrics.viterbi import Viterbi
 
 __all__ = [
     "AUC",
@@ -46,6 +47,7 @@ __all__ = [
     "RootMeanSquaredError",
     "SequenceAccuracy",
     "SymmetricMeanAbsolutePercentageError",
+    "Viterbi",
     "edit_distance",
     "find",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -22,6 +23,9 @@ from recurra.rnn import RNN
 from recurra.sequential import Sequential
 from recurra.sklearn import rows
 from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from recurra.leaf import LeafLayer
 
 _CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
 
@@ -88,8 +92,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
-    def _network(self, inputs: int, outputs: int, sequences: bool, seed: int) -> Sequential:
-        """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`."""
+    def _network(
+        self, inputs: int, outputs: int, sequences: bool, seed: int, last: Sequence[LeafLayer] = ()
+    ) -> Sequential:
+        """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`; `last`: layers at its end."""
         name = f"{type(self).__name__}.fit"
         layer = _CELLS[checks.choice(name, "cell", self.cell, tuple(_CELLS))]
         layers = checks.integer(name, "num_layers", self.num_layers)
@@ -103,7 +109,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             return_sequences=sequences,
         )
         between = [Dropout(dropout)] if dropout else []
-        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), seed=seed)
+        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), *last, seed=seed)
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))

@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from recurra import checks, losses
+from recurra.crf import CRF
 from recurra.data.rows import is_list
-from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator
 from recurra.sklearn.classifier import class_weights
@@ -32,13 +33,16 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     bidirectional is True unless said otherwise, so that a label depends on what comes after it as well.
 
     Args:
-        class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses of the steps.
+        class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses of the steps. Not with crf.
+        crf: whether the model ends in a conditional random field, `recurra.CRF`, which learns what labels follow each other:
+            `predict` then gives each sequence's most probable labelling as a whole, `predict_proba` each step's marginals.
 
     All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
     """
 
     bidirectional: bool = True
     class_weight: Mapping[Any, float] | str | None = None
+    crf: bool = False
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Train anew.
@@ -72,22 +76,37 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
                 f"early_stopping=False"
             )
         seed = self._seed()
-        model = self._network(x[0].shape[-1], len(self.classes_), True, seed)
-        loss = CrossEntropy(class_weights=class_weights(self.class_weight, self.classes_, flat))
+        last = self._last(name)
+        model = self._network(x[0].shape[-1], len(self.classes_), True, seed, last)
+        weights = class_weights(self.class_weight, self.classes_, flat)
+        loss = losses.CRF(last[0]) if last else losses.CrossEntropy(class_weights=weights)
         self._train(model, x, targets, loss, seed, split=self._split(len(x), seed))
         return self
 
+    def _last(self, name: str) -> list[CRF]:
+        """The layers behind the linear one."""
+        if not checks.flag(f"{name}.fit", "crf", self.crf):
+            return []
+        if self.class_weight is not None:
+            raise ValueError(
+                f"{name}.fit: got class_weight={self.class_weight!r} with crf=True, expected None, as a CRF's loss is of whole "
+                f"sequences; leave one of the two out"
+            )
+        return [CRF(len(self.classes_))]
+
     def decision_function(self, X: Any) -> Any:  # noqa: N803
-        """Logits of every step: a list of (T_n, C), or (N, T, C); for two classes without that axis, as in scikit-learn."""
+        """Scores (without crf: logits) of every step: a list of (T_n, C), or (N, T, C); for two classes without that axis, as
+        in scikit-learn."""
         return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if len(self.classes_) == 2 else logits)
 
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         """Probabilities of every step, in the order of `classes_`: a list of (T_n, C), or (N, T, C)."""
-        return self._each(X, rows.softmax)
+        return self._each(X, rows.softmax, lambda crf: crf.marginals)
 
     def predict(self, X: Any) -> Any:  # noqa: N803
-        """The most probable label of every step: a list of (T_n,), or (N, T)."""
-        return self._each(X, lambda logits: self.classes_[logits.argmax(-1)])
+        """The most probable label of every step, with crf labels of each sequence: a list of (T_n,), or (N, T)."""
+        numbers = self._each(X, lambda logits: logits.argmax(-1), lambda crf: crf.viterbi)
+        return [self.classes_[one] for one in numbers] if isinstance(numbers, list) else self.classes_[numbers]
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """The accuracy over all steps."""
@@ -99,11 +118,15 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         known = _flat(_aligned("SequenceTagger.score", predicted, y))
         return float(np.mean(np.concatenate(list(predicted)) == known))
 
-    def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803
+    def _each(self, X: Any, formula: Any, by_crf: Any = None) -> Any:  # noqa: N803
         check_is_fitted(self, "model_")
         x = rows.read(self, X, reset=False)
         alone = self._one_sequence and isinstance(x, np.ndarray) and x.ndim == 2
         outputs = self._run(x[None] if alone else rows.steps(x))  # type: ignore[call-overload]
+        last = self.model_.layers[-1]
+        if by_crf is not None and isinstance(last, CRF):
+            decoded = by_crf(last)(outputs)
+            return decoded[0] if alone else decoded
         if isinstance(outputs, list):
             return [formula(row.astype(np.float64)) for row in outputs]
         result = formula(outputs.astype(np.float64))

@@ -57,6 +57,7 @@ class Goal:
         self.losses = [loss] * count if isinstance(loss, Loss) else structure.spread(operation, "loss", loss)
         for one in self.losses:
             checks.kind(operation, "loss", one, Loss, "losses.CrossEntropy")
+            one.check_model(operation, model)
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
         self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]
         self._class_weights = [
@@ -84,13 +85,13 @@ class Goal:
             )
         ):
             where = place(operation, structure, "y", index)
-            if classes is not None and loss.unaligned:
+            if classes is not None and loss.whole_rows:
                 raise ValueError(
                     f"{where}: got class_weight for {type(loss).__name__}, expected none, as its targets are whole rows of "
                     f"labels; give sample_weight"
                 )
             target = convert.targets(where, info, rows, one, loss)
-            steps = info.return_sequences and rows.has_time and not loss.unaligned
+            steps = info.return_sequences and rows.has_time and not loss.whole_rows
             own = None if weight is None else row_weights.given(where, target, weight, steps)
             if classes is not None:
                 own = row_weights.by_class(where, target, own, classes)

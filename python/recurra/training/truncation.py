@@ -72,8 +72,9 @@ def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT
     checks.kind("fit", "truncate", truncate, TruncatedBPTT, "TruncatedBPTT")
     check_runs_in_parts("fit", "truncate", model)
     for loss, info in zip(goal.losses, model.output_infos(), strict=True):
-        if loss.unaligned or not info.return_sequences:
+        if loss.whole_rows or not info.return_sequences:
+            whole = f"{type(loss).__name__}, a loss of whole rows" if loss.whole_rows else "an output for the whole row"
             raise ValueError(
-                f"fit: got truncate for {type(loss).__name__} and an output for the whole row, expected a target at every "
-                f"step; leave truncate out, and give memory_budget if memory is short"
+                f"fit: got truncate for {whole}, expected a loss of every step by itself; leave truncate out, and give "
+                f"memory_budget if memory is short"
             )

@@ -1,0 +1,77 @@
+"""Metrics of the tags that a CRF decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import checks, crf
+from recurra.metrics.find import named
+from recurra.metrics.metric import Metric, checked_name
+from recurra.typing import Array, Lengths, Rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Viterbi(Metric):
+    """A metric of the most probable tagging of each row, which `crf.viterbi` finds, in place of each step's largest score.
+
+        metrics=[rc.metrics.Viterbi(crf, "accuracy")]
+
+    Predictions are the scores (N, T, C) of a model that ends in the layer `crf`. The metric gets for them (N, T, C) numbers
+    that are 1 at the tag and 0 elsewhere: one that asks which class is the largest, such as accuracy or F1, will do.
+
+    Args:
+        crf: the `recurra.CRF` at the end of the model.
+        metric: of this module, or its name.
+        name: by default "viterbi_" and the metric's own.
+    """
+
+    def __init__(self, crf: crf.CRF, metric: Any = "accuracy", name: str | None = None) -> None:
+        self.crf = _checked(crf)
+        self._metric = named("Viterbi", metric)
+        self.name = f"viterbi_{self._metric.name}" if name is None else checked_name("Viterbi", name)
+        self.mode = self._metric.mode
+        self.reset()
+
+    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+        """Add a batch."""
+        scores = checks.array("Viterbi", "predictions", predictions)
+        tags = self.crf.viterbi(scores, lengths)
+        chosen = np.zeros(scores.shape, scores.dtype)
+        np.put_along_axis(chosen, tags[..., None], 1, -1)
+        self._metric.update(chosen, targets, lengths)
+
+    def result(self) -> float:
+        """That of the metric."""
+        return self._metric.result()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._metric.reset()
+
+    def fresh(self) -> Self:
+        """A metric with the same options, and no batches."""
+        twin = super().fresh()
+        twin._metric = self._metric.fresh()
+        return twin
+
+    def state_dict(self) -> dict[str, Any]:
+        """The batches so far."""
+        return self._metric.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()` of a metric with the same options."""
+        self._metric.load_state_dict(state)
+
+
+def _checked(layer: Any) -> crf.CRF:
+    if not isinstance(layer, crf.CRF):
+        raise TypeError(
+            f"Viterbi: got {type(layer).__name__}, expected the layer recurra.CRF that the model ends in; write "
+            f"Viterbi(model.layers[-1])"
+        )
+    return layer

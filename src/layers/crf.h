@@ -1,0 +1,30 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// The scores of a linear-chain CRF: those of each step's tags pass through, those of pairs of neighbours, of the first
+// and of the last tag are its parameters. The loss reads them, and gives their gradient to the tape's backward().
+template <class T>
+class Crf final : public Layer<T> {
+ public:
+  explicit Crf(ptrdiff_t tags);
+
+  const char* kind() const override { return "crf"; }
+  ptrdiff_t input_size() const override { return tags_; }
+  ptrdiff_t output_size() const override { return tags_; }
+  double work() const override { return 1; }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ protected:
+  void count_tape(const LayerForward<T>&, Arena&) const override {}
+
+ private:
+  ptrdiff_t tags_;
+};
+
+}  // namespace recurra

@@ -1,0 +1,175 @@
+#include "losses/crf.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "losses/crf_row.h"
+#include "losses/steps.h"
+
+namespace recurra {
+namespace {
+
+// Rows whose gradients of the chain are added up together: the order of the sums follows from the number of rows alone.
+constexpr ptrdiff_t kGroups = 16;
+
+bool any_unknown(const int64_t* tags, ptrdiff_t steps, const int64_t* ignored) {
+  return ignored && std::find(tags, tags + steps, *ignored) != tags + steps;
+}
+
+// The gradient of the chain's scores over some rows. `factors` are still to be multiplied by exp(transitions).
+struct ChainGradient {
+  double *transitions, *start, *end, *factors;
+  static size_t size(ptrdiff_t tags) { return size_t(2 * tags * (tags + 1)); }
+  ChainGradient(double* memory, ptrdiff_t tags)
+      : transitions(memory), start(memory + tags * tags), end(start + tags), factors(end + tags) {
+    std::fill_n(memory, size(tags), 0.0);
+  }
+};
+
+template <class T>
+class CrfLoss {
+ public:
+  CrfLoss(const LossBatch& batch, const Chain& chain, Sequence<const T> scores, const int64_t* tags,
+          const int64_t* ignored, Sequence<T> gradient, Stop* stop)
+      : batch_(batch),
+        chain_(chain),
+        scores_(scores),
+        all_tags_(tags),
+        ignored_(ignored),
+        gradient_(gradient),
+        stop_(stop) {}
+
+  static size_t scratch(const Chain& chain, ptrdiff_t steps) {
+    return CrfRow<T>::scratch(chain, steps) + size_t(steps);
+  }
+
+  // A row's loss; its gradients are added. Nothing of use once it was told to stop.
+  double row(ptrdiff_t r, ChainGradient* sums, double* scratch) const {
+    const ptrdiff_t steps = batch_.length(r), k = chain_.tags();
+    const double weight = batch_.weight(r, 0);
+    if (weight == 0) {
+      for (ptrdiff_t t = 0; sums && t < steps; ++t) std::fill_n(gradient_.at(r, t), k, T(0));
+      return 0;
+    }
+    if (steps == 0) return 0;
+    const int64_t* tags = all_tags_ + r * batch_.steps;
+    double *kept = scratch, *memory = scratch + steps;
+    const bool partly = any_unknown(tags, steps, ignored_);
+    CrfRow<T> every(chain_, scores_, r, steps, nullptr, nullptr, memory, stop_);
+    if (!every.forward()) return 0;
+    for (ptrdiff_t t = 0; t < steps; ++t) kept[t] = every.most(t);
+    double loss = every.last();
+    if (sums && !add(every, weight, *sums, r, steps,
+                     [&](ptrdiff_t t, ptrdiff_t j) { return partly || tags[t] != j ? 0.0 : weight; }))
+      return 0;
+    if (!partly) {
+      for (ptrdiff_t t = 0; t < steps; ++t) loss += kept[t] - known(r, t, tags, steps);
+      if (sums) subtract_known(tags, steps, weight, *sums);
+      return weight * loss;
+    }
+    CrfRow<T> possible(chain_, scores_, r, steps, tags, ignored_, memory, stop_);
+    if (!possible.forward()) return 0;
+    for (ptrdiff_t t = 0; t < steps; ++t) loss += kept[t] - possible.most(t);
+    loss -= possible.last();
+    if (sums) add_on_top(possible, -weight, *sums, r, steps);
+    return weight * loss;
+  }
+
+ private:
+  // Writes weight times the probability of each tag, less what `less` says, to the row's gradient.
+  template <class F>
+  bool add(CrfRow<T>& row, double weight, ChainGradient& sums, ptrdiff_t r, ptrdiff_t steps, const F& less) const {
+    return row.backward(weight, sums.transitions, sums.factors, [&](ptrdiff_t t, const double* gamma) {
+      T* to = gradient_.at(r, t);
+      for (ptrdiff_t j = 0; j < chain_.tags(); ++j) to[j] = T(weight * gamma[j] - less(t, j));
+      add_ends(weight, t, steps, gamma, sums);
+    });
+  }
+  void add_on_top(CrfRow<T>& row, double weight, ChainGradient& sums, ptrdiff_t r, ptrdiff_t steps) const {
+    row.backward(weight, sums.transitions, sums.factors, [&](ptrdiff_t t, const double* gamma) {
+      T* to = gradient_.at(r, t);
+      for (ptrdiff_t j = 0; j < chain_.tags(); ++j) to[j] += T(weight * gamma[j]);
+      add_ends(weight, t, steps, gamma, sums);
+    });
+  }
+  void add_ends(double weight, ptrdiff_t t, ptrdiff_t steps, const double* gamma, ChainGradient& sums) const {
+    for (ptrdiff_t j = 0; t == 0 && j < chain_.tags(); ++j) sums.start[j] += weight * gamma[j];
+    for (ptrdiff_t j = 0; t == steps - 1 && j < chain_.tags(); ++j) sums.end[j] += weight * gamma[j];
+  }
+
+  // What step t adds to the score of a tagging that is known.
+  double known(ptrdiff_t r, ptrdiff_t t, const int64_t* tags, ptrdiff_t steps) const {
+    double score = double(scores_.at(r, t)[tags[t]]);
+    score += t == 0 ? chain_.start()[tags[0]] : chain_.transition(tags[t - 1], tags[t]);
+    return t == steps - 1 ? score + chain_.end()[tags[t]] : score;
+  }
+  void subtract_known(const int64_t* tags, ptrdiff_t steps, double weight, ChainGradient& sums) const {
+    sums.start[tags[0]] -= weight;
+    sums.end[tags[steps - 1]] -= weight;
+    for (ptrdiff_t t = 1; t < steps; ++t) sums.transitions[tags[t - 1] * chain_.tags() + tags[t]] -= weight;
+  }
+
+  const LossBatch& batch_;
+  const Chain& chain_;
+  const Sequence<const T> scores_;
+  const int64_t *const all_tags_, *const ignored_;
+  const Sequence<T> gradient_;
+  Stop* const stop_;
+};
+
+}  // namespace
+
+Chain::Chain(ptrdiff_t tags, std::vector<double> transitions, std::vector<double> start, std::vector<double> end)
+    : tags_(tags),
+      transitions_(std::move(transitions)),
+      start_(std::move(start)),
+      end_(std::move(end)),
+      exp_(transitions_.size()),
+      exp_transposed_(transitions_.size()),
+      columns_(size_t(tags), kNever) {
+  for (ptrdiff_t i = 0; i < tags; ++i)
+    for (ptrdiff_t j = 0; j < tags; ++j) columns_[size_t(j)] = larger(columns_[size_t(j)], transition(i, j));
+  for (double& most : columns_)
+    if (most == kNever) most = 0;
+  for (ptrdiff_t i = 0; i < tags; ++i)
+    for (ptrdiff_t j = 0; j < tags; ++j)
+      exp_[size_t(i * tags + j)] = exp_transposed_[size_t(j * tags + i)] = std::exp(transition(i, j) - column(j));
+}
+
+template <class T>
+double crf(const LossBatch& batch, const Chain& chain, Sequence<const T> scores, const int64_t* tags,
+           const int64_t* ignored, Sequence<T> gradient, double* chain_gradient, Stop* stop) {
+  const CrfLoss<T> loss(batch, chain, scores, tags, ignored, gradient, stop);
+  const ptrdiff_t k = chain.tags(), groups = std::min(kGroups, batch.rows);
+  ptrdiff_t longest = 0;
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) longest = std::max(longest, batch.length(r));
+  const int threads = int(std::clamp<ptrdiff_t>(threads_for(chain.work(batch)), 1, std::max<ptrdiff_t>(groups, 1)));
+  Arena arena;
+  std::vector<double*> memory(static_cast<size_t>(threads));
+  for (double*& own : memory) own = arena.take<double>(CrfLoss<T>::scratch(chain, longest));
+  std::vector<ChainGradient> sums;
+  for (ptrdiff_t g = 0; chain_gradient && g < groups; ++g)
+    sums.emplace_back(arena.take<double>(ChainGradient::size(k)), k);
+  std::vector<double> losses(size_t(batch.rows));
+  share_tasks(groups, threads, [&](int member, ptrdiff_t group) {
+    for (ptrdiff_t r = group; r < batch.rows && !(stop && stop->poll()); r += groups)
+      losses[size_t(r)] = loss.row(r, chain_gradient ? &sums[size_t(group)] : nullptr, memory[size_t(member)]);
+  });
+  if (chain_gradient) {
+    std::fill_n(chain_gradient, chain.parameters(), 0.0);
+    for (const ChainGradient& one : sums) {
+      for (ptrdiff_t i = 0; i < chain.parameters(); ++i) chain_gradient[i] += one.transitions[i];
+      for (ptrdiff_t i = 0; i < k * k; ++i) chain_gradient[i] += one.factors[i] * chain.exp_from(0)[i];
+    }
+    cpu_backend<T>().zero_padding(batch, k, gradient);
+  }
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
+}
+
+#define RECURRA_INSTANTIATE(T)                                                                                        \
+  template double crf(const LossBatch&, const Chain&, Sequence<const T>, const int64_t*, const int64_t*, Sequence<T>, \
+                      double*, Stop*)
+RECURRA_INSTANTIATE(float);
+RECURRA_INSTANTIATE(double);
+
+}  // namespace recurra
