@@ -27,6 +27,7 @@ LAYERS: dict[str, Callable[[int, str], Any]] = {
     "LayerNorm": lambda size, dtype: rc.LayerNorm(size, dtype=dtype),
     "LayerNorm plain": lambda size, dtype: rc.LayerNorm(size, affine=False, dtype=dtype),
     "BatchNorm": lambda size, dtype: rc.BatchNorm(size, dtype=dtype),
+    "CRF": lambda size, dtype: rc.CRF(size, dtype=dtype, seed=0),
     "BatchNorm plain": lambda size, dtype: rc.BatchNorm(size, affine=False, dtype=dtype),
     "AttentionPool": lambda size, dtype: rc.AttentionPool(size, 7, dtype=dtype, seed=0),
     **{f"Pool {mode}": lambda _size, dtype, mode=mode: rc.Pool(mode, dtype=dtype) for mode in ("last", "mean", "max")},  # type: ignore[misc]

@@ -211,6 +211,28 @@ def test_tagger() -> None:
     assert SequenceTagger(**quick(max_iter=2)).fit(steps, labels).predict(steps).shape == labels.shape
 
 
+def test_tagger_with_a_crf() -> None:
+    """It labels sequences as a whole: where a step alone tells nothing, its neighbours do."""
+    rng = np.random.default_rng(0)
+    y = [(rng.integers(0, 3) + np.arange(n)) % 3 for n in rng.integers(2, 12, 60)]
+    x = [np.where(rng.random(len(row)) < 0.4, row, 9)[:, None] == np.arange(3) for row in y]
+    named = [np.array(["a", "b", "c"])[row] for row in y]
+    options = quick(cell="rnn", bidirectional=False, max_iter=15)
+    model = SequenceTagger(crf=True, **options).fit(x, named)
+    assert isinstance(model.model_.layers[-1], rc.CRF)
+    assert model.score(x, named) > SequenceTagger(**options).fit(x, named).score(x, named)
+    predicted, chances = model.predict(x), model.predict_proba(x)
+    for labels, known, chance in zip(predicted, named, chances, strict=True):
+        assert labels.shape == known.shape
+        np.testing.assert_allclose(chance.sum(-1), 1.0, rtol=1e-5)
+    one = SequenceTagger(crf=True, **options).fit(x[0].astype(float), named[0])
+    assert one.predict(x[0].astype(float)).shape == named[0].shape
+    restored = pickle.loads(pickle.dumps(clone(model).fit(x, named)))
+    np.testing.assert_array_equal(np.concatenate(restored.predict(x)), np.concatenate(predicted))
+    with pytest.raises(ValueError, match="class_weight"):
+        SequenceTagger(crf=True, class_weight="balanced").fit(x, named)
+
+
 def test_scaler() -> None:
     x, _ = waves(20)
     scaled = SequenceScaler().fit_transform(x)

@@ -88,7 +88,9 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
         ModelFormatError: the file is damaged, not a model, of a newer format or of unknown layers.
         OSError: it cannot be read.
     """
-    custom = custom or {}
+    custom = {} if custom is None else custom
+    if not isinstance(custom, Mapping):
+        raise TypeError(f"load: got custom={custom!r}, expected classes by name; write {{'MyLayer': MyLayer}}")
     for name, cls in custom.items():
         if not inspect.isclass(cls) or not issubclass(cls, Layer):
             raise TypeError(

@@ -196,6 +196,7 @@ class Layer(ABC):
         operation = f"{self.label}.load_state_dict"
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{operation}: got {type(mapping).__name__}, expected arrays by name; pass a state_dict()")
+        strict = checks.flag(operation, "strict", strict)
         params, buffers = self.params, self.buffers
         wanted = {**params, **buffers}
         given = {name: checks.array(operation, name, mapping[name]) for name in mapping if name in wanted}

@@ -101,6 +101,11 @@ class Loss(ABC):
         makes a target of CTC infeasible does not show in it.
         """
         operation = f"{type(self).__name__}.count"
+        if not isinstance(shape, tuple | list):
+            raise TypeError(
+                f"{operation}: got shape={shape!r}, expected that of the predictions, a tuple; write predictions.shape"
+            )
+        shape = tuple(checks.integer(operation, "shape", size, 0) for size in shape)
         return self._count(operation, shape, *self._checked(operation, shape, None, targets, lengths, weights))
 
     def read(
