@@ -384,6 +384,35 @@ def test_fit_learns_the_transitions() -> None:
     assert right.mean() > 0.9
 
 
+def test_constraints_in_fit() -> None:
+    """Lists of rows, whose ends may follow each other, are checked row by row before anything is trained."""
+    crf = rc.CRF.for_tags(["O", "B-A", "I-A", "B-B"])
+    model = tagger(crf)
+    x = [np.arange(3), np.arange(2), np.arange(4)]
+    y = [np.array([0, 1, 2]), np.array([3, 0]), np.array([1, 2, 2, 3])]
+    options: dict[str, Any] = {"loss": rc.losses.CRF(crf), "optimizer": rc.optim.SGD(0.1), "verbose": 0}
+    model.fit(x, y, **options, weighted_metrics=[rc.metrics.Viterbi(crf)], sample_weight=np.array([1.0, 0.0, 2.0]))
+    before = model.state_dict()
+    for wrong in (np.array([3, 2]), np.array([2, 2])):
+        with pytest.raises(ValueError, match=r"fit: got y\[1\], which .* the CRF's constraints allow"):
+            model.fit(x, [y[0], wrong, y[2]], **options)
+    for name, one in model.state_dict().items():
+        assert_same_bits(one, before[name])
+    model.fit(x, [y[0], np.array([3, 2]), y[2]], **options, sample_weight=np.array([1.0, 0.0, 2.0]))
+
+
+def test_a_metric_of_weighted_rows() -> None:
+    crf = layer(dtype="float32")
+    x, y, lengths = problem(dtype="float32", rows=9)
+    x[4], y[4] = np.nan, 99
+    weights = np.where(np.arange(9) == 4, 0.0, np.arange(9) + 1.0)
+    metric = rc.metrics.Viterbi(crf)
+    metric.update(x, y, lengths, weights=weights)
+    valid = np.where(weights > 0, lengths, 0)
+    right = (crf.viterbi(x, valid) == y) & (np.arange(7) < valid[:, None])
+    assert metric.result() == pytest.approx((right.sum(1) * weights).sum() / (valid * weights).sum())
+
+
 def test_record_and_backward_are_those_of_fit() -> None:
     """A step by hand has the bits of fit's; a scaled gradient scales all parameters'."""
     _x, y, lengths = problem(5, 9, TAGS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recurra.data.feed import OutputInfo
     from recurra.losses import Loss
 
-#: Rows of CTC that are padded to be checked together.
+#: Rows of CTC or CRF that are padded to be checked together.
 _ROWS = 1024
 
 
@@ -29,8 +29,8 @@ def check(operation: str, model: OutputInfo, x: Rows, targets: Rows, loss: Loss,
         lengths = output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
         shape = (count, *output_lengths(model, np.array(steps, np.int64)).tolist(), model.output_size)
         loss.check(operation, "y", shape, targets.array, lengths, _array(weights))
-    elif loss.unaligned:
-        _check_unaligned(operation, model, x, targets, model.output_size, loss, _array(weights))
+    elif loss.whole_rows:
+        _check_rows(operation, model, x, targets, model.output_size, loss, _array(weights))
     else:
         _check_steps(operation, targets, model.output_size, loss, weights)
 
@@ -53,7 +53,7 @@ def _check_steps(operation: str, targets: RaggedRows, size: int, loss: Loss, wei
         raise
 
 
-def _check_unaligned(
+def _check_rows(
     operation: str, model: OutputInfo, x: Rows, targets: RaggedRows, size: int, loss: Loss, weights: Array | None
 ) -> None:
     given = np.full(len(x), x.shape[1]) if x.lengths is None else x.lengths

@@ -72,15 +72,14 @@ class CRF(LabelLoss):
     ) -> None:
         """Refuse converted targets that do not fit predictions of `shape`, or break the constraints."""
         super().check(operation, name, shape, targets, lengths, weights)
-        if self.crf.constraints is None or not targets.size:
+        if self.crf.constraints is None or not targets.size or targets.ndim != 2:
             return
-        tags = np.atleast_2d(targets)  # of a row alone, too
-        counted = counted_steps((*tags.shape, shape[-1]), lengths, weights)
-        known = np.ones(tags.shape, bool) if counted is None else counted
+        counted = counted_steps(shape, lengths, weights)
+        known = np.ones(targets.shape, bool) if counted is None else counted
         ends = known & ~np.pad(known[:, 1:], ((0, 0), (0, 1)))
         if self.ignore_index is not None:
-            known = known & (tags != self.ignore_index)
-        tags = np.where(known, tags, 0)
+            known = known & (targets != self.ignore_index)
+        tags = np.where(known, targets, 0)
         pairs, start, end = self.crf.constraints
         wrong = {
             "begins with the tag": known[:, :1] & ~start[tags[:, :1]],
@@ -91,7 +90,7 @@ class CRF(LabelLoss):
             for row, step in np.argwhere(where)[:1]:
                 following = f" before {tags[row, step + 1]}" if "another" in what else ""
                 what = "has" if following else what
-                place = name if targets.ndim == 1 else f"row {row} of {name}"
+                place = name if "[" in name else f"row {row} of {name}"
                 raise ValueError(
                     f"{operation}: got {place}, which {what} {'the tag ' if following else ''}{tags[row, step]}{following} at "
                     f"step {step}, expected what the CRF's constraints allow; mend the tags, or loosen the constraints"

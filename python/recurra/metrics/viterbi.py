@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra import checks, crf
 from recurra.metrics.find import named
@@ -37,13 +38,23 @@ class Viterbi(Metric):
         self.mode = self._metric.mode
         self.reset()
 
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
-        """Add a batch."""
+    def update(
+        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+    ) -> None:
+        """Add a batch; rows of weight 0 are not read."""
         scores = checks.array("Viterbi", "predictions", predictions)
-        tags = self.crf.viterbi(scores, lengths)
+        valid = lengths
+        if weights is not None and np.ndim(weights) == 1 and scores.ndim == 3:
+            valid = np.where(
+                np.asarray(weights) > 0, np.full(len(scores), scores.shape[1]) if lengths is None else lengths, 0
+            )
+        tags = self.crf.viterbi(scores, valid)
         chosen = np.zeros(scores.shape, scores.dtype)
         np.put_along_axis(chosen, tags[..., None], 1, -1)
-        self._metric.update(chosen, targets, lengths)
+        if weights is None:
+            self._metric.update(chosen, targets, lengths)
+        else:
+            self._metric.update(chosen, targets, lengths, weights=weights)  # type: ignore[call-arg]
 
     def result(self) -> float:
         """That of the metric."""
