@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,53 +18,79 @@ _ITEM = "(x, y), (x, y, lengths), (x, y, lengths, sample_weight) or a data.Batch
 def is_source(x: Any) -> bool:
     """Whether x yields batches, rather than being the rows of one or several inputs."""
     if isinstance(x, list | tuple):
-        return bool(x) and isinstance(x[0], Batch)
+        return bool(x) and isinstance(x[0], Batch | tuple if isinstance(x, list) else Batch)  # rows are arrays
     if isinstance(x, Batches) or callable(x):
         return True
     plain = isinstance(x, np.ndarray | Mapping | str | bytes) or hasattr(x, "__array__")
     return not plain and (hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__")))
 
 
-def read(operation: str, x: Any, epochs: int) -> Batches:
+#: Opcodes with which a function ends; a generator whose loop has no way out has none of them.
+_RETURNS = ("RETURN_VALUE", "RETURN_CONST")
+
+
+def never_ends(items: Any) -> bool:
+    """Whether something to iterate over, or a function that makes it, surely goes on for ever."""
+    if isinstance(items, itertools.cycle | itertools.count):
+        return True
+    made = items if inspect.isgeneratorfunction(items) else getattr(type(items), "__iter__", None)
+    code = items.gi_code if inspect.isgenerator(items) else getattr(made, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_GENERATOR:
+        return False
+    return not any(one.opname in _RETURNS for one in dis.get_instructions(code))
+
+
+def _refuse_endless(operation: str, items: Any, steps: str | None) -> None:
+    """`steps` is the argument that would bound them."""
+    if steps is not None and never_ends(items):
+        raise ValueError(
+            f"{operation}: got {type(items).__name__} that never ends, as its loop has no way out, expected batches of which "
+            f"there is a last one; give {steps}=, the batches of an epoch"
+        )
+
+
+def read(operation: str, x: Any, epochs: int, steps: str | None = None) -> Batches:
     """The batches of a source, each checked as it comes.
 
     Args:
+        steps: the argument with which to bound the batches of an epoch, where they must end by themselves.
         x: an object that can be iterated over again and again; a function of the epoch's number, from 0, that returns
             something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[,
             sample_weight]]) or `Batch` objects.
     """
     if isinstance(x, Batches):
         return x
+    _refuse_endless(operation, x, steps)
     if callable(x):
-        return _Function(operation, x)
+        return _Function(operation, x, steps)
     if isinstance(x, Iterator):
         if epochs > 1:
             raise ValueError(
                 f"{operation}: got a {type(x).__name__}, which can be read once, with epochs={epochs}, expected "
-                f"batches for every epoch; give a function of the epoch's number that returns it, or an object "
-                f"whose __iter__ begins anew"
+                f"batches for every epoch; give a function of the epoch's number that returns it, an object whose "
+                f"__iter__ begins anew, or steps_per_epoch=, the batches of an epoch"
             )
         return _Once(operation, x)
-    return _Iterable(operation, x)
+    return _Iterable(operation, x, steps)
 
 
 class _Iterable(Batches):
-    def __init__(self, operation: str, x: Any) -> None:
-        self._operation, self._x = operation, x
+    def __init__(self, operation: str, x: Any, limit: str | None) -> None:
+        self._operation, self._x, self._limit = operation, x, limit
         try:
             self.steps = len(x)
         except TypeError:  # also from a __len__ that cannot say, such as torch's for a dataset without one
             self.steps = None
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        # iter() would go on until an IndexError, which few classes with __getitem__ alone take care to raise
-        items = self._x if hasattr(self._x, "__iter__") else (self._x[index] for index in range(len(self._x)))
+        items = _items(self._x)
+        _refuse_endless(self._operation, items, self._limit)
         return _checked(self._operation, items, number)
 
 
 class _Function(Batches):
-    def __init__(self, operation: str, function: Callable[[int], Iterable[Any]]) -> None:
-        self._operation, self._function, self.steps = operation, function, None
+    def __init__(self, operation: str, function: Callable[[int], Iterable[Any]], limit: str | None) -> None:
+        self._operation, self._function, self._limit, self.steps = operation, function, limit, None
         try:
             inspect.signature(function).bind(0)
         except TypeError:
@@ -80,6 +108,7 @@ class _Function(Batches):
                 f"{self._operation}: got {type(found).__name__} from the function of the epoch's number, expected "
                 f"batches to iterate over; yield them, or return a list of them"
             )
+        _refuse_endless(self._operation, found, self._limit)
         return _checked(self._operation, found, number)
 
 
@@ -88,15 +117,35 @@ class _Once(Batches):
         self._operation, self._x, self.steps = operation, x, None
 
     def epoch(self, number: int) -> Iterator[Batch]:
+        if number:
+            raise ValueError(
+                f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected as many as all epochs "
+                f"take; lower epochs or steps_per_epoch, or give an object whose __iter__ begins anew"
+            )
         return _checked(self._operation, self._x, number)
 
 
-def _checked(operation: str, items: Iterable[Any], epoch: int) -> Iterator[Batch]:
+def inputs(operation: str, x: Any, steps: str | None) -> Iterator[Batch]:
+    """The batches of a source's first epoch, whose targets, if they have any, nobody needs."""
+    items = x.epoch(0) if isinstance(x, Batches) else x(0) if callable(x) else _items(x)
+    for one in (x, items):
+        _refuse_endless(operation, one, steps)
+    return _checked(operation, items, 0, _input_batch)
+
+
+def _items(x: Any) -> Iterator[Any]:
+    """iter() would go on until an IndexError, which few classes with __getitem__ alone take care to raise."""
+    return iter(x) if hasattr(x, "__iter__") else (x[index] for index in range(len(x)))
+
+
+def _checked(
+    operation: str, items: Iterable[Any], epoch: int, read_item: Callable[[str, Any], Batch] | None = None
+) -> Iterator[Batch]:
     """Each item as a batch that may follow the one before it."""
     rows: int | None = None
     for index, item in enumerate(items):
         place = f"{operation}: batch {index} of epoch {epoch}"
-        batch = _batch(place, item)
+        batch = (read_item or _batch)(place, item)
         before, rows = rows, _rows(place, batch.x)
         if batch.carry and before is None:
             raise ValueError(
@@ -124,6 +173,17 @@ def _batch(place: str, item: Any) -> Batch:
     if not 2 <= len(item) <= 4:
         raise ValueError(f"{place}: got {len(item)} parts, expected {_ITEM}; yield one of these")
     return Batch(*item)
+
+
+def _input_batch(place: str, item: Any) -> Batch:
+    """x alone, or what `fit` takes."""
+    if isinstance(item, Batch):
+        return item
+    if not isinstance(item, tuple | list):
+        return Batch(item, None)
+    if not 1 <= len(item) <= 4:
+        raise ValueError(f"{place}: got {len(item)} parts, expected x, (x,) or {_ITEM}; yield one of these")
+    return Batch(item[0], None, item[2] if len(item) > 2 else None)
 
 
 def _rows(place: str, x: Any) -> int:

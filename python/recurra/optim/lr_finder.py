@@ -136,7 +136,7 @@ def find_lr(
     seed = seeds.resolve(name, seed)
     verbose = checks.choice(name, "verbose", verbose, (0, 1))
     goal = Goal(name, model, loss, loss_weights)
-    source = make_source(name, model, goal, x, y, lengths, batch_size=batch_size, shuffle=shuffle)
+    source = make_source(name, model, goal, x, y, lengths, batch_size=batch_size, shuffle=shuffle, endless=True)
 
     rates = np.geomspace(start, stop, steps)
     twin = (Adam() if optimizer is None else optimizer)._twin(start)
@@ -176,7 +176,7 @@ def _losses(model: TrainableModel, goal: Goal, source: Source, seed: int) -> Ite
     for epoch in count():
         own = seeds.derive(seed, epoch)
         found = False
-        for index, work in enumerate(source.epoch(epoch, own)):
+        for index, work in enumerate(source.epoch(epoch, seed)):
             model.zero_grad()
             recorder = Recorder(model, goal)
             values = recorder.record(work.piece, None, seeds.derive(own, index))

@@ -199,7 +199,7 @@ class Training:
             self._callbacks.call("on_epoch_begin", epoch)
         title = f"epoch {epoch + 1}/{self.epochs}"
         with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
-            for group in groups(self._source, settings.truncate, settings.accumulate, epoch, own, *first):
+            for group in groups(self._source, settings.truncate, settings.accumulate, epoch, self.seed, *first):
                 number = self._running.groups
                 self._callbacks.call("on_train_batch_begin", number)
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,9 @@ class TrainableModel(Layer):
         class_weight: ClassWeights = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        drop_last: bool = False,
         callbacks: Callback | Sequence[Callback] | None = (),
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -99,6 +103,11 @@ class TrainableModel(Layer):
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
                 iterable of batches.
             validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
+            steps_per_epoch: batches of an epoch; the next epoch goes on behind them, and what is over begins anew. None: an
+                epoch is over when the data are; a generator of `while True` must have a number.
+            validation_steps: the same for validation_data, of which each epoch sees the first ones.
+            drop_last: whether to leave out rows that do not fill a batch, in each epoch others if shuffled. Batch norm may
+                need that: a single row has no variance.
             callbacks: of `recurra.callbacks`, or of classes of your own: one, or a list.
             clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
             clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
@@ -127,6 +136,7 @@ class TrainableModel(Layer):
         # Here: an import of recurra need not wait for what only training needs.
         from recurra.callbacks.group import listed
         from recurra.optim import Optimizer
+        from recurra.training.batch_check import check_batches
         from recurra.training.goal import Goal
         from recurra.training.loop import Training
         from recurra.training.metric_group import MetricGroup
@@ -165,12 +175,25 @@ class TrainableModel(Layer):
             sample_weight=sample_weight,
             shuffle=checks.flag(name, "shuffle", shuffle),
             bucket=bucket if bucket is True or bucket is False else checks.integer(name, "bucket", bucket),
+            drop_last=checks.flag(name, "drop_last", drop_last),
             epochs=settings.epochs,
+            steps=("steps_per_epoch", steps_per_epoch),
+            endless=bool(told),  # a callback may end it
         )
         validation = validation_source(
-            self, goal, source, counting, validation_data, validation_split, batch_size, settings.epochs
+            self,
+            goal,
+            source,
+            counting,
+            validation_data,
+            validation_split,
+            batch_size,
+            settings.epochs,
+            validation_steps,
         )
-        return Training(self, optimizer, goal, source, validation, counting, told, settings, seed).run()
+        training = Training(self, optimizer, goal, source, validation, counting, told, settings, seed)
+        check_batches(name, self, source, training.seed)
+        return training.run()
 
     def evaluate(
         self,
@@ -184,9 +207,15 @@ class TrainableModel(Layer):
         weighted_metrics: Any = (),
         sample_weight: Any = None,
         batch_size: int = 32,
+        steps: int | None = None,
         verbose: int = 0,
     ) -> Any:
-        """The mean loss over all valid elements, exact for ragged rows. Arguments as in `fit`.
+        """The mean loss over all valid elements, exact for ragged rows.
+
+        Args:
+            steps: the first batches only, so many; None for all.
+
+        All others as in `fit`.
 
         Returns:
             The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
@@ -201,31 +230,57 @@ class TrainableModel(Layer):
         show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
         goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics, weighted_metrics)
         source = make_source(
-            name, self, goal, x, y, lengths, metrics=counting, batch_size=batch_size, sample_weight=sample_weight
+            name,
+            self,
+            goal,
+            x,
+            y,
+            lengths,
+            metrics=counting,
+            batch_size=batch_size,
+            sample_weight=sample_weight,
+            steps=("steps", steps),
         )
         found = evaluation.evaluate(self, goal, source, counting, show=show)
         return found if counting.names else found["loss"]
 
-    def predict(self, x: Any, lengths: Any = None, *, batch_size: int = 32, verbose: int = 0) -> Any:
+    def predict(
+        self, x: Any, lengths: Any = None, *, batch_size: int = 32, steps: int | None = None, verbose: int = 0
+    ) -> Any:
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
-            x, lengths: as in `fit`.
+            x, lengths: as in `fit`. What yields batches yields x alone, or what it yields for `fit`, whose targets are not
+                looked at; rows that carry their state on go on in time.
+            steps: the first batches only, so many; None for all.
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features); for a list of ragged arrays a list with an array for each. Of a model
-            with several outputs as many of them.
+            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or of several
+            numbers of steps, a list with an array for each row. Of a model with several outputs as many of them.
         """
+        from recurra.data.sources import is_source
+        from recurra.training.prediction import predict_batches
+
         batch_size = checks.integer("predict", "batch_size", batch_size)
         verbose = checks.choice("predict", "verbose", verbose, (0, 1))
         if is_list(x) and not len(x):
             return []
+        limit = None if steps is None else checks.integer("predict", "steps", steps)
+        if is_source(x):
+            if lengths is not None:
+                raise ValueError(
+                    f"predict: got lengths beside batches made by {type(x).__name__}, expected none, as every batch has its "
+                    f"own; yield data.Batch(x, None, lengths)"
+                )
+            return predict_batches(self, x, limit, show=verbose == 1)
         rows = Feed("predict", self, x, lengths)
         outputs = Outputs(self, rows.parts)
         batches = []
-        with Progress(-(-len(rows) // batch_size), "predict", verbose == 1) as bar:
-            for chosen in order.batches(len(rows), batch_size, None) if len(rows) else [slice(0, 0)]:
+        total = -(-len(rows) // batch_size)
+        with Progress(total if limit is None else min(limit, total), "predict", verbose == 1) as bar:
+            batched = order.batches(len(rows), batch_size, None) if len(rows) else iter([slice(0, 0)])
+            for chosen in islice(batched, limit):
                 batch, valid = rows.batch(chosen)
                 y, _state = self(batch, lengths=valid)
                 batches.append(outputs.split(y, valid))

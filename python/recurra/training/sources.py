@@ -7,12 +7,12 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import checks
+from recurra import checks, seeds
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
 from recurra.data.feed import Feed, place
@@ -48,7 +48,7 @@ class Source(ABC):
 
     @abstractmethod
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
-        """Those of an epoch from batch `skip` on; `seed` is the epoch's own."""
+        """Those of an epoch from batch `skip` on; `seed` is that of all epochs."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -71,22 +71,28 @@ class RowSource(Source):
         sample_weight: Any = None,
         shuffle: bool = False,
         bucket: bool | int = False,
+        drop_last: bool = False,
     ) -> None:
         self._model, self._feed, self._batch_size = model, feed, batch_size
         self._targets = goal.targets(operation, feed, y, sample_weight, metrics)
-        self._shuffle, self._bucket = shuffle, bucket
+        self._shuffle, self._bucket, self._drop_last = shuffle, bucket, drop_last
         self._begin, self._end = 0, len(feed)
         if bucket is not False and all(part.lengths is None for part in feed.parts):
             raise ValueError(
                 f"{operation}: got bucket={bucket} for rows without lengths, expected ragged ones; give a list of arrays or "
                 f"lengths, or leave bucket out"
             )
+        if drop_last and self._max_steps is not None:
+            raise ValueError(
+                f"{operation}: got drop_last=True with bucket={bucket}, expected bucket=True, as a bound on steps makes batches "
+                f"of any number of rows; leave one of them out"
+            )
 
     def split(self, fraction: float) -> RowSource:
         """Takes the last rows away, as Keras does, before any shuffling, and returns them."""
         own, others = order.validation_rows("fit", fraction, self._end)
         held = copy.copy(self)
-        held._begin, held._shuffle, held._bucket = others.start, False, False
+        held._begin, held._shuffle, held._bucket, held._drop_last = others.start, False, False, False
         self._end = own.stop
         return held
 
@@ -99,14 +105,28 @@ class RowSource(Source):
         """Batches of an epoch."""
         if self._max_steps is not None:
             return None
-        return -(-(self._end - self._begin) // self._batch_size)
+        count = self._end - self._begin
+        return count // self._batch_size if self._drop_last else -(-count // self._batch_size)
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
         """In order, shuffled, or rows of like lengths together."""
-        for chosen in islice(self._order(seed), skip, None):
+        for chosen in islice(self._order(seeds.derive(seed, number)), skip, None):
             yield Work(self._segment(chosen))
 
+    def single_row(self, seed: int) -> Segment | None:
+        """A batch of a single row, if there is one in the first epoch: the one of the fewest steps, if rows are shuffled."""
+        single = next((one for one in self._order(seeds.derive(seed, 0)) if _size(one) == 1), None)
+        if single is None:
+            return None
+        lengths = [part.lengths[self._begin : self._end] for part in self._feed.parts if part.lengths is not None]
+        if self._shuffle and lengths:
+            shortest = np.max(lengths, axis=0)
+            row = int(np.where(shortest > 0, shortest, np.iinfo(np.int64).max).argmin()) + self._begin
+            single = slice(row, row + 1)
+        return self._segment(single)
+
     def _order(self, seed: int) -> Iterator[Chosen]:
+        """The rows of each batch, drawn with the epoch's own seed."""
         count = self._end - self._begin
         if self._bucket is not False:
             longest = np.max([part.lengths for part in self._feed.parts if part.lengths is not None], axis=0)
@@ -117,6 +137,8 @@ class RowSource(Source):
         else:
             chosen = order.batches(count, self._batch_size, seed if self._shuffle else None)
         for one in chosen:
+            if self._drop_last and _size(one) < self._batch_size:
+                continue
             if isinstance(one, slice):
                 yield slice(one.start + self._begin, one.stop + self._begin)
             else:
@@ -131,7 +153,7 @@ class RowSource(Source):
 
     def config(self) -> dict[str, Any]:
         """Rows, and how they are drawn."""
-        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_checksum")
+        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_drop_last", "_checksum")
         return {name[1:]: getattr(self, name) for name in names}
 
     @cached_property
@@ -144,6 +166,10 @@ class RowSource(Source):
             if array is not None:
                 checksum = zlib.crc32(array.tobytes(), checksum)
         return checksum
+
+
+def _size(chosen: Chosen) -> int:
+    return chosen.stop - chosen.start if isinstance(chosen, slice) else len(chosen)
 
 
 class BatchSource(Source):
@@ -164,13 +190,7 @@ class BatchSource(Source):
             check_runs_in_parts(operation, "carry=True", self._model)
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
-        inputs = self._model.structures[0]
-        resets = [
-            None if one is None else _reset(place(operation, inputs, "reset", index), one, part)
-            for index, (one, part) in enumerate(
-                zip(inputs.spread_optional(operation, "reset", batch.reset), feed.parts, strict=True)
-            )
-        ]
+        resets = read_resets(operation, self._model, batch, feed)
         batches = [part.batch(slice(None)) for part in feed.parts]
         x, lengths = [array for array, _valid in batches], [valid for _array, valid in batches]
         return Work(
@@ -180,6 +200,51 @@ class BatchSource(Source):
     def config(self) -> dict[str, Any]:
         """How many there are, if that is known."""
         return {"steps": self.steps}
+
+
+class Steps(Source):
+    """`steps` batches of another source an epoch.
+
+    The next epoch goes on behind them, and what is over begins anew; or, with `anew`, every epoch has the same.
+    """
+
+    steps: int
+
+    def __init__(self, source: Source, steps: int, *, anew: bool) -> None:
+        self.source, self.steps, self._anew = source, steps, anew
+        self._running: Iterator[Work] = iter(())
+        self._at = -1  # the number of the next batch that it gives, over all epochs
+
+    def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
+        """The next ones."""
+        if self._anew:
+            yield from islice(self.source.epoch(0, seed), skip, self.steps)
+            return
+        begin = number * self.steps + skip
+        if self._at != begin:
+            self._running, self._at = islice(self._passes(seed), begin, None), begin
+        for work in islice(self._running, self.steps - skip):
+            self._at += 1
+            yield work
+
+    def _passes(self, seed: int) -> Iterator[Work]:
+        for number in count():
+            yield from self.source.epoch(number, seed)
+
+    def config(self) -> dict[str, Any]:
+        """What a run that goes on must have in common."""
+        return {**self.source.config(), "steps_per_epoch": self.steps}
+
+
+def read_resets(operation: str, model: TrainableModel, batch: Batch, feed: Feed) -> list[Array | None]:
+    """Those of a batch, for each input."""
+    inputs = model.structures[0]
+    return [
+        None if one is None else _reset(place(operation, inputs, "reset", index), one, part)
+        for index, (one, part) in enumerate(
+            zip(inputs.spread_optional(operation, "reset", batch.reset), feed.parts, strict=True)
+        )
+    ]
 
 
 def _reset(operation: str, value: Any, rows: Rows) -> Array:
@@ -208,11 +273,19 @@ def make_source(
     sample_weight: Any = None,
     shuffle: bool = False,
     bucket: bool | int = False,
+    drop_last: bool = False,
     epochs: int = 1,
+    steps: tuple[str, int | None] = ("steps", None),
+    endless: bool = False,
 ) -> Source:
-    """The source for what a user gave as data."""
-    pairs = isinstance(x, list) and bool(x) and isinstance(x[0], tuple)  # batches in a list; rows are arrays
-    if y is None and (pairs or is_source(x)):
+    """The source for what a user gave as data.
+
+    `steps` is the name of an argument and its value, the batches of an epoch; `endless` says that something else may end an
+    epoch.
+    """
+    steps_name, limit = steps
+    limit = None if limit is None else checks.integer(operation.partition(":")[0], steps_name, limit)
+    if y is None and is_source(x):
         for name, given in (("lengths", lengths), ("sample_weight", sample_weight)):
             if given is not None:
                 raise ValueError(
@@ -224,13 +297,19 @@ def make_source(
                 f"{operation}: got bucket={bucket} for batches made by {type(x).__name__}, expected False, as they are not "
                 f"made anew; make them with data.bucket_batches, or give the rows"
             )
-        return BatchSource(operation, model, goal, read(operation, x, epochs))
+        if drop_last:
+            raise ValueError(
+                f"{operation}: got drop_last=True for batches made by {type(x).__name__}, expected False, as they are not made "
+                f"anew; make no smaller ones, or give the rows"
+            )
+        batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name)
+        return _limited(operation, BatchSource(operation, model, goal, batches), limit, isinstance(x, Iterator))
     feed = Feed(operation, model, x, lengths)
     if y is None:
         raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")
     if not len(feed) and operation.startswith("fit"):
         raise ValueError(f"{operation}: got x without rows, expected at least one; give some data")
-    return RowSource(
+    source = RowSource(
         operation,
         model,
         goal,
@@ -241,4 +320,12 @@ def make_source(
         sample_weight=sample_weight,
         shuffle=shuffle,
         bucket=bucket,
+        drop_last=drop_last,
     )
+    return _limited(operation, source, limit, False)
+
+
+def _limited(operation: str, source: Source, steps: int | None, once: bool) -> Source:
+    """`steps` batches an epoch: in training each epoch goes on where the one before it ended, else it begins anew, unless
+    that cannot be."""
+    return source if steps is None else Steps(source, steps, anew=operation != "fit" and not once)

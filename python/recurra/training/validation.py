@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from recurra import checks
 from recurra.data.sources import is_source
 from recurra.training.goal import Goal
-from recurra.training.sources import RowSource, Source, make_source
+from recurra.training.sources import RowSource, Source, Steps, make_source
 
 if TYPE_CHECKING:
     from recurra.training.metric_group import MetricGroup
@@ -23,22 +23,32 @@ def validation_source(
     fraction: Any,
     batch_size: int,
     epochs: int,
+    steps: int | None,
 ) -> Source | None:
     """For validation_data and validation_split of `fit`; the latter takes its rows away from the source to train on."""
     fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
+    if data is None and steps is not None:
+        raise ValueError(
+            f"fit: got validation_steps={steps!r} without validation_data, expected batches to take them from; give "
+            f"validation_data, or leave validation_steps out"
+        )
     if data is None:
         if not fraction:
             return None
+        if isinstance(training, Steps):
+            raise ValueError(
+                "fit: got validation_split with steps_per_epoch, expected one of the two; give validation_data instead"
+            )
         if not isinstance(training, RowSource):
             raise ValueError(
                 "fit: got validation_split for batches ready made, expected rows; give validation_data instead"
             )
         return training.split(fraction)
-    operation = "fit: validation_data"
+    operation, limit = "fit: validation_data", ("validation_steps", steps)
     if fraction:
         raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
     if is_source(data):
-        return make_source(operation, model, goal, data, None, None, batch_size=batch_size, epochs=epochs)
+        return make_source(operation, model, goal, data, None, None, batch_size=batch_size, epochs=epochs, steps=limit)
     if not isinstance(data, tuple | list) or len(data) not in (2, 3, 4):
         got = f"of {len(data)} parts" if isinstance(data, tuple | list) else f"of type {type(data).__name__}"
         raise ValueError(
@@ -47,5 +57,5 @@ def validation_source(
         )
     x, y, lengths, weight = [*data, None, None][:4]
     return make_source(
-        operation, model, goal, x, y, lengths, metrics=metrics, batch_size=batch_size, sample_weight=weight
+        operation, model, goal, x, y, lengths, metrics=metrics, batch_size=batch_size, sample_weight=weight, steps=limit
     )

@@ -1,0 +1,77 @@
+"""Outputs for batches that come one after the other."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra.data import sources
+from recurra.data.feed import Feed, Outputs
+from recurra.progress import Progress
+from recurra.training.pieces import check_runs_in_parts
+from recurra.training.sources import read_resets
+from recurra.typing import Array, State
+
+if TYPE_CHECKING:
+    from recurra.training.model import TrainableModel
+
+
+class _Chunk:
+    """One output for the rows of a batch, and of those that carry on behind it: arrays (N, T, F), or (N, F)."""
+
+    def __init__(self) -> None:
+        self.parts: list[Array] = []
+        self.lengths: list[Array | None] = []
+
+    @property
+    def whole(self) -> Array | None:
+        """As one array; None where rows differ in length."""
+        if any(one is not None for one in self.lengths):
+            return None
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts, 1)
+
+    def rows(self) -> list[Array]:
+        """An array for each row, of its valid steps."""
+        found = []
+        for row in range(len(self.parts[0])):
+            own = [
+                part[row] if valid is None else part[row, : valid[row]]
+                for part, valid in zip(self.parts, self.lengths, strict=True)
+            ]
+            found.append(own[0] if len(own) == 1 else np.concatenate(own))
+        return found
+
+
+def predict_batches(model: TrainableModel, x: Any, steps: int | None, *, show: bool) -> Any:
+    """The outputs for what yields batches; see `predict`."""
+    inputs, outputs = model.structures
+    chunks: list[list[_Chunk]] = [[] for _ in model.output_infos()]
+    state: State = None
+    with Progress(steps, "predict", show) as bar:
+        batches = sources.inputs("predict", x, "steps" if steps is None else None)
+        for index, batch in enumerate(islice(batches, steps)):
+            where = f"predict: batch {index}"
+            if batch.carry:
+                check_runs_in_parts(where, "carry=True", model)
+            feed = Feed(where, model, batch.x, batch.lengths)
+            reset = inputs.join(read_resets(where, model, batch, feed))
+            given, valid = feed.batch(slice(None))
+            y, state = model(given, state=state if batch.carry else None, lengths=valid, reset=reset)
+            lengths = Outputs(model, feed.parts).lengths(valid)
+            for found, one, own in zip(chunks, outputs.spread("predict", "y", y), lengths, strict=True):
+                if not batch.carry:
+                    found.append(_Chunk())
+                found[-1].parts.append(one)
+                found[-1].lengths.append(own)
+            bar.update()
+    return outputs.join([_together(found) for found in chunks])
+
+
+def _together(chunks: list[_Chunk]) -> Any:
+    """One array, if all rows are of one length."""
+    whole = [one for chunk in chunks if (one := chunk.whole) is not None]
+    if len(whole) == len(chunks) and len({one.shape[1:] for one in whole}) == 1:
+        return np.concatenate(whole)
+    return [row for chunk in chunks for row in chunk.rows()]
