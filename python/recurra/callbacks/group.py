@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recurra import checks
@@ -36,13 +35,6 @@ class CallbackGroup:
         """Whether one of them takes care of numbers that are not finite."""
         answers = [one.on_nonfinite(error) for one in self.all]  # all of them hear of it
         return any(answers)
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """From the beginning of the training to its end."""
-        self.call("on_train_begin")
-        yield
-        self.call("on_train_end")
 
 
 def listed(operation: str, callbacks: Any) -> list[Callback]:

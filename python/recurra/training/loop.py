@@ -117,11 +117,12 @@ class Training:
 
     def run(self) -> History:
         """All epochs that are left."""
-        with self._callbacks.at_work():
-            self.epoch = self._next[0]
-            while self.epoch < self.epochs and not self.stop_training:
-                self._run_epoch()
-                self.epoch += 1
+        self._callbacks.call("on_train_begin")
+        self.epoch = self._next[0]
+        while self.epoch < self.epochs and not self.stop_training:
+            self._run_epoch()
+            self.epoch += 1
+        self._callbacks.call("on_train_end")
         return self.history
 
     def snapshot(self) -> bytes:
@@ -201,6 +202,7 @@ class Training:
         with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
             for group in groups(self._source, settings.truncate, settings.accumulate, epoch, self.seed, *first):
                 number = self._running.groups
+                self.model.zero_grad()  # so that a step that fails leaves them as it found them
                 self._callbacks.call("on_train_batch_begin", number)
                 try:
                     with self._whole_steps():
@@ -255,7 +257,7 @@ class Training:
 
     @contextmanager
     def _whole_steps(self) -> Iterator[None]:
-        """Buffers, which move when a batch is recorded, are put back if no step of the optimiser comes of it."""
+        """Buffers and gradients, which move when a batch is recorded, are put back if no step of the optimiser comes of it."""
         kept, steps = [array.copy() for array in self._buffers], self.optimizer.steps
         try:
             yield
@@ -264,6 +266,7 @@ class Training:
                 with interrupts.deferred():
                     for array, before in zip(self._buffers, kept, strict=True):
                         array[...] = before
+                    self.model.zero_grad()
             raise
 
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:
@@ -289,7 +292,9 @@ class Training:
                     clip_value=settings.clip_value,
                     error_if_nonfinite=settings.nan_guard,
                 )
-            except FloatingPointError:
+            except FloatingPointError as error:
+                if not str(error).startswith(f"{type(self.optimizer).__name__}.step: "):  # of a schedule of the user's
+                    raise
                 guard.explain(self.model, self._goal, recorder.done, self._where)
             self.step += 1
             running.steps += 1
