@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks, interrupts, plots, seeds
+from recurra import checks, errors, interrupts, plots, seeds
 from recurra.optim.adam import Adam
 from recurra.optim.optimizer import Optimizer
 from recurra.progress import Progress
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recurra.training.sources import Source
 
 _SMOOTHING = 0.9
+#: Standard deviations of the noise by which a line must fall.
+_SIGNIFICANT = 4.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class LRRangeTest:
     """What `find_lr` found, one number for each step taken.
 
     Attributes: rates; losses, the batches' mean losses before each step; smoothed, their exponential moving average;
-    suggestion, the rate at which the loss fell fastest, None if it never fell; diverged, whether the test ended because
+    suggestion, the rate at which the loss fell fastest, None if it never fell by more than its noise; diverged, whether the test ended because
     the loss grew or stopped being finite.
     """
 
@@ -97,7 +99,8 @@ def find_lr(
 
     The suggestion is the rate in the middle of the window in which a line through the losses over log(rate) falls
     fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It is a rate for the top
-    of a schedule; a constant one, or an optimiser with much momentum, often wants a third to a tenth of it.
+    of a schedule; a constant one, or an optimiser with much momentum, often wants a third to a tenth of it. Where the loss
+    nowhere falls by more than single batches differ anyway, there is none, and a warning says so.
 
     Args:
         model: what is trained.
@@ -164,9 +167,13 @@ def find_lr(
                 diverged = True
                 break
     tried = rates[: len(losses)]
-    return LRRangeTest(
-        tried, np.array(losses), np.array(smoothed), _steepest(tried, losses, smoothed, steps // 10), diverged
-    )
+    suggestion = _steepest(tried, losses, smoothed, steps // 10)
+    if suggestion is None:
+        errors.warn(
+            f"{name}: found no rate: the loss fell nowhere by more than single batches differ; look at the plot, and try more "
+            f"steps, larger batches, or other bounds than start={start:g} and stop={stop:g}"
+        )
+    return LRRangeTest(tried, np.array(losses), np.array(smoothed), suggestion, diverged)
 
 
 def _losses(model: TrainableModel, goal: Goal, source: Source, seed: int) -> Iterator[tuple[float, float]]:
@@ -203,13 +210,32 @@ def _restored(model: Layer) -> Iterator[None]:
 
 
 def _steepest(rates: Array, losses: list[float], smoothed: list[float], width: int) -> float | None:
-    """The rate in the middle of the window in which the least squares line through the losses falls fastest."""
+    """The rate in the middle of the window in which the least squares line through the losses falls fastest; None where no
+    line, however long, falls by more than the noise of single batches explains."""
     end = int(np.argmin(smoothed)) + 1 if smoothed else 0
-    if end < width:
+    if end < max(width, 3):
         return None
-    places = np.arange(width) - (width - 1) / 2  # rates are evenly spaced in log(rate)
-    slopes = np.convolve(losses[:end], places[::-1], "valid")
-    best = int(np.argmin(slopes))
-    if slopes[best] >= 0:
-        return None
-    return float(np.sqrt(rates[best + (width - 1) // 2] * rates[best + width // 2]))
+    before = np.array(losses[:end])
+    seen = np.arange(1, end + 1)
+    # Of independent losses around a line, as far as each step: near the minimum they begin to jump.
+    noise = np.sqrt(np.append([0.0, 0.0], np.cumsum(np.diff(before, 2) ** 2) / (6 * seen[:-2])))
+    size = max(width, 3)
+    while True:
+        slopes, last = _slopes(before, size), slice(size - 1, end)
+        # Many lines are tried, and where losses are few their noise is not known well.
+        beyond = -slopes - (_SIGNIFICANT + 20 / seen[last]) * noise[last]
+        first = int(np.argmax(beyond))
+        if beyond[first] > 0:
+            best = first + int(np.argmin(_slopes(before[first : first + size], width)))
+            return float(np.sqrt(rates[best + (width - 1) // 2] * rates[best + width // 2]))
+        if size == end:
+            return None
+        size = min(2 * size, end)
+
+
+def _slopes(losses: Array, width: int) -> Array:
+    """The slopes of least squares lines through `width` losses each, over evenly spaced log(rate), in units in which the
+    slope of noise varies as much as the noise."""
+    places = np.arange(width) - (width - 1) / 2
+    result: Array = np.convolve(losses, places[::-1], "valid") / np.sqrt((places**2).sum())
+    return result
