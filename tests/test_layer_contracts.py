@@ -18,6 +18,10 @@ from test_values import DTYPES
 pytestmark = pytest.mark.every_isa
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"]
+ACTIVATIONS += ["sqrt", "square", "exp", "log", "abs"]
+
+#: What needs more than a step, but for what is causal.
+WHOLE = ("Conv1d", "MaxPool1d", "AvgPool1d", "Pool", "Att")
 
 #: By name: a layer for so many features.
 LAYERS: dict[str, Callable[[int, str], Any]] = {
@@ -29,12 +33,19 @@ LAYERS: dict[str, Callable[[int, str], Any]] = {
     "BatchNorm": lambda size, dtype: rc.BatchNorm(size, dtype=dtype),
     "CRF": lambda size, dtype: rc.CRF(size, dtype=dtype, seed=0),
     "BatchNorm plain": lambda size, dtype: rc.BatchNorm(size, affine=False, dtype=dtype),
+    "MaxPool1d valid": lambda _size, dtype: rc.MaxPool1d(3, dtype=dtype),
+    "MaxPool1d same": lambda _size, dtype: rc.MaxPool1d(4, 1, "same", dtype=dtype),
+    "MaxPool1d causal": lambda size, dtype: rc.MaxPool1d(5, 1, "causal", features=size, dtype=dtype),
+    "AvgPool1d overlapping": lambda _size, dtype: rc.AvgPool1d(3, 2, "same", dtype=dtype),
+    "AvgPool1d unknown": lambda _size, dtype: rc.AvgPool1d(3, 1, "causal", dtype=dtype),
+    "AvgPool1d causal": lambda size, dtype: rc.AvgPool1d(3, 1, "causal", features=size, dtype=dtype),
+    "Slice": lambda size, dtype: rc.Slice(size // 3, size, 2, dtype=dtype),
     "AttentionPool": lambda size, dtype: rc.AttentionPool(size, 7, dtype=dtype, seed=0),
     **{f"Pool {mode}": lambda _size, dtype, mode=mode: rc.Pool(mode, dtype=dtype) for mode in ("last", "mean", "max")},  # type: ignore[misc]
     **{name: lambda _size, dtype, name=name: rc.Activation(name, dtype=dtype) for name in ACTIVATIONS},  # type: ignore[misc]
 }
-STREAMED = [name for name in LAYERS if name == "Conv1d causal" or not name.startswith(("Conv1d", "Pool", "Att"))]
-POINTWISE = [name for name in STREAMED if not name.startswith("Conv1d")]
+STREAMED = [name for name in LAYERS if name.endswith("causal") or not name.startswith(WHOLE)]
+POINTWISE = [name for name in STREAMED if not name.endswith("causal")]
 NAMES = list(LAYERS)
 
 
@@ -45,6 +56,12 @@ def make(name: str, size: int, dtype: str) -> Any:
     drawn = {key: 1.0 + 0.3 * rng.standard_normal(array.shape) for key, array in layer.state_dict().items()}
     layer.load_state_dict({key: np.abs(array).astype(dtype) for key, array in drawn.items()})
     return layer
+
+
+def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
+    """Normal numbers; positive ones for what is not defined elsewhere."""
+    x = np.random.default_rng(seed).standard_normal(shape)
+    return np.abs(x) + 0.5 if name in ("sqrt", "log") else x
 
 
 def solve(layer: Any, x: Array, seed: int = 1, **options: Any) -> dict[str, Array]:
@@ -68,7 +85,7 @@ def test_rows_know_nothing_of_their_batch(name: str, size: int, dtype: str) -> N
     layer = make(name, size, dtype)
     rng = np.random.default_rng(0)
     lengths = np.array([23, 0, 1, 7, 23, 16])
-    x = rng.standard_normal((6, 23, size)).astype(dtype)
+    x = draw(name, (6, 23, size)).astype(dtype)
     x[np.arange(23) >= lengths[:, None]] = np.nan
     whole = solve(layer, x, lengths=lengths)
     order = rng.permutation(6)
@@ -99,7 +116,7 @@ def test_rows_know_nothing_of_their_batch(name: str, size: int, dtype: str) -> N
 def test_threads_change_no_bit(name: str, dtype: str) -> None:
     """Big enough that threads are used."""
     layer = make(name, 128, dtype)
-    x = np.random.default_rng(0).standard_normal((37, 600, 128)).astype(dtype)
+    x = draw(name, (37, 600, 128)).astype(dtype)
     for lengths in (None, np.random.default_rng(1).integers(0, 601, 37)):
         found = []
         for threads in (1, 2, 3):
@@ -114,7 +131,7 @@ def test_threads_change_no_bit(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", STREAMED)
 def test_streams_have_the_bits_of_the_whole(name: str, dtype: str) -> None:
     layer = make(name, 17, dtype)
-    x = np.random.default_rng(0).standard_normal((3, 40, 17)).astype(dtype)
+    x = draw(name, (3, 40, 17)).astype(dtype)
     whole, _ = layer(x)
     stream = layer.stream(batch_size=3)
     chunks = [stream.process(x[:, begin:end]) for begin, end in ((0, 1), (1, 1), (1, 9), (9, 40))]
@@ -171,7 +188,7 @@ def test_other_layers_say_why_they_do_not_stream(name: str) -> None:
 @pytest.mark.parametrize("name", POINTWISE)
 def test_vectors_are_steps(name: str, dtype: str) -> None:
     layer = make(name, 17, dtype)
-    x = np.random.default_rng(0).standard_normal((5, 17)).astype(dtype)
+    x = draw(name, (5, 17)).astype(dtype)
     one, other = solve(layer, x), solve(layer, x[:, None])
     assert_same_bits(one["y"], other["y"][:, 0])
 
@@ -183,7 +200,7 @@ def test_finite_differences(name: str, size: int, training: bool) -> None:
     """In float64 to 1e-6, with ragged lengths."""
     layer = make(name, size, "float64")
     rng = np.random.default_rng(0)
-    x, lengths = rng.standard_normal((4, 6, size)), np.array([6, 0, 1, 4])
+    x, lengths = draw(name, (4, 6, size)), np.array([6, 0, 1, 4])
     dy = rng.standard_normal(layer(x, lengths=lengths)[0].shape)
 
     def objective() -> float:
@@ -232,7 +249,7 @@ def test_small_and_empty_batches(name: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_copies_and_files(name: str, tmp_path: Path) -> None:
     layer = make(name, 3, "float32")
-    x = np.random.default_rng(0).standard_normal((2, 9, 3)).astype(np.float32)
+    x = draw(name, (2, 9, 3)).astype(np.float32)
     expected, _ = layer(x)
     layer.save(tmp_path / "layer.safetensors")
     model = rc.Sequential(layer)

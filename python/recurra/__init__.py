@@ -28,19 +28,22 @@ from recurra.gru import GRU
 from recurra.layer import Layer
 from recurra.layers import Dropout, Embedding, Linear
 from recurra.lstm import LSTM
-from recurra.merge import Add, Concatenate, Multiply, Reverse
+from recurra.merge import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Reverse, Subtract
 from recurra.min_rnn import MinGRU, MinLSTM
 from recurra.model import Model
 from recurra.normalisation import BatchNorm, LayerNorm
 from recurra.pooling import AttentionPool, Pool
 from recurra.python_layer import PythonLayer
+from recurra.repeat import LearntVector, RepeatVector
 from recurra.rnn import RNN
 from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.sequential import Sequential
+from recurra.slicing import Slice
 from recurra.stream import Stream
 from recurra.symbolic import Input, Symbol
 from recurra.tape import Tape
 from recurra.torch_interop import from_torch
+from recurra.window_pooling import AvgPool1d, MaxPool1d
 
 if _TYPE_CHECKING:
     from recurra import callbacks, ctc, data, diagnose, losses, metrics, optim, search
@@ -75,19 +78,26 @@ __all__ = [
     "AdditiveAttention",
     "AttentionDecoder",
     "AttentionPool",
+    "Average",
+    "AvgPool1d",
     "BatchNorm",
     "Bidirectional",
     "Concatenate",
     "Conv1d",
+    "Dot",
     "Dropout",
     "Embedding",
     "History",
     "Input",
     "Layer",
     "LayerNorm",
+    "LearntVector",
     "Linear",
+    "MaxPool1d",
+    "Maximum",
     "MinGRU",
     "MinLSTM",
+    "Minimum",
     "Model",
     "ModelFormatError",
     "MultiplicativeAttention",
@@ -95,10 +105,13 @@ __all__ = [
     "NonFiniteError",
     "Pool",
     "PythonLayer",
+    "RepeatVector",
     "Residual",
     "Reverse",
     "Sequential",
+    "Slice",
     "Stream",
+    "Subtract",
     "Symbol",
     "Tape",
     "TruncatedBPTT",

@@ -110,7 +110,22 @@ class AttentionDecoder(Layer):  # of two inputs: features and memory
         dtype: str = "float32",
     ) -> None: ...
 
-class Add(Layer):  # of any number of inputs, as the next two
+class Subtract(Layer):  # of two inputs, as Dot
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Dot(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Average(Layer):  # of any number of inputs, as the next ones
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Maximum(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Minimum(Layer):
+    def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Add(Layer):
     def __init__(self, *, dtype: str = "float32") -> None: ...
 
 class Multiply(Layer):
@@ -121,6 +136,15 @@ class Concatenate(Layer):
 
 class Reverse(Layer):
     def __init__(self, *, dtype: str = "float32") -> None: ...
+
+class Slice(Layer):
+    def __init__(self, start: int, stop: int, step: int = 1, *, dtype: str = "float32") -> None: ...
+
+class RepeatVector(Layer):
+    def __init__(self, n: int, *, dtype: str = "float32") -> None: ...
+
+class LearntVector(Layer):
+    def __init__(self, features: int, *, dtype: str = "float32") -> None: ...
 
 # Of a program with one input, what belongs to the inputs is given as it is; of one with several, in a tuple. The same
 # for what belongs to the outputs.
@@ -142,6 +166,18 @@ class Conv1d(Layer):
 
 class Pool(Layer):
     def __init__(self, mode: str, *, dtype: str = "float32") -> None: ...  # "last", "mean", "max"
+
+class WindowPool1d(Layer):
+    def __init__(
+        self,
+        mode: str,  # "max", "mean"
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: str = "valid",  # as of Conv1d
+        features: int = 0,  # 0: any, and no state
+        dtype: str = "float32",
+    ) -> None: ...
 
 class AttentionPool(Layer):
     def __init__(self, features: int, hidden_size: int, *, dtype: str = "float32") -> None: ...

@@ -11,7 +11,10 @@ from recurra.registry import built_in
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_NAMES = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax")
+_NAMES = (
+    *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"),
+    *("sqrt", "square", "exp", "log", "abs"),
+)
 
 
 @built_in
@@ -28,6 +31,11 @@ class Activation(NativeLayerOfAnySize):
         "silu"         x sigmoid(x) (Elfwing et al. 2018)
         "softplus"     log(1 + e^x)
         "softmax"      e^x / sum of e^x over the features
+        "sqrt"         the square root; NaN below 0
+        "square"       x^2
+        "exp"          e^x
+        "log"          the natural logarithm; NaN below 0
+        "abs"          |x|
 
     `y, _ = activation(x)`: x (N, T, features) or (N, features), any number of features; y of the same shape.
 

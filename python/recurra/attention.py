@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import _core, checks
-from recurra.initialise import uniform
+from recurra.cell_names import cell_name
+from recurra.initialise import orthogonal_gates, set_forget_bias, uniform
 from recurra.native import NativeLayer
 from recurra.registry import built_in
 from recurra.structure import Structure
@@ -194,7 +196,11 @@ class AttentionDecoder(_Attending):
         input_size: features of x.
         hidden_size: of the cell, and of y.
         memory_size: features of the memory.
-        cell: "gru", "gru_reset_before", "lstm", "rnn_tanh", "rnn_relu" or "rnn_sigmoid".
+        cell: "GRU", "LSTM" or "RNN", as the layers are named; small letters will do.
+        reset_after: of the GRU, as of `GRU`.
+        nonlinearity: of the RNN, as of `RNN`.
+        forget_bias: of the LSTM, as of `LSTM`.
+        recurrent_init: of weight_hh_l0, as of `Regularised`.
         attention: "additive", "dot", "scaled_dot" or "general".
         attention_size: hidden_size of additive attention; None for that of the cell.
         input_feeding: whether a is fed to the next step; without, the loop is a plain recurrence and attention follows it.
@@ -213,6 +219,10 @@ class AttentionDecoder(_Attending):
         memory_size: int,
         *,
         cell: str = "gru",
+        reset_after: bool = True,
+        nonlinearity: str = "tanh",
+        forget_bias: float | None = None,
+        recurrent_init: str = "uniform",
         attention: str = "additive",
         attention_size: int | None = None,
         input_feeding: bool = True,
@@ -224,10 +234,31 @@ class AttentionDecoder(_Attending):
         self._input_size = checks.integer(name, "input_size", input_size)
         self.hidden_size = checks.integer(name, "hidden_size", hidden_size)
         self.memory_size = checks.integer(name, "memory_size", memory_size)
-        self.cell = checks.choice(name, "cell", cell, tuple(_GATES))
+        by_name, reset_after, nonlinearity = _by_core_name(cell, reset_after, nonlinearity)
+        own = self._own_cell = cell_name(name, by_name, _GATES)
+        self.cell = cell if cell != by_name else own  # a core's name stays as it was given
+        self.reset_after = checks.flag(name, "reset_after", reset_after)
+        self.nonlinearity: str = checks.choice(name, "nonlinearity", nonlinearity, ("tanh", "relu", "sigmoid"))
+        self.forget_bias = None if forget_bias is None else checks.number(name, "forget_bias", forget_bias, -math.inf)
+        self.recurrent_init: str = checks.choice(name, "recurrent_init", recurrent_init, ("uniform", "orthogonal"))
+        for option, given, usual, owner in (
+            ("reset_after", self.reset_after, True, "gru"),
+            ("nonlinearity", self.nonlinearity, "tanh", "rnn"),
+            ("forget_bias", self.forget_bias, None, "lstm"),
+        ):
+            if given != usual and own != owner:
+                raise ValueError(
+                    f"{name}: got {option}={given!r} with cell={cell!r}, expected {usual!r}, as it is an option of "
+                    f"{owner.upper()}; leave it out"
+                )
         self.attention = checks.choice(name, "attention", attention, ("additive", "dot", "scaled_dot", "general"))
         self.input_feeding = checks.flag(name, "input_feeding", input_feeding)
         self.bias = checks.flag(name, "bias", bias)
+        if self.forget_bias is not None and not self.bias:
+            raise ValueError(
+                f"{name}: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it is a bias; leave one "
+                f"of them out"
+            )
         additive = self.attention == "additive"
         _check_dot(name, "attention", self.attention, "hidden_size", self.hidden_size, self.memory_size)
         if additive:
@@ -246,13 +277,13 @@ class AttentionDecoder(_Attending):
                 f"context to the cell; choose attention='general'"
             )
         names = ["h"]
-        if self.cell == "lstm":
+        if own == "lstm":
             names.append("c")
         if not additive and self.input_feeding:
             names.append("a")
         self.state_names = tuple(names)
         core = _core.AttentionDecoder(
-            self.cell,
+            self.core_cell,
             self._input_size,
             self.hidden_size,
             self.memory_size,
@@ -274,6 +305,13 @@ class AttentionDecoder(_Attending):
         """hidden_size."""
         return self.hidden_size
 
+    @property
+    def core_cell(self) -> str:
+        """The core's name of the cell, options included."""
+        if self._own_cell == "rnn":
+            return f"rnn_{self.nonlinearity}"
+        return "gru_reset_before" if self._own_cell == "gru" and not self.reset_after else self._own_cell
+
     def state_zeros(self, batch_size: int) -> list[Array]:
         """Zeros, (1, N, hidden_size) for each array of the state."""
         rows = checks.integer(f"{self.label}.init_state", "batch_size", batch_size, 0)
@@ -294,7 +332,7 @@ class AttentionDecoder(_Attending):
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
         """The cell's, the attention's and W_c."""
         inputs, hidden, memory = (operator.index(config[name]) for name in ("input_size", "hidden_size", "memory_size"))
-        attention, rows = config["attention"], _GATES[config["cell"]] * hidden
+        attention, rows = config["attention"], _gates(config["cell"]) * hidden
         additive = attention == "additive"
         fed = memory if additive else hidden if config["input_feeding"] else 0
         cell = rows * (inputs + fed + hidden + (2 if config["bias"] else 0))
@@ -303,11 +341,34 @@ class AttentionDecoder(_Attending):
             return cell + operator.index(hidden if size is None else size) * (hidden + memory + 2)
         return cell + hidden * (memory + hidden) + (hidden * memory if attention == "general" else 0)
 
+    def _initial(self, rng: np.random.Generator, name: str) -> Array:
+        shape = self.parameters.shape(name)
+        if self.recurrent_init == "orthogonal" and name.startswith("weight_hh"):
+            return orthogonal_gates(rng, shape, _GATES[self._own_cell])
+        value = super()._initial(rng, name)
+        if self.forget_bias is not None and name in ("bias_ih_l0", "bias_hh_l0"):
+            set_forget_bias(value, name, self.hidden_size, self.forget_bias)
+        return value
+
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return uniform(rng, shape, self.hidden_size)
 
 
-_GATES = {"gru": 3, "gru_reset_before": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1, "rnn_sigmoid": 1}
+_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+
+
+def _gates(cell: str) -> int:
+    """Of a configuration, which may be older than the cells' own names."""
+    return _GATES[cell_name("AttentionDecoder", _by_core_name(cell, True, "tanh")[0], _GATES)]
+
+
+def _by_core_name(cell: Any, reset_after: Any, nonlinearity: Any) -> tuple[Any, Any, Any]:
+    """What a cell that is named as in the core means, "rnn_relu" or "gru_reset_before": so do older files."""
+    if cell == "gru_reset_before":
+        return "gru", False, nonlinearity
+    if cell in ("rnn_tanh", "rnn_relu", "rnn_sigmoid") and nonlinearity in ("tanh", cell[4:]):
+        return "rnn", reset_after, cell[4:]
+    return cell, reset_after, nonlinearity
 
 
 def _check_dot(operation: str, argument: str, score: str, query: str, query_size: int, memory_size: int) -> None:

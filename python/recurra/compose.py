@@ -6,7 +6,7 @@ from typing import Any
 
 from recurra import checks
 from recurra.layer import Layer
-from recurra.merge import Concatenate, Reverse
+from recurra.merge import Add, Average, Concatenate, Multiply, Reverse
 from recurra.model import Model
 from recurra.symbolic import Input, Symbol
 
@@ -23,25 +23,48 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
     return Model(x, x + layer(x))
 
 
-def Bidirectional(forward: Layer, backward: Layer) -> Model:  # noqa: N802
-    """The outputs of `forward` and, side by side, those of `backward`, which reads each sequence from its end (Schuster and
+def Bidirectional(  # noqa: N802
+    forward: Layer, backward: Layer | None = None, *, merge_mode: str | None = "concat"
+) -> Model:
+    """The outputs of `forward` and those of `backward`, which reads each sequence from its end, at every step (Schuster and
     Paliwal 1997).
 
     With return_sequences=False in both, each one's last output: of `backward`, the one at the first step.
 
         h = rc.Bidirectional(rc.GRU(8, 32), rc.LSTM(8, 16))(x)
+        h = rc.Bidirectional(rc.GRU(8, 32), merge_mode="sum")(x)
+
+    Args:
+        forward, backward: layers or models with as many inputs; None for a layer like `forward` with parameters of its own.
+        merge_mode: how the two become one, as in Keras: "concat", side by side; "sum", "mul" or "ave", element by element;
+            None for a model with the two as a pair of outputs.
 
     Raises:
-        ValueError: the two take different numbers of features, or any number, or one returns sequences and the other not.
+        ValueError: the two take different numbers of features, or any number, or one returns sequences and the other not;
+            they are to be merged element by element and give different numbers of features.
     """
     x = _input_of("Bidirectional", "forward", forward)
+    checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
+    if backward is None:
+        backward = _like(forward)
     checks.kind("Bidirectional", "backward", backward, Layer, "GRU")
     dtype = forward.dtype or backward.dtype or "float32"
     turn = Reverse(dtype=dtype)
     y: Any = backward(turn(x))
     if backward.return_sequences:
         y = turn(y)
-    return Model(x, Concatenate(dtype=dtype)((forward(x), y)))
+    if merge_mode is None:
+        return Model(x, (forward(x), y))
+    merges = {"concat": Concatenate, "sum": Add, "mul": Multiply, "ave": Average}
+    return Model(x, merges[merge_mode](dtype=dtype)((forward(x), y)))
+
+
+def _like(layer: Any) -> Layer:
+    """A layer of the same arguments, whose parameters wait for a model's seed."""
+    checks.kind("Bidirectional", "forward", layer, Layer, "GRU")
+    custom = {type(leaf).__name__: type(leaf) for _prefix, leaf in layer.leaves if not leaf.native}
+    made: Layer = type(layer).from_config(layer.config(), custom)
+    return made
 
 
 def _input_of(operation: str, name: str, layer: Layer) -> Symbol:

@@ -10,16 +10,16 @@ import numpy as np
 
 from recurra import _core, checks
 from recurra.initialise import uniform
-from recurra.native import NativeLayer
 from recurra.registry import built_in
 from recurra.typing import Array
+from recurra.windows import Windowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
 @built_in
-class Conv1d(NativeLayer):
+class Conv1d(Windowed):
     """A convolution over steps (a cross-correlation, as in PyTorch).
 
     y[t] = b + sum over j of W[:, :, j] x[t * stride + j * dilation - left], where what lies outside a row is zero. With
@@ -47,8 +47,6 @@ class Conv1d(NativeLayer):
         seed: of the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for fresh randomness.
     """
 
-    needs_sequences = True
-
     def __init__(
         self,
         in_channels: int,
@@ -65,11 +63,9 @@ class Conv1d(NativeLayer):
         self.in_channels = checks.integer("Conv1d", "in_channels", in_channels)
         self.out_channels = checks.integer("Conv1d", "out_channels", out_channels)
         self.kernel_size = checks.integer("Conv1d", "kernel_size", kernel_size)
-        self.stride = checks.integer("Conv1d", "stride", stride)
         self.dilation = checks.integer("Conv1d", "dilation", dilation)
-        self.padding: str = checks.choice("Conv1d", "padding", padding, ("causal", "same", "valid"))
+        self._set_window((self.kernel_size - 1) * self.dilation + 1, stride, padding)
         self.bias = checks.flag("Conv1d", "bias", bias)
-        self._around = (self.kernel_size - 1) * self.dilation
         self.state_names = ("past",) if self._around and self.why_not_streamable() is None else ()
         core = _core.Conv1d(
             self.in_channels,
@@ -93,26 +89,10 @@ class Conv1d(NativeLayer):
         """out_channels."""
         return self.out_channels
 
-    def output_lengths(self, lengths: Array | None) -> Array | None:
-        """The valid steps of each row of the output."""
-        if lengths is None:
-            return None
-        room = np.asarray(lengths) - 1 - (self._around if self.padding == "valid" else 0)
-        steps: Array = np.maximum(room // self.stride + 1, 0)
-        return steps
-
     def state_zeros(self, batch_size: int) -> list[Array]:
         """Zeros, (span - 1, N, in_channels), if there is a state."""
         rows = checks.integer("Conv1d.init_state", "batch_size", batch_size, 0)
         return [np.zeros((self._around, rows, self.in_channels), self.dtype) for _name in self.state_names]
-
-    def why_not_streamable(self) -> str | None:
-        """It can if an output comes for every input and no later one is needed."""
-        if self.stride > 1:
-            return f"has stride={self.stride}, so that a step may have no output; stream a layer made with stride=1"
-        if self.padding != "causal" and self._around:
-            return f"has padding={self.padding!r}, which sees later steps; stream a layer made with padding='causal'"
-        return None
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -24,12 +26,13 @@ def unpack(values: Any, count: int) -> Sequence[Any]:
 
 class Port(NamedTuple):
     """An input. kind: "features", "tokens" or "any"; size: features or different tokens, None for any; axis: "sequence",
-    "vector" (no time) or "either"."""
+    "vector" (no time) or "either"; dtype: float32 or float64, None for what the layers say."""
 
     kind: str = "any"
     size: int | None = None
     axis: str = "either"
     name: str | None = None
+    dtype: str | None = None
 
 
 class Node:
@@ -67,14 +70,22 @@ class Graph:
         self.count = following  # of values
 
     @classmethod
-    def chain(cls, layers: Sequence[LeafLayer]) -> Graph:
-        """Layers in a row."""
+    def chain(cls, graphs: Sequence[Graph]) -> Graph:
+        """Graphs in a row, as one: the inputs of each are the outputs of the one before."""
+        ports = graphs[0].inputs
+        given: Sequence[int] = range(len(ports))
+        following = len(ports)
         nodes: list[tuple[LeafLayer, Sequence[int], Sequence[int | None]]] = []
-        last, following = 0, 1
-        for layer in layers:
-            nodes.append((layer, [last], []))
-            last, following = following, following + 1 + len(layer.state_names)
-        return cls([Port(layers[0].input_kind, layers[0].input_size)], nodes, [last])
+        for graph in graphs:
+            number = dict(enumerate(given))
+            for node in graph.nodes:
+                begin = [None if value is None else number[value] for value in node.states]
+                nodes.append((node.layer, [number[value] for value in node.inputs], begin))
+                for offset in range(1 + len(node.states)):
+                    number[node.output + offset] = following + offset
+                following += 1 + len(node.states)
+            given = [number[value] for value in graph.outputs]
+        return cls(ports, nodes, given)
 
     @cached_property
     def layers(self) -> tuple[LeafLayer, ...]:
@@ -100,19 +111,68 @@ class Graph:
         """Fill in the lengths and resets of what these nodes make."""
         for node in nodes:
             valid, reset = lengths[node.inputs[0]], resets[node.inputs[0]]
+            if node.layer.made_steps is not None:
+                rows = next((len(one) for one in lengths[: len(self.inputs)] if one is not None), None)
+                valid = None if rows is None else np.full(rows, node.layer.made_steps)
             lengths[node.output] = node.layer.output_lengths(valid)
             resets[node.output] = node.layer.output_reset(reset, valid)
 
     @cached_property
     def sources(self) -> list[int | None]:
         """For every value the input whose time axis it has, or its layers have made their own from; None for vectors."""
-        found: list[int | None] = [
-            None if port.axis == "vector" else index for index, port in enumerate(self.inputs)
-        ] + [None] * (self.count - len(self.inputs))
+        behind = [*range(len(self.inputs)), *[0] * (self.count - len(self.inputs))]  # the input that its rows come from
+        found: list[int | None] = [None if port.axis == "vector" else at for at, port in enumerate(self.inputs)]
+        found += [None] * (self.count - len(self.inputs))
         for node in self.nodes:
-            if node.layer.return_sequences:
-                found[node.output] = found[node.inputs[0]]
+            first = node.inputs[0]
+            behind[node.output : node.output + 1 + len(node.states)] = [behind[first]] * (1 + len(node.states))
+            if node.layer.made_steps is not None:
+                found[node.output] = behind[first]
+            elif node.layer.return_sequences:
+                found[node.output] = found[first]
         return found
+
+    @cached_property
+    def makes_time(self) -> list[bool]:
+        """For every value whether its time axis is no input's: a layer has made it of vectors."""
+        found = [False] * self.count
+        for node in self.nodes:
+            layer = node.layer
+            found[node.output] = layer.made_steps is not None or (layer.return_sequences and found[node.inputs[0]])
+        return found
+
+    @cached_property
+    def keeps_steps(self) -> list[bool]:
+        """For every value whether its steps are those of its source."""
+        found = [True] * len(self.inputs) + [False] * (self.count - len(self.inputs))
+        for node in self.nodes:
+            layer = node.layer
+            keeps = layer.made_steps is None and layer.return_sequences and layer.keeps_steps
+            found[node.output] = keeps and found[node.inputs[0]]
+        return found
+
+    @cached_property
+    def needs_sequences(self) -> list[bool]:
+        """For every value whether it must have a time axis, as some layer that reads it, or what follows that, needs one."""
+        needs = [port.axis == "sequence" for port in self.inputs] + [False] * (self.count - len(self.inputs))
+        for node in reversed(self.nodes):
+            layer = node.layer
+            if layer.made_steps is not None:
+                continue
+            own = layer.needs_sequences or (layer.return_sequences and needs[node.output])
+            for index, value in enumerate(node.inputs):
+                needs[value] |= own or (index > 0 and not layer.joins)
+        return needs
+
+    def axes(self, given: Sequence[str]) -> list[str]:
+        """Whether the outputs are a "sequence", a "vector" or "either", for inputs of which that is known."""
+        found = [*given, *["vector"] * (self.count - len(given))]
+        for node in self.nodes:
+            if node.layer.made_steps is not None:
+                found[node.output] = "sequence"
+            elif node.layer.return_sequences:
+                found[node.output] = found[node.inputs[0]]
+        return [found[value] for value in self.outputs]
 
     @cached_property
     def names(self) -> list[str]:
@@ -130,7 +190,11 @@ class Graph:
     @cached_property
     def features(self) -> list[int | None]:
         """Of every value; None if known only when it runs."""
-        found: list[int | None] = [None if port.kind == "tokens" else port.size for port in self.inputs]
+        return self.features_from([None if port.kind == "tokens" else port.size for port in self.inputs])
+
+    def features_from(self, given: Sequence[int | None]) -> list[int | None]:
+        """The same for inputs of so many features."""
+        found = list(given)
         for node in self.nodes:
             found.append(node.layer.joined_features([found[value] for value in node.inputs]))
             found += [array.shape[0] * array.shape[2] for array in node.layer.state_zeros(0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from recurra import checks, seeds, symbolic
 from recurra.data.feed import InputInfo, OutputInfo, Outputs
 from recurra.data.rows import ArrayRows, RaggedRows, ragged
 from recurra.graph import Graph
-from recurra.leaf import LeafLayer
 from recurra.native import NativeLayer
 from recurra.runner import Runner
 from recurra.structure import ALONE, Structure
@@ -32,16 +31,10 @@ class GraphModel(TrainableModel):
     ) -> None:
         self._whole = graph
         self._output_sizes = [graph.features[value] for value in graph.outputs]
-        self.layers: tuple[LeafLayer, ...] = graph.layers
-        self._dtype = _check_dtypes(self.label, self.layers)
+        self._dtype = _check_dtypes(self.label, graph)
         if seed is not None:
             self._draw(seeds.resolve(self.label, seed), only_waiting=True)
         self._only_runner = Runner(self.label, graph, alone=False, inputs=inputs, outputs=outputs)
-
-    @property
-    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
-        """The layers, and what stands before their parameters' names."""
-        return [(f"{index}.", layer) for index, layer in enumerate(self.layers)]
 
     def _graph(self, inputs: int = 1) -> Graph:
         return self._whole
@@ -62,12 +55,9 @@ class GraphModel(TrainableModel):
     def input_infos(self) -> list[InputInfo]:
         """What each input takes."""
         return [
-            InputInfo(port.kind, port.size, self._needs_sequences(index), self._dtype)
+            InputInfo(port.kind, port.size, self._whole.needs_sequences[index], self._dtype)
             for index, port in enumerate(self._whole.inputs)
         ]
-
-    def _needs_sequences(self, index: int) -> bool:
-        return self._whole.inputs[index].axis == "sequence"
 
     def output_infos(self) -> list[OutputInfo]:
         """What each output is."""
@@ -78,7 +68,7 @@ class GraphModel(TrainableModel):
             return lambda lengths: graph.lengths([lengths if own else None for own in given])[value]
 
         return [
-            OutputInfo(graph.sources[value], size, self._dtype, steps_of(value))
+            OutputInfo(graph.sources[value], size, self._dtype, steps_of(value), graph.makes_time[value])
             for value, size in zip(graph.outputs, self._output_sizes, strict=True)
         ]
 
@@ -94,18 +84,22 @@ class GraphModel(TrainableModel):
         self._draw(seeds.resolve(f"{self.label}.reset_parameters", seed), only_waiting=False)
 
     def _draw(self, seed: int, *, only_waiting: bool) -> None:
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._whole.layers):
             if not only_waiting or (isinstance(layer, NativeLayer) and layer.waits_for_seed):
                 layer.reset_parameters(seeds.derive(seed, index))
 
-    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None) -> Any:
+    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference, or a part of a larger model: as any layer's call; with lists of ragged arrays as inputs, the outputs are
         lists too."""
         if isinstance(x, np.ndarray):  # at once: small calls feel what follows
-            return super().__call__(x, state, lengths, reset)
+            return super().__call__(x, state, lengths, reset, mask)
         label, (inputs, _outputs) = self.label, self.structures
         if symbolic.found(x) or not any(isinstance(one, list) for one in inputs.spread(label, "x", x)):
-            return super().__call__(x, state, lengths, reset)
+            return super().__call__(x, state, lengths, reset, mask)
+        if mask is not None:
+            raise ValueError(
+                f"{label}: got mask beside a list, expected none, as its rows have no padding; leave mask out"
+            )
         rows = [
             self._rows(inputs.label("x", index), one, valid)
             for index, (one, valid) in enumerate(
@@ -132,8 +126,8 @@ class GraphModel(TrainableModel):
     def summary(self) -> None:
         """Print a table: what each layer reads, the shape of its output, and how many parameters it holds."""
         graph = self._whole
-        place = {id(layer): index for index, layer in enumerate(self.layers)}
-        met: set[int] = set()
+        place = {id(layer): prefix[:-1] for prefix, layer in self.leaves}
+        met: set[str] = set()
         rows = [("", "layer", "reads", "output", "parameters")]
         for value, port in enumerate(graph.inputs):
             rows.append((graph.names[value], f"Input ({port.kind})", "", self._shape(value), ""))
@@ -146,8 +140,8 @@ class GraphModel(TrainableModel):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        total = sum(layer.parameters.size for layer in self.layers)
-        frozen = sum(layer.parameters.size for layer in self.layers if not layer.is_trainable)
+        total = sum(layer.parameters.size for layer in graph.layers)
+        frozen = sum(layer.parameters.size for layer in graph.layers if not layer.is_trainable)
         print(f"{total:,} parameters" + (f", {frozen:,} of them not trainable" if frozen else ""))
 
     def _shape(self, value: int) -> str:
@@ -159,13 +153,19 @@ class GraphModel(TrainableModel):
         return f"(N{time}, {'features' if features is None else features})"
 
 
-def _check_dtypes(owner: str, layers: Sequence[LeafLayer]) -> np.dtype[Any]:
-    known = [(index, layer, layer.dtype) for index, layer in enumerate(layers) if layer.dtype is not None]
-    for index, layer, dtype in known:
-        first, other, expected = known[0]
+def _check_dtypes(owner: str, graph: Graph) -> np.dtype[Any]:
+    """The one dtype of all inputs and layers that say which they have; float32 if none does."""
+    known = [
+        (f"input {index}", np.dtype(port.dtype), "say the same dtype in Input and in the layers")
+        for index, port in enumerate(graph.inputs)
+        if port.dtype is not None
+    ] + [
+        (f"layer {index} ({layer.label})", layer.dtype, "make all layers with the same dtype")
+        for index, layer in enumerate(graph.layers)
+        if layer.dtype is not None
+    ]
+    for what, dtype, cure in known:
+        first, expected, _cure = known[0]
         if dtype != expected:
-            raise ValueError(
-                f"{owner}: got layer {index} ({layer.label}) of {dtype}, expected {expected}, as layer {first} "
-                f"({other.label}); make all layers with the same dtype"
-            )
-    return known[0][2] if known else np.dtype(np.float32)
+            raise ValueError(f"{owner}: got {what} of {dtype}, expected {expected}, as {first}; {cure}")
+    return known[0][1] if known else np.dtype(np.float32)

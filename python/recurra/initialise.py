@@ -30,3 +30,13 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     q, r = np.linalg.qr(rng.standard_normal((long, short)))
     q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return q if shape[0] >= shape[1] else q.T
+
+
+def orthogonal_gates(rng: np.random.Generator, shape: tuple[int, ...], gates: int) -> Array:
+    """A recurrent weight (gates * H, n) with an orthogonal block for each gate."""
+    return np.concatenate([orthogonal(rng, (shape[0] // gates, shape[1])) for _gate in range(gates)])
+
+
+def set_forget_bias(value: Array, name: str, hidden_size: int, forget_bias: float) -> None:
+    """Write the forget gate's part of an LSTM's bias: all of it is in bias_ih."""
+    value[hidden_size : 2 * hidden_size] = forget_bias if name.startswith("bias_ih") else 0.0

@@ -69,7 +69,7 @@ class Layer(ABC):
 
     # Running
 
-    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None) -> Any:
+    def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference; or, on what `recurra.Input` or another layer has given, the layer as a part of a model to be made.
 
         Args:
@@ -78,6 +78,16 @@ class Layer(ABC):
             state: the state to start from, as another call returned it; None for zeros.
             lengths: (N,) integers from 0 to T, the valid steps of each row; the rest is padding, which is never read.
             reset: (N, T) bool; true at (n, t) means that the state of row n before step t is zero (an episode starts).
+            mask: (N, T) bool, true at the valid steps of each row, in place of lengths (Keras' mask; PyTorch's
+                key_padding_mask is its opposite). Padding may come before a row's steps, behind them, or between them: the
+                valid steps are put together, run as one sequence, and what comes out is put to where they were, 0
+                elsewhere. So recurrent layers go past padding with the state that they have. Padding between valid steps is
+                refused where a layer looks at neighbouring steps, as Conv1d, pooling over windows, and layers written in
+                Python. Where the output has other steps than the input, they are those of `output_lengths`, from 0 on.
+
+        Without a batch axis, x is (T, features) or (T,) tokens, as in PyTorch, and so is all else: state (num_layers *
+        directions, H), lengths a number, reset and mask (T,), y (T, features). This is so for what must be a sequence: a
+        recurrent layer, or a model with one. Other layers do the same at every step, and take (N, features) as vectors.
 
         Returns:
             The pair of the output, 0 past the lengths, and the state after each row's last valid step. As a part of a model
@@ -88,8 +98,8 @@ class Layer(ABC):
             TypeError: wrong dtype.
         """
         if type(x) is not np.ndarray and symbolic.found(x):
-            return symbolic.call(self, x, state, lengths, reset)
-        return self._runner(x).forward(x, state, lengths, reset)
+            return symbolic.call(self, x, state, lengths, reset, mask)
+        return self._runner(x).forward(x, state, lengths, reset, mask)
 
     def record(
         self,
@@ -101,11 +111,12 @@ class Layer(ABC):
         input_grad: bool = True,
         seed: int | None = None,
         memory_budget: int | None = None,
+        mask: Any = None,
     ) -> Tape:
         """The same computation, remembered so that it can run backwards.
 
         Args:
-            x, state, lengths, reset: as in a call.
+            x, state, lengths, reset, mask: as in a call; y and the gradients have the form of x.
             training: whether dropout and zoneout are random and batch norm looks at the batch.
             input_grad: whether `backward` shall return the gradient with respect to x.
             seed: of their masks; None for fresh randomness.
@@ -120,7 +131,7 @@ class Layer(ABC):
                 says; a memory_budget for a model with layers written in Python.
             TypeError: wrong dtype.
         """
-        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget)
+        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget, mask)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, from a state of zeros."""

@@ -25,6 +25,14 @@ class LeafLayer(Layer):
     native: bool = True
     #: Whether the input must have a time axis.
     needs_sequences: bool = False
+    #: Of a layer that makes a sequence of each vector: its steps. Other layers have the time axis of their input, or none.
+    made_steps: int | None = None
+    #: Whether several inputs are one sequence in parts, or vectors all of them; else the others have time axes of their own.
+    joins: bool = False
+    #: Whether step t of the output belongs to step t of the input, where both have a time axis.
+    keeps_steps: bool = True
+    #: Whether steps may be left out between others: nothing is learnt from which steps are neighbours, but their order.
+    allows_holes: bool = True
     #: How many inputs a call takes, in a tuple if there are several; 0: two or more.
     num_inputs: int = 1
     #: The arrays of its state.
@@ -49,7 +57,8 @@ class LeafLayer(Layer):
 
     def _graph(self, inputs: int = 1) -> Graph:
         """The layer alone, at work on so many inputs."""
-        port = Port(self.input_kind, self.input_size)
+        axis = "either" if self.made_steps is None else "vector"
+        port = Port(self.input_kind, self.input_size, axis)
         others = [Port()] * (inputs - 1)
         return Graph([port, *others], [(self, range(inputs), [])], [inputs])
 
@@ -98,7 +107,7 @@ class LeafLayer(Layer):
         """Refuse what does not fit as input `index`, from 1, beside the first one."""
 
     def output_lengths(self, lengths: Array | None) -> Array | None:
-        """The lengths as they are; None if the time axis ends here."""
+        """The lengths as they are; None if the time axis ends here. Of a layer that makes a time axis: those that it made."""
         return lengths if self.return_sequences else None
 
     def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:

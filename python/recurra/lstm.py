@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import checks
+from recurra.initialise import set_forget_bias
 from recurra.registry import built_in
 from recurra.regularised import CellOptions, Regularised
 from recurra.typing import Array
@@ -104,6 +105,5 @@ class LSTM(Regularised):
             return np.zeros(self.parameters.shape(name))
         value = super()._initial(rng, name)
         if self.forget_bias is not None and name.startswith("bias"):
-            forget = value[self.hidden_size : 2 * self.hidden_size]
-            forget[...] = self.forget_bias if name.startswith("bias_ih") else 0.0
+            set_forget_bias(value, name, self.hidden_size, self.forget_bias)
         return value

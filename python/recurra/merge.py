@@ -1,4 +1,4 @@
-"""Several values become one: sums, products, and features side by side; and time turned round."""
+"""Several values become one: sums, products, extremes, and features side by side; and time turned round."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class _Plain(NativeLayerOfAnySize):
 
 class _Merge(_Plain):
     num_inputs = 0
+    joins = True
 
     def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
         """Sequences go with sequences, vectors with vectors."""
@@ -76,6 +77,80 @@ class Multiply(_Elementwise):
     """
 
     _kind = _core.Multiply
+
+
+@built_in
+class Subtract(_Elementwise):
+    """y = x_1 - x_2, element by element: `y, _ = subtract((x_1, x_2))`, or `a - b` in a model.
+
+    Both are (N, T, features) with the same lengths, or both (N, features).
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Subtract
+    num_inputs = 2
+
+
+@built_in
+class Average(_Elementwise):
+    """y = (x_1 + ... + x_n) / n, element by element: `y, _ = average((x_1, x_2))`.
+
+    All are (N, T, features) with the same lengths, or all (N, features).
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Average
+
+
+@built_in
+class Maximum(_Elementwise):
+    """The largest of the inputs, element by element: `y, _ = maximum((x_1, x_2))`. NaN is larger than any number.
+
+    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that has the
+    largest value.
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Maximum
+
+
+@built_in
+class Minimum(_Elementwise):
+    """The smallest of the inputs, element by element: `y, _ = minimum((x_1, x_2))`. NaN is smaller than any number.
+
+    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that has the
+    smallest value.
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Minimum
+
+
+@built_in
+class Dot(_Elementwise):
+    """y = x_1 . x_2, the sum of the products of their features: `y, _ = dot((x_1, x_2))`, (N, T, 1) or (N, 1).
+
+    Both are (N, T, features) with the same lengths, or both (N, features). Of two vectors it is Keras' Dot(axes=-1).
+
+    Args:
+        dtype: float32 or float64.
+    """
+
+    _kind = _core.Dot
+    num_inputs = 2
+
+    def joined_features(self, features: Sequence[int | None]) -> int:
+        """One."""
+        super().joined_features(features)
+        return 1
 
 
 @built_in

@@ -26,6 +26,7 @@ class Model(GraphModel):
         model = rc.Model(x, rc.Linear(32, 4)(h) + rc.Linear(8, 4)(x))
         y, states = model(array)
 
+    A model may be called as a layer is: its layers become layers of this model, which shares their parameters with it.
     A layer may be called several times: its parameters are shared, their gradients add up. `h.state` is its final state,
     which another layer can begin with: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream`, `save` are those of
     `Sequential`; where there are several inputs or outputs, x and lengths, y and loss are written as `inputs` and
@@ -54,6 +55,16 @@ class Model(GraphModel):
         self.input_kind = graph.inputs[0].kind
 
     @property
+    def layers(self) -> tuple[LeafLayer, ...]:
+        """Each layer once, in the order in which they are first at work; those of models among them."""
+        return self._whole.layers
+
+    @property
+    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
+        """The layers, and what stands before their parameters' names."""
+        return [(f"{index}.", layer) for index, layer in enumerate(self.layers)]
+
+    @property
     def input_size(self) -> int | None:
         """Features of the (first) input, or the number of different tokens."""
         return self._whole.inputs[0].size
@@ -69,7 +80,8 @@ class Model(GraphModel):
         place = {id(layer): index for index, layer in enumerate(self.layers)}
         return {
             "inputs": [
-                {"kind": port.kind, "size": port.size, "axis": port.axis, "name": port.name} for port in graph.inputs
+                {"kind": one.kind, "size": one.size, "axis": one.axis, "name": one.name, "dtype": one.dtype}
+                for one in graph.inputs
             ],
             "layers": [registry.describe(layer) for layer in self.layers],
             "nodes": [[place[id(node.layer)], list(node.inputs), list(node.states)] for node in graph.nodes],
@@ -130,6 +142,7 @@ def _input(port: Mapping[str, Any]) -> Symbol:
         tokens=sizes.get("tokens"),
         sequence=port["axis"] == "sequence",
         name=port["name"],
+        dtype=port.get("dtype"),
     )
 
 

@@ -68,6 +68,11 @@ class PythonLayer(LeafLayer):
             saved: what `forward` gave beside the output.
         """
 
+    @property
+    def allows_holes(self) -> bool:  # type: ignore[override]
+        """Whether a mask may leave steps out between others: if each step is worked on by itself."""
+        return self.stateless
+
     def add_parameter(self, name: str, array: npt.ArrayLike) -> None:
         """A parameter with this initial value, float32 or float64; for `__init__`, before the layer is used."""
         if "_parameters" in self.__dict__:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import checks
-from recurra.initialise import orthogonal
+from recurra.initialise import orthogonal_gates
 from recurra.recurrent import Recurrent, RecurrentOptions
 from recurra.typing import Array
 
@@ -80,6 +80,5 @@ class Regularised(Recurrent):
         if name.startswith("weight_norm"):
             return np.ones(shape)
         if self.recurrent_init == "orthogonal" and name.startswith("weight_hh"):
-            block = (self.hidden_size, shape[1])
-            return np.concatenate([orthogonal(rng, block) for _gate in range(self.gates)])
+            return orthogonal_gates(rng, shape, self.gates)
         return super()._initial(rng, name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from recurra import _core, checks, seeds
+from recurra.forms import Form
 from recurra.graph import Graph, Node, pack, unpack
 from recurra.python_program import PythonProgram
 from recurra.state import StateLayout
@@ -18,6 +19,9 @@ from recurra.typing import Array, State
 
 if TYPE_CHECKING:
     from recurra.native import NativeLayer
+
+#: A call's inputs, flat state, lengths and resets as programs take them, and how its results are written.
+_Arguments: TypeAlias = "tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None], Form | None]"
 
 
 class Program(Protocol):
@@ -153,44 +157,80 @@ class Runner:
         self._whole = self._runs[0].program if len(self._runs) == 1 else None
         self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
+        #: By input: the axes of x without a batch axis; -1 where that cannot be told, as vectors have as many.
+        self._ranks = [
+            {"features": 2, "tokens": 1}.get(port.kind, -1) if needs else -1
+            for port, needs in zip(graph.inputs, graph.needs_sequences, strict=False)
+        ]
+        self._rank = self._ranks[0]
 
-    def _door(
-        self, x: Any, state: State, lengths: Any, reset: Any
-    ) -> tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None]]:
+    def _door(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> _Arguments:
         owner, inputs = self._owner, self.inputs
         if inputs.count is None:  # at once: small calls feel what follows
             arrays = [checks.array(owner, "x", x)]
+            if mask is not None or arrays[0].ndim == self._rank:
+                return self._formed(arrays, state, lengths, reset, mask)
             valid = [None if lengths is None else checks.lengths(owner, lengths)]
             restart = [None if reset is None else checks.array(owner, "reset", reset)]
         else:
-            arrays, valid, restart = self._several(x, lengths, reset)
+            arrays = [
+                checks.array(owner, inputs.label("x", index), one)
+                for index, one in enumerate(inputs.spread(owner, "x", x))
+            ]
+            if mask is not None or self._is_unbatched(arrays):
+                return self._formed(arrays, state, lengths, reset, mask)
+            valid, restart = self._several(lengths, reset)
         flat = None
         if state is not None:
             axis = 1 if self._time_major else 0
             rows = arrays[0].shape[axis] if arrays[0].ndim > axis else 0
             flat = self.layout.fill(self.layout.flatten(owner, state), rows)
-        return arrays, flat, valid, restart
+        return arrays, flat, valid, restart, None
 
-    def _several(self, x: Any, lengths: Any, reset: Any) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+    def _is_unbatched(self, arrays: Sequence[Array]) -> bool:
+        """Whether the inputs have no batch axis: the first that must be a sequence tells."""
+        return any(one.ndim == rank for one, rank in zip(arrays, self._ranks, strict=True) if rank > 0)
+
+    def _formed(self, arrays: list[Array], state: State, lengths: Any, reset: Any, mask: Any) -> _Arguments:
+        """The arguments of a call whose inputs are written otherwise than the core takes them."""
         owner, inputs = self._owner, self.inputs
-        arrays = [
-            checks.array(owner, inputs.label("x", index), one) for index, one in enumerate(inputs.spread(owner, "x", x))
-        ]
-        valid = [
-            None if one is None else checks.lengths(owner, one)
-            for one in inputs.spread_optional(owner, "lengths", lengths)
-        ]
+        form = Form(owner, self._graph, self._is_unbatched(arrays), self._time_major)
+        arrays = form.arrays(arrays)
+        valid, restart = self._several(lengths, reset, form)
+        if mask is not None:
+            masks = form.resets(
+                [
+                    None if one is None else checks.array(owner, inputs.label("mask", index), one)
+                    for index, one in enumerate(inputs.spread(owner, "mask", mask))
+                ]
+            )
+            arrays, valid, restart = form.moved(arrays, valid, restart, masks)
+        flat = form.states(owner, self.layout.flatten(owner, state))
+        axis = 1 if self._time_major else 0
+        return arrays, self.layout.fill(flat, arrays[0].shape[axis]), valid, restart, form
+
+    def _several(
+        self, lengths: Any, reset: Any, form: Form | None = None
+    ) -> tuple[list[Array | None], list[Array | None]]:
+        owner, inputs = self._owner, self.inputs
+        valid = inputs.spread_optional(owner, "lengths", lengths)
+        if form is not None:
+            valid = form.lengths(valid)
         restart = [
             None if one is None else checks.array(owner, inputs.label("reset", index), one)
             for index, one in enumerate(inputs.spread_optional(owner, "reset", reset))
         ]
-        return arrays, valid, restart
+        if form is not None:
+            restart = form.resets(restart)
+        return [None if one is None else checks.lengths(owner, one) for one in valid], restart
 
-    def forward(self, x: Any, state: State, lengths: Any, reset: Any) -> tuple[Any, State]:
+    def forward(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any = None) -> tuple[Any, State]:
         """The outputs and the final state."""
-        arrays, flat, valid, restart = self._door(x, state, lengths, reset)
+        arrays, flat, valid, restart, form = self._door(x, state, lengths, reset, mask)
         if self._whole is not None:
             y, final = self._whole.forward(pack(arrays), pack(valid), pack(restart), flat or None, self._time_major)
+            if form is not None:
+                return self._written(y, form), self.layout.nest(form.final(final))
             return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
         call = _Call(self._graph, arrays, valid, restart)
         final = []
@@ -198,11 +238,16 @@ class Runner:
             y, part = run.program.forward(*call.given(run), run.pick(flat), self._time_major)
             call.take(run, y)
             final += part
-        return self.outputs.join([call.values[value] for value in self._graph.outputs]), self.layout.nest(final)
+        y = pack([call.values[value] for value in self._graph.outputs])
+        return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
 
-    def _written(self, y: Any) -> Any:
-        """The outputs of the one program as people write them."""
-        return self.outputs.join(unpack(y, len(self._graph.outputs)))
+    def _written(self, y: Any, form: Form | None = None) -> Any:
+        """The outputs, as a program gives them, as people write them."""
+        graph = self._graph
+        parts = unpack(y, len(graph.outputs))
+        if form is not None:
+            parts = [form.out(value, one) for value, one in zip(graph.outputs, parts, strict=True)]
+        return self.outputs.join(parts)
 
     def record(
         self,
@@ -214,6 +259,7 @@ class Runner:
         input_grad: bool,
         seed: int | None,
         memory_budget: int | None = None,
+        mask: Any = None,
     ) -> Tape:
         """The same, remembered."""
         operation = f"{self._owner}.record"
@@ -222,7 +268,7 @@ class Runner:
         training = checks.flag(operation, "training", training)
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
-        arrays, flat, valid, restart = self._door(x, state, lengths, reset)
+        arrays, flat, valid, restart, form = self._door(x, state, lengths, reset, mask)
         # A native program checks the versions of its layers by itself.
         versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
         call = _Call(self._graph, arrays, valid, restart)
@@ -240,7 +286,7 @@ class Runner:
             if run is not self._runs[-1]:
                 call.take(run, piece.y)
             pieces.append((piece, run))
-        return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions)
+        return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
 
     def _checked_budget(self, operation: str, memory_budget: int) -> int:
         python = [layer.label for layer in self._graph.layers if not layer.native]

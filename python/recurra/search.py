@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from recurra import _core, checks
-from recurra.graph import Graph
 from recurra.native import NativeLayer
 from recurra.sequential import Sequential
 from recurra.state import StateLayout
@@ -137,7 +136,7 @@ def _search(
 
 
 def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
-    chain = layers.layers if isinstance(layers, Sequential) else layers
+    chain = list(_in_a_row(layers)) if isinstance(layers, Sequential) else layers
     if not isinstance(chain, list | tuple) or not chain:
         raise TypeError(
             f"{operation}: got {type(layers).__name__} as layers, expected layers in a row; write (embedding, ..., linear)"
@@ -151,8 +150,13 @@ def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
     return list(chain)
 
 
+def _in_a_row(model: Sequential) -> Iterator[Any]:
+    for layer in model.layers:
+        yield from _in_a_row(layer) if isinstance(layer, Sequential) else [layer]
+
+
 def _state_arrays(operation: str, chain: Sequence[NativeLayer], state: State) -> list[Array | None]:
-    layout = StateLayout(operation, Graph.chain(chain).nodes, alone=False)
+    layout = StateLayout(operation, [layer._graph().nodes[0] for layer in chain], alone=False)
     with_state = [index for index, layer in enumerate(chain) if layer.state_names]
     if state is not None and len(with_state) == 1 and not (isinstance(state, list) and len(state) == len(chain)):
         entries: list[State] = [None] * len(chain)

@@ -11,6 +11,8 @@ from recurra.graph import Port
 from recurra.structure import Structure
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from recurra.layer import Layer
     from recurra.leaf import LeafLayer
 
@@ -28,7 +30,7 @@ class Call:
 class Symbol:
     """What will be there when the model runs: a sequence (N, T, features), a vector (N, features), or tokens (N, T).
 
-    `a + b` and `a * b` go element by element. Attributes: features, None if known only then; sequence, whether there is a
+    `a + b`, `a - b` and `a * b` go element by element; `a[..., 2:5]` takes features, as `recurra.Slice`. Attributes: features, None if known only then; sequence, whether there is a
     time axis; tokens, whether it holds integers.
     """
 
@@ -62,8 +64,20 @@ class Symbol:
     def __add__(self, other: Any) -> Any:
         return _merged("Add", self, other)
 
+    def __sub__(self, other: Any) -> Any:
+        return _merged("Subtract", self, other)
+
     def __mul__(self, other: Any) -> Any:
         return _merged("Multiply", self, other)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _sliced(self, key)
+
+    def __iter__(self) -> Any:
+        raise TypeError(
+            "Symbol: got a loop over its parts, expected none, as it has them only when the model runs; take features as "
+            "symbol[..., 2:5]"
+        )
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -82,7 +96,12 @@ class Symbol:
 
 
 def Input(  # noqa: N802 - as in Keras
-    *, features: int | None = None, tokens: int | None = None, sequence: bool = True, name: str | None = None
+    *,
+    features: int | None = None,
+    tokens: int | None = None,
+    sequence: bool = True,
+    name: str | None = None,
+    dtype: npt.DTypeLike | None = None,
 ) -> Symbol:
     """Where data enter a model: sequences (N, T, features), vectors (N, features), or tokens (N, T).
 
@@ -95,6 +114,8 @@ def Input(  # noqa: N802 - as in Keras
         tokens: how many different ones there are.
         sequence: False for vectors, without a time axis.
         name: for `summary`.
+        dtype: float32 or float64, as the layers that read it; None for whatever they have. `a + b` of two inputs of
+            float64 is float64.
     """
     if (features is None) == (tokens is None):
         raise ValueError(
@@ -106,9 +127,14 @@ def Input(  # noqa: N802 - as in Keras
         raise TypeError(f"Input: got name={name!r}, expected a text; write name='...'")
     if tokens is not None and not sequence:
         raise ValueError("Input: got tokens with sequence=False, expected sequences of tokens; leave sequence out")
+    if tokens is not None and dtype is not None:
+        raise ValueError(
+            f"Input: got tokens with dtype={dtype!r}, expected none, as any integers will do; leave dtype out"
+        )
     kind, size = ("features", features) if tokens is None else ("tokens", tokens)
     size = checks.integer("Input", kind, size)
-    port = Port(kind, size, "sequence" if sequence else "vector", name)
+    wanted = None if dtype is None else checks.dtype_name("Input", dtype)
+    port = Port(kind, size, "sequence" if sequence else "vector", name, wanted)
     return Symbol(port, 0, None if tokens is not None else size, sequence, kind == "tokens")
 
 
@@ -130,12 +156,33 @@ def _merged(kind: str, one: Symbol, other: Any) -> Any:
     if not isinstance(other, Symbol):
         return NotImplemented
     dtype = next((found for found in (_dtype(one), _dtype(other)) if found is not None), "float32")
-    layer = merge.Add(dtype=dtype) if kind == "Add" else merge.Multiply(dtype=dtype)
+    layer: Layer = getattr(merge, kind)(dtype=dtype)
     return layer((one, other))
 
 
+def _sliced(symbol: Symbol, key: Any) -> Any:
+    """`symbol[..., start:stop:step]`, with as many `:` as there are other axes if they are written out."""
+    from recurra.slicing import Slice  # here: as in _merged
+
+    *before, features = key if isinstance(key, tuple) else (key,)
+    axes = len(symbol.shape) - 1
+    leads = before == [Ellipsis] or (len(before) == axes and all(one == slice(None) for one in before))
+    if symbol.tokens or not leads or not isinstance(features, slice):
+        raise TypeError(
+            f"Symbol: got [{key!r}] of {symbol!r}, expected features, [..., start:stop]; for one of them write [..., 3:4], "
+            f"for the last step recurra.Pool('last')"
+        )
+    if symbol.features is None:
+        raise ValueError(
+            "Symbol: got a slice of features whose number is known only when the model runs, expected a known number; take "
+            "it of what a layer with an output_size gives"
+        )
+    start, stop, step = features.indices(symbol.features)
+    return Slice(start, stop, step, dtype=_dtype(symbol) or "float32")(symbol)
+
+
 def _dtype(symbol: Symbol) -> Any:
-    """That of the layers behind it; None where only inputs are."""
+    """That of the layers and inputs behind it; None where none says."""
     waiting: list[Port | Call] = [symbol.source]
     while waiting:
         source = waiting.pop()
@@ -143,14 +190,16 @@ def _dtype(symbol: Symbol) -> Any:
             if source.layer.dtype is not None:
                 return source.layer.dtype
             waiting += [one.source for one in source.inputs]
+        elif source.dtype is not None:
+            return source.dtype
     return None
 
 
-def call(layer: Layer, x: Any, state: Any, lengths: Any, reset: Any) -> Any:
+def call(layer: Layer, x: Any, state: Any, lengths: Any, reset: Any, mask: Any = None) -> Any:
     """The layer, or all layers of a model, at work on symbols."""
-    if lengths is not None or reset is not None:
+    if lengths is not None or reset is not None or mask is not None:
         raise ValueError(
-            f"{layer.label}: got lengths or reset for a part of a model, expected neither; give them when the model is called"
+            f"{layer.label}: got lengths, reset or mask for a part of a model, expected none; give them when the model is called"
         )
     runner = layer._runner(x)
     inputs = runner.inputs.spread(layer.label, "x", x)
@@ -204,6 +253,11 @@ def _applied(layer: LeafLayer, inputs: tuple[Symbol, ...], states: tuple[Any, ..
         raise ValueError(
             f"{label}: got {size} {what}, expected {layer.input_size}; change the layer's input size or what comes before it"
         )
+    if layer.made_steps is not None and first.sequence:
+        raise ValueError(
+            f"{label}: got sequences (N, T, {first.features}), expected vectors; give it a state, or make the layer before it "
+            f"with return_sequences=False"
+        )
     if layer.needs_sequences and not first.sequence:
         raise ValueError(
             f"{label}: got vectors (N, {first.features}), expected sequences; make the layer before it with "
@@ -226,4 +280,5 @@ def _applied(layer: LeafLayer, inputs: tuple[Symbol, ...], states: tuple[Any, ..
         layer.check_other(index, first, one)
     features = layer.joined_features([one.features for one in inputs])
     source = Call(layer, inputs, tuple(states))
-    return Symbol(source, 0, features, first.sequence and layer.return_sequences)
+    sequence = layer.made_steps is not None or (first.sequence and layer.return_sequences)
+    return Symbol(source, 0, features, sequence)

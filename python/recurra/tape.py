@@ -15,6 +15,7 @@ from recurra.structure import Structure
 from recurra.typing import Array, State
 
 if TYPE_CHECKING:
+    from recurra.forms import Form
     from recurra.runner import Run
 
 # Backward passes through layers written in Python take turns: numpy's `grads[name] += ...` is not safe on two threads.
@@ -62,26 +63,37 @@ class Tape:
         layout: StateLayout,
         structures: tuple[Structure, Structure],
         versions: Sequence[int],
+        form: Form | None = None,
     ) -> None:
         self._owner, self._graph, self._pieces, self._layout = owner, graph, pieces, layout
         self._inputs, self._outputs = structures
-        self._versions = versions
+        self._versions, self._form = versions, form
 
     @property
     def y(self) -> Any:
         """The output, as the call returns it; read-only."""
-        if len(self._pieces) == 1 and self._outputs.count is None:
+        if len(self._pieces) == 1 and self._outputs.count is None and self._form is None:
             return self._pieces[0][0].y
         values: dict[int, Array] = {}
         for piece, run in self._pieces:
             if not set(run.outputs).isdisjoint(self._graph.outputs):
                 values.update(run.made(piece.y))
-        return self._outputs.join([values[value] for value in self._graph.outputs])
+        return self._outputs.join([self._as_written(value, values[value]) for value in self._graph.outputs])
+
+    def _as_written(self, value: int, array: Array) -> Array | None:
+        """An output in the form of the input, read-only."""
+        if self._form is None:
+            return array
+        made = self._form.out(value, array)
+        if made is not None:
+            made.flags.writeable = False
+        return made
 
     @property
     def state(self) -> State:
         """The final state, as the call returns it."""
-        return self._layout.nest([array for piece, _run in self._pieces for array in piece.state])
+        flat = [array for piece, _run in self._pieces for array in piece.state]
+        return self._layout.nest(flat if self._form is None else self._form.final(flat))
 
     @property
     def pieces(self) -> Sequence[tuple[TapePiece, Run]]:
@@ -127,6 +139,9 @@ class Tape:
             for index, (value, one) in enumerate(zip(self._graph.outputs, given, strict=True))
         }
         flat = self._layout.flatten(operation, dstate)
+        if self._form is not None:
+            gradients = {value: self._form.gradient(value, one) for value, one in gradients.items()}
+            flat = self._form.states(operation, flat)
         if self._graph.all_native:  # one piece, and it checks and undoes by itself
             return self._backward_pieces(gradients, flat, more)
         with _turn:
@@ -162,6 +177,9 @@ class Tape:
                 if gradient is not None:  # the sum over all that read the value
                     gradients[value] = gradient if before is None else before + gradient
         inputs = [gradients.get(index) for index in range(len(self._graph.inputs))]
+        if self._form is not None:
+            inputs = [self._form.out(index, one) for index, one in enumerate(inputs)]
+            initial = self._form.final(initial)
         return self._inputs.join(inputs), self._layout.nest(initial)
 
     def _refuse_if_stale(self) -> None:

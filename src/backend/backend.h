@@ -213,7 +213,22 @@ struct ConvolutionBackward {
   T *gradient, *bias_gradient;  // (out, kernel, in), (out; null: none), added to
 };
 
+// Functions of every value beyond those of simd/activations.h, numbered behind them: the compiler's own code is enough.
+enum FunctionKind { kSqrt = kActivations, kSquare, kExp, kLog, kAbs, kFunctions };
+
 enum class PoolKind { kLast, kMean, kMax };
+
+// One vector from each window of steps (spec: where they lie; in = features): the mean or the maximum of the inputs
+// that are there, of the output step's own episode. past, count: the `left` inputs before a row's first step, and how
+// many of them, the last ones, are there; data null: none.
+template <class T>
+struct WindowPool {
+  const ConvolutionSpec* spec;
+  const Batch* batch;  // of x
+  PoolKind kind;
+  Sequence<const T> x;
+  StateRows<const T> past, count;
+};
 
 // Normalisation of every feature by statistics of its own: y = (x - mean) rstd gain + shift.
 template <class T>
@@ -273,10 +288,11 @@ class Backend {
   virtual void convolve(const Run&, const ConvolutionForward<T>&) const = 0;
   virtual void convolve_gradient(const Run&, const ConvolutionBackward<T>&) const = 0;
 
-  virtual void activation(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x,
+  // kind: an ActivationKind or FunctionKind.
+  virtual void activation(const Run&, const Batch&, ptrdiff_t features, int kind, Sequence<const T> x,
                           Sequence<T> y) const = 0;
   // dx = dy times the derivative at x, where the activation is y. dy and dx may be the same.
-  virtual void activation_gradient(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x,
+  virtual void activation_gradient(const Run&, const Batch&, ptrdiff_t features, int kind, Sequence<const T> x,
                                    Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
 
   // Every step normalised over its features. `statistics` (row, step): its mean and 1 / sqrt(variance + eps).
@@ -302,6 +318,10 @@ class Backend {
                     Sequence<T> y) const = 0;
   virtual void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
                              Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
+  virtual void pool_windows(const Run&, const WindowPool<T>&, Sequence<T> y) const = 0;
+  // Adds to dx and dpast; data null: not wanted.
+  virtual void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T> y, Sequence<const T> dy,
+                                     Sequence<T> dx, StateRows<T> dpast) const = 0;
   virtual void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y) const = 0;
   // du, and adds to dv.
   virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du,

@@ -119,13 +119,12 @@ class CpuBackend final : public Backend<T> {
     cpu::convolve_gradient(run, call);
   }
 
-  void activation(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind, Sequence<const T> x,
+  void activation(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
                   Sequence<T> y) const override {
     cpu::activation(run, batch, features, kind, x, y);
   }
-  void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind,
-                           Sequence<const T> x, Sequence<const T> y, Sequence<const T> dy,
-                           Sequence<T> dx) const override {
+  void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
+                           Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override {
     cpu::activation_gradient(run, batch, features, kind, x, y, dy, dx);
   }
 
@@ -160,6 +159,13 @@ class CpuBackend final : public Backend<T> {
   void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
                      Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override {
     cpu::pool_gradient(run, batch, features, kind, x, y, dy, dx);
+  }
+  void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override {
+    cpu::pool_windows(run, call, y);
+  }
+  void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
+                             Sequence<T> dx, StateRows<T> dpast) const override {
+    cpu::pool_windows_gradient(run, call, y, dy, dx, dpast);
   }
   void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override {
     cpu::attend(run, batch, call, y);

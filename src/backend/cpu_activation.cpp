@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "backend/cpu_layers.h"
 #include "backend/cpu_steps.h"
 
@@ -20,21 +22,52 @@ void for_each_stretch(const Run& run, const Batch& batch, ptrdiff_t features, bo
   });
 }
 
+template <class T, class F>
+void map(const T* x, T* y, ptrdiff_t n, const F& f) {
+  for (ptrdiff_t i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+
+template <class T>
+void function_row(int kind, const T* x, T* y, ptrdiff_t n) {
+  if (kind == kSqrt) return map(x, y, n, [](T v) { return std::sqrt(v); });
+  if (kind == kSquare) return map(x, y, n, [](T v) { return v * v; });
+  if (kind == kExp) return map(x, y, n, [](T v) { return std::exp(v); });
+  if (kind == kLog) return map(x, y, n, [](T v) { return std::log(v); });
+  map(x, y, n, [](T v) { return std::abs(v); });
+}
+
+template <class T>
+void function_gradient_row(int kind, const T* x, const T* y, const T* dy, T* dx, ptrdiff_t n) {
+  const auto fill = [=](const auto& f) {
+    for (ptrdiff_t i = 0; i < n; ++i) dx[i] = dy[i] * f(x[i], y[i]);
+  };
+  if (kind == kSqrt) return fill([](T, T root) { return T(0.5) / root; });
+  if (kind == kSquare) return fill([](T v, T) { return 2 * v; });
+  if (kind == kExp) return fill([](T, T power) { return power; });
+  if (kind == kLog) return fill([](T v, T) { return 1 / v; });
+  fill([](T v, T) { return v != v ? v : T(v > 0) - T(v < 0); });
+}
+
 }  // namespace
 
 template <class T>
-void activation(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind, Sequence<const T> x,
-                Sequence<T> y) {
-  const auto f = kernels<T>().rows.activation[kind];
+void activation(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x, Sequence<T> y) {
+  const auto kernel = kind < kActivations ? kernels<T>().rows.activation[kind] : nullptr;
+  const auto f = [=](const T* from, T* to, ptrdiff_t n) {
+    return kernel ? kernel(from, to, n) : function_row(kind, from, to, n);
+  };
   const bool contiguous = kind != kSoftmax && x.step_stride == features && y.step_stride == features;
   for_each_stretch(run, batch, features, contiguous,
                    [&](ptrdiff_t row, ptrdiff_t step, ptrdiff_t n) { f(x.at(row, step), y.at(row, step), n); });
 }
 
 template <class T>
-void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, ActivationKind kind,
-                         Sequence<const T> x, Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) {
-  const auto f = kernels<T>().rows.activation_gradient[kind];
+void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
+                         Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) {
+  const auto kernel = kind < kActivations ? kernels<T>().rows.activation_gradient[kind] : nullptr;
+  const auto f = [=](const T* from, const T* value, const T* d, T* to, ptrdiff_t n) {
+    return kernel ? kernel(from, value, d, to, n) : function_gradient_row(kind, from, value, d, to, n);
+  };
   const bool contiguous = kind != kSoftmax && x.step_stride == features && y.step_stride == features &&
                           dy.step_stride == features && dx.step_stride == features;
   for_each_stretch(run, batch, features, contiguous, [&](ptrdiff_t row, ptrdiff_t step, ptrdiff_t n) {
@@ -42,10 +75,10 @@ void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features,
   });
 }
 
-#define RECURRA_INSTANCES(T)                                                                                     \
-  template void activation(const Run&, const Batch&, ptrdiff_t, ActivationKind, Sequence<const T>, Sequence<T>); \
-  template void activation_gradient(const Run&, const Batch&, ptrdiff_t, ActivationKind, Sequence<const T>,      \
-                                    Sequence<const T>, Sequence<const T>, Sequence<T>);
+#define RECURRA_INSTANCES(T)                                                                                        \
+  template void activation(const Run&, const Batch&, ptrdiff_t, int, Sequence<const T>, Sequence<T>);               \
+  template void activation_gradient(const Run&, const Batch&, ptrdiff_t, int, Sequence<const T>, Sequence<const T>, \
+                                    Sequence<const T>, Sequence<T>);
 RECURRA_INSTANCES(float)
 RECURRA_INSTANCES(double)
 #undef RECURRA_INSTANCES

@@ -10,9 +10,9 @@ template <class T>
 void convolve_gradient(const Run&, const ConvolutionBackward<T>&);
 
 template <class T>
-void activation(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x, Sequence<T> y);
+void activation(const Run&, const Batch&, ptrdiff_t features, int kind, Sequence<const T> x, Sequence<T> y);
 template <class T>
-void activation_gradient(const Run&, const Batch&, ptrdiff_t features, ActivationKind, Sequence<const T> x,
+void activation_gradient(const Run&, const Batch&, ptrdiff_t features, int kind, Sequence<const T> x,
                          Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx);
 
 template <class T>
@@ -36,6 +36,11 @@ void pool(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const
 template <class T>
 void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x, Sequence<const T> y,
                    Sequence<const T> dy, Sequence<T> dx);
+template <class T>
+void pool_windows(const Run&, const WindowPool<T>&, Sequence<T> y);
+template <class T>
+void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx,
+                           StateRows<T> dpast);
 template <class T>
 void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y);
 template <class T>

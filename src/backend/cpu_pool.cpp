@@ -35,6 +35,38 @@ void zero_earlier(Sequence<T> dx, ptrdiff_t row, ptrdiff_t first, ptrdiff_t feat
   for (ptrdiff_t step = 0; step < first; ++step) std::fill_n(dx.at(row, step), features, T(0));
 }
 
+// A row's inputs as windows see them: steps of x, before them what is kept of the past.
+template <class T>
+struct WindowRow {
+  const WindowPool<T>& call;
+  ptrdiff_t row;
+  ptrdiff_t kept() const { return call.count.data ? ptrdiff_t(*call.count.at(row)) : 0; }
+  const T* at(ptrdiff_t step) const {
+    const ConvolutionSpec& spec = *call.spec;
+    return step >= 0 ? call.x.at(row, step) : call.past.at(row) + (spec.left + step) * spec.in;
+  }
+};
+
+// Calls f(output step, [begin, end) of its inputs) for every window of a row.
+template <class T, class F>
+void for_each_window(const WindowRow<T>& from, const F& f) {
+  const ConvolutionSpec& spec = *from.call.spec;
+  const Batch& batch = *from.call.batch;
+  const ptrdiff_t length = batch.length(from.row);
+  const auto starts = [&](ptrdiff_t step) {
+    return batch.reset && batch.reset[from.row * batch.reset_row + step * batch.reset_step];
+  };
+  ptrdiff_t start = -std::min(from.kept(), spec.left);
+  for (ptrdiff_t t = 0; t < spec.output_steps(length); ++t) {
+    const ptrdiff_t first = t * spec.stride - spec.left, own = t * spec.stride;
+    if (batch.reset && starts(own)) start = own;  // then every step has an output
+    ptrdiff_t end = std::min(length, first + spec.span());
+    for (ptrdiff_t step = own + 1; batch.reset && step < end; ++step)
+      if (starts(step)) end = step;
+    f(t, std::max(first, start), end);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -72,6 +104,52 @@ void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolK
       else
         std::copy_n(left, features, dx.at(row, step));
     }
+  });
+}
+
+template <class T>
+void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) {
+  const RowKernels<T>& rows = kernels<T>().rows;
+  const ptrdiff_t features = call.spec->in;
+  for_each_row<T>(run, *call.batch, features, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* scratch) {
+    const WindowRow<T> from = {call, row};
+    for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
+      T* to = y.at(row, t);
+      if (call.kind == PoolKind::kMax) {
+        std::copy_n(from.at(begin), features, to);
+        for (ptrdiff_t step = begin + 1; step < end; ++step) rows.keep_max(from.at(step), to, features);
+      } else {
+        sum_steps(end - begin, features, to, scratch,
+                  [&](ptrdiff_t i, T* sums) { rows.add_scaled(T(1), from.at(begin + i), sums, features); });
+        for (ptrdiff_t k = 0; k < features; ++k) to[k] /= T(end - begin);
+      }
+    });
+  });
+}
+
+template <class T>
+void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
+                           Sequence<T> dx, StateRows<T> dpast) {
+  const RowKernels<T>& rows = kernels<T>().rows;
+  const ConvolutionSpec& spec = *call.spec;
+  const ptrdiff_t features = spec.in;
+  for_each_row<T>(run, *call.batch, 2 * features, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* left) {
+    const WindowRow<T> from = {call, row};
+    T* const part = left + features;
+    for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
+      std::copy_n(dy.at(row, t), features, left);
+      for (ptrdiff_t step = begin; step < end; ++step) {
+        T* to = nullptr;
+        if (step >= 0 && dx.data) to = dx.at(row, step);
+        if (step < 0 && dpast.data) to = dpast.at(row) + (spec.left + step) * features;
+        if (call.kind == PoolKind::kMax) {
+          rows.give_max(from.at(step), y.at(row, t), left, part, features);
+          if (to) rows.add_scaled(T(1), part, to, features);
+        } else if (to) {
+          rows.add_scaled(T(1) / T(end - begin), left, to, features);
+        }
+      }
+    });
   });
 }
 
@@ -124,6 +202,9 @@ void attend_input_gradient(const Run& run, const Batch& batch, const Attend<T>& 
   template void pool(const Run&, const Batch&, ptrdiff_t, PoolKind, Sequence<const T>, Sequence<T>);               \
   template void pool_gradient(const Run&, const Batch&, ptrdiff_t, PoolKind, Sequence<const T>, Sequence<const T>, \
                               Sequence<const T>, Sequence<T>);                                                     \
+  template void pool_windows(const Run&, const WindowPool<T>&, Sequence<T>);                                       \
+  template void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T>, Sequence<const T>,      \
+                                      Sequence<T>, StateRows<T>);                                                  \
   template void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T>);                                   \
   template void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>, Sequence<T>, T*);   \
   template void attend_input_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>, Sequence<T>);

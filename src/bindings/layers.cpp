@@ -11,10 +11,14 @@
 #include "layers/dropout.h"
 #include "layers/embedding.h"
 #include "layers/layer_norm.h"
+#include "layers/learnt_vector.h"
 #include "layers/merge.h"
 #include "layers/pool.h"
 #include "layers/recurrent.h"
+#include "layers/repeat_vector.h"
 #include "layers/reverse.h"
+#include "layers/slice.h"
+#include "layers/window_pool.h"
 
 namespace recurra::bindings {
 namespace {
@@ -29,9 +33,18 @@ struct PyAttentionDecoder : LayerHandle {};
 struct PyAdd : LayerHandle {};
 struct PyMultiply : LayerHandle {};
 struct PyConcatenate : LayerHandle {};
+struct PySubtract : LayerHandle {};
+struct PyAverage : LayerHandle {};
+struct PyMaximum : LayerHandle {};
+struct PyMinimum : LayerHandle {};
+struct PyDot : LayerHandle {};
 struct PyReverse : LayerHandle {};
+struct PySlice : LayerHandle {};
+struct PyRepeatVector : LayerHandle {};
+struct PyLearntVector : LayerHandle {};
 struct PyConv1d : LayerHandle {};
 struct PyPool : LayerHandle {};
+struct PyWindowPool1d : LayerHandle {};
 struct PyAttentionPool : LayerHandle {};
 struct PyLayerNorm : LayerHandle {};
 struct PyBatchNorm : LayerHandle {};
@@ -144,7 +157,35 @@ void register_layers(py::module_& m) {
   register_plain<PyAdd, Add>(m, "Add");
   register_plain<PyMultiply, Multiply>(m, "Multiply");
   register_plain<PyConcatenate, Concatenate>(m, "Concatenate");
+  register_plain<PySubtract, Subtract>(m, "Subtract");
+  register_plain<PyAverage, Average>(m, "Average");
+  register_plain<PyMaximum, Maximum>(m, "Maximum");
+  register_plain<PyMinimum, Minimum>(m, "Minimum");
+  register_plain<PyDot, Dot>(m, "Dot");
   register_plain<PyReverse, Reverse>(m, "Reverse");
+  py::class_<PySlice, LayerHandle>(m, "Slice")
+      .def(py::init([](ptrdiff_t start, ptrdiff_t stop, ptrdiff_t step, const std::string& dtype) {
+             return make<PySlice, Slice>(dtype, "Slice", start, stop, step);
+           }),
+           py::arg("start"), py::arg("stop"), py::arg("step") = 1, py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyRepeatVector, LayerHandle>(m, "RepeatVector")
+      .def(py::init([](ptrdiff_t n, const std::string& dtype) {
+             return make<PyRepeatVector, RepeatVector>(dtype, "RepeatVector", n);
+           }),
+           py::arg("n"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyLearntVector, LayerHandle>(m, "LearntVector")
+      .def(py::init([](ptrdiff_t features, const std::string& dtype) {
+             return make<PyLearntVector, LearntVector>(dtype, "LearntVector", features);
+           }),
+           py::arg("features"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyWindowPool1d, LayerHandle>(m, "WindowPool1d")
+      .def(py::init([](const std::string& mode, ptrdiff_t kernel_size, ptrdiff_t stride, const std::string& padding,
+                       ptrdiff_t features, const std::string& dtype) {
+             return make<PyWindowPool1d, WindowPool1d>(dtype, "WindowPool1d",
+                                                       WindowPoolOptions{mode, kernel_size, stride, padding, features});
+           }),
+           py::arg("mode"), py::arg("kernel_size"), py::kw_only(), py::arg("stride") = 1, py::arg("padding") = "valid",
+           py::arg("features") = 0, py::arg("dtype") = "float32");
   py::class_<PyConv1d, LayerHandle>(m, "Conv1d")
       .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, ptrdiff_t kernel_size, ptrdiff_t stride,
                        ptrdiff_t dilation, const std::string& padding, bool bias, const std::string& dtype) {

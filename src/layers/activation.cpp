@@ -3,13 +3,14 @@
 namespace recurra {
 namespace {
 
-constexpr const char* kNames[kActivations] = {"relu", "leaky_relu", "elu",      "tanh",   "sigmoid",
-                                              "gelu", "silu",       "softplus", "softmax"};
+// In the order of ActivationKind, then of FunctionKind.
+constexpr const char* kNames[kFunctions] = {"relu",     "leaky_relu", "elu",  "tanh",   "sigmoid", "gelu", "silu",
+                                            "softplus", "softmax",    "sqrt", "square", "exp",     "log",  "abs"};
 
-ActivationKind kind_of(const std::string& name) {
+int kind_of(const std::string& name) {
   std::string known;
-  for (int i = 0; i < kActivations; ++i) {
-    if (name == kNames[i]) return ActivationKind(i);
+  for (int i = 0; i < kFunctions; ++i) {
+    if (name == kNames[i]) return i;
     known += (i ? ", " : "") + std::string(kNames[i]);
   }
   fail("Activation", "got '" + name + "', expected one of: " + known);

@@ -21,7 +21,7 @@ class Activation final : public Layer<T> {
 
  private:
   struct Tape;
-  ActivationKind kind_;
+  int kind_;
 };
 
 }  // namespace recurra

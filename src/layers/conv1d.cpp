@@ -6,10 +6,7 @@ namespace recurra {
 namespace {
 
 ConvolutionSpec checked_spec(const Conv1dOptions& options) {
-  constexpr ptrdiff_t kMost = 1 << 20;
-  const auto within = [=](const char* name, ptrdiff_t value) {
-    check(value >= 1 && value <= kMost, "Conv1d", name, " is ", value, ", expected 1 to ", kMost);
-  };
+  const auto within = [](const char* name, ptrdiff_t value) { check_window_size("Conv1d", name, value); };
   within("in_channels", options.in_channels);
   within("out_channels", options.out_channels);
   within("kernel_size", options.kernel_size);
@@ -21,15 +18,7 @@ ConvolutionSpec checked_spec(const Conv1dOptions& options) {
   constexpr ptrdiff_t kMostValues = 1 << 30;
   check(around <= kMostValues / spec.in, "Conv1d", "a window of ", spec.span(), " steps of ", spec.in,
         " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
-  if (options.padding == "causal") {
-    spec.left = around;
-  } else if (options.padding == "same") {
-    spec.left = around / 2;
-    spec.right = around - spec.left;
-  } else {
-    check(options.padding == "valid", "Conv1d", "padding is '", options.padding,
-          "', expected one of: causal, same, valid");
-  }
+  set_padding("Conv1d", options.padding, spec);
   return spec;
 }
 
@@ -40,20 +29,6 @@ std::vector<ParameterSpec> parameter_specs(const Conv1dOptions& options) {
   return specs;
 }
 
-// Calls f(i, step, from_state) for i < spec.left, the inputs that the next window of a row still sees: step `step` of
-// the row, or value `from_state` of the state before it; both -1 where an episode's beginning lies between.
-template <class F>
-void for_each_past(const ConvolutionSpec& spec, const Batch& batch, ptrdiff_t row, const F& f) {
-  const ptrdiff_t start = batch.last_reset(row), length = batch.length(row);
-  for (ptrdiff_t i = 0; i < spec.left; ++i) {
-    const ptrdiff_t step = length - spec.left + i;
-    if (step >= std::max<ptrdiff_t>(start, 0))
-      f(i, step, -1);
-    else
-      f(i, -1, start < 0 ? spec.left + step : -1);
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -62,17 +37,7 @@ Conv1d<T>::Conv1d(const Conv1dOptions& options)
 
 template <class T>
 Batch Conv1d<T>::output_batch(const Batch& batch, Arena& memory) const {
-  if (keeps_steps()) return batch;
-  check(!batch.reset, "Conv1d",
-        "got reset, expected none where the output has other steps than the input; make the layer with stride=1 and "
-        "padding 'causal' or 'same', or leave reset out");
-  Batch next = {batch.rows, spec_.output_steps(batch.steps), nullptr, nullptr, 0, 0};
-  if (batch.lengths) {
-    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = spec_.output_steps(batch.lengths[r]);
-    next.lengths = lengths;
-  }
-  return next;
+  return window_batch("Conv1d", spec_, batch, memory);
 }
 
 template <class T>
@@ -107,17 +72,7 @@ template <class T>
 void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
   cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
                                   has_state() ? call.state : StateRows<const T>{}, call.y});
-  if (!has_state()) return;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for_each_past(spec_, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
-      T* to = call.final_state.at(r) + i * spec_.in;
-      if (step >= 0)
-        std::copy_n(call.x.features.at(r, step), spec_.in, to);
-      else if (from_state >= 0 && call.state.data)
-        std::copy_n(call.state.at(r) + from_state * spec_.in, spec_.in, to);
-      else
-        std::fill_n(to, spec_.in, T(0));
-    });
+  if (has_state()) keep_past(spec_, call);
 }
 
 template <class T>
@@ -150,15 +105,7 @@ void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape
         run, {&spec_, &call.batch, packed.value->matrix, call.x.features, carries ? call.state : StateRows<const T>{},
               call.dy, call.dx, dpast, gradient, bias_ ? gradient + weight_size() : nullptr});
   }
-  if (!carries || !call.dfinal.data) return;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for_each_past(spec_, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
-      const T* from = call.dfinal.at(r) + i * spec_.in;
-      T* to = nullptr;
-      if (step >= 0 && call.dx.data) to = call.dx.at(r, step);
-      if (from_state >= 0 && dpast.data) to = dpast.at(r) + from_state * spec_.in;
-      for (ptrdiff_t k = 0; to && k < spec_.in; ++k) to[k] += from[k];
-    });
+  if (carries) keep_past_gradient(spec_, call);
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 #pragma once
 #include "layers/layer.h"
 #include "layers/packed.h"
+#include "layers/window.h"
 
 namespace recurra {
 
@@ -21,7 +22,7 @@ class Conv1d final : public Layer<T> {
   ptrdiff_t output_size() const override { return spec_.out; }
   bool needs_sequences() const override { return true; }
   Batch output_batch(const Batch&, Arena&) const override;
-  bool streamable() const override { return keeps_steps() && spec_.right == 0; }
+  bool streamable() const override { return keeps_steps(spec_) && spec_.right == 0; }
   // The inputs that the next window still sees.
   std::vector<StateSpec> states() const override;
   double work() const override;
@@ -37,7 +38,6 @@ class Conv1d final : public Layer<T> {
   typedef typename Layer<T>::template Cached<OwnedMatrix<T>> Weights;
   Weights weights(bool transposed);
   void product(const Run&, const LayerForward<T>&, const OwnedMatrix<T>&) const;
-  bool keeps_steps() const { return spec_.stride == 1 && spec_.left + spec_.right == spec_.span() - 1; }
   bool has_state() const { return streamable() && spec_.left > 0; }
   ptrdiff_t weight_size() const { return spec_.out * spec_.kernel * spec_.in; }
 

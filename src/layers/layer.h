@@ -112,6 +112,7 @@ class Layer {
     return output_size() ? output_size() : features[0];
   }
   virtual bool returns_sequences() const { return true; }
+  virtual bool makes_sequences() const { return false; }  // of vectors
   // Rows and steps of the output, for an input of `batch`; what it needs beyond that lives in `memory`.
   virtual Batch output_batch(const Batch& batch, Arena&) const {
     return returns_sequences() ? batch : Batch{batch.rows, 1, nullptr, nullptr, 0, 0};

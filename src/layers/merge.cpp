@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "backend/isa.h"
 #include "platform/tasks.h"
 
 namespace recurra {
@@ -31,6 +32,13 @@ void for_each_step(const Run& run, const Call& call, const Sequence<T>& dx, cons
   });
 }
 
+template <class T, class Part>
+void add_parts(const Part* parts, ptrdiff_t count, T* y) {
+  std::copy_n(parts[0].x, parts[0].features, y);
+  for (ptrdiff_t k = 1; k < count; ++k)
+    for (ptrdiff_t i = 0; i < parts[k].features; ++i) y[i] += parts[k].x[i];
+}
+
 }  // namespace
 
 template <class T>
@@ -46,6 +54,12 @@ ptrdiff_t Concatenate<T>::output_features(const ptrdiff_t* features, ptrdiff_t i
   ptrdiff_t sum = 0;
   for (ptrdiff_t k = 0; k < inputs; ++k) sum += features[k];
   return sum;
+}
+
+template <class T>
+ptrdiff_t Dot<T>::output_features(const ptrdiff_t* features, ptrdiff_t inputs) const {
+  Merge<T>::output_features(features, inputs);
+  return 1;
 }
 
 template <class T>
@@ -71,9 +85,7 @@ void Merge<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<
 
 template <class T>
 void Add<T>::merge(const Part* parts, ptrdiff_t count, T* y) const {
-  std::copy_n(parts[0].x, parts[0].features, y);
-  for (ptrdiff_t k = 1; k < count; ++k)
-    for (ptrdiff_t i = 0; i < parts[k].features; ++i) y[i] += parts[k].x[i];
+  add_parts(parts, count, y);
 }
 template <class T>
 void Add<T>::split(const Part* parts, ptrdiff_t count, const T* dy) const {
@@ -99,6 +111,55 @@ void Multiply<T>::split(const Part* parts, ptrdiff_t count, const T* dy) const {
 }
 
 template <class T>
+void Subtract<T>::merge(const Part* parts, ptrdiff_t, T* y) const {
+  for (ptrdiff_t i = 0; i < parts[0].features; ++i) y[i] = parts[0].x[i] - parts[1].x[i];
+}
+template <class T>
+void Subtract<T>::split(const Part* parts, ptrdiff_t, const T* dy) const {
+  if (parts[0].dx) std::copy_n(dy, parts[0].features, parts[0].dx);
+  for (ptrdiff_t i = 0; parts[1].dx && i < parts[1].features; ++i) parts[1].dx[i] = -dy[i];
+}
+
+template <class T>
+void Average<T>::merge(const Part* parts, ptrdiff_t count, T* y) const {
+  add_parts(parts, count, y);
+  for (ptrdiff_t i = 0; i < parts[0].features; ++i) y[i] /= T(count);
+}
+template <class T>
+void Average<T>::split(const Part* parts, ptrdiff_t count, const T* dy) const {
+  for (ptrdiff_t k = 0; k < count; ++k)
+    for (ptrdiff_t i = 0; parts[k].dx && i < parts[k].features; ++i) parts[k].dx[i] = dy[i] / T(count);
+}
+
+template <class T, bool kLargest>
+void Extreme<T, kLargest>::merge(const Part* parts, ptrdiff_t count, T* y) const {
+  std::copy_n(parts[0].x, parts[0].features, y);
+  for (ptrdiff_t k = 1; k < count; ++k)
+    for (ptrdiff_t i = 0; i < parts[k].features; ++i)
+      if (wins(parts[k].x[i], y[i])) y[i] = parts[k].x[i];
+}
+template <class T, bool kLargest>
+void Extreme<T, kLargest>::split(const Part* parts, ptrdiff_t count, const T* dy) const {
+  for (ptrdiff_t i = 0; i < parts[0].features; ++i) {
+    ptrdiff_t winner = 0;
+    for (ptrdiff_t k = 1; k < count; ++k)
+      if (wins(parts[k].x[i], parts[winner].x[i])) winner = k;
+    for (ptrdiff_t k = 0; k < count; ++k)
+      if (parts[k].dx) parts[k].dx[i] = k == winner ? dy[i] : T(0);
+  }
+}
+
+template <class T>
+void Dot<T>::merge(const Part* parts, ptrdiff_t, T* y) const {
+  *y = kernels<T>().rows.dot(parts[0].x, parts[1].x, parts[0].features);
+}
+template <class T>
+void Dot<T>::split(const Part* parts, ptrdiff_t, const T* dy) const {
+  for (ptrdiff_t k = 0; k < 2; ++k)
+    for (ptrdiff_t i = 0; parts[k].dx && i < parts[k].features; ++i) parts[k].dx[i] = *dy * parts[1 - k].x[i];
+}
+
+template <class T>
 void Concatenate<T>::merge(const Part* parts, ptrdiff_t count, T* y) const {
   for (ptrdiff_t k = 0; k < count; ++k) y = std::copy_n(parts[k].x, parts[k].features, y);
 }
@@ -117,5 +178,12 @@ RECURRA_INSTANTIATE(Merge)
 RECURRA_INSTANTIATE(Add)
 RECURRA_INSTANTIATE(Multiply)
 RECURRA_INSTANTIATE(Concatenate)
+RECURRA_INSTANTIATE(Subtract)
+RECURRA_INSTANTIATE(Average)
+RECURRA_INSTANTIATE(Dot)
+template class Extreme<float, true>;
+template class Extreme<float, false>;
+template class Extreme<double, true>;
+template class Extreme<double, false>;
 
 }  // namespace recurra

@@ -156,7 +156,12 @@ void Graph<T>::find_axes() {
     check(!output_needs || node.layer->returns_sequences(), what, "a layer needs sequences, but ", place(ptrdiff_t(i)),
           " before it returns its last step only; give that one return_sequences=True");
     for (size_t k = 0; k < node.inputs.size(); ++k) {
-      bool& needs = values_[size_t(node.inputs[k])].needs_sequences;
+      ValueInfo& value = values_[size_t(node.inputs[k])];
+      if (node.layer->makes_sequences()) {
+        if (value.node < 0 && value.axis == Axis::kEither) value.axis = Axis::kVector;
+        continue;
+      }
+      bool& needs = value.needs_sequences;
       needs = needs || (k == 0 || node.layer->joins() ? node.layer->needs_sequences() || output_needs : true);
     }
     for (ptrdiff_t v : node.states) {
@@ -169,7 +174,13 @@ void Graph<T>::find_axes() {
   }
   for (const Node& node : nodes_) {
     const Axis first = values_[size_t(node.inputs[0])].axis;
-    values_[size_t(node.output)].axis = node.layer->returns_sequences() ? first : Axis::kVector;
+    Axis& axis = values_[size_t(node.output)].axis;
+    axis = node.layer->returns_sequences() ? first : Axis::kVector;
+    if (!node.layer->makes_sequences()) continue;
+    check(first != Axis::kSequence, what,
+          "a layer that repeats vectors reads a sequence; expected vectors: a state, or "
+          "the output of a layer with return_sequences=False");
+    axis = Axis::kSequence;
   }
   for (const ValueInfo& value : values_)
     check(!value.needs_sequences || value.axis != Axis::kVector, what,
@@ -263,7 +274,9 @@ Value<T>* Graph<T>::plan(const Value<T>* inputs, Arena& memory) const {
       features[k] = input.features;
       if (k > 0 && layer.joins()) check_joined(ptrdiff_t(i), first, input);
     }
-    const bool vector = first.vector || !layer.returns_sequences();
+    check(!layer.makes_sequences() || first.vector, what, place(ptrdiff_t(i)),
+          " takes vectors, but reads sequences; give it a state, or the output of a layer with return_sequences=False");
+    const bool vector = (first.vector && !layer.makes_sequences()) || !layer.returns_sequences();
     values[node.output] = {layer.output_batch(first.batch, memory),
                            layer.output_features(features, ptrdiff_t(node.inputs.size())),
                            vector,

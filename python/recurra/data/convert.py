@@ -102,7 +102,7 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
         raise ValueError(
             f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
         )
-    sequences = model.return_sequences and x.has_time
+    sequences = model.has_steps(x)
     if loss.whole_rows and not sequences:
         raise ValueError(
             f"{operation}: got {type(loss).__name__} for a model with one output per row, expected one at every step; give "

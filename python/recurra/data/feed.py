@@ -29,13 +29,18 @@ class OutputInfo(NamedTuple):
     """What an output is.
 
     `source` is the input whose time axis it has or comes from, None if it has none; `output_lengths` gives the steps of the
-    output for those of that input.
+    output for those of that input. `makes_time`: the time axis is made of vectors, whatever the input has.
     """
 
     source: int | None
     output_size: int | None
     dtype: np.dtype[Any]
     output_lengths: Callable[[Array], Array | None]
+    makes_time: bool = False
+
+    def has_steps(self, rows: Rows) -> bool:
+        """Whether there is an output at every step, for such rows of its source."""
+        return self.return_sequences and (self.makes_time or rows.has_time)
 
     @property
     def return_sequences(self) -> bool:
@@ -80,9 +85,7 @@ class Outputs:
         self.infos, self.structure, self._model = model.output_infos(), model.structures[1], model
         self.inputs = inputs
         self.rows = [inputs[info.source or 0] for info in self.infos]
-        self.sequences = [
-            info.return_sequences and rows.has_time for info, rows in zip(self.infos, self.rows, strict=True)
-        ]
+        self.sequences = [info.has_steps(rows) for info, rows in zip(self.infos, self.rows, strict=True)]
 
     def lengths(self, lengths: Any) -> list[Array | None]:
         """The valid steps of each output, given the inputs'; None where there is no time."""

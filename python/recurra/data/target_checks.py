@@ -23,9 +23,11 @@ def check(operation: str, model: OutputInfo, x: Rows, targets: Rows, loss: Loss,
     """Refuse converted targets that the loss cannot read; steps of weight 0 may be anything, such as NaN for a gap."""
     if model.output_size is None:
         return
-    sequences = model.return_sequences and x.has_time
+    sequences = model.has_steps(x)
     if isinstance(targets, ArrayRows):
         count, *steps = x.shape[: 2 if sequences else 1]
+        if model.makes_time:
+            steps = [0]  # whatever those of x are
         lengths = output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
         shape = (count, *output_lengths(model, np.array(steps, np.int64)).tolist(), model.output_size)
         loss.check(operation, "y", shape, targets.array, lengths, _array(weights))

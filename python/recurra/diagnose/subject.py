@@ -164,7 +164,7 @@ def _model(operation: str, model: Any) -> TrainableModel:
 def _slots(layer: LeafLayer) -> Sequence[tuple[str, int, bool]]:
     """The cell, layer and direction of each part of a layer; none of one that is not recurrent."""
     if isinstance(layer, AttentionDecoder):
-        return [(layer.cell, 0, False)]
+        return [(layer.core_cell, 0, False)]
     if not isinstance(layer, Recurrent):
         return []
     directions = (False, True) if layer.bidirectional else (False,)

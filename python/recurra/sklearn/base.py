@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from recurra import checks, seeds
 from recurra.callbacks import EarlyStopping
+from recurra.cell_names import cell_name
 from recurra.gru import GRU
 from recurra.layers import Dropout, Linear
 from recurra.losses import Loss
@@ -42,7 +43,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """The base of the estimators: a recurrent layer, a linear one behind it, trained by AdamW.
 
     Args:
-        cell: "lstm", "gru", "rnn", "mingru" or "minlstm": `recurra.LSTM` and so on.
+        cell: "lstm", "gru", "rnn", "mingru" or "minlstm": `recurra.LSTM` and so on, whose names do, too.
         hidden_size: units of a layer and direction.
         num_layers: recurrent layers, one above the other.
         bidirectional: whether a second network reads from the end.
@@ -97,7 +98,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Sequential:
         """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`; `last`: layers at its end."""
         name = f"{type(self).__name__}.fit"
-        layer = _CELLS[checks.choice(name, "cell", self.cell, tuple(_CELLS))]
+        layer = _CELLS[cell_name(name, self.cell, _CELLS)]
         layers = checks.integer(name, "num_layers", self.num_layers)
         dropout = checks.chance(name, "dropout", self.dropout)
         recurrent = layer(

@@ -91,7 +91,7 @@ class Goal:
                     f"labels; give sample_weight"
                 )
             target = convert.targets(where, info, rows, one, loss)
-            steps = info.return_sequences and rows.has_time and not loss.whole_rows
+            steps = info.has_steps(rows) and not loss.whole_rows
             own = None if weight is None else row_weights.given(where, target, weight, steps)
             if classes is not None:
                 own = row_weights.by_class(where, target, own, classes)

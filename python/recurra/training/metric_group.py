@@ -94,7 +94,7 @@ class MetricGroup:
             if not isinstance(metric, Read):
                 continue
             axes = targets.array.ndim if isinstance(targets, ArrayRows) else targets.items[0].ndim + 1
-            loss = metric.reads(axes, 3 if info.return_sequences and x.has_time else 2)
+            loss = metric.reads(axes, 3 if info.has_steps(x) else 2)
             counted = weights if name in self._weighted else None
             try:
                 target_checks.check(f"{where}: metric {name}", info, x, targets, loss, counted)

@@ -1,0 +1,29 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+// A sequence of a vector over and over, `times` steps for every row.
+template <class T>
+class RepeatVector final : public Layer<T> {
+ public:
+  explicit RepeatVector(ptrdiff_t times);
+
+  const char* kind() const override { return "repeat_vector"; }
+  ptrdiff_t input_size() const override { return 0; }
+  ptrdiff_t output_size() const override { return 0; }
+  bool makes_sequences() const override { return true; }
+  Batch output_batch(const Batch& batch, Arena&) const override { return {batch.rows, times_, nullptr, nullptr, 0, 0}; }
+  bool streamable() const override { return false; }
+  double work() const override { return double(times_); }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ private:
+  ptrdiff_t times_;
+};
+
+}  // namespace recurra

@@ -1,0 +1,44 @@
+#pragma once
+#include "layers/layer.h"
+
+namespace recurra {
+
+struct WindowPoolOptions {
+  std::string mode;  // "max" or "mean"
+  ptrdiff_t kernel_size = 1, stride = 1;
+  std::string padding;     // "causal", "same" or "valid"
+  ptrdiff_t features = 0;  // 0: any, and no state
+};
+
+// The maximum or the mean of windows of steps, each feature by itself. Padding counts for nothing.
+template <class T>
+class WindowPool1d final : public Layer<T> {
+ public:
+  explicit WindowPool1d(const WindowPoolOptions&);
+
+  const char* kind() const override { return kind_ == PoolKind::kMax ? "max_pool1d" : "avg_pool1d"; }
+  ptrdiff_t input_size() const override { return spec_.in; }
+  ptrdiff_t output_size() const override { return spec_.out; }
+  bool needs_sequences() const override { return true; }
+  Batch output_batch(const Batch&, Arena&) const override;
+  bool streamable() const override;
+  // The inputs that the next window still sees, and how many of them are there.
+  std::vector<StateSpec> states() const override;
+  double work() const override { return 256.0 * double(spec_.kernel) / double(spec_.stride); }
+
+  void forward(const Run&, const LayerForward<T>&) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void commit(LayerTape<T>&, int) override {}
+
+ private:
+  struct Tape;
+  bool has_state() const { return streamable() && spec_.left > 0; }
+  ptrdiff_t past_size() const { return spec_.left * spec_.in; }
+  WindowPool<T> pooled(const ConvolutionSpec&, const Batch&, Sequence<const T> x, StateRows<const T> state) const;
+
+  PoolKind kind_;
+  ConvolutionSpec spec_;  // in: 0 for any
+};
+
+}  // namespace recurra
