@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import Any
 
 from recurra import checks
@@ -24,7 +25,7 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
 
 
 def Bidirectional(  # noqa: N802
-    forward: Layer, backward: Layer | None = None, *, merge_mode: str | None = "concat"
+    forward: Layer, backward: Layer | EllipsisType = ..., *, merge_mode: str | None = "concat"
 ) -> Model:
     """The outputs of `forward` and those of `backward`, which reads each sequence from its end, at every step (Schuster and
     Paliwal 1997).
@@ -35,7 +36,8 @@ def Bidirectional(  # noqa: N802
         h = rc.Bidirectional(rc.GRU(8, 32), merge_mode="sum")(x)
 
     Args:
-        forward, backward: layers or models with as many inputs; None for a layer like `forward` with parameters of its own.
+        forward, backward: layers or models with as many inputs; without `backward`, it is one like `forward` with parameters of
+            its own.
         merge_mode: how the two become one, as in Keras: "concat", side by side; "sum", "mul" or "ave", element by element;
             None for a model with the two as a pair of outputs.
 
@@ -45,7 +47,7 @@ def Bidirectional(  # noqa: N802
     """
     x = _input_of("Bidirectional", "forward", forward)
     checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
-    if backward is None:
+    if backward is ...:
         backward = _like(forward)
     checks.kind("Bidirectional", "backward", backward, Layer, "GRU")
     dtype = forward.dtype or backward.dtype or "float32"

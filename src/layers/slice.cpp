@@ -2,20 +2,9 @@
 
 #include <algorithm>
 
-#include "platform/tasks.h"
+#include "layers/valid_steps.h"
 
 namespace recurra {
-namespace {
-
-// f(row, step) at every valid step; rows are shared out where there is much to move.
-template <class F>
-void for_each_valid_step(const Batch& batch, ptrdiff_t features, const F& f) {
-  for_each_task(batch.rows, threads_to_move(batch.rows * batch.steps * features), [&](ptrdiff_t r) {
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) f(r, s);
-  });
-}
-
-}  // namespace
 
 template <class T>
 Slice<T>::Slice(ptrdiff_t begin, ptrdiff_t end, ptrdiff_t step)
@@ -35,7 +24,7 @@ ptrdiff_t Slice<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const 
 
 template <class T>
 void Slice<T>::forward(const Run&, const LayerForward<T>& call) {
-  for_each_valid_step(call.batch, count_, [&](ptrdiff_t r, ptrdiff_t s) {
+  for_each_valid(call.batch, count_, [&](ptrdiff_t r, ptrdiff_t s) {
     const T* from = call.x.features.at(r, s) + begin_;
     T* to = call.y.at(r, s);
     for (ptrdiff_t i = 0; i < count_; ++i) to[i] = from[i * step_];
@@ -51,7 +40,7 @@ std::unique_ptr<LayerTape<T>> Slice<T>::record(const Run& run, const LayerForwar
 template <class T>
 void Slice<T>::backward(const Run&, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
   if (!call.dy.data || !call.dx.data) return;
-  for_each_valid_step(call.batch, call.features, [&](ptrdiff_t r, ptrdiff_t s) {
+  for_each_valid(call.batch, call.features, [&](ptrdiff_t r, ptrdiff_t s) {
     const T* from = call.dy.at(r, s);
     T* to = call.dx.at(r, s);
     std::fill_n(to, call.features, T(0));
