@@ -417,3 +417,66 @@ def test_errors() -> None:
         layer.weights((x[:, :, :1], memory))
     with pytest.raises(ValueError, match=r"AttentionDecoder: got a memory of shape"):
         layer((rc.Input(features=2), rc.Input(features=3)))
+
+
+#: A decoder's arguments, the layer whose cell it has, and what the core and older files call it.
+CELL_NAMES: list[tuple[dict[str, Any], Any, str]] = [
+    ({"cell": "GRU"}, rc.GRU, "gru"),
+    ({"cell": "gru", "reset_after": False}, rc.GRU, "gru_reset_before"),
+    ({"cell": "LSTM", "forget_bias": 1.5}, rc.LSTM, "lstm"),
+    ({"cell": "RNN"}, rc.RNN, "rnn_tanh"),
+    ({"cell": "rnn", "nonlinearity": "relu", "recurrent_init": "orthogonal"}, rc.RNN, "rnn_relu"),
+    ({"cell": "Rnn", "nonlinearity": "sigmoid"}, rc.RNN, "rnn_sigmoid"),
+]
+
+
+@pytest.mark.parametrize(("options", "layer", "old"), CELL_NAMES, ids=[old for *_, old in CELL_NAMES])
+def test_cells_are_named_and_set_as_their_layers(options: dict[str, Any], layer: Any, old: str) -> None:
+    """With the options of the layer, whose first weights they share; the core's names do as well."""
+    x = (np.ones((2, 3, 2), np.float32), np.ones((2, 5, 4), np.float32))
+    decoder = rc.AttentionDecoder(2, 4, 4, attention="dot", input_feeding=False, seed=0, **options)
+    drawn = {name: value for name, value in options.items() if name != "cell"}
+    own = layer(2, 4, seed=0, **drawn)
+    h = own(x[0])[0]
+    for name in own.params:
+        decoder.params[name] = own.params[name]
+    other = rc.AttentionDecoder(2, 4, 4, cell=old, attention="dot", input_feeding=False, seed=1)
+    other.load_state_dict(decoder.state_dict())
+    y, _ = decoder(x)
+    assert_same_bits(other(x)[0], y)
+    context = np.einsum("nqm,nmk->nqk", decoder.weights(x), x[1])
+    wanted = np.tanh(np.concatenate([context, h], axis=-1) @ decoder.params["weight_combine"].T)
+    np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-6)
+    for twin in (decoder, other):
+        again = rc.AttentionDecoder.from_config(twin.config())
+        assert again.config() == twin.config()
+        again.load_state_dict(twin.state_dict())
+        assert_same_bits(again(x)[0], y)
+    older = {name: value for name, value in other.config().items() if name not in ("reset_after", "nonlinearity")}
+    del older["forget_bias"], older["recurrent_init"]
+    aged = rc.AttentionDecoder.from_config(older)
+    aged.load_state_dict(decoder.state_dict())
+    assert_same_bits(aged(x)[0], y)
+    assert rc.AttentionDecoder.count_parameters(older) == decoder.parameters.size
+    fresh = rc.AttentionDecoder(2, 4, 4, seed=3, **options)
+    if "forget_bias" in options:
+        np.testing.assert_array_equal(fresh.params["bias_ih_l0"][4:8], 1.5)
+        assert not fresh.params["bias_hh_l0"][4:8].any()
+    if "recurrent_init" in options:
+        weight = fresh.params["weight_hh_l0"]
+        np.testing.assert_allclose(weight @ weight.T, np.eye(4), atol=1e-6)
+
+
+def test_a_decoders_options_belong_to_their_cells() -> None:
+    for options, text in [
+        ({"cell": "MinGRU"}, r"cell='MinGRU', expected one of 'gru', 'lstm', 'rnn'"),
+        ({"cell": "LSTM", "reset_after": False}, "it is an option of GRU"),
+        ({"cell": "GRU", "nonlinearity": "relu"}, "it is an option of RNN"),
+        ({"cell": "rnn_relu", "nonlinearity": "sigmoid"}, "cell='rnn_relu'"),
+        ({"cell": "RNN", "nonlinearity": "gelu"}, "nonlinearity"),
+        ({"cell": "GRU", "forget_bias": 1.0}, "it is an option of LSTM"),
+        ({"cell": "LSTM", "forget_bias": 1.0, "bias": False}, "expected bias=True"),
+        ({"recurrent_init": "identity"}, "'orthogonal'"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            rc.AttentionDecoder(2, 4, 4, **options)

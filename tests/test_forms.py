@@ -249,3 +249,62 @@ def test_a_batch_axis_that_is_half_there() -> None:
     ]:
         with pytest.raises(ValueError, match=text):
             call()
+
+
+@pytest.mark.parametrize("kind", masks())
+def test_fit_with_a_mask_is_fit_on_the_valid_steps(kind: str) -> None:
+    """The bits of lists with the valid steps alone: losses, weights, predictions; also in batches ready made."""
+    mask, x = masks()[kind], drawn()
+    rng = np.random.default_rng(7)
+    y, weight = rng.integers(0, 2, (ROWS, STEPS)), rng.random((ROWS, STEPS))
+    x[~mask], y[~mask], weight[~mask] = np.nan, -7, 0
+    given: dict[str, Any] = {"loss": rc.losses.CrossEntropy(), "verbose": 0}
+    whole = {"batch_size": ROWS, "seed": 0, "shuffle": False}
+    cut = [[one[valid] for one, valid in zip(array, mask, strict=True)] for array in (x, y, weight)]
+
+    def trained(*data: Any, **options: Any) -> Any:
+        model = tagger()
+        model.fit(*data, optimizer=rc.optim.Adam(0.1), **given, **whole, **options)
+        return model
+
+    wanted = trained(cut[0], cut[1], sample_weight=cut[2])
+    batch = rc.data.Batch(x, y, None, weight, mask=mask)
+    for model in (trained(x, y, mask=mask, sample_weight=weight), trained([batch])):
+        for name in model.params:
+            assert_same_bits(model.params[name], wanted.params[name], name)
+    found = wanted.predict(x, mask=mask, batch_size=4)
+    assert not found[~mask].any()
+    for row, own in enumerate(wanted.predict(cut[0])):
+        assert_same_bits(found[row, mask[row]], own)
+    assert wanted.evaluate(x, y, mask=mask, **given) == wanted.evaluate(cut[0], cut[1], **given)
+
+
+def test_masks_in_fit_that_do_not_fit() -> None:
+    model, x, mask = tagger(), drawn(), masks()["left"]
+    for call, text in [
+        (lambda: model.predict(x, mask=mask[:, :4]), r"predict: got mask of shape"),
+        (lambda: model.predict(list(x), mask=mask), r"predict: got mask beside a list"),
+        (lambda: model.predict(x, [9] * ROWS, mask=mask), "both lengths and mask"),
+        (
+            lambda: model.fit(
+                [rc.data.Batch(x, x)], mask=mask, loss=rc.losses.CrossEntropy(), optimizer=rc.optim.SGD(0.1)
+            ),
+            r"data\.Batch",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            call()
+
+
+def test_labels_without_steps_stay_where_they_are() -> None:
+    """CTC's labels, and one target for each row."""
+    mask, x = masks()["left"], drawn()
+    mask[1] = mask[0]
+    model = rc.Sequential(rc.GRU(3, 4), rc.Linear(4, STEPS + 1), seed=0)
+    labels = np.full((ROWS, STEPS), -1)
+    labels[:, 0] = np.arange(ROWS) + 1
+    loss, cut = rc.losses.CTC(), [one[valid] for one, valid in zip(x, mask, strict=True)]
+    assert model.evaluate(x, labels, mask=mask, loss=loss) == model.evaluate(cut, labels, loss=loss)
+    pooled = rc.Sequential(rc.GRU(3, 4), rc.Pool("last"), rc.Linear(4, 2), seed=0)
+    y, error = np.ones((ROWS, 2)), rc.losses.MeanSquaredError()
+    assert pooled.evaluate(x, y, mask=mask, loss=error) == pooled.evaluate(cut, y, loss=error)

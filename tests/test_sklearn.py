@@ -80,6 +80,17 @@ def quick(**options: Any) -> dict[str, Any]:
     return {"hidden_size": 16, "max_iter": 20, "random_state": 0, **options}
 
 
+def test_cells_are_named_as_layers_or_in_small_letters() -> None:
+    x, y = waves(12)
+    for one, other in (("GRU", "gru"), ("MinLSTM", "minlstm")):
+        first, second = (
+            SequenceClassifier(**quick(cell=cell, max_iter=2)).fit(x, y).predict(x) for cell in (one, other)
+        )
+        np.testing.assert_array_equal(first, second)
+    with pytest.raises(ValueError, match="cell='gru_reset_before', expected one of 'lstm', 'gru'"):
+        SequenceClassifier(**quick(cell="gru_reset_before")).fit(x, y)
+
+
 def test_pipeline_and_grid_search_over_ragged_lists() -> None:
     """Written as a new user would write it, and run in two processes."""
     x, y = waves(100)

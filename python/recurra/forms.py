@@ -99,16 +99,20 @@ class Form:
 
     # What comes out
 
-    def _own(self, value: int) -> Array | None:
+    def mask_of(self, value: int) -> Array | None:
         """The mask of a value whose steps are those of an input."""
         source = self._graph.sources[value]
         return None if source is None or not self._graph.keeps_steps[value] else self._masks[source]
+
+    def keep_rows(self, count: int) -> None:
+        """Go on with the first rows only."""
+        self._masks = [None if one is None else one[:count] for one in self._masks]
 
     def out(self, value: int, array: Array | None) -> Array | None:
         """An output, or an input's gradient, as the caller wrote the input."""
         if array is None:
             return None
-        valid = self._own(value)
+        valid = self.mask_of(value)
         if valid is not None:
             array = self._turned(to_places(self._turned(array), valid))
         return self._squeezed(array, self._graph.sources[value] is not None)
@@ -119,7 +123,7 @@ class Form:
             return None
         if self._unbatched:
             array = np.expand_dims(array, self._rows if array.ndim > 1 else 0)
-        valid = self._own(value)
+        valid = self.mask_of(value)
         return array if valid is None else self._turned(to_front(self._turned(array), valid))
 
     def _squeezed(self, array: Array, sequence: bool) -> Array:

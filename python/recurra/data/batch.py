@@ -24,6 +24,7 @@ class Batch:
         reset: (N, T) bool, true where a sequence begins: the state before that step is zero.
         carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes
             back there.
+        mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths, as in `fit`.
     """
 
     x: Any
@@ -32,6 +33,7 @@ class Batch:
     sample_weight: Any = None
     reset: Any = None
     carry: bool = False
+    mask: Any = None
 
     def __post_init__(self) -> None:
         checks.flag("Batch", "carry", self.carry)

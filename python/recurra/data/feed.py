@@ -109,6 +109,8 @@ class Outputs:
                     "fit: got accumulate with several outputs of which one has features that are known only when it runs, "
                     "expected known ones; put a Linear layer last"
                 )
+            if valid is None and info.makes_time:
+                valid = info.output_lengths(np.zeros(1, np.int64))
             steps = () if valid is None else (int(valid.max(initial=0)),)
             found.append((count, *steps, info.output_size))
         return found

@@ -20,7 +20,7 @@ from recurra.structure import Structure
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
     from recurra.optim import Optimizer
-    from recurra.training.goal import ClassWeights, Losses, Weights
+    from recurra.training.goal import ClassWeights, Goal, Losses, Weights
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -60,6 +60,7 @@ class TrainableModel(Layer):
         epochs: int = 1,
         batch_size: int = 32,
         sample_weight: Any = None,
+        mask: Any = None,
         class_weight: ClassWeights = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
@@ -98,6 +99,8 @@ class TrainableModel(Layer):
             batch_size: rows of a batch.
             sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
                 much each step does. The mean loss is the weighted one. What has a weight of 0 may have any target, also NaN.
+            mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths: padding may lie before,
+                behind or between them. y and sample_weight have their steps where x has them. See a layer's call.
             class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for labels
                 not named. It multiplies sample_weight, also in validation.
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
@@ -161,6 +164,8 @@ class TrainableModel(Layer):
         told = listed(name, callbacks)
         goal = Goal(name, self, loss, loss_weights, class_weight)
         counting = MetricGroup(name, self, metrics, weighted_metrics)
+        if mask is not None:
+            x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         if truncate is not None:
             check_truncatable(self, goal, truncate)
         source = make_source(
@@ -206,6 +211,7 @@ class TrainableModel(Layer):
         metrics: Any = (),
         weighted_metrics: Any = (),
         sample_weight: Any = None,
+        mask: Any = None,
         batch_size: int = 32,
         steps: int | None = None,
         verbose: int = 0,
@@ -229,6 +235,8 @@ class TrainableModel(Layer):
         batch_size = checks.integer(name, "batch_size", batch_size)
         show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
         goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics, weighted_metrics)
+        if mask is not None:
+            x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         source = make_source(
             name,
             self,
@@ -245,13 +253,21 @@ class TrainableModel(Layer):
         return found if counting.names else found["loss"]
 
     def predict(
-        self, x: Any, lengths: Any = None, *, batch_size: int = 32, steps: int | None = None, verbose: int = 0
+        self,
+        x: Any,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
     ) -> Any:
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
-            x, lengths: as in `fit`. What yields batches yields x alone, or what it yields for `fit`, whose targets are not
-                looked at; rows that carry their state on go on in time.
+            x, lengths, mask: as in `fit`; with a mask, outputs are where the steps of x are, 0 elsewhere. What yields batches
+                yields x alone, or what it yields for `fit`, whose targets are not looked at; rows that carry their state on
+                go on in time.
             steps: the first batches only, so many; None for all.
             verbose: 1 shows a progress bar.
 
@@ -266,6 +282,8 @@ class TrainableModel(Layer):
         verbose = checks.choice("predict", "verbose", verbose, (0, 1))
         if is_list(x) and not len(x):
             return []
+        if mask is not None:
+            return self._predict_masked(x, lengths, mask, batch_size, steps, verbose)
         limit = None if steps is None else checks.integer("predict", "steps", steps)
         if is_source(x):
             if lengths is not None:
@@ -286,3 +304,21 @@ class TrainableModel(Layer):
                 batches.append(outputs.split(y, valid))
                 bar.update()
         return outputs.join(batches)
+
+    def _predict_masked(self, x: Any, lengths: Any, mask: Any, batch_size: int, steps: int | None, verbose: int) -> Any:
+        from recurra.data.masks import Masked  # here: as in fit
+
+        masked = Masked("predict", self, x, lengths, mask)
+        y = self.predict(masked.x, masked.lengths, batch_size=batch_size, steps=steps, verbose=verbose)
+        return masked.predictions(y)
+
+
+def _unmasked(
+    operation: str, model: TrainableModel, goal: Goal, mask: Any, x: Any, y: Any, lengths: Any, weight: Any
+) -> tuple[Any, Any, Any, Any]:
+    """x, y, lengths and sample_weight of data with a mask."""
+    from recurra.data.masks import Masked  # here: as in fit
+
+    masked = Masked(operation, model, x, lengths, mask)
+    moved = (masked.targets(name, one, goal.losses) for name, one in (("y", y), ("sample_weight", weight)))
+    return masked.x, next(moved), masked.lengths, next(moved)

@@ -9,6 +9,7 @@ import numpy as np
 
 from recurra.data import sources
 from recurra.data.feed import Feed, Outputs
+from recurra.data.masks import Masked
 from recurra.progress import Progress
 from recurra.training.pieces import check_runs_in_parts
 from recurra.training.sources import read_resets
@@ -55,11 +56,17 @@ def predict_batches(model: TrainableModel, x: Any, steps: int | None, *, show: b
             where = f"predict: batch {index}"
             if batch.carry:
                 check_runs_in_parts(where, "carry=True", model)
+            masked = None
+            if batch.mask is not None:
+                masked = Masked(where, model, batch.x, batch.lengths, batch.mask, batch.reset)
+                batch = replace(batch, x=masked.x, lengths=masked.lengths, reset=masked.reset, mask=None)
             feed = Feed(where, model, batch.x, batch.lengths)
             reset = inputs.join(read_resets(where, model, batch, feed))
             given, valid = feed.batch(slice(None))
             y, state = model(given, state=state if batch.carry else None, lengths=valid, reset=reset)
             lengths = Outputs(model, feed.parts).lengths(valid)
+            if masked is not None:
+                y, lengths = masked.predictions(y), [None] * len(lengths)  # whole, as the batch was
             for found, one, own in zip(chunks, outputs.spread("predict", "y", y), lengths, strict=True):
                 if not batch.carry:
                     found.append(_Chunk())

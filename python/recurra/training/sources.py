@@ -16,6 +16,7 @@ from recurra import checks, seeds
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
 from recurra.data.feed import Feed, place
+from recurra.data.masks import Masked
 from recurra.data.rows import Chosen, Rows
 from recurra.data.sources import is_source, read
 from recurra.training.goal import Goal
@@ -188,6 +189,8 @@ class BatchSource(Source):
     def _work(self, operation: str, batch: Batch) -> Work:
         if batch.carry:
             check_runs_in_parts(operation, "carry=True", self._model)
+        if batch.mask is not None:
+            batch = self._unmasked(operation, batch)
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         resets = read_resets(operation, self._model, batch, feed)
@@ -196,6 +199,15 @@ class BatchSource(Source):
         return Work(
             Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry, hand_on=True
         )
+
+    def _unmasked(self, operation: str, batch: Batch) -> Batch:
+        """A batch with lengths instead of its mask."""
+        masked = Masked(operation, self._model, batch.x, batch.lengths, batch.mask, batch.reset)
+        y, weight = (
+            masked.targets(name, one, self._goal.losses)
+            for name, one in (("y", batch.y), ("sample_weight", batch.sample_weight))
+        )
+        return Batch(masked.x, y, masked.lengths, weight, masked.reset, batch.carry)
 
     def config(self) -> dict[str, Any]:
         """How many there are, if that is known."""

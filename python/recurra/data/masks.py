@@ -1,0 +1,76 @@
+"""Data with masks in place of lengths: the valid steps of each row are moved to its front, as a call moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import checks
+from recurra.data.rows import is_list
+from recurra.data.sources import is_source
+from recurra.forms import Form
+
+if TYPE_CHECKING:
+    from recurra.losses import Loss
+    from recurra.training.model import TrainableModel
+
+
+class Masked:
+    """Inputs and their lengths without holes, and what else belongs to the steps moved likewise."""
+
+    def __init__(
+        self, operation: str, model: TrainableModel, x: Any, lengths: Any, mask: Any, reset: Any = None
+    ) -> None:
+        graph, (inputs, self._outputs) = model._graph(), model.structures
+        if is_source(x):
+            raise ValueError(
+                f"{operation}: got mask for batches ready made, expected none; give each its own, data.Batch(..., mask=...)"
+            )
+        arrays, valid, resets, masks = [], [], [], []
+        for index, (one, own, steps, episodes) in enumerate(
+            zip(
+                inputs.spread(operation, "x", x),
+                inputs.spread_optional(operation, "lengths", lengths),
+                inputs.spread_optional(operation, "mask", mask),
+                inputs.spread_optional(operation, "reset", reset),
+                strict=True,
+            )
+        ):
+            if steps is not None and is_list(one):
+                raise ValueError(
+                    f"{operation}: got {inputs.label('mask', index)} beside a list, expected none, as its rows have no "
+                    f"padding; leave mask out"
+                )
+            arrays.append(one if steps is None else checks.array(operation, inputs.label("x", index), one))
+            valid.append(own)
+            masks.append(steps)
+            resets.append(None if episodes is None else np.asarray(episodes))
+        self._form, self._operation, self._values = Form(operation, graph, False, False), operation, graph.outputs
+        arrays, valid, resets = self._form.moved(arrays, valid, resets, masks)
+        self.x, self.lengths, self.reset = (inputs.join(parts) for parts in (arrays, valid, resets))
+
+    def targets(self, what: str, y: Any, losses: Sequence[Loss]) -> Any:
+        """y or sample_weight; what has no step for each of the output's, such as CTC's labels, stays as it is."""
+        if y is None:
+            return None
+        parts = self._outputs.spread(self._operation, what, y)
+        return self._outputs.join(
+            [
+                one if loss.unaligned else self._moved(value, one)
+                for value, one, loss in zip(self._values, parts, losses, strict=True)
+            ]
+        )
+
+    def _moved(self, value: int, array: Any) -> Any:
+        mask = self._form.mask_of(value)
+        if array is None or mask is None or is_list(array) or np.shape(array)[:2] != mask.shape:
+            return array
+        return self._form.gradient(value, np.asarray(array))
+
+    def predictions(self, y: Any) -> Any:
+        """Outputs of the rows, or of the first ones, put back to where their steps were."""
+        parts = self._outputs.spread(self._operation, "outputs", y)
+        self._form.keep_rows(len(parts[0]))
+        return self._outputs.join([self._form.out(value, one) for value, one in zip(self._values, parts, strict=True)])
