@@ -276,6 +276,8 @@ def test_fit_with_a_mask_is_fit_on_the_valid_steps(kind: str) -> None:
     assert not found[~mask].any()
     for row, own in enumerate(wanted.predict(cut[0])):
         assert_same_bits(found[row, mask[row]], own)
+    assert_same_bits(wanted.predict(x, mask=mask, batch_size=2, steps=2), found[:4])
+    assert_same_bits(wanted.predict([batch, batch]), np.concatenate([found, found]))
     assert wanted.evaluate(x, y, mask=mask, **given) == wanted.evaluate(cut[0], cut[1], **given)
 
 
