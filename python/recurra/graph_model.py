@@ -91,8 +91,8 @@ class GraphModel(TrainableModel):
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference, or a part of a larger model: as any layer's call; with lists of ragged arrays as inputs, the outputs are
         lists too."""
-        if isinstance(x, np.ndarray):  # at once: small calls feel what follows
-            return super().__call__(x, state, lengths, reset, mask)
+        if type(x) is np.ndarray:  # at once: small calls feel what follows
+            return self._only_runner.forward(x, state, lengths, reset, mask)
         label, (inputs, _outputs) = self.label, self.structures
         if symbolic.found(x) or not any(isinstance(one, list) for one in inputs.spread(label, "x", x)):
             return super().__call__(x, state, lengths, reset, mask)

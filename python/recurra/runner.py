@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
+import numpy as np
+
 from recurra import _core, checks, seeds
 from recurra.forms import Form
 from recurra.graph import Graph, Node, pack, unpack
@@ -167,7 +169,7 @@ class Runner:
     def _door(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> _Arguments:
         owner, inputs = self._owner, self.inputs
         if inputs.count is None:  # at once: small calls feel what follows
-            arrays = [checks.array(owner, "x", x)]
+            arrays = [x if type(x) is np.ndarray else checks.array(owner, "x", x)]
             if mask is not None or arrays[0].ndim == self._rank:
                 return self._formed(arrays, state, lengths, reset, mask)
             valid = [None if lengths is None else checks.lengths(owner, lengths)]
