@@ -386,7 +386,7 @@ def test_fit_evaluate_and_predict(data: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "fix"),
     [
-        (lambda: rc.LSTM(3, 5)(X[0]), r"\[None\]"),
+        (lambda: rc.LSTM(3, 5)(X[0], (H, H)), r"\[None\]"),
         (lambda: rc.LSTM(3, 5)(X.astype(np.float64)), r"x\.astype\(np\.float32\)"),
         (lambda: rc.LSTM(3, 5)(X[..., :2]), r"3"),
         (lambda: rc.LSTM(3, 5)(X, H), r"h, c"),

@@ -32,17 +32,17 @@ class Form:
             return list(arrays)
         return [np.expand_dims(one, self._rows if one.ndim > 1 else 0) for one in arrays]
 
-    def lengths(self, lengths: Sequence[Any]) -> list[Any]:
+    def lengths(self, lengths: Sequence[Array | None]) -> list[Array | None]:
         """Lengths of each row."""
         if not self._unbatched:
             return list(lengths)
-        return [None if one is None else np.reshape(one, np.shape(one) or (1,)) for one in lengths]
+        return [None if one is None else one.reshape(one.shape or (1,)) for one in lengths]
 
     def resets(self, resets: Sequence[Array | None]) -> list[Array | None]:
         """Resets, or masks, with a batch axis."""
         if not self._unbatched:
             return list(resets)
-        return [None if one is None else np.expand_dims(one, self._rows) for one in resets]
+        return [None if one is None else np.expand_dims(one, min(self._rows, one.ndim)) for one in resets]
 
     def states(self, operation: str, flat: Sequence[Array | None] | None) -> list[Array | None] | None:
         """A flat state with a batch axis."""

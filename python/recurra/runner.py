@@ -215,7 +215,10 @@ class Runner:
         self, lengths: Any, reset: Any, form: Form | None = None
     ) -> tuple[list[Array | None], list[Array | None]]:
         owner, inputs = self._owner, self.inputs
-        valid = inputs.spread_optional(owner, "lengths", lengths)
+        valid = [
+            None if one is None else checks.lengths(owner, one)
+            for one in inputs.spread_optional(owner, "lengths", lengths)
+        ]
         if form is not None:
             valid = form.lengths(valid)
         restart = [
@@ -224,7 +227,7 @@ class Runner:
         ]
         if form is not None:
             restart = form.resets(restart)
-        return [None if one is None else checks.lengths(owner, one) for one in valid], restart
+        return valid, restart
 
     def forward(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any = None) -> tuple[Any, State]:
         """The outputs and the final state."""
