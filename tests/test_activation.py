@@ -11,7 +11,7 @@ import torch
 
 import recurra as rc
 from support import Array
-from test_layer_contracts import ACTIVATIONS
+from test_layer_contracts import ACTIVATIONS, FUNCTIONS, draw
 from test_values import assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
@@ -38,7 +38,8 @@ SPECIFIED: dict[str, Callable[[Array], Array]] = {
 
 def by_torch(name: str, x: Array, dy: Array, dtype: str) -> dict[str, Array]:
     leaf = torch.tensor(x.astype(dtype), requires_grad=True)
-    y = torch.softmax(leaf, -1) if name == "softmax" else getattr(torch.nn.functional, name)(leaf)
+    function = getattr(torch if name in FUNCTIONS else torch.nn.functional, name, None)
+    y = torch.softmax(leaf, -1) if name == "softmax" else function(leaf)  # type: ignore[misc]
     y.backward(torch.from_numpy(dy.astype(dtype)))
     assert leaf.grad is not None
     return {"y": y.detach().numpy(), "dx": leaf.grad.numpy()}
@@ -79,6 +80,30 @@ def test_far_out(name: str) -> None:
     with np.errstate(over="ignore"):
         expected = SPECIFIED[name](x.astype(np.float64))
     np.testing.assert_allclose(found["y"], expected, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_torchs(name: str) -> None:
+    """Where they have numbers: float64 to 1e-12, float32 as close as torch."""
+    x = draw(name, (5, 33, 45)).astype(np.float32)
+    dy = np.random.default_rng(1).standard_normal(x.shape, np.float32)
+    exact, peer = by_torch(name, x, dy, "float64"), by_torch(name, x, dy, "float32")
+    ours, precise = solve(name, x, dy), solve(name, x.astype(np.float64), dy.astype(np.float64))
+    for part, truth in exact.items():
+        np.testing.assert_allclose(precise[part], truth, rtol=1e-14, atol=1e-12)
+        assert_as_close_as(peer[part], ours[part], truth, part)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_at_the_ends_are_torchs(name: str, dtype: str) -> None:
+    """Zeros, infinities, NaN, and what is not defined."""
+    x = np.array([[0.0, -0.0, 1.0, -1.0, 1e30, -1e30, np.inf, -np.inf, np.nan]], dtype)
+    dy = np.ones_like(x)
+    ours, peer = solve(name, x, dy), by_torch(name, x, dy, dtype)
+    np.testing.assert_array_equal(ours["y"], peer["y"])
+    finite = np.isfinite(x)
+    np.testing.assert_array_equal(ours["dx"][finite], peer["dx"][finite])
 
 
 def test_refusals() -> None:

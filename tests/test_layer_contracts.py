@@ -18,7 +18,7 @@ from test_values import DTYPES
 pytestmark = pytest.mark.every_isa
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"]
-ACTIVATIONS += ["sqrt", "square", "exp", "log", "abs"]
+FUNCTIONS = ["sqrt", "square", "exp", "log", "abs"]
 
 #: What needs more than a step, but for what is causal.
 WHOLE = ("Conv1d", "MaxPool1d", "AvgPool1d", "Pool", "Att")
@@ -42,7 +42,7 @@ LAYERS: dict[str, Callable[[int, str], Any]] = {
     "Slice": lambda size, dtype: rc.Slice(size // 3, size, 2, dtype=dtype),
     "AttentionPool": lambda size, dtype: rc.AttentionPool(size, 7, dtype=dtype, seed=0),
     **{f"Pool {mode}": lambda _size, dtype, mode=mode: rc.Pool(mode, dtype=dtype) for mode in ("last", "mean", "max")},  # type: ignore[misc]
-    **{name: lambda _size, dtype, name=name: rc.Activation(name, dtype=dtype) for name in ACTIVATIONS},  # type: ignore[misc]
+    **{name: lambda _size, dtype, name=name: rc.Activation(name, dtype=dtype) for name in ACTIVATIONS + FUNCTIONS},  # type: ignore[misc]
 }
 STREAMED = [name for name in LAYERS if name.endswith("causal") or not name.startswith(WHOLE)]
 POINTWISE = [name for name in STREAMED if not name.endswith("causal")]
