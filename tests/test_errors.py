@@ -197,7 +197,17 @@ def test_streams(name: str, data: Any) -> None:
 
 CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "LSTM": (rc.LSTM, {"input_size": 3, "hidden_size": 5, "num_layers": 2, "bias": True, "batch_first": True}),
-    "GRU": (rc.GRU, {"input_size": 3, "hidden_size": 5, "dropout": 0.5, "bidirectional": True, "reset_after": False}),
+    "GRU": (
+        rc.GRU,
+        {
+            "input_size": 3,
+            "hidden_size": 5,
+            "num_layers": 2,
+            "dropout": 0.5,
+            "bidirectional": True,
+            "reset_after": False,
+        },
+    ),
     "RNN": (rc.RNN, {"input_size": 3, "hidden_size": 5, "nonlinearity": "relu", "return_sequences": False, "seed": 0}),
     "LSTM with options": (
         rc.LSTM,

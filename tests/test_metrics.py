@@ -16,6 +16,7 @@ from sklearn import metrics as peer
 
 import loss_reference
 import recurra as rc
+from recurra.metrics.find import NAMES
 from support import Array
 
 ROWS, STEPS, CLASSES = 23, 7, 5
@@ -408,7 +409,7 @@ def test_auc_without_both_kinds() -> None:
 # By name.
 
 
-@pytest.mark.parametrize("name", sorted(rc.metrics.find.__globals__["NAMES"]))
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_names(name: str) -> None:
     metric = rc.metrics.find(name)
     assert isinstance(metric, rc.metrics.Metric)

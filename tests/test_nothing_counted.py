@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from recurra.metrics.find import NAMES
 from support import Array, assert_same_bits
 
 RNG = np.random.default_rng(0)
@@ -28,7 +29,7 @@ LOSSES: dict[str, tuple[Any, int, Any]] = {
     "mixture": (rc.losses.MixtureDensity(2), 10, RNG.standard_normal((8, 5, 2))),
     "ctc": (rc.losses.CTC(), 4, [[1, 2]] * 8),
 }
-METRICS = [name for name in rc.metrics.find.__globals__["NAMES"] if name != "edit_distance"]
+METRICS = [name for name in NAMES if name != "edit_distance"]
 
 
 def model(features: int) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from recurra import _core
+from recurra import keywords as _keywords
 from recurra import later as _later
 from recurra.activation import Activation
 from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
@@ -131,3 +132,5 @@ __all__ = [
     "search",
     "set_num_threads",
 ]
+
+_keywords.explain_all(globals(), __all__)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ def integer(operation: str, name: str, value: Any, minimum: int = 1, maximum: in
     except TypeError:
         raise TypeError(
             f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected an integer; "
-            f"write {name}=int(...)"
+            f"{_written(name, value, int)}"
         ) from None
     if isinstance(value, bool) or not minimum <= result <= maximum:
         raise ValueError(
@@ -32,11 +34,25 @@ def integer(operation: str, name: str, value: Any, minimum: int = 1, maximum: in
     return result
 
 
+def _written(name: str, value: Any, form: Callable[[Any], Any]) -> str:
+    """What to write for `value` where it only has another type."""
+    same = None
+    with contextlib.suppress(Exception):  # the value's own conversion may raise anything
+        same = form(float(value)) if form(float(value)) == float(value) else None
+    return f"write {name}={same!r}" if same is not None and name.isidentifier() else f"change {name}"
+
+
+def in_code(label: str) -> str:
+    """The variable of what messages call "a row of x"."""
+    return label.rsplit(" ", 1)[-1]
+
+
 def number(operation: str, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
     """`value` as a finite float with low <= value <= high."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
-            f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected a number; write {name}=float(...)"
+            f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected a number; "
+            f"{_written(name, value, float)}"
         )
     try:
         result = float(value)
@@ -105,7 +121,7 @@ def array(operation: str, name: str, value: Any) -> Array:
     if np.ma.is_masked(value):
         raise ValueError(
             f"{operation}: got {name} with masked elements, expected an array without, as its mask would be lost; fill them "
-            f"in with {name}.filled(...), or leave steps out by lengths or weights of 0"
+            f"in with {in_code(name)}.filled(0), or leave steps out by lengths or weights of 0"
         )
     if isinstance(value, list | tuple) and not value:
         return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
@@ -130,7 +146,7 @@ def numeric(operation: str, name: str, value: Any) -> Array:
     if result.dtype.kind in "US":
         raise TypeError(
             f"{operation}: got text in {name}, expected numbers; number what it says, classes by "
-            f"np.unique({name}, return_inverse=True)[1]"
+            f"np.unique({in_code(name)}, return_inverse=True)[1]"
         )
     if result.dtype.kind not in "biuf":
         raise TypeError(
@@ -149,6 +165,18 @@ def lengths(operation: str, value: Any) -> Array:
             f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
         )
     return result.astype(np.int64, copy=False)
+
+
+def valid_steps(operation: str, value: Any) -> Array:
+    """`value` as the valid steps of rows of any number of steps: (N,) of int64, at least 0."""
+    result = lengths(operation, value)
+    if result.ndim != 1 or (result.size and result.min() < 0):
+        got = f"of shape {result.shape}" if result.ndim != 1 else f"[{result.argmin()}] = {result.min()}"
+        raise ValueError(
+            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers of at least 0; give the "
+            f"number of valid steps of every row"
+        )
+    return result
 
 
 def steps_within(lengths: Array, steps: int) -> Array:

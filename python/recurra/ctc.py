@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recurra import _core, checks
+from recurra import _core, checks, keywords
 from recurra.typing import Array, Lengths
 
 __all__ = ["Hypothesis", "beam_search", "greedy"]
@@ -94,3 +94,6 @@ def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tup
             f"{operation}: got a step whose logits are all -infinity, expected a possible class at each step; give lengths"
         )
     return logits, valid, checks.integer(operation, "blank", blank, 0, logits.shape[2] - 1)
+
+
+keywords.explain_all(globals(), __all__)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from recurra import keywords
+
 
 def attributes(
     package: dict[str, Any], homes: Mapping[str, str]
@@ -21,7 +23,8 @@ def attributes(
         if name not in homes:
             raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
         module = import_module(homes[name])
-        found = package[name] = getattr(module, name, module)
-        return found
+        package[name] = getattr(module, name, module)
+        keywords.explain_all(package, [name])
+        return package[name]
 
     return get, lambda: sorted({*package, *homes})

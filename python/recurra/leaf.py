@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from recurra import _core
+from recurra import _core, checks
 from recurra.graph import Graph, Port
 from recurra.layer import Layer
 from recurra.runner import Runner
@@ -108,7 +108,10 @@ class LeafLayer(Layer):
 
     def output_lengths(self, lengths: Array | None) -> Array | None:
         """The lengths as they are; None if the time axis ends here. Of a layer that makes a time axis: those that it made."""
-        return lengths if self.return_sequences else None
+        if lengths is None:
+            return None
+        valid = checks.valid_steps(f"{self.label}.output_lengths", lengths)
+        return valid if self.return_sequences else None
 
     def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:
         """Where the output's episodes start, given the input's; None if the time axis ends here."""

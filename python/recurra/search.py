@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from recurra import _core, checks
+from recurra import _core, checks, keywords
 from recurra.native import NativeLayer
 from recurra.sequential import Sequential
 from recurra.state import StateLayout
@@ -180,3 +180,6 @@ def _rows(operation: str, memory: Array | None, arrays: Sequence[Array | None], 
         if array is not None and array.ndim > 1:
             return int(array.shape[1])
     raise ValueError(f"{operation}: got no memory, state or batch_size, expected one of them; give batch_size")
+
+
+keywords.explain_all(globals(), ("Hypotheses", "beam_search", "greedy"))

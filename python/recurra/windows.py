@@ -26,7 +26,11 @@ class Windowed(NativeLayer):
         """The valid steps of each row of the output."""
         if lengths is None:
             return None
-        room = np.asarray(lengths) - 1 - (self._around if self.padding == "valid" else 0)
+        room = (
+            checks.valid_steps(f"{type(self).__name__}.output_lengths", lengths)
+            - 1
+            - (self._around if self.padding == "valid" else 0)
+        )
         steps: Array = np.maximum(room // self.stride + 1, 0)
         return steps
 

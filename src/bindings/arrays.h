@@ -74,6 +74,9 @@ py::array new_array(const std::vector<int64_t>& shape) {
   return new_array<T>(shape.data(), shape.size());
 }
 
+// The variable of "state h" is h.
+inline std::string code(const std::string& label) { return label.substr(label.rfind(' ') + 1); }
+
 inline std::string dtype_text(const py::array& a) { return std::string(py::str(a.dtype())); }
 
 // What numpy makes where an array cannot be used as it is; pybind11's own flags leave misaligned data where they are.
@@ -86,7 +89,7 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   py::array a = as_array(object, operation, name);
   if (a.dtype().num() != py::dtype::num_of<T>() || a.dtype().byteorder() == '>')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected " + dtype_name<T>() +
-                                      "; convert it with " + name + ".astype(np." + dtype_name<T>() + ")");
+                                      "; convert it with " + code(name) + ".astype(np." + dtype_name<T>() + ")");
   const ptrdiff_t n = a.ndim(), item = sizeof(T);
   bool direct = n == 0 || a.shape(n - 1) <= 1 || a.strides(n - 1) == item;
   direct = direct && reinterpret_cast<uintptr_t>(a.data()) % sizeof(T) == 0;

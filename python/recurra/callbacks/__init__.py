@@ -5,6 +5,7 @@ model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validat
 
 from __future__ import annotations
 
+from recurra import keywords as _keywords
 from recurra.callbacks.callback import Callback, LambdaCallback
 from recurra.callbacks.logs import CSVLogger
 from recurra.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
@@ -22,3 +23,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
+
+_keywords.explain_all(globals(), __all__)

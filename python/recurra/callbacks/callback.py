@@ -76,7 +76,11 @@ class LambdaCallback(Callback):
     def __init__(self, **functions: Callable[..., object]) -> None:
         for name, function in functions.items():
             if name not in EVENTS:
-                raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; correct the name")
+                import difflib  # here: an import of recurra need not wait for it
+
+                close = difflib.get_close_matches(name, EVENTS, 1)
+                hint = f"write {close[0]}=" if close else "correct the name"
+                raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; {hint}")
             if not callable(function):
                 raise TypeError(
                     f"LambdaCallback: got {name}={function!r}, expected a function; give one, or leave it out"

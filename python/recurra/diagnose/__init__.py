@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recurra import keywords as _keywords
 from recurra.diagnose.attention import plot_attention
 from recurra.diagnose.gradient_flow import GradientFlow, LayerFlow, gradient_flow
 from recurra.diagnose.hidden_states import HiddenStates, LayerStates, hidden_states
@@ -23,3 +24,5 @@ __all__ = [
     "plot_attention",
     "saturation",
 ]
+
+_keywords.explain_all(globals(), __all__)

@@ -5,6 +5,7 @@ Means are sum / count, so that they are exact over ragged batches, accumulated s
 
 from __future__ import annotations
 
+from recurra import keywords as _keywords
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
@@ -26,3 +27,5 @@ __all__ = [
     "MixtureDensity",
     "Quantile",
 ]
+
+_keywords.explain_all(globals(), __all__)

@@ -116,8 +116,9 @@ class CTC(Loss):
             )
         if (valid == self.blank).any():
             raise ValueError(
-                f"{operation}: got the blank, {self.blank}, in {name}, expected labels only; number the labels otherwise, "
-                f"or change blank"
+                f"{operation}: got the blank, {self.blank}, in {name}, expected labels only; where it fills what is behind a "
+                f"row's labels, put {self.padding} there or give a list of arrays, else number the labels otherwise, or change "
+                f"blank"
             )
 
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recurra import keywords as _keywords
 from recurra.metrics.auc import AUC
 from recurra.metrics.classes import F1, ClassScore, Precision, Recall
 from recurra.metrics.correct import Accuracy, BinaryAccuracy, SequenceAccuracy
@@ -51,3 +52,5 @@ __all__ = [
     "edit_distance",
     "find",
 ]
+
+_keywords.explain_all(globals(), __all__)

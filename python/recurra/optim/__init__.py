@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recurra import keywords as _keywords
 from recurra.optim import schedules
 from recurra.optim.adam import Adam, AdamW
 from recurra.optim.lr_finder import LRRangeTest, find_lr
@@ -10,3 +11,5 @@ from recurra.optim.rmsprop import RMSprop
 from recurra.optim.sgd import SGD
 
 __all__ = ["SGD", "Adam", "AdamW", "LRRangeTest", "Optimizer", "RMSprop", "Step", "find_lr", "schedules"]
+
+_keywords.explain_all(globals(), __all__)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from recurra import checks
+from recurra import checks, keywords
 from recurra.optim.schedule import Constant, Function, Rate, Schedule, find
 
 __all__ = [
@@ -204,3 +204,6 @@ def _line(first: float, last: float, part: float) -> float:
 
 def _cosine(first: float, last: float, part: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
+
+
+keywords.explain_all(globals(), __all__)

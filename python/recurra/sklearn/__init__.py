@@ -17,6 +17,7 @@ except ImportError as error:
         "recurra.sklearn: scikit-learn is missing, expected version 1.6 or newer; pip install recurra[sklearn]"
     ) from error
 
+from recurra import keywords as _keywords
 from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.classifier import SequenceClassifier
 from recurra.sklearn.forecaster import Forecaster
@@ -25,3 +26,5 @@ from recurra.sklearn.scaler import SequenceScaler
 from recurra.sklearn.tagger import SequenceTagger
 
 __all__ = ["Backtest", "Forecaster", "SequenceClassifier", "SequenceRegressor", "SequenceScaler", "SequenceTagger"]
+
+_keywords.explain_all(globals(), __all__)

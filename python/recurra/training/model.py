@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks
+from recurra import checks, keywords
 from recurra.data import order
 from recurra.data.feed import Feed, InputInfo, OutputInfo, Outputs
 from recurra.data.rows import is_list
@@ -46,6 +46,7 @@ class TrainableModel(Layer):
     def output_infos(self) -> list[OutputInfo]:
         """What each output is."""
 
+    @keywords.explained
     def fit(
         self,
         x: Any,
@@ -200,6 +201,7 @@ class TrainableModel(Layer):
         check_batches(name, self, source, training.seed)
         return training.run()
 
+    @keywords.explained
     def evaluate(
         self,
         x: Any,
@@ -252,6 +254,7 @@ class TrainableModel(Layer):
         found = evaluation.evaluate(self, goal, source, counting, show=show)
         return found if counting.names else found["loss"]
 
+    @keywords.explained
     def predict(
         self,
         x: Any,

@@ -1,0 +1,89 @@
+"""What messages advise to write is code that runs, and helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+
+X = np.zeros((2, 5, 3), np.float32)
+LSTM = rc.LSTM(3, 4, seed=0)
+
+
+def advised(call: Callable[[], object]) -> str:
+    """The code in what a failing call says."""
+    with pytest.raises((TypeError, ValueError)) as found:
+        call()
+    code = re.search(r"(?:write|convert it with) (.+?)(?:,? or |, as |$|; | if )", str(found.value))
+    assert code is not None, str(found.value)
+    return code[1]
+
+
+def state(dtype: str) -> tuple[Any, Any]:
+    return np.zeros((1, 2, 4), dtype), np.zeros((1, 2, 4), dtype)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("kind", ["call", "record"])
+def test_a_state_of_another_dtype(kind: str, position: int) -> None:
+    arrays = list(state("float32"))
+    arrays[position] = arrays[position].astype("float64")
+    calls: dict[str, Callable[[], object]] = {
+        "call": lambda: LSTM(X, tuple(arrays)),
+        "record": lambda: LSTM.record(X, tuple(arrays)),
+    }
+    names = {"np": np, "hc"[position]: arrays[position], "state": tuple(arrays)}
+    arrays[position] = eval(advised(calls[kind]), names)
+    calls[kind]()
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (lambda x: LSTM(x), X.astype(np.float64)),
+        (lambda predictions: rc.losses.L1()(predictions, X), X.astype(np.float16)),
+        (lambda targets: rc.losses.CrossEntropy()(X, targets), np.zeros((2, 5))),
+        (lambda targets: rc.losses.CrossEntropy()(X, targets), np.eye(3)[np.zeros((2, 5), int)]),
+        (lambda targets: rc.losses.L1()(X[..., :1], targets), X[..., 0]),
+        (lambda targets: rc.losses.CTC()(X, targets), np.ones((2, 2))),
+        (lambda dy: LSTM.record(X).backward(dy), np.zeros((2, 5, 4))),
+    ],
+)
+def test_an_array_to_convert(call: Callable[[Any], object], given: Any) -> None:
+    code = advised(lambda: call(given))
+    name = re.match(r"\w+", code)
+    assert name is not None
+    call(eval(code, {"np": np, name[0]: given}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("hidden_size", 4.0), ("hidden_size", "4"), ("num_layers", np.float32(2)), ("dropout", "0.25")]
+)
+def test_a_number_of_another_type(name: str, value: Any) -> None:
+    def make(**options: Any) -> Any:
+        return rc.LSTM(**{"input_size": 3, "hidden_size": 4, "num_layers": 2, **options})
+
+    made = eval(f"make({advised(lambda: make(**{name: value}))})", {"make": make})
+    assert getattr(made, name) == float(value)
+    with pytest.raises((TypeError, ValueError), match=f"change {name}$"):
+        make(**{name: "many"})
+
+
+@pytest.mark.parametrize("bad", [[-1, 2], [[1, 2]], 3, [1.5, 2.0], ["a"]])
+@pytest.mark.parametrize("layer", [LSTM, rc.Conv1d(3, 4, 3), rc.Sequential(LSTM, rc.Conv1d(4, 2, 3, stride=2))])
+def test_output_lengths_checks_its_argument(layer: Any, bad: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"output_lengths: got lengths"):
+        layer.output_lengths(bad)
+    assert layer.output_lengths(None) is None
+    assert layer.output_lengths([5, 0]).dtype == np.int64
+
+
+def test_ctc_padded_by_the_blank_says_what_pads() -> None:
+    padded = np.array([[1, 2, 0], [1, 0, 0]])
+    with pytest.raises(ValueError, match=r"got the blank, 0, .*put -1 there or give a list"):
+        rc.losses.CTC()(np.zeros((2, 5, 3), np.float32), padded)

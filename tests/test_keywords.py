@@ -1,0 +1,109 @@
+"""A misspelt keyword argument is told by the name that was called, with the one that was meant."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+
+PACKAGES = [
+    "recurra", *(f"recurra.{name}" for name in ("callbacks", "ctc", "data", "diagnose", "losses", "metrics", "optim")),
+    "recurra.optim.schedules", "recurra.search", "recurra.sklearn",
+]  # fmt: skip
+
+
+def keywords_of(thing: Any) -> list[str]:
+    try:
+        arguments = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)]
+
+
+def public() -> list[Any]:
+    """All public functions and classes that take arguments by name, each once."""
+    found: dict[str, Any] = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", dir(module)):
+            thing = getattr(module, name)
+            plain = inspect.isclass(thing) or inspect.isfunction(thing)
+            own = getattr(thing, "__module__", "").startswith("recurra" if hasattr(module, "__all__") else package)
+            made = inspect.isclass(thing) and (issubclass(thing, BaseException | tuple) or inspect.isabstract(thing))
+            if plain and own and not made and not name.startswith("_") and keywords_of(thing):
+                found[f"{package}.{name}"] = thing
+    del found["recurra.search.greedy"]  # which has its own test
+    return [pytest.param(thing, id=name) for name, thing in found.items()]
+
+
+@pytest.mark.parametrize("thing", public())
+def test_a_misspelt_argument_of_everything_public(thing: Any) -> None:
+    required = [a.name for a in inspect.signature(thing).parameters.values() if a.default is a.empty and a.kind < 2]
+    known = keywords_of(thing)
+    meant = max(set(known) - set(required) or known, key=len)  # long enough to be recognised
+    wrong = meant[:-1] + "zz"
+    others = {name: 1 for name in required if name != meant}
+    with pytest.raises(TypeError, match=rf"^{thing.__name__}: got an unknown argument {wrong}, .*") as found:
+        thing(**others, **{wrong: 1})
+    if len(meant) > 3:
+        assert str(found.value).endswith(f"write {meant}=")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "meant"),
+    [
+        (lambda: rc.LSTM(3, 16, hiden_size=3, nonsense=1), "LSTM", "hidden_size"),
+        (lambda: rc.LSTM(3, 16, bidirectionl=True), "LSTM", "bidirectional"),
+        (lambda: rc.GRU(3, 16, recurrent_dropot=0.1), "GRU", "recurrent_dropout"),
+        (lambda: rc.MinGRU(3, 16, num_layer=2), "MinGRU", "num_layers"),
+        (lambda: rc.search.greedy([], start=0, end=1, max_step=3), "greedy", "max_steps"),
+        (lambda: rc.callbacks.EarlyStopping(patienc=1), "EarlyStopping", "patience"),
+        (lambda: rc.callbacks.LambdaCallback(on_epoch_ends=print), "LambdaCallback", "on_epoch_end"),
+        (lambda: model().fit(X, X, loss=LOSS, optimizer=rc.optim.SGD(0.1), epoch=3), "fit", "epochs"),
+        (lambda: model().evaluate(X, X, loss=LOSS, metric="mae"), "evaluate", "metrics"),
+        (lambda: model().predict(X, batchsize=3), "predict", "batch_size"),
+    ],
+)
+def test_the_name_called_and_the_one_meant(make: Any, name: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}: got .*; write {meant}=$"):
+        make()
+
+
+X, LOSS = np.zeros((2, 3, 1), np.float32), rc.losses.L1()
+
+
+def model() -> Any:
+    return rc.Sequential(rc.Linear(1, 1))
+
+
+class Own(rc.LSTM):
+    """A user's layer."""
+
+
+def test_a_class_of_ones_own_has_its_own_name() -> None:
+    with pytest.raises(TypeError, match=r"^Own: got an unknown argument dropot, .*write dropout=$"):
+        Own(3, 4, dropot=0.5)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    def broken(epoch: int) -> Any:
+        return {"wrong": model(wrong=1)}  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError, match=r"^model\(\) got an unexpected keyword argument 'wrong'"):
+        model().fit(broken, loss=LOSS, optimizer=rc.optim.SGD(0.1), verbose=0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'hidden_size'"):
+        rc.LSTM(3)  # type: ignore[call-arg]
+
+
+def test_what_is_explained_is_what_it_was() -> None:
+    """Signatures, pickles and names."""
+    assert list(inspect.signature(rc.LSTM).parameters)[:3] == ["input_size", "hidden_size", "num_layers"]
+    assert pickle.loads(pickle.dumps(rc.data.windows)) is rc.data.windows
+    assert pickle.loads(pickle.dumps(rc.load)) is rc.load
+    assert rc.optim.find_lr.__doc__
