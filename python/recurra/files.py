@@ -5,17 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from recurra import _core, registry
+from recurra import _core, container, initialise, registry, sizes, whole_file
 from recurra.errors import ModelFormatError
 from recurra.layer import Layer
-from recurra.leaf import LeafLayer
 from recurra.typing import Array
 
 FORMAT_VERSION = 1
@@ -27,7 +22,7 @@ TRAINING = "training."
 
 def save(layer: Layer, path: str | os.PathLike[str]) -> None:
     """Write `layer` to `path`, whole or not at all."""
-    replace(Path(path), content("save", layer))
+    whole_file.write("save", path, content("save", layer))
 
 
 def content(
@@ -35,10 +30,8 @@ def content(
     layer: Layer,
     arrays: Mapping[str, Array] | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> bytes:
-    """A file's: the layer, and what else is given."""
-    import safetensors.numpy  # in functions only: an import of recurra need not wait for it
-
+) -> list[Any]:
+    """The parts of a file: the layer, and what else is given."""
     try:
         config = json.dumps(registry.describe(layer), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -53,27 +46,7 @@ def content(
         "dtype": str(layer.dtype),
         "config": config,
     }
-    return safetensors.numpy.save({**layer.state_dict(), **(arrays or {})}, {**about, **(metadata or {})})
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file that is the old one or the new one at any moment, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name, too, is on disk only when its directory is
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    return container.serialise(operation, {**layer.state_dict(), **(arrays or {})}, {**about, **(metadata or {})})
 
 
 def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None = None) -> Any:
@@ -96,50 +69,39 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
             raise TypeError(
                 f"load: got custom[{name!r}]={cls!r}, expected a class of layers; write {{'MyLayer': MyLayer}}"
             )
-    with _opened("load", path) as file:
-        return _read(file, custom)
-
-
-def read(operation: str, path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """All arrays and the metadata of a file with a model of this library."""
-    with _opened(operation, path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
-
-
-@contextmanager
-def _opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    with Path(path).open("rb") as file:  # what the system has to say about the path, it says here
-        file.read(1)
+    found = read("load", path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
+        return _build(found.arrays, found.metadata, custom)
     except ModelFormatError as error:
-        raise ModelFormatError(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
-    except SafetensorError as error:
-        raise ModelFormatError(
-            f"{operation}: {os.fspath(path)}: got no whole safetensors file ({error}), expected one; save the model again"
-        ) from error
+        raise type(error)(f"load: {os.fspath(path)}: {error}") from error.__cause__
 
 
-def _metadata(file: Any) -> dict[str, str]:
-    metadata: dict[str, str] = file.metadata() or {}
-    if metadata.get("format") != "recurra":
-        raise ModelFormatError("got a safetensors file without a recurra model, expected one written by save")
-    _check_version(metadata)
-    return metadata
+def read(operation: str, path: str | os.PathLike[str]) -> container.Content:
+    """All arrays and the metadata of a file with a model of this library."""
+    found = container.read(operation, path)
+    try:
+        if found.metadata.get("format") != "recurra":
+            raise ModelFormatError("got a safetensors file without a recurra model, expected one written by save")
+        _check_version(found.metadata)
+        if not found.whole:
+            raise container.DamagedFileError(
+                "got bytes other than those that the checksums in it are of, expected the file as it was written; it was "
+                "damaged or edited: save the model again, or take a copy"
+            )
+    except ModelFormatError as error:
+        kind = type(error) if found.whole else container.DamagedFileError
+        raise kind(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
+    return found
 
 
-def _read(file: Any, custom: Mapping[str, type[Layer]]) -> Layer:
-    metadata = _metadata(file)
+def _build(arrays: Mapping[str, Array], metadata: Mapping[str, str], custom: Mapping[str, type[Layer]]) -> Layer:
     try:
         description = json.loads(metadata["config"])
-        names = [name for name in file.keys() if not name.startswith(TRAINING)]  # noqa: SIM118
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        _check_sizes(description, shapes, custom)
-        layer = registry.build(description, custom)
-        layer.load_state_dict({name: file.get_tensor(name) for name in shapes})
+        own = {name: array for name, array in arrays.items() if not name.startswith(TRAINING)}
+        sizes.check(description, own, custom)
+        with initialise.drawing(False):
+            layer = registry.build(description, custom)
+        layer.load_state_dict(own)
     except ModelFormatError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
@@ -157,25 +119,4 @@ def _check_version(metadata: Mapping[str, str]) -> None:
         raise ModelFormatError(
             f"got format_version {int(text)}, written by recurra {metadata.get('library_version', '?')}, expected at most "
             f"{FORMAT_VERSION}, which this recurra {_core.__version__} reads; upgrade recurra"
-        )
-
-
-def _check_sizes(
-    description: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, ...]],
-    custom: Mapping[str, type[Layer]],
-    prefix: str = "",
-) -> None:
-    """Refuse a configuration that asks for more numbers than the file holds, before making anything of that size."""
-    config = description["config"]
-    cls = registry.find(description["type"], custom)
-    if not issubclass(cls, LeafLayer):
-        for index, inner in enumerate(config["layers"]):
-            _check_sizes(inner, shapes, custom, f"{prefix}{index}.")
-        return
-    expected = cls.count_parameters(config)
-    held = sum(int(np.prod(shape, dtype=object)) for name, shape in shapes.items() if name.startswith(prefix))
-    if expected is not None and expected != held:
-        raise ModelFormatError(
-            f"got {held} numbers for {prefix}{cls.__name__}, expected {expected} by its configuration; save the model again"
         )

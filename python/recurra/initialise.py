@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from recurra.typing import Array
+
+
+class _Drawing(threading.local):
+    on = True
+
+
+_drawing = _Drawing()
+
+
+@contextmanager
+def drawing(on: bool) -> Iterator[None]:
+    """Whether native layers that this thread makes draw their parameters: not where all are written before they are read."""
+    before, _drawing.on = _drawing.on, on
+    try:
+        yield
+    finally:
+        _drawing.on = before
+
+
+def is_drawing() -> bool:
+    """Whether a layer that is made now draws its parameters."""
+    return _drawing.on
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan: int) -> Array:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import arrays, checks, interrupts, symbolic
+from recurra import arrays, checks, initialise, interrupts, symbolic
 from recurra.graph import Graph
 from recurra.stream import Stream
 from recurra.tape import Tape
@@ -33,6 +33,8 @@ class Layer(ABC):
     input_kind: str = "features"
     #: Whether the output has a time axis where the input has one.
     return_sequences: bool = True
+    #: The class itself, or the one it derives from, if that is the library's own: set by `registry.built_in`.
+    _built_in: type[Layer] | None = None
 
     @property
     @abstractmethod
@@ -257,10 +259,20 @@ class Layer(ABC):
         """
         return cls(**config)
 
+    @classmethod
+    def is_built_in(cls) -> bool:
+        """Whether it is one of the library's own, found in files without `custom`."""
+        return cls._built_in is cls
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
 
-        The file appears whole or not at all: an old one of that name stays until the new one is on disk.
+        The file appears whole or not at all: an old one of that name stays until the new one is on disk, and hands its
+        mode on. A symbolic link is followed. The same model gives the same bytes.
+
+        Raises:
+            ValueError: `path` is something else than a file, such as a device; a configuration that JSON cannot hold.
+            OSError: it cannot be written.
         """
         from recurra import files  # here: it brings safetensors, which nothing else needs
 
@@ -275,7 +287,8 @@ class Layer(ABC):
 
 def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:
     """A pickled or copied layer."""
-    layer = cls.from_config(config)
+    with initialise.drawing(not cls.is_built_in()):
+        layer = cls.from_config(config)
     layer.load_state_dict(state)
     layer.trainable = trainable
     return layer

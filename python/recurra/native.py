@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recurra import _core, seeds
+from recurra.initialise import is_drawing
 from recurra.leaf import LeafLayer
 from recurra.typing import Array
 
@@ -19,7 +20,8 @@ class NativeLayer(LeafLayer):
         self._core = core
         self._parameters = core.parameters
         self._dtype = np.dtype(core.dtype)
-        self.reset_parameters(seed)
+        if is_drawing():
+            self.reset_parameters(seed)
         self._drawn = (self._parameters.version, seed)
 
     @property

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from recurra import initialise
 from recurra.errors import ModelFormatError
 from recurra.leaf import LeafLayer
 
@@ -19,6 +21,7 @@ _BUILT_IN: dict[str, type[Layer]] = {}
 def built_in(cls: type[T]) -> type[T]:
     """A decorator for classes that are found by their names, without `custom`."""
     _BUILT_IN[cls.__name__] = cls
+    cls._built_in = cls
     return cls
 
 
@@ -44,8 +47,10 @@ def find(name: Any, custom: Mapping[str, type[Layer]]) -> type[Layer]:
 
 
 def build(description: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> Layer:
-    """The layer, with parameters drawn anew."""
-    layer = find(description["type"], custom).from_config(description["config"], custom)
+    """The layer, with parameters drawn anew unless that is turned off: never in the constructor of a user's class."""
+    cls = find(description["type"], custom)
+    with nullcontext() if cls.is_built_in() else initialise.drawing(True):
+        layer = cls.from_config(description["config"], custom)
     if isinstance(layer, LeafLayer):  # a model's layers say so themselves
         layer.trainable = description["trainable"]
     return layer

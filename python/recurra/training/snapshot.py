@@ -49,7 +49,7 @@ def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
 
 def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     """The model's parameters and buffers, and the state."""
-    arrays, metadata = files.read("fit", path)
+    arrays, metadata, _whole = files.read("fit", path)
     try:
         state = json.loads(metadata["training"])
     except (KeyError, ValueError) as error:

@@ -1,0 +1,185 @@
+"""Files that are read whole, if they are regular files, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: Short, as the name of the file itself may be as long as the file system allows.
+_TEMPORARY = re.compile(r"\.recurra-[0-9a-f]{16}\.tmp")
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _check_regular(operation: str, path: str, status: os.stat_result) -> None:
+    """Refuse what is no regular file: reading may never end, and writing would replace a device by a file."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, f"{operation}: got a directory, expected a file", path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise ValueError(f"{operation}: got {path}, which is {kind}, expected a regular file; give the path of one")
+
+
+def open_regular(operation: str, path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
+    """A regular file for reading, and its size.
+
+    Raises:
+        ValueError: it is a FIFO, a socket or a device; none of them is waited for.
+        OSError: it cannot be read.
+    """
+    name = os.fspath(path)
+    _check_regular(operation, name, os.stat(name))  # noqa: PTH116 - opening a device may do something
+    descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(operation, name, status)
+        return open(descriptor, "rb"), status.st_size  # noqa: PTH123
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
+    """Write `parts`, bytes or flat arrays of them, to a file that is the old one or the new one at any moment.
+
+    A symbolic link is followed; the file keeps its mode and, where that is allowed, its owner. What a killed process was
+    writing vanishes with it or, on file systems without anonymous files, before the next write to the directory.
+
+    Raises:
+        ValueError: something that is no regular file is there.
+        OSError: it cannot be written; the old file is as it was.
+    """
+    target = Path(os.path.realpath(path))
+    old: os.stat_result | None = None
+    with suppress(FileNotFoundError):
+        old = target.stat()
+        _check_regular(operation, os.fspath(path), old)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"{operation}: got no such directory", str(target.parent))
+    _clear(target.parent)
+    new = _Temporary(target.parent, private=old is not None)
+    try:
+        new.fill(parts)
+        new.become(target, old)
+    finally:
+        new.close()
+    _flush_directory(target.parent)
+
+
+class _Temporary:
+    """A file that is being written: locked, so that others do not clear it away, and without a name where that is possible."""
+
+    def __init__(self, directory: Path, private: bool) -> None:
+        self._name: Path | None = None
+        self._directory, self._mode = directory, 0o600 if private else 0o666
+        self._descriptor = self._anonymous()
+        if self._descriptor is None:
+            self._descriptor = self._named()
+
+    def _anonymous(self) -> int | None:
+        flag = getattr(os, "O_TMPFILE", 0)
+        if not flag or fcntl is None:
+            return None
+        try:
+            descriptor = os.open(self._directory, flag | os.O_RDWR, self._mode)
+        except OSError:  # the file system knows none, or the directory cannot be written, which _named() will say
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - needed to give it a name
+                return descriptor
+        except OSError:  # no locks here
+            pass
+        os.close(descriptor)
+        return None
+
+    def _free_name(self) -> Path:
+        return self._directory / f".recurra-{os.urandom(8).hex()}.tmp"
+
+    def _named(self) -> int:
+        while True:
+            self._name = self._free_name()
+            descriptor = os.open(
+                self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), self._mode
+            )
+            if fcntl is not None:
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(self._name.stat(), os.fstat(descriptor)):
+                        return descriptor
+                os.close(descriptor)  # cleared away by another process before it was locked
+                continue
+            return descriptor
+
+    def fill(self, parts: Iterable[Any]) -> None:
+        assert self._descriptor is not None
+        with open(self._descriptor, "wb", closefd=False) as file:  # noqa: PTH123
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def become(self, target: Path, old: os.stat_result | None) -> None:
+        assert self._descriptor is not None
+        if self._name is None:
+            name = self._free_name()
+            # Without a src_dir_fd, which an absolute path does not need, CPython would not follow the link.
+            os.link(f"/proc/self/fd/{self._descriptor}", name, src_dir_fd=self._descriptor, follow_symlinks=True)
+            self._name = name
+        if old is not None and os.name == "posix":
+            own = os.fstat(self._descriptor)
+            if (own.st_uid, own.st_gid) != (old.st_uid, old.st_gid):
+                with suppress(OSError):
+                    os.fchown(self._descriptor, old.st_uid, old.st_gid)
+            os.fchmod(self._descriptor, stat.S_IMODE(old.st_mode))
+        self._name.replace(target)
+        self._name = None
+
+    def close(self) -> None:
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what killed processes left: temporary files that nobody holds a lock on."""
+    if fcntl is None:
+        return
+    with suppress(OSError), os.scandir(directory) as entries:
+        for name in [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
+            with suppress(OSError):
+                descriptor = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    Path(name).unlink(missing_ok=True)
+                finally:
+                    os.close(descriptor)
+
+
+def _flush_directory(directory: Path) -> None:
+    """Bring a new name to the disk: it is there only when its directory is."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
