@@ -22,7 +22,24 @@ import recurra as rc
 
 HUGE = [0, -1, -5, 1 << 16, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40, 1 << 62, 1 << 64, 10**40]
 #: Values for options of any kind: what is true without being True, what is a number without being one.
-ODD: list[Any] = [None, True, False, "", "False", [], [[]], {}, [1] * 3, 1e308, 0.5, -0.0, "a", "dot", "lstm", "orthogonal"]
+ODD: list[Any] = [
+    None,
+    True,
+    False,
+    "",
+    "False",
+    [],
+    [[]],
+    {},
+    [1] * 3,
+    1e308,
+    0.5,
+    -0.0,
+    "a",
+    "dot",
+    "lstm",
+    "orthogonal",
+]
 LIMIT = 512 << 20
 
 
@@ -103,7 +120,7 @@ def main() -> None:
                         loaded += 1
                     except rc.ModelFormatError:
                         pass
-                    except BaseException as error:
+                    except Exception as error:  # noqa: BLE001 - each is a finding
                         print(f"{type(error).__name__}: {error!s:.100} from {json.dumps(hostile):.300}")
     print(f"{count} files, {loaded} loaded", file=sys.stderr)
 

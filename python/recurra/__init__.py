@@ -23,7 +23,7 @@ from recurra.attention import AdditiveAttention, AttentionDecoder, Multiplicativ
 from recurra.compose import Bidirectional, Residual
 from recurra.convolution import Conv1d
 from recurra.crf import CRF
-from recurra.errors import ModelFormatError, NonFiniteError
+from recurra.errors import ModelFormatError, NonFiniteError, ResumeWarning
 from recurra.files import load
 from recurra.gru import GRU
 from recurra.layer import Layer
@@ -108,6 +108,7 @@ __all__ = [
     "PythonLayer",
     "RepeatVector",
     "Residual",
+    "ResumeWarning",
     "Reverse",
     "Sequential",
     "Slice",

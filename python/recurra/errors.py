@@ -22,6 +22,11 @@ class NonFiniteError(FloatingPointError):
         self.report = report
 
 
+class ResumeWarning(UserWarning):
+    """A run goes on although something differs, or cannot be compared, that may give it other bits than a run without a
+    break; or from an older checkpoint, as the newest one is damaged."""
+
+
 def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
     """A warning that points at the line outside this package that led to it."""
     frame, level = sys._getframe(), 1

@@ -11,11 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 #: Short, as the name of the file itself may be as long as the file system allows.
 _TEMPORARY = re.compile(r"\.recurra-[0-9a-f]{16}\.tmp")
 
@@ -82,6 +77,30 @@ def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any]) ->
     _flush_directory(target.parent)
 
 
+def check(operation: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that `write` could not replace, without touching it.
+
+    Raises:
+        ValueError, OSError: as `write` does.
+    """
+    target = Path(os.path.realpath(path))
+    _check_regular(operation, os.fspath(path), target.stat())
+    _Temporary(target.parent, private=True).close()
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Whether this process holds the file now, until it closes it; False if another does, or if there are no locks here."""
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
 class _Temporary:
     """A file that is being written: locked, so that others do not clear it away, and without a name where that is possible."""
 
@@ -94,18 +113,14 @@ class _Temporary:
 
     def _anonymous(self) -> int | None:
         flag = getattr(os, "O_TMPFILE", 0)
-        if not flag or fcntl is None:
+        if not flag:
             return None
         try:
             descriptor = os.open(self._directory, flag | os.O_RDWR, self._mode)
         except OSError:  # the file system knows none, or the directory cannot be written, which _named() will say
             return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - needed to give it a name
-                return descriptor
-        except OSError:  # no locks here
-            pass
+        if _lock(descriptor, wait=True) and Path(f"/proc/self/fd/{descriptor}").exists():  # needed to give it a name
+            return descriptor
         os.close(descriptor)
         return None
 
@@ -118,21 +133,16 @@ class _Temporary:
             descriptor = os.open(
                 self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), self._mode
             )
-            if fcntl is not None:
-                with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(self._name.stat(), os.fstat(descriptor)):
-                        return descriptor
-                os.close(descriptor)  # cleared away by another process before it was locked
-                continue
-            return descriptor
+            _lock(descriptor, wait=True)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(self._name.stat(), os.fstat(descriptor)):
+                    return descriptor
+            os.close(descriptor)  # another process cleared it away before it was locked
 
     def fill(self, parts: Iterable[Any]) -> None:
         assert self._descriptor is not None
-        with open(self._descriptor, "wb", closefd=False) as file:  # noqa: PTH123
-            for part in parts:
-                file.write(part)
+        with open(self._descriptor, "wb", closefd=False) as file:
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
 
@@ -161,15 +171,13 @@ class _Temporary:
 
 def _clear(directory: Path) -> None:
     """Remove what killed processes left: temporary files that nobody holds a lock on."""
-    if fcntl is None:
-        return
     with suppress(OSError), os.scandir(directory) as entries:
         for name in [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
             with suppress(OSError):
-                descriptor = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+                descriptor = os.open(name, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    Path(name).unlink(missing_ok=True)
+                    if _lock(descriptor, wait=False):
+                        Path(name).unlink(missing_ok=True)
                 finally:
                     os.close(descriptor)
 

@@ -54,12 +54,17 @@ class Callback:
         else fit raises the error."""
         return False
 
+    def config(self) -> dict[str, Any]:
+        """Options that are to be the same in a run that goes on, which warns where they are not; plain data."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold for a run that goes on: arrays and plain data by name."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`; called after `on_train_begin`."""
+        """Go on from a `state_dict()`; called after `on_train_begin`. A callback that ended the training for good sets
+        `self.training.stop_training` here."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies are of the callback alone, without the fit that it was last at work in, its model and its data."""

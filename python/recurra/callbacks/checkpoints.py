@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from recurra import files
+from recurra import whole_file
 
 _NAME = re.compile(r"checkpoint-(\d{5,})-(\d{9,})-(\d{6,})\.safetensors")
 
@@ -18,23 +18,23 @@ class Checkpoints:
         self._directory, self._keep = Path(directory), keep
 
     def open(self) -> None:
-        """Make the directory, and clear away what a killed run was writing."""
+        """Make the directory."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for path in self._directory.glob(".checkpoint-*.tmp"):
-            path.unlink(missing_ok=True)
 
     def _found(self) -> list[Path]:
         found = {path: match for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))}
         return sorted(found, key=lambda path: [int(number) for number in found[path].groups()])
 
-    def newest(self) -> Path | None:
-        """The last one written."""
-        return next(reversed(self._found()), None)
+    def newest(self, before: Path | None = None) -> Path | None:
+        """The last one written; of those before another one."""
+        found = self._found()
+        return next(reversed(found if before is None else found[: found.index(before)]), None)
 
     def write(self, position: tuple[int, int, int], content: bytes) -> None:
         """One more, named by epoch, batch and window; the oldest ones go when it is there."""
         epoch, batch, window = position
-        files.replace(self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors", content)
+        path = self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors"
+        whole_file.write("BackupAndRestore", path, [content])
         for path in self._found()[: -self._keep]:
             path.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import io
 import os
 from pathlib import Path
 
-from recurra import checks, files
+from recurra import checks, whole_file
 from recurra.callbacks.callback import Callback
 
 
@@ -27,8 +27,16 @@ class CSVLogger(Callback):
         self._path, self._separator = Path(checks.path(name, "filename", filename)), separator
 
     def on_train_begin(self) -> None:
-        """Makes the directory, and finds out now whether the file can be written."""
+        """Makes the directory, and finds out now whether the file can be written. One that is there stays as it is until
+        there is more to say: the run may go on from a checkpoint."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            self._write()
+        else:
+            whole_file.check("CSVLogger", self._path)
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Writes the epochs before, those of a run that is gone on with included."""
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -49,4 +57,4 @@ class CSVLogger(Callback):
         writer.writerow(["epoch", *names])
         for index, epoch in enumerate(history.epoch):
             writer.writerow([epoch + 1, *(history.history[name][index] for name in names)])
-        files.replace(self._path, text.getvalue().encode())
+        whole_file.write("CSVLogger", self._path, [text.getvalue().encode()])

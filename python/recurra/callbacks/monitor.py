@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recurra import checks
 
@@ -73,3 +73,7 @@ class Monitor:
     def better(self, value: float, than: float) -> bool:
         """Whether a value is better than another by more than min_delta."""
         return self.sign * value < self.sign * than - self.min_delta
+
+    def config(self) -> dict[str, Any]:
+        """Its options as plain data."""
+        return {"monitor": self.name, "mode": self.mode, "min_delta": self.min_delta}

@@ -79,6 +79,11 @@ class ReduceLROnPlateau(Callback):
                 if self.verbose:
                     print(f"ReduceLROnPlateau: learning rate {optimizer.lr:.4g} after epoch {epoch + 1}")
 
+    def config(self) -> dict[str, Any]:
+        """What decides when and how the rate changes."""
+        names = ("factor", "patience", "cooldown", "min_lr")
+        return {**self._monitor.config(), **{name: getattr(self, name) for name in names}}
+
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""
         return {"best": self._monitor.best, "waited": self._waited, "resting": self._resting}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from recurra import checks
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
+from recurra.container import DamagedFileError
+from recurra.errors import ResumeWarning
 
 
 def _frequency(owner: str, value: Any) -> int | None:
@@ -58,7 +61,7 @@ class ModelCheckpoint(Callback):
             )
         self.keep = None if keep is None else checks.integer(name, "keep", keep)
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
-        self._written: list[str] = []
+        self._written: list[_Filled] = []
 
     def on_train_begin(self) -> None:
         """Checks the names in the path, and makes its directory."""
@@ -66,7 +69,7 @@ class ModelCheckpoint(Callback):
         if self.save_best_only:
             self._monitor.begin(self.training)
         known = self.training.log_names if self._every is None else self.training.step_log_names
-        self._path(0, dict.fromkeys(known, 0.0))
+        self._path(_Filled(0, dict.fromkeys(known, 0.0)))
         if "{" not in str(Path(self.filepath).parent):
             self._make_directory(self.filepath)
 
@@ -80,12 +83,12 @@ class ModelCheckpoint(Callback):
         if self._every is not None and self.training.step % self._every == 0:
             self._save(self.training.epoch, logs)
 
-    def _path(self, epoch: int, logs: Mapping[str, float]) -> str:
+    def _path(self, names: _Filled) -> str:
         try:
-            return self.filepath.format_map(_Filled(epoch, logs))  # reads only the logs it names
+            return self.filepath.format_map(names)
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{type(self).__name__}: got filepath={self.filepath!r}, expected names of {', '.join(['epoch', *logs])} in "
+                f"{type(self).__name__}: got filepath={self.filepath!r}, expected names of {', '.join(names.known)} in "
                 f"braces; correct it ({type(error).__name__}: {error})"
             ) from error
 
@@ -94,33 +97,55 @@ class ModelCheckpoint(Callback):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
     def _save(self, epoch: int, logs: Mapping[str, float]) -> None:
-        path = self._path(epoch, logs)
+        names = _Filled(epoch, logs)
+        path = self._path(names)
         self._make_directory(path)
         self.training.model.save(path)
-        self._written = [one for one in self._written if one != path] + [path]
+        self._written = [one for one in self._written if self._path(one) != path] + [_Filled(epoch, names.used)]
         while self.keep is not None and len(self._written) > self.keep:
-            Path(self._written.pop(0)).unlink(missing_ok=True)
+            Path(self._path(self._written.pop(0))).unlink(missing_ok=True)
         if self.verbose:
             print(f"ModelCheckpoint: saved {path}")
 
+    def config(self) -> dict[str, Any]:
+        """What decides which model is the best."""
+        return {**self._monitor.config(), "save_best_only": self.save_best_only}
+
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and the files."""
-        return {"best": self._monitor.best, "written": list(self._written)}
+        """The best so far, and the files, by the numbers in their names: what is deleted later is named by `filepath` alone,
+        whatever a checkpoint says."""
+        return {"best": self._monitor.best, "written": [[one.epoch, one.used] for one in self._written]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
-        self._monitor.best, self._written = state["best"], list(state["written"])
+        written = []
+        for epoch, used in state["written"]:
+            if type(epoch) is not int or not all(type(value) in (int, float) for value in used.values()):
+                raise TypeError(f"got {epoch!r:.50} and {used!r:.100} as what is in a file's name, expected numbers")
+            written.append(_Filled(epoch, used))
+            self._path(written[-1])
+        self._monitor.best, self._written = float(state["best"]), written
 
 
 class _Filled(dict[str, float]):
-    """What names in a path stand for. Logs are read only where a name asks for them, since they may be costly."""
+    """What names in a path stand for. Logs are read only where a name asks for them, since they may be costly; `used` are
+    those that were."""
 
     def __init__(self, epoch: int, logs: Mapping[str, float]) -> None:
         super().__init__(epoch=epoch + 1)
+        self.epoch = epoch
+        self.used: dict[str, float] = {}
         self._logs = logs
 
     def __missing__(self, name: str) -> float:
-        return self._logs[name]
+        value = self._logs[name]
+        self.used[name] = float(value)
+        return value
+
+    @property
+    def known(self) -> list[str]:
+        """All names."""
+        return ["epoch", *self._logs]
 
 
 class BackupAndRestore(Callback):
@@ -137,8 +162,13 @@ class BackupAndRestore(Callback):
         delete_checkpoint: whether to delete the files when the training is done. Where they are kept, the same fit called
             again returns at once, and one with more epochs goes on.
 
+    Where the newest file is damaged, the run goes on from the one before it, with a `recurra.ResumeWarning`. So it does
+    where the library, the instruction set, the validation data or callbacks' options are not those of the run before, and
+    where batches come from a generator or loader whose content cannot be compared.
+
     Raises:
-        ValueError: the files are of another run: the message names the arguments that differ.
+        ValueError: the files are of another run: the message names the arguments that differ. Nothing has changed then.
+        ModelFormatError: no file is whole.
         OSError: a file cannot be written, such as on a full disk. Those before it are untouched.
     """
 
@@ -156,19 +186,30 @@ class BackupAndRestore(Callback):
         self._delete = checks.flag(name, "delete_checkpoint", delete_checkpoint)
 
     def on_train_begin(self) -> None:
-        """Goes on from the newest file, if there is one."""
+        """Goes on from the newest file that is whole, if there is one."""
         self._checkpoints.open()
+        self.training.watch_data()
         path = self._checkpoints.newest()
-        if path is not None:
-            self.training.restore(path)
+        while path is not None:
+            try:
+                self.training.restore(path)
+                return
+            except DamagedFileError as error:
+                path = self._checkpoints.newest(before=path)
+                if path is None:
+                    raise
+                warnings.warn(f"{error}; going on from {path}, the one before it", ResumeWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves, also where steps are counted: an epoch's end is a good place to go on from."""
-        self._save()
+        """Saves, also where steps are counted: an epoch's end is a good place to go on from. One that was stopped between
+        two steps is gone on with from there."""
+        if self.training.epoch_is_whole:
+            self._save()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Saves, if it is time."""
-        if self._every is not None and self.training.step % self._every == 0:
+        """Saves, if it is time, or if a callback stops the training here."""
+        stopped = self.training.stop_training and not self.training.ended
+        if stopped or (self._every is not None and self.training.step % self._every == 0):
             self._save()
 
     def on_train_end(self) -> None:

@@ -91,6 +91,11 @@ class EarlyStopping(Callback):
                 f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} {self.best:.4g}"
             )
 
+    def config(self) -> dict[str, Any]:
+        """What decides when it stops, and what it gives back."""
+        names = ("patience", "baseline", "restore_best_weights", "start_from_epoch")
+        return {**self._monitor.config(), **{name: getattr(self, name) for name in names}}
+
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""
         return {
@@ -106,6 +111,8 @@ class EarlyStopping(Callback):
         self._monitor.best, self.best_epoch = state["best"], state["best_epoch"]
         self.stopped_epoch, self._waited = state["stopped_epoch"], state["waited"]
         self._weights = dict(state["weights"])
+        if self.stopped_epoch is not None:
+            self.training.stop_training = True
 
 
 class TerminateOnNaN(Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,20 @@ class Batches(ABC):
     """
 
     steps: int | None
+    #: Whether `epoch` gives the same each time that it is asked for a number, and changes nothing by being asked.
+    repeatable = False
 
     @abstractmethod
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number`, from 0: the same each time that it is asked for."""
+
+    def config(self) -> dict[str, Any] | None:
+        """What tells these batches apart from others, their content and order included; None where nobody can know."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on takes over from the one before, beside `config`."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not all have any
+        """Take it over."""

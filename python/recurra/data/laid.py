@@ -9,6 +9,7 @@ import numpy as np
 
 from recurra import checks
 from recurra.data.batch import Batch
+from recurra.data.fingerprint import Fingerprint
 from recurra.data.rows import is_list
 from recurra.typing import Array, Rows
 
@@ -48,6 +49,11 @@ class Laid(NamedTuple):
             )
         bounds = np.cumsum([0, *map(len, parts[0])])
         return cls(flat[0], flat[1], None if weight is None else flat[2], bounds)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it apart from others."""
+        return Fingerprint().add(tuple(self)).text
 
     def batches(self, begins: Array, counts: Array, steps: int, order: Array | None = None) -> Iterator[Batch]:
         """Batches of `steps` steps, whose row n is the steps begins[n] ... begins[n] + counts[n] - 1 (of `order`)."""

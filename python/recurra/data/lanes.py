@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ class Stateful(Batches):
         self._counts = total // batch_size + (np.arange(batch_size) < total % batch_size)
         self._begins = np.cumsum(self._counts) - self._counts
         self.steps: int = -(-int(self._counts.max()) // steps)
+        self._rows = batch_size
 
     def __len__(self) -> int:
         return self.steps
@@ -35,15 +37,35 @@ class Stateful(Batches):
         """The batches of any epoch."""
         return iter(self)
 
+    def config(self) -> dict[str, Any]:
+        """Content and order."""
+        return {"class": "Stateful", "batch_size": self._rows, "steps": self._size, "content": self._laid.fingerprint}
+
 
 class Sessions(Batches):
     """What `sessions` returns: its batches, epoch by epoch."""
 
     steps = None  # how well the lanes are filled depends on the order
 
-    def __init__(self, laid: Laid, batch_size: int, steps: int, seed: int | None) -> None:
+    def __init__(self, laid: Laid, batch_size: int, steps: int, seed: int | None, given: bool) -> None:
         self._laid, self._rows, self._size, self._seed = laid, batch_size, steps, seed
+        self._seed_given = given
         self._lengths = np.diff(laid.bounds)
+
+    def config(self) -> dict[str, Any]:
+        """Content and order; a fresh seed is in `state_dict`."""
+        seed = "fresh" if self._seed is not None and not self._seed_given else self._seed
+        content = self._laid.fingerprint
+        return {"class": "Sessions", "batch_size": self._rows, "steps": self._size, "seed": seed, "content": content}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed of the orders, None if they are not shuffled."""
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on in the orders of the run before."""
+        seed = state["seed"]
+        self._seed = None if seed is None else seeds.resolve("sessions", seed)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch `number`, from 0, in its own order if they are shuffled."""
@@ -122,7 +144,7 @@ def sessions(
         batch_size: lanes, and rows of every batch.
         steps: of a batch.
         shuffle: whether each epoch lays the sequences in a new order.
-        seed: of these orders: the same seed gives the same ones. None is fresh.
+        seed: of these orders: the same seed gives the same ones. None is fresh; a run that goes on takes the first one's.
         sample_weight: a list of arrays (T_n,), what each step counts in the loss.
 
     Returns:
@@ -146,4 +168,4 @@ def sessions(
             f"{name}: got {count} sequences with steps for batch_size={batch_size}, expected one for each lane at "
             f"least; lower batch_size"
         )
-    return Sessions(laid, batch_size, steps, seeds.resolve(name, seed) if shuffle else None)
+    return Sessions(laid, batch_size, steps, seeds.resolve(name, seed) if shuffle else None, seed is not None)

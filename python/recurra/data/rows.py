@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from recurra.typing import Array
+
+if TYPE_CHECKING:
+    from recurra.data.fingerprint import Fingerprint
 
 #: The rows of one input or target.
 Rows: TypeAlias = "ArrayRows | RaggedRows"
@@ -42,6 +45,10 @@ class ArrayRows:
     def batch(self, rows: Chosen) -> tuple[Array, Array | None]:
         """These rows and their lengths."""
         return self.array[rows], None if self.lengths is None else self.lengths[rows]
+
+    def add_to(self, fingerprint: Fingerprint, rows: slice, lengths: Array | None) -> None:
+        """Take these rows in; what is past `lengths`, those of all rows, is padding."""
+        fingerprint.add_rows(self.array[rows], None if lengths is None or self.array.ndim < 2 else lengths[rows])
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
         """The output of a batch as people expect it for such rows: as it is."""
@@ -82,6 +89,10 @@ class RaggedRows:
         for row, index in enumerate(chosen):
             padded[row, : lengths[row]] = self.items[index]
         return padded, lengths
+
+    def add_to(self, fingerprint: Fingerprint, rows: slice, lengths: Array | None) -> None:
+        """Take these rows in."""
+        fingerprint.add(self.items[rows])
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
         """The output of a batch as people expect it for such rows: a list."""

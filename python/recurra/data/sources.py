@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recurra.data.batch import Batch, Batches
+from recurra.data.fingerprint import Fingerprint
 
 _ITEM = "(x, y), (x, y, lengths), (x, y, lengths, sample_weight) or a data.Batch"
 
@@ -71,7 +72,7 @@ def read(operation: str, x: Any, epochs: int, steps: str | None = None) -> Batch
                 f"__iter__ begins anew, or steps_per_epoch=, the batches of an epoch"
             )
         return _Once(operation, x)
-    return _Iterable(operation, x, steps)
+    return (_Listed if isinstance(x, list | tuple) else _Iterable)(operation, x, steps)
 
 
 class _Iterable(Batches):
@@ -88,7 +89,16 @@ class _Iterable(Batches):
         return _checked(self._operation, items, number)
 
 
+class _Listed(_Iterable):
+    """Batches in a list: their content can be looked at."""
+
+    def config(self) -> dict[str, Any]:
+        return {"class": "list", "steps": self.steps, "content": Fingerprint().add(tuple(self._x)).text}
+
+
 class _Function(Batches):
+    repeatable = True
+
     def __init__(self, operation: str, function: Callable[[int], Iterable[Any]], limit: str | None) -> None:
         self._operation, self._function, self._limit, self.steps = operation, function, limit, None
         try:

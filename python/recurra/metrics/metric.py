@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from recurra.losses import Loss
 from recurra.losses.step_loss import counted_steps
+from recurra.structure import plain
 from recurra.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class Metric(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict()` of a metric with the same options."""
         vars(self).update(state)
+
+    def config(self) -> dict[str, Any]:
+        """Class and options as plain data: all attributes whose names do not begin with _, and those of losses."""
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        losses = {name: vars(value) for name, value in vars(self).items() if isinstance(value, Loss)}
+        return {"class": type(self).__name__, **plain(public), **plain(losses)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"

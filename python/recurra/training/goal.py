@@ -18,6 +18,7 @@ from recurra.structure import Structure, plain
 from recurra.typing import Array
 
 if TYPE_CHECKING:
+    from recurra.data.fingerprint import Fingerprint
     from recurra.training.metric_group import MetricGroup
     from recurra.training.model import TrainableModel
     from recurra.training.pieces import Segment
@@ -39,6 +40,15 @@ class Targets:
         """Those of a batch."""
         targets = [rows.batch(chosen)[0] for rows in self._targets]
         return targets, [None if rows is None else rows.batch(chosen)[0] for rows in self._weights]
+
+    def add_to(self, fingerprint: Fingerprint, chosen: slice, lengths: Sequence[Array | None]) -> None:
+        """Take in those of these rows; `lengths`, of all rows of each output, say what of them is padding."""
+        for target, weight, valid in zip(self._targets, self._weights, lengths, strict=True):
+            target.add_to(fingerprint, chosen, valid)
+            if weight is None:
+                fingerprint.add(None)
+            else:
+                weight.add_to(fingerprint, chosen, valid)
 
 
 class Goal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from recurra import interrupts, registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
-from recurra.errors import NonFiniteError
+from recurra.errors import ModelFormatError, NonFiniteError
 from recurra.optim import Optimizer
 from recurra.progress import Progress
-from recurra.training import guard, snapshot
+from recurra.training import guard, resume, snapshot
 from recurra.training.evaluation import evaluate
 from recurra.training.goal import Goal
 from recurra.training.history import History
@@ -48,7 +47,7 @@ class Training:
 
     Attributes: model, optimizer, history, as they are at the moment; epochs, how many there shall be; epoch, the one at work,
     from 0; step, the optimiser's steps so far; seed, which repeats the run; stop_training: set it to True to end after the
-    step at work.
+    step at work. The latter is not saved: a callback for which a run is over for good sets it again in load_state_dict.
     """
 
     def __init__(
@@ -68,6 +67,8 @@ class Training:
         self._seed_given = seed is not None
         self.epoch = self.step = 0
         self.stop_training = False
+        self._ended = False  # by numbers that are not finite: a run that is over, however often it is called again
+        self._cut = False  # a callback stopped in the middle of the epoch
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
@@ -92,6 +93,16 @@ class Training:
     def position(self) -> tuple[int, int, int]:
         """Where the run goes on: the epoch, the batch and, with truncated BPTT, the window in it, all from 0."""
         return self._next
+
+    @property
+    def epoch_is_whole(self) -> bool:
+        """Whether the epoch at work was not stopped by a callback between two of its steps."""
+        return not self._cut
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over for good: numbers were not finite, and a callback ended it quietly."""
+        return self._ended
 
     @property
     def _where(self) -> str:
@@ -125,19 +136,30 @@ class Training:
         self._callbacks.call("on_train_end")
         return self.history
 
+    def watch_data(self) -> None:
+        """From here on follow what generators yield, so that a run that goes on can be told where they yield something else;
+        for callbacks that will ask for snapshots."""
+        self._source.watch()
+        if self._validation is not None:
+            self._validation.watch()
+
     def snapshot(self) -> bytes:
         """The content of a file from which `restore` goes on, and `recurra.load` reads the model."""
+        validation = self._validation
         state = {
             "settings": self._fingerprint(),
+            "circumstances": self._circumstances(),
             "seed": self.seed,
             "history": self.history.history,
             "epochs": self.history.epoch,
             "position": self._next,
             "step": self.step,
-            "stop_training": self.stop_training,
+            "ended": self._ended,
             "mean": [self._mean.sums, self._mean.counts, self._mean.left_out],
             "running": asdict(self._running),
             "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
+            "source": self._source.state_dict(),
+            "validation": None if validation is None else validation.state_dict(),
             "state": self._state,
             "optimizer": self.optimizer.state_dict(),
             "callbacks": [one.state_dict() for one in self._callbacks.all],
@@ -145,35 +167,54 @@ class Training:
         return snapshot.pack(self.model, state)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file with a `snapshot()` of the same fit.
+        """Go on from a file with a `snapshot()` of the same fit; where it cannot be done, nothing has changed.
+
+        What differs without being refused, or cannot be compared, is a `recurra.ResumeWarning`.
 
         Raises:
-            ModelFormatError: the file is none.
+            ModelFormatError: the file is none, or is damaged.
             ValueError: it is of another run.
         """
         parameters, state = snapshot.unpack(path)
-        own, other = json.loads(json.dumps(self._fingerprint())), state["settings"]
+        resume.check(path, state)
+        own, other = resume.plain(self._fingerprint()), state["settings"]
         if self._seed_given:
-            own["seed"], other["seed"] = self.seed, state["seed"]
-        for name in {**own, **other}:  # in this order
-            if own.get(name) != other.get(name):
-                raise ValueError(
-                    f"fit: got {name}={own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} "
-                    f"is of; give the same data and arguments, or another directory"
-                )
-        self.model.load_state_dict(parameters)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for (_name, metric), kept in zip(self._metrics.metrics(), state["metrics"], strict=True):
-            metric.load_state_dict(kept)
-        for callback, kept in zip(self._callbacks.all, state["callbacks"], strict=True):
-            callback.load_state_dict(kept)
-        self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
-        self._running = _Running(**state["running"])
-        self._state = state["state"]
+            own, other = {**own, "seed": self.seed}, {**other, "seed": state["seed"]}
+        resume.compare(path, own, other)
+        names = [f"the metric {name!r}" for name, _metric in self._metrics.metrics()]
+        names += [f"the callback {type(one).__name__}" for one in self._callbacks.all]
+        parts: list[resume.Stateful] = [metric for _name, metric in self._metrics.metrics()]
+        parts += [*self._callbacks.all, self._source]
+        states = [*state["metrics"], *state["callbacks"], state["source"]]
+        names.append("the source of the data")
+        if self._validation is not None:
+            parts.append(self._validation)
+            states.append(state["validation"])
+            names.append("the source of the validation data")
+        stop, self.stop_training = self.stop_training, False
+        try:
+            with resume.all_or_nothing(self.model, self.optimizer, parts):
+                mean, running = self._goal.mean(), _Running(**state["running"])
+                mean.sums, mean.counts, mean.left_out = state["mean"]
+                resume.load("the model", self.model, parameters)
+                resume.load("the optimizer", self.optimizer, state["optimizer"])
+                for name, one, kept in zip(names, parts, states, strict=True):
+                    resume.load(name, one, kept)
+        except ModelFormatError as error:
+            self.stop_training = stop
+            raise ModelFormatError(f"fit: {os.fspath(path)}: {error}") from error.__cause__
+        except BaseException:
+            self.stop_training = stop
+            raise
+        self._mean, self._running, self._state = mean, running, state["state"]
         self.history.seed, self.history.history, self.history.epoch = state["seed"], state["history"], state["epochs"]
-        self.step, self.stop_training = state["step"], state["stop_training"]
+        self.step, self._ended = state["step"], state["ended"]
+        self.stop_training = self.stop_training or self._ended
         epoch, batch, window = state["position"]
         self._next = (epoch, batch, window)
+        if epoch < self.epochs and not self.stop_training:
+            resume.warn(path, resume.plain(self._circumstances()), state["circumstances"])
+            self._source.go_on(batch)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What runs that go on must have in common; more epochs are welcome."""
@@ -183,17 +224,23 @@ class Training:
             "optimizer": self.optimizer.config(),
             "loss": self._goal.config(),
             "data": self._source.config(),
+            "validation": self._validation is not None,
             "callbacks": [type(one).__name__ for one in self._callbacks.all],
-            "metrics": self._metrics.names,
+            "metrics": self._metrics.config(),
             "clip_norm": settings.clip_norm,
             "clip_value": settings.clip_value,
             "accumulate": settings.accumulate,
             "truncate": None if settings.truncate is None else asdict(settings.truncate),
         }
 
+    def _circumstances(self) -> dict[str, Any]:
+        validation = None if self._validation is None else self._validation.config()
+        return resume.circumstances(validation, self._callbacks.all)
+
     def _run_epoch(self) -> None:
         epoch, first, settings = self.epoch, self._next[1:], self._settings
         own = seeds.derive(self.seed, epoch)
+        self._cut = False
         if first == (0, 0):
             self._mean, self._running = self._goal.mean(), _Running()
             self._metrics.reset()
@@ -210,11 +257,12 @@ class Training:
                 except NonFiniteError as error:
                     if not self._callbacks.ends_quietly(error):
                         raise
-                    self.stop_training = True
+                    self.stop_training = self._ended = True
                 self._next = (epoch, *group[-1].following)
                 self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
+                    self._cut = not self._ended
                     break
             burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
             if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good

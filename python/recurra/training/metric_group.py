@@ -84,6 +84,10 @@ class MetricGroup:
         """Of all numbers."""
         return [name for group in self._named for name in group]
 
+    def config(self) -> dict[str, Any]:
+        """What a run that goes on must have in common."""
+        return {name: metric.fresh().config() for name, metric in self.metrics()}
+
     def mode(self, name: str) -> str | None:
         """ "min" or "max", which way is better; None for a name that is not known here."""
         return next((group[name].mode for group in self._named if name in group), None)

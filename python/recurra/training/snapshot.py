@@ -44,19 +44,12 @@ def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
             f"fit: got a state that a checkpoint cannot hold ({error}), expected arrays and plain data; change what "
             f"state_dict() of your callback or metric returns"
         ) from error
-    return files.content("fit", model, arrays, {"training": text})
+    return b"".join(files.content("fit", model, arrays, {"training": text}))
 
 
 def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     """The model's parameters and buffers, and the state."""
     arrays, metadata, _whole = files.read("fit", path)
-    try:
-        state = json.loads(metadata["training"])
-    except (KeyError, ValueError) as error:
-        raise ModelFormatError(
-            f"fit: {os.fspath(path)}: got a file without a training to go on with, expected one by BackupAndRestore; delete "
-            f"it, or choose another directory"
-        ) from error
 
     def restored(value: Any) -> Any:
         if isinstance(value, dict):
@@ -65,5 +58,12 @@ def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, An
             return {key: restored(one) for key, one in value.items()}
         return [restored(one) for one in value] if isinstance(value, list) else value
 
+    try:
+        state = restored(json.loads(metadata["training"]))
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        raise ModelFormatError(
+            f"fit: {os.fspath(path)}: got a file without a training to go on with, expected one by BackupAndRestore; delete "
+            f"it, or choose another directory ({type(error).__name__}: {error})"
+        ) from error
     model = {name: array for name, array in arrays.items() if not name.startswith(files.TRAINING)}
-    return model, restored(state)
+    return model, state

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +15,13 @@ from recurra import checks, seeds
 from recurra.data import order
 from recurra.data.batch import Batch, Batches
 from recurra.data.feed import Feed, place
+from recurra.data.fingerprint import Fingerprint
 from recurra.data.masks import Masked
 from recurra.data.rows import Chosen, Rows
 from recurra.data.sources import is_source, read
 from recurra.training.goal import Goal
 from recurra.training.pieces import Piece, Segment, check_runs_in_parts
+from recurra.training.replay import Replay
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -55,6 +56,19 @@ class Source(ABC):
     def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
 
+    def watch(self) -> None:  # noqa: B027 - not all have any
+        """From here on remember what `state_dict` needs."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on takes over, or compares."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not all have any
+        """Take it over."""
+
+    def go_on(self, batch: int) -> None:  # noqa: B027 - not all have any
+        """Warn, where a run is to go on at `batch` of an epoch, of what is not as it was, or cannot be known."""
+
 
 class RowSource(Source):
     """Rows `begin` to `end` of data in memory."""
@@ -77,6 +91,7 @@ class RowSource(Source):
         self._model, self._feed, self._batch_size = model, feed, batch_size
         self._targets = goal.targets(operation, feed, y, sample_weight, metrics)
         self._shuffle, self._bucket, self._drop_last = shuffle, bucket, drop_last
+        self._losses = goal.losses
         self._begin, self._end = 0, len(feed)
         if bucket is not False and all(part.lengths is None for part in feed.parts):
             raise ValueError(
@@ -154,19 +169,27 @@ class RowSource(Source):
 
     def config(self) -> dict[str, Any]:
         """Rows, and how they are drawn."""
-        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_drop_last", "_checksum")
+        names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_drop_last", "_content")
         return {name[1:]: getattr(self, name) for name in names}
 
     @cached_property
-    def _checksum(self) -> int:
-        """Of some rows all over the data, so that other data of the same size are noticed; all could be more than memory
-        holds."""
-        some = self._segment(np.unique(np.linspace(self._begin, self._end - 1, 256).astype(int)))
-        checksum = 0
-        for array in (*some.x, *some.lengths, *some.targets, *some.weights):
-            if array is not None:
-                checksum = zlib.crc32(array.tobytes(), checksum)
-        return checksum
+    def _content(self) -> str:
+        """Of all rows, padding aside."""
+        fingerprint, rows = Fingerprint(), slice(self._begin, self._end)
+        for part in self._feed.parts:
+            part.add_to(fingerprint, rows, part.lengths)
+        valid = [part.lengths for part in self._feed.parts]
+        lengths: list[Array | None] = [None] * len(self._losses)
+        if any(one is not None for one in valid):
+            full = [
+                np.full(len(part), part.shape[1]) if one is None and part.has_time else one
+                for one, part in zip(valid, self._feed.parts, strict=True)
+            ]
+            outputs = self._targets.outputs
+            lengths = outputs.lengths(outputs.join_inputs(full))
+        aligned = [None if loss.unaligned else one for loss, one in zip(self._losses, lengths, strict=True)]
+        self._targets.add_to(fingerprint, rows, aligned)
+        return fingerprint.text
 
 
 def _size(chosen: Chosen) -> int:
@@ -179,12 +202,38 @@ class BatchSource(Source):
     def __init__(self, operation: str, model: TrainableModel, goal: Goal, batches: Batches) -> None:
         self._operation, self._model, self._goal, self._batches = operation, model, goal, batches
         self.steps = batches.steps
+        self._replay = Replay(operation)
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
         """What it yields, each checked."""
         for index, batch in enumerate(self._batches.epoch(number)):
+            self._replay.see(number, index, batch)
             if index >= skip:
                 yield self._work(f"{self._operation}: batch {index}", batch)
+        self._replay.end(number)
+
+    def watch(self) -> None:
+        """Follow what is yielded, unless its content is known."""
+        if self._known is None:
+            self._replay.watch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was yielded, and what the batches themselves say."""
+        return {"batches": self._batches.state_dict(), "replay": self._replay.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over."""
+        self._batches.load_state_dict(state["batches"])
+        self._replay.load_state_dict(state["replay"])
+
+    def go_on(self, batch: int) -> None:
+        """Batches that somebody else makes are compared as far as they are made again."""
+        if self._known is None:
+            self._replay.begin(self._batches, batch)
+
+    @cached_property
+    def _known(self) -> dict[str, Any] | None:
+        return self._batches.config()
 
     def _work(self, operation: str, batch: Batch) -> Work:
         if batch.carry:
@@ -210,8 +259,8 @@ class BatchSource(Source):
         return Batch(masked.x, y, masked.lengths, weight, masked.reset, batch.carry)
 
     def config(self) -> dict[str, Any]:
-        """How many there are, if that is known."""
-        return {"steps": self.steps}
+        """How many there are, and their content, if that is known."""
+        return {"steps": self.steps, "batches": self._known}
 
 
 class Steps(Source):
@@ -246,6 +295,22 @@ class Steps(Source):
     def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
         return {**self.source.config(), "steps_per_epoch": self.steps}
+
+    def watch(self) -> None:
+        """Follow what the other one yields."""
+        self.source.watch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the other one."""
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over."""
+        self.source.load_state_dict(state)
+
+    def go_on(self, batch: int) -> None:
+        """All batches before are made again, whichever they are."""
+        self.source.go_on(batch=1)
 
 
 def read_resets(operation: str, model: TrainableModel, batch: Batch, feed: Feed) -> list[Array | None]:

@@ -1,0 +1,113 @@
+"""What tells data apart: a digest of all that is in them, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from recurra import checks
+from recurra.data.batch import Batch
+from recurra.data.rows import is_list
+from recurra.typing import Array
+
+#: Bytes of an array that are looked at in one go, so that memory-mapped data are never in memory as a whole.
+_PIECE = 1 << 22
+
+
+class Fingerprint:
+    """Takes in arrays and what holds them.
+
+    Args:
+        sample: bytes of each array that are enough, from its beginning and its end; None for all.
+    """
+
+    def __init__(self, sample: int | None = None) -> None:
+        self._digest, self._sample = hashlib.sha256(), sample
+
+    def add(self, value: Any) -> Fingerprint:
+        """None, text, numbers and arrays, a batch, and lists, tuples and dicts of them."""
+        if value is None:
+            self._mark("none")
+        elif isinstance(value, str):
+            self._mark("text", value)
+        elif isinstance(value, Batch):
+            self._mark("batch")
+            for field in fields(value):
+                self.add(getattr(value, field.name))
+        elif isinstance(value, Mapping):
+            self._mark("dict", *value)
+            for inner in value.values():
+                self.add(inner)
+        elif isinstance(value, tuple) or is_list(value):
+            self._mark("list", len(value))
+            for inner in value:
+                self.add(inner)
+        else:
+            self._array(np.asarray(value))
+        return self
+
+    def add_rows(self, array: Array, lengths: Array | None) -> Fingerprint:
+        """(N, T, ...) of which only the valid steps count: (N,) `lengths`; padding may hold anything."""
+        if lengths is None:
+            return self.add(array)
+        for begin, end in _pieces(array):
+            rows = lengths[begin:end]
+            self.add(array[begin:end][checks.steps_within(rows, array.shape[1])])
+        return self.add(lengths)
+
+    @property
+    def text(self) -> str:
+        """As a short text."""
+        return self._digest.hexdigest()[:32]
+
+    def _mark(self, *what: Any) -> None:
+        self._digest.update(repr(what).encode())
+
+    def _array(self, array: Array) -> None:
+        self._mark(array.dtype.str, array.shape)
+        if array.dtype.hasobject:
+            for one in array.ravel().tolist():
+                self.add(one)
+            return
+        if array.ndim == 0 or not array.size:
+            self._digest.update(array.tobytes())
+        elif self._sample is not None and array.nbytes > self._sample:
+            self._ends(array, self._sample // 2)
+        else:
+            for begin, end in _pieces(array):
+                for part in _without_overlap(array[begin:end]):
+                    self._digest.update(_bytes(part))
+
+    def _ends(self, array: Array, size: int) -> None:
+        rows = max(1, size // max(1, array.nbytes // len(array)))
+        for part in (array[:rows], array[-rows:]):
+            flat = _bytes(part)
+            self._digest.update(flat[:size])
+            self._digest.update(flat[-size:])
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _pieces(array: Array) -> Sequence[tuple[int, int]]:
+    """The first axis in pieces of bounded size."""
+    row = array.itemsize * math.prod(array.shape[1:])
+    count = max(1, _PIECE // max(1, row))
+    return [(begin, min(begin + count, len(array))) for begin in range(0, len(array), count)]
+
+
+def _without_overlap(array: Array) -> Sequence[Array]:
+    """A view of windows that slide along a series, without what the windows share: each window but for what the next
+    one holds, too, and the last one."""
+    if array.ndim < 2 or len(array) < 2:
+        return [array]
+    stride, step = array.strides[:2]
+    if step > 0 and 0 < stride < step * array.shape[1] and stride % step == 0:
+        return [array[:-1, : stride // step], array[-1]]
+    return [array]
