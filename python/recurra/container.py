@@ -122,7 +122,7 @@ def _damaged(what: str) -> DamagedFileError:
 
 def _whole(file: Any, size: int) -> bytes:
     """All bytes, once header and size agree."""
-    head = file.read(8)
+    head = file.read(8) if size > 8 else b""  # what claims to be empty, as all in /proc does, is not read
     (length,) = struct.unpack("<Q", head) if len(head) == 8 else (0,)
     if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
         raise _damaged(f"{size} bytes with a header of {length}")

@@ -104,6 +104,11 @@ def _build(arrays: Mapping[str, Array], metadata: Mapping[str, str], custom: Map
         layer.load_state_dict(own)
     except ModelFormatError:
         raise
+    except MemoryError as error:
+        raise ModelFormatError(
+            f"got a configuration that asks for more memory than there is ({error}), expected one of the sizes of the file's "
+            f"arrays; save the model again"
+        ) from error
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFormatError(
             f"got contents that do not make a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
