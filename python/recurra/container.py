@@ -83,8 +83,8 @@ def serialise(operation: str, arrays: Mapping[str, Array], metadata: Mapping[str
     return [head, *parts]
 
 
-def _compact(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode()
+def _compact(header: dict[str, Any], ascii_only: bool = True) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=ascii_only).encode(errors="surrogatepass")
 
 
 def _checksum(parts: list[Any]) -> str:
@@ -172,6 +172,7 @@ def _is_whole(text: bytes, header: dict[str, Any], metadata: Mapping[str, str], 
     if _HEADER not in metadata:
         return set(metadata) <= _WITHOUT_CHECKSUMS
     zeroed = text.replace(metadata[_HEADER].encode(), (_PREFIX + _ZEROS).encode())
-    if text.strip() == _compact(header) and metadata[_HEADER] != _PREFIX + _checksum([zeroed]):
+    compact = text.strip() in (_compact(header), _compact(header, ascii_only=False))
+    if compact and metadata[_HEADER] != _PREFIX + _checksum([zeroed]):
         return False
     return metadata.get(_DATA) == _PREFIX + _checksum([data])

@@ -90,7 +90,9 @@ class ReduceLROnPlateau(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
-        self._monitor.best, self._waited, self._resting = state["best"], state["waited"], state["resting"]
+        name = type(self).__name__
+        waited, resting = (checks.integer(name, key, state[key], 0) for key in ("waited", "resting"))
+        self._monitor.best, self._waited, self._resting = float(state["best"]), waited, resting
 
 
 class LearningRateScheduler(Callback):

@@ -108,9 +108,19 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
-        self._monitor.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.stopped_epoch, self._waited = state["stopped_epoch"], state["waited"]
-        self._weights = dict(state["weights"])
+        name, weights, model = type(self).__name__, dict(state["weights"]), self.training.model
+        own = {name: (array.shape, array.dtype) for name, array in {**model.params, **model.buffers}.items()}
+        if weights and {name: (array.shape, array.dtype) for name, array in weights.items()} != own:
+            raise ValueError(
+                f"{name}: got other weights than the model's, expected those of its best epoch; delete the file"
+            )
+        self._weights = weights
+        self._monitor.best = float(state["best"])
+        self.best_epoch, self.stopped_epoch = (
+            None if one is None else checks.integer(name, "an epoch", one, 0)
+            for one in (state["best_epoch"], state["stopped_epoch"])
+        )
+        self._waited = checks.integer(name, "waited", state["waited"], 0)
         if self.stopped_epoch is not None:
             self.training.stop_training = True
 

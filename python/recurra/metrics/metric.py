@@ -69,6 +69,12 @@ class Metric(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict()` of a metric with the same options."""
+        own = self.state_dict()
+        if state.keys() != own.keys():
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: got {', '.join(state)}, expected {', '.join(own)}; give a state_dict() "
+                f"of a metric with the same options"
+            )
         vars(self).update(state)
 
     def config(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recurra import interrupts, registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
-from recurra.errors import ModelFormatError, NonFiniteError
+from recurra.errors import NonFiniteError
 from recurra.optim import Optimizer
 from recurra.progress import Progress
 from recurra.training import guard, resume, snapshot
@@ -149,6 +149,19 @@ class Training:
         state = {
             "settings": self._fingerprint(),
             "circumstances": self._circumstances(),
+            "progress": self._progress(),
+            "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
+            "data": self._source.state_dict(),
+            "validation": None if validation is None else validation.state_dict(),
+            "state": self._state,
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [one.state_dict() for one in self._callbacks.all],
+        }
+        return snapshot.pack(self.model, state)
+
+    def _progress(self) -> dict[str, Any]:
+        """How far it is."""
+        return {
             "seed": self.seed,
             "history": self.history.history,
             "epochs": self.history.epoch,
@@ -157,14 +170,7 @@ class Training:
             "ended": self._ended,
             "mean": [self._mean.sums, self._mean.counts, self._mean.left_out],
             "running": asdict(self._running),
-            "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
-            "source": self._source.state_dict(),
-            "validation": None if validation is None else validation.state_dict(),
-            "state": self._state,
-            "optimizer": self.optimizer.state_dict(),
-            "callbacks": [one.state_dict() for one in self._callbacks.all],
         }
-        return snapshot.pack(self.model, state)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a file with a `snapshot()` of the same fit; where it cannot be done, nothing has changed.
@@ -176,41 +182,41 @@ class Training:
             ValueError: it is of another run.
         """
         parameters, state = snapshot.unpack(path)
-        resume.check(path, state)
+        callbacks, metrics = self._callbacks.all, self._metrics.metrics()
+        resume.check(path, state, self._progress())
+        progress = state["progress"]
         own, other = resume.plain(self._fingerprint()), state["settings"]
         if self._seed_given:
-            own, other = {**own, "seed": self.seed}, {**other, "seed": state["seed"]}
+            own, other = {**own, "seed": self.seed}, {**other, "seed": progress["seed"]}
         resume.compare(path, own, other)
-        names = [f"the metric {name!r}" for name, _metric in self._metrics.metrics()]
-        names += [f"the callback {type(one).__name__}" for one in self._callbacks.all]
-        parts: list[resume.Stateful] = [metric for _name, metric in self._metrics.metrics()]
-        parts += [*self._callbacks.all, self._source]
-        states = [*state["metrics"], *state["callbacks"], state["source"]]
-        names.append("the source of the data")
+        if (len(state["metrics"]), len(state["callbacks"])) != (len(metrics), len(callbacks)):
+            resume.refuse(path, f"states of {len(state['metrics'])} metrics and {len(state['callbacks'])} callbacks")
+        parts: dict[str, tuple[resume.Stateful, Any]] = {
+            "the model": (self.model, parameters),
+            "the optimizer": (self.optimizer, state["optimizer"]),
+            "the data": (self._source, state["data"]),
+        }
         if self._validation is not None:
-            parts.append(self._validation)
-            states.append(state["validation"])
-            names.append("the source of the validation data")
+            parts["the validation data"] = (self._validation, state["validation"])
+        for (name, metric), kept in zip(metrics, state["metrics"], strict=True):
+            parts[f"the metric {name!r}"] = (metric, kept)
+        for index, (callback, kept) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
+            parts[f"callback {index}, {type(callback).__name__},"] = (callback, kept)
         stop, self.stop_training = self.stop_training, False
         try:
-            with resume.all_or_nothing(self.model, self.optimizer, parts):
-                mean, running = self._goal.mean(), _Running(**state["running"])
-                mean.sums, mean.counts, mean.left_out = state["mean"]
-                resume.load("the model", self.model, parameters)
-                resume.load("the optimizer", self.optimizer, state["optimizer"])
-                for name, one, kept in zip(names, parts, states, strict=True):
-                    resume.load(name, one, kept)
-        except ModelFormatError as error:
-            self.stop_training = stop
-            raise ModelFormatError(f"fit: {os.fspath(path)}: {error}") from error.__cause__
+            with resume.all_or_nothing(self.model, self.optimizer, [one for one, _kept in parts.values()]):
+                for what, (one, kept) in parts.items():
+                    resume.load(path, what, one, kept)
         except BaseException:
             self.stop_training = stop
             raise
-        self._mean, self._running, self._state = mean, running, state["state"]
-        self.history.seed, self.history.history, self.history.epoch = state["seed"], state["history"], state["epochs"]
-        self.step, self._ended = state["step"], state["ended"]
+        history = self.history
+        history.seed, history.history, history.epoch = progress["seed"], progress["history"], progress["epochs"]
+        self._mean.sums, self._mean.counts, self._mean.left_out = progress["mean"]
+        self._running, self._state = _Running(**progress["running"]), state["state"]
+        self.step, self._ended = progress["step"], progress["ended"]
         self.stop_training = self.stop_training or self._ended
-        epoch, batch, window = state["position"]
+        epoch, batch, window = progress["position"]
         self._next = (epoch, batch, window)
         if epoch < self.epochs and not self.stop_training:
             resume.warn(path, resume.plain(self._circumstances()), state["circumstances"])

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from recurra import _core, interrupts
 from recurra.errors import ModelFormatError, ResumeWarning
@@ -24,46 +24,74 @@ class Stateful(Protocol):
 
 
 #: What a checkpoint holds, and of what kind.
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS: dict[str, Any] = {
     "settings": dict,
     "circumstances": dict,
-    "seed": int,
-    "history": dict,
-    "epochs": list,
-    "position": list,
-    "step": int,
-    "ended": bool,
-    "mean": list,
-    "running": dict,
+    "progress": dict,
     "metrics": list,
-    "source": dict,
-    "validation": (dict, type(None)),
+    "data": dict,
+    "validation": dict | None,
     "state": object,
     "optimizer": dict,
     "callbacks": list,
 }
 
 
-def check(path: str | os.PathLike[str], state: Any) -> None:
-    """Refuse what lacks a part."""
-    problem = None
-    if not isinstance(state, dict):
-        problem = f"a state of type {type(state).__name__}"
-    elif missing := [name for name in _KINDS if name not in state]:
-        problem = f"a state without {', '.join(missing)}"
-    elif wrong := [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]:
-        problem = f"{wrong[0]}={state[wrong[0]]!r:.100}"
-    elif len(state["position"]) != 3 or any(
-        type(one) is not int or one < 0 for one in (*state["position"], state["step"], *state["epochs"])
-    ):
-        problem = f"position={state['position']!r:.100}, step={state['step']}, epochs={state['epochs']!r:.100}"
-    elif any(not isinstance(one, list) or len(one) != len(state["epochs"]) for one in state["history"].values()):
-        problem = "a history whose columns are not as long as its epochs"
+def check(path: str | os.PathLike[str], state: Any, progress: Mapping[str, Any]) -> None:
+    """Refuse what lacks a part, or whose progress is not made as the one given."""
+    problem = _problem(state, progress)
     if problem is not None:
-        raise ModelFormatError(
-            f"fit: {os.fspath(path)}: got {problem}, expected what BackupAndRestore writes; delete the file, or choose another "
-            f"directory"
+        refuse(path, problem)
+
+
+def refuse(path: str | os.PathLike[str], got: str) -> NoReturn:
+    """Say what is wrong with a file."""
+    raise ModelFormatError(
+        f"fit: {os.fspath(path)}: got {got}, expected what BackupAndRestore writes; delete the file, or choose another "
+        f"directory"
+    )
+
+
+def _problem(state: Any, progress: Mapping[str, Any]) -> str | None:
+    if not isinstance(state, dict):
+        return f"a state of type {type(state).__name__}"
+    if missing := [name for name in _KINDS if name not in state]:
+        return f"a state without {', '.join(missing)}"
+    if wrong := [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]:
+        return f"{wrong[0]}={state[wrong[0]]!r:.100}"
+    given = state["progress"]
+    if missing := [name for name in progress if name not in given]:
+        return f"a state without {', '.join(missing)}"
+    if wrong := [name for name, like in progress.items() if not _is_like(given[name], like)]:
+        return f"{wrong[0]}={given[wrong[0]]!r:.100}"
+    if any(not _is_like(column, [0.0] * len(given["epochs"])) for column in given["history"].values()):
+        return "a history whose columns are not numbers, one for each epoch"
+    if any(type(one) is not int for one in given["epochs"]):
+        return f"epochs={given['epochs']!r:.100}"
+    return None
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    """Whether it is of the same kind; lists are as long, unless that one is empty, numbers are not negative."""
+    if isinstance(like, bool):
+        return isinstance(value, bool)
+    if isinstance(like, int):
+        return type(value) is int and 0 <= value < 1 << 63
+    if isinstance(like, float):
+        return type(value) in (int, float)
+    if isinstance(like, Mapping):
+        return (
+            isinstance(value, dict)
+            and (not like or value.keys() == like.keys())
+            and all(_is_like(value[name], one) for name, one in like.items())
         )
+    if isinstance(like, list | tuple):
+        return (
+            isinstance(value, list)
+            and (not like or len(value) == len(like))
+            and all(_is_like(one, other) for one, other in zip(value, like, strict=False))
+        )
+    return True
 
 
 def circumstances(validation: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
@@ -111,14 +139,14 @@ def warn(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[st
         )
 
 
-def load(what: str, one: Stateful, state: Any) -> None:
+def load(path: str | os.PathLike[str], what: str, one: Stateful, state: Any) -> None:
     """One part, with an error that says which if it does not take the state."""
     try:
         one.load_state_dict(state)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFormatError(
-            f"got a state that {what} does not take ({type(error).__name__}: {error}), expected what its state_dict() "
-            f"returned; delete the file, or choose another directory"
+            f"fit: {os.fspath(path)}: got a state that {what} does not take ({type(error).__name__}: {error}), expected what "
+            f"its state_dict() returned; delete the file, or choose another directory"
         ) from error
 
 
