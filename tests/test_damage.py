@@ -179,7 +179,7 @@ def test_a_state_with_parts_missing_or_of_another_kind(checkpoint: Path, tmp_pat
     assert refused > total / 2
 
 
-@pytest.mark.parametrize("name", ["settings", "optimizer", "callbacks", "metrics", "data", "progress"])
+@pytest.mark.parametrize("name", ["settings", "optimizer", "callbacks", "metrics", "data", "mean", "position", "step"])
 def test_a_missing_key_is_named(name: str, checkpoint: Path, tmp_path: Path) -> None:
     content = container.read("fit", checkpoint)
     state = json.loads(content.metadata["training"])

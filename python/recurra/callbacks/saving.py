@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recurra import checks
+from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
@@ -198,7 +197,7 @@ class BackupAndRestore(Callback):
                 path = self._checkpoints.newest(before=path)
                 if path is None:
                     raise
-                warnings.warn(f"{error}; going on from {path}, the one before it", ResumeWarning, stacklevel=2)
+                errors.warn(f"{error}; going on from {path}, the one before it", ResumeWarning)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves, also where steps are counted: an epoch's end is a good place to go on from. One that was stopped between

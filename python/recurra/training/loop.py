@@ -149,7 +149,7 @@ class Training:
         state = {
             "settings": self._fingerprint(),
             "circumstances": self._circumstances(),
-            "progress": self._progress(),
+            **self._progress(),
             "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
             "data": self._source.state_dict(),
             "validation": None if validation is None else validation.state_dict(),
@@ -184,10 +184,9 @@ class Training:
         parameters, state = snapshot.unpack(path)
         callbacks, metrics = self._callbacks.all, self._metrics.metrics()
         resume.check(path, state, self._progress())
-        progress = state["progress"]
         own, other = resume.plain(self._fingerprint()), state["settings"]
         if self._seed_given:
-            own, other = {**own, "seed": self.seed}, {**other, "seed": progress["seed"]}
+            own, other = {**own, "seed": self.seed}, {**other, "seed": state["seed"]}
         resume.compare(path, own, other)
         if (len(state["metrics"]), len(state["callbacks"])) != (len(metrics), len(callbacks)):
             resume.refuse(path, f"states of {len(state['metrics'])} metrics and {len(state['callbacks'])} callbacks")
@@ -211,12 +210,12 @@ class Training:
             self.stop_training = stop
             raise
         history = self.history
-        history.seed, history.history, history.epoch = progress["seed"], progress["history"], progress["epochs"]
-        self._mean.sums, self._mean.counts, self._mean.left_out = progress["mean"]
-        self._running, self._state = _Running(**progress["running"]), state["state"]
-        self.step, self._ended = progress["step"], progress["ended"]
+        history.seed, history.history, history.epoch = state["seed"], state["history"], state["epochs"]
+        self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
+        self._running, self._state = _Running(**state["running"]), state["state"]
+        self.step, self._ended = state["step"], state["ended"]
         self.stop_training = self.stop_training or self._ended
-        epoch, batch, window = progress["position"]
+        epoch, batch, window = state["position"]
         self._next = (epoch, batch, window)
         if epoch < self.epochs and not self.stop_training:
             resume.warn(path, resume.plain(self._circumstances()), state["circumstances"])

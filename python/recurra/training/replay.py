@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from recurra import errors
 from recurra.data.batch import Batch, Batches
 from recurra.data.fingerprint import Fingerprint
 from recurra.errors import ResumeWarning
@@ -58,12 +58,11 @@ class Replay:
     def _compare(self, fingerprint: str) -> None:
         expected, self._expected = self._expected, _NONE
         if fingerprint != expected.fingerprint:
-            warnings.warn(
+            errors.warn(
                 f"{self._operation}: got batches in epoch {expected.epoch + 1} that are not those of the run that is gone on "
                 f"with, expected the same {expected.batches} in the same order: rows may count twice, or never; give arrays, "
                 f"or a function of the epoch's number that seeds by it",
                 ResumeWarning,
-                stacklevel=2,
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,12 +76,11 @@ class Replay:
     def begin(self, batches: Batches, batch: int) -> None:
         """Go on at `batch` of an epoch: compare what can be compared now, and say what never can."""
         if not batches.repeatable:
-            warnings.warn(
+            errors.warn(
                 f"{self._operation}: got batches from outside, of which nobody can know whether they go on as in the run "
                 f"before, expected the same in the same order: a loader that shuffles may begin anew; give arrays, a list, or "
                 f"a function of the epoch's number that seeds by it",
                 ResumeWarning,
-                stacklevel=2,
             )
         elif batch == 0 and self._first.epoch >= 0:  # else all that came before in the epoch is made again anyway
             self._expected = self._first

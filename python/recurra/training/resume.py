@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Protocol
 
-from recurra import _core, interrupts
+from recurra import _core, errors, interrupts
 from recurra.errors import ModelFormatError, ResumeWarning
 from recurra.layer import Layer
 from recurra.optim import Optimizer
@@ -27,7 +26,6 @@ class Stateful(Protocol):
 _KINDS: dict[str, Any] = {
     "settings": dict,
     "circumstances": dict,
-    "progress": dict,
     "metrics": list,
     "data": dict,
     "validation": dict | None,
@@ -55,19 +53,16 @@ def refuse(path: str | os.PathLike[str], got: str) -> NoReturn:
 def _problem(state: Any, progress: Mapping[str, Any]) -> str | None:
     if not isinstance(state, dict):
         return f"a state of type {type(state).__name__}"
-    if missing := [name for name in _KINDS if name not in state]:
+    if missing := [name for name in (*_KINDS, *progress) if name not in state]:
         return f"a state without {', '.join(missing)}"
-    if wrong := [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]:
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]
+    wrong += [name for name, like in progress.items() if not _is_like(state[name], like)]
+    if wrong:
         return f"{wrong[0]}={state[wrong[0]]!r:.100}"
-    given = state["progress"]
-    if missing := [name for name in progress if name not in given]:
-        return f"a state without {', '.join(missing)}"
-    if wrong := [name for name, like in progress.items() if not _is_like(given[name], like)]:
-        return f"{wrong[0]}={given[wrong[0]]!r:.100}"
-    if any(not _is_like(column, [0.0] * len(given["epochs"])) for column in given["history"].values()):
+    if any(not _is_like(column, [0.0] * len(state["epochs"])) for column in state["history"].values()):
         return "a history whose columns are not numbers, one for each epoch"
-    if any(type(one) is not int for one in given["epochs"]):
-        return f"epochs={given['epochs']!r:.100}"
+    if any(type(one) is not int for one in state["epochs"]):
+        return f"epochs={state['epochs']!r:.100}"
     return None
 
 
@@ -131,11 +126,10 @@ def compare(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping
 def warn(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """Say what else differs."""
     for name in _differ(own, other):
-        warnings.warn(
+        errors.warn(
             f"fit: got {name} {own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} is "
             f"of: the run goes on, but may not have the bits of one without a break",
             ResumeWarning,
-            stacklevel=2,
         )
 
 
