@@ -139,7 +139,9 @@ def test_an_embeddings_tape_counts_all_that_its_backward_takes() -> None:
     assert fewest == tape.nbytes
 
 
-@pytest.mark.parametrize(("kind", "feeding"), [("additive", True), ("general", False), ("general", True), ("dot", True)])
+@pytest.mark.parametrize(
+    ("kind", "feeding"), [("additive", True), ("general", False), ("general", True), ("dot", True)]
+)
 def test_decoders(kind: str, feeding: bool) -> None:
     layer = decoder("lstm", kind, 8, "float32", input_feeding=feeding, seed=0)
     rng = np.random.default_rng(0)

@@ -113,7 +113,7 @@ class ModelCheckpoint(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and the files, by the numbers in their names: what is deleted later is named by `filepath` alone,
         whatever a checkpoint says."""
-        return {"best": self._monitor.best, "written": [[one.epoch, one.used] for one in self._written]}
+        return {"best": self._monitor.best, "written": [[one.epoch, dict(one.logs)] for one in self._written]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on."""
@@ -134,17 +134,17 @@ class _Filled(dict[str, float]):
         super().__init__(epoch=epoch + 1)
         self.epoch = epoch
         self.used: dict[str, float] = {}
-        self._logs = logs
+        self.logs = logs
 
     def __missing__(self, name: str) -> float:
-        value = self._logs[name]
+        value = self.logs[name]
         self.used[name] = float(value)
         return value
 
     @property
     def known(self) -> list[str]:
         """All names."""
-        return ["epoch", *self._logs]
+        return ["epoch", *self.logs]
 
 
 class BackupAndRestore(Callback):
