@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -88,6 +87,8 @@ def _compact(header: dict[str, Any], ascii_only: bool = True) -> bytes:
 
 
 def _checksum(parts: list[Any]) -> str:
+    import hashlib  # here, as safetensors below: an import of recurra need not wait for it
+
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -142,7 +143,7 @@ def _whole(file: Any, size: int) -> bytes:
 
 
 def _parsed(content: bytes) -> Content:
-    import safetensors.numpy  # in functions only: an import of recurra need not wait for it
+    import safetensors.numpy
 
     (length,) = struct.unpack("<Q", content[:8])
     text = content[8 : 8 + length]

@@ -33,7 +33,9 @@ class PythonLayer(LeafLayer):
 
     That is all it takes to train, save (`recurra.load(path, custom={"Scale": Scale})`), pickle and stream it. Padding
     reaches neither method (it is 0 in x and in dy), and what they put there is set to 0. The dtype is that of the
-    parameters. A class that draws parameters at random takes a seed or uses one of its own.
+    parameters. A class that draws parameters at random takes a seed or uses one of its own. Its constructor is called with
+    what a file says, whatever the file's size: where files come from strangers, check the arguments there, or override the
+    class method `count_parameters(config)`, which `load` asks first.
 
     Class attributes to set where they differ: stateless = True if every step of the output depends on that step of the
     input alone (needed by `stream` and `reset=`); return_sequences = False if the output is (N, features), without time;
