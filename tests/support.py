@@ -295,6 +295,8 @@ def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
         "seed": case.seed,
         **options,
     }
+    if options["num_layers"] == 1:
+        options.pop("dropout", None)  # it lies between layers
     sizes = (case.input_size, case.hidden_size)
     cell = case.variant.cell
     if cell.startswith("min_"):

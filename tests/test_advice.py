@@ -19,7 +19,7 @@ def advised(call: Callable[[], object]) -> str:
     """The code in what a failing call says."""
     with pytest.raises((TypeError, ValueError)) as found:
         call()
-    code = re.search(r"(?:write|convert it with) (.+?)(?:,? or |, as |$|; | if )", str(found.value))
+    code = re.search(r"(?:write|convert it with) (.+?)(?:,? or |, as |$|; | if |\n)", str(found.value))
     assert code is not None, str(found.value)
     return code[1]
 
@@ -81,6 +81,27 @@ def test_output_lengths_checks_its_argument(layer: Any, bad: Any) -> None:
         layer.output_lengths(bad)
     assert layer.output_lengths(None) is None
     assert layer.output_lengths([5, 0]).dtype == np.int64
+
+
+def test_a_parameter_of_another_dtype() -> None:
+    mapping = LSTM.state_dict()
+    mapping["bias_hh_l0"] = mapping["bias_hh_l0"].astype(np.float64)
+    mapping["bias_hh_l0"] = eval(advised(lambda: LSTM.load_state_dict(mapping)), {"mapping": mapping})
+    LSTM.load_state_dict(mapping)
+
+    class Own(rc.PythonLayer):
+        def __init__(self, array: Any) -> None:
+            self.add_parameter("scale", array)
+
+        def forward(self, x: Any, **_: Any) -> Any:
+            return x, None
+
+        def backward(self, dy: Any, saved: Any) -> Any:
+            return dy
+
+    given = np.arange(3)
+    code = advised(lambda: Own(given))
+    assert Own(eval(code, {"np": np, "array": given})).params["scale"].dtype == np.float32
 
 
 def test_ctc_padded_by_the_blank_says_what_pads() -> None:

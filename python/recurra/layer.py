@@ -223,7 +223,10 @@ class Layer(ABC):
             if array.shape != wanted[name].shape:
                 problems.append(f"{name}: got shape {array.shape}, expected {wanted[name].shape}")
             if array.dtype != wanted[name].dtype:
-                problems.append(f"{name}: got {array.dtype}, expected {wanted[name].dtype}; write .astype(...)")
+                dtype = wanted[name].dtype
+                problems.append(
+                    f"{name}: got {array.dtype}, expected {dtype}; write mapping[{name!r}].astype('{dtype}')"
+                )
         if problems:
             raise ValueError(
                 f"{operation}: got a mapping other than expected; change the layer's sizes or the mapping:\n  "

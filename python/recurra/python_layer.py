@@ -85,8 +85,10 @@ class PythonLayer(LeafLayer):
         first = next(iter(self._initial.values()), value)
         if value.dtype.name not in ("float32", "float64") or value.dtype != first.dtype:
             expected = "float32 or float64" if first is value else f"{first.dtype}, as the other parameters"
+            dtype = "float32" if first is value else str(first.dtype)
             raise TypeError(
-                f"{self.label}.add_parameter: got {name!r} of {value.dtype}, expected {expected}; write .astype(...)"
+                f"{self.label}.add_parameter: got {name!r} of {value.dtype}, expected {expected}; write np.asarray(array, "
+                f"{dtype!r})"
             )
         self._refuse_known(name)
         self._initial[name] = value
