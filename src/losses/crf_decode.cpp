@@ -34,13 +34,13 @@ class Viterbi {
 
   // The tagging's score; 0 if it was told to stop, or if there are no steps.
   double run(int64_t* tags, Stop* stop) {
-    std::vector<double> best(chain_.start(), chain_.start() + k_), next(static_cast<size_t>(k_));
+    std::vector<double> best(chain_.start(), chain_.start() + k_), next(best), chosen(best);
     const ptrdiff_t every = steps_between_polls(k_);
     double score = 0;
     for (ptrdiff_t t = 0; t < steps_; ++t) {
       if (t % every == 0 && stop && stop->poll()) return 0;
       if (t > 0) {
-        extend(best.data(), next.data(), before_ + t * k_);
+        extend(best.data(), next.data(), chosen.data(), before_ + t * k_);
         best.swap(next);
       }
       for (ptrdiff_t j = 0; j < k_; ++j) {
@@ -62,16 +62,20 @@ class Viterbi {
   }
 
  private:
-  void extend(const double* best, double* next, int32_t* before) const {
-    for (ptrdiff_t j = 0; j < k_; ++j) next[j] = kNever, before[j] = 0;
+  // Numbers of tags as doubles, like what they are chosen by: so the loop is vectorised.
+  void extend(const double* best, double* next, double* chosen, int32_t* before) const {
+    std::fill_n(next, k_, kNever);
+    std::fill_n(chosen, k_, 0.0);
     for (ptrdiff_t i = 0; i < k_; ++i) {
       const double* transitions = chain_.transitions() + i * k_;
       for (ptrdiff_t j = 0; j < k_; ++j) {
         const double score = best[i] + transitions[j];
-        before[j] = score > next[j] ? int32_t(i) : before[j];
-        next[j] = score > next[j] ? score : next[j];
+        const bool better = score > next[j];
+        chosen[j] = better ? double(i) : chosen[j];
+        next[j] = better ? score : next[j];
       }
     }
+    std::copy_n(chosen, k_, before);
   }
 
   const Chain& chain_;
