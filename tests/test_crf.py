@@ -340,6 +340,34 @@ def test_lists_of_rows() -> None:
     assert crf.viterbi([]) == []
 
 
+def test_masks() -> None:
+    """With padding before, between and behind, rows are decoded and trained as without it."""
+    crf = layer(dtype="float32")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 9, TAGS), np.float32)
+    mask = rng.random((6, 9)) < 0.6
+    mask[4] = False
+    x[~mask] = np.nan
+    tags, marginals = crf.viterbi(x, mask=mask), crf.marginals(x, mask=mask)
+    for row, valid in enumerate(mask):
+        assert_same_bits(tags[row, valid], crf.viterbi([x[row, valid]])[0])
+        assert_same_bits(marginals[row, valid], crf.marginals([x[row, valid]])[0])
+    assert not tags[~mask].any()
+    assert not marginals[~mask].any()
+    y = rng.integers(0, TAGS, (6, 9))
+    states = []
+    for data in ({"x": np.nan_to_num(x), "y": y, "mask": mask}, {"x": [r[m] for r, m in zip(x, mask, strict=True)]}):
+        own = rc.CRF(TAGS, seed=1)
+        model = rc.Sequential(rc.Linear(TAGS, TAGS, seed=2), own)
+        data.setdefault("y", [r[m] for r, m in zip(y, mask, strict=True)])  # type: ignore[arg-type]
+        model.fit(**data, loss=rc.losses.CRF(own), optimizer=rc.optim.SGD(0.1), shuffle=False, verbose=0)  # type: ignore[arg-type]
+        states.append(model.state_dict())
+    for name, one in states[0].items():
+        np.testing.assert_allclose(one, states[1][name], rtol=0, atol=1e-6, err_msg=name)
+    with pytest.raises(ValueError, match="both lengths and mask"):
+        crf.viterbi(x, [1] * 6, mask)
+
+
 def tagger(crf: rc.CRF, seed: int = 0) -> rc.Sequential:
     return rc.Sequential(rc.Embedding(8, 6), rc.GRU(6, 8), rc.Linear(8, crf.num_tags), crf, seed=seed)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import _core, checks
+from recurra import _core, checks, forms
 from recurra.native import NativeLayer
 from recurra.registry import built_in
 from recurra.typing import Array, Lengths
@@ -124,43 +124,51 @@ class CRF(NativeLayer):
         """The constraints, flat, as the parameters are; None: there are none."""
         return None if self.constraints is None else np.concatenate([part.ravel() for part in self.constraints])
 
-    def viterbi(self, scores: Any, lengths: Lengths = None) -> Any:
+    def viterbi(self, scores: Any, lengths: Lengths = None, mask: Any = None) -> Any:
         """The most probable tagging of each row (Viterbi 1967).
 
         Args:
             scores: (N, T, num_tags), what a model that ends in this layer gives; or a list of N arrays (T_n, num_tags), as
                 `predict` gives for one. -infinity says that a tag is impossible.
             lengths: (N,) valid steps of each row.
+            mask: (N, T) bool in place of lengths, true at the valid steps; those of a row follow each other in the chain,
+                wherever they are.
 
         Returns:
-            (N, T) integers, 0 past the lengths; for a list a list of N arrays (T_n,). Of equally good taggings that with the
+            (N, T) integers, 0 where no step is valid; for a list a list of N arrays (T_n,). Of equally good taggings that with the
             lower tag at the last step where they differ.
 
         Raises:
             ValueError, TypeError: scores or lengths do not fit; or a row has no possible tagging.
         """
-        return self._decode("CRF.viterbi", scores, lengths, self._best_tags)
+        return self._decode("CRF.viterbi", scores, lengths, mask, self._best_tags)
 
-    def marginals(self, scores: Any, lengths: Lengths = None) -> Any:
+    def marginals(self, scores: Any, lengths: Lengths = None, mask: Any = None) -> Any:
         """The probability of each tag at each step, over all taggings of the row (forward-backward algorithm).
 
         Args:
-            scores, lengths: as for `viterbi`.
+            scores, lengths, mask: as for `viterbi`.
 
         Returns:
-            (N, T, num_tags), 0 past the lengths; for a list a list of N arrays (T_n, num_tags).
+            (N, T, num_tags), 0 where no step is valid; for a list a list of N arrays (T_n, num_tags).
 
         Raises:
             ValueError, TypeError: as for `viterbi`.
         """
-        return self._decode("CRF.marginals", scores, lengths, self._marginals)
+        return self._decode("CRF.marginals", scores, lengths, mask, self._marginals)
 
-    def _decode(self, operation: str, scores: Any, lengths: Lengths, run: Any) -> Any:
+    def _decode(self, operation: str, scores: Any, lengths: Lengths, mask: Any, run: Any) -> Any:
         if not isinstance(scores, list | tuple):
-            return run(operation, *self._checked(operation, checks.array(operation, "scores", scores), lengths))
-        if lengths is not None:
+            array = checks.array(operation, "scores", scores)
+            if mask is None:
+                return run(operation, *self._checked(operation, array, lengths))
+            valid = forms.checked(operation, mask, array, lengths, 0)
+            made = run(operation, *self._checked(operation, forms.to_front(array, valid), valid.sum(1)))
+            return forms.to_places(made, valid)
+        if lengths is not None or mask is not None:
+            given = "lengths" if mask is None else "mask"
             raise ValueError(
-                f"{operation}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+                f"{operation}: got {given} beside a list, expected none, as its rows have their own lengths; leave it out"
             )
         from recurra.data.rows import ragged
 
@@ -174,8 +182,8 @@ class CRF(NativeLayer):
         found: list[Array] = []
         for begin in range(0, len(items), _ROWS_AT_ONCE):
             batch, valid = ragged(operation, items[begin : begin + _ROWS_AT_ONCE]).batch(slice(None))
-            made = run(operation, *self._checked(operation, batch, valid))
-            found += [row[:steps] for row, steps in zip(made, [len(one) for one in items[begin:]], strict=False)]
+            decoded = run(operation, *self._checked(operation, batch, valid))
+            found += [row[:steps] for row, steps in zip(decoded, [len(one) for one in items[begin:]], strict=False)]
         return found
 
     def _checked(self, operation: str, scores: Array, lengths: Lengths) -> tuple[Array, Array | None]:

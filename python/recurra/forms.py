@@ -66,7 +66,7 @@ class Form:
         for index, mask in enumerate(masks):
             if mask is None:
                 continue
-            valid = _checked(self._owner, mask, arrays[index], lengths[index], self._rows)
+            valid = checked(self._owner, mask, arrays[index], lengths[index], self._rows)
             lengths[index] = valid.sum(1)
             if is_suffix_padded(valid, lengths[index]):
                 continue
@@ -136,7 +136,7 @@ class Form:
         return [one[:, 0] for one in flat] if self._unbatched else list(flat)
 
 
-def _checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
+def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
     """A mask with rows first, (N, T)."""
     valid = checks.array(owner, "mask", mask)
     if lengths is not None:

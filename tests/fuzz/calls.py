@@ -85,7 +85,15 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
     "Multiply": {},
     "Concatenate": {},
     "Reverse": {},
+    **{name: {} for name in ("Subtract", "Average", "Maximum", "Minimum", "Dot")},
+    "RepeatVector": {"n": 3},
+    "LearntVector": {"features": 3, "init": "uniform"},
+    "Slice": {"start": 1, "stop": 3, "step": 1},
+    "AvgPool1d": {"kernel_size": 2, "stride": 1, "padding": "same", "features": F},
+    "MaxPool1d": {"kernel_size": 2},
 }
+SEVERAL = {"Add", "Multiply", "Concatenate", "Subtract", "Average", "Maximum", "Minimum", "Dot"}
+SEVERAL |= {"AdditiveAttention", "MultiplicativeAttention", "AttentionDecoder"}
 
 
 def layer(name: str, dtype: str = "float32", **changed: Any) -> Any:
@@ -103,9 +111,10 @@ def inputs(name: str, rng: Generator, dtype: str = "float32") -> Any:
     """x for it."""
     if name == "Embedding":
         return rng.integers(0, 7, (N, T))
+    if name == "RepeatVector":
+        return rng.standard_normal((N, F)).astype(dtype)
     x = rng.standard_normal((N, T, F)).astype(dtype)
-    several = ("Add", "Multiply", "Concatenate", "AdditiveAttention", "MultiplicativeAttention", "AttentionDecoder")
-    return (x, x[::-1].copy()) if name in several else x
+    return (x, x[::-1].copy()) if name in SEVERAL else x
 
 
 def lengths(rng: Generator) -> Any:
@@ -113,6 +122,8 @@ def lengths(rng: Generator) -> Any:
 
 
 def _lengths_for(name: str, rng: Generator) -> Any:
+    if name == "RepeatVector":
+        return None
     given = lengths(rng)
     return (given, given) if isinstance(inputs(name, rng), tuple) else given
 
@@ -128,6 +139,9 @@ for _name in CONSTRUCTORS:
         arguments = {"x": inputs(name, rng), "state": None, "lengths": _lengths_for(name, rng)}
         if rng.random() < 0.3 and not isinstance(arguments["x"], tuple):
             arguments["reset"] = rng.random((N, T)) < 0.3
+        if rng.random() < 0.2 and isinstance(arguments["x"], np.ndarray) and arguments["x"].ndim == 3:
+            del arguments["lengths"]
+            arguments["mask"] = np.cumsum(rng.random((N, T)) < 0.5, 1) == 1  # one stretch, anywhere
         return Call(layer(name), arguments, pure=True)
 
     @maker(f"rc.{_name}.record")

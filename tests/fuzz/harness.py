@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -45,11 +46,15 @@ def main(script: str, case: Case, memory: int = 4 << 30) -> int:
     parser.add_argument("--only", type=int, help="this case alone, in this process")
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.only is not None:
-        print(_one(case, given.seed, given.only, print) or "nothing was wrong")
-        return 0
-    if given.first is not None:
-        _child(case, given.seed, given.first, given.cases, memory)
+    sys.path[:] = [str(Path(path).absolute()) for path in sys.path]
+    if given.only is not None or given.first is not None:
+        with tempfile.TemporaryDirectory() as folder:  # what cases write is left there
+            os.chdir(folder)
+            if given.only is None:
+                _child(case, given.seed, given.first, given.cases, memory)
+            else:
+                print(_one(case, given.seed, given.only, print) or "nothing was wrong")
+            os.chdir("/")
         return 0
     result = run(script, given.seed, given.cases, None if given.cases else given.seconds)
     print(f"{result.cases} cases of seed {given.seed}: {len(result.found)} findings")
@@ -69,7 +74,8 @@ def _batch(script: str, seed: int, count: int, stop_at: float | None, result: Fi
     """One child, until its cases are done or one of them kills it."""
     first = result.cases
     command = [sys.executable, script, "--seed", str(seed), "--first", str(first), "--cases", str(count)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    paths = [str(Path(path).absolute()) for path in sys.path if path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         assert child.stderr is not None

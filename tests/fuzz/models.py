@@ -159,7 +159,13 @@ def _plain(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
 
 
 def _over_time(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
-    kind = rng.integers(6)
+    kind = rng.integers(8)
+    if kind == 6:
+        kernel, padding = int(rng.integers(1, 4)), "causal" if resets else str(rng.choice(["causal", "same", "valid"]))
+        made = rc.AvgPool1d if rng.random() < 0.5 else rc.MaxPool1d
+        return made(kernel, int(rng.integers(1, 3)) if not resets else 1, padding, features=width, dtype=dtype)
+    if kind == 7:
+        return rc.Slice(0, int(rng.integers(1, width + 1)), dtype=dtype)
     if kind == 0:
         return rc.Pool(str(rng.choice(["last", "mean", "max"])), dtype=dtype)
     if kind == 1:
