@@ -575,6 +575,22 @@ def test_with_a_python_layer_and_a_budget() -> None:
         assert_same_bits(one, found[1][name], name)
 
 
+def test_diagnosis_and_the_guard() -> None:
+    """They take the gradient apart, and find what is not finite in the transitions, too."""
+    crf = rc.CRF(TAGS)
+    model, loss = tagger(crf), rc.losses.CRF(crf)
+    x, y = np.arange(8).reshape(1, 8), np.arange(8).reshape(1, 8) % TAGS
+    grads = {name: one.copy() for name, one in model.grads.items()}
+    assert rc.diagnose.gradient_flow(model, x, y, loss=loss).layers
+    assert rc.diagnose.nonfinite(model, x, y, loss=loss) is None
+    for name, one in model.grads.items():
+        assert_same_bits(one, grads[name])
+    with crf.edit() as params:
+        params["transitions"][1, 2] = np.nan
+    with pytest.raises(rc.NonFiniteError, match="transitions|CRF"):
+        model.fit(x, y, loss=loss, optimizer=rc.optim.SGD(0.1), verbose=0)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     crf = rc.CRF(TAGS)
     loss = rc.losses.CRF(crf)

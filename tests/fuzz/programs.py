@@ -109,7 +109,12 @@ def _gradients(model: Any, batch: models.Batch, rng: np.random.Generator) -> str
                 continue
             least = least or _least_budget(model, batch, options)
             options["memory_budget"] = least
-        tape = model.record(batch.x, batch.state, batch.lengths, batch.reset, **options)
+        try:
+            tape = model.record(batch.x, batch.state, batch.lengths, batch.reset, **options)
+        except ValueError as error:
+            if "one has no variance" in str(error):  # of batch norm in training
+                return None
+            raise
         if budgeted and tape.nbytes > least:
             return f"a tape of {tape.nbytes} bytes for a budget of {least}"
         if dy is None:
@@ -147,7 +152,7 @@ def _stream(model: Any, batch: models.Batch, rng: np.random.Generator) -> str | 
         stream = model.stream(batch.rows)
     except ValueError:
         return None  # it has said why
-    x = np.maximum(batch.x, 0) if batch.x.dtype.kind == "i" else batch.x  # a stream knows no padding
+    x = np.maximum(batch.x, 0) if batch.x.dtype.kind == "i" else np.nan_to_num(batch.x)  # a stream knows no padding
     whole, _ = model(x, batch.state, None, batch.reset)
     if batch.state is not None:
         stream.load_state(batch.state)
