@@ -174,6 +174,7 @@ class CRF(NativeLayer):
 
         items = [checks.array(operation, f"scores[{index}]", row) for index, row in enumerate(scores)]
         for index, item in enumerate(items):
+            _check_floats(operation, f"scores[{index}]", item)
             if item.ndim != 2 or item.shape[1] != self.num_tags:
                 raise ValueError(
                     f"{operation}: got scores[{index}] of shape {item.shape}, expected (T, {self.num_tags}); give a row's "
@@ -187,10 +188,7 @@ class CRF(NativeLayer):
         return found
 
     def _checked(self, operation: str, scores: Array, lengths: Lengths) -> tuple[Array, Array | None]:
-        if scores.dtype not in (np.float32, np.float64):
-            raise TypeError(
-                f"{operation}: got scores of {scores.dtype}, expected float32 or float64; write scores.astype(np.float32)"
-            )
+        _check_floats(operation, "scores", scores)
         if scores.ndim != 3 or scores.shape[2] != self.num_tags:
             raise ValueError(
                 f"{operation}: got scores of shape {scores.shape}, expected (N, T, {self.num_tags}); write scores[None] if "
@@ -224,6 +222,13 @@ class CRF(NativeLayer):
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return rng.uniform(-0.1, 0.1, shape)
+
+
+def _check_floats(operation: str, name: str, array: Array) -> None:
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{operation}: got {name} of {array.dtype}, expected float32 or float64; write {name}.astype(np.float32)"
+        )
 
 
 def _text(row: Array) -> str:

@@ -137,7 +137,7 @@ for _name in CONSTRUCTORS:
     @maker(f"rc.{_name}()")
     def _call(rng: Generator, name: str = _name) -> Call:
         arguments = {"x": inputs(name, rng), "state": None, "lengths": _lengths_for(name, rng)}
-        if rng.random() < 0.3 and not isinstance(arguments["x"], tuple):
+        if rng.random() < 0.3 and not isinstance(arguments["x"], tuple) and name not in ("RepeatVector", "MaxPool1d"):
             arguments["reset"] = rng.random((N, T)) < 0.3
         if rng.random() < 0.2 and isinstance(arguments["x"], np.ndarray) and arguments["x"].ndim == 3:
             del arguments["lengths"]
