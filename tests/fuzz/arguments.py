@@ -128,7 +128,7 @@ def _near(value: values.Array, rng: np.random.Generator) -> Any:
         return value[None] if rng.random() < 0.5 or not value.ndim else value[0] if len(value) else value[..., None]
     if kind == 5:
         return value.tolist()
-    if kind == 6 and value.ndim:
+    if kind == 6 and value.ndim > 1:  # lengths are looked through one by one, however many
         return values.huge(rng, value)
     return values.anything(rng)
 
