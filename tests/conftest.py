@@ -1,9 +1,10 @@
-"""What every test shares: the forced ISA is really running, and a test leaves the thread count as it found it."""
+"""What every test shares: the forced ISA is really running, a test has its number of threads and leaves it as it was."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from zlib import crc32
 
 import pytest
 import torch
@@ -11,15 +12,25 @@ import torch
 import recurra as rc
 from recurra import _core
 
+#: The numbers of threads that tests run with, whatever the machine has: None, its own, as users do.
+THREADS = (None, 3, 4, 7, 16)
+
+
+def forced_threads() -> int | None:
+    """RECURRA_TEST_THREADS, of all tests; None: each has one of THREADS that follows from its name."""
+    text = os.environ.get("RECURRA_TEST_THREADS")
+    return int(text) if text else None
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
-    _core.set_patient(True)  # what two threads do is compared with what one does, however busy the machine
+    _core.set_patient(True)  # what several threads do is compared with what one does, however busy the machine
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
 
 
 def pytest_report_header() -> str:
-    return f"recurra isa: {rc.isa()}"
+    threads = forced_threads() or ", ".join(str(count or rc.get_num_threads()) for count in THREADS) + " in turns"
+    return f"recurra isa: {rc.isa()}; threads: {threads}"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -29,7 +40,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_thread_count_after() -> Iterator[None]:
-    threads = rc.get_num_threads()
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test's number of threads, which share even the smallest calls unless it is the machine's own number."""
+    before = rc.get_num_threads()
+    name = f"{rc.isa()} {request.node.nodeid}"
+    threads = forced_threads() or THREADS[crc32(name.encode()) % len(THREADS)]
+    rc.set_num_threads(threads or before)
+    _core.set_eager(threads is not None)
     yield
-    rc.set_num_threads(threads)
+    _core.set_eager(False)
+    rc.set_num_threads(before)

@@ -7,6 +7,7 @@
 #include "backend/measure.h"
 #include "bindings/arrays.h"
 #include "bindings/module.h"
+#include "platform/tasks.h"
 
 namespace recurra::bindings {
 namespace {
@@ -47,6 +48,7 @@ void register_runtime(py::module_& m) {
         set_eager_stops(poll > 0);
       },
       py::arg("poll"));
+  m.def("set_eager", &set_eager, py::arg("eager"));
   m.def("isa", &isa_name);
   m.def("build_info", [] {
     py::dict info;

@@ -5,6 +5,7 @@
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "layers/attending_layer.h"
+#include "platform/tasks.h"
 
 namespace recurra::bindings {
 namespace {
@@ -114,7 +115,7 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
   const double work = search.work(rows, looked_at ? looked_at->input.batch : Batch{}, options);
   run_native(work, [&](Stop* stop) {
     found = search.run(rows, {from.data(), search.state_size()}, looked_at ? &looked_at->input : nullptr, options,
-                       is_short(work) ? 1 : num_threads(), stop);
+                       threads_for(work, kReleaseWork), stop);
     if (stop && stop->requested()) throw Interrupted();
   });
   return result_arrays(found, options.best, looked_at ? looked_at->input.batch.steps : 0, looked_at != nullptr);
@@ -141,7 +142,7 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
   const double work = layer.work(batch, &looked_at.input.batch);
   run_native(work, [&](Stop* stop) {
-    layer.attend({arena, is_short(work) ? 1 : num_threads(), stop, false, 0},
+    layer.attend({arena, threads_for(work, kReleaseWork), stop, false, 0},
                  {batch,
                   layer.input_size(),
                   {sequence_of<const T>(queries), {}},

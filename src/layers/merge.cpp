@@ -18,7 +18,7 @@ void for_each_step(const Run& run, const Call& call, const Sequence<T>& dx, cons
   const ptrdiff_t count = call.other_count + 1;
   const double elements = double(call.batch.tokens()) * double(call.features) * double(count);
   Part* const all = run.arena.template take<Part>(size_t(call.batch.rows * count));
-  for_each_task(call.batch.rows, elements < kParallelElements ? 1 : run.threads, [&](ptrdiff_t r) {
+  for_each_task(call.batch.rows, std::min(run.threads, threads_for(elements, kParallelElements)), [&](ptrdiff_t r) {
     Part* const parts = all + r * count;
     for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) {
       parts[0] = {call.x.features.at(r, s), dx.data ? dx.at(r, s) : nullptr, call.features};

@@ -11,7 +11,7 @@ namespace recurra {
 
 // Fewer elements than this are done by the caller alone.
 constexpr double kParallelElements = 1 << 15;
-inline int threads_for(double elements) { return elements < kParallelElements ? 1 : num_threads(); }
+inline int threads_for(double elements) { return threads_for(elements, kParallelElements); }
 
 template <class T>
 T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {

@@ -17,7 +17,7 @@ constexpr ptrdiff_t kBlock = 1 << 15;
 template <class F>
 void for_blocks(ptrdiff_t n, const F& f) {
   const ptrdiff_t blocks = (n + kBlock - 1) / kBlock;
-  for_each_task(blocks, blocks < 4 ? 1 : num_threads(),
+  for_each_task(blocks, threads_for(double(blocks), 4),
                 [&](ptrdiff_t b) { f(b, b * kBlock, std::min(n, (b + 1) * kBlock)); });
 }
 

@@ -49,8 +49,12 @@ void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
 }
 
-// For copying or writing n elements: below this, some 50 us, another thread costs more than it brings.
-inline int threads_to_move(ptrdiff_t n) { return n < ptrdiff_t(1) << 18 ? 1 : num_threads(); }
+// The threads for so much work: below `least`, some 50 us, another one costs more than it brings.
+int threads_for(double work, double least);
+// For copying or writing n elements.
+inline int threads_to_move(ptrdiff_t n) { return threads_for(double(n), 1 << 18); }
+// An eager process shares out work of any size: for tests of how work is shared out.
+void set_eager(bool eager);
 
 // to[0, n) = 0
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "platform/eager_stop.h"
+#include "platform/tasks.h"
 #include "program/sequences.h"
 
 namespace recurra {
@@ -91,7 +92,7 @@ bool Program<T>::prepares_step(ptrdiff_t rows) const {
 template <class T>
 Run Program<T>::run(double work, Stop* stop, Arena& scratch, bool training, uint64_t seed) const {
   const bool interruptible = work >= kInterruptibleWork || are_stops_eager();
-  return {scratch, work < kParallelWork ? 1 : num_threads(), interruptible ? stop : nullptr, training, seed};
+  return {scratch, threads_for(work, kParallelWork), interruptible ? stop : nullptr, training, seed};
 }
 
 template <class T>
