@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "platform/barrier.h"
+#include "platform/fork.h"
 #include "platform/tasks.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -373,6 +374,46 @@ TEST_F(ParallelFork, FromWithinATask) {
     EXPECT_EQ(answer, 0);
   }
   EXPECT_EQ(meet(4, 4).size(), 4u);
+}
+
+TEST_F(ParallelFork, ATurnIsKnownByItsProcessAndThread) {
+  Turn turn;
+  EXPECT_EQ(turn.take(), Turn::kTaken);
+  EXPECT_EQ(turn.take(), Turn::kInUse);
+  EXPECT_EQ(answer_of_child([&] { return turn.take() == Turn::kInUse && !turn.abandoned() ? 0 : 1; }), 0);
+  std::thread([&] {
+    EXPECT_EQ(turn.take(), Turn::kInUse);
+    EXPECT_FALSE(turn.abandoned());
+    EXPECT_EQ(answer_of_child([&] {  // which lacks the thread that has the turn
+                if (!turn.abandoned() || turn.take() != Turn::kAbandoned) return 1;
+                if (turn.abandoned() || turn.take() != Turn::kInUse) return 2;
+                turn.end();
+                return turn.take() == Turn::kTaken ? 0 : 3;
+              }),
+              0);
+  }).join();
+  turn.end();
+  EXPECT_EQ(turn.take(), Turn::kTaken);
+}
+
+// A value may expire while its replacement is made under a lock of the same kind.
+TEST_F(ParallelFork, TheGateMayBeNestedWhileOthersFork) {
+  std::atomic<bool> done{false};
+  std::thread nesting([&] {
+    while (!done) {
+      const NoFork outer;
+      std::this_thread::yield();
+      const NoFork inner;
+    }
+  });
+  for (int i = 0; i < 20; ++i)
+    EXPECT_EQ(answer_of_child([] {
+                const NoFork outer, inner;
+                return 0;
+              }),
+              0);
+  done = true;
+  nesting.join();
 }
 
 struct Asked {

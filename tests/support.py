@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 import recurra as rc
 import reference
+from recurra import _core
 
 Array = npt.NDArray[Any]
 
@@ -426,6 +427,17 @@ def assert_same_bits(actual: Any, expected: Any, what: str = "") -> None:
 def assert_same_outcome(actual: Outcome, expected: Outcome) -> None:
     for (name, one), (_, other) in zip(actual.arrays(), expected.arrays(), strict=True):
         assert_same_bits(one, other, name)
+
+
+def polls(call: Callable[[], object]) -> int:
+    """How often a call looks whether it should stop: a measure of its work, and of how soon it would."""
+    most = 1 << 40
+    _core.interrupt_at(most)
+    try:
+        call()
+    finally:
+        left = _core.interrupt_at(0)
+    return most - left
 
 
 def run_python(code: str, *, timeout: float = 120.0, **environment: str) -> str:

@@ -137,6 +137,9 @@ def test_other_layers(name: str, lengths: list[int] | None, dtype: str) -> None:
 OF_TWO: dict[str, Callable[[str], Any]] = {
     "Add": lambda dtype: rc.Add(dtype=dtype),
     "Multiply": lambda dtype: rc.Multiply(dtype=dtype),
+    "Subtract": lambda dtype: rc.Subtract(dtype=dtype),
+    "Average": lambda dtype: rc.Average(dtype=dtype),
+    "Maximum": lambda dtype: rc.Maximum(dtype=dtype),
     "Concatenate": lambda dtype: rc.Concatenate(dtype=dtype),
     "AdditiveAttention": lambda dtype: rc.AdditiveAttention(17, 17, 9, dtype=dtype, seed=0),
     "MultiplicativeAttention": lambda dtype: rc.MultiplicativeAttention(17, 17, score="general", dtype=dtype, seed=0),

@@ -1,6 +1,6 @@
-// The seam between devices. It is crossed once per call of a whole recurrent stack, or of a plain layer, so that a
-// device schedules layers, directions, rows and steps as suits it. Nothing above knows where memory lives or how
-// weights are packed.
+// The seam between devices, crossed once per call of a whole recurrent stack or of a plain layer, so that a device
+// schedules layers, directions, rows and steps as suits it. Packed weights and tapes are its own; memory is the host's,
+// and losses, optimisers, search and some layers call the CPU's kernels directly.
 #pragma once
 #include <array>
 #include <cstdint>

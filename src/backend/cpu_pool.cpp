@@ -4,6 +4,8 @@
 namespace recurra::cpu {
 namespace {
 
+constexpr ptrdiff_t kPollWindows = 64;  // between two looks at the clock
+
 // The steps of a row's last episode are [first_step, length).
 ptrdiff_t first_step(const Batch& batch, ptrdiff_t row) { return std::max<ptrdiff_t>(0, batch.last_reset(row)); }
 
@@ -114,6 +116,7 @@ void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) {
   for_each_row<T>(run, *call.batch, features, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* scratch) {
     const WindowRow<T> from = {call, row};
     for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
+      if (t % kPollWindows == 0 && stopped(run)) return;
       T* to = y.at(row, t);
       if (call.kind == PoolKind::kMax) {
         std::copy_n(from.at(begin), features, to);
@@ -137,6 +140,7 @@ void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<c
     const WindowRow<T> from = {call, row};
     T* const part = left + features;
     for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
+      if (t % kPollWindows == 0 && stopped(run)) return;
       std::copy_n(dy.at(row, t), features, left);
       for (ptrdiff_t step = begin; step < end; ++step) {
         T* to = nullptr;

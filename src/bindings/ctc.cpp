@@ -53,7 +53,7 @@ py::list greedy(const py::object& logits, const py::object& lengths, ptrdiff_t b
     LossCall<T> call(kName, logits, lengths, py::none(), false);
     check_symbols(call, blank, kName);
     std::vector<CtcHypothesis> found;
-    call.run([&](Stop*) { found = ctc_greedy<T>(call.batch, call.features, blank, call.rows()); });
+    call.run([&](Stop* stop) { found = ctc_greedy<T>(call.batch, call.features, blank, call.rows(), stop); });
     py::list rows;
     for (const CtcHypothesis& one : found) rows.append(as_pair(one));
     return rows;

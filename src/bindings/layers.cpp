@@ -98,8 +98,9 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
 }  // namespace
 
 void register_layers(py::module_& m) {
-  py::class_<LayerHandle>(m, "Layer")
-      .def_property_readonly("dtype", &LayerHandle::dtype)
+  py::class_<LayerHandle> type(m, "Layer");
+  refuse_copies(type);
+  type.def_property_readonly("dtype", [](const LayerHandle& self) { return self.dtype(); })
       .def_property_readonly("parameters", [](const LayerHandle& self) {
         return self.visit([](const auto& layer) { return ParametersHandle{layer->parameters()}; });
       });

@@ -55,6 +55,7 @@ struct LossCall {
   template <class F>
   void run(const F& f, double operations = 20) {
     run_native(double(batch.tokens()) * double(features) * operations, [&](Stop* stop) {
+      batch.stop = stop;
       f(stop);
       if (stop && stop->requested()) throw Interrupted();
     });

@@ -3,6 +3,8 @@
 #include "backend/isa.h"
 #include "platform/error.h"
 
+// The one that PYBIND11_MODULE defines; in a sub-interpreter it waits for ever.
+#define PyInit__core initialise_in_main_interpreter
 PYBIND11_MODULE(_core, m) {
   using namespace recurra::bindings;
   m.doc() = "The native core of recurra.";
@@ -24,4 +26,14 @@ PYBIND11_MODULE(_core, m) {
   register_crf(m);
   register_ctc(m);
   register_optim(m);
+}
+#undef PyInit__core
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return initialise_in_main_interpreter();
+  PyErr_SetString(
+      PyExc_ImportError,
+      "recurra: got an import in a sub-interpreter, expected the process's main interpreter; import it there, "
+      "or start a process of its own");
+  return nullptr;
 }

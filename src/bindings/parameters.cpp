@@ -37,8 +37,9 @@ void assign(Parameters<T>& parameters, const std::string& name, const py::object
 }  // namespace
 
 void register_parameters(py::module_& m) {
-  py::class_<ParametersHandle>(m, "Parameters")
-      .def(py::init(
+  py::class_<ParametersHandle> type(m, "Parameters");
+  refuse_copies(type);
+  type.def(py::init(
                [](const std::string& dtype, const std::vector<std::pair<std::string, std::vector<int64_t>>>& specs) {
                  std::vector<ParameterSpec> list;
                  for (const auto& spec : specs) list.push_back({spec.first, spec.second});
@@ -47,7 +48,7 @@ void register_parameters(py::module_& m) {
                  });
                }),
            py::arg("dtype"), py::arg("specs"))
-      .def_property_readonly("dtype", &ParametersHandle::dtype)
+      .def_property_readonly("dtype", [](const ParametersHandle& self) { return self.dtype(); })
       .def_property_readonly("names",
                              [](const ParametersHandle& self) {
                                return self.visit([](const auto& p) {

@@ -24,13 +24,15 @@ InputSpec input_spec(const PyInput& input, const char* name) {
 ProgramHandle make_program(const std::string& name, const std::vector<PyInput>& inputs,
                            const std::vector<PyNode>& nodes, const std::vector<ptrdiff_t>& outputs) {
   check(!nodes.empty(), name.c_str(), "got no layers, expected at least one");
+  for (const PyNode& node : nodes)
+    check(std::get<0>(node) != nullptr, name.c_str(), "got None as a layer, expected a layer of the core");
   const LayerHandle& first_layer = *std::get<0>(nodes.front());
   return first_layer.visit([&](const auto& first) -> ProgramHandle {
     typedef RECURRA_TYPE_OF(first) T;
     GraphSpec<T> graph;
     for (const PyInput& input : inputs) graph.inputs.push_back(input_spec(input, name.c_str()));
     for (const auto& [layer, reads, states] : nodes) {
-      const auto* same = std::get_if<std::shared_ptr<Layer<T>>>(&layer->object);
+      const auto* same = layer->template get<T>();
       check(same != nullptr, name.c_str(), "the layers are of ", first_layer.dtype(), " and ", layer->dtype(),
             ", expected one dtype for all");
       graph.nodes.push_back({*same, reads, states});
@@ -113,7 +115,7 @@ std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py:
   std::vector<ParameterGradient<T>> more;
   for (const auto& item : pairs) {
     const auto pair = py::cast<std::pair<ParametersHandle, py::object>>(item);
-    const auto* own = std::get_if<std::shared_ptr<Parameters<T>>>(&pair.first.object);
+    const auto* own = pair.first.template get<T>();
     const auto& nodes = program.graph().nodes();
     check(own && std::any_of(nodes.begin(), nodes.end(),
                              [&](const auto& node) { return node.layer->parameters() == *own; }),
@@ -301,9 +303,10 @@ void stream_load(Stream<T>& stream, const py::object& state) {
   [](const Handle& self) { return self.visit([](const auto& object) { return expression; }); }
 
 void register_programs(py::module_& m) {
-  py::class_<ProgramHandle>(m, "Program")
-      .def(py::init(&make_program), py::arg("name"), py::arg("inputs"), py::arg("nodes"), py::arg("outputs"))
-      .def_property_readonly("dtype", &ProgramHandle::dtype)
+  py::class_<ProgramHandle> type(m, "Program");
+  refuse_copies(type);
+  type.def(py::init(&make_program), py::arg("name"), py::arg("inputs"), py::arg("nodes"), py::arg("outputs"))
+      .def_property_readonly("dtype", [](const ProgramHandle& self) { return self.dtype(); })
       .def(
           "forward",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
@@ -336,8 +339,9 @@ void register_programs(py::module_& m) {
 }
 
 void register_tapes(py::module_& m) {
-  py::class_<TapeHandle>(m, "Tape")
-      .def_property_readonly("y", RECURRA_ASK(TapeHandle, tape_output(*object)))
+  py::class_<TapeHandle> type(m, "Tape");
+  refuse_copies(type);
+  type.def_property_readonly("y", RECURRA_ASK(TapeHandle, tape_output(*object)))
       .def_property_readonly("state", RECURRA_ASK(TapeHandle, state_arrays(open_tape(*object).program(), object->rows(),
                                                                            object->final_state())))
       .def_property_readonly("nbytes", RECURRA_ASK(TapeHandle, object->bytes()))
@@ -372,6 +376,7 @@ void register_streams(py::module_& m) {
     };
   };
   py::class_<StreamHandle> stream(m, "Stream");
+  refuse_copies(stream);
   stream.def_property_readonly("batch_size", RECURRA_ASK(StreamHandle, object->rows()))
       .def("step", run(Form::kStep), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())
       .def("process", run(Form::kSequences), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <utility>
 
 #include "backend/isa.h"
 #include "backend/measure.h"
@@ -44,8 +45,8 @@ void register_runtime(py::module_& m) {
   m.def(
       "interrupt_at",
       [](long poll) {
-        polls_left = poll;
         set_eager_stops(poll > 0);
+        return std::exchange(polls_left, poll);
       },
       py::arg("poll"));
   m.def("set_eager", &set_eager, py::arg("eager"));

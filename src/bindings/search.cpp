@@ -100,7 +100,7 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
                      const SearchOptions& options) {
   std::vector<std::shared_ptr<Layer<T>>> layers;
   for (const LayerHandle* handle : handles) {
-    const auto* same = std::get_if<std::shared_ptr<Layer<T>>>(&handle->object);
+    const auto* same = handle->template get<T>();
     check(same != nullptr, kName, "the layers are of ", handles.front()->dtype(), " and ", handle->dtype(),
           ", expected one dtype for all");
     layers.push_back(*same);
@@ -166,6 +166,8 @@ void register_search(py::module_& m) {
          const py::object& memory, const py::object& memory_lengths, int64_t start, int64_t end, ptrdiff_t max_steps,
          ptrdiff_t beam_size, ptrdiff_t n_best, double length_penalty) {
         check(!layers.empty(), kName, "got no layers, expected at least one");
+        for (const LayerHandle* layer : layers)
+          check(layer != nullptr, kName, "got None as a layer, expected a layer of the core");
         return layers.front()->visit([&](const auto& first) {
           typedef RECURRA_TYPE_OF(first) T;
           return run_search<T>(layers, rows, state, memory, memory_lengths,

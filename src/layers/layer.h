@@ -80,6 +80,7 @@ struct LayerStepCall : StepCall<T> {
   Sequence<const int64_t> tokens;
   const OtherInput<T>* others = nullptr;  // [other_count]
   ptrdiff_t other_count = 0;
+  Stop* stop = nullptr;  // of a search, whose steps may be long; once it is requested the output is of no use
 };
 
 // Single steps of a layer, prepared once: as RecurrentStep.
@@ -218,14 +219,14 @@ class ForwardStep : public LayerStep<T> {
     if (scratch_.used()) scratch_.reset();
     const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
     const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
-    forward({scratch_, 1, nullptr, false, 0}, {batch,
-                                               features_,
-                                               {{call.x, call.x_row, call.x_row}, call.tokens},
-                                               {call.y, call.y_row, call.y_row},
-                                               {from.data, from.stride},
-                                               to,
-                                               call.others,
-                                               call.other_count});
+    forward({scratch_, 1, call.stop, false, 0}, {batch,
+                                                 features_,
+                                                 {{call.x, call.x_row, call.x_row}, call.tokens},
+                                                 {call.y, call.y_row, call.y_row},
+                                                 {from.data, from.stride},
+                                                 to,
+                                                 call.others,
+                                                 call.other_count});
   }
 
  private:

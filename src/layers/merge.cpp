@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "backend/isa.h"
-#include "platform/tasks.h"
+#include "layers/valid_steps.h"
 
 namespace recurra {
 namespace {
@@ -17,10 +17,12 @@ template <class T, class Part, class Call, class F>
 void for_each_step(const Run& run, const Call& call, const Sequence<T>& dx, const Sequence<T>* others_dx, const F& f) {
   const ptrdiff_t count = call.other_count + 1;
   const double elements = double(call.batch.tokens()) * double(call.features) * double(count);
+  const ptrdiff_t steps = poll_steps(call.features * count);
   Part* const all = run.arena.template take<Part>(size_t(call.batch.rows * count));
   for_each_task(call.batch.rows, std::min(run.threads, threads_for(elements, kParallelElements)), [&](ptrdiff_t r) {
     Part* const parts = all + r * count;
     for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) {
+      if (s % steps == 0 && run.stop && run.stop->poll()) return;
       parts[0] = {call.x.features.at(r, s), dx.data ? dx.at(r, s) : nullptr, call.features};
       for (ptrdiff_t k = 1; k < count; ++k) {
         const OtherInput<T>& other = call.others[k - 1];

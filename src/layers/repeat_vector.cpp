@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "platform/tasks.h"
+#include "layers/valid_steps.h"
 
 namespace recurra {
 
@@ -13,9 +13,12 @@ RepeatVector<T>::RepeatVector(ptrdiff_t times) : Layer<T>(std::vector<ParameterS
 }
 
 template <class T>
-void RepeatVector<T>::forward(const Run&, const LayerForward<T>& call) {
+void RepeatVector<T>::forward(const Run& run, const LayerForward<T>& call) {
   for_each_task(call.batch.rows, threads_to_move(call.batch.rows * times_ * call.features), [&](ptrdiff_t r) {
-    for (ptrdiff_t s = 0; s < times_; ++s) std::copy_n(call.x.features.at(r, 0), call.features, call.y.at(r, s));
+    for (ptrdiff_t s = 0; s < times_; ++s) {
+      if (run.stop && s % poll_steps(call.features) == 0 && run.stop->poll()) return;
+      std::copy_n(call.x.features.at(r, 0), call.features, call.y.at(r, s));
+    }
   });
 }
 
@@ -36,6 +39,7 @@ void RepeatVector<T>::backward(const Run& run, const LayerBackward<T>& call, Lay
     T *const total = call.dx.at(r, 0), *const sum = sums + r * features;
     std::fill_n(total, features, T(0));
     for (ptrdiff_t begin = 0; begin < times_; begin += kShortRun) {
+      if (run.stop && run.stop->poll()) return;
       std::fill_n(sum, features, T(0));
       for (ptrdiff_t s = begin; s < std::min(times_, begin + kShortRun); ++s)
         for (ptrdiff_t i = 0; i < features; ++i) sum[i] += call.dy.at(r, s)[i];

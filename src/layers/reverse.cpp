@@ -2,13 +2,16 @@
 
 #include <algorithm>
 
+#include "layers/valid_steps.h"
+
 namespace recurra {
 namespace {
 
 template <class T>
-void turn(const Batch& batch, ptrdiff_t features, Sequence<const T> x, Sequence<T> y) {
-  for (ptrdiff_t r = 0; r < batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < batch.length(r); ++s) std::copy_n(x.at(r, s), features, y.at(r, batch.length(r) - 1 - s));
+void turn(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, Sequence<T> y) {
+  const auto to = [&](ptrdiff_t r, ptrdiff_t s) { return y.at(r, batch.length(r) - 1 - s); };
+  for_each_valid(
+      batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(x.at(r, s), features, to(r, s)); }, run.stop);
 }
 
 }  // namespace
@@ -32,8 +35,8 @@ Batch Reverse<T>::output_batch(const Batch& batch, Arena& memory) const {
 }
 
 template <class T>
-void Reverse<T>::forward(const Run&, const LayerForward<T>& call) {
-  turn(call.batch, call.features, call.x.features, call.y);
+void Reverse<T>::forward(const Run& run, const LayerForward<T>& call) {
+  turn(run, call.batch, call.features, call.x.features, call.y);
 }
 
 template <class T>
@@ -43,8 +46,8 @@ std::unique_ptr<LayerTape<T>> Reverse<T>::record(const Run& run, const LayerForw
 }
 
 template <class T>
-void Reverse<T>::backward(const Run&, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
-  if (call.dy.data && call.dx.data) turn(call.batch, call.features, call.dy, call.dx);
+void Reverse<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
+  if (call.dy.data && call.dx.data) turn(run, call.batch, call.features, call.dy, call.dx);
 }
 
 template class Reverse<float>;

@@ -23,12 +23,15 @@ ptrdiff_t Slice<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const 
 }
 
 template <class T>
-void Slice<T>::forward(const Run&, const LayerForward<T>& call) {
-  for_each_valid(call.batch, count_, [&](ptrdiff_t r, ptrdiff_t s) {
-    const T* from = call.x.features.at(r, s) + begin_;
-    T* to = call.y.at(r, s);
-    for (ptrdiff_t i = 0; i < count_; ++i) to[i] = from[i * step_];
-  });
+void Slice<T>::forward(const Run& run, const LayerForward<T>& call) {
+  for_each_valid(
+      call.batch, count_,
+      [&](ptrdiff_t r, ptrdiff_t s) {
+        const T* from = call.x.features.at(r, s) + begin_;
+        T* to = call.y.at(r, s);
+        for (ptrdiff_t i = 0; i < count_; ++i) to[i] = from[i * step_];
+      },
+      run.stop);
 }
 
 template <class T>
@@ -38,14 +41,17 @@ std::unique_ptr<LayerTape<T>> Slice<T>::record(const Run& run, const LayerForwar
 }
 
 template <class T>
-void Slice<T>::backward(const Run&, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
+void Slice<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
   if (!call.dy.data || !call.dx.data) return;
-  for_each_valid(call.batch, call.features, [&](ptrdiff_t r, ptrdiff_t s) {
-    const T* from = call.dy.at(r, s);
-    T* to = call.dx.at(r, s);
-    std::fill_n(to, call.features, T(0));
-    for (ptrdiff_t i = 0; i < count_; ++i) to[begin_ + i * step_] = from[i];
-  });
+  for_each_valid(
+      call.batch, call.features,
+      [&](ptrdiff_t r, ptrdiff_t s) {
+        const T* from = call.dy.at(r, s);
+        T* to = call.dx.at(r, s);
+        std::fill_n(to, call.features, T(0));
+        for (ptrdiff_t i = 0; i < count_; ++i) to[begin_ + i * step_] = from[i];
+      },
+      run.stop);
 }
 
 template class Slice<float>;

@@ -5,6 +5,7 @@
 
 #include "backend/isa.h"
 #include "losses/steps.h"
+#include "simd/ctc_row_call.h"
 
 namespace recurra {
 namespace {
@@ -49,9 +50,10 @@ double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<
     const double weight = batch.weight(row, 0);
     bool counts = feasible[row] && weight != 0;
     if (counts) {
-      const double loss =
-          kernels<T>().ctc.row({steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
-                                gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]});
+      const CtcRowCall<T> call = {{steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
+                                   gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]},
+                                  stop};
+      const double loss = kernels<T>().ctc.row(call);
       counts = feasible[row] = loss != kInfinity;
       if (counts) losses[size_t(row)] = weight * loss;
     }

@@ -28,7 +28,8 @@ struct CtcHypothesis {
 
 // The labels of the most probable path; its probability.
 template <class T>
-std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits);
+std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits,
+                                      Stop*);
 
 // For each row the most probable label sequences that prefix beam search finds, at most `best` of them, with the
 // probability of those of their paths that it has followed.

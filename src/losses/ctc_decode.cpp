@@ -76,6 +76,8 @@ class PrefixTree {
   std::vector<Node> nodes_;
 };
 
+constexpr ptrdiff_t kMostBeams = ptrdiff_t(1) << 48;  // more than any memory holds; twice as many can be counted
+
 // A prefix, with the logarithms of the probability of its paths so far: of those that end in a blank, of those that end
 // in its last label, of both.
 struct Beam {
@@ -97,7 +99,10 @@ struct Candidate {
 class BeamSearch {
  public:
   BeamSearch(ptrdiff_t symbols, ptrdiff_t blank, ptrdiff_t size)
-      : symbols_(symbols), blank_(blank), size_(size), beams_{{PrefixTree::kRoot, 0, kNever, 0}} {}
+      : symbols_(symbols),
+        blank_(blank),
+        size_(std::min(size, kMostBeams)),
+        beams_{{PrefixTree::kRoot, 0, kNever, 0}} {}
 
   void step(const std::vector<double>& log_p) {
     place_of_.resize(tree_.size(), PrefixTree::kNone);
@@ -203,14 +208,15 @@ class BeamSearch {
 }  // namespace
 
 template <class T>
-std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
-                                      Sequence<const T> logits) {
+std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits,
+                                      Stop* stop) {
   std::vector<CtcHypothesis> results(size_t(batch.rows));
-  for_each_row(batch, double(batch.tokens()) * double(symbols), nullptr, [&](ptrdiff_t row) {
+  for_each_row(batch, double(batch.tokens()) * double(symbols), stop, [&](ptrdiff_t row) {
     LogSoftmax log_softmax(symbols);
     CtcHypothesis result = {{}, 0};
     ptrdiff_t last = blank;
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
+      if (stop && stop->poll()) return;
       const std::vector<double>& log_p = log_softmax(logits.at(row, step));
       const ptrdiff_t best = std::max_element(log_p.begin(), log_p.end()) - log_p.begin();
       result.log_probability += log_p[size_t(best)];
@@ -240,7 +246,7 @@ std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch& batch, ptrd
 }
 
 #define RECURRA_INSTANTIATE(T)                                                                                    \
-  template std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>);          \
+  template std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, Stop*);   \
   template std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
                                                                    ptrdiff_t, Sequence<const T>, Stop*)
 RECURRA_INSTANTIATE(float);

@@ -9,6 +9,7 @@ namespace recurra {
 // A batch whose steps may have weights, at least 0, that multiply loss and gradient. Nothing is read where they are 0.
 struct LossBatch : Batch {
   Sequence<const double> weights;  // data null: 1
+  Stop* stop;                      // null: do not poll; once it is requested, neither sum nor gradient is of use
   double weight(ptrdiff_t row, ptrdiff_t step) const { return weights.data ? *weights.at(row, step) : 1; }
 };
 

@@ -12,6 +12,8 @@ namespace recurra {
 // Fewer elements than this are done by the caller alone.
 constexpr double kParallelElements = 1 << 15;
 inline int threads_for(double elements) { return threads_for(elements, kParallelElements); }
+// As many take a millisecond or less: how often a long row looks at the clock.
+constexpr ptrdiff_t kPollElements = 1 << 15;
 
 template <class T>
 T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {
@@ -38,8 +40,12 @@ double sum_steps(const LossBatch& batch, ptrdiff_t features, Sequence<T> gradien
     return weight * loss;
   };
   std::vector<double> sums(size_t(batch.rows));
+  const ptrdiff_t poll_steps = 1 + kPollElements / std::max<ptrdiff_t>(features, 1);
   const auto sum_row = [&](ptrdiff_t row, const auto& one) {
-    for (ptrdiff_t step = 0; step < batch.length(row); ++step) sums[size_t(row)] += one(row, step);
+    for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
+      if (batch.stop && step % poll_steps == 0 && batch.stop->poll()) return;
+      sums[size_t(row)] += one(row, step);
+    }
   };
   const int threads = threads_for(double(batch.tokens()) * double(features));
   for_each_task(batch.rows, threads, [&](ptrdiff_t row) {

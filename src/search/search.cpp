@@ -125,15 +125,18 @@ class Search<T>::Rows {
     for (ptrdiff_t step = 0; step < options_.max_steps; ++step) {
       if (std::all_of(open_.begin(), open_.end(), [](ptrdiff_t n) { return n == 0; })) return;
       if (stop && stop->poll()) return;
-      take_step();
+      take_step(stop);
+      if (stop && stop->poll()) return;
       history_.push_back({});
       Step& now = history_.back();
       now.parents.assign(size_t(slots_), 0);
       now.tokens.assign(size_t(slots_), options_.start);
       now.log_probs.assign(size_t(slots_), T(0));
       now.weights.assign(weights_, weights_ + slots_ * memory_steps_);
-      for (ptrdiff_t row = 0; row < rows_; ++row)
+      for (ptrdiff_t row = 0; row < rows_; ++row) {
+        if (stop && stop->poll()) return;
         if (open_[size_t(row)]) extend(row, step);
+      }
     }
   }
 
@@ -182,8 +185,9 @@ class Search<T>::Rows {
   }
 
   // Log-probabilities of all tokens after each slot; the new states lie in states_[1].
-  void take_step() {
+  void take_step(Stop* stop) {
     LayerStepCall<T> call = {};
+    call.stop = stop;
     call.tokens = {tokens_.data(), 1, 1};
     for (const Part& part : parts_) {
       call.y = part.y;
@@ -195,6 +199,7 @@ class Search<T>::Rows {
     const ptrdiff_t n = search_.vocabulary_;
     for (ptrdiff_t slot = 0; slot < slots_; ++slot) {
       if (slot % options_.beam >= open_[size_t(slot / options_.beam)]) continue;
+      if (stop && stop->poll()) return;
       T* log_probs = log_probs_ + slot * n;
       kernels<T>().attention.log_softmax(call.x + slot * n, log_probs, n);
       check(!std::isnan(log_probs[0]), "search",

@@ -14,7 +14,7 @@
 //   blank_t[i] = y_t(blank) (blank[i] + label[i - 1])
 // with y_t = e^(logits - their largest): its sum is divided out at the end.
 #pragma once
-#include "simd/ctc_call.h"
+#include "simd/ctc_row_call.h"
 #include "simd/rows.h"
 
 namespace recurra::RECURRA_ISA {
@@ -121,7 +121,7 @@ RECURRA_INLINE void store_scaled(Lane<V>* m, Lane<V>* e, ptrdiff_t i, Scaled<V> 
 template <class T>
 class CtcRow {
  public:
-  explicit CtcRow(const CtcCall<T>& call)
+  explicit CtcRow(const CtcRowCall<T>& call)
       : c_(call),
         lattice_(call.labels),
         skips_(call.scratch),
@@ -141,6 +141,7 @@ class CtcRow {
     // The last blank and the last label; in lane 0, the others are not used.
     const Scaled<V> ends = add(load_scaled<V>(last.blank_m, last.blank_e, c_.labels),
                                load_scaled<V>(last.label_m, last.label_e, c_.labels - 1));
+    if (c_.stop && c_.stop->requested()) return 0;
     if (ends.e[0] < T(kImpossible / 2) && normaliser == normaliser) return __builtin_inf();
     if (c_.gradient) backward(ends.e[0]);
     return normaliser - log_of(double(ends.m[0])) - double(ends.e[0]) * kLn2;
@@ -152,6 +153,9 @@ class CtcRow {
   typedef typename Lattice<T>::States States;
 
   States frame(ptrdiff_t k) const { return lattice_.states(forward_ + (c_.gradient ? k : k & 1) * lattice_.frame()); }
+
+  // A long row looks at the clock every million operations or so.
+  bool stopped(ptrdiff_t step) const { return c_.stop && step % poll_steps_ == 0 && c_.stop->poll(); }
 
   // Gathers the logits of the labels; the blank's emission.
   Scaled<V> emit(ptrdiff_t step) {
@@ -171,6 +175,7 @@ class CtcRow {
     frame(0).blank_e[0] = 0;  // before the first step: certainly in front of everything
     double normaliser = 0, product = 1;
     for (ptrdiff_t step = 0; step < c_.steps; ++step) {
+      if (stopped(step)) return 0;
       const Softmax<T> frame_softmax = softmax(c_.logits + step * c_.logits_step, c_.symbols,
                                                c_.gradient ? c_.gradient + step * c_.gradient_step : nullptr);
       largest_[step] = frame_softmax.most;
@@ -203,6 +208,7 @@ class CtcRow {
     const States b = lattice_.states(backward_);
     b.blank_e[c_.labels] = 0;  // after the last step: certainly behind everything
     for (ptrdiff_t step = c_.steps - 1; step >= 0; --step) {
+      if (stopped(step)) return;
       const Scaled<V> blank_emission = emit(step);
       const V largest = broadcast<V>(largest_[step]), total_e = broadcast<V>(target_e);
       const States a = frame(step + 1);
@@ -234,15 +240,17 @@ class CtcRow {
   }
   static constexpr double kMostExponent = 100;  // theory says 1
 
-  const CtcCall<T> c_;
+  const CtcRowCall<T> c_;
   const Lattice<T> lattice_;
+  const ptrdiff_t poll_steps_ = 1 + (1 << 20) / (20 * c_.symbols + 60 * lattice_.width);
   T *skips_, *emitted_, *occupied_, *backward_, *largest_, *forward_;
 };
 
-// -log of the target's probability, infinity if that is 0; then the gradient is of no use.
+// -log of the target's probability, infinity if that is 0; then the gradient is of no use. It is neither if the call
+// was stopped.
 template <class T>
 double ctc_row(const CtcCall<T>& call) {
-  return CtcRow<T>(call).run();
+  return CtcRow<T>(static_cast<const CtcRowCall<T>&>(call)).run();
 }
 
 }  // namespace

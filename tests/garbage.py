@@ -1,0 +1,196 @@
+"""Calls of the core with arguments that nobody should give: whatever comes back, the process goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from recurra import _core
+
+Call = tuple[Callable[..., Any], list[Any]]
+
+
+def floats(*shape: int) -> Any:
+    return np.ones(shape, np.float32)
+
+
+def unmade(kind: type) -> Any:
+    return kind.__new__(kind)
+
+
+def values() -> list[Any]:
+    """What is given in place of an argument."""
+    extremes = [-(2**63), -(2**31), -1, 0, 1, 3, 2**31 - 1, 2**31, 2**48, 2**62, 2**63 - 1, 2**64 - 1, 2**64]
+    numbers = [*extremes, 0.5, float("nan"), float("inf"), -1e308, True, 1j]
+    arrays = [
+        *(np.zeros(shape, dtype) for shape in [(), (0,), (2,), (2, 3), (2, 3, 4), (0, 0, 0)] for dtype in "fdl?"),
+        *(np.full((2, 3), extreme, np.int64) for extreme in (-(2**63), 2**40, 2**63 - 1)),
+        np.zeros((2, 3, 4), np.float32)[::-1, :, ::2],
+        np.broadcast_to(np.float32(1), (2, 2**40, 4)),
+        np.zeros((2, 3), object),
+        np.frombuffer(bytes(4 * 24), np.float32).reshape(2, 3, 4),
+    ]
+    half_made = [unmade(kind) for kind in vars(_core).values() if isinstance(kind, type)]
+    made = [_core.Dense(4, 5), _core.Dense(4, 5, dtype="float64"), _core.Dropout(0.5), parameters()]
+    return [None, object(), "", "lstm", "\0", b"x", (), [], {}, *numbers, *arrays, *half_made, *made, [None], [[]], int]
+
+
+def parameters() -> Any:
+    return _core.Parameters("float32", [("w", [2, 3])])
+
+
+def program() -> Any:
+    return _core.Program("p", [("either", 4)], [(_core.Recurrent("gru", 4, 5), [0], [])], [1])
+
+
+def tape() -> Any:
+    return program().record(floats(2, 3, 4))
+
+
+def stream() -> Any:
+    return program().stream(2)
+
+
+LABELS = np.ones((2, 3), np.int64)
+LENGTHS, WEIGHTS = np.array([3, 1]), np.array([1.0, 2.0])
+RULE = (0.1, 0.0, 1.0, 1.0, 1.0)
+
+
+def loss(name: str, width: int, *more: Any) -> tuple[str, Callable[[], Call]]:
+    return name, lambda: (getattr(_core, name), [floats(2, 3, 4), floats(2, 3, width), LENGTHS, WEIGHTS, True, *more])
+
+
+def step(name: str, *more: Any) -> tuple[str, Callable[[], Call]]:
+    return name, lambda: (getattr(_core, name), [parameters(), 0, 6, RULE, *more])
+
+
+def method(name: str, make: Callable[[], Any], *arguments: Any) -> tuple[str, Callable[[], Call]]:
+    return name, lambda: (getattr(make(), name.split(".")[1]), list(arguments))
+
+
+def layer(name: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[], Call]]:
+    def make(*given: Any) -> Any:
+        named = dict(zip(options, given[len(arguments) :], strict=True))
+        return getattr(_core, name)(*given[: len(arguments)], **named)
+
+    return f"{name}.__init__", lambda: (make, [*arguments, *options.values()])
+
+
+def decoder_search() -> Call:
+    layers = [_core.Embedding(4, 4), _core.Recurrent("gru", 4, 5), _core.Dense(5, 4)]
+    return _core.search, [layers, 2, [None], None, None, 0, 1, 4, 2, 1, 0.0]
+
+
+#: By name, as often as a call has more than one form: the function, and arguments that it takes.
+GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
+    ("num_threads", lambda: (_core.num_threads, [])),
+    ("set_num_threads", lambda: (_core.set_num_threads, [2])),
+    ("isa", lambda: (_core.isa, [])),
+    ("build_info", lambda: (_core.build_info, [])),
+    ("softmax_cross_entropy", lambda: (_core.softmax_cross_entropy, [floats(2, 3, 4), LABELS, LENGTHS, WEIGHTS, True, floats(4), 0.1, 2])),
+    loss("binary_cross_entropy", 4),
+    loss("mean_squared_error", 4),
+    loss("absolute_error", 4),
+    loss("huber", 4, 1.0),
+    loss("quantile_loss", 2, [0.1, 0.9]),
+    loss("gaussian_nll", 2, 1e-6),
+    ("mixture_density", lambda: (_core.mixture_density, [floats(2, 3, 6), floats(2, 3, 2), LENGTHS, None, True, 1, 2, True, False, 1e-6])),
+    ("crf", lambda: (_core.crf, [floats(2, 3, 4), LABELS, LENGTHS, None, True, _core.CRF(4).parameters, None, None])),
+    ("crf_viterbi", lambda: (_core.crf_viterbi, [floats(2, 3, 4), LENGTHS, _core.CRF(4).parameters, None])),
+    ("crf_marginals", lambda: (_core.crf_marginals, [floats(2, 3, 4), LENGTHS, _core.CRF(4).parameters, None])),
+    ("ctc", lambda: (_core.ctc, [floats(2, 3, 4), LABELS[:, :1], LENGTHS, WEIGHTS, True, 0])),
+    ("ctc_greedy", lambda: (_core.ctc_greedy, [floats(2, 3, 4), LENGTHS, 0])),
+    ("ctc_beam_search", lambda: (_core.ctc_beam_search, [floats(2, 3, 4), LENGTHS, 0, 2, 1])),
+    ("squared_norm", lambda: (_core.squared_norm, [parameters()])),
+    ("clipped_norm", lambda: (_core.clipped_norm, [parameters(), 1.0, 1.0])),
+    step("sgd_step", floats(6), 0.9, True),
+    step("adam_step", floats(6), floats(6), 1, 0.9, 0.999, 1e-8, True),
+    step("rmsprop_step", floats(6), floats(6), floats(6), 0.99, 1e-8, 0.9),
+    ("search", decoder_search),
+    ("attention_weights", lambda: (_core.attention_weights, [_core.Attention("dot", 4, 4), "a", floats(2, 3, 4), floats(2, 5, 4), LENGTHS, np.array([5, 0]), []])),
+    layer("Parameters", "float32", [("w", [2, 3])]),
+    method("Parameters.shape", parameters, "w"),
+    method("Parameters.span", parameters, "w"),
+    method("Parameters.value", parameters, "w"),
+    method("Parameters.grad", parameters, "w"),
+    method("Parameters.writable", parameters, "w"),
+    method("Parameters.assign", parameters, "w", floats(2, 3)),
+    method("Parameters.touch", parameters),
+    method("Parameters.zero_grad", parameters),
+    layer("Recurrent", "lstm", 4, 5, 1, bias=True, bidirectional=False, dropout=0.0, return_sequences=True, dtype="float32", proj_size=2, peepholes=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, zoneout_cell=0.1, cell_clip=1.0),
+    layer("Dense", 4, 5, bias=True, dtype="float32"),
+    layer("Embedding", 4, 5, dtype="float32"),
+    layer("Dropout", 0.5, dtype="float32"),
+    layer("Attention", "additive", 4, 5, 3, dtype="float32"),
+    layer("AttentionDecoder", "lstm", 4, 5, 3, attention="additive", attention_size=2, input_feeding=True, bias=True, dtype="float32"),
+    *(layer(name, dtype="float32") for name in ("Add", "Multiply", "Concatenate", "Subtract", "Average", "Maximum", "Minimum", "Dot", "Reverse")),
+    layer("Conv1d", 4, 5, 3, stride=1, dilation=1, padding="causal", bias=True, dtype="float32"),
+    layer("Pool", "mean", dtype="float32"),
+    layer("Slice", 1, 4, 2, dtype="float32"),
+    layer("RepeatVector", 3, dtype="float32"),
+    layer("LearntVector", 3, dtype="float32"),
+    layer("WindowPool1d", "max", 3, stride=1, padding="causal", features=4, dtype="float32"),
+    layer("AttentionPool", 4, 5, dtype="float32"),
+    method("AttentionPool.weights", lambda: _core.AttentionPool(4, 5), floats(2, 3, 4), LENGTHS),
+    layer("LayerNorm", 4, eps=1e-5, affine=True, dtype="float32"),
+    layer("BatchNorm", 4, eps=1e-5, momentum=0.1, affine=True, dtype="float32"),
+    layer("Activation", "relu", dtype="float32"),
+    layer("CRF", 4, dtype="float32"),
+    layer("Program", "p", [("either", 4)], [(_core.Dense(4, 5), [0], [])], [1]),
+    ("Program.__init__", lambda: (lambda each: _core.Program("p", [("either", 4)], [(each, [0], [])], [1]), [_core.Dense(4, 5)])),
+    ("Program.__init__", lambda: (lambda kind, size, reads, begins, out: _core.Program("p", [(kind, size)], [(_core.Recurrent("gru", 4, 5), reads, begins)], [out]), ["either", 4, [0], [-1], 1])),
+    ("Program.__init__", lambda: (lambda read, begin: _core.Program("p", [("either", 4)], [(_core.Recurrent("gru", 4, 5), [read], [begin])], [1]), [0, -1])),
+    method("Program.forward", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False),
+    method("Program.record", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False, True, True, 0, None),
+    method("Program.stream", program, 2),
+    method("Tape.backward", tape, floats(2, 3, 5), [floats(1, 2, 5)]),
+    method("Tape.activity", tape, 0),
+    method("Tape.keep_gradient_norms", tape),
+    method("Tape.close", tape),
+    method("Stream.step", stream, floats(2, 4), np.zeros(2, bool), floats(2, 5)),
+    method("Stream.process", stream, floats(2, 3, 4), np.zeros((2, 3), bool), floats(2, 3, 5)),
+    method("Stream.reset", stream, np.array([1])),
+    method("Stream.state", stream),
+    method("Stream.load_state", stream, [floats(1, 2, 5)]),
+    method("Stream.fork", stream, 2),
+]  # fmt: skip
+
+
+def attempt(call: Callable[..., Any], *arguments: Any) -> None:
+    with contextlib.suppress(Exception):  # whichever: what must not happen is a crash
+        call(*arguments)
+
+
+def try_arguments(name: str) -> None:
+    """Each argument of a function replaced by everything, alone; then fewer and more arguments."""
+    for _name, make in (each for each in GOOD_CALLS if each[0] == name):
+        call, good = make()
+        call(*good)
+        for position in range(len(good)):
+            for value in values():
+                print(name, position, repr(value)[:100], flush=True)
+                call, given = make()
+                given[position] = value
+                attempt(call, *given)
+        for count in range(len(good) + 3):
+            call, given = make()
+            attempt(call, *[*given, None, None, None][:count])
+
+
+def try_unmade(kind: type) -> None:
+    """Every attribute of an object that no constructor has seen, called as it is and as its class's, on strangers too."""
+    for attribute in dir(kind):
+        if attribute in ("__class__", "__init_subclass__", "__subclasshook__", "__new__"):
+            continue
+        for victim in (unmade(kind), unmade(_core.Stream), None, 1):
+            print(kind.__name__, attribute, type(victim).__name__, flush=True)
+            descriptor = getattr(kind, attribute)
+            if isinstance(descriptor, property):
+                attempt(descriptor.fget, victim)  # type: ignore[arg-type]
+            elif callable(descriptor):
+                for arguments in ([], [None], ["w"], [floats(2, 4)], ["w", floats(2, 3)]):
+                    attempt(descriptor, victim, *arguments)
+    del victim
