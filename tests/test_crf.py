@@ -587,7 +587,7 @@ def test_diagnosis_and_the_guard() -> None:
         assert_same_bits(one, grads[name])
     with crf.edit() as params:
         params["transitions"][1, 2] = np.nan
-    with pytest.raises(rc.NonFiniteError, match="transitions|CRF"):
+    with pytest.raises(rc.NonFiniteError, match=r"transitions|CRF"):
         model.fit(x, y, loss=loss, optimizer=rc.optim.SGD(0.1), verbose=0)
 
 
