@@ -28,7 +28,7 @@ class Viterbi(Metric):
     Args:
         crf: the `recurra.CRF` at the end of the model.
         metric: of this module, or its name.
-        name: by default "viterbi_" and the metric's own.
+        name: by default that of the metric behind "viterbi", as "viterbi_accuracy".
     """
 
     def __init__(self, crf: crf.CRF, metric: Any = "accuracy", name: str | None = None) -> None:
