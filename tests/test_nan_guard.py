@@ -99,8 +99,20 @@ def test_without_the_guard_it_goes_on() -> None:
 def test_a_norm_beyond_all_numbers() -> None:
     """Every gradient is finite, and their norm is not."""
     one = rc.Sequential(rc.Linear(3, 1, dtype="float64"), seed=0)
+    one.params["0.weight"] = np.zeros((1, 3))
+    x, y = np.full((1, 3), 1.5e308), np.ones((1, 1))
     with pytest.raises(rc.NonFiniteError, match=r"a gradient whose norm, .*float64 cannot hold"):
-        fit(one, X.astype(float) * 1e160, Y.astype(float), loss=rc.losses.L1())
+        fit(one, x, y, loss=rc.losses.L1())
+    fit(one, x, y, loss=rc.losses.L1(), optimizer=rc.optim.SGD(1.0), clip_norm=1.0, epochs=1)
+    assert one.params["0.weight"].all(), "clipped it is a step like others"
+
+
+@pytest.mark.parametrize("unit", [1e160, 1e250])
+def test_a_norm_whose_square_is_beyond_all_numbers(unit: float) -> None:
+    """It was refused, though float64 holds it."""
+    one = rc.Sequential(rc.Linear(3, 1, dtype="float64"), seed=0)
+    history = fit(one, X.astype(float) * unit, Y.astype(float), loss=rc.losses.L1(), optimizer=rc.optim.SGD(0.0))
+    assert unit / 100 < history.history["grad_norm"][0] < unit * 100
 
 
 def test_batches_that_overflow_only_together() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -158,3 +159,38 @@ def test_a_model_with_norms_trains() -> None:
     history = model.fit(x, y, **settings, epochs=30, batch_size=8, seed=0, verbose=0)
     assert history.history["loss"][-1] < 0.3 < history.history["loss"][0]
     assert (model.predict(x).argmax(1) == y).mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_frozen_layer_is_in_inference_and_its_statistics_stay(dtype: str) -> None:
+    """Keras' meaning of trainable=False: recording it for training normalises by the running statistics and moves none."""
+    norm = rc.BatchNorm(3, dtype=dtype)
+    model = rc.Sequential(rc.Linear(4, 3, dtype=dtype), norm, rc.Linear(3, 2, dtype=dtype), seed=0)
+    x = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(dtype)
+    model.record(x)
+    before = {name: array.copy() for name, array in model.buffers.items()}
+    norm.trainable = False
+    assert not norm.trainable
+    tape = model.record(x)
+    expected = model.record(x, training=False)
+    assert_same_bits(tape.y, expected.y)
+    assert_same_bits(tape.y, model(x)[0])
+    dy = np.ones_like(tape.y)
+    model.zero_grad()
+    dx = tape.backward(dy)[0]
+    assert model.grads["1.weight"].any(), "the gradient is there; nobody steps along it"
+    assert_same_bits(dx, expected.backward(dy)[0])
+    model.fit(
+        x, np.zeros((6, 5, 2), dtype), loss=rc.losses.MeanSquaredError(), optimizer=rc.optim.Adam(), epochs=2, verbose=0
+    )
+    for name, array in before.items():
+        assert_same_bits(model.buffers[name], array, name)
+    again = copy.deepcopy(model)
+    assert not again.layers[1].trainable
+    assert_same_bits(again.record(x).y, model.record(x).y)
+    model.trainable = True
+    model.record(x)
+    assert not np.array_equal(model.buffers["1.running_mean"], before["1.running_mean"])
+    one = rc.BatchNorm(3, dtype=dtype)
+    one.trainable = False
+    one.record(np.ones((1, 1, 3), dtype))  # which has no variance of its own

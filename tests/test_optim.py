@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +56,11 @@ for name, options in {
         lambda options=options: rc.optim.RMSprop(0.01, **options),
         lambda p, options=options: torch.optim.RMSprop(p, 0.01, **options),
     )
+PAIRS["Adagrad"] = (lambda: rc.optim.Adagrad(0.1), lambda p: torch.optim.Adagrad(p, 0.1))
+PAIRS["Adagrad decay"] = (
+    lambda: rc.optim.Adagrad(0.1, eps=1e-3, weight_decay=0.3),
+    lambda p: torch.optim.Adagrad(p, 0.1, eps=1e-3, weight_decay=0.3),
+)
 OPTIMIZERS = {name: pair[0] for name, pair in PAIRS.items()}
 
 
@@ -451,16 +458,18 @@ def test_the_configuration_is_plain_data() -> None:
         lambda: rc.optim.SGD(0.1).load_state_dict({"lr": -0.1, "steps": 1}),
         lambda: rc.optim.SGD(0.1).load_state_dict({"steps": 1}),
         lambda: rc.optim.SGD(lambda step: 0.1).load_state_dict({"lr": 0.1, "steps": 1}),
+        lambda: rc.optim.SGD(0.1).load_state_dict({"lr": 0.1, "steps": 1}, models=rc.Linear(1, 1)),
+        lambda: rc.optim.Adagrad(eps=-1.0),
     ],
 )
 def test_what_does_not_fit_is_explained(make: Callable[[], Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"^(SGD|Adam|AdamW|RMSprop|Function).*got.*expected"):
+    with pytest.raises((ValueError, TypeError), match=r"^(SGD|Adagrad|Adam|AdamW|RMSprop|Function).*got.*expected"):
         make()
 
 
 def test_a_foreign_memory_is_refused_before_anything_moves() -> None:
-    first = rc.optim.Adam(0.1)
-    run(first, model(), range(2))
+    first, subject = rc.optim.Adam(0.1), model()
+    run(first, subject, range(2))
     second = rc.optim.Adam(0.1)
     second.load_state_dict(first.state_dict())
     layer = rc.Linear(3, 4, seed=0)
@@ -470,3 +479,118 @@ def test_a_foreign_memory_is_refused_before_anything_moves() -> None:
     assert_same_bits(layer.params["weight"], before)
     with pytest.raises(ValueError, match="got"):
         rc.optim.SGD(0.1).load_state_dict(first.state_dict())
+
+
+def scaled(layer: Any, unit: float) -> list[Array]:
+    """Gradients of this order, and what they are in units of it."""
+    units = []
+    for name in layer.grads:
+        drawn = np.random.default_rng(len(name)).uniform(-2, 2, layer.grads[name].shape)
+        layer.grads[name][...] = drawn * unit
+        units.append(drawn)
+    return units
+
+
+HUGE = [("float32", 1e38), ("float32", 1e30), ("float32", 1e-30), ("float64", 1e200), ("float64", 8e307)]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 30.0])
+@pytest.mark.parametrize(("dtype", "unit"), [*HUGE, ("float64", 1e-200), ("float64", 1e-300)])
+def test_a_finite_gradient_of_any_size_is_clipped_to_the_norm(dtype: str, unit: float, scale: float, cut: bool) -> None:
+    """Neither its squares nor the factor may leave the dtype's range: the step was 0, or refused."""
+    layer = rc.Linear(3, 7, dtype=dtype, seed=0)
+    before = layer.state_dict()
+    units = scaled(layer, unit)
+    options = {}
+    if cut:
+        options["clip_value"] = unit * scale if unit * scale < np.finfo(np.float64).max else unit
+        limit = options["clip_value"] / unit / scale
+        units = [np.clip(one, -limit, limit) for one in units]
+    norm = np.sqrt(sum((one**2).sum() for one in units))
+    bound = 0.25 if unit > 1 else unit * scale * 0.25
+    options["error_if_nonfinite"] = True
+    rate = 0.25 / bound
+    returned = rc.optim.SGD(rate).step(layer, scale=scale, clip_norm=bound, **options)
+    assert returned.clipped == 1.0
+    for name, one in zip(layer.params, units, strict=True):
+        moved = before[name].astype(np.float64) - layer.params[name]
+        # Differences of numbers around 1, each rounded once.
+        np.testing.assert_allclose(moved, 0.25 * one / norm, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("dtype", "unit"), HUGE)
+def test_the_norm_of_huge_gradients_is_told(dtype: str, unit: float) -> None:
+    layer = rc.Linear(3, 7, dtype=dtype, seed=0)
+    units = scaled(layer, unit)
+    with np.errstate(over="ignore"):
+        norm = unit * np.sqrt(sum((one**2).sum() for one in units))
+    assert rc.optim.SGD(0.0).step(layer).norm == pytest.approx(float(norm), rel=1e-6)
+
+
+def two_models() -> tuple[Any, Any]:
+    return tuple(rc.Sequential(rc.Linear(3, 4), rc.Linear(4, 3), seed=seed) for seed in (0, 1))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("order", ["AB", "BA", "together", "the other way round"])
+def test_one_optimiser_for_two_models_goes_on_with_the_same_bits(order: str) -> None:
+    """Whichever is stepped first after loading finds its own memory: it is known by its parameters."""
+
+    def take(optimizer: Any, models: Any, steps: range, turns: str) -> None:
+        for step in steps:
+            for turn in turns:
+                gradients(models["AB".index(turn)], 10 * step + "AB".index(turn))
+                optimizer.step(models["AB".index(turn)])
+
+    whole, part = two_models(), two_models()
+    first, second, undisturbed = (rc.optim.Adam(0.1) for _ in range(3))
+    take(first, part, range(3), "AB")
+    take(undisturbed, whole, range(3), "AB")
+    second.load_state_dict(first.state_dict())
+    part = tuple(copy.deepcopy(part))
+    if order in ("AB", "BA"):
+        take(undisturbed, whole, range(3, 6), order)
+        take(second, part, range(3, 6), order)
+    else:
+        turned = slice(None, None, 1 if order == "together" else -1)
+        for models, optimizer in ((whole, undisturbed), (part, second)):
+            for k, model in enumerate(models):
+                gradients(model, k)
+            optimizer.step(list(models)[turned])
+    for one, other in zip(whole, part, strict=True):
+        for name in one.params:
+            assert_same_bits(other.params[name], one.params[name], name)
+
+
+def test_a_model_that_the_state_does_not_know_is_refused() -> None:
+    """It would have taken the memory of another model of its sizes."""
+    one, other = two_models()
+    first, second = rc.optim.Adam(0.1), rc.optim.Adam(0.1)
+    run(first, one, range(2))
+    second.load_state_dict(first.state_dict())
+    gradients(other, 0)
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=r"^Adam\.step: got a Linear whose parameters are not .* models="):
+        second.step(other)
+    assert_same_bits(other.params["0.weight"], before["0.weight"])
+    assert second.steps == 2
+    second.load_state_dict(first.state_dict(), models=other)  # on purpose
+    second.step(other)
+    assert second.steps == 3
+
+
+def test_an_optimiser_keeps_no_model_alive() -> None:
+    optimizer = rc.optim.Adam(0.1)
+    alive = []
+    for seed in range(20):
+        layer = rc.Linear(50, 50, seed=seed)
+        gradients(layer, seed)
+        optimizer.step(layer)
+        arrays = optimizer._memory.slot_of(layer).arrays
+        alive.append((weakref.ref(layer), weakref.ref(arrays["m"])))
+        assert len(optimizer.state_dict()) == 2 + 4
+        del layer, arrays
+        gc.collect()
+    assert [one for pair in alive for one in pair if one() is not None] == []
+    assert set(optimizer.state_dict()) == {"steps", "lr"}
+    assert optimizer.steps == 20

@@ -181,9 +181,9 @@ def test_reading_while_training_on_another_layer() -> None:
     assert_same_bits(other(X)[0], shared(X)[0])
 
 
-def test_an_edit_that_fails_is_seen_all_the_same() -> None:
+def test_an_edit_that_fails_changes_nothing() -> None:
     layer = fresh()
-    layer(X)
+    before = layer.state_dict()
 
     def edit() -> None:
         with layer.edit() as params:
@@ -192,7 +192,74 @@ def test_an_edit_that_fails_is_seen_all_the_same() -> None:
 
     with pytest.raises(RuntimeError, match="in the middle"):
         edit()
-    assert_same_bits(layer(X)[0], load(fresh(), dict(layer.params), "float32")(X)[0])
+    for name, array in before.items():
+        assert_same_bits(layer.params[name], array, name)
+
+
+def views_of(array: Array) -> dict[str, Any]:
+    """Ways to get hold of the memory behind an array."""
+    interface = dict(array.__array_interface__)
+    return {
+        "a view": array[:],
+        "a view of a view": array[:][1:][::2],
+        "a reshaped view": array.reshape(-1),
+        "a transpose": array.T,
+        "a memoryview": np.asarray(memoryview(array)),
+        "DLPack": np.from_dlpack(array),
+        "torch": torch.from_numpy(array).numpy(),
+        "the array interface": np.asarray(type("Holder", (), {"__array_interface__": interface, "held": array})()),
+        "bytes": array.view(np.uint8),
+    }
+
+
+def test_nothing_kept_from_an_edit_reaches_the_parameters_after_it() -> None:
+    """Views of views were writable for ever: they changed the parameters, but not the weights packed for the kernels."""
+    layer = fresh()
+    with layer.edit() as params:
+        kept = views_of(params["weight_hh_l1"])
+        kept["a view"][0, 0] = 0.5
+    assert layer.params["weight_hh_l1"][0, 0] == 0.5, "inside the block a view is as good"
+    before, y = layer.state_dict(), layer(X)[0]
+    for way, view in kept.items():
+        try:
+            view[...] = 77
+        except ValueError:
+            continue  # read-only, which is as good
+        assert_same_bits(layer.params["weight_hh_l1"], before["weight_hh_l1"], way)
+    assert_same_bits(layer(X)[0], y)
+
+
+@pytest.mark.parametrize("get", ["params", "tape", "flat"])
+def test_what_may_only_be_read_cannot_be_made_writable(get: str) -> None:
+    layer = fresh()
+    tape = layer.record(X)
+    array = {"params": layer.params["weight_hh_l1"], "tape": tape.y, "flat": layer.parameters.values}[get]
+    base: Any = array
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            with pytest.raises(ValueError, match=r"(?i)writ"):
+                base.flags.writeable = True
+        base = getattr(base, "base", None)
+    assert memoryview(array).readonly
+    assert not np.asarray(memoryview(array)).flags.writeable
+
+
+def test_two_writers_of_one_edit_are_told() -> None:
+    layer = fresh()
+
+    def both() -> None:
+        with layer.edit() as params:
+            params["bias_ih_l0"][...] = 1.0
+            layer.params["bias_ih_l0"] = np.full_like(layer.params["bias_ih_l0"], 2.0)
+
+    with pytest.raises(ValueError, match=r"^edit: got 'bias_ih_l0' written by something else .* expected"):
+        both()
+    assert (layer.params["bias_ih_l0"] == 2.0).all()
+    with layer.edit() as params:
+        params["bias_ih_l0"][...] = 1.0
+        layer.params["bias_hh_l0"] = np.full_like(layer.params["bias_hh_l0"], 2.0)
+    assert (layer.params["bias_ih_l0"] == 1.0).all()
+    assert (layer.params["bias_hh_l0"] == 2.0).all()
 
 
 def test_gradients_may_be_written() -> None:

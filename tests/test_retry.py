@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,22 +81,22 @@ def check_retries(layer: Any, record: Record, budget: int | None = None, dstate:
         assert budget is None or tape.nbytes <= budget
 
 
+@pytest.mark.parametrize(("dtype", "threads", "steps"), [("float32", 1, 40), ("float64", 3, 300)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_recurrent_layers(variant: str) -> None:
-    """With and without a budget, both directions, two layers, ragged, with masks, on one thread and on three."""
-    for dtype, threads, steps in (("float32", 1, 40), ("float64", 3, 400)):
-        rc.set_num_threads(threads)
-        case = Case(variant, 5, 17, 3, steps, 2, bidirectional=True, ragged=True, resets=True, seed=threads)
-        problem = draw(case)
-        layer = solver(problem, dtype)
-        x, options = problem.x.astype(dtype), inputs(problem, dtype)
-        dstate = pack(problem.dstate, dtype)
-        budgets = [None]
-        if steps == 400:
-            budgets.append(least(lambda budget: layer.record(x, **options, memory_budget=budget)))
-        for budget in budgets:
-            record = lambda budget=budget: layer.record(x, **options, seed=1, memory_budget=budget)  # noqa: E731
-            assert check_retries(layer, record, budget, dstate) >= 2
+def test_recurrent_layers(variant: str, dtype: str, threads: int, steps: int) -> None:
+    """With and without a budget, both directions, two layers, ragged, with masks."""
+    rc.set_num_threads(threads)
+    case = Case(variant, 5, 17, 3, steps, 2, bidirectional=True, ragged=True, resets=True, seed=threads)
+    problem = draw(case)
+    layer = solver(problem, dtype)
+    x, options, dstate = problem.x.astype(dtype), inputs(problem, dtype), pack(problem.dstate, dtype)
+
+    def record(budget: int | None) -> Any:
+        return layer.record(x, **options, seed=1, memory_budget=budget)
+
+    budgets = [None, least(record)] if steps == 300 else [None]
+    for budget in budgets:
+        assert check_retries(layer, partial(record, budget), budget, dstate) >= 2
 
 
 def lengths_for(rows: int, steps: int) -> Array:
@@ -147,8 +148,8 @@ def test_decoders(kind: str, feeding: bool) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 9, layer.input_size)).astype("float32")
     memory = rng.standard_normal((3, 13, layer.memory_size)).astype("float32")
-    record = lambda: layer.record((x, memory), lengths=(lengths_for(3, 9), np.array([13, 4, 1])))  # noqa: E731
-    assert check_retries(layer, record) >= 3
+    lengths = (lengths_for(3, 9), np.array([13, 4, 1]))
+    assert check_retries(layer, lambda: layer.record((x, memory), lengths=lengths)) >= 3
 
 
 def test_a_deep_model() -> None:

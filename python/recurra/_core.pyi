@@ -37,13 +37,21 @@ class Parameters:
     @property
     def values(self) -> Array: ...  # flat, read-only
     @property
-    def grads(self) -> Array: ...  # flat, writable
+    def grads(self) -> Array: ...  # flat, writable unless sparse
+    @property
+    def sparse(self) -> bool: ...
+    @property
+    def grad_rows(self) -> Array | None: ...  # of a sparse gradient, those that are not zero
     def value(self, name: str) -> Array: ...  # a read-only view
-    def grad(self, name: str) -> Array: ...  # a writable view
+    def grad(self, name: str) -> Array: ...  # a view, writable unless sparse
+    def assign_grad(self, name: str, array: Array) -> None: ...  # finds the rows of a sparse one
     def writable(self, name: str) -> Array: ...  # call touch() after the last write
     def assign(self, name: str, array: Array) -> None: ...  # checks shape and dtype, moves the version on
     def touch(self) -> None: ...
     def zero_grad(self) -> None: ...
+
+# All or none, in one instruction; `buffers`: where to, what.
+def assign(arrays: Sequence[tuple[Parameters, str, Array]], buffers: Sequence[tuple[Array, Array]] = ...) -> None: ...
 
 class Layer:
     """A native layer. Sizes are fixed, parameters are not; holds no sequence state."""
@@ -81,7 +89,9 @@ class Dense(Layer):
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, dtype: str = "float32") -> None: ...
 
 class Embedding(Layer):
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: str = "float32") -> None: ...
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, sparse: bool = False, dtype: str = "float32"
+    ) -> None: ...
 
 class Dropout(Layer):
     def __init__(self, p: float, *, dtype: str = "float32") -> None: ...
@@ -200,6 +210,7 @@ class BatchNorm(Layer):
     ) -> None: ...
     @property
     def running(self) -> Parameters: ...  # running_mean, running_var
+    frozen: bool
 
 class Activation(Layer):
     def __init__(self, name: str, *, dtype: str = "float32") -> None: ...
@@ -223,12 +234,16 @@ class Tape:
         dy: Arrays | None,
         dstate: Sequence[Array | None] | None = None,
         more: Sequence[tuple[Parameters, Array]] = ...,  # what else to add to gradients of parameters, flat
+        commits: bool = ...,  # False: the gradients wait for add_gradients()
     ) -> tuple[Arrays | None, list[Array]]: ...
     def activity(self, node: int) -> list[tuple[Array, Array, Array | None]]: ...
     def keep_gradient_norms(self) -> None: ...
     @property
     def gradient_norms(self) -> list[Array | None]: ...
     def close(self) -> None: ...
+
+# The gradients that wait in tapes, and flat ones; all or none, in one instruction.
+def add_gradients(tapes: Sequence[Tape], own: Sequence[tuple[Parameters, Array]]) -> None: ...
 
 class Stream:
     """The state of `batch_size` sequences and the buffers of a step."""
@@ -367,42 +382,59 @@ def ctc_beam_search(
 # Optimisers: on elements [begin, end) of the flat buffers, moments flat arrays of their size and dtype; each moves the
 # version on. A rule is (lr, weight_decay, scale, limit, factor): steps see clamp(scale * gradient, -limit, limit) * factor.
 
-def squared_norm(parameters: Parameters) -> float: ...
-def clipped_norm(parameters: Parameters, scale: float, limit: float) -> tuple[float, int]: ...  # squared, elements cut
-def sgd_step(
+# The squared norm of clamp(scale * gradient, -limit, limit) is the first number times 4 to the second; the third says
+# how many elements were cut.
+def gradient_norm(parameters: Parameters, scale: float, limit: float) -> tuple[float, int, int]: ...
+
+class Update:
+    """One optimiser's update of one layer, checked and ready to run."""
+
+def sgd_update(
     parameters: Parameters,
     begin: int,
     end: int,
-    rule: tuple[float, float, float, float, float],
+    rule: tuple[float, float, float, float, float],  # lr, weight decay, scale, limit, factor
     velocity: Array | None,
     momentum: float,
     nesterov: bool,
-) -> None: ...
-def adam_step(
+) -> Update: ...
+def adam_update(
     parameters: Parameters,
     begin: int,
     end: int,
-    rule: tuple[float, float, float, float, float],
+    rule: tuple[float, float, float, float, float],  # lr, weight decay, scale, limit, factor
     m: Array,
     v: Array,
     step: int,  # 1 for the first
     beta1: float,
     beta2: float,
     eps: float,
+    bare_eps: bool,  # SparseAdam
     decoupled: bool,  # AdamW
-) -> None: ...
-def rmsprop_step(
+) -> Update: ...
+def rmsprop_update(
     parameters: Parameters,
     begin: int,
     end: int,
-    rule: tuple[float, float, float, float, float],
+    rule: tuple[float, float, float, float, float],  # lr, weight decay, scale, limit, factor
     square: Array,
     mean: Array | None,  # of a centred one
     velocity: Array | None,
     alpha: float,
     eps: float,
     momentum: float,
-) -> None: ...
+) -> Update: ...
+def adagrad_update(
+    parameters: Parameters,
+    begin: int,
+    end: int,
+    rule: tuple[float, float, float, float, float],  # lr, weight decay, scale, limit, factor
+    square: Array,
+    eps: float,
+) -> Update: ...
+
+# All of them, then owner.update(attributes): one instruction, so that nothing can come between.
+def run_updates(updates: Sequence[Update], owner: dict[str, Any], attributes: dict[str, Any]) -> None: ...
 
 # Tokens, lengths, scores, log-probabilities and, with a memory, weights of the best hypotheses of each row.
 def search(

@@ -52,7 +52,10 @@ class NamedArrays(Mapping[str, Array]):
 
 
 def _write_gradient(parameters: _core.Parameters, name: str, array: Array) -> None:
-    parameters.grad(name)[...] = array  # also what `grads[name] += array` ends with
+    if parameters.sparse:  # whose rows must be known
+        parameters.assign_grad(name, array)
+    else:
+        parameters.grad(name)[...] = array  # also what `grads[name] += array` ends with
 
 
 def params(parts: Parts) -> NamedArrays:
@@ -66,28 +69,43 @@ def grads(parts: Parts) -> NamedArrays:
 
 
 class Edit:
-    """`with Edit(parts) as views:` writable views of parameters, which become read-only at the end."""
+    """`with Edit(parts) as copies:` writable copies of parameters, which the block's end writes back.
+
+    Copies, as no array can take back the views that others made of it: what is written there after the block reaches
+    nothing, and a block that raises changes nothing.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._views: dict[tuple[_core.Parameters, str], Array] = {}
+        self._copies: dict[tuple[_core.Parameters, str], tuple[Array, Array]] = {}
 
-    def _view(self, parameters: _core.Parameters, name: str) -> Array:
+    def _copy(self, parameters: _core.Parameters, name: str) -> Array:
         key = (parameters, name)
-        if key not in self._views:
-            self._views[key] = parameters.writable(name)
-        return self._views[key]
+        if key not in self._copies:
+            before = parameters.value(name).copy()
+            self._copies[key] = before, before.copy()
+        return self._copies[key][1]
 
     def _write(self, parameters: _core.Parameters, name: str, array: Array) -> None:
-        view = self._view(parameters, name)
-        if array is not view:  # `views[name] += 1` has written already
-            view[...] = array
+        copy = self._copy(parameters, name)
+        if array is not copy:  # `copies[name] += 1` has written already
+            copy[...] = array
 
     def __enter__(self) -> NamedArrays:
-        return NamedArrays("edit", self._parts, self._view, self._write)
+        return NamedArrays("edit", self._parts, self._copy, self._write)
 
-    def __exit__(self, *_: object) -> None:
-        for view in self._views.values():
-            view.flags.writeable = False
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        copies, self._copies = self._copies, {}
+        for _before, copy in copies.values():
+            copy.flags.writeable = False
+        if kind is not None:
+            return
+        for (parameters, name), (before, _after) in copies.items():
+            if parameters.value(name).tobytes() != before.tobytes():
+                raise ValueError(
+                    f"edit: got {name!r} written by something else inside the block, expected no other writer until its end, "
+                    f"which would undo that; nothing was written: write it through the block, or end the block first"
+                )
         for _prefix, parameters in self._parts:
             parameters.touch()
+        _core.assign([(parameters, name, after) for (parameters, name), (_before, after) in copies.items()])

@@ -1,4 +1,8 @@
-"""Ctrl-C at a moment that suits: several native calls that belong together are done all or not begun."""
+"""Signals at a moment that suits: several calls that belong together are done all or not begun.
+
+What can be one instruction of Python is better so (`_core.run_updates`, `_core.assign`, `_core.add_gradients`): that holds
+for exceptions that other threads or debuggers raise, too.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Holds SIGINT back until the end of the block. Python runs signal handlers on the main thread only."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    """Holds back, until the end of the block, every signal that has a handler in Python; they run on the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, lambda number, _frame: held.append(number))
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        if held:
-            handler(*held[-1])
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        _deliver(list(dict.fromkeys(held)))
+
+
+def _deliver(numbers: list[int]) -> None:
+    """Each to its handler, whatever those before it raise."""
+    if numbers:
+        try:
+            signal.raise_signal(numbers[0])
+        finally:
+            _deliver(numbers[1:])

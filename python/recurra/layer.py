@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import arrays, checks, initialise, interrupts, symbolic
+from recurra import _core, arrays, checks, initialise, symbolic
 from recurra.graph import Graph
 from recurra.stream import Stream
 from recurra.tape import Tape
@@ -170,7 +170,15 @@ class Layer(ABC):
         return {prefix + name: array for prefix, layer in self.leaves for name, array in layer.own_buffers.items()}
 
     def edit(self) -> arrays.Edit:
-        """`with layer.edit() as p: p[name][...] = ...` writes in place; the views are read-only afterwards."""
+        """`with layer.edit() as p: p[name][...] = ...` changes parameters in place, all at once where the block ends.
+
+        What p holds are copies: the layer has its old values until then, keeps them if the block raises, and what is written
+        into an array of the block after it reaches nothing.
+
+        Raises:
+            ValueError: at the block's end, if something else has written a parameter that the block changes; nothing is
+                written then.
+        """
         return arrays.Edit(self._parts)
 
     def zero_grad(self) -> None:
@@ -232,12 +240,11 @@ class Layer(ABC):
                 f"{operation}: got a mapping other than expected; change the layer's sizes or the mapping:\n  "
                 + "\n  ".join(problems)
             )
-        with interrupts.deferred():
-            for name, array in given.items():
-                if name in buffers:
-                    buffers[name][...] = array
-                else:
-                    params[name] = array
+        places = {prefix + name: (parameters, name) for prefix, parameters in self._parts for name in parameters.names}
+        _core.assign(
+            [(*places[name], array) for name, array in given.items() if name not in buffers],
+            [(buffers[name], array) for name, array in given.items() if name in buffers],
+        )
 
     # Configuration, copies, files
 

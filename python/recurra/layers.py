@@ -75,6 +75,9 @@ class Embedding(NativeLayer):
 
     Args:
         num_embeddings, embedding_dim: sizes.
+        sparse: whether `zero_grad`, clipping and the optimiser's step visit only the rows that a gradient has reached, so
+            that a step's time does not grow with num_embeddings. For SGD without momentum, Adagrad and SparseAdam; weight
+            decay must leave the layer out. `grads["weight"]` is then read-only; `grads["weight"] = array` writes it.
         dtype: float32 or float64.
         seed: of the parameters, drawn from N(0, 1); None for fresh randomness.
     """
@@ -82,12 +85,25 @@ class Embedding(NativeLayer):
     input_kind = "tokens"
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, *, dtype: npt.DTypeLike = "float32", seed: int | None = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        sparse: bool = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         self.num_embeddings = checks.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = checks.integer("Embedding", "embedding_dim", embedding_dim)
+        self.sparse = checks.flag("Embedding", "sparse", sparse)
         name = checks.dtype_name("Embedding", dtype)
-        super().__init__(_core.Embedding(self.num_embeddings, self.embedding_dim, dtype=name), seed)
+        sizes = (self.num_embeddings, self.embedding_dim)
+        super().__init__(_core.Embedding(*sizes, sparse=self.sparse, dtype=name), seed)
+
+    @property
+    def grad_rows(self) -> Array | None:
+        """The rows of weight that a gradient has reached since `zero_grad`, ascending; None unless sparse."""
+        return self.parameters.grad_rows
 
     @property
     def input_size(self) -> int:

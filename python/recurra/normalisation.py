@@ -78,7 +78,7 @@ class BatchNorm(_Norm):
     `record` with training=True takes mean and (biased) variance from all valid steps of the batch; padding counts for
     nothing. It also moves the running statistics, as PyTorch does, when it runs and not when its tape runs backwards:
     running = (1 - momentum) * running + momentum * new, with the unbiased variance. Calls, streams and training=False use
-    the running ones and change nothing. Several threads may record at once; each moves them in turn.
+    the running ones and change nothing, and so does a layer with trainable=False. Several threads may record at once; each moves them in turn.
     In training a row's output depends on the other rows, unlike that of any other layer.
 
     `y, _ = norm(x)`: x and y (N, T, features) or (N, features).
@@ -110,8 +110,18 @@ class BatchNorm(_Norm):
         self.affine = checks.flag("BatchNorm", "affine", affine)
         name = checks.dtype_name("BatchNorm", dtype)
         core = _core.BatchNorm(self.features, eps=self.eps, momentum=self.momentum, affine=self.affine, dtype=name)
-        self._running = core.running
+        self._norm, self._running = core, core.running
         super().__init__(core, None)
+
+    @property
+    def is_trainable(self) -> bool:
+        """What `trainable` reads and sets. A frozen layer runs as in inference when it is recorded for training, too, and its
+        running statistics stay as they are (Keras' meaning)."""
+        return not self._norm.frozen
+
+    @is_trainable.setter
+    def is_trainable(self, value: bool) -> None:
+        self._norm.frozen = not value
 
     @property
     def own_buffers(self) -> Mapping[str, Array]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import _core
+from recurra import _core, arrays, contributions
 from recurra.leaf import LeafLayer
 from recurra.typing import Array
 
@@ -129,6 +129,11 @@ class PythonLayer(LeafLayer):
                 parameters.assign(name, value)
             self._parameters = parameters
         return self._parameters
+
+    @property
+    def grads(self) -> arrays.NamedArrays:
+        """Writable views of the gradients by name; inside `backward`, of what that adds to them, which is zero at first."""
+        return contributions.of(self) or super().grads
 
     @property
     def own_buffers(self) -> Mapping[str, Array]:

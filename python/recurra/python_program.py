@@ -161,7 +161,11 @@ class PythonTape:
         self.closed, self._saved = True, None
 
     def backward(
-        self, dy: Array | None, dstate: Sequence[Array | None] | None, more: Sequence[Any] = ()
+        self,
+        dy: Array | None,
+        dstate: Sequence[Array | None] | None,
+        more: Sequence[Any] = (),
+        commits: bool = True,
     ) -> tuple[Array | None, list[Array]]:
         """Checks and masks around a user's `backward`."""
         layer, y = self._layer, self.y

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from recurra import checks
+from recurra import _core, checks, contributions
 from recurra.graph import Graph, pack, unpack
 from recurra.score_gradient import ParameterGradient, parameter_gradients
 from recurra.state import StateLayout
@@ -17,18 +15,6 @@ from recurra.typing import Array, State
 if TYPE_CHECKING:
     from recurra.forms import Form
     from recurra.runner import Run
-
-# Backward passes through layers written in Python take turns: numpy's `grads[name] += ...` is not safe on two threads.
-_turn = threading.Lock()
-
-
-def _renew_turn() -> None:
-    global _turn
-    _turn = threading.Lock()  # a forked child must not wait for a thread that it does not have
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_turn)
 
 
 class TapePiece(Protocol):
@@ -43,7 +29,7 @@ class TapePiece(Protocol):
     @property
     def closed(self) -> bool: ...
     def backward(
-        self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient]
+        self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient], commits: bool
     ) -> tuple[Any, list[Array]]: ...
     def close(self) -> None: ...
 
@@ -144,17 +130,17 @@ class Tape:
             flat = self._form.states(operation, flat)
         if self._graph.all_native:  # one piece, and it checks and undoes by itself
             return self._backward_pieces(gradients, flat, more)
-        with _turn:
-            self._refuse_if_stale()
-            layers = self._graph.layers
-            kept = [layer.parameters.grads.copy() for layer in layers]
-            try:
-                return self._backward_pieces(gradients, flat, more)
-            except BaseException:  # an interrupt, too, leaves the gradients as they were
-                for layer, grads in zip(layers, kept, strict=True):
-                    layer.parameters.grads[...] = grads
-                self.close()
-                raise
+        self._refuse_if_stale()
+        python = [layer for layer in self._graph.layers if not layer.native and layer.parameters.size]
+        try:
+            result, own = contributions.collect(python, lambda: self._backward_pieces(gradients, flat))
+            self._refuse_if_stale(used=True)
+        except BaseException:  # an interrupt, too, leaves the gradients as they were
+            self.close()
+            raise
+        native = [piece for piece, _run in self._pieces if isinstance(piece, _core.Tape)]
+        _core.add_gradients(native, [*own.items(), *more])  # all, or none
+        return result
 
     def _check_known(self, operation: str, more: Sequence[ParameterGradient]) -> None:
         if any(all(layer.parameters is not parameters for layer in self._graph.layers) for parameters, _own in more):
@@ -164,13 +150,15 @@ class Tape:
             )
 
     def _backward_pieces(
-        self, gradients: dict[int, Array | None], flat: list[Array | None] | None, more: Sequence[ParameterGradient]
+        self,
+        gradients: dict[int, Array | None],
+        flat: list[Array | None] | None,
+        more: Sequence[ParameterGradient] = (),
     ) -> tuple[Any, State]:
         initial: list[Array] = []
         for piece, run in reversed(self._pieces):
             given = [gradients.get(value) for value in run.outputs]
-            own = [pair for pair in more if any(node.layer.parameters is pair[0] for node in run.nodes)]
-            dx, part = piece.backward(pack(given), run.pick(flat), own)
+            dx, part = piece.backward(pack(given), run.pick(flat), more, self._graph.all_native)
             initial[:0] = part
             for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
                 before = gradients.get(value)
@@ -182,8 +170,8 @@ class Tape:
             initial = self._form.final(initial)
         return self._inputs.join(inputs), self._layout.nest(initial)
 
-    def _refuse_if_stale(self) -> None:
-        if self.closed:
+    def _refuse_if_stale(self, used: bool = False) -> None:
+        if self.closed and not used:
             raise ValueError(
                 f"{self._owner}.backward: got a tape that was used or closed, expected a fresh one; call record again"
             )

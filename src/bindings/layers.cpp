@@ -128,10 +128,11 @@ void register_layers(py::module_& m) {
            py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
            py::arg("dtype") = "float32");
   py::class_<PyEmbedding, LayerHandle>(m, "Embedding")
-      .def(py::init([](ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, const std::string& dtype) {
-             return make<PyEmbedding, Embedding>(dtype, "Embedding", num_embeddings, embedding_dim);
+      .def(py::init([](ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse, const std::string& dtype) {
+             return make<PyEmbedding, Embedding>(dtype, "Embedding", num_embeddings, embedding_dim, sparse);
            }),
-           py::arg("num_embeddings"), py::arg("embedding_dim"), py::kw_only(), py::arg("dtype") = "float32");
+           py::arg("num_embeddings"), py::arg("embedding_dim"), py::kw_only(), py::arg("sparse") = false,
+           py::arg("dtype") = "float32");
   py::class_<PyDropout, LayerHandle>(m, "Dropout")
       .def(py::init([](double p, const std::string& dtype) { return make<PyDropout, Dropout>(dtype, "Dropout", p); }),
            py::arg("p"), py::kw_only(), py::arg("dtype") = "float32");
@@ -224,15 +225,27 @@ void register_layers(py::module_& m) {
            }),
            py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("momentum") = 0.1,
            py::arg("affine") = true, py::arg("dtype") = "float32")
-      .def_property_readonly("running", [](const PyBatchNorm& self) {
-        return self.visit([](const auto& layer) {
-          typedef RECURRA_TYPE_OF(layer) T;
-          return ParametersHandle{static_cast<const BatchNorm<T>&>(*layer).running()};
-        });
-      });
-  py::class_<PyCrf, LayerHandle>(m, "CRF").def(
-      py::init([](ptrdiff_t num_tags, const std::string& dtype) { return make<PyCrf, Crf>(dtype, "CRF", num_tags); }),
-      py::arg("num_tags"), py::kw_only(), py::arg("dtype") = "float32");
+      .def_property_readonly("running",
+                             [](const PyBatchNorm& self) {
+                               return self.visit([](const auto& layer) {
+                                 typedef RECURRA_TYPE_OF(layer) T;
+                                 return ParametersHandle{static_cast<const BatchNorm<T>&>(*layer).running()};
+                               });
+                             })
+      .def_property(
+          "frozen",
+          [](const PyBatchNorm& self) {
+            return self.visit([](const auto& layer) {
+              typedef RECURRA_TYPE_OF(layer) T;
+              return static_cast<const BatchNorm<T>&>(*layer).frozen();
+            });
+          },
+          [](const PyBatchNorm& self, bool frozen) {
+            self.visit([&](const auto& layer) {
+              typedef RECURRA_TYPE_OF(layer) T;
+              static_cast<BatchNorm<T>&>(*layer).set_frozen(frozen);
+            });
+          });
   py::class_<PyActivation, LayerHandle>(m, "Activation")
       .def(py::init([](const std::string& name, const std::string& dtype) {
              return make<PyActivation, Activation>(dtype, "Activation", name);

@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m) {
   register_parameters(m);
   register_layers(m);
   register_program(m);
+  register_gradients(m);
   register_search(m);
   register_losses(m);
   register_crf(m);

@@ -9,6 +9,7 @@ void register_runtime(py::module_& m);
 void register_parameters(py::module_& m);
 void register_layers(py::module_& m);
 void register_program(py::module_& m);
+void register_gradients(py::module_& m);
 void register_search(py::module_& m);
 void register_losses(py::module_& m);
 void register_crf(py::module_& m);

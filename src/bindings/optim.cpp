@@ -3,120 +3,168 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <functional>
 
 #include "bindings/handles.h"
 #include "bindings/module.h"
+#include "optim/rows.h"
 
 namespace recurra::bindings {
 namespace {
 
-// The stretch of an optimiser's own buffer that goes with [begin, end); null for None.
+// One optimiser's update of elements [begin, end) of one layer, checked and ready to run.
+struct Update {
+  double work = 0;
+  std::function<void()> run;
+  std::vector<py::object> kept;
+
+  // As a handle's: an object made by __new__ alone is an empty one.
+  static void* operator new(size_t size) { return new (::operator new(size)) Update(); }
+  static void* operator new(size_t, void* place) { return place; }
+  static void operator delete(void* place) { ::operator delete(place); }
+};
+
+// An optimiser's own buffer, of the parameters' size; null for None.
 template <class T>
-T* moments(const py::object& object, const char* operation, const char* name, const Parameters<T>& parameters,
-           ptrdiff_t begin) {
+T* moments(Update& update, const py::object& object, const char* operation, const char* name,
+           const Parameters<T>& parameters) {
   if (object.is_none()) return nullptr;
   py::array a = floats<T>(object, operation, name);
   check_shape(a, {parameters.size()}, operation, name);
   check(a.ptr() == object.ptr() && a.writeable(), operation, name, " must be writable and contiguous");
-  return static_cast<T*>(a.mutable_data()) + begin;
+  update.kept.push_back(a);
+  return static_cast<T*>(a.mutable_data());
 }
 
 // lr, weight decay, scale, limit, factor
 typedef std::array<double, 5> Rule;
 
+// f(update, parameters) reads the buffers and gives what is called as work(begin, n, options).
 template <class F>
-void step(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule, const char* operation,
-          const F& f) {
+Update make_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
+                   const char* operation, const F& f) {
   const StepOptions options = {rule[0], rule[1], rule[2], rule[3], rule[4]};
+  Update update = {};
   handle.visit([&](const auto& p) {
     check(begin >= 0 && begin <= end && end <= p->size(), operation, "got elements ", begin, " to ", end,
           ", expected a stretch of 0 to ", p->size());
-    auto work = f(*p);
-    run_native(10 * double(end - begin), [&](Stop*) {
+    const auto work = f(update, *p);
+    update.work = 10 * double(end - begin);
+    update.run = [p = p, work, begin, end, options] {
       const WriteLock lock(p->mutex());
-      work(p->values() + begin, p->grads() + begin, end - begin, options);
+      if (TouchedRows* const touched = p->touched()) {
+        const std::vector<int64_t>& rows = touched->rows();
+        const ptrdiff_t size = touched->row_size();
+        for_row_blocks(rows.data(), ptrdiff_t(rows.size()), size,
+                       [&](ptrdiff_t, int64_t row) { work(row * size, size, options); });
+      } else {
+        work(begin, end - begin, options);
+      }
       p->touch();
+    };
+  });
+  return update;
+}
+
+Update sgd_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
+                  const py::object& velocity, double momentum, bool nesterov) {
+  return make_update(handle, begin, end, rule, "sgd_update", [&](Update& update, auto& p) {
+    auto* v = moments(update, velocity, "sgd_update", "velocity", p);
+    const SgdOptions own = {momentum, nesterov};
+    return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
+      sgd_step(p.values() + at, p.grads() + at, v ? v + at : nullptr, n, options, own);
+    };
+  });
+}
+
+Update adam_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
+                   const py::object& first, const py::object& second, long count, double beta1, double beta2,
+                   double eps, bool bare_eps, bool decoupled) {
+  check(count >= 1, "adam_update", "step is ", count, ", expected 1 or more");
+  return make_update(handle, begin, end, rule, "adam_update", [&](Update& update, auto& p) {
+    auto* m = moments(update, first, "adam_update", "m", p);
+    auto* v = moments(update, second, "adam_update", "v", p);
+    check(m && v, "adam_update", "m and v are None, expected arrays");
+    const AdamOptions own = {count, beta1, beta2, eps, bare_eps, decoupled};
+    return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
+      adam_step(p.values() + at, p.grads() + at, m + at, v + at, n, options, own);
+    };
+  });
+}
+
+Update rmsprop_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
+                      const py::object& square, const py::object& mean, const py::object& velocity, double alpha,
+                      double eps, double momentum) {
+  return make_update(handle, begin, end, rule, "rmsprop_update", [&](Update& update, auto& p) {
+    auto* s = moments(update, square, "rmsprop_update", "square", p);
+    auto* m = moments(update, mean, "rmsprop_update", "mean", p);
+    auto* v = moments(update, velocity, "rmsprop_update", "velocity", p);
+    check(s, "rmsprop_update", "square is None, expected an array");
+    const RmspropOptions own = {alpha, eps, momentum};
+    return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
+      rmsprop_step(p.values() + at, p.grads() + at, s + at, m ? m + at : nullptr, v ? v + at : nullptr, n, options,
+                   own);
+    };
+  });
+}
+
+Update adagrad_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
+                      const py::object& square, double eps) {
+  return make_update(handle, begin, end, rule, "adagrad_update", [&](Update& update, auto& p) {
+    auto* s = moments(update, square, "adagrad_update", "square", p);
+    check(s, "adagrad_update", "square is None, expected an array");
+    const AdagradOptions own = {eps};
+    return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
+      adagrad_step(p.values() + at, p.grads() + at, s + at, n, options, own);
+    };
+  });
+}
+
+// All updates, then `attributes` into `owner`: one instruction of Python, so that a signal's handler, or whatever else
+// raises between instructions, finds all of a step done or none.
+void run_updates(const std::vector<const Update*>& updates, const py::dict& owner, const py::dict& attributes) {
+  double work = 0;
+  for (const Update* update : updates) {
+    check(update && update->run, "run_updates", "got no update, expected what sgd_update and its like return");
+    work += update->work;
+  }
+  run_native(work, [&](Stop*) {
+    for (const Update* update : updates) update->run();
+  });
+  if (PyDict_Update(owner.ptr(), attributes.ptr()) != 0) throw py::error_already_set();
+}
+
+py::tuple norm_of(const ParametersHandle& handle, double scale, double limit) {
+  return handle.visit([&](const auto& p) {
+    Norm norm = {};
+    run_native(2 * double(p->size()), [&](Stop*) {
+      const WriteLock lock(p->mutex());  // rows() may sort
+      if (TouchedRows* const touched = p->touched()) {
+        const std::vector<int64_t>& rows = touched->rows();
+        norm = gradient_norm(p->grads(), touched->row_size(), scale, limit, rows.data(), ptrdiff_t(rows.size()));
+      } else {
+        norm = gradient_norm(p->grads(), p->size(), scale, limit, nullptr, 0);
+      }
     });
+    return py::make_tuple(norm.sum, norm.exponent, norm.count);
   });
 }
 
 }  // namespace
 
 void register_optim(py::module_& m) {
-  m.def(
-      "squared_norm",
-      [](const ParametersHandle& handle) {
-        return handle.visit([](const auto& p) {
-          double norm = 0;
-          run_native(double(p->size()), [&](Stop*) {
-            const ReadLock lock(p->mutex());
-            norm = squared_norm(p->grads(), p->size());
-          });
-          return norm;
-        });
-      },
-      py::arg("parameters"));
-  m.def(
-      "clipped_norm",
-      [](const ParametersHandle& handle, double scale, double limit) {
-        return handle.visit([&](const auto& p) {
-          Clipped clipped = {};
-          run_native(2 * double(p->size()), [&](Stop*) {
-            const ReadLock lock(p->mutex());
-            clipped = clipped_norm(p->grads(), p->size(), scale, limit);
-          });
-          return std::make_pair(clipped.squared_norm, clipped.count);
-        });
-      },
-      py::arg("parameters"), py::arg("scale"), py::arg("limit"));
-  m.def(
-      "sgd_step",
-      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule, const py::object& velocity,
-         double momentum, bool nesterov) {
-        step(handle, begin, end, rule, "sgd_step", [&](auto& p) {
-          auto* v = moments(velocity, "sgd_step", "velocity", p, begin);
-          const SgdOptions own = {momentum, nesterov};
-          return [=](auto* values, const auto* grads, ptrdiff_t n, const StepOptions& options) {
-            sgd_step(values, grads, v, n, options, own);
-          };
-        });
-      },
-      py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"), py::arg("velocity"),
-      py::arg("momentum"), py::arg("nesterov"));
-  m.def(
-      "adam_step",
-      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule, const py::object& first,
-         const py::object& second, long count, double beta1, double beta2, double eps, bool decoupled) {
-        step(handle, begin, end, rule, "adam_step", [&](auto& p) {
-          check(count >= 1, "adam_step", "step is ", count, ", expected 1 or more");
-          auto* m = moments(first, "adam_step", "m", p, begin);
-          auto* v = moments(second, "adam_step", "v", p, begin);
-          check(m && v, "adam_step", "m and v are None, expected arrays");
-          const AdamOptions own = {count, beta1, beta2, eps, decoupled};
-          return [=](auto* values, const auto* grads, ptrdiff_t n, const StepOptions& options) {
-            adam_step(values, grads, m, v, n, options, own);
-          };
-        });
-      },
-      py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"), py::arg("m"), py::arg("v"),
-      py::arg("step"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("decoupled"));
-  m.def(
-      "rmsprop_step",
-      [](const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule, const py::object& square,
-         const py::object& mean, const py::object& velocity, double alpha, double eps, double momentum) {
-        step(handle, begin, end, rule, "rmsprop_step", [&](auto& p) {
-          auto* s = moments(square, "rmsprop_step", "square", p, begin);
-          auto* m = moments(mean, "rmsprop_step", "mean", p, begin);
-          auto* v = moments(velocity, "rmsprop_step", "velocity", p, begin);
-          check(s, "rmsprop_step", "square is None, expected an array");
-          const RmspropOptions own = {alpha, eps, momentum};
-          return [=](auto* values, const auto* grads, ptrdiff_t n, const StepOptions& options) {
-            rmsprop_step(values, grads, s, m, v, n, options, own);
-          };
-        });
-      },
-      py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"), py::arg("square"), py::arg("mean"),
-      py::arg("velocity"), py::arg("alpha"), py::arg("eps"), py::arg("momentum"));
+  py::class_<Update>(m, "Update");
+  m.def("gradient_norm", &norm_of, py::arg("parameters"), py::arg("scale"), py::arg("limit"));
+  m.def("sgd_update", &sgd_update, py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"),
+        py::arg("velocity"), py::arg("momentum"), py::arg("nesterov"));
+  m.def("adam_update", &adam_update, py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"),
+        py::arg("m"), py::arg("v"), py::arg("step"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+        py::arg("bare_eps"), py::arg("decoupled"));
+  m.def("rmsprop_update", &rmsprop_update, py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"),
+        py::arg("square"), py::arg("mean"), py::arg("velocity"), py::arg("alpha"), py::arg("eps"), py::arg("momentum"));
+  m.def("adagrad_update", &adagrad_update, py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"),
+        py::arg("square"), py::arg("eps"));
+  m.def("run_updates", &run_updates, py::arg("updates"), py::arg("owner"), py::arg("attributes"));
 }
 
 }  // namespace recurra::bindings

@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <functional>
+
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "platform/tasks.h"
@@ -11,32 +13,91 @@ enum class Which { kValues, kGrads };
 
 py::array whole(const ParametersHandle& handle, Which which, bool writable) {
   return handle.visit([&](const auto& p) -> py::array {
-    return view({p->size()}, which == Which::kValues ? p->values() : p->grads(), p, writable);
+    return view({p->size()}, which == Which::kValues ? p->values() : p->grads(), p, writable && !p->touched());
   });
 }
 
 py::array one(const ParametersHandle& handle, const std::string& name, Which which, bool writable) {
   return handle.visit([&](const auto& p) -> py::array {
     const auto& entry = p->entry(name);
+    writable = writable && (which == Which::kValues || !p->touched());  // a write would not be known of
     return view(entry.shape, (which == Which::kValues ? p->values() : p->grads()) + entry.begin, p, writable);
   });
+}
+
+// Contiguous, of the shape of a parameter.
+template <class T>
+py::array_t<T, kPlain> like_parameter(const Parameters<T>& parameters, const std::string& name,
+                                      const py::object& object) {
+  const std::string operation = "Parameters: '" + name + "'";
+  const py::array source = floats<T>(object, operation.c_str(), "the array");
+  check_shape(source, parameters.entry(name).shape, operation.c_str(), "the array");
+  return py::array_t<T, kPlain>(source);
+}
+
+// The rows of a sparse gradient that are not zero become those that were reached.
+template <class T>
+void assign_grad(Parameters<T>& parameters, const std::string& name, const py::object& object) {
+  const auto& entry = parameters.entry(name);
+  const py::array_t<T, kPlain> packed = like_parameter(parameters, name, object);
+  const WriteLock lock(parameters.mutex());
+  TouchedRows* const touched = parameters.touched();
+  T* const to = parameters.grads() + entry.begin;
+  std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, to);
+  if (!touched) return;
+  touched->clear();
+  const ptrdiff_t size = touched->row_size(), rows = entry.shape[0];
+  for (ptrdiff_t row = 0; row < rows; ++row)
+    if (std::any_of(to + row * size, to + (row + 1) * size, [](T g) { return g != T(0); })) touched->add(row);
 }
 
 template <class T>
 void assign(Parameters<T>& parameters, const std::string& name, const py::object& object) {
   const auto& entry = parameters.entry(name);
-  const std::string operation = "Parameters: '" + name + "'";
-  const py::array source = floats<T>(object, operation.c_str(), "the array");
-  check_shape(source, entry.shape, operation.c_str(), "the array");
-  const py::array_t<T, kPlain> packed(source);
+  const py::array_t<T, kPlain> packed = like_parameter(parameters, name, object);
   const WriteLock lock(parameters.mutex());
   std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, parameters.values() + entry.begin);
   parameters.touch();
 }
 
+// Parameters, and buffers (where to, what), which numpy copies; checked before anything is written. One instruction of
+// Python, so that nothing that arrives between two finds half of it done.
+void assign_all(const std::vector<std::tuple<const ParametersHandle*, std::string, py::object>>& list,
+                const std::vector<std::pair<py::array, py::array>>& buffers) {
+  std::vector<std::function<void()>> writes;
+  std::vector<py::object> kept;
+  double work = 0;
+  for (const auto& [handle, name, array] : list) {
+    check(handle != nullptr, "assign", "got None as parameters, expected those of a layer");
+    handle->visit([&, &name = name, &array = array](const auto& p) {
+      const auto packed = like_parameter(*p, name, array);
+      const auto& entry = p->entry(name);
+      kept.push_back(packed);
+      work += double(entry.end - entry.begin);
+      writes.push_back([p = p, &entry, from = packed.data()] {
+        const WriteLock lock(p->mutex());
+        std::copy_n(from, entry.end - entry.begin, p->values() + entry.begin);
+        p->touch();
+      });
+    });
+  }
+  for (const auto& [to, from] : buffers) {
+    check_shape(from, std::vector<int64_t>(to.shape(), to.shape() + to.ndim()), "assign", "a buffer");
+    check(to.writeable(), "assign", "a buffer is read-only, expected one that can be written");
+    if (!to.dtype().is(from.dtype()) && !to.dtype().equal(from.dtype()))
+      throw TypeMismatch("assign", "a buffer has dtype " + dtype_text(to) + ", got " + dtype_text(from));
+  }
+  run_native(work, [&](Stop*) {
+    for (const auto& write : writes) write();
+  });
+  for (const auto& [to, from] : buffers)
+    if (py::detail::npy_api::get().PyArray_CopyInto_(to.ptr(), from.ptr()) != 0) throw py::error_already_set();
+}
+
 }  // namespace
 
 void register_parameters(py::module_& m) {
+  m.def("assign", &assign_all, py::arg("arrays"), py::arg("buffers") = py::tuple());
   py::class_<ParametersHandle> type(m, "Parameters");
   refuse_copies(type);
   type.def(py::init(
@@ -95,12 +156,33 @@ void register_parameters(py::module_& m) {
           },
           py::arg("name"), py::arg("array"))
       .def("touch", [](const ParametersHandle& self) { self.visit([](const auto& p) { p->touch(); }); })
-      .def("zero_grad", [](const ParametersHandle& self) {
-        self.visit([](const auto& p) {
-          const WriteLock lock(p->mutex());
-          clear(p->grads(), p->size(), threads_to_move(p->size()));
-        });
-      });
+      .def("zero_grad",
+           [](const ParametersHandle& self) {
+             self.visit([](const auto& p) {
+               const WriteLock lock(p->mutex());
+               p->zero_grad([](auto* grads, ptrdiff_t n) { clear(grads, n, threads_to_move(n)); });
+             });
+           })
+      .def_property_readonly("sparse",
+                             [](const ParametersHandle& self) {
+                               return self.visit([](const auto& p) { return p->touched() != nullptr; });
+                             })
+      .def_property_readonly("grad_rows",
+                             [](const ParametersHandle& self) {
+                               return self.visit([](const auto& p) -> py::object {
+                                 if (!p->touched()) return py::none();
+                                 const WriteLock lock(p->mutex());  // which rows() needs, as it may sort
+                                 const std::vector<int64_t>& rows = p->touched()->rows();
+                                 py::array made = new_array<int64_t>({int64_t(rows.size())});
+                                 std::copy(rows.begin(), rows.end(), static_cast<int64_t*>(made.mutable_data()));
+                                 return std::move(made);
+                               });
+                             })
+      .def(
+          "assign_grad",
+          [](const ParametersHandle& self, const std::string& name,
+             const py::object& array) { self.visit([&](const auto& p) { assign_grad(*p, name, array); }); },
+          py::arg("name"), py::arg("array"));
 }
 
 }  // namespace recurra::bindings

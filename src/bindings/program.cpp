@@ -129,7 +129,8 @@ std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py:
 }
 
 template <class T>
-py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate, const py::sequence& pairs) {
+py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate, const py::sequence& pairs,
+                   bool commits) {
   open_tape(tape);
   const Program<T>& program = tape.program();
   const char* name = program.name().c_str();
@@ -159,7 +160,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
   }
   run_native(3 * tape.work(), [&](Stop* stop) {
     tape.backward(dy_rows.data(), {any ? dfinal.data() : nullptr, size}, dx_rows.data(), {initial.data(), size}, stop,
-                  more);
+                  more, commits);
   });
   return py::make_tuple(joined(std::move(dx)), state_arrays(program, rows, initial.data()));
 }
@@ -348,10 +349,11 @@ void register_tapes(py::module_& m) {
       .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed()))
       .def(
           "backward",
-          [](const TapeHandle& self, const py::object& dy, const py::object& dstate, const py::sequence& more) {
-            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate, more); });
+          [](const TapeHandle& self, const py::object& dy, const py::object& dstate, const py::sequence& more,
+             bool commits) {
+            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate, more, commits); });
           },
-          py::arg("dy"), py::arg("dstate") = py::none(), py::arg("more") = py::tuple())
+          py::arg("dy"), py::arg("dstate") = py::none(), py::arg("more") = py::tuple(), py::arg("commits") = true)
       .def(
           "activity",
           [](const TapeHandle& self, size_t node) {

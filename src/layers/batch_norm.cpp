@@ -68,7 +68,7 @@ template <class T>
 std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
   auto tape = std::make_unique<Tape>();
   tape->statistics = take_statistics(memory);
-  tape->steps = run.training ? call.batch.tokens() : 0;
+  tape->steps = run.training && !frozen() ? call.batch.tokens() : 0;
   if (tape->of_batch()) {
     check(tape->steps > 1, "BatchNorm",
           "got one valid step in a batch to train on, expected two or more, as one has no "

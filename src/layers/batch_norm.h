@@ -16,6 +16,10 @@ class BatchNorm final : public Layer<T> {
   // running_mean and running_var: a recorded forward in training moves them, under their mutex.
   const std::shared_ptr<Parameters<T>>& running() const { return running_; }
 
+  // Frozen: training, too, is normalised by the running statistics and leaves them as they are.
+  bool frozen() const { return frozen_.load(std::memory_order_relaxed); }
+  void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_relaxed); }
+
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
   void recorded(const LayerTape<T>&) override;
@@ -38,6 +42,7 @@ class BatchNorm final : public Layer<T> {
   ptrdiff_t features_;
   T eps_, momentum_;
   std::shared_ptr<Parameters<T>> running_;
+  std::atomic<bool> frozen_{false};
 };
 
 }  // namespace recurra

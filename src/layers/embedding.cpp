@@ -25,8 +25,10 @@ struct Embedding<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Embedding<T>::Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim)
-    : Layer<T>(parameter_specs(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {}
+Embedding<T>::Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse)
+    : Layer<T>(parameter_specs(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {
+  if (sparse) this->parameters()->make_sparse();
+}
 
 template <class T>
 void Embedding<T>::forward(const Run&, const LayerForward<T>& call) {
@@ -61,9 +63,13 @@ void Embedding<T>::commit(LayerTape<T>& any_tape, int) {
   const auto& tape = static_cast<const Tape&>(any_tape);
   const T* from = tape.gradient;
   if (!from) return;
+  TouchedRows* const touched = this->parameters()->touched();
+  if (touched) touched->reserve(tape.batch.tokens());
   for (ptrdiff_t r = 0; r < tape.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < tape.batch.length(r); ++s, from += size_) {
-      T* gradient = this->parameters()->grads() + *tape.tokens.at(r, s) * size_;
+      const int64_t token = *tape.tokens.at(r, s);
+      if (touched) touched->add(token);
+      T* gradient = this->parameters()->grads() + token * size_;
       for (ptrdiff_t k = 0; k < size_; ++k) gradient[k] += from[k];
     }
 }

@@ -7,7 +7,8 @@ namespace recurra {
 template <class T>
 class Embedding final : public Layer<T> {
  public:
-  Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim);
+  // Sparse: the rows that the gradient reaches are kept account of, and others are touched by nobody.
+  Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse = false);
 
   const char* kind() const override { return "embedding"; }
   bool takes_tokens() const override { return true; }

@@ -264,7 +264,7 @@ T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Arena& mem
 }
 template <class T>
 void add_flat_gradient(const FlatTape<T>& tape, Parameters<T>& parameters) {
-  for (ptrdiff_t i = 0; i < parameters.size(); ++i) parameters.grads()[i] += tape.gradient[i];
+  parameters.add_gradient(tape.gradient);
 }
 
 }  // namespace recurra

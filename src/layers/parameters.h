@@ -1,5 +1,6 @@
 // Named arrays in one flat buffer and their gradients in another: what optimisers, files and workers exchange.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/touched_rows.h"
 #include "platform/error.h"
 #include "platform/fork.h"
 #include "platform/memory.h"
@@ -64,6 +66,25 @@ class Parameters {
   T* values() const { return values_; }
   T* grads() const { return grads_; }
 
+  // Of parameters that are one table of a sparse gradient: its rows that are not zero, under the mutex; else null.
+  TouchedRows* touched() const { return touched_.get(); }
+  void make_sparse() {
+    const Entry& table = entries_.at(0);
+    touched_ = std::make_unique<TouchedRows>(table.shape[0], table.shape[1]);
+  }
+  // Adds a flat gradient to that of parameters that are not sparse; the caller holds the mutex.
+  void add_gradient(const T* gradient) {
+    for (ptrdiff_t i = 0; i < size_; ++i) grads_[i] += gradient[i];
+  }
+  // Sets the gradient to zero; the caller holds the mutex.
+  template <class Clear>
+  void zero_grad(const Clear& clear) {
+    if (!touched_) return clear(grads_, size_);
+    const ptrdiff_t size = touched_->row_size();
+    for (int64_t row : touched_->rows()) std::fill_n(grads_ + row * size, size, T(0));
+    touched_->clear();
+  }
+
   // Whoever writes values moves the version on, so that nothing made from them is ever stale.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
   void touch() { version_.fetch_add(1, std::memory_order_acq_rel); }
@@ -77,6 +98,7 @@ class Parameters {
   Arena memory_;
   T* values_ = nullptr;
   T* grads_ = nullptr;
+  std::unique_ptr<TouchedRows> touched_;
   std::atomic<uint64_t> version_{0};
   std::shared_mutex mutex_;
 };

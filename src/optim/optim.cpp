@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
-#include <limits>
 #include <vector>
 
 #include "backend/isa.h"
-#include "platform/tasks.h"
+#include "optim/rows.h"
 
 namespace recurra {
 namespace {
@@ -46,17 +45,55 @@ void for_updates(const Call& call, void (*kernel)(Call), std::initializer_list<T
   });
 }
 
+// What a norm is taken of: n numbers, or rows of n numbers each.
 template <class T>
-Clipped sum_clipped(const T* x, ptrdiff_t n, T scale, T limit) {
-  std::vector<Clipped> sums(size_t((n + kBlock - 1) / kBlock));
-  for_blocks(n, [&](ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end) {
-    sums[size_t(block)] = kernels<T>().optim.sum_squares(x + begin, end - begin, scale, limit);
+struct Numbers {
+  const T* x;
+  ptrdiff_t n;
+  const int64_t* rows;  // null: there is one stretch
+  ptrdiff_t count;      // of the rows
+
+  // f(block, stretch, its size); the stretches of a block follow each other on one thread.
+  template <class F>
+  void for_each(const F& f) const {
+    if (rows)
+      for_row_blocks(rows, count, n, [&](ptrdiff_t block, int64_t row) { f(block, x + row * n, n); });
+    else
+      for_blocks(n, [&](ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end) { f(block, x + begin, end - begin); });
+  }
+  ptrdiff_t blocks() const { return rows ? row_blocks(count) : (n + kBlock - 1) / kBlock; }
+};
+
+template <class T>
+Clipped sum_clipped(const Numbers<T>& numbers, T scale, T limit) {
+  std::vector<Clipped> sums(size_t(numbers.blocks()), Clipped{0, 0});
+  numbers.for_each([&](ptrdiff_t block, const T* x, ptrdiff_t n) {
+    const Clipped sum = kernels<T>().optim.sum_squares(x, n, scale, limit);
+    sums[size_t(block)].squared_norm += sum.squared_norm;
+    sums[size_t(block)].count += sum.count;
   });
   Clipped all = {0, 0};
   for (const Clipped& sum : sums) {
     all.squared_norm += sum.squared_norm;
     all.count += sum.count;
   }
+  return all;
+}
+
+// The largest absolute value; infinite if one is, NaN if one is.
+template <class T>
+double peak_of(const Numbers<T>& numbers) {
+  std::vector<double> peaks(size_t(numbers.blocks()), 0.0);
+  numbers.for_each([&](ptrdiff_t block, const T* x, ptrdiff_t n) {
+    double& peak = peaks[size_t(block)];
+    for (ptrdiff_t i = 0; i < n; ++i) {
+      const double size = std::abs(double(x[i]));
+      if (!(size <= peak)) peak = std::isnan(peak) ? peak : size;
+    }
+  });
+  double all = 0;
+  for (double peak : peaks)
+    if (!(peak <= all)) all = std::isnan(all) ? all : peak;
   return all;
 }
 
@@ -81,8 +118,9 @@ void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOpt
   call.rest1 = T(1 - o.beta1);
   call.rest2 = T(1 - o.beta2);
   call.eps = T(o.eps);
-  call.rate = T(common.lr / (1 - std::pow(o.beta1, double(o.step))));
-  call.root = T(1 / std::sqrt(1 - std::pow(o.beta2, double(o.step))));
+  const double root = std::sqrt(1 - std::pow(o.beta2, double(o.step)));
+  call.rate = T(common.lr * (o.bare_eps ? root : 1) / (1 - std::pow(o.beta1, double(o.step))));
+  call.root = T(o.bare_eps ? 1 : 1 / root);
   call.coupled = T(o.decoupled ? 0 : common.weight_decay);
   call.shrink = T(o.decoupled ? 1 - common.lr * common.weight_decay : 1);
   call.m = m;
@@ -108,21 +146,43 @@ void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, pt
 }
 
 template <class T>
-double squared_norm(const T* x, ptrdiff_t n) {
-  return sum_clipped(x, n, T(1), std::numeric_limits<T>::infinity()).squared_norm;
+void adagrad_step(T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions& common,
+                  const AdagradOptions& o) {
+  typedef RmspropCall<T> Call;  // which forgets nothing
+  auto call = call_of<Call>(values, grads, n, common);
+  call.lr = T(common.lr);
+  call.decay = T(common.weight_decay);
+  call.eps = T(o.eps);
+  call.alpha = call.rest = T(1);
+  call.square = square;
+  for_updates<T>(call, kernels<T>().optim.rmsprop, {&Call::square});
 }
 
 template <class T>
-Clipped clipped_norm(const T* x, ptrdiff_t n, double scale, double limit) {
-  return sum_clipped(x, n, T(scale), T(limit));
+Norm gradient_norm(const T* x, ptrdiff_t n, double scale, double limit, const int64_t* rows, ptrdiff_t count) {
+  const Numbers<T> numbers = {x, n, rows, count};
+  const Clipped plain = sum_clipped(numbers, T(scale), T(limit));
+  constexpr double kLeast = 1e-280;  // below, squares lose digits
+  const Norm as_it_is = {plain.squared_norm, 0, plain.count};
+  if (std::isnan(plain.squared_norm) || (plain.squared_norm >= kLeast && std::isfinite(plain.squared_norm)))
+    return as_it_is;
+  const double peak = peak_of(numbers);
+  if (!(peak > 0) || !(scale > 0) || !(limit > 0) || (std::isinf(peak) && std::isinf(limit))) return as_it_is;
+  // Squares of numbers around 2^kTarget neither overflow nor vanish. What is halved or doubled keeps its digits.
+  constexpr int kTarget = sizeof(T) == 4 ? 60 : 400, kMost = 1000;
+  int exponent = std::isinf(peak) ? std::ilogb(limit) : std::ilogb(peak) + std::ilogb(scale);
+  if (std::isfinite(limit)) exponent = std::min(exponent, std::ilogb(limit));
+  exponent = std::max(exponent - kTarget, -kMost);
+  const Clipped scaled = sum_clipped(numbers, T(std::ldexp(scale, -exponent)), T(std::ldexp(limit, -exponent)));
+  return {scaled.squared_norm, exponent, scaled.count};
 }
 
 #define RECURRA_INSTANTIATE(T)                                                                                \
   template void sgd_step(T*, const T*, T*, ptrdiff_t, const StepOptions&, const SgdOptions&);                 \
   template void adam_step(T*, const T*, T*, T*, ptrdiff_t, const StepOptions&, const AdamOptions&);           \
   template void rmsprop_step(T*, const T*, T*, T*, T*, ptrdiff_t, const StepOptions&, const RmspropOptions&); \
-  template double squared_norm(const T*, ptrdiff_t);                                                          \
-  template Clipped clipped_norm(const T*, ptrdiff_t, double, double)
+  template void adagrad_step(T*, const T*, T*, ptrdiff_t, const StepOptions&, const AdagradOptions&);         \
+  template Norm gradient_norm(const T*, ptrdiff_t, double, double, const int64_t*, ptrdiff_t)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

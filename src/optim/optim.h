@@ -1,5 +1,7 @@
 // Optimisers on stretches of flat buffers. Elementwise in one order: the same bits on any number of threads.
 #pragma once
+#include <cstdint>
+
 #include "simd/optim_call.h"
 
 namespace recurra {
@@ -22,8 +24,10 @@ void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const StepOpt
 struct AdamOptions {
   long step;  // 1 for the first
   double beta1, beta2, eps;
+  bool bare_eps;
   bool decoupled;  // AdamW (Loshchilov & Hutter 2019); else the decay is part of the gradient (Kingma & Ba 2015)
 };
+// The form of SparseAdam, whose eps stands beside the root of the uncorrected v, is `bare_eps`.
 template <class T>
 void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions&, const AdamOptions&);
 
@@ -37,11 +41,21 @@ template <class T>
 void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n, const StepOptions&,
                   const RmspropOptions&);
 
-// The sum of squares, in double, over blocks of fixed size.
+struct AdagradOptions {
+  double eps;
+};
+// square += g^2; w -= lr g / (sqrt(square) + eps) (Duchi, Hazan & Singer 2011).
 template <class T>
-double squared_norm(const T* x, ptrdiff_t n);
+void adagrad_step(T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions&, const AdagradOptions&);
 
+// The squared norm of clamp(scale * x, -limit, limit) is sum * 4^exponent, which double may not hold.
+struct Norm {
+  double sum;
+  int exponent;
+  ptrdiff_t count;  // elements that lay outside the limit
+};
+// In double, over blocks of fixed size. `rows` non-null: of the `count` rows of size n alone that it names.
 template <class T>
-Clipped clipped_norm(const T* x, ptrdiff_t n, double scale, double limit);
+Norm gradient_norm(const T* x, ptrdiff_t n, double scale, double limit, const int64_t* rows, ptrdiff_t count);
 
 }  // namespace recurra

@@ -132,9 +132,12 @@ class Tape {
 
   // dy for each output (data null: none), dx for each input (data null: not wanted). Throws std::invalid_argument if it
   // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done, and what else
-  // there is for them, `more`, then.
+  // there is for them, `more`, then; with `commits` false not even then, but when commit() is called.
   void backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx, StateRows<T> dstate,
-                Stop* stop, const std::vector<ParameterGradient<T>>& more = {});
+                Stop* stop, const std::vector<ParameterGradient<T>>& more = {}, bool commits = true);
+  // Throws as backward() does, unless that has run and its gradients wait to be added.
+  void check_pending() const;
+  void commit();
 
  private:
   friend class Program<T>;
@@ -147,6 +150,7 @@ class Tape {
   class Use;
   void abandon();
   void check_versions() const;
+  void add_gradients();
   StateRows<const T> final_gradient(size_t node, const Gradients&, StateRows<const T> dfinal, Arena& scratch) const;
   bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
 
@@ -164,7 +168,9 @@ class Tape {
   uint64_t seed_ = 0;
   std::vector<std::vector<double>> gradient_norms_;
   mutable Turn turn_;
-  bool used_ = false;
+  std::vector<bool> ran_;  // [node]: whether backward() has made a gradient
+  int threads_ = 1;        // of that backward
+  bool used_ = false, pending_ = false;
 };
 
 }  // namespace recurra

@@ -198,7 +198,7 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
 
 template <class T>
 void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx,
-                       StateRows<T> dstate, Stop* stop, const std::vector<ParameterGradient<T>>& more) {
+                       StateRows<T> dstate, Stop* stop, const std::vector<ParameterGradient<T>>& more, bool commits) {
   const char* name = program_->name().c_str();
   const Use use(*this);
   check(memory_ != nullptr, name,
@@ -214,8 +214,9 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   const Run run = program_->run(work_, stop, *scratch, training_, seed_);
   Gradients gradients(*this, dy, dx, *scratch);
   for (ptrdiff_t r = 0; r < rows(); ++r) std::fill_n(dstate.at(r), graph.state_size(), T(0));
-  std::vector<bool> ran(steps_.size());
-  for (size_t i = steps_.size(); i-- > 0;) ran[i] = backward_node(i, gradients, dfinal, dstate, run);
+  ran_.assign(steps_.size(), false);
+  threads_ = run.threads;
+  for (size_t i = steps_.size(); i-- > 0;) ran_[i] = backward_node(i, gradients, dfinal, dstate, run);
   for (ptrdiff_t i = 0; i < graph.inputs(); ++i) {
     if (!dx[i].data) continue;
     const Batch& batch = values_[i].batch;
@@ -228,18 +229,40 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
     cpu_backend<T>().zero_padding(batch, features, dx[i]);
   }
   check_versions();  // another thread may have written them meanwhile
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    if (!ran[i]) continue;
-    Layer<T>& layer = *graph.nodes()[i].layer;
-    const WriteLock lock_parameters(layer.parameters()->mutex());
-    layer.commit(*steps_[i].tape, run.threads);
+  if (commits) {
+    add_gradients();
+    for (const ParameterGradient<T>& one : more) {
+      const WriteLock lock(one.parameters->mutex());
+      one.parameters->add_gradient(one.gradient);
+    }
   }
-  for (const ParameterGradient<T>& one : more) {
-    const WriteLock lock_parameters(one.parameters->mutex());
-    for (ptrdiff_t i = 0; i < one.parameters->size(); ++i) one.parameters->grads()[i] += one.gradient[i];
-  }
+  pending_ = !commits;
   used_ = true;
   program_->scratch_.give_back(std::move(scratch));
+}
+
+template <class T>
+void Tape<T>::add_gradients() {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (!ran_[i]) continue;
+    Layer<T>& layer = *program_->graph().nodes()[i].layer;
+    const WriteLock lock(layer.parameters()->mutex());
+    layer.commit(*steps_[i].tape, threads_);
+  }
+}
+
+template <class T>
+void Tape<T>::check_pending() const {
+  check(memory_ && pending_, program_->name().c_str(), "got a tape without a gradient to add; run its backward first");
+  check_versions();
+}
+
+template <class T>
+void Tape<T>::commit() {
+  const Use use(*this);
+  check_pending();
+  pending_ = false;
+  add_gradients();
 }
 
 template class Tape<float>;

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from recurra import _core, checks
-from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.memory import Slot
+from recurra.optim.optimizer import Optimizer, Rule
 from recurra.optim.schedule import Rate
 
 
@@ -43,9 +44,25 @@ class Adam(Optimizer):
         self.betas = (first, second)
         self.eps = checks.number(name, "eps", eps)
 
-    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
         m, v = slot.arrays["m"], slot.arrays["v"]
-        _core.adam_step(parameters, begin, end, rule, m, v, slot.steps, *self.betas, self.eps, self._decoupled)
+        sparse = parameters.sparse
+        return _core.adam_update(
+            parameters, begin, end, rule, m, v, slot.steps, *self.betas, self.eps, sparse, self._decoupled
+        )
+
+
+class SparseAdam(Adam):
+    """Adam that leaves alone the rows of a sparse embedding that have no gradient (lazy Adam), as torch.optim.SparseAdam.
+
+    Of layers with sparse=True only the rows in `grad_rows` and their m and v move, t counting all steps:
+    w' = w - lr * sqrt(1 - b2^t) / (1 - b1^t) * m' / (sqrt(v') + eps). Other layers move as by `Adam`.
+
+    Arguments as in `Adam`; weight_decay must leave out sparse layers, by no_decay.
+    """
+
+    def _refuse_sparse(self, operation: str, label: str) -> None:
+        """They are welcome."""
 
 
 class AdamW(Adam):

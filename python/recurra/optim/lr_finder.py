@@ -206,7 +206,7 @@ def _restored(model: Layer) -> Iterator[None]:
         with interrupts.deferred():
             model.load_state_dict(state)
             for name, array in grads.items():
-                model.grads[name][...] = array
+                model.grads[name] = array
 
 
 def _steepest(rates: Array, losses: list[float], smoothed: list[float], width: int) -> float | None:

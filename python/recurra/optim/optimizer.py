@@ -6,17 +6,17 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import _core, checks, interrupts
+from recurra import _core, checks
 from recurra.layer import Layer
 from recurra.leaf import LeafLayer
+from recurra.optim.memory import Memory, Slot
+from recurra.optim.norm import Norm
 from recurra.optim.schedule import Rate, Schedule, find
 from recurra.structure import plain
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,21 +45,18 @@ class Rule(NamedTuple):
     limit: float
     factor: float
 
-
-@dataclass(eq=False)
-class Slot:
-    """What an optimiser remembers about one layer: the steps taken, and flat arrays like its parameters.
-
-    A layer that was frozen so far has no arrays yet.
-    """
-
-    layer: LeafLayer | None  # None after loading, until a step claims it
-    steps: int = 0
-    arrays: dict[str, Array] = field(default_factory=dict)
-
-    def copied(self) -> dict[str, Array]:
-        """Arrays of their own."""
-        return {name: array.copy() for name, array in self.arrays.items()}
+    def clipped(self, kept: Norm, bound: float, info: np.finfo[Any]) -> Rule:
+        """With the factor that brings a gradient of norm `kept` down to `bound`. Where scale * gradient or the factor lies
+        beyond the dtype's numbers, each takes half of the way, by a power of two."""
+        digits, exponent = bound / kept.root, -kept.exponent
+        if not digits or not self.scale:
+            return self._replace(factor=0.0)
+        length = math.log2(digits) + exponent
+        if kept.value <= float(info.max) and length >= info.minexp:
+            return self._replace(factor=math.ldexp(digits, exponent))
+        shift = round((length - math.log2(self.scale)) / 2)
+        scale, limit = (math.ldexp(number, shift) for number in (self.scale, self.limit))
+        return self._replace(scale=scale, limit=limit, factor=math.ldexp(digits, exponent - shift))
 
 
 class Optimizer(ABC):
@@ -85,7 +82,7 @@ class Optimizer(ABC):
             raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of texts; write no_decay=('bias',)")
         self.no_decay = tuple(no_decay)
         self._steps = 0
-        self._slots: list[Slot] = []
+        self._memory = Memory()
 
     @property
     def lr(self) -> float:
@@ -146,26 +143,46 @@ class Optimizer(ABC):
         lr = self.lr
         leaves = self._leaves(operation, models)
         layers = {layer: prefix for layer, prefix in leaves.items() if layer.is_trainable}
-        norm = scale * math.sqrt(sum(_core.squared_norm(layer.parameters) for layer in layers))
-        if error_if_nonfinite and not max(norm, scale) <= _largest(layers):
-            raise FloatingPointError(f"{operation}: {_nonfinite(layers, norm)}")
+        norm = Norm.of(layers).times(scale)
+        finite = norm.is_finite if clip_norm is not None else max(norm.value, scale) <= _largest(layers)
+        if error_if_nonfinite and not finite:
+            raise FloatingPointError(f"{operation}: {_nonfinite(layers, norm.value)}")
         clipped, kept = 0.0, norm
         if clip_value is not None:
-            sums = [_core.clipped_norm(layer.parameters, scale, limit) for layer in layers]
-            kept = math.sqrt(sum(square for square, _count in sums))
-            clipped = sum(count for _square, count in sums) / max(1, sum(layer.parameters.size for layer in layers))
-        factor = 1.0
-        if kept > bound:
-            factor, clipped = bound / kept, 1.0
-        slots = self._claim(operation, list(leaves))
-        with interrupts.deferred():  # all layers, or none
-            self._steps += 1
-            for layer, prefix in layers.items():
-                slots[layer].steps += 1
-                for begin, end, weight_decay in self._spans(prefix, layer.parameters):
-                    rule = Rule(lr, weight_decay, scale, limit, factor)
-                    self._update(layer.parameters, begin, end, rule, slots[layer])
-        return Step(norm, clipped)
+            kept = Norm.of(layers, scale, limit)
+            clipped = kept.outside / max(1, sum(layer.parameters.size for layer in layers))
+        rules = dict.fromkeys(("float32", "float64"), Rule(lr, 0.0, scale, limit, 1.0))
+        if kept.value > bound:
+            rules = {name: rule.clipped(kept, bound, np.finfo(name)) for name, rule in rules.items()}
+            clipped = 1.0
+        memory = self._memory.claim(operation, self.memory, list(leaves))
+        updates = [
+            self._update(layer.parameters, begin, end, rules[layer.parameters.dtype]._replace(weight_decay=decay), slot)
+            for layer, prefix in layers.items()
+            for slot in [memory.stepped(layer)]
+            for begin, end, decay in self._checked_spans(operation, prefix, layer)
+        ]
+        done = {"_steps": self._steps + 1, "_memory": memory.settled()}
+        _core.run_updates(updates, vars(self), done)  # all, or nothing
+        return Step(norm.value, clipped)
+
+    def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Iterator[tuple[int, int, float]]:
+        spans = list(self._spans(prefix, layer.parameters))
+        if layer.parameters.sparse:
+            self._refuse_sparse(operation, prefix + layer.label)
+            if any(decay for _begin, _end, decay in spans):
+                raise ValueError(
+                    f"{operation}: got weight_decay={self.weight_decay:g} for {prefix}{layer.label} with sparse=True, expected "
+                    f"0, as decay moves every row at every step; add its name to no_decay, or make it with sparse=False"
+                )
+        return iter(spans)
+
+    def _refuse_sparse(self, operation: str, label: str) -> None:
+        """For the classes whose steps move rows that no gradient has reached."""
+        raise ValueError(
+            f"{operation}: got {label} with sparse=True, expected layers with dense gradients, as {type(self).__name__} moves "
+            f"rows that have no gradient too; use SparseAdam, Adagrad or SGD without momentum, or make it with sparse=False"
+        )
 
     def _leaves(self, operation: str, models: Layer | Sequence[Layer]) -> dict[LeafLayer, str]:
         """The layers that have parameters, each once, and what stands before their parameters' names."""
@@ -193,42 +210,9 @@ class Optimizer(ABC):
             end = last
         yield begin, end, current
 
-    def _claim(self, operation: str, layers: Sequence[LeafLayer]) -> dict[LeafLayer, Slot]:
-        """The layers' memory, all or none; loaded memory goes to layers in the order in which they come.
-
-        Frozen layers have their place in it too, so that the order does not depend on when they are thawed.
-        """
-        known = {slot.layer: slot for slot in self._slots if slot.layer is not None}
-        if all(
-            layer in known and (not layer.is_trainable or len(known[layer].arrays) == len(self.memory))
-            for layer in layers
-        ):
-            return known
-        loaded = iter([slot for slot in self._slots if slot.layer is None])
-        found = {layer: known.get(layer) or next(loaded, None) or Slot(None) for layer in layers}
-        fresh: dict[LeafLayer, dict[str, Array]] = {}
-        for layer, slot in found.items():
-            parameters = layer.parameters
-            for array in slot.arrays.values():
-                if array.shape != (parameters.size,) or array.dtype != parameters.dtype:
-                    raise ValueError(
-                        f"{operation}: got a loaded state of {array.size} numbers of {array.dtype}, expected "
-                        f"{parameters.size} of {parameters.dtype} for a {layer.label}; step the models that the state "
-                        f"came from, in their order"
-                    )
-            if layer.is_trainable and not slot.arrays:
-                fresh[layer] = {name: np.zeros(parameters.size, parameters.dtype) for name in self.memory}
-        with interrupts.deferred():
-            for layer, slot in found.items():
-                slot.layer = layer
-                slot.arrays |= fresh.get(layer, {})
-                if slot not in self._slots:
-                    self._slots.append(slot)
-        return found
-
     @abstractmethod
-    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
-        """The native call for elements [begin, end) of the flat buffers."""
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
+        """What the step does to elements [begin, end) of the flat buffers; `slot.steps` counts this one."""
 
     def config(self) -> dict[str, Any]:
         """Class and constructor's arguments as plain data, fit for JSON; a rate that was set since is in `state_dict`."""
@@ -243,65 +227,48 @@ class Optimizer(ABC):
         """What the optimiser remembers, to go on from with the same bits.
 
         "steps", how many it took; "lr", unless it comes from a schedule; and for each layer, in the order in which they
-        came, "0.steps" and, once it has learnt, flat copies of "0.m", ...
+        came, "0.steps", "0.parameters", a digest of its parameters, by which it is known again, and, once it has learnt,
+        flat copies of "0.m", ... Layers that are gone are left out.
         """
         state: dict[str, Any] = {"steps": self._steps}
         if not self._schedule:
             state["lr"] = self._lr
-        for index, slot in enumerate(self._slots):
-            state[f"{index}.steps"] = slot.steps
-            if slot.steps:
-                state.update({f"{index}.{name}": array.copy() for name, array in slot.arrays.items()})
-        return state
+        return state | self._memory.state_dict()
 
-    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`, all or nothing; its parts go to the layers of the next steps, in their order.
+    def load_state_dict(self, mapping: Mapping[str, Any], models: Layer | Sequence[Layer] | None = None) -> None:
+        """Go on from a `state_dict()`, all or nothing.
+
+        Args:
+            mapping: the state.
+            models: to whose layers its parts go, in this order. None: each part goes to the layer whose parameters are those
+                that its own had when the state was taken, when that layer is stepped; so load the parameters that
+                belong to the state, too.
 
         Raises:
-            ValueError, TypeError: it is that of another class, or of other options.
+            ValueError, TypeError: it is that of another class, or of other options; or it is not that of `models`. Without
+                `models`, a step raises ValueError for a layer whose parameters are unknown to a state that waits.
         """
         operation = f"{type(self).__name__}.load_state_dict"
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{operation}: got {type(mapping).__name__}, expected a mapping; pass a state_dict()")
-        count = sum(str(name).endswith(".steps") for name in mapping)
-        steps = {
-            name: checks.integer(operation, name, mapping[name], 0, 2**63 - 1)
-            for name in ("steps", *(f"{index}.steps" for index in range(count)))
-            if name in mapping
-        }
-        expected = {"steps"} if self._schedule else {"steps", "lr"}
-        for index in range(count):
-            own = self.memory if steps.get(f"{index}.steps") else ()  # a layer that has not learnt has no arrays
-            expected |= {f"{index}.{name}" for name in ("steps", *own)}
-        if set(mapping) != expected:
-            raise ValueError(
-                f"{operation}: got a mapping that does not fit: missing {sorted(expected - set(mapping)) or 'nothing'}, not "
-                f"known {sorted(set(mapping) - expected) or 'nothing'}, expected that of an optimiser of this class and "
-                f"options; give its state_dict()"
-            )
+        names = {"steps"} if self._schedule else {"steps", "lr"}
+        memory = Memory.loaded(operation, self.memory, mapping, names)
         lr = 0.0 if self._schedule else checks.number(operation, "lr", mapping["lr"])
-        slots = [
-            Slot(
-                None,
-                steps[f"{index}.steps"],
-                {name: np.array(mapping[f"{index}.{name}"]) for name in self.memory if f"{index}.{name}" in mapping},
-            )
-            for index in range(count)
-        ]
-        with interrupts.deferred():
-            self._steps, self._lr, self._slots = steps["steps"], lr, slots
+        steps = checks.integer(operation, "steps", mapping["steps"], 0, 2**63 - 1)
+        if models is not None:
+            memory = memory.given_to(operation, list(self._leaves(operation, models)))
+        vars(self).update(_steps=steps, _lr=lr, _memory=memory)  # all, or nothing
 
     def _twin(self, lr: float) -> Self:
         """An independent one with the same memory of the same layers, at another rate."""
         twin = object.__new__(type(self))
-        slots = [Slot(slot.layer, slot.steps, slot.copied()) for slot in self._slots]
-        twin.__dict__.update(self.__dict__, _schedule=None, _slots=slots)
+        twin.__dict__.update(self.__dict__, _schedule=None, _memory=self._memory.copied())
         twin.lr = lr
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies carry the memory, not the layers."""
-        return {**self.__dict__, "_slots": [Slot(None, slot.steps, slot.copied()) for slot in self._slots]}
+        return {**self.__dict__, "_memory": self._memory.without_layers()}
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if name != "lr"]

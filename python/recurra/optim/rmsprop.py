@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recurra import _core, checks
-from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.memory import Slot
+from recurra.optim.optimizer import Optimizer, Rule
 from recurra.optim.schedule import Rate
 
 
@@ -44,7 +45,9 @@ class RMSprop(Optimizer):
         wanted = {"square": True, "mean": self.centered, "velocity": self.momentum > 0}
         self.memory = tuple(name for name, is_kept in wanted.items() if is_kept)
 
-    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
         square, mean, velocity = (slot.arrays.get(name) for name in ("square", "mean", "velocity"))
         assert square is not None
-        _core.rmsprop_step(parameters, begin, end, rule, square, mean, velocity, self.alpha, self.eps, self.momentum)
+        return _core.rmsprop_update(
+            parameters, begin, end, rule, square, mean, velocity, self.alpha, self.eps, self.momentum
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recurra import _core, checks
-from recurra.optim.optimizer import Optimizer, Rule, Slot
+from recurra.optim.memory import Slot
+from recurra.optim.optimizer import Optimizer, Rule
 from recurra.optim.schedule import Rate
 
 
@@ -37,6 +38,11 @@ class SGD(Optimizer):
             raise ValueError("SGD: got nesterov=True without momentum, expected both; set momentum, such as 0.9")
         self.memory = ("velocity",) if self.momentum else ()
 
-    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> None:
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
         velocity = slot.arrays.get("velocity")
-        _core.sgd_step(parameters, begin, end, rule, velocity, self.momentum, self.nesterov)
+        return _core.sgd_update(parameters, begin, end, rule, velocity, self.momentum, self.nesterov)
+
+    def _refuse_sparse(self, operation: str, label: str) -> None:
+        """With momentum, rows move on without a gradient."""
+        if self.momentum:
+            super()._refuse_sparse(operation, label)

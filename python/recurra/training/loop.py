@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from recurra import interrupts, registry, seeds
+from recurra import _core, registry, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
@@ -316,10 +316,8 @@ class Training:
             yield
         except BaseException:
             if self.optimizer.steps == steps:
-                with interrupts.deferred():
-                    for array, before in zip(self._buffers, kept, strict=True):
-                        array[...] = before
-                    self.model.zero_grad()
+                _core.assign([], list(zip(self._buffers, kept, strict=True)))  # all, or none
+                self.model.zero_grad()
             raise
 
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:

@@ -1,0 +1,37 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recurra import _core, checks
+from recurra.optim.memory import Slot
+from recurra.optim.optimizer import Optimizer, Rule
+from recurra.optim.schedule import Rate
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer 2011), as PyTorch's: s' = s + g^2, w' = w - lr * g / (sqrt(s') + eps).
+
+    Of layers with sparse=True it moves the rows in `grad_rows` alone, which gives the same bits.
+
+    Args:
+        lr: learning rate: a number, or a schedule.
+        eps: keeps the division finite.
+        weight_decay: adds weight_decay * w to the gradient; must leave out sparse layers, by no_decay.
+        no_decay: texts in the names of parameters that are not decayed.
+    """
+
+    memory = ("square",)
+
+    def __init__(
+        self, lr: Rate = 1e-2, *, eps: float = 1e-10, weight_decay: float = 0.0, no_decay: Sequence[str] = ()
+    ) -> None:
+        super().__init__(lr, weight_decay, no_decay)
+        self.eps = checks.number("Adagrad", "eps", eps)
+
+    def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
+        return _core.adagrad_update(parameters, begin, end, rule, slot.arrays["square"], self.eps)
+
+    def _refuse_sparse(self, operation: str, label: str) -> None:
+        """A row without a gradient does not move."""

@@ -1,0 +1,196 @@
+"""What an optimiser remembers of each layer, and how a loaded memory finds the layers again."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from recurra import _core, checks
+from recurra.leaf import LeafLayer
+from recurra.typing import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """What is remembered of one layer: the steps taken, and flat arrays like its parameters.
+
+    A layer that was frozen so far has no arrays yet. Layers are referred to weakly: with one its arrays go.
+
+    Attributes: layer, None after loading, until a step claims it; digest, of the parameters that the loaded one had.
+    """
+
+    layer: weakref.ref[LeafLayer] | None
+    steps: int = 0
+    arrays: dict[str, Array] = field(default_factory=dict)
+    digest: str = ""
+
+    def given_to(self, layer: LeafLayer) -> Slot:
+        """As the memory of this layer."""
+        arrays = self.arrays
+        return replace(self, layer=weakref.ref(layer, lambda _: arrays.clear()))
+
+    @property
+    def is_of_the_dead(self) -> bool:
+        """Whether its layer is gone."""
+        return self.layer is not None and self.layer() is None
+
+    def known_by(self) -> str:
+        """The digest of its layer's parameters, now or when it was loaded."""
+        layer = self.layer() if self.layer is not None else None
+        return _digest(layer.parameters) if layer is not None else self.digest
+
+    def fits(self, layer: LeafLayer) -> bool:
+        """Whether its arrays have the size and dtype of the layer's parameters."""
+        size, dtype = layer.parameters.size, layer.parameters.dtype
+        return all(array.shape == (size,) and array.dtype == dtype for array in self.arrays.values())
+
+    def checked(self, operation: str, layer: LeafLayer) -> Slot:
+        """Itself, if it fits."""
+        if not self.fits(layer):
+            array, parameters = next(iter(self.arrays.values())), layer.parameters
+            raise ValueError(
+                f"{operation}: got a loaded state of {array.size} numbers of {array.dtype}, expected {parameters.size} of "
+                f"{parameters.dtype} for a {layer.label}; give the models that the state came from, in their order"
+            )
+        return self
+
+
+class Memory:
+    """The slots, in the order in which their layers came. An optimiser replaces it as a whole."""
+
+    def __init__(self, slots: Sequence[Slot] = ()) -> None:
+        self._slots = [slot for slot in slots if not slot.is_of_the_dead]
+        self._places: dict[LeafLayer, int] = {}
+
+    def claim(self, operation: str, names: Sequence[str], layers: Sequence[LeafLayer]) -> Memory:
+        """A copy in which each of these has a slot, and those that learn have arrays of these names.
+
+        Frozen layers have their place too, so that the order does not depend on when they are thawed.
+        """
+        made = Memory(self._slots)
+        slots, places = made._slots, made._places
+        for place, slot in enumerate(slots):
+            layer = slot.layer() if slot.layer is not None else None
+            if layer is not None:
+                places[layer] = place
+        waiting = {place: slot for place, slot in enumerate(slots) if slot.layer is None}
+        for layer in layers:
+            if layer not in places:
+                place = _place_of(operation, layer, waiting) if waiting else len(slots)
+                slot = waiting.pop(place, Slot(None))
+                slots[place : place + 1] = [slot.checked(operation, layer).given_to(layer)]
+                places[layer] = place
+            if layer.is_trainable and len(slots[places[layer]].arrays) < len(names):
+                size, dtype = layer.parameters.size, layer.parameters.dtype
+                fresh = Slot(None, slots[places[layer]].steps, {name: np.zeros(size, dtype) for name in names})
+                slots[places[layer]] = fresh.given_to(layer)
+        return made
+
+    def stepped(self, layer: LeafLayer) -> Slot:
+        """The slot of a layer of the claim, with one step more, which this memory now holds."""
+        place = self._places[layer]
+        old = self._slots[place]
+        self._slots[place] = slot = Slot(old.layer, old.steps + 1, old.arrays)
+        return slot
+
+    def slot_of(self, layer: LeafLayer) -> Slot:
+        """The slot of a layer that has one."""
+        return next(slot for slot in self._slots if slot.layer is not None and slot.layer() is layer)
+
+    def settled(self) -> Memory:
+        """Itself, without strong references to layers."""
+        self._places = {}
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of an optimiser, as far as it is about layers."""
+        state: dict[str, Any] = {}
+        for index, slot in enumerate(slot for slot in self._slots if not slot.is_of_the_dead):
+            state[f"{index}.steps"], state[f"{index}.parameters"] = slot.steps, slot.known_by()
+            if slot.steps:
+                state.update({f"{index}.{name}": array.copy() for name, array in slot.arrays.items()})
+        return state
+
+    @classmethod
+    def loaded(cls, operation: str, names: Sequence[str], mapping: Mapping[str, Any], others: set[str]) -> Memory:
+        """From a `state_dict()` that also holds the names of `others`; checked."""
+        count = sum(str(name).endswith(".steps") for name in mapping)
+        steps = [
+            checks.integer(operation, name, mapping[name], 0, 2**63 - 1) if name in mapping else 0
+            for name in (f"{index}.steps" for index in range(count))
+        ]
+        expected = set(others)
+        for index, taken in enumerate(steps):  # a layer that has not learnt has no arrays
+            expected |= {f"{index}.{name}" for name in ("steps", "parameters", *(names if taken else ()))}
+        if set(mapping) != expected:
+            raise ValueError(
+                f"{operation}: got a mapping that does not fit: missing {sorted(expected - set(mapping)) or 'nothing'}, not "
+                f"known {sorted(set(mapping) - expected) or 'nothing'}, expected that of an optimiser of this class and "
+                f"options; give its state_dict()"
+            )
+        return cls(
+            [
+                Slot(
+                    None,
+                    taken,
+                    {name: np.array(mapping[f"{index}.{name}"]) for name in (names if taken else ())},
+                    str(mapping[f"{index}.parameters"]),
+                )
+                for index, taken in enumerate(steps)
+            ]
+        )
+
+    def given_to(self, operation: str, layers: Sequence[LeafLayer]) -> Memory:
+        """A loaded one whose slots these layers take, in order."""
+        if len(layers) != len(self._slots):
+            raise ValueError(
+                f"{operation}: got models of {len(layers)} layers with parameters for a state of {len(self._slots)}, expected "
+                f"as many; give the models that the state came from, in their order"
+            )
+        pairs = zip(self._slots, layers, strict=True)
+        return Memory([slot.checked(operation, layer).given_to(layer) for slot, layer in pairs])
+
+    def copied(self) -> Memory:
+        """The same memory of the same layers, independent."""
+        copies = []
+        for slot in self._slots:
+            layer = slot.layer() if slot.layer is not None else None
+            copy = Slot(None, slot.steps, {name: array.copy() for name, array in slot.arrays.items()}, slot.digest)
+            copies.append(copy if layer is None else copy.given_to(layer))
+        return Memory(copies)
+
+    def without_layers(self) -> Memory:
+        """The same memory, for layers that are known by their parameters."""
+        return Memory(
+            [
+                Slot(None, slot.steps, {name: array.copy() for name, array in slot.arrays.items()}, slot.known_by())
+                for slot in self._slots
+                if not slot.is_of_the_dead
+            ]
+        )
+
+
+def _place_of(operation: str, layer: LeafLayer, waiting: Mapping[int, Slot]) -> int:
+    """Which of the loaded slots is the layer's: the first whose layer had these parameters."""
+    digest = _digest(layer.parameters)
+    for place, slot in waiting.items():
+        if slot.digest == digest:
+            return place
+    if all(not slot.fits(layer) for slot in waiting.values()):
+        next(iter(waiting.values())).checked(operation, layer)  # which says more
+    raise ValueError(
+        f"{operation}: got a {layer.label} whose parameters are not those of any layer that the loaded state still waits for, "
+        f"as they were when it was taken, expected one of these, so that no layer takes the memory of another; load the "
+        f"parameters that belong to the state before this step, or say whose it is: load_state_dict(state, models=...)"
+    )
+
+
+def _digest(parameters: _core.Parameters) -> str:
+    """What tells parameters apart."""
+    from hashlib import blake2b  # here: an import of recurra need not wait for it
+
+    return blake2b(parameters.values.data, digest_size=16).hexdigest()

@@ -1,0 +1,58 @@
+// Gradients of several tapes, and of layers written in Python, added in one call: all or none, whatever happens between
+// two instructions of Python.
+#include <pybind11/stl.h>
+
+#include <functional>
+
+#include "bindings/handles.h"
+#include "bindings/module.h"
+
+namespace recurra::bindings {
+namespace {
+
+// Flat gradients by their parameters.
+typedef std::vector<std::pair<const ParametersHandle*, py::object>> Own;
+
+struct Addition {
+  double work;
+  std::function<void()> run;
+};
+
+template <class T>
+Addition addition_of(const std::shared_ptr<Parameters<T>>& parameters, const py::object& object,
+                     std::vector<py::object>& kept) {
+  const py::array_t<T, kPlain> gradient(floats<T>(object, "add_gradients", "the gradient"));
+  check_shape(gradient, {parameters->size()}, "add_gradients", "the gradient");
+  check(!parameters->touched(), "add_gradients", "got sparse parameters, expected those of a layer written in Python");
+  kept.push_back(gradient);
+  return {double(parameters->size()), [parameters, from = gradient.data()] {
+            const WriteLock lock(parameters->mutex());
+            parameters->add_gradient(from);
+          }};
+}
+
+void add_gradients(const std::vector<const TapeHandle*>& tapes, const Own& own) {
+  for (const auto& pair : own) check(pair.first != nullptr, "add_gradients", "got None as parameters");
+  for (const TapeHandle* tape : tapes) check(tape != nullptr, "add_gradients", "got None as a tape");
+  std::vector<py::object> kept;
+  std::vector<Addition> additions;
+  for (const auto& [handle, gradient] : own)
+    additions.push_back(handle->visit([&, &array = gradient](const auto& p) { return addition_of(p, array, kept); }));
+  double work = 0;
+  for (const Addition& addition : additions) work += addition.work;
+  for (const TapeHandle* handle : tapes)
+    handle->visit([&](const auto& tape) {
+      tape->check_pending();
+      work += tape->work();
+    });
+  run_native(work, [&](Stop*) {
+    for (const TapeHandle* handle : tapes) handle->visit([](const auto& tape) { tape->commit(); });
+    for (const Addition& addition : additions) addition.run();
+  });
+}
+
+}  // namespace
+
+void register_gradients(py::module_& m) { m.def("add_gradients", &add_gradients, py::arg("tapes"), py::arg("own")); }
+
+}  // namespace recurra::bindings
