@@ -22,11 +22,14 @@ Record = Callable[[], Any]
 
 @contextmanager
 def interrupted_at(poll: int) -> Iterator[None]:
+    threads = rc.get_num_threads()
+    rc.set_num_threads(1)  # how often the calling thread looks must not depend on what others take over
     _core.interrupt_at(poll)
     try:
         yield
     finally:
         _core.interrupt_at(0)
+        rc.set_num_threads(threads)
 
 
 def random_like(values: Any, seed: int) -> Any:
