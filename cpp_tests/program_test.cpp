@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <functional>
 #include <new>
+#include <numeric>
+#include <numeric>
 
 #include "layers/dense.h"
 #include "layers/dropout.h"
@@ -183,8 +185,8 @@ TEST(Stream, StepsFollowTheParameters) {
   std::vector<float> y = s.output(), expected = s.output();
   s.run(stream, 0, 1, y);
   s.set(2);
-  stream.reset(0);
-  stream.reset(1);
+  const int64_t rows[] = {0, 1};
+  stream.reset(rows, 2);
   s.run(stream, 0, 1, y);
   s.run(other, 0, 1, expected);
   EXPECT_EQ(y, expected);
@@ -199,7 +201,9 @@ TEST(Stream, RefusesASecondThreadWhileItIsInUse) {
     const Stream<float>::Use use(stream);
     EXPECT_THROW(s.run(stream, 0, 1, y), std::invalid_argument);
     EXPECT_THROW(s.run(stream, 0, 2, y), std::invalid_argument);
-    EXPECT_THROW(stream.reset(0), std::invalid_argument);
+    const int64_t row = 0;
+    EXPECT_THROW(stream.reset(&row, 1), std::invalid_argument);
+    EXPECT_THROW(stream.undo(0), std::invalid_argument);
     EXPECT_THROW(stream.fork(2), std::invalid_argument);
   }
   s.run(stream, 0, 1, y);
@@ -229,12 +233,15 @@ TEST(Stream, AStepThatFindsNoMemoryLeavesTheState) {
 TEST(Stream, ForkRepeatsRowsAndResetClearsThem) {
   Stream<float> stream(language_model(), 2);
   const ptrdiff_t size = stream.program().state_size();
-  for (ptrdiff_t i = 0; i < 2 * size; ++i) stream.state()[i] = float(i);
+  std::vector<float> state(size_t(2 * size));
+  std::iota(state.begin(), state.end(), 0.0f);
+  stream.load(state.data());
   const auto twins = stream.fork(3);
   ASSERT_EQ(twins->rows(), 6);
   for (ptrdiff_t r = 0; r < 6; ++r)
     for (ptrdiff_t k = 0; k < size; ++k) ASSERT_EQ(twins->state()[r * size + k], float(r / 3 * size + k));
-  twins->reset(1);
+  const int64_t row = 1;
+  twins->reset(&row, 1);
   EXPECT_EQ(twins->state()[size], 0);
   EXPECT_EQ(twins->state()[2 * size + 1], 1);
   EXPECT_EQ(stream.state()[1], 1);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,109 @@ def test_it_trains() -> None:
     )
     assert history.history["loss"][-1] < 1e-6
     np.testing.assert_allclose(model.params["0.scale"], [3.0, 3.0], rtol=0, atol=1e-3)
+
+
+class Fails(rc.PythonLayer):
+    """Passes x on, until told otherwise."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def forward(self, x: Array, *, lengths: Any, training: bool, rng: np.random.Generator) -> tuple[Array, Any]:
+        if self.error:
+            raise self.error
+        return x, None
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        return dy
+
+
+@pytest.mark.parametrize("method", ["step", "process"])
+def test_a_step_of_a_stream_is_whole_or_nothing(method: str) -> None:
+    """The user's errors, Ctrl-C, and refused outputs: the layers before the one that failed have not moved either."""
+    fails = Fails()
+    model = rc.Sequential(rc.LSTM(3, 5), fails, rc.Conv1d(5, 4, 3), Fails(), rc.GRU(4, 2), seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 9, 3)).astype(np.float32)
+    parts = [x[:, t] if method == "step" else x[:, t : t + 1] for t in range(9)]
+    expected = np.swapaxes(model.stream(batch_size=4).process(x), 0, 1)
+    stream = model.stream(batch_size=4)
+    run = getattr(stream, method)
+    for part, wanted in zip(parts, expected, strict=True):
+        for error in (ValueError("the user's"), KeyboardInterrupt(), SystemExit(), MemoryError()):
+            fails.error = error
+            with pytest.raises(type(error)):
+                run(part)
+        fails.error = None
+        for out in (np.zeros((4, 3), np.float32), np.zeros(wanted.shape), "text"):
+            with pytest.raises((ValueError, TypeError)):
+                run(part, out=out)
+        assert_same_bits(run(part).reshape(wanted.shape), wanted)
+    with pytest.raises(ValueError, match="expected"):
+        stream.load_state([*stream.state()[:-1], np.zeros((1, 4, 9), np.float32)])
+    state = stream.state()
+    run(parts[0])
+    wrong = [*state[:-1], np.zeros((1, 4, 9), np.float32)]
+    before = stream.state()
+    with pytest.raises(ValueError, match="shape"):
+        stream.load_state(wrong)
+    for one, other in zip(flat(stream.state()), flat(before), strict=True):
+        assert_same_bits(one, other, "a state that does not fit changes no layer")
+
+
+def flat(state: Any) -> list[Array]:
+    if isinstance(state, list | tuple):
+        return [array for one in state for array in flat(one)]
+    return [] if state is None else [state]
+
+
+def test_a_signal_at_any_bytecode_of_a_streams_step() -> None:
+    """An exception between any two bytecodes: the step has been done, or nothing has moved."""
+    model = rc.Sequential(rc.GRU(3, 5), Fails(), rc.LSTM(5, 2), seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    one = model.stream(batch_size=4)
+    start = flat(one.state())
+    one.step(x)
+    end = flat(one.state())
+
+    class Signal(BaseException):
+        pass
+
+    for place in range(2000):
+        stream = model.stream(batch_size=4)
+        left = place
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal left
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_code.co_name in (
+                "_run",
+                "_run_pieces",
+                "_written",
+                "made",
+                "process",
+                "step",
+            ):
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise Signal
+            return trace
+
+        finished = False
+        sys.settrace(trace)
+        try:
+            stream.step(x)
+            finished = True
+        except Signal:
+            pass
+        finally:
+            sys.settrace(None)
+        state = flat(stream.state())
+        moved = all(np.array_equal(a, b) for a, b in zip(state, end, strict=True))
+        assert moved or all(np.array_equal(a, b) for a, b in zip(state, start, strict=True)), place
+        if finished:
+            break
+    assert finished
+    assert place > 100

@@ -1,12 +1,13 @@
 """The native core. Use the layers and models of `recurra`, not this module: it checks, but it does not explain."""
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
+_Result = TypeVar("_Result")
 
 __version__: str
 
@@ -256,6 +257,12 @@ class Stream:
     def state(self) -> list[Array]: ...
     def load_state(self, state: Sequence[Array]) -> None: ...
     def fork(self, copies: int) -> Stream: ...  # row r becomes rows r*copies ... r*copies + copies - 1
+
+class Together:
+    """Calls a function that moves streams on, each once: all of them, or, where it raises, none. For one thread at a time."""
+
+    def __init__(self, owner: str, streams: Sequence[Stream]) -> None: ...
+    def __call__(self, function: Callable[..., _Result], *args: object) -> _Result: ...
 
 class Program:
     """A graph of native layers, run by one call.

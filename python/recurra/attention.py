@@ -43,7 +43,7 @@ class _Attending(NativeLayer):
         operation = f"{self.label}.weights"
         query, memory = (checks.array(operation, "x", one) for one in _PAIR.spread(operation, "x", x))
         layout = self._runner((query, memory)).layout
-        flat = layout.flatten(operation, state) or [None] * len(self.state_names)
+        flat = layout.arrays(operation, state) or [None] * len(self.state_names)
         valid, memory_valid = (
             None if one is None else checks.lengths(operation, one)
             for one in _PAIR.spread_optional(operation, "lengths", lengths)

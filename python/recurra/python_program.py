@@ -147,18 +147,38 @@ class PythonTape:
         lengths: Array | None,
         wanted: tuple[tuple[int, ...], np.dtype[Any]] | None,
     ) -> None:
-        self._layer, self.y, self._saved, self._lengths, self._wanted = layer, y, saved, lengths, wanted
-        self.state: list[Array] = []
-        self.closed = False
+        self._layer, self._y, self._saved, self._lengths, self._wanted = layer, y, saved, lengths, wanted
+        self._closed = self._used = False
+
+    @property
+    def y(self) -> Array:
+        """The output."""
+        self._refuse_if_closed()
+        return self._y
+
+    @property
+    def state(self) -> list[Array]:
+        """Nothing is carried."""
+        self._refuse_if_closed()
+        return []
 
     @property
     def nbytes(self) -> int:
         """Bytes of the output and of the arrays in what was saved."""
-        return self.y.nbytes + _nbytes(self._saved)
+        return 0 if self._closed else self._y.nbytes + _nbytes(self._saved)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was used or closed."""
+        return self._closed or self._used
 
     def close(self) -> None:
         """Drop what was saved."""
-        self.closed, self._saved = True, None
+        self._closed, self._saved, self._y = True, None, self._y[:0]
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self._layer.label}: got a tape that is closed, expected an open one; record again")
 
     def backward(
         self,
@@ -169,6 +189,8 @@ class PythonTape:
     ) -> tuple[Array | None, list[Array]]:
         """Checks and masks around a user's `backward`."""
         layer, y = self._layer, self.y
+        if self._used:
+            raise ValueError(f"{layer.label}.backward: got a tape that was used, expected a fresh one; record again")
         if dy is None:
             dy = np.zeros_like(y)
         if dy.shape != y.shape or dy.dtype != y.dtype:
@@ -177,7 +199,7 @@ class PythonTape:
                 f"reshape it or write dy.astype(...)"
             )
         saved = self._saved
-        self.close()
+        self._used, self._saved = True, None
         dx = layer.backward(_without_padding(dy, self._lengths if layer.return_sequences else None), saved)
         if self._wanted is None:
             return None, []
@@ -199,8 +221,7 @@ class PythonStream:
 
     def step(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
         """One step, as a sequence of one."""
-        y = self.process(np.asarray(x)[:, None], None if reset is None else np.asarray(reset)[:, None])
-        return self._written(y[:, 0], out)
+        return self.process(np.asarray(x)[:, None], None if reset is None else np.asarray(reset)[:, None])[:, 0]
 
     def process(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
         """A chunk, as a whole sequence."""
@@ -210,17 +231,7 @@ class PythonStream:
                 f"stream: got x of shape {x.shape}, expected {self.batch_size} rows; make a stream of as many"
             )
         y, _saved = self._program.run(x, None, reset, False, 0)
-        return self._written(y, out)
-
-    def _written(self, y: Array, out: Array | None) -> Array:
-        if out is None:
-            return y
-        if out.shape != y.shape or out.dtype != y.dtype:
-            raise ValueError(
-                f"stream: got out of shape {out.shape} and {out.dtype}, expected {y.shape} and {y.dtype}; make it so"
-            )
-        out[...] = y
-        return out
+        return y
 
     def reset(self, rows: Array | None = None) -> None:
         """Nothing to forget."""

@@ -186,7 +186,7 @@ class Runner:
         if state is not None:
             axis = 1 if self._time_major else 0
             rows = arrays[0].shape[axis] if arrays[0].ndim > axis else 0
-            flat = self.layout.fill(self.layout.flatten(owner, state), rows)
+            flat = self.layout.fill(self.layout.arrays(owner, state), rows)
         return arrays, flat, valid, restart, None
 
     def _is_unbatched(self, arrays: Sequence[Array]) -> bool:
@@ -207,7 +207,7 @@ class Runner:
                 ]
             )
             arrays, valid, restart = form.moved(arrays, valid, restart, masks)
-        flat = form.states(owner, self.layout.flatten(owner, state))
+        flat = form.states(owner, self.layout.arrays(owner, state))
         axis = 1 if self._time_major else 0
         return arrays, self.layout.fill(flat, arrays[0].shape[axis]), valid, restart, form
 

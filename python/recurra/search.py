@@ -162,7 +162,7 @@ def _state_arrays(operation: str, chain: Sequence[NativeLayer], state: State) ->
         entries: list[State] = [None] * len(chain)
         entries[with_state[0]] = state
         state = entries
-    flat = layout.flatten(operation, state)
+    flat = layout.arrays(operation, state)
     count = sum(len(layer.state_names) for layer in chain)
     return (
         [None] * count

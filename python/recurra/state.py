@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recurra import checks
 from recurra.graph import Node
 from recurra.typing import Array, State
 
@@ -38,6 +39,11 @@ class StateLayout:
         for node, entry in zip(self._nodes, entries, strict=True):
             arrays += self._flatten_entry(operation, node, entry)
         return arrays
+
+    def arrays(self, operation: str, state: State) -> list[Array | None] | None:
+        """The same, of whatever converts to arrays."""
+        flat = self.flatten(operation, state)
+        return flat and [None if one is None else checks.array(operation, "a state", one) for one in flat]
 
     def _flatten_entry(self, operation: str, node: Node, entry: Any) -> list[Array | None]:
         layer = node.layer

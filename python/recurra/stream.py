@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra import _core, checks
 from recurra.graph import Graph, pack
 from recurra.state import StateLayout
 from recurra.structure import Structure
@@ -23,8 +23,8 @@ class StreamPiece(Protocol):
 
     @property
     def batch_size(self) -> int: ...
-    def step(self, x: Any, reset: Array | None = None, out: Any = None) -> Any: ...
-    def process(self, x: Any, reset: Array | None = None, out: Any = None) -> Any: ...
+    def step(self, x: Any, reset: Array | None = None) -> Any: ...
+    def process(self, x: Any, reset: Array | None = None) -> Any: ...
     def reset(self, rows: Array | None = None) -> None: ...
     def state(self) -> list[Array]: ...
     def load_state(self, state: Sequence[Array]) -> None: ...
@@ -48,10 +48,12 @@ class Stream:
     ) -> None:
         self._owner, self._graph, self._pieces, self._layout = owner, graph, pieces, layout
         self._structures = self._inputs, self._outputs = structures
-        if len(pieces) == 1 and self._inputs.names is None and self._outputs.names is None:
-            piece = pieces[0][0]  # a single native run: its own methods, a call less on the way
-            self.step = piece.step  # type: ignore[method-assign]
-            self.process = piece.process  # type: ignore[method-assign]
+        natives = [piece for piece, _run in pieces if isinstance(piece, _core.Stream)]
+        self._whole = natives[0] if graph.all_native else None  # a single native run
+        self._together = _core.Together(owner, natives)
+        if self._whole and self._inputs.names is None and self._outputs.names is None:
+            self.step = self._whole.step  # type: ignore[method-assign] # a call less on the way
+            self.process = self._whole.process  # type: ignore[method-assign]
 
     @property
     def batch_size(self) -> int:
@@ -64,32 +66,68 @@ class Stream:
         Args:
             x: (N, features), or (N,) tokens; of a model with several inputs as many of them, as a call takes them.
             reset: (N,) bool; true means that the state before this step is zero.
-            out: (N, output features), written and returned if given; of a model with several outputs as many of them.
+            out: (N, output features), written and returned if given; of a model with several outputs as many of them. It
+                may lie where x does.
 
         Returns:
             (N, output features).
+
+        Raises:
+            ValueError, TypeError: arrays do not fit; another thread uses the stream. After these, and after an exception
+                from a layer written in Python or from Ctrl-C, the state is what it was before the step.
         """
         return self._run("step", x, reset, out)
 
     def process(self, x: Any, reset: Array | None = None, out: Any = None) -> Any:
-        """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features)."""
+        """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features). `out` and
+        errors are as in `step`."""
         return self._run("process", x, reset, out)
 
     def _run(self, method: str, x: Any, reset: Array | None, out: Any) -> Any:
         operation = f"{self._owner}.stream"
-        values: dict[int, Any] = dict(enumerate(self._inputs.spread(operation, "x", x)))
-        given = dict(zip(self._graph.outputs, self._outputs.spread_optional(operation, "out", out), strict=True))
+        given = self._inputs.spread(operation, "x", x)
+        targets = self._outputs.spread_optional(operation, "out", out)
+        if self._whole and all(one is not None for one in targets):
+            getattr(self._whole, method)(pack(given), reset, pack(targets))
+            return self._outputs.join(targets)
+        if reset is not None:
+            reset = checks.array(operation, "reset", reset).copy()  # every run is to see the same
+        return self._together(self._run_pieces, operation, method, given, reset, targets)
+
+    def _run_pieces(
+        self, operation: str, method: str, x: Sequence[Any], reset: Array | None, targets: Sequence[Any]
+    ) -> Any:
+        values: dict[int, Any] = dict(enumerate(x))
         for piece, run in self._pieces:
-            ready = [given.get(value) for value in run.outputs]
-            # A native run with several outputs takes arrays for all of them or none.
-            direct = all(one is not None for one in ready)
-            taken = [values[value] for value in run.inputs]
-            y = getattr(piece, method)(pack(taken), reset, pack(ready) if direct else None)
-            for (value, array), target in zip(run.made(y), ready, strict=True):
-                if target is not None and not direct:
-                    target[...] = array
-                values[value] = array if target is None else target
-        return self._outputs.join([values[value] for value in self._graph.outputs])
+            values.update(run.made(getattr(piece, method)(pack([values[value] for value in run.inputs]), reset)))
+        return self._outputs.join(self._written(operation, [values[value] for value in self._graph.outputs], targets))
+
+    def _written(self, operation: str, made: Sequence[Array], targets: Sequence[Any]) -> list[Array]:
+        """What was made, in the arrays that the caller gave, if they can take it."""
+        given = [(self._outputs.label("out", index), out) for index, out in enumerate(targets) if out is not None]
+        for (name, out), y in zip(
+            given, [y for y, out in zip(made, targets, strict=True) if out is not None], strict=True
+        ):
+            if not isinstance(out, np.ndarray) or out.dtype != y.dtype:
+                got = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+                raise TypeError(f"{operation}: got {name} of {got}, expected an array of {y.dtype}; make it so")
+            if out.shape != y.shape or not out.flags.writeable:
+                raise ValueError(
+                    f"{operation}: got {name} of shape {out.shape}, expected {y.shape}, writable; make it so"
+                )
+        for index, (name, out) in enumerate(given):
+            for before, other in given[:index]:
+                if np.shares_memory(out, other):
+                    raise ValueError(
+                        f"{operation}: got {before} and {name} that share memory, expected arrays apart from each other; give "
+                        f"a copy of one"
+                    )
+        # A layer may have passed on x, where an output lies.
+        whole = [y.copy() if any(np.may_share_memory(y, out) for _name, out in given) else y for y in made]
+        for y, out in zip(whole, targets, strict=True):
+            if out is not None:
+                out[...] = y
+        return [y if out is None else out for y, out in zip(whole, targets, strict=True)]
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
         """Start these rows (an index, a list of indices, or a bool for every row) anew; None: all of them."""
@@ -103,25 +141,33 @@ class Stream:
             chosen = np.flatnonzero(chosen)
         if chosen is not None and not chosen.size:
             return
-        for piece, _run in self._pieces:
-            piece.reset(chosen)
+
+        def reset() -> None:
+            for piece, _run in self._pieces:
+                piece.reset(chosen)
+
+        self._together(reset)
 
     def state(self) -> State:
         """A copy of the state, as a call of the layer or model returns it."""
-        return self._layout.nest([array for piece, _run in self._pieces for array in piece.state()])
+        return self._layout.nest(self._together(lambda: [a for piece, _run in self._pieces for a in piece.state()]))
 
     def load_state(self, state: State) -> None:
         """Go on from `state`, built as `state()` returns it; zeros where it is None."""
-        flat = self._layout.fill(self._layout.flatten(f"{self._owner}.load_state", state), self.batch_size)
+        flat = self._layout.fill(self._layout.arrays(f"{self._owner}.load_state", state), self.batch_size)
         if flat is None:
             self.reset()
             return
-        for piece, run in self._pieces:
-            if part := run.pick(flat):
-                piece.load_state(part)
+
+        def load() -> None:
+            for piece, run in self._pieces:
+                if part := run.pick(flat):
+                    piece.load_state(part)
+
+        self._together(load)
 
     def fork(self, copies: int) -> Stream:
         """A stream of N * copies sequences: row r becomes rows r * copies ... r * copies + copies - 1."""
         copies = checks.integer(f"{self._owner}.fork", "copies", copies)
-        twins = [(piece.fork(copies), run) for piece, run in self._pieces]
+        twins = self._together(lambda: [(piece.fork(copies), run) for piece, run in self._pieces])
         return Stream(self._owner, self._graph, twins, self._layout, self._structures)

@@ -124,7 +124,7 @@ class Tape:
             value: None if one is None else checks.array(operation, self._outputs.label("dy", index), one)
             for index, (value, one) in enumerate(zip(self._graph.outputs, given, strict=True))
         }
-        flat = self._layout.flatten(operation, dstate)
+        flat = self._layout.arrays(operation, dstate)
         if self._form is not None:
             gradients = {value: self._form.gradient(value, one) for value, one in gradients.items()}
             flat = self._form.states(operation, flat)

@@ -81,6 +81,9 @@ inline std::string dtype_text(const py::array& a) { return std::string(py::str(a
 
 // What numpy makes where an array cannot be used as it is; pybind11's own flags leave misaligned data where they are.
 constexpr int kPlain = py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+// An array of the call's own: what is checked in it holds while the GIL is let go and others write to the caller's
+// array.
+constexpr int kPrivate = kPlain | 0x20;  // NPY_ARRAY_ENSURECOPY
 
 // An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not. Here and
 // below by array_t's constructor: where memory is short it raises MemoryError, while ensure() gives a null array.
@@ -97,12 +100,13 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   return direct ? a : py::array_t<T, kPlain>(a);
 }
 
+// A private copy, as integers are checked, and then used as indices.
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
   const py::array a = as_array(object, operation, name);
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected integers");
-  return py::array_t<int64_t, kPlain>(a);
+  return py::array_t<int64_t, kPrivate>(a);
 }
 
 inline void check_dims(const py::array& a, const int64_t* expected, size_t rank, const char* operation,
@@ -138,7 +142,7 @@ py::array view(const std::vector<int64_t>& shape, T* data, const std::shared_ptr
   return a;
 }
 
-// (N,) lengths within [0, steps], or none.
+// (N,) lengths within [0, steps], a private copy, or none.
 inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrdiff_t steps, const char* operation) {
   if (object.is_none()) return py::none();
   const py::array a = integers(object, operation, "lengths");

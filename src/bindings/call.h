@@ -124,15 +124,16 @@ void read_reset(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py:
   const char* name = program.name().c_str();
   Value<T>& value = call.inputs[size_t(i)];
   Batch& batch = value.batch;
-  const py::array a = as_array(object, name, "reset");
-  if (a.dtype().kind() != 'b') throw TypeMismatch(name, "reset has dtype " + dtype_text(a) + ", expected bool");
+  const py::array given = as_array(object, name, "reset");
+  if (given.dtype().kind() != 'b') throw TypeMismatch(name, "reset has dtype " + dtype_text(given) + ", expected bool");
+  const py::array_t<bool, kPrivate> a(given);  // its episodes are counted, then gone through
   if (value.vector)
     check_shape(a, {batch.rows}, name, "reset");
   else if (time_major)
     check_shape(a, {batch.steps, batch.rows}, name, "reset");
   else
     check_shape(a, {batch.rows, batch.steps}, name, "reset");
-  batch.reset = static_cast<const uint8_t*>(a.data());
+  batch.reset = static_cast<const uint8_t*>(static_cast<const void*>(a.data()));
   batch.reset_row = a.strides(!value.vector && time_major ? 1 : 0);
   batch.reset_step = value.vector ? 0 : a.strides(time_major ? 0 : 1);
   call.kept.push_back(a);

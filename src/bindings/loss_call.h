@@ -32,7 +32,8 @@ struct LossCall {
       batch.lengths = static_cast<const int64_t*>(lengths_array.data());
     }
     if (!weights.is_none()) {
-      weights_array = floats<double>(weights, name, "weights");
+      // A copy: where they are 0, labels are not looked at, and need not be labels.
+      weights_array = py::array_t<double, kPrivate>(floats<double>(weights, name, "weights"));
       const bool each_step = n == 3 && weights_array.ndim() == 2;
       if (each_step)
         check_shape(weights_array, {batch.rows, batch.steps}, name, "weights");

@@ -2,9 +2,12 @@
 
 #include <pybind11/stl.h>
 
+#include <numeric>
+
 #include "backend/isa.h"
 #include "bindings/call.h"
 #include "bindings/module.h"
+#include "bindings/overlap.h"
 #include "bindings/step.h"
 
 namespace recurra::bindings {
@@ -101,10 +104,12 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
   return {tape};
 }
 
+// The memory of a tape that has not been closed: as long as it is held, what lies there may be read, whatever Python
+// code runs meanwhile, a finaliser that closes the tape among it.
 template <class T>
-const Tape<T>& open_tape(const Tape<T>& tape) {
+auto open_memory(const Tape<T>& tape) {
   check(!tape.closed(), tape.program().name().c_str(), "the tape is closed; record again");
-  return tape;
+  return tape.memory();
 }
 
 // Pairs of parameters and their flat gradient; all must be those of layers of the program.
@@ -131,7 +136,7 @@ std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py:
 template <class T>
 py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate, const py::sequence& pairs,
                    bool commits) {
-  open_tape(tape);
+  const auto memory = open_memory(tape);
   const Program<T>& program = tape.program();
   const char* name = program.name().c_str();
   const ptrdiff_t rows = tape.rows(), size = program.state_size(), inputs = program.graph().inputs(),
@@ -167,20 +172,29 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
 
 template <class T>
 py::object tape_output(const Tape<T>& tape) {
+  const auto memory = open_memory(tape);
   std::vector<py::object> list;
-  for (size_t i = 0; i < open_tape(tape).program().graph().outputs().size(); ++i) {
+  for (size_t i = 0; i < tape.program().graph().outputs().size(); ++i) {
     const Value<T>& y = tape.output(ptrdiff_t(i));
-    list.push_back(view(shape_of_value(y, tape.time_major()), const_cast<T*>(y.x.features.data), tape.memory(), false));
+    list.push_back(view(shape_of_value(y, tape.time_major()), const_cast<T*>(y.x.features.data), memory, false));
   }
   return joined(std::move(list));
+}
+
+template <class T>
+py::list tape_state(const Tape<T>& tape) {
+  const auto memory = open_memory(tape);
+  return state_arrays(tape.program(), tape.rows(), tape.final_state());
 }
 
 // What a node's recurrent stack did, [layer, direction]: (h (N, T, size), what the cell kept (N, T, values * H), c (N,
 // T, H) or None), zeros past the lengths; no such stack: an empty list.
 template <class T>
-py::list tape_activity(const Tape<T>& tape, size_t node) {
+py::list tape_activity(Tape<T>& tape, size_t node) {
   py::list list;
-  check(node < open_tape(tape).program().graph().nodes().size(), tape.program().name().c_str(), "no node ", node);
+  const typename Tape<T>::Use use(tape);
+  const auto memory = open_memory(tape);
+  check(node < tape.program().graph().nodes().size(), tape.program().name().c_str(), "no node ", node);
   const RecurrentPart<T> part = tape.recurrent(node);
   if (!part.tape) return list;
   const RecurrentSpec& spec = *part.spec;
@@ -206,9 +220,11 @@ py::list tape_activity(const Tape<T>& tape, size_t node) {
 
 // [node]: (layers * directions, N, T) of a recurrent one, else None.
 template <class T>
-py::list tape_gradient_norms(const Tape<T>& tape) {
+py::list tape_gradient_norms(Tape<T>& tape) {
   py::list list;
-  for (size_t i = 0; i < open_tape(tape).gradient_norms().size(); ++i) {
+  const typename Tape<T>::Use use(tape);
+  const auto memory = open_memory(tape);
+  for (size_t i = 0; i < tape.gradient_norms().size(); ++i) {
     const std::vector<double>& norms = tape.gradient_norms()[i];
     const RecurrentPart<T> part = tape.recurrent(i);
     if (!part.tape) {
@@ -230,11 +246,48 @@ py::list tape_gradient_norms(const Tape<T>& tape) {
 }
 
 template <class T>
+void keep_gradient_norms(Tape<T>& tape) {
+  const typename Tape<T>::Use use(tape);
+  const auto memory = open_memory(tape);
+  tape.keep_gradient_norms();
+}
+
+// Arrays that the caller gave for the outputs. An input that lies where an output will be written is copied before.
+template <class T>
+Outputs<T> given_outputs(Call<T>& call, const Program<T>& program, const Value<T>* values, const py::object& out) {
+  const char* name = program.name().c_str();
+  const ptrdiff_t inputs = program.graph().inputs(), outputs = ptrdiff_t(program.graph().outputs().size());
+  Outputs<T> y;
+  for (ptrdiff_t i = 0; i < outputs; ++i) {
+    const std::string label = part_name("out", i, outputs);
+    const py::object given = part(out, i, outputs, name, "out");
+    const py::array a = floats<T>(given, name, label.c_str());
+    check_shape(a, shape_of_value(values[program.graph().outputs()[size_t(i)]], false), name, label.c_str());
+    check(a.ptr() == given.ptr() && a.writeable(), name, label, " must be writable and contiguous along its last axis");
+    check(is_spread_out(a), name, label,
+          " has elements that lie in one place, as a broadcast array; give a copy of it");
+    for (ptrdiff_t k = 0; k < i; ++k)
+      check(!share_memory(a, py::reinterpret_borrow<py::array>(y.arrays[size_t(k)])), name, label, " and out[", k,
+            "] share memory, expected arrays apart from each other; give a copy of one");
+    for (ptrdiff_t k = 0; k < inputs; ++k) {
+      const auto x = py::reinterpret_borrow<py::array>(call.kept[size_t(k)]);
+      if (program.graph().values()[size_t(k)].tokens || !extent_of(x).meets(extent_of(a))) continue;
+      const py::array copy = py::array_t<T, kPrivate>(x);
+      call.inputs[size_t(k)].x.features = sequence_of<const T>(copy);
+      call.kept[size_t(k)] = copy;
+    }
+    y.rows.push_back(sequence_of<T>(a));
+    y.arrays.push_back(a);
+  }
+  return y;
+}
+
+template <class T>
 py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
                       Form form) {
   Program<T>& program = stream.program();
   const char* name = program.name().c_str();
-  const ptrdiff_t inputs = program.graph().inputs(), outputs = ptrdiff_t(program.graph().outputs().size());
+  const ptrdiff_t inputs = program.graph().inputs();
   Call<T> call;
   read_inputs(call, program, x, form, false);
   const Batch& batch = call.inputs[0].batch;
@@ -247,21 +300,7 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
   for (ptrdiff_t i = 0; i < inputs; ++i) read_reset(call, program, i, reset, false);
   std::unique_ptr<Arena> scratch = program.scratch().take();
   const Value<T>* values = program.graph().plan(call.inputs.data(), *scratch);
-  Outputs<T> y;
-  if (out.is_none()) {
-    y = Outputs<T>(program, values, false);
-  } else {
-    for (ptrdiff_t i = 0; i < outputs; ++i) {
-      const std::string label = part_name("out", i, outputs);
-      const py::object given = part(out, i, outputs, name, "out");
-      const py::array a = floats<T>(given, name, label.c_str());
-      check_shape(a, shape_of_value(values[program.graph().outputs()[size_t(i)]], false), name, label.c_str());
-      check(a.ptr() == given.ptr() && a.writeable(), name, label,
-            " must be writable and contiguous along its last axis");
-      y.rows.push_back(sequence_of<T>(a));
-      y.arrays.push_back(a);
-    }
-  }
+  Outputs<T> y = out.is_none() ? Outputs<T>(program, values, false) : given_outputs(call, program, values, out);
   const double work = program.graph().work(values);
   program.scratch().give_back(std::move(scratch));
   run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop); });
@@ -271,7 +310,9 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
 template <class T>
 void stream_reset(Stream<T>& stream, const py::object& rows) {
   if (rows.is_none()) {
-    for (ptrdiff_t r = 0; r < stream.rows(); ++r) stream.reset(r);
+    std::vector<int64_t> all(size_t(stream.rows()));
+    std::iota(all.begin(), all.end(), 0);
+    stream.reset(all.data(), stream.rows());
     return;
   }
   const char* name = stream.program().name().c_str();
@@ -281,7 +322,7 @@ void stream_reset(Stream<T>& stream, const py::object& rows) {
   for (ptrdiff_t i = 0; i < list.size(); ++i)
     check(values[i] >= 0 && values[i] < stream.rows(), name, "rows holds ", values[i], ", expected 0 to ",
           stream.rows() - 1);
-  for (ptrdiff_t i = 0; i < list.size(); ++i) stream.reset(values[i]);
+  stream.reset(values, list.size());
 }
 
 template <class T>
@@ -294,9 +335,8 @@ template <class T>
 void stream_load(Stream<T>& stream, const py::object& state) {
   std::vector<T> rows;
   read_state(stream.program(), stream.rows(), state, "state", rows);
-  const typename Stream<T>::Use use(stream);
-  const NoFork whole;
-  std::copy(rows.begin(), rows.end(), stream.state());
+  if (rows.empty()) rows.assign(size_t(stream.rows() * stream.program().state_size()), T(0));
+  stream.load(rows.data());
 }
 
 // A property or method of a handle that asks its object.
@@ -343,10 +383,9 @@ void register_tapes(py::module_& m) {
   py::class_<TapeHandle> type(m, "Tape");
   refuse_copies(type);
   type.def_property_readonly("y", RECURRA_ASK(TapeHandle, tape_output(*object)))
-      .def_property_readonly("state", RECURRA_ASK(TapeHandle, state_arrays(open_tape(*object).program(), object->rows(),
-                                                                           object->final_state())))
+      .def_property_readonly("state", RECURRA_ASK(TapeHandle, tape_state(*object)))
       .def_property_readonly("nbytes", RECURRA_ASK(TapeHandle, object->bytes()))
-      .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed()))
+      .def_property_readonly("closed", RECURRA_ASK(TapeHandle, object->closed() || object->used()))
       .def(
           "backward",
           [](const TapeHandle& self, const py::object& dy, const py::object& dstate, const py::sequence& more,
@@ -361,15 +400,49 @@ void register_tapes(py::module_& m) {
           },
           py::arg("node"))
       .def("keep_gradient_norms",
-           [](const TapeHandle& self) {
-             self.visit([](const auto& tape) {
-               open_tape(*tape);
-               tape->keep_gradient_norms();
-             });
-           })
+           [](const TapeHandle& self) { self.visit([](const auto& tape) { keep_gradient_norms(*tape); }); })
       .def_property_readonly("gradient_norms", RECURRA_ASK(TapeHandle, tape_gradient_norms(*object)))
       .def("close", [](const TapeHandle& self) { self.visit([](const auto& tape) { tape->close(); }); });
 }
+
+// Python code that moves several streams on, all or none, for one thread at a time. What it holds and what it undoes
+// does not depend on bytecodes of Python's, between any of which an exception may come.
+class Together {
+ public:
+  Together(std::string name, std::vector<StreamHandle> list)
+      : owner_(std::move(name)), streams_(std::move(list)), moves_(streams_.size()) {}
+
+  py::object run(const py::function& f, const py::args& args) {
+    struct End {
+      Turn& turn;
+      ~End() { turn.end(); }
+    };
+    const Turn::Answer answer = turn_.take();
+    check(answer != Turn::kInUse, owner_.c_str(),
+          "the stream is in use by another thread; give each thread a stream of its own");
+    const End end = {turn_};
+    if (answer == Turn::kAbandoned) undo();  // in a child, what a thread of the parent had begun
+    for (size_t i = 0; i < streams_.size(); ++i)
+      moves_[i] = streams_[i].visit([](const auto& stream) { return stream->moves(); });
+    try {
+      return f(*args);
+    } catch (...) {
+      undo();
+      throw;
+    }
+  }
+
+ private:
+  void undo() {
+    for (size_t i = 0; i < streams_.size(); ++i)
+      streams_[i].visit([&](const auto& stream) { stream->undo(moves_[i]); });
+  }
+
+  const std::string owner_;
+  const std::vector<StreamHandle> streams_;
+  std::vector<uint64_t> moves_;  // of each before
+  Turn turn_;
+};
 
 void register_streams(py::module_& m) {
   const auto run = [](Form form) {
@@ -405,6 +478,9 @@ void register_streams(py::module_& m) {
           },
           py::arg("copies"));
   quicken_step(stream);
+  py::class_<Together>(m, "Together")
+      .def(py::init<std::string, std::vector<StreamHandle>>(), py::arg("owner"), py::arg("streams"))
+      .def("__call__", &Together::run, py::arg("function"));
 }
 
 }  // namespace

@@ -12,6 +12,13 @@ PyObject* general_step;  // as pybind11 made it
 PyObject* argument_names[3];
 constexpr const char* kArguments[3] = {"x", "reset", "out"};
 
+// Tokens and resets are copied before they are looked at: numpy lets other threads write to arrays without the GIL.
+constexpr ptrdiff_t kMostCopied = 256;
+struct Copies {
+  int64_t tokens[kMostCopied];
+  uint8_t reset[kMostCopied];
+};
+
 // An array of T that can be used as it is, or null: (rows,), or (rows, columns) with rows contiguous.
 template <class T>
 const PyArray_Proxy* as_it_is(PyObject* object, int axes, ptrdiff_t rows, ptrdiff_t columns = 1) {
@@ -32,7 +39,7 @@ T* data_of(const PyArray_Proxy* a) {
 }
 
 template <class T>
-bool take_input(StepInput<T>& input, const Program<T>& program, PyObject* x, ptrdiff_t rows) {
+bool take_input(StepInput<T>& input, const Program<T>& program, PyObject* x, ptrdiff_t rows, Copies& copies) {
   const auto& info = program.graph().values().front();
   if (!info.tokens) {
     const PyArray_Proxy* a = as_it_is<T>(x, 2, rows, info.features);
@@ -44,20 +51,38 @@ bool take_input(StepInput<T>& input, const Program<T>& program, PyObject* x, ptr
   const PyArray_Proxy* a = as_it_is<int64_t>(x, 1, rows);
   if (!a) return false;
   const ptrdiff_t stride = a->strides[0] / ptrdiff_t(sizeof(int64_t));
-  input.tokens = {data_of<const int64_t>(a), stride, stride};
-  for (ptrdiff_t r = 0; r < rows; ++r)
-    if (*input.tokens.at(r, 0) < 0 || *input.tokens.at(r, 0) >= info.features) return false;
+  for (ptrdiff_t r = 0; r < rows; ++r) {
+    const int64_t token = copies.tokens[r] = data_of<const volatile int64_t>(a)[r * stride];
+    if (token < 0 || token >= info.features) return false;
+  }
+  input.tokens = {copies.tokens, 1, 1};
   return true;
 }
 
 template <class T>
-bool take_reset(ProgramStepCall<T>& call, PyObject* reset, ptrdiff_t rows) {
+bool take_reset(ProgramStepCall<T>& call, PyObject* reset, ptrdiff_t rows, Copies& copies) {
   if (reset == Py_None) return true;
   const PyArray_Proxy* a = as_it_is<bool>(reset, 1, rows);
   if (!a) return false;
-  call.reset = data_of<const uint8_t>(a);
-  call.reset_row = a->strides[0];
+  for (ptrdiff_t r = 0; r < rows; ++r) copies.reset[r] = data_of<const uint8_t>(a)[r * a->strides[0]];
+  call.reset = copies.reset;
+  call.reset_row = 1;
   return true;
+}
+
+// Whether rows of `out` lie apart from each other and from those of the input. Tokens are copies.
+template <class T>
+bool is_apart(const StepInput<T>& x, ptrdiff_t features, const StepOutput<T>& out, ptrdiff_t columns, ptrdiff_t rows) {
+  if (rows == 0) return true;
+  if (rows > 1 && std::abs(out.row) < columns) return false;
+  if (!x.x) return true;
+  const auto extent = [rows](const T* first, ptrdiff_t row, ptrdiff_t width) {
+    const T* last = first + (rows - 1) * row;
+    return std::pair{std::min(first, last), std::max(first, last) + width};
+  };
+  const auto [from, from_end] = extent(x.x, x.row, features);
+  const auto [to, to_end] = extent(out.y, out.row, columns);
+  return from_end <= to || to_end <= from;
 }
 
 // The output's array: `out`, or a new one.
@@ -87,9 +112,12 @@ py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) 
   ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0};
   if (graph.inputs() != 1 || graph.outputs().size() != 1) return {};
   if (!stream.has_step() || !is_short(graph.work_per_step() * double(rows))) return {};
-  if (!take_input(input, program, x, rows) || !take_reset(call, reset, rows)) return {};
-  py::object y = take_output(output, out, rows, graph.output(0).features);
-  if (!y) return {};
+  Copies copies;
+  if (rows > kMostCopied && (reset != Py_None || graph.values().front().tokens)) return {};
+  if (!take_input(input, program, x, rows, copies) || !take_reset(call, reset, rows, copies)) return {};
+  const ptrdiff_t columns = graph.output(0).features;
+  py::object y = take_output(output, out, rows, columns);
+  if (!y || (out != Py_None && !is_apart(input, graph.values().front().features, output, columns, rows))) return {};
   const FlushScope flush;
   stream.step(call);
   return y;

@@ -112,15 +112,29 @@ class Tape {
   const Program<T>& program() const { return *program_; }
   // Inputs and outputs; of an output, x.features holds it.
   const Value<T>& input(ptrdiff_t i) const { return values_[i]; }
-  const Value<T>& output(ptrdiff_t i) const { return outputs_[i]; }
+  const Value<T>& output(ptrdiff_t i) const { return outputs_[i]; }  // while the memory is there
   ptrdiff_t rows() const { return values_[0].batch.rows; }
   bool input_grad(ptrdiff_t i) const { return wanted_[i]; }
   bool time_major() const { return time_major_; }
   const T* final_state() const { return final_state_; }
   size_t bytes() const { return memory_ ? memory_->arena->used() : 0; }
   bool closed() const { return !memory_; }
+  bool used() const { return used_; }
   void close();
   double work() const { return work_; }
+
+  // Held by close() and backward(), and over all that reads what a backward pass writes. Throws std::invalid_argument
+  // while another thread uses the tape.
+  class Use {
+   public:
+    explicit Use(Tape& tape);
+    ~Use() { turn_.end(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    Turn& turn_;
+  };
 
   // For diagnosis. A node's recurrent stack, if it has one, and the batch it saw; the tape must be open.
   RecurrentPart<T> recurrent(size_t node) const { return steps_[node].tape->recurrent(); }
@@ -147,7 +161,6 @@ class Tape {
     uint64_t version;
   };
   class Gradients;
-  class Use;
   void abandon();
   void check_versions() const;
   void add_gradients();

@@ -56,7 +56,7 @@ void Stream<T>::run(const Value<T>* inputs, const Sequence<T>* outputs, Stop* st
   Value<T>* values = program_->graph().plan(inputs, scratch);
   program_->forward({inputs, {from.data, from.stride}, stop}, values, outputs, to, scratch);
   scratch.reset();
-  current_ = 1 - current_;
+  move();
 }
 
 template <class T>
@@ -71,15 +71,39 @@ void Stream<T>::advance(ProgramStepCall<T> call) {
   if (!step) step = std::make_unique<ProgramStep<T>>(*program_, rows_, states_);
   call.from = int(current_);
   step->run(call);
+  move();
+}
+
+// What was the state stays where it is until the next move.
+template <class T>
+void Stream<T>::move() {
   current_ = 1 - current_;
+  ++moves_;
 }
 
 template <class T>
-void Stream<T>::reset(ptrdiff_t row) {
+void Stream<T>::reset(const int64_t* rows, ptrdiff_t count) {
   const Use use(*this);
-  const NoFork whole;
   const ptrdiff_t size = program_->state_size();
-  std::fill_n(state() + row * size, size, T(0));
+  T* to = states_[1 - current_].data;
+  std::copy_n(state(), rows_ * size, to);
+  for (ptrdiff_t i = 0; i < count; ++i) std::fill_n(to + rows[i] * size, size, T(0));
+  move();
+}
+
+template <class T>
+void Stream<T>::load(const T* state) {
+  const Use use(*this);
+  std::copy_n(state, rows_ * program_->state_size(), states_[1 - current_].data);
+  move();
+}
+
+template <class T>
+void Stream<T>::undo(uint64_t moves) {
+  const Use use(*this);
+  if (moves_ != moves + 1) return;
+  current_ = 1 - current_;
+  moves_ = moves;
 }
 
 template <class T>

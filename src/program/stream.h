@@ -21,11 +21,15 @@ class Stream {
   // One step of all rows, prepared beforehand. Only if has_step(): large ones are for run(). `from` is filled in.
   bool has_step() const { return has_step_; }
   void step(const ProgramStepCall<T>& call);
-  void reset(ptrdiff_t row);
+  // How often run(), step(), reset() and load() moved the state. undo() takes back the one that came since, if one did.
+  uint64_t moves() const { return moves_; }
+  void undo(uint64_t moves);
+  void reset(const int64_t* rows, ptrdiff_t count);
   std::unique_ptr<Stream> fork(ptrdiff_t copies) const;
-  T* state() { return states_[current_].data; }  // (rows, state_size)
+  void load(const T* state);
+  const T* state() const { return states_[current_].data; }  // (rows, state_size)
 
-  // Held while state() is read or written, as run(), reset() and fork() do themselves.
+  // Held while state() is read, as the others do themselves.
   class Use {
    public:
     explicit Use(const Stream& stream);
@@ -46,12 +50,14 @@ class Stream {
   };
 
   void advance(ProgramStepCall<T> call);
+  void move();
 
   std::shared_ptr<Program<T>> program_;
   ptrdiff_t rows_;
   Arena memory_;
   TwoStates<T> states_;
   size_t current_ = 0;
+  uint64_t moves_ = 0;
   mutable std::unique_ptr<Work> work_ = std::make_unique<Work>();
   std::vector<StepInput<T>> step_inputs_;
   std::vector<StepOutput<T>> step_outputs_;

@@ -11,22 +11,12 @@ Tape<T>::Memory::~Memory() {
   if (arena) program->tapes_.give_back(std::move(arena));
 }
 
-// A turn of a thread that changes the tape.
 template <class T>
-class Tape<T>::Use {
- public:
-  explicit Use(Tape& tape) : turn_(tape.turn_) {
-    const Turn::Answer answer = turn_.take();
-    check(answer != Turn::kInUse, tape.program_->name().c_str(), "the tape is in use by another thread");
-    if (answer == Turn::kAbandoned) tape.abandon();
-  }
-  ~Use() { turn_.end(); }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
-
- private:
-  Turn& turn_;
-};
+Tape<T>::Use::Use(Tape& tape) : turn_(tape.turn_) {
+  const Turn::Answer answer = turn_.take();
+  check(answer != Turn::kInUse, tape.program_->name().c_str(), "the tape is in use by another thread");
+  if (answer == Turn::kAbandoned) tape.abandon();
+}
 
 template <class T>
 Tape<T>::~Tape() {
