@@ -258,10 +258,15 @@ class Stream:
     def load_state(self, state: Sequence[Array]) -> None: ...
     def fork(self, copies: int) -> Stream: ...  # row r becomes rows r*copies ... r*copies + copies - 1
 
+def read_whole(
+    weights: Sequence[Parameters], hold: bool, function: Callable[..., _Result], *args: object
+) -> _Result: ...  # again, until no other thread has written meanwhile; hold: writers wait from the first time on
+def write_whole(weights: Sequence[Parameters], function: Callable[..., _Result], *args: object) -> _Result: ...
+
 class Together:
     """Calls a function that moves streams on, each once: all of them, or, where it raises, none. For one thread at a time."""
 
-    def __init__(self, owner: str, streams: Sequence[Stream]) -> None: ...
+    def __init__(self, owner: str, streams: Sequence[Stream], weights: Sequence[Parameters]) -> None: ...
     def __call__(self, function: Callable[..., _Result], *args: object) -> _Result: ...
 
 class Program:

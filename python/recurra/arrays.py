@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from recurra import _core, checks
@@ -68,6 +69,14 @@ def grads(parts: Parts) -> NamedArrays:
     return NamedArrays("grads", parts, _core.Parameters.grad, _write_gradient)
 
 
+def is_view(array: Array) -> bool:
+    """Whether it shows memory of the core's, as `params` does."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return type(base).__name__ == "PyCapsule"
+
+
 class Edit:
     """`with Edit(parts) as copies:` writable copies of parameters, which the block's end writes back.
 
@@ -108,4 +117,5 @@ class Edit:
                 )
         for _prefix, parameters in self._parts:
             parameters.touch()
-        _core.assign([(parameters, name, after) for (parameters, name), (_before, after) in copies.items()])
+        after = [(parameters, name, copy) for (parameters, name), (_before, copy) in copies.items()]
+        _core.write_whole([parameters for parameters, _name, _copy in after], _core.assign, after)

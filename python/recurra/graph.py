@@ -11,6 +11,7 @@ import numpy as np
 from recurra.typing import Array
 
 if TYPE_CHECKING:
+    from recurra import _core
     from recurra.leaf import LeafLayer
 
 
@@ -91,6 +92,11 @@ class Graph:
     def layers(self) -> tuple[LeafLayer, ...]:
         """Each layer once, in the order in which they are first at work."""
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
+
+    @property
+    def all_parameters(self) -> list[_core.Parameters]:
+        """Those of all layers."""
+        return [one for layer in self.layers for one in layer.all_parameters]
 
     @cached_property
     def all_native(self) -> bool:

@@ -155,6 +155,10 @@ class Layer(ABC):
         return [(prefix, layer.parameters) for prefix, layer in self.leaves]
 
     @property
+    def _all_parameters(self) -> list[_core.Parameters]:
+        return [one for _prefix, layer in self.leaves for one in layer.all_parameters]
+
+    @property
     def params(self) -> arrays.NamedArrays:
         """Read-only views by name; `params[name] = array` checks shape and dtype, and writes."""
         return arrays.params(self._parts)
@@ -205,7 +209,8 @@ class Layer(ABC):
         return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
-        """Take over parameters and buffers, all or none.
+        """Take over parameters and buffers, all or none: also for calls on other threads, each of which sees one version of
+        the whole model.
 
         Args:
             mapping: arrays by name, of exactly the shapes and dtype here; CPU tensors of torch will do.
@@ -240,8 +245,12 @@ class Layer(ABC):
                 f"{operation}: got a mapping other than expected; change the layer's sizes or the mapping:\n  "
                 + "\n  ".join(problems)
             )
+        # A view of the model itself would change with it.
+        given = {name: array.copy() if arrays.is_view(array) else array for name, array in given.items()}
         places = {prefix + name: (parameters, name) for prefix, parameters in self._parts for name in parameters.names}
-        _core.assign(
+        _core.write_whole(
+            self._all_parameters,
+            _core.assign,
             [(*places[name], array) for name, array in given.items() if name not in buffers],
             [(buffers[name], array) for name, array in given.items() if name in buffers],
         )

@@ -51,6 +51,11 @@ class LeafLayer(Layer):
         return {}
 
     @property
+    def all_parameters(self) -> list[_core.Parameters]:
+        """What is changed as one: the parameters, and native buffers."""
+        return [self.parameters]
+
+    @property
     def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
         """The layer itself."""
         return [("", self)]

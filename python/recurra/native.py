@@ -47,8 +47,12 @@ class NativeLayer(LeafLayer):
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
         rng = seeds.generator(seeds.resolve(f"{self.label}.reset_parameters", seed))
-        for name in self._parameters.names:
-            self._parameters.assign(name, self._initial(rng, name).astype(self._dtype))
+
+        def draw() -> None:
+            for name in self._parameters.names:
+                self._parameters.assign(name, self._initial(rng, name).astype(self._dtype))
+
+        _core.write_whole([self._parameters], draw)
 
     def _initial(self, rng: np.random.Generator, name: str) -> Array:
         """The first value of a parameter, for classes that do not draw all of them alike."""

@@ -128,6 +128,11 @@ class BatchNorm(_Norm):
         """running_mean and running_var."""
         return {name: self._running.writable(name) for name in self._running.names}
 
+    @property
+    def all_parameters(self) -> list[_core.Parameters]:
+        """The running statistics are changed with the parameters."""
+        return [self.parameters, self._running]
+
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
         """Gains, shifts and running statistics."""

@@ -237,14 +237,19 @@ class Runner:
             if form is not None:
                 return self._written(y, form), self.layout.nest(form.final(final))
             return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
+        y, final = _core.read_whole(self._graph.all_parameters, False, self._forward_runs, arrays, valid, restart, flat)
+        return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
+
+    def _forward_runs(
+        self, arrays: list[Array], valid: list[Array | None], restart: list[Array | None], flat: list[Array] | None
+    ) -> tuple[Any, list[Array]]:
         call = _Call(self._graph, arrays, valid, restart)
-        final = []
+        final: list[Array] = []
         for run in self._runs:
             y, part = run.program.forward(*call.given(run), run.pick(flat), self._time_major)
             call.take(run, y)
             final += part
-        y = pack([call.values[value] for value in self._graph.outputs])
-        return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
+        return pack([call.values[value] for value in self._graph.outputs]), final
 
     def _written(self, y: Any, form: Form | None = None) -> Any:
         """The outputs, as a program gives them, as people write them."""
@@ -274,9 +279,27 @@ class Runner:
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart, form = self._door(x, state, lengths, reset, mask)
-        # A native program checks the versions of its layers by itself.
-        versions = [] if self._graph.all_native else [layer.parameters.version for layer in self._graph.layers]
         call = _Call(self._graph, arrays, valid, restart)
+        rest = (flat, training, wanted, seed, memory_budget)
+        versions: list[int] = []
+        if self._graph.all_native:  # a native program looks at the versions of its layers by itself
+            pieces = self._record_runs(call, *rest)
+        else:  # once, as batch norm moves its statistics
+            versions, pieces = _core.read_whole(self._graph.all_parameters, True, self._record_versions, call, *rest)
+        return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
+
+    def _record_versions(self, call: _Call, *rest: Any) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
+        return [layer.parameters.version for layer in self._graph.layers], self._record_runs(call, *rest)
+
+    def _record_runs(
+        self,
+        call: _Call,
+        flat: list[Array] | None,
+        training: bool,
+        wanted: list[bool],
+        seed: int,
+        memory_budget: int | None,
+    ) -> list[tuple[TapePiece, Run]]:
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
             piece = run.program.record(
@@ -291,7 +314,7 @@ class Runner:
             if run is not self._runs[-1]:
                 call.take(run, piece.y)
             pieces.append((piece, run))
-        return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
+        return pieces
 
     def _checked_budget(self, operation: str, memory_budget: int) -> int:
         python = [layer.label for layer in self._graph.layers if not layer.native]

@@ -50,7 +50,7 @@ class Stream:
         self._structures = self._inputs, self._outputs = structures
         natives = [piece for piece, _run in pieces if isinstance(piece, _core.Stream)]
         self._whole = natives[0] if graph.all_native else None  # a single native run
-        self._together = _core.Together(owner, natives)
+        self._together = _core.Together(owner, natives, graph.all_parameters)
         if self._whole and self._inputs.names is None and self._outputs.names is None:
             self.step = self._whole.step  # type: ignore[method-assign] # a call less on the way
             self.process = self._whole.process  # type: ignore[method-assign]

@@ -4,6 +4,7 @@
 
 #include "bindings/handles.h"
 #include "bindings/module.h"
+#include "bindings/weights.h"
 #include "platform/tasks.h"
 
 namespace recurra::bindings {
@@ -55,9 +56,11 @@ template <class T>
 void assign(Parameters<T>& parameters, const std::string& name, const py::object& object) {
   const auto& entry = parameters.entry(name);
   const py::array_t<T, kPlain> packed = like_parameter(parameters, name, object);
-  const WriteLock lock(parameters.mutex());
-  std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, parameters.values() + entry.begin);
-  parameters.touch();
+  write_whole({&parameters.versions()}, [&] {
+    const WriteLock lock(parameters.mutex());
+    std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, parameters.values() + entry.begin);
+    parameters.touch();
+  });
 }
 
 // Parameters, and buffers (where to, what), which numpy copies; checked before anything is written. One instruction of
@@ -97,6 +100,24 @@ void assign_all(const std::vector<std::tuple<const ParametersHandle*, std::strin
 }  // namespace
 
 void register_parameters(py::module_& m) {
+  m.def(
+      "read_whole",
+      [](const std::vector<ParametersHandle>& weights, bool hold, const py::function& f, const py::args& args) {
+        std::optional<HoldOff> held;
+        if (hold) held.emplace();
+        py::object result;
+        read_checked(versions_of<const Version>(weights), [&] { result = f(*args); });
+        return result;
+      },
+      py::arg("weights"), py::arg("hold"), py::arg("function"));
+  m.def(
+      "write_whole",
+      [](const std::vector<ParametersHandle>& weights, const py::function& f, const py::args& args) {
+        py::object result;
+        write_whole(versions_of<Version>(weights), [&] { result = f(*args); });
+        return result;
+      },
+      py::arg("weights"), py::arg("function"));
   m.def("assign", &assign_all, py::arg("arrays"), py::arg("buffers") = py::tuple());
   py::class_<ParametersHandle> type(m, "Parameters");
   refuse_copies(type);

@@ -9,6 +9,7 @@
 #include "bindings/module.h"
 #include "bindings/overlap.h"
 #include "bindings/step.h"
+#include "bindings/weights.h"
 
 namespace recurra::bindings {
 namespace {
@@ -78,10 +79,12 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
   Outputs<T> y(program, values, time_major);
   const ptrdiff_t rows = call.rows(), size = program.state_size();
   std::vector<T> final_state(size_t(rows * size));
-  run_native(program.graph().work(values), [&](Stop* stop) {
-    program.forward(call.input(stop), values, y.rows.data(), {final_state.data(), size}, *scratch);
-    program.scratch().give_back(std::move(scratch));
+  read_whole(program.versions(), [&] {
+    run_native(program.graph().work(values), [&](Stop* stop) {
+      program.forward(call.input(stop), values, y.rows.data(), {final_state.data(), size}, *scratch);
+    });
   });
+  program.scratch().give_back(std::move(scratch));
   return py::make_tuple(joined(std::move(y.arrays)), state_arrays(program, rows, final_state.data()));
 }
 
@@ -97,9 +100,11 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
   double work = 0;
   for (const Value<T>& input : call.inputs) work += program.graph().work_per_step() * double(input.batch.tokens());
   std::shared_ptr<Tape<T>> tape;
-  run_native(work, [&](Stop* stop) {
-    tape = program.record(call.input(stop),
-                          {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
+  read_whole(program.versions(), [&] {
+    run_native(work, [&](Stop* stop) {
+      tape = program.record(call.input(stop),
+                            {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
+    });
   });
   return {tape};
 }
@@ -303,7 +308,8 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
   Outputs<T> y = out.is_none() ? Outputs<T>(program, values, false) : given_outputs(call, program, values, out);
   const double work = program.graph().work(values);
   program.scratch().give_back(std::move(scratch));
-  run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop); });
+  read_whole(program.versions(),
+             [&] { run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop); }); });
   return out.is_none() ? joined(std::move(y.arrays)) : out;
 }
 
@@ -409,8 +415,12 @@ void register_tapes(py::module_& m) {
 // does not depend on bytecodes of Python's, between any of which an exception may come.
 class Together {
  public:
-  Together(std::string name, std::vector<StreamHandle> list)
-      : owner_(std::move(name)), streams_(std::move(list)), moves_(streams_.size()) {}
+  Together(std::string name, std::vector<StreamHandle> list, std::vector<ParametersHandle> weights)
+      : owner_(std::move(name)),
+        streams_(std::move(list)),
+        weights_(std::move(weights)),
+        versions_(versions_of<const Version>(weights_)),
+        moves_(streams_.size()) {}
 
   py::object run(const py::function& f, const py::args& args) {
     struct End {
@@ -424,12 +434,20 @@ class Together {
     if (answer == Turn::kAbandoned) undo();  // in a child, what a thread of the parent had begun
     for (size_t i = 0; i < streams_.size(); ++i)
       moves_[i] = streams_[i].visit([](const auto& stream) { return stream->moves(); });
-    try {
-      return f(*args);
-    } catch (...) {
-      undo();
-      throw;
-    }
+    py::object result;
+    std::vector<uint64_t> counts(versions_.size());
+    Seen seen(versions_, counts.data());
+    read_whole(versions_, [&] {
+      try {
+        seen.look();
+        result = f(*args);
+        seen.check();
+      } catch (...) {
+        undo();
+        throw;
+      }
+    });
+    return result;
   }
 
  private:
@@ -440,6 +458,8 @@ class Together {
 
   const std::string owner_;
   const std::vector<StreamHandle> streams_;
+  const std::vector<ParametersHandle> weights_;
+  const std::vector<const Version*> versions_;
   std::vector<uint64_t> moves_;  // of each before
   Turn turn_;
 };
@@ -479,7 +499,8 @@ void register_streams(py::module_& m) {
           py::arg("copies"));
   quicken_step(stream);
   py::class_<Together>(m, "Together")
-      .def(py::init<std::string, std::vector<StreamHandle>>(), py::arg("owner"), py::arg("streams"))
+      .def(py::init<std::string, std::vector<StreamHandle>, std::vector<ParametersHandle>>(), py::arg("owner"),
+           py::arg("streams"), py::arg("weights"))
       .def("__call__", &Together::run, py::arg("function"));
 }
 

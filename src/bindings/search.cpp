@@ -4,6 +4,7 @@
 
 #include "bindings/handles.h"
 #include "bindings/module.h"
+#include "bindings/weights.h"
 #include "layers/attending_layer.h"
 #include "platform/tasks.h"
 
@@ -113,10 +114,12 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
   const std::vector<T> from = state_rows<T>(search.states(), state, rows, kName);
   std::vector<std::vector<Hypothesis<T>>> found;
   const double work = search.work(rows, looked_at ? looked_at->input.batch : Batch{}, options);
-  run_native(work, [&](Stop* stop) {
-    found = search.run(rows, {from.data(), search.state_size()}, looked_at ? &looked_at->input : nullptr, options,
-                       threads_for(work, kReleaseWork), stop);
-    if (stop && stop->requested()) throw Interrupted();
+  read_whole(search.versions(), [&] {
+    run_native(work, [&](Stop* stop) {
+      found = search.run(rows, {from.data(), search.state_size()}, looked_at ? &looked_at->input : nullptr, options,
+                         threads_for(work, kReleaseWork), stop);
+      if (stop && stop->requested()) throw Interrupted();
+    });
   });
   return result_arrays(found, options.best, looked_at ? looked_at->input.batch.steps : 0, looked_at != nullptr);
 }
@@ -141,7 +144,7 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   const ptrdiff_t width = layer.output_size(), size = layer.state_size();
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
   const double work = layer.work(batch, &looked_at.input.batch);
-  run_native(work, [&](Stop* stop) {
+  const auto attend = [&](Stop* stop) {
     layer.attend({arena, threads_for(work, kReleaseWork), stop, false, 0},
                  {batch,
                   layer.input_size(),
@@ -153,7 +156,8 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
                   1},
                  sequence_of<T>(weights));
     if (stop && stop->requested()) throw Interrupted();
-  });
+  };
+  read_checked(layer.versions(), [&] { run_native(work, attend); });
   return weights;
 }
 

@@ -15,6 +15,9 @@ class BatchNorm final : public Layer<T> {
   double work() const override { return 8 * double(features_); }
   // running_mean and running_var: a recorded forward in training moves them, under their mutex.
   const std::shared_ptr<Parameters<T>>& running() const { return running_; }
+  std::vector<const Version*> versions() const override {
+    return {&this->parameters()->versions(), &running_->versions()};
+  }
 
   // Frozen: training, too, is normalised by the running statistics and leaves them as they are.
   bool frozen() const { return frozen_.load(std::memory_order_relaxed); }

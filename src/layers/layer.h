@@ -98,6 +98,8 @@ class Layer {
   virtual ~Layer() = default;
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
+  // Of all that a call reads.
+  virtual std::vector<const Version*> versions() const { return {&parameters_->versions()}; }
   virtual const char* kind() const = 0;
   virtual ptrdiff_t inputs() const { return 1; }  // 0: any number
   // Whether its inputs are one sequence of several parts: equal steps and lengths, or vectors all of them. If not, the

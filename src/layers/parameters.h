@@ -1,7 +1,6 @@
 // Named arrays in one flat buffer and their gradients in another: what optimisers, files and workers exchange.
 #pragma once
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "layers/touched_rows.h"
+#include "layers/versions.h"
 #include "platform/error.h"
 #include "platform/fork.h"
 #include "platform/memory.h"
@@ -86,8 +86,9 @@ class Parameters {
   }
 
   // Whoever writes values moves the version on, so that nothing made from them is ever stale.
-  uint64_t version() const { return version_.load(std::memory_order_acquire); }
-  void touch() { version_.fetch_add(1, std::memory_order_acq_rel); }
+  uint64_t version() const { return version_.count(); }
+  void touch() { version_.move(); }
+  Version& versions() { return version_; }
 
   // Held while values or gradients are written and while packed copies are made; shared by those who only read.
   std::shared_mutex& mutex() { return mutex_; }
@@ -99,7 +100,7 @@ class Parameters {
   T* values_ = nullptr;
   T* grads_ = nullptr;
   std::unique_ptr<TouchedRows> touched_;
-  std::atomic<uint64_t> version_{0};
+  Version version_;
   std::shared_mutex mutex_;
 };
 

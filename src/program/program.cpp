@@ -83,6 +83,13 @@ void ArenaPool::give_back(std::unique_ptr<Arena> arena) {
 }
 
 template <class T>
+Program<T>::Program(const GraphSpec<T>& graph, std::string name) : graph_(graph, std::move(name)) {
+  for (const Node& node : graph_.nodes())
+    for (const Version* one : node.layer->versions())
+      if (std::find(versions_.begin(), versions_.end(), one) == versions_.end()) versions_.push_back(one);
+}
+
+template <class T>
 bool Program<T>::prepares_step(ptrdiff_t rows) const {
   for (ptrdiff_t i = 0; i < graph_.inputs(); ++i)
     if (!graph_.values()[size_t(i)].features) return false;
@@ -171,6 +178,8 @@ void Program<T>::finish_output(size_t output, const Value<T>* values, Sequence<T
 template <class T>
 void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
                          Arena& scratch) const {
+  Seen seen(versions_, scratch.take<uint64_t>(versions_.size()));
+  seen.look();
   const auto& nodes = graph_.nodes();
   const Run run = this->run(graph_.work(values), input.stop, scratch, false, 0);
   Buffers<T> buffers(scratch, nodes.size());
@@ -184,6 +193,7 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
     for (ptrdiff_t last : nodes[i].last) buffers.give_back(values[last]);
   }
   for (size_t i = 0; i < graph_.outputs().size(); ++i) finish_output(i, values, y[i]);
+  seen.check();
 }
 
 template <class T>
@@ -230,6 +240,9 @@ std::vector<size_t> Program<T>::share_budget(const Value<T>* values, StateRows<c
 
 template <class T>
 std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const RecordOptions& options) {
+  std::vector<uint64_t> counts(versions_.size());
+  Seen seen(versions_, counts.data());
+  seen.look();
   auto tape = std::make_shared<Tape<T>>();
   tape->program_ = this->shared_from_this();
   tape->memory_ = std::make_shared<typename Tape<T>::Memory>();
@@ -302,6 +315,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     outputs[i].x = {read_only(y[i]), {}};
   }
   tape->outputs_ = outputs;
+  seen.check();
   tape->recorded_ = memory.mark();
   for (size_t i = 0; i < nodes.size(); ++i) nodes[i].layer->recorded(*tape->steps_[i].tape);
   scratch_.give_back(std::move(scratch));

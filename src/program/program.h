@@ -52,7 +52,7 @@ struct RecordOptions {
 template <class T>
 class Program : public std::enable_shared_from_this<Program<T>> {
  public:
-  Program(const GraphSpec<T>& graph, std::string name) : graph_(graph, std::move(name)) {}
+  Program(const GraphSpec<T>& graph, std::string name);
   // Layers one after the other.
   Program(std::vector<std::shared_ptr<Layer<T>>> layers, std::string name)
       : Program(chain(std::move(layers)), std::move(name)) {}
@@ -64,7 +64,11 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   // interrupted.
   bool prepares_step(ptrdiff_t rows) const;
 
-  // `values`: what graph().plan() has made of the inputs. y, for each output, and the final state hold all rows.
+  // Of the layers' weights.
+  const std::vector<const Version*>& versions() const { return versions_; }
+
+  // `values`: what graph().plan() has made of the inputs. y, for each output, and the final state hold all rows. As
+  // record(), throws WeightsMoved where another thread has written weights meanwhile: then it is to be called again.
   void forward(const ProgramInput<T>&, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
                Arena& scratch) const;
   std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, const RecordOptions&);
@@ -86,6 +90,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
 
   Graph<T> graph_;
+  std::vector<const Version*> versions_;
   ArenaPool scratch_, tapes_;
 };
 

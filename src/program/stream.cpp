@@ -10,7 +10,9 @@ Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
       rows_(rows),
       step_inputs_(size_t(program_->graph().inputs())),
       step_outputs_(program_->graph().outputs().size()),
-      has_step_(program_->prepares_step(rows)) {
+      has_step_(program_->prepares_step(rows)),
+      counts_(program_->versions().size(), kNoCount),
+      seen_(program_->versions(), counts_.data()) {
   const char* name = program_->name().c_str();
   check(program_->graph().streamable(), name,
         "it cannot be streamed: a layer reads a sequence from its end, or a state is passed to another layer");
@@ -70,7 +72,9 @@ void Stream<T>::advance(ProgramStepCall<T> call) {
   std::unique_ptr<ProgramStep<T>>& step = work_->step;
   if (!step) step = std::make_unique<ProgramStep<T>>(*program_, rows_, states_);
   call.from = int(current_);
+  if (!seen_.is_current()) seen_.look();
   step->run(call);
+  seen_.check();
   move();
 }
 

@@ -15,8 +15,9 @@ class Stream {
   ptrdiff_t rows() const { return rows_; }
 
   // Steps of all rows from the state at hand; the state moves on only if all went well. Allocates nothing once it has
-  // seen a call as large. This and the next ones throw std::invalid_argument while another thread uses the stream.
-  // The inputs are over one time axis, dense, with one reset for all.
+  // seen a call as large. It and step() throw WeightsMoved as Program::forward does. This and the next ones throw
+  // std::invalid_argument while another thread uses the stream. The inputs are over one time axis, dense, with one
+  // reset for all.
   void run(const Value<T>* inputs, const Sequence<T>* outputs, Stop*);
   // One step of all rows, prepared beforehand. Only if has_step(): large ones are for run(). `from` is filled in.
   bool has_step() const { return has_step_; }
@@ -62,6 +63,8 @@ class Stream {
   std::vector<StepInput<T>> step_inputs_;
   std::vector<StepOutput<T>> step_outputs_;
   const bool has_step_;
+  std::vector<uint64_t> counts_;
+  Seen seen_;  // of the last step
   mutable Turn turn_;
 };
 

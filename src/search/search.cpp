@@ -63,6 +63,7 @@ Search<T>::Search(std::vector<std::shared_ptr<Layer<T>>> layers) : layers_(std::
     if (decoder) memory_size_ = decoder->memory_size();
     if (layer.output_size()) features = layer.output_size();
     for (const StateSpec& spec : layer.states()) states_.push_back(spec);
+    for (const Version* one : layer.versions()) versions_.push_back(one);
     state_size_ += layer.state_size();
   }
   vocabulary_ = features;
@@ -291,6 +292,9 @@ class Search<T>::Rows {
 template <class T>
 auto Search<T>::run(ptrdiff_t rows, StateRows<const T> state, const OtherInput<T>* memory, const SearchOptions& options,
                     int threads, Stop* stop) const -> std::vector<std::vector<Hypothesis<T>>> {
+  std::vector<uint64_t> counts(versions_.size());
+  Seen seen(versions_, counts.data());
+  seen.look();
   const ptrdiff_t tasks = std::min<ptrdiff_t>(std::max(1, threads), rows);
   std::vector<std::unique_ptr<Rows>> parts;
   for (ptrdiff_t i = 0; i < tasks; ++i) {
@@ -307,6 +311,7 @@ auto Search<T>::run(ptrdiff_t rows, StateRows<const T> state, const OtherInput<T
   for_each_task(tasks, threads, [&](ptrdiff_t i) { parts[size_t(i)]->run(stop); });
   std::vector<std::vector<Hypothesis<T>>> found;
   if (stop && stop->requested()) return found;
+  seen.check();
   for (ptrdiff_t i = 0; i < tasks; ++i)
     for (ptrdiff_t r = 0; r < rows * (i + 1) / tasks - rows * i / tasks; ++r)
       found.push_back(parts[size_t(i)]->best(r));

@@ -38,11 +38,12 @@ class Search {
   ptrdiff_t state_size() const { return state_size_; }
   ptrdiff_t memory_size() const { return memory_size_; }  // 0: no layer looks at one
   double work(ptrdiff_t rows, const Batch& memory, const SearchOptions&) const;
+  const std::vector<const Version*>& versions() const { return versions_; }
   // Throws std::invalid_argument for options that do not fit, and where a memory is missing or too much.
   void check_call(ptrdiff_t rows, bool has_memory, const SearchOptions&) const;
 
   // The best hypotheses of each row, best first. Each row's search is its own, whatever others do. check_call() has
-  // passed.
+  // passed. Throws WeightsMoved as Program::forward does.
   std::vector<std::vector<Hypothesis<T>>> run(ptrdiff_t rows, StateRows<const T> state, const OtherInput<T>* memory,
                                               const SearchOptions&, int threads, Stop*) const;
 
@@ -51,6 +52,7 @@ class Search {
 
   std::vector<std::shared_ptr<Layer<T>>> layers_;
   std::vector<StateSpec> states_;
+  std::vector<const Version*> versions_;
   ptrdiff_t state_size_ = 0, memory_size_ = 0, vocabulary_ = 0;
 };
 

@@ -163,7 +163,8 @@ class Optimizer(ABC):
             for begin, end, decay in self._checked_spans(operation, prefix, layer)
         ]
         done = {"_steps": self._steps + 1, "_memory": memory.settled()}
-        _core.run_updates(updates, vars(self), done)  # all, or nothing
+        weights = [layer.parameters for layer in layers]
+        _core.write_whole(weights, _core.run_updates, updates, vars(self), done)  # all, or nothing, for other threads too
         return Step(norm.value, clipped)
 
     def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Iterator[tuple[int, int, float]]:

@@ -1,0 +1,65 @@
+// Calls that read weights and changes of weights, from Python: they wait for each other without the GIL.
+#pragma once
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "bindings/handles.h"
+#include "layers/versions.h"
+
+namespace recurra::bindings {
+
+// Until ready(), in naps: whoever is waited for may need the GIL, and Ctrl-C is seen.
+template <class F>
+void wait_until(const F& ready) {
+  for (int64_t nap = 20; !ready(); nap = std::min<int64_t>(2 * nap, 1000)) {
+    {
+      const py::gil_scoped_release release;
+      std::this_thread::sleep_for(std::chrono::microseconds(nap));
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+}
+
+// Runs f() until it has not thrown WeightsMoved. Where writes have come in twice, writers wait.
+template <class F>
+void read_whole(const std::vector<const Version*>& versions, const F& f) {
+  std::optional<HoldOff> hold;
+  for (int tries = 1;; ++tries) {
+    try {
+      return f();
+    } catch (const WeightsMoved&) {
+    }
+    if (tries == 2) hold.emplace();
+    wait_until([&] { return are_readable(versions); });
+  }
+}
+
+// The same for an f() that does not look at versions itself.
+template <class F>
+void read_checked(const std::vector<const Version*>& versions, const F& f) {
+  std::vector<uint64_t> counts(versions.size());
+  Seen seen(versions, counts.data());
+  read_whole(versions, [&] {
+    seen.look();
+    f();
+    seen.check();
+  });
+}
+
+// Runs f() as one change of all these.
+template <class F>
+void write_whole(std::vector<Version*> versions, const F& f) {
+  Writing writing(std::move(versions));
+  wait_until([&] { return writing.begin(); });
+  f();
+}
+
+template <class V>
+std::vector<V*> versions_of(const std::vector<ParametersHandle>& list) {
+  std::vector<V*> versions;
+  for (const ParametersHandle& one : list) versions.push_back(one.visit([](const auto& p) { return &p->versions(); }));
+  return versions;
+}
+
+}  // namespace recurra::bindings
