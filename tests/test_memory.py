@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -105,3 +106,24 @@ def test_big_calls_do_not_grow() -> None:
 def test_a_stream_does_not_grow() -> None:
     """Nothing is allocated from step to step, nor from chunk to chunk."""
     assert growth("memory.measure_stream_growth(100_000)")["growth"] < MEBIBYTE / 8
+
+
+def test_want_of_memory_says_what_wanted_how_much() -> None:
+    code = """
+        import resource
+        import numpy as np
+        import recurra as rc
+        layer = rc.LSTM(64, 64)
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+        x = np.broadcast_to(np.zeros(64, np.float32), (64, 200000, 64))
+        for call in (lambda: layer.record(x), lambda: rc.Linear(1 << 15, 1 << 15)):
+            try:
+                call()
+            except MemoryError as error:
+                print(error)
+    """
+    first, second = run_python(code).splitlines()
+    assert re.match(r"LSTM: no memory for \d+ bytes, with x of shape \(64, 200000, 64\); give fewer rows", first)
+    assert re.match(
+        r"Parameters: no memory for \d+ bytes: there are 1073774592 numbers, .*; make the layer smaller", second
+    )

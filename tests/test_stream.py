@@ -378,3 +378,22 @@ def test_one_stream_on_two_threads_does_not_crash() -> None:
             future.result()
     stream.reset()
     assert_same_bits(stream.process(x), layer(x)[0])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_torch_tensors_are_states_too(cell: str) -> None:
+    """As they are x."""
+    torch = pytest.importorskip("torch")
+    x, layer = problem_and_layer(cell)
+    _, state = layer(x)
+    tensors = torch.from_numpy(state) if cell == "gru" else tuple(torch.from_numpy(one) for one in state)
+    assert_same_bits(layer(torch.from_numpy(x), tensors)[0], layer(x, state)[0])
+    one, other = layer.stream(batch_size=ROWS), layer.stream(batch_size=ROWS)
+    one.load_state(tensors)
+    other.load_state(state)
+    assert_same_bits(one.process(x), other.process(x))
+    results = []
+    for dstate in (state, tensors):
+        tape = layer.record(x, dstate)
+        results.append(tape.backward(tape.y, dstate)[0])
+    assert_same_bits(*results)

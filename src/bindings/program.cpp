@@ -70,6 +70,18 @@ struct Outputs {
   }
 };
 
+// Runs f(), and says what wanted memory where there is none.
+template <class T, class F>
+void with_memory(const Call<T>& call, const Program<T>& program, const F& f) {
+  try {
+    f();
+  } catch (const std::bad_alloc& error) {
+    const std::vector<int64_t> shape = shape_of_value(call.inputs[0], false);
+    throw NoMemory(program.name() + ": " + error.what() + ", with x of shape " +
+                   shape_text(shape.data(), int(shape.size())) + "; give fewer rows or steps at once");
+  }
+}
+
 template <class T>
 py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major) {
@@ -79,9 +91,11 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
   Outputs<T> y(program, values, time_major);
   const ptrdiff_t rows = call.rows(), size = program.state_size();
   std::vector<T> final_state(size_t(rows * size));
-  read_whole(program.versions(), [&] {
-    run_native(program.graph().work(values), [&](Stop* stop) {
-      program.forward(call.input(stop), values, y.rows.data(), {final_state.data(), size}, *scratch);
+  with_memory(call, program, [&] {
+    read_whole(program.versions(), [&] {
+      run_native(program.graph().work(values), [&](Stop* stop) {
+        program.forward(call.input(stop), values, y.rows.data(), {final_state.data(), size}, *scratch);
+      });
     });
   });
   program.scratch().give_back(std::move(scratch));
@@ -100,10 +114,12 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
   double work = 0;
   for (const Value<T>& input : call.inputs) work += program.graph().work_per_step() * double(input.batch.tokens());
   std::shared_ptr<Tape<T>> tape;
-  read_whole(program.versions(), [&] {
-    run_native(work, [&](Stop* stop) {
-      tape = program.record(call.input(stop),
-                            {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
+  with_memory(call, program, [&] {
+    read_whole(program.versions(), [&] {
+      run_native(work, [&](Stop* stop) {
+        tape = program.record(call.input(stop),
+                              {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
+      });
     });
   });
   return {tape};

@@ -13,6 +13,7 @@
 #include "platform/error.h"
 #include "platform/fork.h"
 #include "platform/memory.h"
+#include "platform/no_memory.h"
 
 namespace recurra {
 
@@ -48,8 +49,13 @@ class Parameters {
       entries_.push_back({spec.name, spec.shape, size_, size_ + n});
       size_ += n;
     }
-    values_ = memory_.take<T>(size_t(size_));
-    grads_ = memory_.take<T>(size_t(size_));
+    try {
+      values_ = memory_.take<T>(size_t(size_));
+      grads_ = memory_.take<T>(size_t(size_));
+    } catch (const std::bad_alloc& error) {
+      throw NoMemory(std::string("Parameters: ") + error.what() + ": there are " + std::to_string(size_) +
+                     " numbers, and as many gradients; make the layer smaller");
+    }
     for (T* data : {values_, grads_})
       for (ptrdiff_t i = 0; i < size_; ++i) data[i] = T(0);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "platform/no_memory.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -75,7 +77,7 @@ void Arena::Free::operator()(char* data) const {
 }
 
 void* Arena::take_bytes(size_t size) {
-  if (size > kLargest) throw std::bad_alloc();
+  if (size > kLargest) throw NoMemory::of_bytes(size);
   const size_t cost = span(size);
   if (counts_) {
     used_ += cost;
@@ -98,7 +100,7 @@ void Arena::add_chunk(size_t size) {
   size = round_up(size, unit);
   chunks_.reserve(chunks_.size() + 1);  // may throw: before there is something to lose
   char* data = huge ? map_huge(size) : static_cast<char*>(std::aligned_alloc(unit, size));
-  if (data == nullptr) throw std::bad_alloc();
+  if (data == nullptr) throw NoMemory::of_bytes(size);
   ASAN_POISON_MEMORY_REGION(data, size);
   chunks_.emplace_back(data, Free{size});
   offset_ = 0;

@@ -1,0 +1,19 @@
+// Want of memory, in words: what asked for how much.
+#pragma once
+#include <new>
+#include <string>
+#include <utility>
+
+namespace recurra {
+
+class NoMemory : public std::bad_alloc {
+ public:
+  explicit NoMemory(std::string text) : text_(std::move(text)) {}
+  static NoMemory of_bytes(size_t bytes) { return NoMemory("no memory for " + std::to_string(bytes) + " bytes"); }
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
+
+}  // namespace recurra
