@@ -36,7 +36,8 @@ bool Writing::by_this_thread(const Version& version) {
 
 bool Writing::begin() {
   const NoFork whole;
-  if (holds.load() > own_holds) return false;
+  // Nested, it must not wait: the reader may be waiting for the change around it.
+  if (!innermost && holds.load() > own_holds) return false;
   for (size_t i = 0; i < versions_.size(); ++i) {
     const Turn::Answer answer = versions_[i]->writer_.take();
     if (answer == Turn::kInUse) {
