@@ -109,7 +109,7 @@ def test_an_answer_is_of_one_version(name: str, way: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         looks = [pool.submit(look) for _ in range(3)]
         try:
-            for turn in range(60):
+            for turn in range(40):
                 by_loading(model, states[turn % 2])
                 if not model.buffers:
                     by_editing(model, states[(turn + 1) % 2])

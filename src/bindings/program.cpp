@@ -431,12 +431,18 @@ void register_tapes(py::module_& m) {
 // does not depend on bytecodes of Python's, between any of which an exception may come.
 class Together {
  public:
+  Together() = default;
   Together(std::string name, std::vector<StreamHandle> list, std::vector<ParametersHandle> weights)
       : owner_(std::move(name)),
         streams_(std::move(list)),
         weights_(std::move(weights)),
         versions_(versions_of<const Version>(weights_)),
         moves_(streams_.size()) {}
+
+  // As a handle's: an object made by __new__ alone is an empty one.
+  static void* operator new(size_t size) { return new (::operator new(size)) Together(); }
+  static void* operator new(size_t, void* place) { return place; }
+  static void operator delete(void* place) { ::operator delete(place); }
 
   py::object run(const py::function& f, const py::args& args) {
     struct End {
@@ -514,7 +520,9 @@ void register_streams(py::module_& m) {
           },
           py::arg("copies"));
   quicken_step(stream);
-  py::class_<Together>(m, "Together")
+  py::class_<Together> together(m, "Together");
+  refuse_copies(together);
+  together
       .def(py::init<std::string, std::vector<StreamHandle>, std::vector<ParametersHandle>>(), py::arg("owner"),
            py::arg("streams"), py::arg("weights"))
       .def("__call__", &Together::run, py::arg("function"));

@@ -164,7 +164,9 @@ class Optimizer(ABC):
         ]
         done = {"_steps": self._steps + 1, "_memory": memory.settled()}
         weights = [layer.parameters for layer in layers]
-        _core.write_whole(weights, _core.run_updates, updates, vars(self), done)  # all, or nothing, for other threads too
+        _core.write_whole(
+            weights, _core.run_updates, updates, vars(self), done
+        )  # all, or nothing, for other threads too
         return Step(norm.value, clipped)
 
     def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Iterator[tuple[int, int, float]]:
