@@ -400,7 +400,9 @@ def ctc_beam_search(
 def gradient_norm(parameters: Parameters, scale: float, limit: float) -> tuple[float, int, int]: ...
 
 class Update:
-    """One optimiser's update of one layer, checked and ready to run."""
+    """One optimiser's update of one layer, checked and ready to run; what the functions below return."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def sgd_update(
     parameters: Parameters,

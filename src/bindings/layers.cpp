@@ -246,6 +246,9 @@ void register_layers(py::module_& m) {
               static_cast<BatchNorm<T>&>(*layer).set_frozen(frozen);
             });
           });
+  py::class_<PyCrf, LayerHandle>(m, "CRF").def(
+      py::init([](ptrdiff_t num_tags, const std::string& dtype) { return make<PyCrf, Crf>(dtype, "CRF", num_tags); }),
+      py::arg("num_tags"), py::kw_only(), py::arg("dtype") = "float32");
   py::class_<PyActivation, LayerHandle>(m, "Activation")
       .def(py::init([](const std::string& name, const std::string& dtype) {
              return make<PyActivation, Activation>(dtype, "Activation", name);
