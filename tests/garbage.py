@@ -50,6 +50,13 @@ def tape() -> Any:
     return program().record(floats(2, 3, 4))
 
 
+def pending() -> Any:
+    """A tape whose gradients wait for `add_gradients`."""
+    made = tape()
+    made.backward(floats(2, 3, 5), None, (), False)
+    return made
+
+
 def stream() -> Any:
     return program().stream(2)
 
@@ -63,8 +70,11 @@ def loss(name: str, width: int, *more: Any) -> tuple[str, Callable[[], Call]]:
     return name, lambda: (getattr(_core, name), [floats(2, 3, 4), floats(2, 3, width), LENGTHS, WEIGHTS, True, *more])
 
 
-def step(name: str, *more: Any) -> tuple[str, Callable[[], Call]]:
-    return name, lambda: (getattr(_core, name), [parameters(), 0, 6, RULE, *more])
+def update(name: str, *more: Any) -> tuple[str, Callable[[], Call]]:
+    def run(*given: Any) -> Any:
+        _core.run_updates([getattr(_core, name)(*given)], {}, {})
+
+    return name, lambda: (run, [parameters(), 0, 6, RULE, *more])
 
 
 def method(name: str, make: Callable[[], Any], *arguments: Any) -> tuple[str, Callable[[], Call]]:
@@ -104,11 +114,20 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("ctc", lambda: (_core.ctc, [floats(2, 3, 4), LABELS[:, :1], LENGTHS, WEIGHTS, True, 0])),
     ("ctc_greedy", lambda: (_core.ctc_greedy, [floats(2, 3, 4), LENGTHS, 0])),
     ("ctc_beam_search", lambda: (_core.ctc_beam_search, [floats(2, 3, 4), LENGTHS, 0, 2, 1])),
-    ("squared_norm", lambda: (_core.squared_norm, [parameters()])),
-    ("clipped_norm", lambda: (_core.clipped_norm, [parameters(), 1.0, 1.0])),
-    step("sgd_step", floats(6), 0.9, True),
-    step("adam_step", floats(6), floats(6), 1, 0.9, 0.999, 1e-8, True),
-    step("rmsprop_step", floats(6), floats(6), floats(6), 0.99, 1e-8, 0.9),
+    ("gradient_norm", lambda: (_core.gradient_norm, [parameters(), 1.0, 1.0])),
+    update("sgd_update", floats(6), 0.9, True),
+    update("adam_update", floats(6), floats(6), 1, 0.9, 0.999, 1e-8, False, True),
+    update("rmsprop_update", floats(6), floats(6), floats(6), 0.99, 1e-8, 0.9),
+    update("adagrad_update", floats(6), 1e-8),
+    ("run_updates", lambda: (_core.run_updates, [[_core.sgd_update(parameters(), 0, 6, RULE, None, 0.0, False)], {}, {"steps": 1}])),
+    ("assign", lambda: (_core.assign, [[(parameters(), "w", floats(2, 3))], [(floats(2), floats(2))]])),
+    ("assign", lambda: (lambda *one: _core.assign([one]), [parameters(), "w", floats(2, 3)])),
+    ("add_gradients", lambda: (_core.add_gradients, [[], [(parameters(), floats(6))]])),
+    ("add_gradients", lambda: (lambda tape, *own: _core.add_gradients([tape], [own]), [pending(), parameters(), floats(6)])),
+    ("read_whole", lambda: (_core.read_whole, [[parameters()], True, len, "a"])),
+    ("write_whole", lambda: (_core.write_whole, [[parameters()], len, "a"])),
+    ("Together.__init__", lambda: (_core.Together, ["t", [stream()], [parameters()]])),
+    ("Together.__call__", lambda: (_core.Together("t", [stream()], [parameters()]), [len, "a"])),
     ("search", decoder_search),
     ("attention_weights", lambda: (_core.attention_weights, [_core.Attention("dot", 4, 4), "a", floats(2, 3, 4), floats(2, 5, 4), LENGTHS, np.array([5, 0]), []])),
     layer("Parameters", "float32", [("w", [2, 3])]),
@@ -116,13 +135,14 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     method("Parameters.span", parameters, "w"),
     method("Parameters.value", parameters, "w"),
     method("Parameters.grad", parameters, "w"),
+    method("Parameters.assign_grad", parameters, "w", floats(2, 3)),
     method("Parameters.writable", parameters, "w"),
     method("Parameters.assign", parameters, "w", floats(2, 3)),
     method("Parameters.touch", parameters),
     method("Parameters.zero_grad", parameters),
     layer("Recurrent", "lstm", 4, 5, 1, bias=True, bidirectional=False, dropout=0.0, return_sequences=True, dtype="float32", proj_size=2, peepholes=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, zoneout_cell=0.1, cell_clip=1.0),
     layer("Dense", 4, 5, bias=True, dtype="float32"),
-    layer("Embedding", 4, 5, dtype="float32"),
+    layer("Embedding", 4, 5, sparse=True, dtype="float32"),
     layer("Dropout", 0.5, dtype="float32"),
     layer("Attention", "additive", 4, 5, 3, dtype="float32"),
     layer("AttentionDecoder", "lstm", 4, 5, 3, attention="additive", attention_size=2, input_feeding=True, bias=True, dtype="float32"),
