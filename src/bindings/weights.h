@@ -1,21 +1,20 @@
 // Calls that read weights and changes of weights, from Python: they wait for each other without the GIL.
 #pragma once
-#include <chrono>
 #include <optional>
-#include <thread>
 
 #include "bindings/handles.h"
 #include "layers/versions.h"
+#include "platform/clock.h"
 
 namespace recurra::bindings {
 
 // Until ready(), in naps: whoever is waited for may need the GIL, and Ctrl-C is seen.
 template <class F>
 void wait_until(const F& ready) {
-  for (int64_t nap = 20; !ready(); nap = std::min<int64_t>(2 * nap, 1000)) {
+  for (int64_t us = 20; !ready(); us = std::min<int64_t>(2 * us, 1000)) {
     {
       const py::gil_scoped_release release;
-      std::this_thread::sleep_for(std::chrono::microseconds(nap));
+      nap(us);
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }

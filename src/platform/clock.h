@@ -1,5 +1,6 @@
 #pragma once
 #include <chrono>
+#include <thread>
 
 namespace recurra {
 
@@ -7,5 +8,8 @@ inline long long steady_ns() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
+
+// Gives the processor away for that long.
+inline void nap(long long us) { std::this_thread::sleep_for(std::chrono::microseconds(us)); }
 
 }  // namespace recurra
