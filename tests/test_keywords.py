@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from recurra.synonyms import SYNONYMS
 
 PACKAGES = [
     "recurra", *(f"recurra.{name}" for name in ("callbacks", "ctc", "data", "diagnose", "losses", "metrics", "optim")),
@@ -47,7 +48,7 @@ def test_a_misspelt_argument_of_everything_public(thing: Any) -> None:
     required = [a.name for a in inspect.signature(thing).parameters.values() if a.default is a.empty and a.kind < 2]
     known = keywords_of(thing)
     meant = max(set(known) - set(required) or known, key=len)  # long enough to be recognised
-    wrong = meant[:-1] + "zz"
+    wrong = meant[:-1] + "z"
     others = {name: 1 for name in required if name != meant}
     with pytest.raises(TypeError, match=rf"^{thing.__name__}: got an unknown argument {wrong}, .*") as found:
         thing(**others, **{wrong: 1})
@@ -72,6 +73,45 @@ def test_a_misspelt_argument_of_everything_public(thing: Any) -> None:
 )
 def test_the_name_called_and_the_one_meant(make: Any, name: str, meant: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name}: got .*; write {meant}=$"):
+        make()
+
+
+def synonyms() -> list[tuple[str, str, str]]:
+    return [(name, wrong, meant) for name, table in SYNONYMS.items() for wrong, meant in table.items()]
+
+
+@pytest.mark.parametrize(("name", "wrong", "meant"), synonyms())
+def test_the_names_of_other_frameworks(name: str, wrong: str, meant: str) -> None:
+    homes = (rc, rc.callbacks, rc.losses, rc.search, rc.Sequential)
+    found = rc.optim.Adam if name == "Optimizer" else next(getattr(one, name) for one in homes if hasattr(one, name))
+    given: dict[str, Any] = {"loss": LOSS}
+    if name == "fit":
+        given["optimizer"] = rc.optim.SGD(0.1)
+    call = {"fit": lambda **own: model().fit(X, X, **given, **own),
+            "evaluate": lambda **own: model().evaluate(X, X, **given, **own),
+            "beam_search": lambda **own: found([], start=0, end=1, **own),
+            "greedy": lambda **own: found([], start=0, end=1, **own)}.get(name, found)  # fmt: skip
+    with pytest.raises(TypeError, match=rf": got an unknown argument {wrong}, ") as error:
+        call(**{wrong: 1})
+    expected, _, hint = str(error.value).partition("expected some of ")[2].rpartition("; ")
+    assert hint == (meant if " " in meant else f"write {meant}=")
+    assert " " in meant or meant in expected.split(", ")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rc.Embedding(5, 3, embeddings_initializer=1),
+        lambda: rc.LSTM(3, 4, stateful=True),
+        lambda: rc.LSTM(3, 4, unroll=True),
+        lambda: rc.Linear(3, 4, kernel_regularizer=1),
+        lambda: rc.optim.Adam(use_ema=True),
+        lambda: rc.search.beam_search([], start=0, end=1, max_steps=2, temperature=1.0),
+        lambda: model().fit(X, X, loss=LOSS, optimizer=rc.optim.SGD(0.1), workers=3),
+    ],
+)
+def test_another_word_is_not_taken_for_a_misspelling(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"got an unknown argument .*; leave it out$"):
         make()
 
 

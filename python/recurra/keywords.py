@@ -24,7 +24,7 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            better = _explanation(error, function.__name__, kwargs, _names([function]))
+            better = _explanation(error, [function.__name__], kwargs, _names([function]))
             if better is None:
                 raise
         raise better from None
@@ -58,7 +58,7 @@ def _explain_class(cls: type) -> None:
         except TypeError as error:
             own = type(self)
             inits = [one.__dict__["__init__"] for one in own.__mro__ if "__init__" in one.__dict__]
-            better = _explanation(error, own.__name__, kwargs, _names(inits))
+            better = _explanation(error, [one.__name__ for one in own.__mro__], kwargs, _names(inits))
             if better is None:
                 raise
         raise better from None
@@ -81,13 +81,21 @@ def _names(functions: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _explanation(error: TypeError, name: str, given: dict[str, Any], known: list[str]) -> TypeError | None:
-    """None for another error than that of an unknown keyword argument of this call."""
+def _explanation(error: TypeError, names: list[str], given: dict[str, Any], known: list[str]) -> TypeError | None:
+    """Of what was called by the first of `names`, the others being its bases; None for another error than that of an unknown
+    keyword argument of this call."""
     found = _UNKNOWN.search(str(error))
-    if found is None or found[1] not in given or found[1] in known:
+    wrong = found[1] if found is not None else None
+    if found is None and "() missing " in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
+        wrong = next((name for name in given if name not in known), None)  # in place of what this call itself misses
+    if wrong is None or wrong not in given or wrong in known:
         return None
-    import difflib  # here: an import of recurra need not wait for it
+    import difflib  # here: an import of recurra need not wait for what only errors need
 
-    close = difflib.get_close_matches(found[1], known, 1, 0.5)
-    hint = f"write {close[0]}=" if close else "leave it out"
-    return TypeError(f"{name}: got an unknown argument {found[1]}, expected some of {', '.join(known)}; {hint}")
+    from recurra import synonyms
+
+    hint = synonyms.hint(names, wrong, known)
+    if hint is None:
+        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # a misspelling, not another word
+        hint = f"write {close[0]}=" if close else "leave it out"
+    return TypeError(f"{names[0]}: got an unknown argument {wrong}, expected some of {', '.join(known)}; {hint}")

@@ -1,0 +1,72 @@
+"""What PyTorch and Keras call arguments, by the class or function: the name here, or what to do without one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_RECURRENT: Final = {
+    "units": "hidden_size",
+    "use_bias": "bias",
+    "return_state": "leave it out, as states are always returned",
+}
+_SEARCH: Final = {"max_length": "max_steps", "max_len": "max_steps", "max_new_tokens": "max_steps"}
+_PADDING: Final = "leave it out, and say what is padding by lengths or a mask"
+
+SYNONYMS: Final[dict[str, dict[str, str]]] = {
+    "BackupAndRestore": {"backup_dir": "directory"},
+    "BatchNorm": {"num_features": "features", "epsilon": "eps"},
+    "Conv1d": {
+        "filters": "out_channels",
+        "strides": "stride",
+        "dilation_rate": "dilation",
+        "use_bias": "bias",
+    },
+    "CrossEntropy": {
+        "weight": "class_weights",
+        "from_logits": "leave it out, as predictions are always logits",
+        "reduction": "leave it out, as a loss returns the sum and the mean",
+    },
+    "Dropout": {"rate": "p"},
+    "Embedding": {
+        "input_dim": "num_embeddings",
+        "output_dim": "embedding_dim",
+        "padding_idx": _PADDING,
+        "mask_zero": _PADDING,
+    },
+    "GRU": _RECURRENT,
+    "LSTM": _RECURRENT,
+    "LayerNorm": {"normalized_shape": "features", "elementwise_affine": "affine", "epsilon": "eps"},
+    "Linear": {
+        "units": "out_features",
+        "use_bias": "bias",
+        "activation": "leave it out, and put an Activation behind the layer",
+    },
+    "ModelCheckpoint": {"save_weights_only": "leave it out, as a file holds the whole model"},
+    "Optimizer": {
+        "learning_rate": "lr",
+        "clipnorm": "leave it out, and write fit(..., clip_norm=)",
+        "global_clipnorm": "leave it out, and write fit(..., clip_norm=)",
+        "clipvalue": "leave it out, and write fit(..., clip_value=)",
+        "epsilon": "eps",
+    },
+    "RNN": {**_RECURRENT, "activation": "nonlinearity"},
+    "beam_search": {**_SEARCH, "num_beams": "beam_size"},
+    "evaluate": {
+        "class_weight": "write sample_weight=, the weight of each row or step",
+        "return_dict": "leave it out, as the result is a dict where metrics are asked for",
+    },
+    "fit": {
+        "validation_freq": "leave it out, as each epoch is validated",
+        "initial_epoch": "leave it out, as callbacks.BackupAndRestore goes on where a run ended",
+    },
+    "greedy": _SEARCH,
+}
+
+
+def hint(names: list[str], wrong: str, known: list[str]) -> str | None:
+    """What to do about the argument `wrong` of a class or function with these names; None where nobody knows."""
+    for name in names:
+        meant = SYNONYMS.get(name, {}).get(wrong)
+        if meant is not None and (" " in meant or meant in known):
+            return meant if " " in meant else f"write {meant}="
+    return None
