@@ -7,6 +7,7 @@ import itertools
 import pickle
 import signal
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -619,6 +620,49 @@ def test_what_does_not_fit_is_refused() -> None:
     tape = rc.CRF(TAGS).record(x)
     with pytest.raises(ValueError, match="not in the model"):
         tape.backward(loss(x, y).gradient)
+
+
+def test_losses_and_metrics_of_another_crf_are_refused() -> None:
+    """Also one with the same numbers, as of the script that made the model which another one loads: it would not learn."""
+    model, other = tagger(rc.CRF(TAGS, seed=0)), rc.CRF(TAGS, seed=0)
+    y = np.zeros((2, 3), np.int64)
+    own = rc.losses.CRF(model.layers[-1])
+    before = model.state_dict()
+    foreign: list[Any] = [rc.metrics.Viterbi(other, "accuracy"), rc.losses.CRF(other)]
+    foreign.append(rc.metrics.Viterbi(model.layers[-1], foreign[0]))
+    for one in foreign:
+        for options in ({"metrics": [one]}, {"weighted_metrics": [one]}):
+            with pytest.raises(ValueError, match=r"^evaluate: got .* not in the model.*\(model\.layers\[-1\]\)"):
+                model.evaluate(y, y, loss=own, **options)
+            with pytest.raises(ValueError, match=r"^fit: got .* not in the model.*\(model\.layers\[-1\]\)"):
+                model.fit(y, y, loss=own, optimizer=rc.optim.SGD(0.1), verbose=0, **options)
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, before[name])
+    model.evaluate(y, y, loss=own, metrics=[rc.metrics.Viterbi(model.layers[-1]), own])
+
+
+class OwnCRF(rc.losses.CRF):
+    """A loss of a user's own that trains the transitions."""
+
+
+def test_a_crf_that_no_loss_trains_is_told_of() -> None:
+    y = np.zeros((2, 3), np.int64)
+    options: dict[str, Any] = {"optimizer": rc.optim.SGD(0.1), "verbose": 0}
+    model = tagger(rc.CRF(TAGS))
+    before = model.state_dict()
+    with pytest.warns(RuntimeWarning, match=r"fit: got CrossEntropy .* not learn; write .*CRF\(model\.layers\[-1\]\)"):
+        model.fit(y, y, loss=rc.losses.CrossEntropy(), **options)
+    name = next(name for name in before if name.endswith(".transitions"))
+    assert_same_bits(model.state_dict()[name], before[name])
+    with pytest.raises(TypeError, match=r"fit: got the layer CRF as loss.*write loss=recurra\.losses\.CRF\(crf\)"):
+        model.fit(y, y, loss=model.layers[-1], **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(y, y, loss=rc.losses.CRF(model.layers[-1]), **options)
+        model.fit(y, y, loss=OwnCRF(model.layers[-1]), **options)
+        model.evaluate(y, y, loss=rc.losses.CrossEntropy())
+        model.layers[-1].trainable = False
+        model.fit(y, y, loss=rc.losses.CrossEntropy(), **options)
 
 
 def test_one_loss_on_many_threads() -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
+    from recurra.layer import Layer
+
 
 class Constraints(NamedTuple):
     """What is allowed, arrays of bool: transitions (K, K), of tag i followed by tag j; start (K,) and end (K,), the first
@@ -222,6 +224,15 @@ class CRF(NativeLayer):
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return rng.uniform(-0.1, 0.1, shape)
+
+
+def check_in_model(operation: str, what: str, crf: CRF, model: Layer) -> None:
+    """Refuse the loss or metric `what` of a CRF that is no layer of the model."""
+    if not any(layer is crf for _prefix, layer in model.leaves):
+        raise ValueError(
+            f"{operation}: got {what} of a layer that is not in the model, expected that of the model, whose transitions it is "
+            f"about; write {what}(model.layers[-1]), with a CRF as the last layer"
+        )
 
 
 def _check_floats(operation: str, name: str, array: Array) -> None:

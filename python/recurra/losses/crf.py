@@ -47,11 +47,7 @@ class CRF(LabelLoss):
 
     def check_model(self, operation: str, model: Layer) -> None:
         """Refuse a model without the layer."""
-        if not any(layer is self.crf for _prefix, layer in model.leaves):
-            raise ValueError(
-                f"{operation}: got losses.CRF of a layer that is not in the model, expected that of the model, so that its "
-                f"transitions are trained and saved; write losses.CRF(model.layers[-1]), with a CRF as the last layer"
-            )
+        layers.check_in_model(operation, "losses.CRF", self.crf, model)
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[-1] != self.crf.num_tags:

@@ -19,6 +19,8 @@ from recurra.typing import Array, Lengths, Rows
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from recurra.layer import Layer
+
 
 class Metric(ABC):
     """A number over all batches since the last `reset()`.
@@ -32,6 +34,9 @@ class Metric(ABC):
 
     name: str
     mode: str
+
+    def check_model(self, operation: str, model: Layer) -> None:  # noqa: B027 - most have nothing to ask for
+        """Refuse a model that the metric is not of."""
 
     @abstractmethod
     def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
@@ -121,6 +126,10 @@ class Read(Metric):
             weights: (N,), or with a target at every step (N, T), finite and at least 0: how often a row or step counts.
                 What has a weight of 0 is not read, so that its target may be missing (NaN).
         """
+
+    def check_model(self, operation: str, model: Layer) -> None:
+        """Refuse a model that the loss is not of."""
+        self._loss.check_model(operation, model)
 
     def reads(self, targets: int, predictions: int) -> Loss:
         """The loss whose targets the metric reads, for arrays of so many axes."""

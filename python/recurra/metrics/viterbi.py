@@ -16,6 +16,8 @@ from recurra.typing import Array, Lengths, Rows
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from recurra.layer import Layer
+
 
 class Viterbi(Metric):
     """A metric of the most probable tagging of each row, which `crf.viterbi` finds, in place of each step's largest score.
@@ -37,6 +39,11 @@ class Viterbi(Metric):
         self.name = f"viterbi_{self._metric.name}" if name is None else checked_name("Viterbi", name)
         self.mode = self._metric.mode
         self.reset()
+
+    def check_model(self, operation: str, model: Layer) -> None:
+        """Refuse a model without the layer."""
+        crf.check_in_model(operation, "Viterbi", self.crf, model)
+        self._metric.check_model(operation, model)
 
     def update(
         self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None

@@ -15,6 +15,7 @@ from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
 from recurra.structure import Structure, plain
+from recurra.training import crf_losses
 from recurra.typing import Array
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Goal:
         structure, count = self.structure, len(model.output_infos())
         self.losses = [loss] * count if isinstance(loss, Loss) else structure.spread(operation, "loss", loss)
         for one in self.losses:
+            crf_losses.refuse_layer(operation, one)
             checks.kind(operation, "loss", one, Loss, "losses.CrossEntropy")
             one.check_model(operation, model)
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)

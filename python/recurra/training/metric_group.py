@@ -61,6 +61,7 @@ class MetricGroup:
             found = [*some, *with_weights]
             for metric in found:
                 checked_name(f"{operation}: {type(metric).__name__}", metric.name)
+                metric.check_model(operation, model)
             self._named.append({prefix + metric.name: metric.fresh() for metric in some})
             for metric in with_weights:
                 _check_weighable(operation, metric)

@@ -141,6 +141,7 @@ class TrainableModel(Layer):
         from recurra.callbacks.group import listed
         from recurra.optim import Optimizer
         from recurra.training.batch_check import check_batches
+        from recurra.training.crf_losses import warn_of_untrained
         from recurra.training.goal import Goal
         from recurra.training.loop import Training
         from recurra.training.metric_group import MetricGroup
@@ -164,6 +165,7 @@ class TrainableModel(Layer):
         batch_size = checks.integer(name, "batch_size", batch_size)
         told = listed(name, callbacks)
         goal = Goal(name, self, loss, loss_weights, class_weight)
+        warn_of_untrained(name, self, goal.losses)
         counting = MetricGroup(name, self, metrics, weighted_metrics)
         if mask is not None:
             x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
