@@ -40,9 +40,10 @@ _ROWS_AT_ONCE = 256
 class CRF(NativeLayer):
     """A linear-chain conditional random field (Lafferty, McCallum, Pereira 2001), for the end of a model that tags steps.
 
-    The score of a tagging k of a row is
+    The score of a tagging k of a row of T steps is
 
-        start_transitions[k_0] + sum over t of x[t, k_t] + sum over t of transitions[k_(t-1), k_t] + end_transitions[k_T]
+        start_transitions[k_0] + sum over t >= 0 of x[t, k_t]
+            + sum over t >= 1 of transitions[k_(t-1), k_t] + end_transitions[k_(T-1)]
 
     and its probability exp(score) over the sum of that for all taggings. `y, _ = crf(x)`: x (N, T, num_tags), the scores of
     each step's tags, pass through: y is x. `viterbi` and `marginals` make tags of them, `losses.CRF` trains.
@@ -51,7 +52,7 @@ class CRF(NativeLayer):
     Args:
         num_tags: tags, numbered from 0.
         constraints: which transitions, first and last tags are possible: three arrays of bool, (num_tags, num_tags),
-            (num_tags) and (num_tags), each None for all. A tagging that breaks them has the probability 0, in training, too.
+            (num_tags) and (num_tags), True for what is allowed, each None for all. A tagging that breaks them has the probability 0, in training, too.
         dtype: float32 or float64.
         seed: of the parameters, drawn from U(-0.1, 0.1); None for fresh randomness.
     """
