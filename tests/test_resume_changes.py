@@ -135,6 +135,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         REFUSED,
         "metrics=.*ignore_index",
     ),
+    "metrics that are weighted": (
+        {"sample_weight": WEIGHTS},
+        {"metrics": (), "weighted_metrics": ["accuracy"]},
+        REFUSED,
+        "metrics=.*weighted",
+    ),
     "callbacks": ({}, {"callbacks": lambda: [rc.callbacks.TerminateOnNaN()]}, REFUSED, "callbacks="),
     "a callback's options": (stopping(patience=5), stopping(patience=6), WARNS, "'patience': 6.*'patience': 5"),
     "a plateau's factor": (plateau(factor=0.5), plateau(factor=0.6), WARNS, "'factor': 0.6"),

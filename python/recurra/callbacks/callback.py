@@ -31,6 +31,11 @@ class Callback:
     #: Names of the numbers that the callback adds to an epoch's logs.
     log_names: ClassVar[tuple[str, ...]] = ()
 
+    def has_ended_run(self) -> bool:
+        """Whether this callback has ended the run for good, so that the same fit called again has nothing to do. One that
+        stops a single call, such as a time limit, leaves it False."""
+        return False
+
     def on_train_begin(self) -> None:
         """Before the first epoch; a run that goes on calls it, too."""
 

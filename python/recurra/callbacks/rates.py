@@ -64,7 +64,9 @@ class ReduceLROnPlateau(Callback):
         self._waited = self._resting = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Looks at the number."""
+        """Looks at the number, unless the epoch was cut short."""
+        if not self.training.epoch_is_whole:
+            return
         improved, resting = self._monitor.improved(logs), self._resting > 0
         if resting:
             self._resting -= 1

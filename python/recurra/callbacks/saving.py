@@ -73,7 +73,9 @@ class ModelCheckpoint(Callback):
             self._make_directory(self.filepath)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves, if it is time."""
+        """Saves, if it is time; an epoch that was cut short is no epoch yet, and its numbers are of a few steps only."""
+        if not self.training.epoch_is_whole:
+            return
         if self._every is None and (not self.save_best_only or self._monitor.improved(logs)):
             self._save(epoch, logs)
 
@@ -158,8 +160,9 @@ class BackupAndRestore(Callback):
         directory: where the files go; it is made if need be. One directory belongs to one run.
         save_freq: "epoch", or a number of steps of the optimiser.
         keep: how many files to keep, the last ones.
-        delete_checkpoint: whether to delete the files when the training is done. Where they are kept, the same fit called
-            again returns at once, and one with more epochs goes on.
+        delete_checkpoint: whether to delete the files when the training is done: after the last epoch, or when a callback
+            such as EarlyStopping ended it for good, but not where a time limit stopped it. Where they are kept, the same fit
+            called again returns at once, and one with more epochs goes on.
 
     Where the newest file is damaged, the run goes on from the one before it, with a `recurra.ResumeWarning`. So it does
     where the library, the instruction set, the validation data or callbacks' options are not those of the run before, and
@@ -212,8 +215,8 @@ class BackupAndRestore(Callback):
             self._save()
 
     def on_train_end(self) -> None:
-        """Cleans up, if told to."""
-        if self._delete:
+        """Cleans up, if told to, unless a callback stopped a run that is to go on."""
+        if self._delete and self.training.over:
             self._checkpoints.delete_all()
 
     def _save(self) -> None:

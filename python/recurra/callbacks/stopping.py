@@ -61,14 +61,18 @@ class EarlyStopping(Callback):
         """The best value so far."""
         return self._monitor.sign * self._monitor.best
 
+    def has_ended_run(self) -> bool:
+        """Whether it has stopped the training."""
+        return self.stopped_epoch is not None
+
     def on_train_begin(self) -> None:
         """Forgets an earlier training."""
         self._begin()
         self._monitor.begin(self.training)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Looks at the number."""
-        if epoch < self.start_from_epoch:
+        """Looks at the number, unless the epoch was cut short."""
+        if epoch < self.start_from_epoch or not self.training.epoch_is_whole:
             return
         self._waited += 1
         if self._monitor.improved(logs):
@@ -121,7 +125,7 @@ class EarlyStopping(Callback):
             for one in (state["best_epoch"], state["stopped_epoch"])
         )
         self._waited = checks.integer(name, "waited", state["waited"], 0)
-        if self.stopped_epoch is not None:
+        if self.has_ended_run():
             self.training.stop_training = True
 
 

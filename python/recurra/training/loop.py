@@ -69,6 +69,7 @@ class Training:
         self.stop_training = False
         self._ended = False  # by numbers that are not finite: a run that is over, however often it is called again
         self._cut = False  # a callback stopped in the middle of the epoch
+        self._asked_to_stop: bool | None = None  # before anything was restored; None until then
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
@@ -103,6 +104,13 @@ class Training:
     def ended(self) -> bool:
         """Whether the run is over for good: numbers were not finite, and a callback ended it quietly."""
         return self._ended
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do, however often the same fit is called: all epochs are whole, or the run was ended for
+        good. A callback that only sets `stop_training` ends this call alone."""
+        done = self._next[0] >= self.epochs and not self._cut
+        return done or self._ended or any(one.has_ended_run() for one in self._callbacks.all)
 
     @property
     def _where(self) -> str:
@@ -201,7 +209,10 @@ class Training:
             parts[f"the metric {name!r}"] = (metric, kept)
         for index, (callback, kept) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
             parts[f"callback {index}, {type(callback).__name__},"] = (callback, kept)
-        stop, self.stop_training = self.stop_training, False
+        stop = self.stop_training
+        if self._asked_to_stop is None:
+            self._asked_to_stop = stop
+        self.stop_training = False
         try:
             with resume.all_or_nothing(self.model, self.optimizer, [one for one, _kept in parts.values()]):
                 for what, (one, kept) in parts.items():
@@ -214,7 +225,7 @@ class Training:
         self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
         self._running, self._state = _Running(**state["running"]), state["state"]
         self.step, self._ended = state["step"], state["ended"]
-        self.stop_training = self.stop_training or self._ended
+        self.stop_training = self.stop_training or self._ended or self._asked_to_stop
         epoch, batch, window = state["position"]
         self._next = (epoch, batch, window)
         if epoch < self.epochs and not self.stop_training:
@@ -267,7 +278,8 @@ class Training:
                 self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
-                    self._cut = not self._ended
+                    whole = self._next[1:] == (self._source.steps, 0)  # stopped by the epoch's last step
+                    self._cut = not self._ended and not whole
                     break
             burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
             if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good

@@ -87,7 +87,10 @@ class MetricGroup:
 
     def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
-        return {name: metric.fresh().config() for name, metric in self.metrics()}
+        return {
+            name: {**metric.fresh().config(), **({"weighted": True} if name in self._weighted else {})}
+            for name, metric in self.metrics()
+        }
 
     def mode(self, name: str) -> str | None:
         """ "min" or "max", which way is better; None for a name that is not known here."""
