@@ -104,6 +104,54 @@ def test_a_parameter_of_another_dtype() -> None:
     assert Own(eval(code, {"np": np, "array": given})).params["scale"].dtype == np.float32
 
 
+def fitted(**options: Any) -> object:
+    model = rc.Sequential(rc.Linear(3, 3))
+    return model.fit(X, X, **{"loss": rc.losses.L1(), "optimizer": rc.optim.SGD(0.1), "verbose": 0, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("loss", rc.losses.Huber),
+        ("optimizer", rc.optim.Adam),
+        ("callbacks", rc.callbacks.TerminateOnNaN),
+        ("forward", rc.GRU),
+        ("truncate", rc.TruncatedBPTT),
+        ("optimizer", rc.optim.SGD),
+    ],
+)
+def test_a_class_in_place_of_an_object(name: str, given: type) -> None:
+    def call(value: Any) -> object:
+        return rc.Bidirectional(value) if name == "forward" else fitted(**{name: value})
+
+    code = advised(lambda: call(given))
+    assert code.startswith(f"{given.__name__}(")
+    if "..." not in code:
+        call(eval(code, {given.__name__: given}))
+    else:
+        with pytest.raises(TypeError, match="required positional"):
+            given()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "package", "some"),
+    [
+        ("loss", "mse", rc.losses, ("MeanSquaredError", "L1")),
+        ("loss", rc.optim.Adam, rc.losses, ("MeanSquaredError", "L1")),
+        ("optimizer", rc.optim.Optimizer, rc.optim, ("Adam", "SGD")),
+        ("callbacks", print, rc.callbacks, ("EarlyStopping", "CSVLogger")),
+    ],
+)
+def test_something_else_in_place_of_an_object(name: str, given: Any, package: Any, some: tuple[str, str]) -> None:
+    with pytest.raises(TypeError, match=rf"^fit: got {name}=.*; give one of {package.__name__}: ") as found:
+        fitted(**{name: given})
+    there = str(found.value).rpartition(": ")[2].split(", ")
+    assert set(some) <= set(there)
+    assert all(isinstance(getattr(package, one), type) for one in there)
+    with pytest.raises(TypeError, match=r"^fit: got truncate=5, expected an object of TruncatedBPTT; make one$"):
+        fitted(truncate=5)
+
+
 def test_ctc_padded_by_the_blank_says_what_pads() -> None:
     padded = np.array([[1, 2, 0], [1, 0, 0]])
     with pytest.raises(ValueError, match=r"got the blank, 0, .*put -1 there or give a list"):

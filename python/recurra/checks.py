@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import math
 import numbers
 import operator
@@ -97,13 +99,24 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
     return value
 
 
-def kind(operation: str, name: str, value: Any, expected: type, example: str) -> None:
-    """Refuse what is no object of the class `expected`, of which recurra.`example` is one."""
-    if not isinstance(value, expected):
-        got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+def kind(operation: str, name: str, value: Any, expected: type, package: str) -> None:
+    """Refuse what is no object of the class `expected`, of which `package` has some."""
+    if isinstance(value, expected):
+        return
+    if isinstance(value, type) and issubclass(value, expected) and not inspect.isabstract(value):
+        arguments = inspect.signature(value).parameters.values()
+        required = any(a.default is a.empty and a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)
         raise TypeError(
-            f"{operation}: got {name}={got}, expected an object of a class as {example}; write {name}=recurra.{example}()"
+            f"{operation}: got {name}=the class {value.__name__}, expected an object of it; write "
+            f"{value.__name__}({'...' if required else ''})"
         )
+    home = importlib.import_module(package)
+    classes = {one: getattr(home, one) for one in home.__all__}
+    there = [one for one, found in classes.items() if isinstance(found, type) and issubclass(found, expected)]
+    there = [one for one in there if classes[one] is not expected] or there
+    got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    hint = "make one" if there == [expected.__name__] else f"give one of {package}: {', '.join(there)}"
+    raise TypeError(f"{operation}: got {name}={got}, expected an object of {expected.__name__}; {hint}")
 
 
 def path(operation: str, name: str, value: Any) -> str:

@@ -49,7 +49,7 @@ def Bidirectional(  # noqa: N802
     checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
     if backward is ...:
         backward = _like(forward)
-    checks.kind("Bidirectional", "backward", backward, Layer, "GRU")
+    checks.kind("Bidirectional", "backward", backward, Layer, "recurra")
     dtype = forward.dtype or backward.dtype or "float32"
     turn = Reverse(dtype=dtype)
     y: Any = backward(turn(x))
@@ -63,14 +63,14 @@ def Bidirectional(  # noqa: N802
 
 def _like(layer: Any) -> Layer:
     """A layer of the same arguments, whose parameters wait for a model's seed."""
-    checks.kind("Bidirectional", "forward", layer, Layer, "GRU")
+    checks.kind("Bidirectional", "forward", layer, Layer, "recurra")
     custom = {type(leaf).__name__: type(leaf) for _prefix, leaf in layer.leaves if not leaf.native}
     made: Layer = type(layer).from_config(layer.config(), custom)
     return made
 
 
 def _input_of(operation: str, name: str, layer: Layer) -> Symbol:
-    checks.kind(operation, name, layer, Layer, "GRU")
+    checks.kind(operation, name, layer, Layer, "recurra")
     if layer.input_kind == "tokens" or layer.input_size is None:
         got = "tokens" if layer.input_kind == "tokens" else "any number of features"
         raise ValueError(

@@ -41,5 +41,5 @@ def listed(operation: str, callbacks: Any) -> list[Callback]:
     """One or several, as people give them to `fit`; None for none."""
     found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
     for one in found:
-        checks.kind(operation, "callbacks", one, Callback, "callbacks.EarlyStopping")
+        checks.kind(operation, "callbacks", one, Callback, "recurra.callbacks")
     return found

@@ -27,7 +27,7 @@ class LossMean(Ratio):
     mode = "min"
 
     def __init__(self, loss: Loss, name: str | None = None) -> None:
-        checks.kind(type(self).__name__, "loss", loss, Loss, "losses.Huber")
+        checks.kind(type(self).__name__, "loss", loss, Loss, "recurra.losses")
         words = re.findall(r"[A-Z0-9]+(?![a-z])|[A-Z][a-z]+", type(loss).__name__)
         super().__init__(name, "_".join(words).lower(), loss)
 

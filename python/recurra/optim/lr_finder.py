@@ -121,9 +121,9 @@ def find_lr(
     from recurra.training.model import TrainableModel
     from recurra.training.sources import make_source
 
-    checks.kind(name, "model", model, TrainableModel, "Sequential")
+    checks.kind(name, "model", model, TrainableModel, "recurra")
     if optimizer is not None:
-        checks.kind(name, "optimizer", optimizer, Optimizer, "optim.Adam")
+        checks.kind(name, "optimizer", optimizer, Optimizer, "recurra.optim")
     start = checks.positive(name, "start", start)
     stop = checks.positive(name, "stop", stop)
     if not start < stop:

@@ -68,7 +68,7 @@ class Goal:
         self.losses = [loss] * count if isinstance(loss, Loss) else structure.spread(operation, "loss", loss)
         for one in self.losses:
             crf_losses.refuse_layer(operation, one)
-            checks.kind(operation, "loss", one, Loss, "losses.CrossEntropy")
+            checks.kind(operation, "loss", one, Loss, "recurra.losses")
             one.check_model(operation, model)
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
         self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]

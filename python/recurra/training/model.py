@@ -151,7 +151,7 @@ class TrainableModel(Layer):
         from recurra.training.validation import validation_source
 
         name = "fit"
-        checks.kind(name, "optimizer", optimizer, Optimizer, "optim.Adam")
+        checks.kind(name, "optimizer", optimizer, Optimizer, "recurra.optim")
         settings = Settings(
             epochs=epochs,
             clip_norm=clip_norm,

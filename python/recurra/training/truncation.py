@@ -69,7 +69,7 @@ class TruncatedBPTT:
 
 def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT) -> None:
     """Refuse what cannot be learnt window by window."""
-    checks.kind("fit", "truncate", truncate, TruncatedBPTT, "TruncatedBPTT")
+    checks.kind("fit", "truncate", truncate, TruncatedBPTT, "recurra")
     check_runs_in_parts("fit", "truncate", model)
     for loss, info in zip(goal.losses, model.output_infos(), strict=True):
         if loss.whole_rows or not info.return_sequences:
