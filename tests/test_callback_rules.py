@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,41 @@ def test_batches_have_their_numbers_also_where_a_fit_ends(bad: int, quiet: bool)
         )  # fmt: skip
     assert begun == list(range(bad + 1))
     assert ended == begun[: bad + quiet]
+
+
+def told_of(name: str, base: type = rc.callbacks.Callback) -> list[str]:
+    """What a fit warns of with a callback that has a method of this name."""
+    given = type("Mine", (base,), {name: lambda *_: None})()
+    x = np.zeros((2, 3, 1), np.float32)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        rc.Sequential(rc.Linear(1, 1)).fit(
+            x, x, loss=rc.losses.L1(), optimizer=rc.optim.SGD(0.1), callbacks=given, verbose=0
+        )
+    return [str(one.message) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("on_batch_end", "write on_train_batch_end"),
+        ("on_epoch_ends", "write on_epoch_end"),
+        ("on_test_end", "rename it"),
+        ("on_predict_begin", "rename it"),
+    ],
+)
+def test_a_hook_that_nothing_calls_is_told(name: str, hint: str) -> None:
+    (said,) = told_of(name)
+    assert said.startswith(f"fit: got Mine.{name}, which is never called, expected some of ")
+    assert f"; {hint}" in said
+
+
+@pytest.mark.parametrize("name", [*(one for one in dir(rc.callbacks.Callback) if one.startswith("on_")), "ongoing"])
+def test_hooks_that_there_are_are_not(name: str) -> None:
+    assert not told_of(name)
+
+
+@pytest.mark.parametrize("name", rc.callbacks.__all__)
+def test_no_callback_of_recurra_has_others(name: str) -> None:
+    own = {one for one in dir(getattr(rc.callbacks, name)) if one.startswith("on_")}
+    assert own <= set(dir(rc.callbacks.Callback))

@@ -107,3 +107,31 @@ def test_an_iterator_cannot_validate_every_epoch() -> None:
     assert not steps
     fitted(shuffled, epochs=1, validation_data=shuffled(0), callbacks=note)
     assert len(steps) == 5
+
+
+@pytest.mark.parametrize(
+    "weights", [np.ones(3), np.ones((3, 8), np.float32), [1.0, 0.5, 2.0], [np.ones(8)] * 3, (1.0, 2.0, 1.0)]
+)
+@pytest.mark.parametrize("how", ["fit", "evaluate", "validation_data", "validation batches", "predict"])
+def test_weights_in_the_place_of_lengths(how: str, weights: Any) -> None:
+    """As in Keras' (x, y, weights)."""
+    x, y = TEXT[:24].reshape(3, 8), TEXT[1:25].reshape(3, 8)
+    tagger: Any = rc.Sequential(rc.Embedding(50, 4), rc.Linear(4, 50), seed=0)
+    given: dict[str, Any] = {"loss": LOSS, "optimizer": rc.optim.SGD(0.1), "verbose": 0}
+
+    def call(batch: tuple[Any, ...]) -> Any:
+        if how == "fit":
+            return tagger.fit([batch], **given)
+        if how == "evaluate":
+            return tagger.evaluate([batch], loss=LOSS)
+        if how == "predict":
+            return tagger.predict([batch])
+        return tagger.fit(x, y, **given, validation_data=batch if how == "validation_data" else [batch])
+
+    with pytest.raises(
+        TypeError, match=r"got floats in place of lengths, .* \(x, y, lengths, sample_weight\); put None before"
+    ):
+        call((x, y, weights))
+    if isinstance(weights, np.ndarray):
+        call((x, y, None, weights))
+    call((x, y, np.array([8, 3, 0])))

@@ -143,3 +143,10 @@ def test_any_function_will_do() -> None:
 def test_what_does_not_fit_is_explained(make: Callable[[], Any]) -> None:
     with pytest.raises((ValueError, TypeError), match=r"^[A-Z]\w+: got .*expected .*; "):
         make()
+
+
+@pytest.mark.parametrize("make", [rc.optim.Adam, rc.optim.SGD, rc.optim.Adagrad, lambda lr: schedules.Warmup(lr, 5)])
+@pytest.mark.parametrize("model", [rc.Linear(1, 1), rc.Sequential(rc.GRU(2, 3))])
+def test_a_model_is_no_schedule_though_it_can_be_called(make: Callable[[Any], Any], model: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^\w+: got \w+=a {type(model).__name__}, expected .*; leave the model out"):
+        make(model)

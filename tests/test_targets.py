@@ -149,3 +149,44 @@ def test_what_is_advised_works() -> None:
     tagger().fit(X, np.where(TAGS, TAGS, -100), loss=rc.losses.CrossEntropy(ignore_index=-100), **fit)
     tagger().fit(X, TAGS, STEPS, loss=ENTROPY, **fit)
     tagger().fit(RAGGED, RAGGED_TAGS, loss=ENTROPY, **fit)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_accuracy_of_one_logit_is_binary_accuracy(axes: int) -> None:
+    """Whoever follows the messages arrives."""
+    model, y = classifier(1), LABELS % 2
+    given: dict[str, Any] = {"loss": BINARY, "optimizer": rc.optim.SGD(0.1), "verbose": 0}
+    y = y if axes == 1 else y[:, None]
+    if axes == 1:
+        with pytest.raises(ValueError, match=r"; write y\[\.\.\., None\]$"):
+            model.fit(X, y, metrics=["accuracy"], **given)
+        y = y[..., None]
+    with pytest.raises(
+        ValueError, match=r"metric accuracy: got the targets of BinaryCrossEntropy.*; write 'binary_accuracy'$"
+    ):
+        model.fit(X, y, metrics=["accuracy"], **given)
+    model.fit(X, y, metrics=["binary_accuracy"], **given)
+    for name in ("f1", "precision", "recall"):
+        with pytest.raises(ValueError, match=r"; write metrics\.(\w+)\(threshold=0\.5\)$") as found:
+            model.fit(X, y, metrics=[name], **given)
+        code = str(found.value).rpartition("; write ")[2]
+        model.fit(X, y, metrics=[eval(code, {"metrics": rc.metrics})], **given)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "sequence_accuracy", "perplexity"])
+@pytest.mark.parametrize("loss", [SQUARED, rc.losses.Huber()])
+def test_accuracy_is_for_labels(name: str, loss: Any) -> None:
+    with pytest.raises(ValueError, match=rf"metric {name}: got .* numbers, expected labels of classes; .*'mae'"):
+        classifier(1).fit(
+            X, np.ones((6, 1)), metrics=[name], loss=loss, optimizer=rc.optim.SGD(0.1), validation_split=0.5, verbose=0
+        )
+
+
+@pytest.mark.parametrize("loss", [BINARY, SQUARED])
+def test_class_weights_of_a_loss_of_numbers(loss: Any) -> None:
+    y, options = (LABELS % 2)[:, None], {"loss": loss, "optimizer": rc.optim.SGD(0.1), "verbose": 0}
+    with pytest.raises(
+        TypeError, match=rf"class_weight for {type(loss).__name__}, .* as numbers, .*; give sample_weight,"
+    ):
+        classifier(1).fit(X, y, class_weight={1: 2.0}, **options)
+    classifier(1).fit(X, y, sample_weight=np.where(LABELS % 2, 2.0, 1.0), **options)

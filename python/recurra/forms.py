@@ -141,10 +141,13 @@ def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
     valid = checks.array(owner, "mask", mask)
     if lengths is not None:
         raise ValueError(f"{owner}: got both lengths and mask, expected one of them; leave one out")
+    if valid.dtype.kind in "iu" and ((valid == 0) | (valid == 1)).all():
+        valid = valid.astype(bool)
     if valid.dtype != bool:
+        numbers = f", from {valid.min()} to {valid.max()}" if valid.dtype.kind in "iuf" and valid.size else ""
         raise TypeError(
-            f"{owner}: got mask of {valid.dtype}, expected bool, True at the valid steps; write mask.astype(bool), or "
-            f"~mask if it is true at the padding"
+            f"{owner}: got mask of {valid.dtype}{numbers}, expected bool, or integers 0 and 1, true at the valid steps; write "
+            f"mask != 0, or mask == 0 if it is 0 at them"
         )
     if valid.shape != x.shape[:2] or x.ndim < 2:
         raise ValueError(

@@ -80,12 +80,13 @@ class Layer(ABC):
             state: the state to start from, as another call returned it; None for zeros.
             lengths: (N,) integers from 0 to T, the valid steps of each row; the rest is padding, which is never read.
             reset: (N, T) bool; true at (n, t) means that the state of row n before step t is zero (an episode starts).
-            mask: (N, T) bool, true at the valid steps of each row, in place of lengths (Keras' mask; PyTorch's
-                key_padding_mask is its opposite). Padding may come before a row's steps, behind them, or between them: the
-                valid steps are put together, run as one sequence, and what comes out is put to where they were, 0
-                elsewhere. So recurrent layers go past padding with the state that they have. Padding between valid steps is
-                refused where a layer looks at neighbouring steps, as Conv1d, pooling over windows, and layers written in
-                Python. Where the output has other steps than the input, they are those of `output_lengths`, from 0 on.
+            mask: (N, T) bool, or integers 0 and 1, true at the valid steps of each row, in place of lengths (Keras'
+                mask; PyTorch's key_padding_mask is its opposite). Padding may come before a row's steps, behind them,
+                or between them: the valid steps are put together, run as one sequence, and what comes out is put to
+                where they were, 0 elsewhere. So recurrent layers go past padding with the state that they have. Padding
+                between valid steps is refused where a layer looks at neighbouring steps, as Conv1d, pooling over
+                windows, and layers written in Python. Where the output has other steps than the input, they are those
+                of `output_lengths`, from 0 on.
 
         Without a batch axis, x is (T, features) or (T,) tokens, as in PyTorch, and so is all else: state (num_layers *
         directions, H), lengths a number, reset and mask (T,), y (T, features). This is so for what must be a sequence: a

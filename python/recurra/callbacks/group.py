@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recurra import checks
+from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.saving import BackupAndRestore
 
@@ -42,4 +42,20 @@ def listed(operation: str, callbacks: Any) -> list[Callback]:
     found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
     for one in found:
         checks.kind(operation, "callbacks", one, Callback, "recurra.callbacks")
+        _warn_of_strangers(operation, one)
     return found
+
+
+def _warn_of_strangers(operation: str, callback: Callback) -> None:
+    """Methods named as hooks that nothing calls, such as those of Keras which recurra does not have."""
+    hooks = [name for name in dir(Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        if name.startswith("on_") and name not in hooks and callable(getattr(type(callback), name, None)):
+            import difflib  # here: an import of recurra need not wait for it
+
+            close = difflib.get_close_matches(name, hooks, 1, 0.8)  # a misspelling, not another moment
+            hint = f"write {close[0]}" if close else "rename it if it is called by something else"
+            errors.warn(
+                f"{operation}: got {type(callback).__name__}.{name}, which is never called, expected some of "
+                f"{', '.join(hooks)}; {hint}"
+            )

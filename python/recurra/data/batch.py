@@ -24,7 +24,7 @@ class Batch:
         reset: (N, T) bool, true where a sequence begins: the state before that step is zero.
         carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes
             back there.
-        mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths, as in `fit`.
+        mask: (N, T) bool or integers 0 and 1, true at the valid steps of each row of an array x, in place of lengths.
     """
 
     x: Any

@@ -87,14 +87,14 @@ def of_classes(operation: str, weights: Any) -> dict[int, float]:
     }
 
 
-def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mapping[int, float]) -> Rows:
-    """The weights of all targets by their labels, times `weights`; labels that are not named weigh 1."""
+def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mapping[int, float], loss: str) -> Rows:
+    """The weights of all targets of a loss by their labels, times `weights`; labels that are not named weigh 1."""
 
     def of(labels: Array, own: Array | None) -> Array:
         if labels.dtype.kind not in "iu":
             raise TypeError(
-                f"{operation}: got class_weight for targets of {labels.dtype}, expected integer labels; give sample_weight "
-                f"instead"
+                f"{operation}: got class_weight for {loss}, which reads targets as numbers, expected a loss of labels, such as "
+                f"CrossEntropy; give sample_weight, the weight of each row or step, instead"
             )
         found, place = np.unique(labels, return_inverse=True)
         table = np.array([classes.get(int(label), 1.0) for label in found])

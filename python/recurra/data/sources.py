@@ -182,7 +182,24 @@ def _batch(place: str, item: Any) -> Batch:
         raise TypeError(f"{place}: got {type(item).__name__}, expected {_ITEM}; yield one of these")
     if not 2 <= len(item) <= 4:
         raise ValueError(f"{place}: got {len(item)} parts, expected {_ITEM}; yield one of these")
+    refuse_weights(place, item)
     return Batch(*item)
+
+
+def refuse_weights(place: str, item: Any) -> None:
+    """Refuse Keras' (x, y, weights), as far as floats tell weights from lengths."""
+    if len(item) > 2 and _are_floats(item[2]):
+        raise TypeError(
+            f"{place}: got floats in place of lengths, expected integers, as a batch is (x, y, lengths, sample_weight); put "
+            f"None before weights"
+        )
+
+
+def _are_floats(value: Any) -> bool:
+    """Also those of one of several inputs."""
+    if isinstance(value, Mapping | tuple | list):
+        return any(map(_are_floats, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, float) or "float" in str(getattr(value, "dtype", ""))  # of numpy and of others
 
 
 def _input_batch(place: str, item: Any) -> Batch:
@@ -193,6 +210,7 @@ def _input_batch(place: str, item: Any) -> Batch:
         return Batch(item, None)
     if not 1 <= len(item) <= 4:
         raise ValueError(f"{place}: got {len(item)} parts, expected x, (x,) or {_ITEM}; yield one of these")
+    refuse_weights(place, item)
     return Batch(item[0], None, item[2] if len(item) > 2 else None)
 
 

@@ -51,12 +51,19 @@ Rate: TypeAlias = "float | Schedule | Callable[[int], float]"
 
 def find(operation: str, name: str, value: Rate) -> Schedule:
     """`value` as a schedule."""
+    from recurra.layer import Layer  # here, as layers are trained by what needs schedules
+
     if isinstance(value, Schedule):
         return value
     if isinstance(value, type):
         raise TypeError(
             f"{operation}: got {name}=the class {value.__name__}, expected a number, a schedule or a function; write "
             f"{value.__name__}(...)"
+        )
+    if isinstance(value, Layer):  # which can be called
+        raise TypeError(
+            f"{operation}: got {name}=a {type(value).__name__}, expected a number, a schedule or a function of the step; leave "
+            f"the model out, as model.fit(..., optimizer=) brings the two together"
         )
     if callable(value):
         return Function(value)

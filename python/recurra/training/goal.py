@@ -106,10 +106,10 @@ class Goal:
             steps = info.has_steps(rows) and not loss.whole_rows
             own = None if weight is None else row_weights.given(where, target, weight, steps)
             if classes is not None:
-                own = row_weights.by_class(where, target, own, classes)
+                own = row_weights.by_class(where, target, own, classes, type(loss).__name__)
             target_checks.check(where, info, rows, target, loss, own)
             if metrics is not None:
-                metrics.check(where, index, info, rows, target, own)
+                metrics.check(where, index, info, rows, target, own, loss)
             targets.append(target)
             weights.append(own)
         return Targets(outputs, targets, weights)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from recurra.data import target_checks
 from recurra.data.rows import ArrayRows, Rows
+from recurra.losses.labels import BinaryCrossEntropy, LabelLoss
+from recurra.metrics.classes import ClassScore
+from recurra.metrics.correct import Accuracy
 from recurra.metrics.find import named
 from recurra.metrics.metric import Read, checked_name
 from recurra.structure import Structure
@@ -17,6 +20,7 @@ from recurra.typing import Array
 
 if TYPE_CHECKING:
     from recurra.data.feed import OutputInfo
+    from recurra.losses import Loss
     from recurra.metrics import Metric
     from recurra.training.model import TrainableModel
 
@@ -44,6 +48,24 @@ def _check_weighable(operation: str, metric: Metric) -> None:
             f"{operation}: got {type(metric).__name__} in weighted_metrics, expected a metric that takes weights; write its "
             f"update(self, predictions, targets, lengths=None, weights=None), or give it in metrics"
         ) from None
+
+
+def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained: Loss) -> None:
+    """Refuse numbers for a metric of labels."""
+    array = targets.array if isinstance(targets, ArrayRows) else targets.items[0]
+    if array.dtype.kind in "iu":
+        return
+    hint = "leave it out, or take one of numbers, such as 'mae'"
+    if isinstance(trained, BinaryCrossEntropy):
+        hint = "leave it out, or write 'binary_accuracy'"
+        if isinstance(metric, ClassScore):
+            hint = f"write metrics.{type(metric).__name__}(threshold=0.5)"
+        elif isinstance(metric, Accuracy):
+            hint = "write 'binary_accuracy'"
+    raise ValueError(
+        f"{where}: metric {name}: got the targets of {type(trained).__name__}, which are numbers, expected labels of classes; "
+        f"{hint}"
+    )
 
 
 class MetricGroup:
@@ -96,13 +118,24 @@ class MetricGroup:
         """ "min" or "max", which way is better; None for a name that is not known here."""
         return next((group[name].mode for group in self._named if name in group), None)
 
-    def check(self, where: str, output: int, info: OutputInfo, x: Rows, targets: Rows, weights: Rows | None) -> None:
-        """Refuse targets of an output that a metric cannot read."""
+    def check(
+        self,
+        where: str,
+        output: int,
+        info: OutputInfo,
+        x: Rows,
+        targets: Rows,
+        weights: Rows | None,
+        trained: Loss,
+    ) -> None:
+        """Refuse targets of an output, as its loss `trained` has them, that a metric cannot read."""
         for name, metric in self._named[output].items():
             if not isinstance(metric, Read):
                 continue
             axes = targets.array.ndim if isinstance(targets, ArrayRows) else targets.items[0].ndim + 1
             loss = metric.reads(axes, 3 if info.has_steps(x) else 2)
+            if isinstance(loss, LabelLoss) and not isinstance(trained, LabelLoss):
+                _check_labels(where, name, metric, targets, trained)
             counted = weights if name in self._weighted else None
             try:
                 target_checks.check(f"{where}: metric {name}", info, x, targets, loss, counted)

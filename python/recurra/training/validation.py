@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recurra import checks
-from recurra.data.sources import is_source
+from recurra.data.sources import is_source, refuse_weights
 from recurra.training.goal import Goal
 from recurra.training.sources import RowSource, Source, Steps, make_source
 
@@ -55,6 +55,7 @@ def validation_source(
             f"fit: got validation_data {got}, expected (x, y), (x, y, lengths) or (x, y, lengths, sample_weight); put "
             f"them in a tuple"
         )
+    refuse_weights(operation, data)
     x, y, lengths, weight = [*data, None, None][:4]
     return make_source(
         operation, model, goal, x, y, lengths, metrics=metrics, batch_size=batch_size, sample_weight=weight, steps=limit
