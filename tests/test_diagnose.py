@@ -654,3 +654,26 @@ def test_sequences_without_steps() -> None:
     assert rc.diagnose.nonfinite(model, x, y, loss=MSE) is None
     assert rc.diagnose.hidden_states(model, x).layers[0].h.shape == (2, 0, 4)
     assert "0.LSTM" in str(rc.diagnose.saturation(model, x))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_sparse_gradients(sparse: bool) -> None:
+    """Diagnosis writes them as their layer wants it, puts all back, and `fit` says where NaN comes from."""
+    x = np.random.default_rng(0).integers(0, 50, (16, 9))
+    loss = rc.losses.CrossEntropy()
+    model = rc.Sequential(rc.Embedding(50, 6, sparse=sparse), rc.GRU(6, 5), rc.BatchNorm(5), rc.Linear(5, 2), seed=0)
+    tape = model.record(x, seed=0)
+    tape.backward(np.ones_like(tape.y))
+    before = state_of(model)
+    twin = rc.Sequential(rc.Embedding(50, 6), rc.GRU(6, 5), rc.BatchNorm(5), rc.Linear(5, 2), seed=0)
+    twin.load_state_dict(model.state_dict())
+    found, expected = (rc.diagnose.gradient_flow(each, x, x % 2, loss=loss) for each in (model, twin))
+    assert str(found) == str(expected)
+    for name, array in state_of(model).items():
+        assert_same_bits(np.asarray(array), np.asarray(before[name]), name)
+    if sparse:
+        assert_same_bits(model.layers[0].grad_rows, np.unique(x))
+    steep = rc.Sequential(rc.Embedding(50, 6, sparse=sparse), rc.Activation("sqrt"), rc.Linear(6, 2), seed=0)
+    steep.params["0.weight"] = np.zeros((50, 6), np.float32)
+    with pytest.raises(FloatingPointError, match="gradient"):
+        steep.fit(x, x % 2, loss=loss, optimizer=rc.optim.SGD(0.1), verbose=0, seed=0)

@@ -91,3 +91,12 @@ def test_float64() -> None:
     twin = copy.deepcopy(layer)
     assert twin.dtype == np.float64
     assert_same_bits(twin(X.astype(np.float64))[0], layer(X.astype(np.float64))[0])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, by_pickle])
+def test_views_say_what_to_copy_instead(again: Callable[[Any], Any]) -> None:
+    model = rc.Sequential(rc.Linear(2, 3), seed=0)
+    with pytest.raises(TypeError, match=r"^params: .*take state_dict\(\)"):
+        again(model.params)
+    with pytest.raises(TypeError, match=r"^grads: .*array.copy\(\)"):
+        again(model.grads)

@@ -146,8 +146,18 @@ def test_only_rows_with_a_gradient_are_visited(make: Any) -> None:
 
 def test_the_gradient_is_written_as_a_whole() -> None:
     layer = rc.Embedding(9, 2, sparse=True, seed=0)
-    with pytest.raises(ValueError, match="read-only"):
-        layer.grads["weight"][3] = 1.0
+    for write in (
+        lambda: layer.grads["weight"].__setitem__(3, 1.0),
+        lambda: layer.grads["weight"].__iadd__(1.0),
+        lambda: layer.grads["weight"][2:5].__imul__(2.0),
+        lambda: np.add(1.0, 1.0, out=layer.grads["weight"]),
+    ):
+        with pytest.raises(ValueError, match=r"^grads: .*written as a whole"):
+            write()
+    assert type(layer.grads["weight"] + 1) is np.ndarray
+    copy = layer.grads["weight"].copy()
+    copy[3] += 1
+    assert copy.sum() == 2
     wanted = np.zeros((9, 2), np.float32)
     wanted[[7, 2]] = 1.5
     layer.grads["weight"] = wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +47,47 @@ class NamedArrays(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._places)
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{self._kind}: got a request to pickle or copy views of a model's memory, expected arrays; take "
+            f"{'state_dict()' if self._kind == 'params' else '{name: array.copy() for name, array in grads.items()}'}"
+        )
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.items())
         return f"{self._kind}({shapes})"
+
+
+class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
+    """A view of a sparse gradient, which says how that is written; what is computed from it is a plain array."""
+
+    def _check(self) -> None:
+        if not self.flags.writeable:
+            raise ValueError(
+                "grads: got a write into a sparse gradient, which is read-only, as the rows that are not zero must be known; "
+                "expected it to be written as a whole: grads[name] = array, such as grads[name] = grads[name] + more"
+            )
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._check()
+        super().__setitem__(key, value)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        for array in options.get("out", ()):
+            if isinstance(array, SparseGradient):
+                array._check()
+        if "out" in options:
+            options["out"] = tuple(_plain(array) for array in options["out"])
+        return getattr(ufunc, method)(*map(_plain, inputs), **options)
+
+
+def _plain(array: Any) -> Any:
+    return array.view(np.ndarray) if isinstance(array, SparseGradient) else array
+
+
+def _read_gradient(parameters: _core.Parameters, name: str) -> Array:
+    gradient = parameters.grad(name)
+    return gradient.view(SparseGradient) if parameters.sparse else gradient
 
 
 def _write_gradient(parameters: _core.Parameters, name: str, array: Array) -> None:
@@ -65,8 +103,8 @@ def params(parts: Parts) -> NamedArrays:
 
 
 def grads(parts: Parts) -> NamedArrays:
-    """Writable views of the gradients."""
-    return NamedArrays("grads", parts, _core.Parameters.grad, _write_gradient)
+    """Views of the gradients, writable unless sparse."""
+    return NamedArrays("grads", parts, _read_gradient, _write_gradient)
 
 
 def is_view(array: Array) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from recurra import interrupts
 from recurra.attention import AttentionDecoder
 from recurra.data.feed import Feed
 from recurra.graph import Node
@@ -136,17 +137,19 @@ class Subject:
     def untouched(self) -> Iterator[None]:
         """Gradients start at zero inside; they and the buffers are as they were outside, whatever happens."""
         layers = self.graph.layers
-        grads = [layer.parameters.grads.copy() for layer in layers]
+        grads = [{name: array.copy() for name, array in layer.grads.items()} for layer in layers]
         buffers = [{name: array.copy() for name, array in layer.own_buffers.items()} for layer in layers]
         try:
             for layer in layers:
-                layer.parameters.grads[...] = 0
+                layer.zero_grad()
             yield
         finally:
-            for layer, own, kept in zip(layers, grads, buffers, strict=True):
-                layer.parameters.grads[...] = own
-                for name, array in kept.items():
-                    layer.own_buffers[name][...] = array
+            with interrupts.deferred():
+                for layer, own, kept in zip(layers, grads, buffers, strict=True):
+                    for name, array in own.items():
+                        layer.grads[name] = array
+                    for name, array in kept.items():
+                        layer.own_buffers[name][...] = array
 
 
 def _model(operation: str, model: Any) -> TrainableModel:
