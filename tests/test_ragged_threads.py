@@ -5,9 +5,10 @@ However few the rows, however short or unequal: no rows, one, fewer than threads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -46,7 +47,13 @@ def raggedness(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.parametrize("lengths", RAGGED.values(), ids=RAGGED)(test)  # type: ignore[no-any-return]
 
 
-def assert_same_on_threads(run: Callable[[], dict[str, Array]], counts: list[int] = COUNTS, lengths: str = "") -> None:
+@pytest.fixture
+def counts(request: pytest.FixtureRequest) -> list[int]:
+    """A number of threads that follows from the test's name: between them the tests have all."""
+    return [COUNTS[crc32(request.node.name.encode()) % len(COUNTS)]]
+
+
+def assert_same_on_threads(run: Callable[[], dict[str, Array]], counts: Sequence[int], lengths: str = "") -> None:
     rc.set_num_threads(1)
     expected = run()
     _core.set_eager(True)
@@ -107,30 +114,41 @@ def test_recurrent_layers(cell: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @raggedness
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before", "min_gru"])
-def test_recurrent_layers_whose_rows_are_few(cell: str, lengths: list[int] | None, dtype: str) -> None:
+def test_recurrent_layers_whose_rows_are_few(
+    cell: str, lengths: list[int] | None, dtype: str, counts: list[int]
+) -> None:
     """Threads share the panels of wide layers, and training masks what it drops."""
     rows = 19 if lengths is None else len(lengths)
     problem = draw(Case(cell, 8, 100, max(rows, 1), STEPS))
     layer = solver(problem, dtype)
     x = problem.x[:rows].astype(dtype)
-    assert_same_on_threads(lambda: recorded(layer, x, lengths))
+    assert_same_on_threads(lambda: recorded(layer, x, lengths), counts)
     if lengths is None:
-        assert_same_on_threads(lambda: streamed(layer, x, rows))
-        assert_same_on_threads(lambda: streamed(layer, x[:1], 1))
-        assert_same_on_threads(lambda: streamed(layer, x[:0], 0))
+        assert_same_on_threads(lambda: streamed(layer, x, rows), counts)
+        assert_same_on_threads(lambda: streamed(layer, x[:1], 1), counts)
+        assert_same_on_threads(lambda: streamed(layer, x[:0], 0), counts)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("others", [0, 1])
+def test_one_long_row_among_64(others: int, dtype: str) -> None:
+    """On every number of threads: fewer than the rows, more than the rows that go on."""
+    layer = rc.LSTM(64, 128, dtype=dtype, seed=0)
+    x = np.random.default_rng(3).standard_normal((64, 60, 64)).astype(dtype)
+    assert_same_on_threads(lambda: recorded(layer, x, [60, *[others] * 63]), range(3, 17))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @raggedness
 @pytest.mark.parametrize("name", LAYERS)
-def test_other_layers(name: str, lengths: list[int] | None, dtype: str) -> None:
+def test_other_layers(name: str, lengths: list[int] | None, dtype: str, counts: list[int]) -> None:
     layer = make(name, 17, dtype)
     rows = 19 if lengths is None else len(lengths)
     x = np.random.default_rng(4).standard_normal((rows, STEPS, 17)).astype(dtype)
-    assert_same_on_threads(lambda: recorded(layer, x, lengths))
+    assert_same_on_threads(lambda: recorded(layer, x, lengths), counts)
     if lengths is None and name in STREAMED:
-        assert_same_on_threads(lambda: streamed(layer, x, rows))
-        assert_same_on_threads(lambda: streamed(layer, x[:0], 0))
+        assert_same_on_threads(lambda: streamed(layer, x, rows), counts)
+        assert_same_on_threads(lambda: streamed(layer, x[:0], 0), counts)
 
 
 #: Layers of two inputs of 17 features each, over one time axis or two.
@@ -151,17 +169,17 @@ OF_TWO: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @raggedness
 @pytest.mark.parametrize("name", OF_TWO)
-def test_layers_of_two_inputs(name: str, lengths: list[int] | None, dtype: str) -> None:
+def test_layers_of_two_inputs(name: str, lengths: list[int] | None, dtype: str, counts: list[int]) -> None:
     layer = OF_TWO[name](dtype)
     rows = 19 if lengths is None else len(lengths)
     x = tuple(np.random.default_rng(seed).standard_normal((rows, STEPS, 17)).astype(dtype) for seed in (5, 6))
     other = [STEPS - length for length in lengths] if "Attention" in name and lengths else lengths
-    assert_same_on_threads(lambda: recorded(layer, x, None if lengths is None else (lengths, other)))
+    assert_same_on_threads(lambda: recorded(layer, x, None if lengths is None else (lengths, other)), counts)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @raggedness
-def test_models(lengths: list[int] | None, dtype: str) -> None:
+def test_models(lengths: list[int] | None, dtype: str, counts: list[int]) -> None:
     """Tokens, dense layers, dropout, layers that read from the end, and the optimisers behind them."""
     model = rc.Sequential(
         rc.Embedding(30, 17, dtype=dtype, seed=0),
@@ -184,12 +202,12 @@ def test_models(lengths: list[int] | None, dtype: str) -> None:
             model.zero_grad()
         return {name: array.copy() for name, array in model.state_dict().items()}
 
-    assert_same_on_threads(train)
+    assert_same_on_threads(train, counts)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @raggedness
-def test_losses(lengths: list[int] | None, dtype: str) -> None:
+def test_losses(lengths: list[int] | None, dtype: str, counts: list[int]) -> None:
     rng = np.random.default_rng(8)
     rows = 19 if lengths is None else len(lengths)
     scores = rng.standard_normal((rows, STEPS, 6)).astype(dtype)
@@ -211,12 +229,12 @@ def test_losses(lengths: list[int] | None, dtype: str) -> None:
         found["beam"] = np.array([repr(row) for row in rc.ctc.beam_search(scores, lengths=lengths, beam_size=4)])
         return found
 
-    assert_same_on_threads(run)
+    assert_same_on_threads(run, counts)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [0, 1, 2, 5, 19])
-def test_search(rows: int, dtype: str) -> None:
+def test_search(rows: int, dtype: str, counts: list[int]) -> None:
     layers = (
         rc.Embedding(9, 5, dtype=dtype, seed=0),
         rc.AttentionDecoder(5, 7, 4, dtype=dtype, seed=1),
@@ -233,4 +251,4 @@ def test_search(rows: int, dtype: str) -> None:
             name: np.asarray(getattr(found, name)) for name in ("tokens", "lengths", "scores", "log_probs", "weights")
         }
 
-    assert_same_on_threads(run)
+    assert_same_on_threads(run, counts)
