@@ -178,6 +178,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "data=",
     ),
     "a list of batches": (source(BATCHES), source(BATCHES), SAME, ""),
+    "Batch objects of the same tuples": (
+        source(BATCHES),
+        source([rc.data.Batch(*one) for one in BATCHES]),
+        SAME,
+        "",
+    ),
+    "lists of the same tuples": (source([rc.data.Batch(*one, None) for one in BATCHES]), source(BATCHES), SAME, ""),
+    "windows copied": (
+        {"x": rc.data.windows(SERIES, 4)[:70], "y": Y[:70], "batch_size": 20},
+        {"x": np.ascontiguousarray(rc.data.windows(SERIES, 4)[:70])},
+        SAME,
+        "",
+    ),
     "another list of batches": (source(BATCHES), source(OTHER_BATCHES), REFUSED, "data="),
     "a list in another order": (source(BATCHES), source(BATCHES[::-1]), REFUSED, "data="),
     "Batch objects": (
@@ -307,11 +320,13 @@ def test_padding_may_hold_anything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stride", [1, 3, 7, 9])
 def test_every_step_of_windows_counts(stride: int, tmp_path: Path) -> None:
-    """Windows share memory: what they share is looked at once, and all of it."""
+    """Windows share memory: all of it is looked at, and a copy of them is the same."""
     from recurra.data.fingerprint import Fingerprint
 
     windows = rc.data.windows(SERIES, 8, stride=stride)
     own = Fingerprint().add(windows).text
+    assert Fingerprint().add(np.ascontiguousarray(windows)).text == own
+    assert Fingerprint().add(np.asfortranarray(windows)).text == own
     last = (len(windows) - 1) * stride + 8
     for step in range(last):
         other = SERIES.copy()

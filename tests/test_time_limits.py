@@ -137,3 +137,42 @@ def test_a_stop_before_the_first_epoch_holds_for_a_run_that_goes_on(tmp_path: Pa
         Never.on = False
         _, history = fit(None, Never(), *backups())
         assert history.epoch == [0, 1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::recurra.ResumeWarning")
+@pytest.mark.parametrize("keep", [1, 2, 3])
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_fewer_files_are_the_newest_whole_ones(keep: int, damaged: int, tmp_path: Path) -> None:
+    """Whatever is damaged, a run that keeps fewer files goes on from the last step that it has written."""
+    backup = lambda keep: rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, keep=keep)
+    begun: list[int] = []
+    fit(9, rc.callbacks.LambdaCallback(on_train_batch_begin=begun.append), backup(3))
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert len(names) == 3
+    for name in names[3 - damaged :]:
+        content = bytearray((tmp_path / name).read_bytes())
+        content[-5] ^= 1
+        (tmp_path / name).write_bytes(content)
+    begun.clear()
+    for _call in range(3):
+        fit(1, rc.callbacks.LambdaCallback(on_train_batch_begin=begun.append), backup(keep))
+    assert begun == [9 - damaged, 10 - damaged, 11 - damaged]
+    assert len(list(tmp_path.iterdir())) == keep
+
+
+def test_a_path_of_other_numbers_goes_on(tmp_path: Path) -> None:
+    """Files under the old pattern stay where they are."""
+
+    def run(pattern: str, epochs: int) -> None:
+        fit(
+            None,
+            rc.callbacks.ModelCheckpoint(tmp_path / "models" / pattern, keep=1),
+            rc.callbacks.BackupAndRestore(tmp_path / "run"),
+            epochs=epochs,
+        )
+
+    run("{epoch}-{loss:.3f}", 2)
+    (old,) = (tmp_path / "models").iterdir()
+    run("{epoch}-{grad_norm:.3f}", 4)
+    assert old.exists()
+    assert [one.name[0] for one in sorted((tmp_path / "models").iterdir())] == ["2", "4"]

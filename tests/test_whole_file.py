@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -269,3 +270,13 @@ def test_callbacks_write_through_links(again: Any, tmp_path: Path) -> None:
     fit(again(path))
     assert path.is_symlink()
     assert [one.name for one in (tmp_path / "real").iterdir()] == ["file"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*model"):
+        whole_file.write("save", tmp_path / "model", [b"content"])
+    assert not list(tmp_path.iterdir())

@@ -72,6 +72,9 @@ def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any]) ->
     try:
         new.fill(parts)
         new.become(target, old)
+    except OSError as error:  # a full disk does not say which file it was
+        error.filename = error.filename or os.fspath(path)
+        raise
     finally:
         new.close()
     _flush_directory(target.parent)

@@ -11,32 +11,45 @@ from recurra import whole_file
 _NAME = re.compile(r"checkpoint-(\d{5,})-(\d{9,})-(\d{6,})\.safetensors")
 
 
+def _position(path: Path) -> list[int]:
+    """Epoch, batch and window, of a file named so."""
+    return [int(number) for number in path.name.removesuffix(".safetensors").split("-")[1:]]
+
+
 class Checkpoints:
     """The files of one run; `keep` of them stay."""
 
     def __init__(self, directory: str | os.PathLike[str], keep: int) -> None:
         self._directory, self._keep = Path(directory), keep
+        self._damaged: set[Path] = set()
 
     def open(self) -> None:
-        """Make the directory."""
+        """Make the directory, and look at it anew."""
+        self._damaged.clear()
         self._directory.mkdir(parents=True, exist_ok=True)
 
     def _found(self) -> list[Path]:
-        found = {path: match for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))}
-        return sorted(found, key=lambda path: [int(number) for number in found[path].groups()])
+        return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), key=_position)
 
-    def newest(self, before: Path | None = None) -> Path | None:
-        """The last one written; of those before another one."""
-        found = self._found()
-        return next(reversed(found if before is None else found[: found.index(before)]), None)
+    def newest(self) -> Path | None:
+        """The last one that is not known to be damaged."""
+        return next((path for path in reversed(self._found()) if path not in self._damaged), None)
+
+    def skip(self, path: Path) -> None:
+        """From here on a file is damaged: it counts as none, and goes when a whole one is written."""
+        self._damaged.add(path)
 
     def write(self, position: tuple[int, int, int], content: bytes) -> None:
-        """One more, named by epoch, batch and window; the oldest ones go when it is there."""
+        """One more, named by epoch, batch and window. When it is there, those go that are damaged, and the oldest ones: it
+        and the whole ones before it count, as later ones are of a future that this run has not reached."""
         epoch, batch, window = position
         path = self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors"
         whole_file.write("BackupAndRestore", path, [content])
-        for path in self._found()[: -self._keep]:
-            path.unlink(missing_ok=True)
+        self._damaged.discard(path)
+        whole = [one for one in self._found() if _position(one) <= list(position) and one not in self._damaged]
+        for one in [*self._damaged, *whole[: -self._keep]]:
+            one.unlink(missing_ok=True)
+        self._damaged.clear()
 
     def delete_all(self) -> None:
         """Leave nothing behind."""

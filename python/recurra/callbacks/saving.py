@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,15 @@ class ModelCheckpoint(Callback):
         return {"best": self._monitor.best, "written": [[one.epoch, dict(one.logs)] for one in self._written]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on."""
+        """Goes on. Files that the present `filepath` cannot name, as it asks for other numbers, are left to the user."""
         written = []
         for epoch, used in state["written"]:
             if type(epoch) is not int or not all(type(value) in (int, float) for value in used.values()):
                 raise TypeError(f"got {epoch!r:.50} and {used!r:.100} as what is in a file's name, expected numbers")
-            written.append(_Filled(epoch, used))
-            self._path(written[-1])
+            one = _Filled(epoch, used)
+            with suppress(ValueError):
+                self._path(one)
+                written.append(one)
         self._monitor.best, self._written = float(state["best"]), written
 
 
@@ -191,13 +194,13 @@ class BackupAndRestore(Callback):
         """Goes on from the newest file that is whole, if there is one."""
         self._checkpoints.open()
         self.training.watch_data()
-        path = self._checkpoints.newest()
-        while path is not None:
+        while (path := self._checkpoints.newest()) is not None:
             try:
                 self.training.restore(path)
                 return
             except DamagedFileError as error:
-                path = self._checkpoints.newest(before=path)
+                self._checkpoints.skip(path)
+                path = self._checkpoints.newest()
                 if path is None:
                     raise
                 errors.warn(f"{error}; going on from {path}, the one before it", ResumeWarning)

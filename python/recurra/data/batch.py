@@ -48,6 +48,8 @@ class Batches(ABC):
     steps: int | None
     #: Whether `epoch` gives the same each time that it is asked for a number, and changes nothing by being asked.
     repeatable = False
+    #: Whether the arrays of a batch stay as they are when the next one is asked for.
+    stay = False
 
     @abstractmethod
     def epoch(self, number: int) -> Iterator[Batch]:

@@ -80,8 +80,7 @@ class Fingerprint:
             self._ends(array, self._sample // 2)
         else:
             for begin, end in _pieces(array):
-                for part in _without_overlap(array[begin:end]):
-                    self._digest.update(_bytes(part))
+                self._digest.update(_bytes(array[begin:end]))
 
     def _ends(self, array: Array, size: int) -> None:
         rows = max(1, size // max(1, array.nbytes // len(array)))
@@ -100,14 +99,3 @@ def _pieces(array: Array) -> Sequence[tuple[int, int]]:
     row = array.itemsize * math.prod(array.shape[1:])
     count = max(1, _PIECE // max(1, row))
     return [(begin, min(begin + count, len(array))) for begin in range(0, len(array), count)]
-
-
-def _without_overlap(array: Array) -> Sequence[Array]:
-    """A view of windows that slide along a series, without what the windows share: each window but for what the next
-    one holds, too, and the last one."""
-    if array.ndim < 2 or len(array) < 2:
-        return [array]
-    stride, step = array.strides[:2]
-    if step > 0 and 0 < stride < step * array.shape[1] and stride % step == 0:
-        return [array[:-1, : stride // step], array[-1]]
-    return [array]

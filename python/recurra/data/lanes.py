@@ -19,6 +19,8 @@ from recurra.typing import Rows
 class Stateful(Batches):
     """What `stateful` returns: its batches, the same in each epoch."""
 
+    stay = True
+
     def __init__(self, laid: Laid, batch_size: int, steps: int) -> None:
         total = len(laid.x)
         self._laid, self._size = laid, steps
@@ -44,6 +46,8 @@ class Stateful(Batches):
 
 class Sessions(Batches):
     """What `sessions` returns: its batches, epoch by epoch."""
+
+    stay = True
 
     steps = None  # how well the lanes are filled depends on the order
 

@@ -38,7 +38,12 @@ def never_ends(items: Any) -> bool:
     code = items.gi_code if inspect.isgenerator(items) else getattr(made, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_GENERATOR:
         return False
-    return not any(one.opname in _RETURNS for one in dis.get_instructions(code))
+    steps = list(dis.get_instructions(code))
+    loops = [(one.argval, one.offset) for one in steps if one.opcode in dis.hasjrel and one.argval < one.offset]
+    ends = [one.offset for one in steps if one.opname == "RAISE_VARARGS"]  # in no loop: the error is the end
+    return not any(one.opname in _RETURNS for one in steps) and all(
+        any(begin <= at < back for begin, back in loops) for at in ends
+    )
 
 
 def _refuse_endless(operation: str, items: Any, steps: str | None) -> None:
@@ -50,11 +55,12 @@ def _refuse_endless(operation: str, items: Any, steps: str | None) -> None:
         )
 
 
-def read(operation: str, x: Any, epochs: int, steps: str | None = None) -> Batches:
+def read(operation: str, x: Any, epochs: int, steps: str | None = None, limit_name: str = "steps_per_epoch") -> Batches:
     """The batches of a source, each checked as it comes.
 
     Args:
         steps: the argument with which to bound the batches of an epoch, where they must end by themselves.
+        limit_name: that argument in any case, for messages.
         x: an object that can be iterated over again and again; a function of the epoch's number, from 0, that returns
             something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[,
             sample_weight]]) or `Batch` objects.
@@ -69,9 +75,9 @@ def read(operation: str, x: Any, epochs: int, steps: str | None = None) -> Batch
             raise ValueError(
                 f"{operation}: got a {type(x).__name__}, which can be read once, with epochs={epochs}, expected "
                 f"batches for every epoch; give a function of the epoch's number that returns it, an object whose "
-                f"__iter__ begins anew, or steps_per_epoch=, the batches of an epoch"
+                f"__iter__ begins anew, or {limit_name}=, the batches of an epoch"
             )
-        return _Once(operation, x)
+        return _Once(operation, x, limit_name)
     return (_Listed if isinstance(x, list | tuple) else _Iterable)(operation, x, steps)
 
 
@@ -92,8 +98,11 @@ class _Iterable(Batches):
 class _Listed(_Iterable):
     """Batches in a list: their content can be looked at."""
 
+    stay = True
+
     def config(self) -> dict[str, Any]:
-        return {"class": "list", "steps": self.steps, "content": Fingerprint().add(tuple(self._x)).text}
+        batches = tuple(_batch(f"{self._operation}: batch {index}", item) for index, item in enumerate(self._x))
+        return {"class": "list", "steps": self.steps, "content": Fingerprint().add(batches).text}
 
 
 class _Function(Batches):
@@ -123,14 +132,14 @@ class _Function(Batches):
 
 
 class _Once(Batches):
-    def __init__(self, operation: str, x: Iterator[Any]) -> None:
-        self._operation, self._x, self.steps = operation, x, None
+    def __init__(self, operation: str, x: Iterator[Any], limit_name: str) -> None:
+        self._operation, self._x, self._limit_name, self.steps = operation, x, limit_name, None
 
     def epoch(self, number: int) -> Iterator[Batch]:
         if number:
             raise ValueError(
                 f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected as many as all epochs "
-                f"take; lower epochs or steps_per_epoch, or give an object whose __iter__ begins anew"
+                f"take; lower epochs or {self._limit_name}, or give an object whose __iter__ begins anew"
             )
         return _checked(self._operation, self._x, number)
 

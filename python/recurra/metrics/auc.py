@@ -61,7 +61,7 @@ class AUC(Read):
             positive, scores = binary(own, wanted), x.astype(np.float64)
         self._scores = [*self._scores, scores]  # a new list: a `state_dict()` keeps its own
         self._positive = [*self._positive, positive]
-        self._weights = [*self._weights, np.ones(len(x)) if each is None else each]
+        self._weights = [*self._weights, np.ones(len(x)) if each is None else each.copy()]
 
     def reads(self, targets: int, predictions: int) -> Loss:
         """Labels have an axis less than the predictions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,6 +60,21 @@ class Segment:
             first=self.first + begin,
         )
 
+    def own(self) -> Segment:
+        """The same, of memory that nobody else writes to."""
+
+        def copies(arrays: Sequence[Any]) -> list[Any]:
+            return [None if one is None else one.copy() for one in arrays]
+
+        return replace(
+            self,
+            x=copies(self.x),
+            lengths=copies(self.lengths),
+            resets=copies(self.resets),
+            targets=copies(self.targets),
+            weights=copies(self.weights),
+        )
+
     def output_lengths(self) -> list[Array | None]:
         """The valid steps of each output."""
         if all(one is None for one in self.lengths):  # at once: small batches feel what follows
@@ -91,3 +106,7 @@ class Piece:
     carry: bool = False  # begins with the state handed on by the piece before it, instead of zeros
     learn: bool = True  # or is only run, for the state
     hand_on: bool = True  # a piece that carries on begins where the first segment ends; else where this one began
+
+    def own(self) -> Piece:
+        """The same, of memory that nobody else writes to."""
+        return replace(self, segments=[one.own() for one in self.segments])

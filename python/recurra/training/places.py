@@ -36,6 +36,8 @@ def groups(
         if learning == size:
             yield group
             group, learning = [], 0
+        elif place.last and source.reuses_memory:  # the next batch may be where this one is
+            group = [one._replace(piece=one.piece.own()) if one.batch == place.batch else one for one in group]
     if group:
         yield group
 

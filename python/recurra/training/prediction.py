@@ -72,7 +72,7 @@ def predict_batches(model: TrainableModel, x: Any, steps: int | None, *, show: b
                 if not batch.carry:
                     found.append(_Chunk())
                 found[-1].parts.append(one)
-                found[-1].lengths.append(own)
+                found[-1].lengths.append(None if own is None else own.copy())  # whoever yields may fill it anew
             bar.update()
     return outputs.join([_together(found) for found in chunks])
 

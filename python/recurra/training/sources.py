@@ -48,6 +48,11 @@ class Source(ABC):
     #: Batches of an epoch; None if that shows only at its end.
     steps: int | None
 
+    @property
+    def reuses_memory(self) -> bool:
+        """Whether a batch may be overwritten when the next one is asked for, as by a reader that fills its buffers anew."""
+        return False
+
     @abstractmethod
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
         """Those of an epoch from batch `skip` on; `seed` is that of all epochs."""
@@ -204,6 +209,11 @@ class BatchSource(Source):
         self.steps = batches.steps
         self._replay = Replay(operation)
 
+    @property
+    def reuses_memory(self) -> bool:
+        """Whoever yields batches may do as they like, unless they are all there."""
+        return not self._batches.stay
+
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
         """What it yields, each checked."""
         for index, batch in enumerate(self._batches.epoch(number)):
@@ -292,6 +302,11 @@ class Steps(Source):
         for number in count():
             yield from self.source.epoch(number, seed)
 
+    @property
+    def reuses_memory(self) -> bool:
+        """As the other one does."""
+        return self.source.reuses_memory
+
     def config(self) -> dict[str, Any]:
         """What a run that goes on must have in common."""
         return {**self.source.config(), "steps_per_epoch": self.steps}
@@ -379,7 +394,7 @@ def make_source(
                 f"{operation}: got drop_last=True for batches made by {type(x).__name__}, expected False, as they are not made "
                 f"anew; make no smaller ones, or give the rows"
             )
-        batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name)
+        batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name, steps_name)
         return _limited(operation, BatchSource(operation, model, goal, batches), limit, isinstance(x, Iterator))
     feed = Feed(operation, model, x, lengths)
     if y is None:
