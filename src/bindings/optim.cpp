@@ -153,7 +153,8 @@ py::tuple norm_of(const ParametersHandle& handle, double scale, double limit) {
 }  // namespace
 
 void register_optim(py::module_& m) {
-  py::class_<Update>(m, "Update");
+  py::class_<Update> type(m, "Update");
+  refuse_copies(type);
   m.def("gradient_norm", &norm_of, py::arg("parameters"), py::arg("scale"), py::arg("limit"));
   m.def("sgd_update", &sgd_update, py::arg("parameters"), py::arg("begin"), py::arg("end"), py::arg("rule"),
         py::arg("velocity"), py::arg("momentum"), py::arg("nesterov"));

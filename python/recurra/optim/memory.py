@@ -48,6 +48,14 @@ class Slot:
         size, dtype = layer.parameters.size, layer.parameters.dtype
         return all(array.shape == (size,) and array.dtype == dtype for array in self.arrays.values())
 
+    def is_like(self, other: Slot) -> bool:
+        """Whether it is of the same layer, as far as its content says: after as many steps the same arrays, or of a layer
+        with the same parameters."""
+        names, arrays = self.arrays.keys(), other.arrays
+        same = bool(names) and (self.steps, names) == (other.steps, arrays.keys())
+        same = same and all(np.array_equal(self.arrays[name], arrays[name], equal_nan=True) for name in names)
+        return same or self.known_by() == other.known_by()
+
     def checked(self, operation: str, layer: LeafLayer) -> Slot:
         """Itself, if it fits."""
         if not self.fits(layer):
@@ -60,10 +68,17 @@ class Slot:
 
 
 class Memory:
-    """The slots, in the order in which their layers came. An optimiser replaces it as a whole."""
+    """The slots, in the order in which their layers came. An optimiser replaces it as a whole.
 
-    def __init__(self, slots: Sequence[Slot] = ()) -> None:
+    Args:
+        slots: some may be loaded ones that wait for their layers.
+        lost: layers that had a slot before these were loaded, and may be the owners of one that waits; others that no
+            slot knows start anew. None: every layer may be an owner, and is refused if no slot knows it.
+    """
+
+    def __init__(self, slots: Sequence[Slot] = (), lost: weakref.WeakSet[LeafLayer] | None = None) -> None:
         self._slots = [slot for slot in slots if not slot.is_of_the_dead]
+        self._lost = lost
         self._places: dict[LeafLayer, int] = {}
 
     def claim(self, operation: str, names: Sequence[str], layers: Sequence[LeafLayer]) -> Memory:
@@ -71,7 +86,7 @@ class Memory:
 
         Frozen layers have their place too, so that the order does not depend on when they are thawed.
         """
-        made = Memory(self._slots)
+        made = Memory(self._slots, self._lost)
         slots, places = made._slots, made._places
         for place, slot in enumerate(slots):
             layer = slot.layer() if slot.layer is not None else None
@@ -80,7 +95,8 @@ class Memory:
         waiting = {place: slot for place, slot in enumerate(slots) if slot.layer is None}
         for layer in layers:
             if layer not in places:
-                place = _place_of(operation, layer, waiting) if waiting else len(slots)
+                found = _place_of(operation, layer, waiting, self._lost) if waiting else None
+                place = len(slots) if found is None else found
                 slot = waiting.pop(place, Slot(None))
                 slots[place : place + 1] = [slot.checked(operation, layer).given_to(layer)]
                 places[layer] = place
@@ -100,6 +116,21 @@ class Memory:
     def slot_of(self, layer: LeafLayer) -> Slot:
         """The slot of a layer that has one."""
         return next(slot for slot in self._slots if slot.layer is not None and slot.layer() is layer)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def layers(self) -> list[LeafLayer]:
+        """Those that have a slot."""
+        found = [slot.layer() for slot in self._slots if slot.layer is not None]
+        return [layer for layer in found if layer is not None]
+
+    def places_of(self, layers: Sequence[LeafLayer]) -> list[int | None]:
+        """Under which number each is found in `state_dict`; None: it has no slot."""
+        alive = [slot for slot in self._slots if not slot.is_of_the_dead]
+        places = {slot.layer(): place for place, slot in enumerate(alive) if slot.layer is not None}
+        return [places.get(layer) for layer in layers]
 
     def settled(self) -> Memory:
         """Itself, without strong references to layers."""
@@ -132,17 +163,18 @@ class Memory:
                 f"known {sorted(set(mapping) - expected) or 'nothing'}, expected that of an optimiser of this class and "
                 f"options; give its state_dict()"
             )
-        return cls(
-            [
-                Slot(
-                    None,
-                    taken,
-                    {name: np.array(mapping[f"{index}.{name}"]) for name in (names if taken else ())},
-                    str(mapping[f"{index}.parameters"]),
+        slots = []
+        for index, taken in enumerate(steps):
+            arrays = {name: np.array(mapping[f"{index}.{name}"]) for name in (names if taken else ())}
+            kinds = {(array.shape, array.dtype.str) for array in arrays.values()}
+            if len(kinds) > 1 or any(a.ndim != 1 or a.dtype not in (np.float32, np.float64) for a in arrays.values()):
+                got = ", ".join(f"{index}.{name} of shape {a.shape} and {a.dtype}" for name, a in arrays.items())
+                raise ValueError(
+                    f"{operation}: got {got}, expected flat arrays of float32 or float64 with as many numbers as their "
+                    f"layer has; give its state_dict()"
                 )
-                for index, taken in enumerate(steps)
-            ]
-        )
+            slots.append(Slot(None, taken, arrays, str(mapping[f"{index}.parameters"])))
+        return cls(slots)
 
     def given_to(self, operation: str, layers: Sequence[LeafLayer]) -> Memory:
         """A loaded one whose slots these layers take, in order."""
@@ -154,6 +186,32 @@ class Memory:
         pairs = zip(self._slots, layers, strict=True)
         return Memory([slot.checked(operation, layer).given_to(layer) for slot, layer in pairs])
 
+    def given_back(
+        self, operation: str, layers: Sequence[LeafLayer], places: Sequence[int | None], before: Memory
+    ) -> Memory:
+        """A loaded one in which these layers have the slots at their `places`, and the other layers of the memory `before`
+        find theirs by the content. What is left waits for its owner, and layers that neither memory knows start anew.
+
+        Raises:
+            ValueError: a slot does not fit its layer.
+        """
+        slots = list(self._slots)
+        for layer, place in zip(layers, places, strict=True):
+            if place is not None:
+                slots[place] = slots[place].checked(operation, layer).given_to(layer)
+        lost: weakref.WeakSet[LeafLayer] = weakref.WeakSet()
+        for layer in before.layers:
+            if layer in layers:
+                continue
+            old = before.slot_of(layer)
+            for place, slot in enumerate(slots):
+                if slot.layer is None and slot.fits(layer) and slot.is_like(old):
+                    slots[place] = slot.given_to(layer)
+                    break
+            else:
+                lost.add(layer)
+        return Memory(slots, lost)
+
     def copied(self) -> Memory:
         """The same memory of the same layers, independent."""
         copies = []
@@ -161,7 +219,7 @@ class Memory:
             layer = slot.layer() if slot.layer is not None else None
             copy = Slot(None, slot.steps, {name: array.copy() for name, array in slot.arrays.items()}, slot.digest)
             copies.append(copy if layer is None else copy.given_to(layer))
-        return Memory(copies)
+        return Memory(copies, self._lost)
 
     def without_layers(self) -> Memory:
         """The same memory, for layers that are known by their parameters."""
@@ -174,12 +232,18 @@ class Memory:
         )
 
 
-def _place_of(operation: str, layer: LeafLayer, waiting: Mapping[int, Slot]) -> int:
-    """Which of the loaded slots is the layer's: the first whose layer had these parameters."""
+def _place_of(
+    operation: str, layer: LeafLayer, waiting: Mapping[int, Slot], lost: weakref.WeakSet[LeafLayer] | None
+) -> int | None:
+    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew."""
     digest = _digest(layer.parameters)
     for place, slot in waiting.items():
         if slot.digest == digest:
             return place
+    if lost is not None:
+        could_be = [slot for slot in waiting.values() if slot.arrays and slot.fits(layer)]
+        if layer not in lost or not could_be:
+            return None
     if all(not slot.fits(layer) for slot in waiting.values()):
         next(iter(waiting.values())).checked(operation, layer)  # which says more
     raise ValueError(

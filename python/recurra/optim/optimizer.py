@@ -262,6 +262,34 @@ class Optimizer(ABC):
             memory = memory.given_to(operation, list(self._leaves(operation, models)))
         vars(self).update(_steps=steps, _lr=lr, _memory=memory)  # all, or nothing
 
+    def _state_for(self, model: Layer) -> dict[str, Any]:
+        """A `state_dict()` that also says, as "places", which of its parts is whose: a number, or None, for each layer of the
+        model."""
+        alive = self._memory.layers  # for as long as this takes: the numbers leave out those that are gone
+        places = self._memory.places_of(list(self._leaves("state_dict", model)))
+        state = {**self.state_dict(), "places": places}
+        del alive
+        return state
+
+    def _load_state_for(self, state: Mapping[str, Any], model: Layer) -> None:
+        """Go on from a `_state_for` this model, whatever happens to its parameters before the next step.
+
+        What is left of the state waits for other models. A layer that is new to this optimiser then starts anew, as in a
+        run without a break; one that it has met, and that the state does not know, is refused.
+        """
+        operation, before = f"{type(self).__name__}.load_state_dict", self._memory
+        layers, places = list(self._leaves(operation, model)), state.get("places")
+        self.load_state_dict({name: value for name, value in state.items() if name != "places"})
+        taken = [one for one in places if one is not None] if isinstance(places, list) else [-1]
+        count = len(self._memory)
+        fit = all(type(one) is int and 0 <= one < count for one in taken) and len(set(taken)) == len(taken)
+        if not fit or not isinstance(places, list) or len(places) != len(layers):
+            raise ValueError(
+                f"{operation}: got places={places!r:.200}, expected a number below {count} or None for each of {len(layers)} "
+                f"layers, none twice; give what was saved"
+            )
+        self._memory = self._memory.given_back(operation, layers, places, before)
+
     def _twin(self, lr: float) -> Self:
         """An independent one with the same memory of the same layers, at another rate."""
         twin = object.__new__(type(self))

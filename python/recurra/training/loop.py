@@ -162,7 +162,7 @@ class Training:
             "data": self._source.state_dict(),
             "validation": None if validation is None else validation.state_dict(),
             "state": self._state,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": resume.OptimizerOf(self.optimizer, self.model).state_dict(),
             "callbacks": [one.state_dict() for one in self._callbacks.all],
         }
         return snapshot.pack(self.model, state)
@@ -199,8 +199,6 @@ class Training:
         if (len(state["metrics"]), len(state["callbacks"])) != (len(metrics), len(callbacks)):
             resume.refuse(path, f"states of {len(state['metrics'])} metrics and {len(state['callbacks'])} callbacks")
         parts: dict[str, tuple[resume.Stateful, Any]] = {
-            "the model": (self.model, parameters),
-            "the optimizer": (self.optimizer, state["optimizer"]),
             "the data": (self._source, state["data"]),
         }
         if self._validation is not None:
@@ -215,6 +213,9 @@ class Training:
         self.stop_training = False
         try:
             with resume.all_or_nothing(self.model, self.optimizer, [one for one, _kept in parts.values()]):
+                resume.load(path, "the model", self.model, parameters)
+                optimizer = resume.OptimizerOf(self.optimizer, self.model)
+                resume.load(path, "the optimizer", optimizer, state["optimizer"])
                 for what, (one, kept) in parts.items():
                     resume.load(path, what, one, kept)
         except BaseException:

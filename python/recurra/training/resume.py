@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from recurra import _core, errors, interrupts
@@ -20,6 +21,22 @@ class Stateful(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class OptimizerOf:
+    """An optimiser's state, with which part of it is whose of the model's layers."""
+
+    optimizer: Optimizer
+    model: Layer
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Optimizer.state_dict`."""
+        return self.optimizer._state_for(self.model)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The layers take their parts at once: their parameters may change before the next step."""
+        self.optimizer._load_state_for(state, self.model)
 
 
 #: What a checkpoint holds, and of what kind.
@@ -146,7 +163,7 @@ def load(path: str | os.PathLike[str], what: str, one: Stateful, state: Any) -> 
 
 @contextmanager
 def all_or_nothing(model: Layer, optimizer: Optimizer, parts: Sequence[Stateful]) -> Iterator[None]:
-    """Put everything back as it was if the block fails."""
+    """Put model, optimiser and the other parts back as they were if the block fails."""
     weights, memory = model.state_dict(), dict(vars(optimizer))
     states = [copy.deepcopy(one.state_dict()) for one in parts]
     try:
