@@ -172,3 +172,16 @@ def test_hooks_that_there_are_are_not(name: str) -> None:
 def test_no_callback_of_recurra_has_others(name: str) -> None:
     own = {one for one in dir(getattr(rc.callbacks, name)) if one.startswith("on_")}
     assert own <= set(dir(rc.callbacks.Callback))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("on_batch_end", "write on_train_batch_end="),
+        ("on_epoch_ends", "write on_epoch_end="),
+        ("on_test_end", "correct the name"),
+    ],
+)
+def test_a_function_for_no_hook_is_told(name: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=rf"^LambdaCallback: got {name}, .*; {hint}$"):
+        rc.callbacks.LambdaCallback(**{name: print})

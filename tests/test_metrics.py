@@ -437,7 +437,8 @@ def test_metrics_and_losses_are_found() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "right"), [("acuracy", "accuracy"), ("Accuracy", "accuracy"), ("acc", "accuracy"), ("ppl", "perplexity"),
-                         ("rms", "rmse"), ("edit distance", "edit_distance"), ("f1_score", "f1")]
+                         ("rms", "rmse"), ("edit distance", "edit_distance"), ("f1_score", "f1"), ("roc_auc", "auc"),
+                         ("sparse_categorical_accuracy", "accuracy"), ("mse_loss", "mse")]
 )  # fmt: skip
 def test_an_unknown_name_is_explained(wrong: str, right: str) -> None:
     with pytest.raises(
@@ -561,3 +562,9 @@ def test_infinite_logits_have_no_area() -> None:
     metric = rc.metrics.AUC()
     metric.update(np.full((4, 3), np.inf, np.float32), np.array([0, 1, 2, 0]))
     assert np.isnan(metric.result())
+
+
+@pytest.mark.parametrize("wrong", ["kappa", "wer", "cer", "cosine_similarity", "bleu"])
+def test_another_metric_is_not_taken_for_a_misspelling(wrong: str) -> None:
+    with pytest.raises(ValueError, match=rf"got the metric '{wrong}', .*; choose one of them, or give an object"):
+        rc.metrics.find(wrong)

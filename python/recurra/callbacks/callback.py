@@ -88,7 +88,7 @@ class LambdaCallback(Callback):
             if name not in EVENTS:
                 import difflib  # here: an import of recurra need not wait for it
 
-                close = difflib.get_close_matches(name, EVENTS, 1)
+                close = difflib.get_close_matches(name, EVENTS, 1, 0.8)  # a misspelling, not another moment
                 hint = f"write {close[0]}=" if close else "correct the name"
                 raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; {hint}")
             if not callable(function):

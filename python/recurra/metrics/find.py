@@ -59,7 +59,9 @@ def named(operation: str, metric: Any) -> Metric:
             import difflib
 
             longer = [name for name in NAMES if metric and name.startswith(metric.lower())]
-            close = longer or difflib.get_close_matches(metric.lower(), NAMES, 1, 0.4)
+            words = [name for name in NAMES if f"_{name}_" in f"_{metric.lower()}_"]  # as in "categorical_accuracy"
+            words += ["perplexity"] if metric.lower() == "ppl" else []
+            close = longer or words or difflib.get_close_matches(metric.lower(), NAMES, 1, 0.7)
             guess = f"write {close[0]!r}" if close else "choose one of them"
             raise ValueError(
                 f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an object of "
