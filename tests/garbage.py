@@ -211,6 +211,6 @@ def try_unmade(kind: type) -> None:
             if isinstance(descriptor, property):
                 attempt(descriptor.fget, victim)  # type: ignore[arg-type]
             elif callable(descriptor):
-                for arguments in ([], [None], ["w"], [floats(2, 4)], ["w", floats(2, 3)]):
+                for arguments in ([], [None], [0], ["w"], [floats(2, 4)], ["w", floats(2, 3)]):
                     attempt(descriptor, victim, *arguments)
     del victim

@@ -22,7 +22,9 @@ def harness() -> Any:
     return module
 
 
-@pytest.mark.parametrize(("target", "cases"), [("arguments", 3000), ("files", 1500), ("programs", 300)])
+@pytest.mark.parametrize(
+    ("target", "cases"), [("arguments", 3000), ("files", 1500), ("programs", 300), ("checkpoints", 200)]
+)
 def test_nothing_is_found(target: str, cases: int) -> None:
     result = harness().run(str(FUZZ / f"{target}.py"), seed=1, cases=cases, show=False)
     assert result.cases == cases
