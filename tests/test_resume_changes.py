@@ -514,3 +514,21 @@ def test_users_batches_are_not_hashed_unless_asked(monkeypatch: pytest.MonkeyPat
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model().fit(make, loss=rc.losses.CrossEntropy(), optimizer=rc.optim.SGD(0.1), epochs=2, verbose=0)
+
+
+def test_a_refusal_names_only_what_differs(tmp_path: Path) -> None:
+    def frozen() -> Any:
+        one = model()
+        one.layers[1].trainable = False
+        return one
+
+    fit(model(), {}, tmp_path, 1)
+    with pytest.raises(ValueError, match="fit: got model=") as caught:
+        fit(frozen(), {}, tmp_path, 2)
+    got = str(caught.value).partition(", as in the run")[0]
+    assert got == (
+        "fit: got model={'config': {'layers': {1: {'trainable': False}}}}, expected "
+        "{'config': {'layers': {1: {'trainable': True}}}}"
+    )
+    with pytest.raises(ValueError, match=r"fit: got optimizer=\{'lr': 0.02\}, expected \{'lr': 0.01\}"):
+        fit(model(), {"optimizer": lambda: rc.optim.Adam(0.02)}, tmp_path, 2)

@@ -122,7 +122,7 @@ def plain(state: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(state))
 
 
-def _differ(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _differ(own: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
     """The names of what is not the same; as text, in which NaN is the same as NaN."""
     return [
         name
@@ -131,11 +131,22 @@ def _differ(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _where_they_differ(own: Any, other: Any) -> tuple[Any, Any]:
+    """Of dicts and lists only what differs, by key or index: whole models are more than anybody reads."""
+    if isinstance(own, list) and isinstance(other, list) and len(own) == len(other):
+        own, other = dict(enumerate(own)), dict(enumerate(other))
+    if not isinstance(own, dict) or not isinstance(other, dict) or own.keys() != other.keys():
+        return own, other
+    pairs = {name: _where_they_differ(own[name], other[name]) for name in _differ(own, other)}
+    return {name: one for name, (one, _) in pairs.items()}, {name: one for name, (_, one) in pairs.items()}
+
+
 def compare(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """Refuse a run that differs in what all runs that go on must have in common."""
     for name in _differ(own, other):
+        got, expected = _where_they_differ(own.get(name), other.get(name))
         raise ValueError(
-            f"fit: got {name}={own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} "
+            f"fit: got {name}={got!r}, expected {expected!r}, as in the run that {os.fspath(path)} "
             f"is of; give the same data and arguments, or another directory"
         )
 
