@@ -206,7 +206,10 @@ class Layer(ABC):
         """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers by name."""
+        """Copies of all parameters and buffers by name, of one version, whoever writes to them meanwhile."""
+        return _core.read_whole(self._all_parameters, False, self._copies)
+
+    def _copies(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:

@@ -32,7 +32,8 @@ class PythonLayer(LeafLayer):
                 return dy * self.params["scale"]
 
     That is all it takes to train, save (`recurra.load(path, custom={"Scale": Scale})`), pickle and stream it. Padding
-    reaches neither method (it is 0 in x and in dy), and what they put there is set to 0. The dtype is that of the
+    reaches neither method (it is 0 in x and in dy), and what they put there is set to 0. x, dy and lengths are read-only.
+    `forward` is called again where another thread has written the model's weights meanwhile. The dtype is that of the
     parameters. A class that draws parameters at random takes a seed or uses one of its own. Its constructor is called with
     what a file says, whatever the file's size: where files come from strangers, check the arguments there, or override the
     class method `count_parameters(config)`, which `load` asks first.

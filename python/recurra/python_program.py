@@ -22,6 +22,18 @@ def _without_padding(array: Array, lengths: Array | None) -> Array:
     return np.where(valid.reshape(valid.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
 
 
+def _guarded(array: Array) -> Array:
+    """A view that cannot be written, for users' code."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _apart(array: Array) -> Array:
+    """`array`, or a copy if it is a view: of what a method was given, a parameter, anything that somebody may write to."""
+    return array if array.base is None else array.copy()
+
+
 def _is_sequence(x: Array) -> bool:
     """Whether x has a time axis: features have one more axis than tokens."""
     return x.ndim > (2 if x.dtype.kind == "f" else 1)
@@ -47,7 +59,10 @@ class PythonProgram:
         layer = self._layer
         self._check_input(x, lengths, reset)
         result: Any = layer.forward(
-            _without_padding(x, lengths), lengths=lengths, training=training, rng=seeds.generator(seed)
+            _guarded(_without_padding(x, lengths)),
+            lengths=None if lengths is None else _guarded(lengths),
+            training=training,
+            rng=seeds.generator(seed),
         )
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
@@ -56,9 +71,7 @@ class PythonProgram:
             )
         y, saved = result
         self._check_output(y, x)
-        y = _without_padding(y, lengths if layer.return_sequences else None).view()
-        y.flags.writeable = False
-        return y, saved
+        return _guarded(_apart(_without_padding(y, lengths if layer.return_sequences else None))), saved
 
     def _check_input(self, x: Array, lengths: Array | None, reset: Array | None) -> None:
         layer = self._layer
@@ -200,7 +213,7 @@ class PythonTape:
             )
         saved = self._saved
         self._used, self._saved = True, None
-        dx = layer.backward(_without_padding(dy, self._lengths if layer.return_sequences else None), saved)
+        dx = layer.backward(_guarded(_without_padding(dy, self._lengths if layer.return_sequences else None)), saved)
         if self._wanted is None:
             return None, []
         shape, dtype = self._wanted
@@ -210,7 +223,7 @@ class PythonTape:
                 f"{layer.label}.backward: got {got} back, expected the gradient with respect to x, of shape {shape} and "
                 f"{dtype}; return dx"
             )
-        return _without_padding(dx, self._lengths), []
+        return _apart(_without_padding(dx, self._lengths)), []
 
 
 class PythonStream:

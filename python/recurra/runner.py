@@ -117,6 +117,11 @@ def _native_program(
     return _core.Program(owner, ports, listed, [number[value] for value in outputs])
 
 
+def _copies(arrays: Sequence[Array | None]) -> list[Array | None]:
+    """So that layers written in Python see the same as all others, whatever the caller does to its arrays."""
+    return [None if one is None else one.copy() for one in arrays]
+
+
 class _Call:
     """The values of a call, as far as they are made, their lengths and resets."""
 
@@ -237,6 +242,7 @@ class Runner:
             if form is not None:
                 return self._written(y, form), self.layout.nest(form.final(final))
             return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
+        valid, restart = _copies(valid), _copies(restart)
         y, final = _core.read_whole(self._graph.all_parameters, False, self._forward_runs, arrays, valid, restart, flat)
         return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
 
@@ -279,6 +285,8 @@ class Runner:
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart, form = self._door(x, state, lengths, reset, mask)
+        if not self._graph.all_native:  # what users' layers save is the tape's own
+            arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
         call = _Call(self._graph, arrays, valid, restart)
         rest = (flat, training, wanted, seed, memory_budget)
         versions: list[int] = []
