@@ -288,3 +288,93 @@ interrupt(lambda: search(int(20 * 2.5 / seconds)))
 assert len(search(5)) == 16
 """
     )
+
+
+def test_handlers_that_raise_while_others_are_put_back() -> None:
+    """At every instruction of a block that defers signals: all handlers are back after it, and none has been left out."""
+    run_python(
+        """
+import signal, sys
+from recurra import interrupts
+
+numbers = [signal.SIGUSR1, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR2]
+ran = []
+
+class Came(Exception):
+    pass
+
+def handler(number, frame):
+    ran.append(number)
+    raise Came(number)
+
+def other(number, frame):
+    pass
+
+def put():
+    for number in numbers:
+        signal.signal(number, handler)
+
+def block(at, installing):
+    count = 0
+    def trace(frame, event, argument):
+        nonlocal count
+        if frame.f_code.co_filename != interrupts.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == at:
+                for number in numbers[::2]:
+                    try:
+                        signal.raise_signal(number)
+                    except Came as error:
+                        raised = error
+                    else:
+                        raised = None
+                if raised:
+                    raise raised
+        return trace
+    put()
+    ran.clear()
+    sys.settrace(trace)
+    try:
+        with interrupts.deferred():
+            if installing:
+                signal.signal(signal.SIGUSR2, other)
+    except Came:
+        pass
+    finally:
+        sys.settrace(None)
+    assert sorted(ran) == sorted(numbers[::2]) or count < at, (at, ran)
+    for number in numbers:
+        own = other if installing and number == signal.SIGUSR2 else handler
+        now = signal.getsignal(number)
+        assert now is own or (own is other and now is handler and ran), (at, number, now)
+    return count >= at
+
+for installing in (False, True):
+    at = 1
+    while block(at, installing):
+        at += 1
+    assert at > 50, at
+
+# While they are put back: the first raises in the place of the second's return, whose handler installs another.
+def installs(number, frame):
+    ran.append(number)
+    signal.signal(signal.SIGTERM, other)
+    raise Came(number)
+
+put()
+ran.clear()
+signal.signal(signal.SIGALRM, installs)
+try:
+    with interrupts.deferred():
+        for number in numbers[:2]:
+            signal.raise_signal(number)
+        assert not ran
+except Came as error:
+    assert isinstance(error.__context__, Came)
+assert ran == numbers[:2], ran
+assert signal.getsignal(signal.SIGTERM) is other and signal.getsignal(signal.SIGUSR1) is handler
+"""
+    )

@@ -217,7 +217,7 @@ def complaint(call):
 
 for thread in busy:
     thread.start()
-while "in use by another thread" not in complaint(stream.state):
+while "in use by a call that is under way" not in complaint(stream.state):
     pass
 time.sleep(0.1)
 child = os.fork()

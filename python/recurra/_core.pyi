@@ -399,6 +399,18 @@ def ctc_beam_search(
 # how many elements were cut.
 def gradient_norm(parameters: Parameters, scale: float, limit: float) -> tuple[float, int, int]: ...
 
+# Puts handlers back where `holder` is still installed, then has those called whose signals came; whatever they raise.
+def release_signals(
+    holder: Callable[..., None], handlers: dict[int, Callable[..., Any]], came: Sequence[int]
+) -> None: ...
+
+class Turns:
+    """Calls functions one at a time: threads wait for each other; a call inside another on the same thread is refused."""
+
+    def __init__(self) -> None: ...
+    def __call__(self, operation: str, function: Callable[..., _Result], *args: object) -> _Result: ...
+    def read(self, function: Callable[..., _Result], *args: object) -> _Result: ...  # inside another, too
+
 class Update:
     """One optimiser's update of one layer, checked and ready to run; what the functions below return."""
 

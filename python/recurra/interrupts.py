@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from recurra import _core
+
 
 @contextmanager
 def deferred() -> Iterator[None]:
@@ -18,24 +20,17 @@ def deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    came: list[int] = []
+
+    def hold(number: int, _frame: object) -> None:
+        if number not in came:
+            came.append(number)
+
+    found = {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
     try:
-        for number, handler in handlers.items():
-            if callable(handler):
-                signal.signal(number, lambda number, _frame: held.append(number))
+        for number in handlers:
+            signal.signal(number, hold)
         yield
     finally:
-        for number, handler in handlers.items():
-            if callable(handler):
-                signal.signal(number, handler)
-        _deliver(list(dict.fromkeys(held)))
-
-
-def _deliver(numbers: list[int]) -> None:
-    """Each to its handler, whatever those before it raise."""
-    if numbers:
-        try:
-            signal.raise_signal(numbers[0])
-        finally:
-            _deliver(numbers[1:])
+        _core.release_signals(hold, handlers, came)

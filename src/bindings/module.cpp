@@ -1,6 +1,5 @@
-#include "bindings/module.h"
-
 #include "backend/isa.h"
+#include "bindings/turns.h"
 #include "platform/error.h"
 
 // The one that PYBIND11_MODULE defines; in a sub-interpreter it waits for ever.
@@ -27,6 +26,8 @@ PYBIND11_MODULE(_core, m) {
   register_crf(m);
   register_ctc(m);
   register_optim(m);
+  register_signals(m);
+  register_turns(m);
 }
 #undef PyInit__core
 

@@ -451,7 +451,7 @@ class Together {
     };
     const Turn::Answer answer = turn_.take();
     check(answer != Turn::kInUse, owner_.c_str(),
-          "the stream is in use by another thread; give each thread a stream of its own");
+          "the stream is in use by a call that is under way; give each thread a stream of its own");
     const End end = {turn_};
     if (answer == Turn::kAbandoned) undo();  // in a child, what a thread of the parent had begun
     for (size_t i = 0; i < streams_.size(); ++i)

@@ -34,7 +34,7 @@ template <class T>
 Stream<T>::Use::Use(const Stream& stream) : stream_(stream) {
   const Turn::Answer answer = stream_.turn_.take();
   check(answer != Turn::kInUse, stream_.program_->name().c_str(),
-        "the stream is in use by another thread; give each thread a stream of its own");
+        "the stream is in use by a call that is under way; give each thread a stream of its own");
   if (answer == Turn::kAbandoned) {
     static_cast<void>(stream_.work_.release());
     stream_.work_ = std::make_unique<Work>();

@@ -14,7 +14,8 @@ Tape<T>::Memory::~Memory() {
 template <class T>
 Tape<T>::Use::Use(Tape& tape) : turn_(tape.turn_) {
   const Turn::Answer answer = turn_.take();
-  check(answer != Turn::kInUse, tape.program_->name().c_str(), "the tape is in use by another thread");
+  check(answer != Turn::kInUse, tape.program_->name().c_str(),
+        "the tape is in use by a call that is under way; wait for its end");
   if (answer == Turn::kAbandoned) tape.abandon();
 }
 

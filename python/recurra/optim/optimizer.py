@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -83,6 +83,7 @@ class Optimizer(ABC):
         self.no_decay = tuple(no_decay)
         self._steps = 0
         self._memory = Memory()
+        self._turns = _core.Turns()
 
     @property
     def lr(self) -> float:
@@ -119,6 +120,9 @@ class Optimizer(ABC):
     ) -> Step:
         """One step along the gradients in `grads`, which stay as they are. Ctrl-C takes effect before or after it.
 
+        Threads that share an optimiser wait for each other. A signal's handler that comes during a step cannot wait for it
+        and gets a ValueError.
+
         Args:
             models: a layer or model, or several; layers with trainable=False stay as they are.
             scale: multiplies the gradients first; 1 / count makes the gradient of a mean from that of a sum.
@@ -134,6 +138,17 @@ class Optimizer(ABC):
                 error_if_nonfinite it spreads to the parameters, but for an infinity that clip_value cuts.
         """
         operation = f"{type(self).__name__}.step"
+        return self._turns(operation, self._step, operation, models, scale, clip_norm, clip_value, error_if_nonfinite)
+
+    def _step(
+        self,
+        operation: str,
+        models: Layer | Sequence[Layer],
+        scale: float,
+        clip_norm: float | None,
+        clip_value: float | None,
+        error_if_nonfinite: bool,
+    ) -> Step:
         scale = checks.number(operation, "scale", scale)
         limit, bound = (
             math.inf if value is None else checks.number(operation, name, value)
@@ -231,8 +246,12 @@ class Optimizer(ABC):
 
         "steps", how many it took; "lr", unless it comes from a schedule; and for each layer, in the order in which they
         came, "0.steps", "0.parameters", a digest of its parameters, by which it is known again, and, once it has learnt,
-        flat copies of "0.m", ... Layers that are gone are left out.
+        flat copies of "0.m", ... Layers that are gone are left out. Beside a step on another thread: all from before it or
+        all from after it.
         """
+        return self._turns.read(self._state_dict)
+
+    def _state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"steps": self._steps}
         if not self._schedule:
             state["lr"] = self._lr
@@ -255,6 +274,15 @@ class Optimizer(ABC):
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{operation}: got {type(mapping).__name__}, expected a mapping; pass a state_dict()")
         names = {"steps"} if self._schedule else {"steps", "lr"}
+        self._turns(operation, self._load, operation, mapping, names, models)
+
+    def _load(
+        self,
+        operation: str,
+        mapping: Mapping[str, Any],
+        names: set[str],
+        models: Layer | Sequence[Layer] | None,
+    ) -> None:
         memory = Memory.loaded(operation, self.memory, mapping, names)
         lr = 0.0 if self._schedule else checks.number(operation, "lr", mapping["lr"])
         steps = checks.integer(operation, "steps", mapping["steps"], 0, 2**63 - 1)
@@ -293,13 +321,21 @@ class Optimizer(ABC):
     def _twin(self, lr: float) -> Self:
         """An independent one with the same memory of the same layers, at another rate."""
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, _schedule=None, _memory=self._memory.copied())
+        twin.__dict__.update(self._turns.read(self._copied, Memory.copied), _schedule=None, _turns=_core.Turns())
         twin.lr = lr
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies carry the memory, not the layers."""
-        return {**self.__dict__, "_memory": self._memory.without_layers()}
+        state = self._turns.read(self._copied, Memory.without_layers)
+        del state["_turns"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turns=_core.Turns())
+
+    def _copied(self, copy: Callable[[Memory], Memory]) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": copy(self._memory)}
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if name != "lr"]

@@ -1,0 +1,61 @@
+#include <pybind11/stl.h>
+
+#include <map>
+#include <optional>
+
+#include "bindings/turns.h"
+
+namespace recurra::bindings {
+namespace {
+
+// Errors of Python handlers, each with the one before it as its context, as nested `finally` would leave them.
+class Errors {
+ public:
+  template <class F>
+  bool caught_in(const F& f) {
+    try {
+      f();
+      return false;
+    } catch (py::error_already_set& error) {
+      if (last_ && last_->value().ptr() != error.value().ptr())
+        PyException_SetContext(error.value().ptr(), py::object(last_->value()).release().ptr());
+      last_.emplace(std::move(error));
+      return true;
+    }
+  }
+  void raise() {
+    if (last_) throw py::error_already_set(*last_);
+  }
+
+ private:
+  std::optional<py::error_already_set> last_;
+};
+
+// Puts back the handlers that `holder` stands in for, but where another has been installed since, then calls those
+// whose signals `came`. One instruction of Python: handlers that are back and raise meanwhile stop nothing, and raise
+// at the end.
+void release_signals(const py::object& holder, const std::map<int, py::object>& handlers, const py::list& came) {
+  const py::module_ signals = py::module_::import("signal");
+  const py::object set = signals.attr("signal"), get = signals.attr("getsignal"), raise = signals.attr("raise_signal");
+  Errors errors;
+  for (const auto& [number, handler] : handlers) {
+    py::object now = get(number);
+    // signal.signal() runs other handlers first: they may raise, so that it has to be called again, or install one.
+    for (int tries = 0; now.is(holder) && tries < 1000; ++tries) {
+      py::object before = holder;
+      errors.caught_in([&] { before = set(number, handler); });
+      if (!before.is(holder)) errors.caught_in([&] { set(number, before); });
+      now = get(number);
+    }
+  }
+  for (size_t i = 0; i < came.size(); ++i) errors.caught_in([&] { raise(came[i]); });
+  errors.raise();
+}
+
+}  // namespace
+
+void register_signals(py::module_& m) {
+  m.def("release_signals", &release_signals, py::arg("holder"), py::arg("handlers"), py::arg("came"));
+}
+
+}  // namespace recurra::bindings
