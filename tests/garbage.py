@@ -57,6 +57,11 @@ def pending() -> Any:
     return made
 
 
+def unfinished() -> Any:
+    """A tape that waits for `finish_records`."""
+    return program().record(floats(2, 3, 4), None, None, None, False, True, True, 0, None, False)
+
+
 def stream() -> Any:
     return program().stream(2)
 
@@ -122,9 +127,10 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("run_updates", lambda: (_core.run_updates, [[_core.sgd_update(parameters(), 0, 6, RULE, None, 0.0, False)], {}, {"steps": 1}])),
     ("assign", lambda: (_core.assign, [[(parameters(), "w", floats(2, 3))], [(floats(2), floats(2))]])),
     ("assign", lambda: (lambda *one: _core.assign([one]), [parameters(), "w", floats(2, 3)])),
+    ("finish_records", lambda: (_core.finish_records, [[unfinished()]])),
     ("add_gradients", lambda: (_core.add_gradients, [[], [(parameters(), floats(6))]])),
     ("add_gradients", lambda: (lambda tape, *own: _core.add_gradients([tape], [own]), [pending(), parameters(), floats(6)])),
-    ("read_whole", lambda: (_core.read_whole, [[parameters()], True, len, "a"])),
+    ("read_whole", lambda: (_core.read_whole, [[parameters()], "t", len, "a"])),
     ("write_whole", lambda: (_core.write_whole, [[parameters()], len, "a"])),
     ("Together.__init__", lambda: (_core.Together, ["t", [stream()], [parameters()]])),
     ("Together.__call__", lambda: (_core.Together("t", [stream()], [parameters()]), [len, "a"])),
@@ -164,7 +170,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("Program.__init__", lambda: (lambda kind, size, reads, begins, out: _core.Program("p", [(kind, size)], [(_core.Recurrent("gru", 4, 5), reads, begins)], [out]), ["either", 4, [0], [-1], 1])),
     ("Program.__init__", lambda: (lambda read, begin: _core.Program("p", [("either", 4)], [(_core.Recurrent("gru", 4, 5), [read], [begin])], [1]), [0, -1])),
     method("Program.forward", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False),
-    method("Program.record", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False, True, True, 0, None),
+    method("Program.record", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False, True, True, 0, None, True),
     method("Program.stream", program, 2),
     method("Tape.backward", tape, floats(2, 3, 5), [floats(1, 2, 5)]),
     method("Tape.activity", tape, 0),

@@ -244,6 +244,9 @@ class Tape:
     def gradient_norms(self) -> list[Array | None]: ...
     def close(self) -> None: ...
 
+# What records change in their layers, once all of them are done.
+def finish_records(tapes: Sequence[Tape]) -> None: ...
+
 # The gradients that wait in tapes, and flat ones; all or none, in one instruction.
 def add_gradients(tapes: Sequence[Tape], own: Sequence[tuple[Parameters, Array]]) -> None: ...
 
@@ -260,8 +263,8 @@ class Stream:
     def fork(self, copies: int) -> Stream: ...  # row r becomes rows r*copies ... r*copies + copies - 1
 
 def read_whole(
-    weights: Sequence[Parameters], hold: bool, function: Callable[..., _Result], *args: object
-) -> _Result: ...  # again, until no other thread has written meanwhile; hold: writers wait from the first time on
+    weights: Sequence[Parameters], owner: str, function: Callable[..., _Result], *args: object
+) -> _Result: ...  # again, until no other thread has written meanwhile; ValueError after some tries
 def write_whole(weights: Sequence[Parameters], function: Callable[..., _Result], *args: object) -> _Result: ...
 
 class Together:
@@ -307,6 +310,7 @@ class Program:
         input_grad: bool | Sequence[bool] = True,
         seed: int = 0,
         memory_budget: int | None = None,
+        finishes: bool = True,  # False: what it changes in layers waits for finish_records()
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
 

@@ -207,7 +207,7 @@ class Layer(ABC):
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers by name, of one version, whoever writes to them meanwhile."""
-        return _core.read_whole(self._all_parameters, False, self._copies)
+        return _core.read_whole(self._all_parameters, f"{self.label}.state_dict", self._copies)
 
     def _copies(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}

@@ -138,6 +138,7 @@ class PythonProgram:
         input_grad: bool = True,
         seed: int = 0,
         memory_budget: int | None = None,
+        finishes: bool = True,
     ) -> PythonTape:
         """The same, remembered."""
         y, saved = self.run(x, lengths, reset, training, seed)

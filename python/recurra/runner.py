@@ -47,6 +47,7 @@ class Program(Protocol):
         input_grad: Any,
         seed: int,
         memory_budget: int | None,
+        finishes: bool,
     ) -> TapePiece: ...
 
     def stream(self, batch_size: int) -> StreamPiece: ...
@@ -160,8 +161,8 @@ class Runner:
         self._owner, self._graph, self._time_major = owner, graph, time_major
         self.inputs, self.outputs = inputs, outputs
         self._runs = _cut(owner, graph)
-        #: What runs all of it, if one program does.
-        self._whole = self._runs[0].program if len(self._runs) == 1 else None
+        #: What runs all of it, if one native program does.
+        self._whole = self._runs[0].program if len(self._runs) == 1 and graph.all_native else None
         self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
         #: By input: the axes of x without a batch axis; -1 where that cannot be told, as vectors have as many.
@@ -243,7 +244,9 @@ class Runner:
                 return self._written(y, form), self.layout.nest(form.final(final))
             return y if self.outputs.count is None else self._written(y), self.layout.nest(final)
         valid, restart = _copies(valid), _copies(restart)
-        y, final = _core.read_whole(self._graph.all_parameters, False, self._forward_runs, arrays, valid, restart, flat)
+        y, final = _core.read_whole(
+            self._graph.all_parameters, self._owner, self._forward_runs, arrays, valid, restart, flat
+        )
         return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
 
     def _forward_runs(
@@ -287,27 +290,32 @@ class Runner:
         arrays, flat, valid, restart, form = self._door(x, state, lengths, reset, mask)
         if not self._graph.all_native:  # what users' layers save is the tape's own
             arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
-        call = _Call(self._graph, arrays, valid, restart)
-        rest = (flat, training, wanted, seed, memory_budget)
+        given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget)
         versions: list[int] = []
         if self._graph.all_native:  # a native program looks at the versions of its layers by itself
-            pieces = self._record_runs(call, *rest)
-        else:  # once, as batch norm moves its statistics
-            versions, pieces = _core.read_whole(self._graph.all_parameters, True, self._record_versions, call, *rest)
+            pieces = self._record_runs(True, *given)
+        else:
+            versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_versions, *given)
+            # Batch norm moves its statistics here, as the record may have been made more than once.
+            _core.finish_records([piece for piece, _run in pieces if isinstance(piece, _core.Tape)])
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
 
-    def _record_versions(self, call: _Call, *rest: Any) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
-        return [layer.parameters.version for layer in self._graph.layers], self._record_runs(call, *rest)
+    def _record_versions(self, *given: Any) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
+        return [layer.parameters.version for layer in self._graph.layers], self._record_runs(False, *given)
 
     def _record_runs(
         self,
-        call: _Call,
+        finishes: bool,
+        arrays: list[Array],
+        valid: list[Array | None],
+        restart: list[Array | None],
         flat: list[Array] | None,
         training: bool,
         wanted: list[bool],
         seed: int,
         memory_budget: int | None,
     ) -> list[tuple[TapePiece, Run]]:
+        call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
             piece = run.program.record(
@@ -316,8 +324,9 @@ class Runner:
                 self._time_major,
                 training,
                 pack([wanted[value] for value in run.inputs]),
-                seed if self._whole is not None else seeds.derive(seed, index),
+                seed if len(self._runs) == 1 else seeds.derive(seed, index),
                 memory_budget,
+                finishes,
             )
             if run is not self._runs[-1]:
                 call.take(run, piece.y)

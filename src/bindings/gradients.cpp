@@ -1,5 +1,5 @@
-// Gradients of several tapes, and of layers written in Python, added in one call: all or none, whatever happens between
-// two instructions of Python.
+// What several tapes bring to their layers, gradients and running statistics, in one call: all or none, whatever
+// happens between two instructions of Python. Gradients of layers written in Python among it.
 #include <pybind11/stl.h>
 
 #include <functional>
@@ -51,8 +51,19 @@ void add_gradients(const std::vector<const TapeHandle*>& tapes, const Own& own) 
   });
 }
 
+// What several records change in their layers, once all of them are done.
+void finish_records(const std::vector<const TapeHandle*>& tapes) {
+  for (const TapeHandle* tape : tapes) check(tape != nullptr, "finish_records", "got None as a tape");
+  run_native(0, [&](Stop*) {
+    for (const TapeHandle* handle : tapes) handle->visit([](const auto& tape) { tape->finish(); });
+  });
+}
+
 }  // namespace
 
-void register_gradients(py::module_& m) { m.def("add_gradients", &add_gradients, py::arg("tapes"), py::arg("own")); }
+void register_gradients(py::module_& m) {
+  m.def("add_gradients", &add_gradients, py::arg("tapes"), py::arg("own"));
+  m.def("finish_records", &finish_records, py::arg("tapes"));
+}
 
 }  // namespace recurra::bindings

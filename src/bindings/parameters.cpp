@@ -102,14 +102,13 @@ void assign_all(const std::vector<std::tuple<const ParametersHandle*, std::strin
 void register_parameters(py::module_& m) {
   m.def(
       "read_whole",
-      [](const std::vector<ParametersHandle>& weights, bool hold, const py::function& f, const py::args& args) {
-        std::optional<HoldOff> held;
-        if (hold) held.emplace();
+      [](const std::vector<ParametersHandle>& weights, const std::string& owner, const py::function& f,
+         const py::args& args) {
         py::object result;
-        read_checked(versions_of<const Version>(weights), [&] { result = f(*args); });
+        read_by_user(versions_of<const Version>(weights), owner, [&] { result = f(*args); });
         return result;
       },
-      py::arg("weights"), py::arg("hold"), py::arg("function"));
+      py::arg("weights"), py::arg("owner"), py::arg("function"));
   m.def(
       "write_whole",
       [](const std::vector<ParametersHandle>& weights, const py::function& f, const py::args& args) {

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <numeric>
+#include <utility>
 
 #include "backend/isa.h"
 #include "bindings/call.h"
@@ -105,7 +106,7 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-                  std::optional<size_t> memory_budget) {
+                  std::optional<size_t> memory_budget, bool finishes) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   const ptrdiff_t count = program.graph().inputs();
   const auto wanted = std::make_unique<bool[]>(size_t(count));
@@ -118,7 +119,7 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
     read_whole(program.versions(), [&] {
       run_native(work, [&](Stop* stop) {
         tape = program.record(call.input(stop),
-                              {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1))});
+                              {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1)), finishes});
       });
     });
   });
@@ -382,14 +383,15 @@ void register_programs(py::module_& m) {
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
              const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-             std::optional<size_t> memory_budget) {
+             std::optional<size_t> memory_budget, bool finishes) {
             return self.visit([&](const auto& p) {
-              return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget);
+              return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget,
+                            finishes);
             });
           },
           py::arg("x"), py::arg("lengths") = py::none(), py::arg("reset") = py::none(), py::arg("state") = py::none(),
           py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0,
-          py::arg("memory_budget") = py::none())
+          py::arg("memory_budget") = py::none(), py::arg("finishes") = true)
       .def(
           "stream",
           [](const ProgramHandle& self, ptrdiff_t batch_size) {
@@ -457,18 +459,16 @@ class Together {
     for (size_t i = 0; i < streams_.size(); ++i)
       moves_[i] = streams_[i].visit([](const auto& stream) { return stream->moves(); });
     py::object result;
-    std::vector<uint64_t> counts(versions_.size());
-    Seen seen(versions_, counts.data());
-    read_whole(versions_, [&] {
-      try {
-        seen.look();
+    bool again = false;
+    try {
+      read_by_user(versions_, owner_, [&] {
+        if (std::exchange(again, true)) undo();
         result = f(*args);
-        seen.check();
-      } catch (...) {
-        undo();
-        throw;
-      }
-    });
+      });
+    } catch (...) {
+      undo();
+      throw;
+    }
     return result;
   }
 

@@ -29,7 +29,7 @@ void read_whole(const std::vector<const Version*>& versions, const F& f) {
       return f();
     } catch (const WeightsMoved&) {
     }
-    if (tries == 2) hold.emplace();
+    if (tries == 2) hold.emplace(versions);
     wait_until([&] { return are_readable(versions); });
   }
 }
@@ -44,6 +44,35 @@ void read_checked(const std::vector<const Version*>& versions, const F& f) {
     f();
     seen.check();
   });
+}
+
+// The same for an f() that runs users' code, which may write or wait for writers: these wait for f() for so long only.
+// What it writes itself is its own affair, and f() is not called again then.
+template <class F>
+void read_by_user(const std::vector<const Version*>& versions, const std::string& owner, const F& f) {
+  constexpr int kTries = 7;
+  std::vector<uint64_t> counts(versions.size());
+  Seen seen(versions, counts.data());
+  HoldOff::Clock::duration patience = std::chrono::milliseconds(20);
+  for (int tries = 1; tries <= kTries; ++tries) {
+    std::optional<HoldOff> hold;
+    const HoldOff::Clock::time_point begin = HoldOff::Clock::now();
+    if (tries > 2) hold.emplace(versions, begin + patience);
+    wait_until([&] { return are_readable(versions); });
+    const OwnWrites own(versions);
+    try {
+      seen.look();
+      f();
+      if (!own.any()) seen.check();
+      return;
+    } catch (const WeightsMoved&) {
+    }
+    patience = std::max(2 * patience, 4 * (HoldOff::Clock::now() - begin));
+  }
+  fail(owner.c_str(),
+       "got weights that another thread wrote during each of " + std::to_string(kTries) +
+           " tries, expected them to stay as they are in one; write them between calls, or, where a layer written in "
+           "Python waits for whoever writes them, let it not");
 }
 
 // Runs f() as one change of all these.

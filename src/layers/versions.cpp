@@ -3,19 +3,30 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace recurra {
 namespace {
 
 thread_local Writing* innermost = nullptr;
-thread_local int own_holds = 0;
-thread_local uint64_t own_writes = 0;
-std::atomic<int> holds{0};
+thread_local OwnWrites* noted = nullptr;
+thread_local std::vector<const HoldOff*> own_holds;
+std::atomic<size_t> hold_count{0};  // so that writers need not look where there is none
+std::mutex holds_mutex;
+std::vector<const HoldOff*> holds;
 
 // A child has no thread but the one that forked.
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { holds.store(own_holds); });
+const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+  holds = own_holds;
+  hold_count.store(holds.size());
+});
 
 }  // namespace
+
+void Version::move() {
+  count_.fetch_add(2, std::memory_order_acq_rel);
+  OwnWrites::note(this);
+}
 
 bool Version::is_readable(uint64_t count) const {
   return count % 2 == 0 || Writing::by_this_thread(*this) || writer_.abandoned();
@@ -37,7 +48,7 @@ bool Writing::by_this_thread(const Version& version) {
 bool Writing::begin() {
   const NoFork whole;
   // Nested, it must not wait: the reader may be waiting for the change around it.
-  if (!innermost && holds.load() > own_holds) return false;
+  if (!innermost && HoldOff::any_of_others(versions_)) return false;
   for (size_t i = 0; i < versions_.size(); ++i) {
     const Turn::Answer answer = versions_[i]->writer_.take();
     if (answer == Turn::kInUse) {
@@ -46,11 +57,13 @@ bool Writing::begin() {
     }
     if (versions_[i]->count() % 2 == 1) versions_[i]->count_.fetch_add(1);  // a thread that a fork() has left behind
   }
-  for (Version* one : versions_) one->count_.fetch_add(1);
+  for (Version* one : versions_) {
+    one->count_.fetch_add(1);
+    OwnWrites::note(one);
+  }
   outer_ = innermost;
   innermost = this;
   begun_ = true;
-  ++own_writes;
   return true;
 }
 
@@ -62,18 +75,41 @@ Writing::~Writing() {
   for (Version* one : versions_) one->writer_.end();
 }
 
-HoldOff::HoldOff() {
-  ++own_holds;
-  ++holds;
+HoldOff::HoldOff(const std::vector<const Version*>& versions, Clock::time_point until)
+    : versions_(versions), until_(until) {
+  const ForkSafe<std::lock_guard<std::mutex>> lock(holds_mutex);
+  own_holds.push_back(this);
+  holds.push_back(this);
+  hold_count.store(holds.size());
 }
 
 HoldOff::~HoldOff() {
-  --own_holds;
-  --holds;
+  const ForkSafe<std::lock_guard<std::mutex>> lock(holds_mutex);
+  own_holds.pop_back();
+  holds.erase(std::find(holds.begin(), holds.end(), this));
+  hold_count.store(holds.size());
+}
+
+bool HoldOff::any_of_others(const std::vector<Version*>& sorted) {
+  if (hold_count.load() == 0 || !own_holds.empty()) return false;
+  const ForkSafe<std::lock_guard<std::mutex>> lock(holds_mutex);
+  const Clock::time_point now = Clock::now();
+  const auto written = [&](const Version* one) { return std::binary_search(sorted.begin(), sorted.end(), one); };
+  return std::any_of(holds.begin(), holds.end(), [&](const HoldOff* hold) {
+    return now < hold->until_ && std::any_of(hold->versions_.begin(), hold->versions_.end(), written);
+  });
+}
+
+OwnWrites::OwnWrites(const std::vector<const Version*>& versions) : versions_(versions), outer_(noted) { noted = this; }
+
+OwnWrites::~OwnWrites() { noted = outer_; }
+
+void OwnWrites::note(const Version* version) {
+  for (OwnWrites* one = noted; one; one = one->outer_)
+    one->any_ = one->any_ || std::find(one->versions_.begin(), one->versions_.end(), version) != one->versions_.end();
 }
 
 void Seen::look() {
-  own_writes_ = own_writes;
   for (size_t i = 0; i < versions_.size(); ++i) {
     counts_[i] = versions_[i]->count();
     if (versions_[i]->is_readable(counts_[i])) continue;
@@ -81,10 +117,6 @@ void Seen::look() {
     throw WeightsMoved();
   }
   check();  // that they are of one moment
-}
-
-void Seen::refuse() const {
-  if (own_writes_ == own_writes) throw WeightsMoved();
 }
 
 bool are_readable(const std::vector<const Version*>& versions) {

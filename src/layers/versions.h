@@ -2,6 +2,7 @@
 // all that it read, and is made again where it has not. Readers take no lock.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <vector>
@@ -16,7 +17,7 @@ constexpr uint64_t kNoCount = uint64_t(-1);  // which no version ever has
 class Version {
  public:
   uint64_t count() const { return count_.load(std::memory_order_acquire); }
-  void move() { count_.fetch_add(2, std::memory_order_acq_rel); }
+  void move();
   // Whether nobody was writing when the count was `count`; this thread itself may, and one that a fork() has left
   // behind.
   bool is_readable(uint64_t count) const;
@@ -36,7 +37,8 @@ class Writing {
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
 
-  // False: another thread is writing, or a reader holds writers off, and nothing has begun; try again later.
+  // False: another thread is writing, or a reader of any of these holds writers off, and nothing has begun; try again
+  // later. A thread that holds others off itself waits for no reader, so that two never wait for each other.
   bool begin();
   static bool by_this_thread(const Version&);
 
@@ -46,13 +48,41 @@ class Writing {
   bool begun_ = false;
 };
 
-// While one lives, writers that have not begun wait: for a reader whom they kept from an answer. On the stack.
+// While one lives, other threads' writers of `versions` that have not begun wait: for a reader whom they kept from an
+// answer. Where users' code runs meanwhile, which may wait for such a writer, they do so until a time only. On the
+// stack.
 class HoldOff {
  public:
-  HoldOff();
+  typedef std::chrono::steady_clock Clock;
+
+  explicit HoldOff(const std::vector<const Version*>& versions, Clock::time_point until = Clock::time_point::max());
   ~HoldOff();
   HoldOff(const HoldOff&) = delete;
   HoldOff& operator=(const HoldOff&) = delete;
+
+  // Whether another thread, and this one is not, holds off writers of any of these, which are in order.
+  static bool any_of_others(const std::vector<Version*>& sorted);
+
+ private:
+  const std::vector<const Version*>& versions_;
+  const Clock::time_point until_;
+};
+
+// Whether its thread itself writes any of `versions` while it lives, as a layer of a user's may. On the stack.
+class OwnWrites {
+ public:
+  explicit OwnWrites(const std::vector<const Version*>& versions);
+  ~OwnWrites();
+  OwnWrites(const OwnWrites&) = delete;
+  OwnWrites& operator=(const OwnWrites&) = delete;
+
+  bool any() const { return any_; }
+  static void note(const Version*);
+
+ private:
+  const std::vector<const Version*>& versions_;
+  OwnWrites* const outer_;
+  bool any_ = false;
 };
 
 // Thrown by a call that others' writes came into: its results mean nothing, what they were made from is as it was.
@@ -71,17 +101,14 @@ class Seen {
       if (versions_[i]->count() != counts_[i]) return false;
     return true;
   }
-  // Throws WeightsMoved if they moved on, unless this thread itself was writing, as a layer of a user's may.
+  // Throws WeightsMoved if they moved on.
   void check() const {
-    if (!is_current()) refuse();
+    if (!is_current()) throw WeightsMoved();
   }
 
  private:
-  void refuse() const;
-
   const std::vector<const Version*>& versions_;
   uint64_t* counts_;
-  uint64_t own_writes_ = 0;
 };
 
 bool are_readable(const std::vector<const Version*>& versions);

@@ -317,7 +317,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   tape->outputs_ = outputs;
   seen.check();
   tape->recorded_ = memory.mark();
-  for (size_t i = 0; i < nodes.size(); ++i) nodes[i].layer->recorded(*tape->steps_[i].tape);
+  if (options.finishes) tape->finish();
   scratch_.give_back(std::move(scratch));
   return tape;
 }

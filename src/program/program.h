@@ -47,6 +47,7 @@ struct RecordOptions {
   uint64_t seed = 0;
   // Bytes that the tape may hold, its backward included. Recurrent layers keep less for it and make the rest again.
   size_t memory_budget = size_t(-1);
+  bool finishes = true;  // false: the tape's finish() comes when all is recorded that belongs together
 };
 
 template <class T>
@@ -126,6 +127,8 @@ class Tape {
   bool closed() const { return !memory_; }
   bool used() const { return used_; }
   void close();
+  // What a recorded forward changes in the layers themselves, once. Throws std::invalid_argument if closed or used.
+  void finish();
   double work() const { return work_; }
 
   // Held by close() and backward(), and over all that reads what a backward pass writes. Throws std::invalid_argument
@@ -188,7 +191,7 @@ class Tape {
   mutable Turn turn_;
   std::vector<bool> ran_;  // [node]: whether backward() has made a gradient
   int threads_ = 1;        // of that backward
-  bool used_ = false, pending_ = false;
+  bool used_ = false, pending_ = false, finished_ = false;
 };
 
 }  // namespace recurra

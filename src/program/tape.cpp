@@ -40,6 +40,16 @@ void Tape<T>::close() {
 }
 
 template <class T>
+void Tape<T>::finish() {
+  const Use use(*this);
+  check(memory_ && !used_ && !finished_, program_->name().c_str(),
+        "got a tape that is closed, used or finished, expected one that record has just made");
+  finished_ = true;
+  const auto& nodes = program_->graph().nodes();
+  for (size_t i = 0; i < nodes.size(); ++i) nodes[i].layer->recorded(*steps_[i].tape);
+}
+
+template <class T>
 void Tape<T>::keep_gradient_norms() {
   gradient_norms_.assign(steps_.size(), {});
   for (size_t i = 0; i < steps_.size(); ++i) {
