@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -132,6 +133,10 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("add_gradients", lambda: (lambda tape, *own: _core.add_gradients([tape], [own]), [pending(), parameters(), floats(6)])),
     ("read_whole", lambda: (_core.read_whole, [[parameters()], "t", len, "a"])),
     ("write_whole", lambda: (_core.write_whole, [[parameters()], len, "a"])),
+    ("release_signals", lambda: (_core.release_signals, [len, {signal.SIGUSR1: print}, []])),
+    ("Turns.__init__", lambda: (_core.Turns, [])),
+    ("Turns.__call__", lambda: (_core.Turns(), ["t", len, "a"])),
+    ("Turns.read", lambda: (_core.Turns().read, [len, "a"])),
     ("Together.__init__", lambda: (_core.Together, ["t", [stream()], [parameters()]])),
     ("Together.__call__", lambda: (_core.Together("t", [stream()], [parameters()]), [len, "a"])),
     ("search", decoder_search),

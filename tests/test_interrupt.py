@@ -358,6 +358,25 @@ for installing in (False, True):
         at += 1
     assert at > 50, at
 
+# At moments within the instruction that puts them back, too.
+import random
+moments = random.Random(0)
+raised = 0
+for turn in range(1500):
+    put()
+    ran.clear()
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 2e-5 + moments.random() * 4e-4)
+            with interrupts.deferred():
+                pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Came:
+        raised += 1
+    assert all(signal.getsignal(number) is handler for number in numbers), turn
+assert raised > 50, raised
+
 # While they are put back: the first raises in the place of the second's return, whose handler installs another.
 def installs(number, frame):
     ran.append(number)

@@ -35,7 +35,8 @@ class Errors {
 // whose signals `came`. One instruction of Python: handlers that are back and raise meanwhile stop nothing, and raise
 // at the end.
 void release_signals(const py::object& holder, const std::map<int, py::object>& handlers, const py::list& came) {
-  const py::module_ signals = py::module_::import("signal");
+  // Those of `signal` are Python code, in which other handlers run.
+  const py::module_ signals = py::module_::import("_signal");
   const py::object set = signals.attr("signal"), get = signals.attr("getsignal"), raise = signals.attr("raise_signal");
   Errors errors;
   for (const auto& [number, handler] : handlers) {
@@ -48,7 +49,15 @@ void release_signals(const py::object& holder, const std::map<int, py::object>& 
       now = get(number);
     }
   }
-  for (size_t i = 0; i < came.size(); ++i) errors.caught_in([&] { raise(came[i]); });
+  for (size_t i = 0; i < came.size(); ++i) {  // calls may make it longer
+    const py::object number = came[i];
+    for (const auto& [own, handler] : handlers) {
+      if (!number.equal(py::int_(own))) continue;
+      // Where the block has left the signal to the system, raising it could end the process.
+      const bool handled = PyCallable_Check(py::object(get(number)).ptr()) != 0;
+      errors.caught_in([&, &handler = handler] { handled ? raise(number) : handler(number, py::none()); });
+    }
+  }
   errors.raise();
 }
 
