@@ -6,7 +6,6 @@
 #include <functional>
 #include <new>
 #include <numeric>
-#include <numeric>
 
 #include "layers/dense.h"
 #include "layers/dropout.h"
