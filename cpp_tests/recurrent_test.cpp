@@ -315,7 +315,7 @@ TEST(Recurrent, ATeamThatPartsChangesNoBit) {
   for (const Case& c :
        {Case{"lstm", 64, 250, 1, false}, Case{"gru", 5, 256, 1, false}, Case{"gru_reset_before", 64, 256, 1, false}}) {
     Model<float> model(c);
-    const Data<float> data(model, 1, 4000);  // long enough for the Stop to be polled
+    const Data<float> data(model, 1, 1000);  // long enough for the Stop to be polled
     const Value<float> x = data.value(0, 1);
     int parted = 0;
     const auto outputs = [&](int threads) {

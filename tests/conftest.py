@@ -9,6 +9,7 @@ from zlib import crc32
 import pytest
 import torch
 
+import other_isas
 import recurra as rc
 from recurra import _core
 
@@ -26,6 +27,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
     _core.set_patient(True)  # what several threads do is compared with what one does, however busy the machine
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_waits_for_other_isas)  # last; the order of the others stays
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and any(map(_waits_for_other_isas, session.items)):
+        other_isas.start()
+
+
+def pytest_sessionfinish() -> None:
+    other_isas.stop()
+
+
+def _waits_for_other_isas(item: pytest.Item) -> bool:
+    return item.name.startswith("test_the_contracts_hold[")
 
 
 def pytest_report_header() -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,26 @@ import reference
 from recurra import _core
 
 Array = npt.NDArray[Any]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The block's calls have one thread, whatever the test's others have: its thousands of small calls wait for none."""
+    before = rc.get_num_threads()
+    rc.set_num_threads(1)
+    try:
+        yield
+    finally:
+        rc.set_num_threads(before)
+
+
+def central_difference(
+    f: Callable[[], float], array: Array, entries: npt.NDArray[np.intp], step: float = 1e-5
+) -> Array:
+    """`reference.central_difference` of an f that calls recurra."""
+    with one_thread():
+        return reference.central_difference(f, array, entries, step)
+
 
 # Odd sizes on purpose: below, at and above every vector and panel width. (input, hidden, rows, steps)
 SIZES = [

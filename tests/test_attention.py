@@ -15,9 +15,8 @@ import torch
 
 import attention_reference
 import recurra as rc
-import reference
 from recurra import _core
-from support import Array, assert_same_bits, unpack
+from support import Array, assert_same_bits, central_difference, unpack
 from test_values import DTYPES
 
 pytestmark = pytest.mark.every_isa
@@ -169,7 +168,7 @@ def test_central_differences(make: Make) -> None:
             return loss()
 
         entries = rng.permutation(np.flatnonzero(~np.isnan(variable)))[:25]
-        expected = reference.central_difference(f, variable, entries)
+        expected = central_difference(f, variable, entries)
         f()
         scale = max(1.0, np.abs(expected).max(initial=0.0))
         np.testing.assert_allclose(found[name].flat[entries], expected, rtol=0, atol=1e-6 * scale, err_msg=name)
@@ -216,7 +215,7 @@ def test_large_queries_and_keys(large: str) -> None:
         assert_same_bits(solve(layer, p.row(r))["dx"][0], found["dx"][r, : LENGTHS[r]])
     entries = np.flatnonzero(~np.isnan(p.memory))[:40]
     valid = (np.arange(STEPS) < LENGTHS[:, None])[:, :, None]
-    expected = reference.central_difference(
+    expected = central_difference(
         lambda: float(np.where(valid, run(layer, p)[0] * p.dy, 0.0).sum()), p.memory, entries, step=1e-6
     )
     # A step of 1e-6, since the scores bend 25 times as fast: rounding leaves 1e-9.
@@ -380,7 +379,7 @@ def test_in_a_model() -> None:
     dx, _ = tape.backward(dy)
     for index, one in enumerate(x):
         entries = rng.permutation(one.size)[:20]
-        expected = reference.central_difference(lambda: float((model(x, lengths=lengths)[0] * dy).sum()), one, entries)
+        expected = central_difference(lambda: float((model(x, lengths=lengths)[0] * dy).sum()), one, entries)
         np.testing.assert_allclose(dx[index].flat[entries], expected, rtol=0, atol=1e-6)
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-import reference
 import test_ctc
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, central_difference
 from test_losses import IGNORED, KINDS, QUANTILES, Kind, by_torch, class_weights, drawn
 from test_values import DTYPES
 
@@ -63,7 +62,7 @@ def test_central_differences(kind: Kind) -> None:
     x = x.astype(np.float64)
     gradient = kind.ours(x, t, LENGTHS, weights=STEPS).gradient
     entries = np.arange(x.size)
-    expected = reference.central_difference(
+    expected = central_difference(
         lambda: float(kind.ours(x, t, LENGTHS, weights=STEPS, gradient=False).sum), x, entries
     )
     np.testing.assert_allclose(gradient.ravel(), expected, rtol=0, atol=1e-6)
@@ -159,7 +158,7 @@ def test_central_differences_of_ctc() -> None:
     x, weights = x.astype(np.float64), np.array([0.5, 2.0, 0.0, 1.0])
     gradient = test_ctc.gradient_of(test_ctc.LOSS(x, targets, lengths, weights=weights))
     valid = np.flatnonzero(np.isfinite(x))
-    expected = reference.central_difference(lambda: test_ctc.LOSS(x, targets, lengths, weights=weights).sum, x, valid)
+    expected = central_difference(lambda: test_ctc.LOSS(x, targets, lengths, weights=weights).sum, x, valid)
     np.testing.assert_allclose(gradient.ravel()[valid], expected, rtol=0, atol=1e-6)
 
 

@@ -16,8 +16,7 @@ from torch import distributions
 
 import loss_reference
 import recurra as rc
-import reference
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, central_difference
 from test_values import DTYPES, assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
@@ -255,7 +254,7 @@ def test_gradients_by_central_differences(kind: Kind) -> None:
     x, t = drawn(kind, (3, 4, 5))
     x, lengths = x.astype(np.float64), np.array([4, 0, 2])
     gradient = kind.ours(x, t, lengths).gradient
-    expected = reference.central_difference(lambda: float(kind.ours(x, t, lengths).sum), x, np.arange(x.size))
+    expected = central_difference(lambda: float(kind.ours(x, t, lengths).sum), x, np.arange(x.size))
     # As in test_gradients.py; a sum of a few tens loses one digit more.
     np.testing.assert_allclose(gradient.ravel(), expected, rtol=0, atol=1e-6)
 
@@ -374,7 +373,7 @@ def test_distributions_do_not_collapse(loss: Any, x: list[float], t: list[float]
     value = loss(predictions, targets)
     assert not value.gradient[0, floored].any()
     entries = np.arange(predictions.size)
-    expected = reference.central_difference(lambda: float(loss(predictions, targets).sum), predictions, entries)
+    expected = central_difference(lambda: float(loss(predictions, targets).sum), predictions, entries)
     np.testing.assert_allclose(value.gradient.ravel(), expected, rtol=0, atol=1e-6)
     lower = predictions.copy()
     lower[0, floored] *= 1000

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-import reference
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, central_difference
 from test_values import DTYPES
 
 pytestmark = pytest.mark.every_isa
@@ -66,9 +65,7 @@ def test_gradients_by_central_differences(name: str) -> None:
     dy = np.random.default_rng(1).standard_normal(tape.y.shape)
     dx, _ = tape.backward(dy)
     for one, gradient in zip(x, dx, strict=True):
-        wanted = reference.central_difference(
-            lambda: float((layer(x, lengths=lengths)[0] * dy).sum()), one, np.arange(one.size)
-        )
+        wanted = central_difference(lambda: float((layer(x, lengths=lengths)[0] * dy).sum()), one, np.arange(one.size))
         np.testing.assert_allclose(gradient.ravel(), wanted, rtol=0, atol=1e-8)
 
 
@@ -208,7 +205,7 @@ def test_an_autoencoder() -> None:
         one, other = model(x, lengths=LENGTHS)[0]
         return float((one * dy[0][..., :3]).sum() + (other * dy[1][:, 0]).sum())
 
-    wanted = reference.central_difference(loss, x, np.arange(21))  # of row 0, all of whose steps are valid
+    wanted = central_difference(loss, x, np.arange(21))  # of row 0, all of whose steps are valid
     np.testing.assert_allclose(dx.ravel()[:21], wanted, rtol=0, atol=1e-7)
     whole = rc.Sequential(
         rc.GRU(3, 4, return_sequences=False), rc.RepeatVector(5), rc.LSTM(4, 6), rc.Linear(6, 3), seed=0
@@ -262,7 +259,7 @@ def test_learnt_vectors(tmp_path: Path) -> None:
             model.params[name] = variable
             return loss()
 
-        wanted = reference.central_difference(f, variable, np.arange(variable.size))
+        wanted = central_difference(f, variable, np.arange(variable.size))
         np.testing.assert_allclose(model.grads[name].ravel(), wanted, rtol=0, atol=1e-7, err_msg=name)
         model.params[name] = variable
     model.save(tmp_path / "model")

@@ -532,3 +532,40 @@ def test_a_refusal_names_only_what_differs(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"fit: got optimizer=\{'lr': 0.02\}, expected \{'lr': 0.01\}"):
         fit(model(), {"optimizer": lambda: rc.optim.Adam(0.02)}, tmp_path, 2)
+
+
+class Thaw(rc.callbacks.Callback):
+    """The habit of fine-tuning: more layers, and other options, every epoch."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self.training.model.layers[0].trainable = epoch % 2 == 1
+        self.training.optimizer.weight_decay = 0.01 * epoch
+        self.training.optimizer.betas = (0.9, 0.99 + 0.001 * epoch)
+
+
+@pytest.mark.parametrize("crash", [None, 8, 15], ids=["at an epoch's end", "in an epoch", "in the next one"])
+@pytest.mark.parametrize("own", ["new objects", "the same objects"])
+def test_what_callbacks_change_between_epochs_is_restored(crash: int | None, own: str, tmp_path: Path) -> None:
+    def run(one: Any, optimizer: Any, directory: str, epochs: int, crash: int | None = None) -> None:
+        fit(one, {"optimizer": optimizer}, tmp_path / directory, epochs, Thaw(), Crash(crash))
+
+    def fresh() -> tuple[Any, Any]:
+        one = model()
+        one.layers[0].trainable = False
+        return one, rc.optim.AdamW(0.01)
+
+    whole, again = fresh(), fresh()
+    run(*whole, "whole", 4)
+    if crash is None:
+        run(*again, "own", 2)
+    else:
+        with pytest.raises(Stopped):
+            run(*again, "own", 4, crash)
+    for epochs in (3, 4):  # a run that went on is gone on with
+        if own == "new objects":
+            again = fresh()
+        run(*again, "own", epochs)
+    for name, array in whole[0].state_dict().items():
+        assert_same_bits(again[0].state_dict()[name], array, name)
+    assert again[0].layers[0].trainable
+    assert again[1].config() == whole[1].config()

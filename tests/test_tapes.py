@@ -222,7 +222,7 @@ def test_a_tape_outlives_its_layer() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_memory_is_given_back(cell: str) -> None:
-    """150 tapes of megabytes each, whether used, closed or forgotten, leave no hundreds of them behind."""
+    """60 tapes of megabytes each, whether used, closed or forgotten, leave no dozens of them behind."""
     layer = make_layer(Case(cell, 8, 64))
     x = np.ones((16, 100, 8), np.float32)
 
@@ -240,7 +240,7 @@ def test_memory_is_given_back(cell: str) -> None:
     for k in range(12):
         use(k)
     before = resident()
-    for k in range(150):
+    for k in range(60):
         use(k)
     assert resident() - before < 20e6
 

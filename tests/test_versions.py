@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +183,61 @@ def test_writers_take_turns() -> None:
             list(pool.map(lambda which: (barrier.wait(), load(which)), range(2)))
         now = model.state_dict()
         assert any(all(np.array_equal(now[name], state[name]) for name in state) for state in states)
+
+
+def _graph() -> Any:
+    x = rc.Input(features=6)
+    return rc.Model(x, rc.Linear(6, 6)(rc.Sequential(rc.Linear(6, 6), rc.BatchNorm(6))(rc.Linear(6, 6)(x))), seed=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize("make", [lambda: rc.Sequential(*[rc.Linear(6, 6) for _ in range(9)], seed=0), _graph])
+def test_a_copy_is_of_one_version(make: Callable[[], Any], copied: Callable[[Any], Any]) -> None:
+    """However the writer comes in between: here after every layer's turn."""
+    model = make()
+    states = versions_of(model)
+    layers = [layer for _prefix, layer in model.leaves]
+    kind = type(layers[0])
+    reduce = rc.Layer.__reduce__
+    for turn in range(len(layers) + 1):
+        model.load_state_dict(states[0])
+        met: list[Any] = []
+
+        def write_in_turn(self: Any, met: list[Any] = met, turn: int = turn) -> Any:
+            if len(met) == turn:
+                model.load_state_dict(states[1])
+            met.append(self)
+            return reduce(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, "__reduce__", write_in_turn)
+            twin, again = copied([model, model])
+        assert len(met) >= len(layers) - 1
+        assert again is twin
+        now = twin.state_dict()
+        assert any(all(np.array_equal(now[name], state[name]) for name in state) for state in states)
+        assert [layer.trainable for _prefix, layer in twin.leaves] == [layer.trainable for layer in layers]
+
+
+def test_copies_beside_a_writer() -> None:
+    model = rc.Sequential(*[rc.Linear(6, 6) for _ in range(5)], rc.BatchNorm(6), seed=0)
+    states = versions_of(model)
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            for state in states:
+                model.load_state_dict(state)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(50):
+                now = copy.deepcopy(model).state_dict()
+                assert any(all(np.array_equal(now[name], state[name]) for name in state) for state in states)
+        finally:
+            done.set()
+        writing.result()
 
 
 def test_an_edit_is_whole_or_nothing() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from recurra import checks, seeds, symbolic
+from recurra.copies import Remainder
 from recurra.data.feed import InputInfo, OutputInfo, Outputs
 from recurra.data.rows import ArrayRows, RaggedRows, ragged
 from recurra.graph import Graph
@@ -87,6 +89,18 @@ class GraphModel(TrainableModel):
         for index, layer in enumerate(self._whole.layers):
             if not only_waiting or (isinstance(layer, NativeLayer) and layer.waits_for_seed):
                 layer.reset_parameters(seeds.derive(seed, index))
+
+    @abstractmethod
+    def _remade(self) -> tuple[Any, ...]:
+        """A function and its arguments that make the model of its layers again; each layer carries itself, so that no class
+        need be found by its name."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*self._remade(), Remainder(self))
+
+    def __setstate__(self, state: dict[str, Array]) -> None:
+        if state:
+            self.load_state_dict(state)
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference, or a part of a larger model: as any layer's call; with lists of ragged arrays as inputs, the outputs are

@@ -116,7 +116,7 @@ class Model(GraphModel):
         inputs, outputs = (Structure.from_config(one) for one in config["structure"])
         return cls(inputs.join(values[:count]), outputs.join([values[value] for value in config["outputs"]]))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _remade(self) -> tuple[Any, ...]:
         config = {name: value for name, value in self.config().items() if name != "layers"}
         return _rebuild, (type(self), config, self.layers)
 

@@ -80,8 +80,8 @@ class Sequential(GraphModel):
         layers: list[Any] = [registry.build(description, custom or {}) for description in config["layers"]]
         return cls(*layers)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.layers  # each layer carries itself, so that no class need be found by its name
+    def _remade(self) -> tuple[Any, ...]:
+        return type(self), self.layers
 
     def __repr__(self) -> str:
         inner = "".join(f"  {layer!r},\n" for layer in self.layers)

@@ -67,7 +67,7 @@ void read_by_user(const std::vector<const Version*>& versions, const std::string
       return;
     } catch (const WeightsMoved&) {
     }
-    patience = std::max(2 * patience, 4 * (HoldOff::Clock::now() - begin));
+    patience = 2 * std::max(patience, HoldOff::Clock::now() - begin);
   }
   fail(owner.c_str(),
        "got weights that another thread wrote during each of " + std::to_string(kTries) +

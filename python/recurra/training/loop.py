@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from recurra import _core, registry, seeds
+from recurra import _core, seeds
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
 from recurra.errors import NonFiniteError
@@ -77,6 +77,8 @@ class Training:
         self._buffers = list(model.buffers.values())
         self._state: State = None
         self._told = False  # what the losses leave out
+        self._setup = resume.Setup(model, optimizer)
+        self._origin: dict[str, Any] = {}  # the setup where the run began, before callbacks changed it
         # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
         self._next = (0, 0, 0)
 
@@ -147,15 +149,21 @@ class Training:
     def watch_data(self) -> None:
         """From here on follow what generators yield, so that a run that goes on can be told where they yield something else;
         for callbacks that will ask for snapshots."""
+        self._note_origin()
         self._source.watch()
         if self._validation is not None:
             self._validation.watch()
+
+    def _note_origin(self) -> None:
+        if not self._origin:
+            self._origin = self._setup.description()
 
     def snapshot(self) -> bytes:
         """The content of a file from which `restore` goes on, and `recurra.load` reads the model."""
         validation = self._validation
         state = {
             "settings": self._fingerprint(),
+            "setup": self._setup.state_dict(),
             "circumstances": self._circumstances(),
             **self._progress(),
             "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
@@ -193,6 +201,9 @@ class Training:
         callbacks, metrics = self._callbacks.all, self._metrics.metrics()
         resume.check(path, state, self._progress())
         own, other = resume.plain(self._fingerprint()), state["settings"]
+        for name in self._origin:  # of the same objects, as they were left
+            if name in other and own[name] == state["setup"].get(name):
+                own[name] = other[name]
         if self._seed_given:
             own, other = {**own, "seed": self.seed}, {**other, "seed": state["seed"]}
         resume.compare(path, own, other)
@@ -200,6 +211,7 @@ class Training:
             resume.refuse(path, f"states of {len(state['metrics'])} metrics and {len(state['callbacks'])} callbacks")
         parts: dict[str, tuple[resume.Stateful, Any]] = {
             "the data": (self._source, state["data"]),
+            "the model or the optimizer": (self._setup, state["setup"]),
         }
         if self._validation is not None:
             parts["the validation data"] = (self._validation, state["validation"])
@@ -222,6 +234,7 @@ class Training:
             self.stop_training = stop
             raise
         history = self.history
+        self._origin = {name: other[name] for name in self._origin}
         history.seed, history.history, history.epoch = state["seed"], state["history"], state["epochs"]
         self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
         self._running, self._state = _Running(**state["running"]), state["state"]
@@ -236,9 +249,9 @@ class Training:
     def _fingerprint(self) -> dict[str, Any]:
         """What runs that go on must have in common; more epochs are welcome."""
         settings = self._settings
+        self._note_origin()
         return {
-            "model": registry.describe(self.model),
-            "optimizer": self.optimizer.config(),
+            **self._origin,
             "loss": self._goal.config(),
             "data": self._source.config(),
             "validation": self._validation is not None,

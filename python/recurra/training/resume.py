@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from recurra import _core, errors, interrupts
+from recurra import _core, errors, interrupts, registry
 from recurra.errors import ModelFormatError, ResumeWarning
 from recurra.layer import Layer
 from recurra.optim import Optimizer
@@ -39,9 +39,39 @@ class OptimizerOf:
         self.optimizer._load_state_for(state, self.model)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """Model and optimiser without their arrays, with what callbacks may change between epochs: which layers are trainable,
+    and the optimiser's options."""
+
+    model: Layer
+    optimizer: Optimizer
+
+    def description(self) -> dict[str, Any]:
+        """Both as plain data."""
+        return {"model": registry.describe(self.model), "optimizer": self.optimizer.config()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As they are now."""
+        return {**self.description(), "trainable": [leaf.trainable for _prefix, leaf in self.model.leaves]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Flags and options as they were then."""
+        now = self.state_dict()
+        if not _is_like(state, now):
+            raise ValueError(f"got {state!r:.200}, expected a description such as {now!r:.200}")
+        for (_prefix, leaf), trainable in zip(self.model.leaves, state["trainable"], strict=True):
+            leaf.trainable = trainable
+        then = state["optimizer"]
+        for name in _differ(then, now["optimizer"]):
+            if name not in ("class", "lr"):
+                setattr(self.optimizer, name, tuple(then[name]) if isinstance(then[name], list) else then[name])
+
+
 #: What a checkpoint holds, and of what kind.
 _KINDS: dict[str, Any] = {
     "settings": dict,
+    "setup": dict,
     "circumstances": dict,
     "metrics": list,
     "data": dict,
