@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import loss_reference
 import recurra as rc
-from recurra.ctc import Hypothesis
+from recurra.decoding.ctc import Hypothesis
 from support import Array
 from test_values import DTYPES
 

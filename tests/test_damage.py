@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from recurra import container
+from recurra.saving import container
 from support import assert_same_bits
 from user_layers import Scale
 
@@ -314,7 +314,7 @@ def test_work_grows_as_the_layers_do(tmp_path: Path) -> None:
 def test_nothing_is_drawn_to_be_overwritten(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pickle
 
-    from recurra import seeds
+    from recurra.common import seeds
 
     model = rc.Sequential(make(), seed=0)
     model.save(tmp_path / "model")

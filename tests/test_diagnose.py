@@ -12,7 +12,7 @@ import pytest
 
 import recurra as rc
 import reference
-from recurra.diagnose.subject import Subject
+from recurra.inspection.subject import Subject
 from support import VARIANTS, Array, Case, Problem, assert_same_bits, draw, solver
 from user_layers import Scale
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import recurra as rc
-from recurra import registry
+from recurra.saving import registry
 from support import Array, assert_same_bits, central_difference, unpack
 from test_values import DTYPES
 from user_layers import Failing, Mean, Noise, Scale, Softsign

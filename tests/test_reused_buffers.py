@@ -73,7 +73,7 @@ def test_fit_learns_from_every_batch(options: dict[str, Any]) -> None:
 
 def test_a_list_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches are all there."""
-    from recurra.training.pieces import Segment
+    from recurra.objective.pieces import Segment
 
     copies = []
     real: Callable[[Segment], Segment] = Segment.own

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from recurra import whole_file
+from recurra.saving import whole_file
 
 NAME = "checkpoint-00001-000000000-000000.safetensors"
 

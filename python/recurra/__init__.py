@@ -16,38 +16,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from recurra import _core
-from recurra import keywords as _keywords
-from recurra import later as _later
-from recurra.activation import Activation
-from recurra.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
-from recurra.compose import Bidirectional, Residual
-from recurra.convolution import Conv1d
-from recurra.crf import CRF
-from recurra.errors import ModelFormatError, NonFiniteError, ResumeWarning
-from recurra.files import load
-from recurra.gru import GRU
-from recurra.layer import Layer
-from recurra.layers import Dropout, Embedding, Linear
-from recurra.lstm import LSTM
-from recurra.merge import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Reverse, Subtract
-from recurra.min_rnn import MinGRU, MinLSTM
-from recurra.model import Model
-from recurra.normalisation import BatchNorm, LayerNorm
-from recurra.pooling import AttentionPool, Pool
-from recurra.python_layer import PythonLayer
-from recurra.repeat import LearntVector, RepeatVector
-from recurra.rnn import RNN
-from recurra.runtime import build_info, get_num_threads, isa, set_num_threads
-from recurra.sequential import Sequential
-from recurra.slicing import Slice
-from recurra.stream import Stream
-from recurra.symbolic import Input, Symbol
-from recurra.tape import Tape
-from recurra.torch_interop import from_torch
-from recurra.window_pooling import AvgPool1d, MaxPool1d
+from recurra.common import keywords as _keywords
+from recurra.common import later as _later
+from recurra.common.errors import ModelFormatError, NonFiniteError, ResumeWarning
+from recurra.common.runtime import build_info, get_num_threads, isa, set_num_threads
+from recurra.graph.symbolic import Input, Symbol
+from recurra.interop.torch import from_torch
+from recurra.layers.activation import Activation
+from recurra.layers.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
+from recurra.layers.basic import Dropout, Embedding, Linear
+from recurra.layers.convolution import Conv1d
+from recurra.layers.crf import CRF
+from recurra.layers.layer import Layer
+from recurra.layers.merge import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Reverse, Subtract
+from recurra.layers.normalisation import BatchNorm, LayerNorm
+from recurra.layers.pooling import AttentionPool, Pool
+from recurra.layers.python_layer import PythonLayer
+from recurra.layers.recurrent.gru import GRU
+from recurra.layers.recurrent.lstm import LSTM
+from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
+from recurra.layers.recurrent.rnn import RNN
+from recurra.layers.repeat import LearntVector, RepeatVector
+from recurra.layers.slicing import Slice
+from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
+from recurra.models.compose import Bidirectional, Residual
+from recurra.models.model import Model
+from recurra.models.sequential import Sequential
+from recurra.running.stream import Stream
+from recurra.running.tape import Tape
+from recurra.saving.files import load
 
 if _TYPE_CHECKING:
-    from recurra import callbacks, ctc, data, diagnose, losses, metrics, optim, search
+    from recurra import callbacks, data, diagnose, losses, metrics, optim
+    from recurra.decoding import ctc, search
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -59,13 +60,13 @@ __getattr__, __dir__ = _later.attributes(
         "History": "recurra.training.history",
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
-        "ctc": "recurra.ctc",
+        "ctc": "recurra.decoding.ctc",
         "data": "recurra.data",
         "diagnose": "recurra.diagnose",
         "losses": "recurra.losses",
         "metrics": "recurra.metrics",
         "optim": "recurra.optim",
-        "search": "recurra.search",
+        "search": "recurra.decoding.search",
     },
 )
 

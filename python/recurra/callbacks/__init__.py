@@ -5,12 +5,12 @@ model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validat
 
 from __future__ import annotations
 
-from recurra import keywords as _keywords
 from recurra.callbacks.callback import Callback, LambdaCallback
 from recurra.callbacks.logs import CSVLogger
 from recurra.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
 from recurra.callbacks.saving import BackupAndRestore, ModelCheckpoint
 from recurra.callbacks.stopping import EarlyStopping, TerminateOnNaN
+from recurra.common import keywords as _keywords
 
 __all__ = [
     "BackupAndRestore",

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from recurra import whole_file
+from recurra.saving import whole_file
 
 _NAME = re.compile(r"checkpoint-(\d{5,})-(\d{9,})-(\d{6,})\.safetensors")
 

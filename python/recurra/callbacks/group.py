@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.saving import BackupAndRestore
+from recurra.common import checks, errors
 
 if TYPE_CHECKING:
     from recurra.training.loop import Training

@@ -6,8 +6,9 @@ import io
 import os
 from pathlib import Path
 
-from recurra import checks, whole_file
 from recurra.callbacks.callback import Callback
+from recurra.common import checks
+from recurra.saving import whole_file
 
 
 class CSVLogger(Callback):

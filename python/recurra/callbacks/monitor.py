@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from recurra import checks
+from recurra.common import checks
 
 if TYPE_CHECKING:
     from recurra.training.loop import Training

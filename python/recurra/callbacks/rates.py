@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recurra import checks
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
+from recurra.common import checks
 
 
 def _check_free(callback: Callback) -> None:

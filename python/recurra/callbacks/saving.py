@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
-from recurra.container import DamagedFileError
-from recurra.errors import ResumeWarning
+from recurra.common import checks, errors
+from recurra.common.errors import ResumeWarning
+from recurra.saving.container import DamagedFileError
 
 
 def _frequency(owner: str, value: Any) -> int | None:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from recurra import checks, errors
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
-from recurra.typing import Array
+from recurra.common import checks, errors
+from recurra.common.typing import Array
 
 
 class EarlyStopping(Callback):

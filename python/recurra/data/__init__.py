@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recurra import later
+from recurra.common import later
 
 if TYPE_CHECKING:
     from recurra.data.batch import Batch

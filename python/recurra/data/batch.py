@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recurra import checks
+from recurra.common import checks
 
 
 @dataclass(frozen=True, eq=False)

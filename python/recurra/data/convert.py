@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths
 from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut, flat, is_list, ragged
-from recurra.typing import Array, Lengths
 
 if TYPE_CHECKING:
     from recurra.data.feed import InputInfo, OutputInfo

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from recurra.common.structure import Structure
+from recurra.common.typing import Array
 from recurra.data import convert
 from recurra.data.rows import Chosen, Rows
-from recurra.structure import Structure
-from recurra.typing import Array
 
 if TYPE_CHECKING:
-    from recurra.training.model import TrainableModel
+    from recurra.objective.trainable import Trainable
 
 
 class InputInfo(NamedTuple):
@@ -51,7 +51,7 @@ class OutputInfo(NamedTuple):
 class Feed:
     """The rows of all inputs."""
 
-    def __init__(self, operation: str, model: TrainableModel, x: Any, lengths: Any) -> None:
+    def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any) -> None:
         self._structure = structure = model.structures[0]
         self.parts: list[Rows] = []
         for index, (info, one, valid) in enumerate(
@@ -81,7 +81,7 @@ class Feed:
 class Outputs:
     """The outputs for a feed: which have a time axis, and how their batches make a whole."""
 
-    def __init__(self, model: TrainableModel, inputs: Sequence[Rows]) -> None:
+    def __init__(self, model: Trainable, inputs: Sequence[Rows]) -> None:
         self.infos, self.structure, self._model = model.output_infos(), model.structures[1], model
         self.inputs = inputs
         self.rows = [inputs[info.source or 0] for info in self.infos]

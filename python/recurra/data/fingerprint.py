@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data.batch import Batch
 from recurra.data.rows import is_list
-from recurra.typing import Array
 
 #: Bytes of an array that are looked at in one go, so that memory-mapped data are never in memory as a whole.
 _PIECE = 1 << 22

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Rows
 from recurra.data.batch import Batch
 from recurra.data.fingerprint import Fingerprint
 from recurra.data.rows import is_list
-from recurra.typing import Array, Rows
 
 
 class Laid(NamedTuple):

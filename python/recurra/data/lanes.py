@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks, seeds
+from recurra.common import checks, seeds
+from recurra.common.typing import Rows
 from recurra.data.batch import Batch, Batches
 from recurra.data.laid import Laid
 from recurra.data.rows import is_list
-from recurra.typing import Rows
 
 
 class Stateful(Batches):

@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
 from recurra.data.rows import is_list
 from recurra.data.sources import is_source
-from recurra.forms import Form
+from recurra.graph.forms import Form
 
 if TYPE_CHECKING:
     from recurra.losses import Loss
-    from recurra.training.model import TrainableModel
+    from recurra.objective.trainable import Trainable
 
 
 class Masked:
     """Inputs and their lengths without holes, and what else belongs to the steps moved likewise."""
 
-    def __init__(
-        self, operation: str, model: TrainableModel, x: Any, lengths: Any, mask: Any, reset: Any = None
-    ) -> None:
+    def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any, mask: Any, reset: Any = None) -> None:
         graph, (inputs, self._outputs) = model._graph(), model.structures
         if is_source(x):
             raise ValueError(

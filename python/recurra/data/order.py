@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks, seeds
+from recurra.common import checks, seeds
+from recurra.common.typing import Array
 from recurra.data.rows import Chosen
-from recurra.typing import Array
 
 
 def validation_rows(operation: str, fraction: float, rows: int) -> tuple[slice, slice]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut, flat, is_list
-from recurra.typing import Array
 
 
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from recurra.typing import Array
+from recurra.common.typing import Array
 
 if TYPE_CHECKING:
     from recurra.data.fingerprint import Fingerprint

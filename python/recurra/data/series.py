@@ -8,9 +8,9 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Rows
 from recurra.data.rows import is_list
-from recurra.typing import Array, Rows
 
 
 @overload

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recurra.common.typing import Array
 from recurra.data import row_weights
 from recurra.data.convert import output_lengths
 from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from recurra.data.feed import OutputInfo

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from recurra import keywords as _keywords
+from recurra.common import keywords as _keywords
 from recurra.diagnose.attention import plot_attention
 from recurra.diagnose.gradient_flow import GradientFlow, LayerFlow, gradient_flow
 from recurra.diagnose.hidden_states import HiddenStates, LayerStates, hidden_states
-from recurra.diagnose.nonfinite import NonFinite, nonfinite
+from recurra.diagnose.nonfinite import nonfinite
 from recurra.diagnose.saturation import GateShare, LayerSaturation, Saturation, saturation
+from recurra.inspection.nonfinite import NonFinite
 
 __all__ = [
     "GateShare",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recurra import checks
-from recurra.plots import axes_of
+from recurra.common import checks
+from recurra.common.plots import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from recurra.diagnose.subject import Part
+from recurra.inspection.subject import Part
 
 
 def advice(part: Part, verdict: str, steps: int, *, alive: bool) -> list[str]:

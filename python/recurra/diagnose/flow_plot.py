@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra.plots import COLORS, axes_of
+from recurra.common.plots import COLORS, axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

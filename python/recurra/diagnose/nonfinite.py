@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from recurra import checks, seeds
-from recurra.diagnose.nonfinite_text import message
-from recurra.diagnose.objective import Objective
-from recurra.diagnose.subject import Activity, Part, Subject
-from recurra.graph import Graph, Node
-from recurra.runner import Runner
-from recurra.structure import Structure
-from recurra.tape import Tape
-from recurra.typing import Array, State
-
-
-@dataclass(frozen=True)
-class NonFinite:
-    """What `nonfinite` found; print it.
-
-    Attributes:
-        where: "input", "state", "parameter", "output", "loss" or "gradient".
-        layer: the layer's place in the model, and so the number before its parameters' names; None where none is meant.
-        name: what else says where, such as "0.LSTM l1_reverse" or "x".
-        parameter: a parameter's (or buffer's) name as in `params`; None where none is meant.
-        rows: rows of the batch that have such values, in order; empty where rows do not matter.
-        step: the time step at which they begin, in the order of computation: the first one forwards, the last one of the
-            reverse direction and of gradients; None where there is no time or it is not known.
-        count: how many values are not finite.
-        kind: "NaN", or "infinity" where there is no NaN; of those at that step.
-        message: what happened and what to try.
-    """
-
-    where: str
-    layer: int | None
-    name: str
-    parameter: str | None
-    rows: tuple[int, ...]
-    step: int | None
-    count: int
-    kind: str
-    message: str
-
-    def __str__(self) -> str:
-        return self.message
+from recurra.common.typing import State
+from recurra.diagnose.models import as_model
+from recurra.inspection.nonfinite import NonFinite, first_nonfinite
 
 
 def nonfinite(
@@ -82,187 +41,16 @@ def nonfinite(
     Raises:
         ValueError, TypeError: data that do not fit.
     """
-    subject = Subject("nonfinite", model, x, lengths)
-    if (y is None) != (loss is None):
-        given, missing = ("loss", "y") if y is None else ("y", "loss")
-        raise ValueError(f"nonfinite: got {given} without {missing}, expected both or neither; give {missing}")
-    objective = None if loss is None else Objective(subject, y, loss, loss_weights, sample_weight)
-    training = checks.flag("nonfinite", "training", training)
-    return next(_findings(subject, objective, state, reset, training, seeds.resolve("nonfinite", seed)), None)
-
-
-def _findings(
-    subject: Subject, objective: Objective | None, state: State, reset: Any, training: bool, seed: int
-) -> Iterator[NonFinite]:
-    yield from _inputs(subject, state)
-    yield from _parameters(subject)
-    with subject.untouched():
-        tape = _record_all(subject, state, reset, training, seed)
-        values = _outputs_of_nodes(subject, tape)
-        yield from _outputs(subject, tape, values)
-        if objective is not None:
-            yield from _loss(subject, objective, values)
-            yield from _gradients(subject, objective, tape, values)
-
-
-def _found(
-    where: str,
-    name: str,
-    bad: Array,
-    array: Array,
-    *,
-    layer: int | None = None,
-    parameter: str | None = None,
-    rows: tuple[int, ...] = (),
-    step: int | None = None,
-    label: str = "",
-) -> NonFinite:
-    values = array[bad] if step is None or array.ndim < 3 else array[:, step][bad[:, step]]
-    kind = "NaN" if np.isnan(values).any() else "infinity"  # at that step: what follows from an infinity is often NaN
-    text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
-    return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
-
-
-def _where_in_time(bad: Array, *, backwards: bool = False) -> tuple[tuple[int, ...], int | None]:
-    """Rows and step of bad values (N, T, ...) or (N, ...) with time where there are three axes."""
-    rows = tuple(int(row) for row in np.flatnonzero(bad.reshape(len(bad), -1).any(1)))
-    if bad.ndim < 3:
-        return rows, None
-    steps = np.flatnonzero(bad.any((0, 2)))
-    return rows, int(steps[-1 if backwards else 0]) if len(steps) else None
-
-
-def _valid(array: Array, lengths: Array | None) -> Array:
-    """Where an array (N, T, F) or (N, F) is not padding, to be broadcast."""
-    if lengths is None or array.ndim < 3:
-        return np.ones((1,) * array.ndim, bool)
-    return checks.steps_within(lengths, array.shape[1])[..., None]
-
-
-def _inputs(subject: Subject, state: State) -> Iterator[NonFinite]:
-    structure, valid = subject.model.structures[0], subject.valid()
-    for index, array in enumerate(subject.inputs()):
-        if array.dtype.kind != "f":
-            continue
-        bad = ~np.isfinite(array) & _valid(array, valid[index])
-        if bad.any():
-            rows, step = _where_in_time(bad)
-            yield _found("input", structure.label("x", index), bad, array, rows=rows, step=step)
-    layout = subject.model._runner().layout
-    for flat in layout.flatten(subject.operation, state) or []:
-        bad = np.zeros(0, bool) if flat is None else ~np.isfinite(flat)
-        if flat is not None and bad.any():
-            rows = tuple(int(row) for row in np.flatnonzero(bad.any((0, 2))))
-            yield _found("state", "state", bad, flat, rows=rows)
-
-
-def _parameters(subject: Subject) -> Iterator[NonFinite]:
-    for index, layer in enumerate(subject.graph.layers):
-        prefix = subject.prefix[id(layer)]
-        for name, array in {**layer.params, **layer.own_buffers}.items():
-            bad = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(1, bool)
-            if bad.any():
-                node = next(place for place, one in enumerate(subject.graph.nodes) if one.layer is layer)
-                yield _found("parameter", subject.node_name(node), bad, array, layer=index, parameter=f"{prefix}{name}")
-
-
-def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int) -> Tape:
-    """Recorded as the model does it, but all layers' outputs and states come out: the same nodes in the same order draw the
-    same masks."""
-    model, graph = subject.model, subject.graph
-    nodes = [(node.layer, node.inputs, node.states) for node in graph.nodes]
-    every = [value for node in graph.nodes for value in range(node.output, node.output + 1 + len(node.states))]
-    whole = Graph(graph.inputs, nodes, every)
-    outputs = Structure(len(every))
-    runner = Runner(model.label, whole, alone=False, inputs=model.structures[0], outputs=outputs)
-    return runner.record(subject.x, state, subject.lengths, reset, training, False, seed)
-
-
-def _outputs_of_nodes(subject: Subject, tape: Tape) -> dict[int, Array]:
-    """Every node's output and final states, by the values' numbers."""
-    first = len(subject.graph.inputs)
-    return dict(enumerate(tape.y, first))
-
-
-def _outputs(subject: Subject, tape: Tape, values: dict[int, Array]) -> Iterator[NonFinite]:
-    inner: dict[int, list[Activity]] = {}
-    valid = subject.valid()
-    for activity in subject.activity(tape):
-        inner.setdefault(activity.part.node, []).append(activity)
-    for index, node in enumerate(subject.graph.nodes):
-        for activity in inner.get(index, []):
-            yield from _states(subject, activity)
-        layer = subject.place[id(node.layer)]
-        for offset in range(1 + len(node.states)):
-            array = values[node.output + offset]
-            bad = ~np.isfinite(array) & _valid(array, valid[node.output] if not offset else None)
-            if bad.any():
-                rows, step = _where_in_time(bad) if not offset else (_where_in_time(np.moveaxis(bad, 1, 0))[0], None)
-                name = subject.node_name(index)
-                yield _found("output", name, bad, array, layer=layer, rows=rows, step=step, label=node.layer.label)
-
-
-def _states(subject: Subject, activity: Activity) -> Iterator[NonFinite]:
-    """h and c of a layer and direction, after every step."""
-    part = activity.part
-    for array in (activity.h, activity.c):
-        bad = None if array is None else ~np.isfinite(array)
-        if array is not None and bad is not None and bad.any():
-            rows, step = _where_in_time(bad, backwards=part.reverse)
-            yield _found("output", part.name, bad, array, layer=part.layer, rows=rows, step=step, label=part.label)
-
-
-def _loss(subject: Subject, objective: Objective, values: dict[int, Array]) -> Iterator[NonFinite]:
-    outputs = [values[value] for value in subject.graph.outputs]
-    structure = subject.model.structures[1]
-    whole = objective.values(outputs)
-    for index, value in enumerate(whole):
-        name = type(objective.goal.losses[index]).__name__ + structure.label("", index)
-        gradient = outputs[index] if value.gradient is None else value.gradient
-        bad = ~np.isfinite(gradient)
-        rows, step = _where_in_time(bad)
-        if not np.isfinite(value.sum):
-            rows = tuple(
-                row for row in range(len(outputs[index])) if not np.isfinite(objective.values(outputs, row)[index].sum)
-            )
-            total = np.array([value.sum])
-            yield _found("loss", name, ~np.isfinite(total), total, rows=rows, step=step if bad.any() else None)
-        if bad.any():
-            yield _found("gradient", f"{name}, with respect to its predictions", bad, gradient, rows=rows, step=step)
-
-
-def _gradients(subject: Subject, objective: Objective, tape: Tape, values: dict[int, Array]) -> Iterator[NonFinite]:
-    parts: dict[int, list[Part]] = {}
-    for part in subject.parts():
-        parts.setdefault(part.node, []).append(part)
-    for place in parts:
-        subject.place_of(tape, place)[0].keep_gradient_norms()
-    given, _scale = objective.gradient(objective.values([values[value] for value in subject.graph.outputs]))
-    wanted = dict(zip(subject.graph.outputs, given, strict=True))
-    tape.backward(tuple(wanted.get(value) for value in values))
-    for index, node in reversed(list(enumerate(subject.graph.nodes))):
-        own = parts.get(index, [])
-        for part in sorted(own, key=lambda one: one.slot, reverse=True):
-            yield from _through_time(subject, part, tape)
-            yield from _of_parameters(subject, index, node, part.end, part.name)
-        yield from _of_parameters(subject, index, node, "", subject.node_name(index))
-
-
-def _through_time(subject: Subject, part: Part, tape: Tape) -> Iterator[NonFinite]:
-    piece, place = subject.place_of(tape, part.node)
-    norms = piece.gradient_norms[place]
-    assert norms is not None
-    bad = ~np.isfinite(norms[part.slot])[..., None]
-    if bad.any():
-        rows, step = _where_in_time(bad, backwards=not part.reverse)
-        array = norms[part.slot][..., None]
-        yield _found("gradient", f"{part.name}, with respect to h", bad, array, layer=part.layer, rows=rows, step=step)
-
-
-def _of_parameters(subject: Subject, index: int, node: Node, end: str, name: str) -> Iterator[NonFinite]:
-    """Those whose names end so."""
-    for parameter, array in node.layer.grads.items():
-        bad = ~np.isfinite(array)
-        if parameter.endswith(end) and bad.any():
-            full = f"{subject.prefix[id(node.layer)]}{parameter}"
-            yield _found("gradient", name, bad, array, layer=subject.place[id(node.layer)], parameter=full)
+    return first_nonfinite(
+        as_model("nonfinite", model),
+        x,
+        y,
+        lengths,
+        loss=loss,
+        loss_weights=loss_weights,
+        sample_weight=sample_weight,
+        state=state,
+        reset=reset,
+        training=training,
+        seed=seed,
+    )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import checks
-from recurra.diagnose.subject import Activity, Subject
-from recurra.plots import COLORS, axes_of
-from recurra.typing import Array
+from recurra.common import checks
+from recurra.common.plots import COLORS, axes_of
+from recurra.common.typing import Array
+from recurra.diagnose.models import as_model
+from recurra.inspection.subject import Activity, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,7 +167,7 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("saturation", model, x, lengths)
+    subject = Subject("saturation", as_model("saturation", model), x, lengths)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
     return Saturation(tuple(_layer(one) for one in subject.activity(tape)))

@@ -5,7 +5,7 @@ Means are sum / count, so that they are exact over ragged batches, accumulated s
 
 from __future__ import annotations
 
-from recurra import keywords as _keywords
+from recurra.common import keywords as _keywords
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from recurra import _core
-from recurra import crf as layers
+from recurra.common.typing import Array
+from recurra.layers import crf as layers
 from recurra.losses.labels import LabelLoss
 from recurra.losses.loss import Checked, LossValue
 from recurra.losses.step_loss import counted_steps
-from recurra.score_gradient import ScoreGradient
-from recurra.typing import Array
+from recurra.running.score_gradient import ScoreGradient
 
 if TYPE_CHECKING:
-    from recurra.layer import Layer
+    from recurra.layers.layer import Layer
 
 
 class CRF(LabelLoss):

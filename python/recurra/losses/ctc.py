@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recurra import _core, checks
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array, Rows
 from recurra.data import convert, rows
 from recurra.losses.loss import Checked, Loss, LossValue
-from recurra.typing import Array, Rows
 
 
 class CTC(Loss):

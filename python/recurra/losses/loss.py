@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
-from recurra.typing import Array, Lengths, Rows
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
-    from recurra.layer import Layer
+    from recurra.layers.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recurra import _core, checks
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.losses.numbers import RealTargets
-from recurra.typing import Array
 
 
 class MixtureDensity(RealTargets):

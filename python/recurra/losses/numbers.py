@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import _core, checks
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.losses.step_loss import StepLoss, as_numbers
-from recurra.typing import Array
 
 
 class RealTargets(StepLoss):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.losses.loss import Checked, Loss, LossValue
-from recurra.typing import Array
 
 
 class StepLoss(Loss):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recurra import keywords as _keywords
+from recurra.common import keywords as _keywords
 from recurra.metrics.auc import AUC
 from recurra.metrics.classes import F1, ClassScore, Precision, Recall
 from recurra.metrics.correct import Accuracy, BinaryAccuracy, SequenceAccuracy

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from recurra.metrics.correct import binary
 from recurra.metrics.metric import Read
-from recurra.typing import Array, Lengths, Rows
 
 
 class AUC(Read):

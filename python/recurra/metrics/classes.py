@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
 from recurra.metrics.correct import binary, exceeds
 from recurra.metrics.metric import Read, Valid, choose
-from recurra.typing import Array, Lengths, Rows
 
 
 class ClassScore(Read):

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.step_loss import counted_steps
 from recurra.metrics.metric import Ratio, choose, spread
-from recurra.typing import Array, Lengths, Rows
 
 
 class Accuracy(Ratio):

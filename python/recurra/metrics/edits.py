@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from recurra import _core, checks
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import CTC
 from recurra.metrics.metric import Ratio
-from recurra.typing import Array, Lengths, Rows
 
 
 class EditDistance(Ratio):

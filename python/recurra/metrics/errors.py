@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import MeanSquaredError
 from recurra.metrics.metric import Ratio, Read
-from recurra.typing import Array, Lengths, Rows
 
 
 class R2(Read):

@@ -7,11 +7,11 @@ import re
 
 import numpy.typing as npt
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import L1, CrossEntropy, Loss, Quantile
 from recurra.losses import MeanSquaredError as SquaredError
 from recurra.metrics.metric import Ratio
-from recurra.typing import Array, Lengths, Rows
 
 
 class LossMean(Ratio):

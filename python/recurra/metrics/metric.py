@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from recurra.common.structure import plain
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import Loss
 from recurra.losses.step_loss import counted_steps
-from recurra.structure import plain
-from recurra.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from recurra.layer import Layer
+    from recurra.layers.layer import Layer
 
 
 class Metric(ABC):

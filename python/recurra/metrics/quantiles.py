@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import Quantile
 from recurra.metrics.metric import Ratio
-from recurra.typing import Array, Lengths, Rows
 
 
 class Coverage(Ratio):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recurra import checks, crf
+from recurra.common import checks
+from recurra.common.typing import Array, Lengths, Rows
+from recurra.layers import crf
 from recurra.metrics.find import named
 from recurra.metrics.metric import Metric, checked_name
-from recurra.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from recurra.layer import Layer
+    from recurra.layers.layer import Layer
 
 
 class Viterbi(Metric):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recurra import keywords as _keywords
+from recurra.common import keywords as _keywords
 from recurra.optim import schedules
 from recurra.optim.adagrad import Adagrad
 from recurra.optim.adam import Adam, AdamW, SparseAdam

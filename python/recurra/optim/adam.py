@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from recurra import _core, checks
+from recurra import _core
+from recurra.common import checks
 from recurra.optim.memory import Slot
 from recurra.optim.optimizer import Optimizer, Rule
 from recurra.optim.schedule import Rate

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import checks, errors, interrupts, plots, seeds
+from recurra.common import checks, errors, interrupts, plots, seeds
+from recurra.common.progress import Progress
+from recurra.common.typing import Array
 from recurra.optim.adam import Adam
 from recurra.optim.optimizer import Optimizer
-from recurra.progress import Progress
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from recurra.layer import Layer
-    from recurra.training.goal import Goal, Losses, Weights
-    from recurra.training.model import TrainableModel
-    from recurra.training.sources import Source
+    from recurra.layers.layer import Layer
+    from recurra.objective.goal import Goal, Losses, Weights
+    from recurra.objective.sources import Source
+    from recurra.objective.trainable import Trainable
 
 _SMOOTHING = 0.9
 #: Standard deviations of the noise by which a line must fall.
@@ -72,7 +72,7 @@ class LRRangeTest:
 
 
 def find_lr(
-    model: TrainableModel,
+    model: Trainable,
     x: Any,
     y: Any,
     lengths: Any = None,
@@ -117,11 +117,11 @@ def find_lr(
         ValueError, TypeError: data that do not fit, before anything is trained.
     """
     name = "find_lr"
-    from recurra.training.goal import Goal  # here: an import of recurra need not wait for it
-    from recurra.training.model import TrainableModel
-    from recurra.training.sources import make_source
+    from recurra.objective.goal import Goal  # here: an import of recurra need not wait for it
+    from recurra.objective.sources import make_source
+    from recurra.objective.trainable import Trainable
 
-    checks.kind(name, "model", model, TrainableModel, "recurra")
+    checks.kind(name, "model", model, Trainable, "recurra")
     if optimizer is not None:
         checks.kind(name, "optimizer", optimizer, Optimizer, "recurra.optim")
     start = checks.positive(name, "start", start)
@@ -176,9 +176,9 @@ def find_lr(
     return LRRangeTest(tried, np.array(losses), np.array(smoothed), suggestion, diverged)
 
 
-def _losses(model: TrainableModel, goal: Goal, source: Source, seed: int) -> Iterator[tuple[float, float]]:
+def _losses(model: Trainable, goal: Goal, source: Source, seed: int) -> Iterator[tuple[float, float]]:
     """The mean loss of one batch after the other, without end; gradients are in place, to be scaled by the second number."""
-    from recurra.training.recorder import Recorder
+    from recurra.objective.recorder import Recorder
 
     for epoch in count():
         own = seeds.derive(seed, epoch)

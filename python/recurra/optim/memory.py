@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from recurra import _core, checks
-from recurra.leaf import LeafLayer
-from recurra.typing import Array
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array
+from recurra.layers.leaf import LeafLayer
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from recurra import _core
-from recurra.leaf import LeafLayer
+from recurra.layers.leaf import LeafLayer
 
 
 @dataclass(frozen=True)

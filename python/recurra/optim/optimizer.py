@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recurra import _core, checks
-from recurra.layer import Layer
-from recurra.leaf import LeafLayer
+from recurra import _core
+from recurra.common import checks
+from recurra.common.structure import plain
+from recurra.layers.layer import Layer
+from recurra.layers.leaf import LeafLayer
 from recurra.optim.memory import Memory, Slot
 from recurra.optim.norm import Norm
 from recurra.optim.schedule import Rate, Schedule, find
-from recurra.structure import plain
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from recurra import checks
-from recurra.structure import plain
+from recurra.common import checks
+from recurra.common.structure import plain
 
 
 class Schedule(ABC):
@@ -51,7 +51,7 @@ Rate: TypeAlias = "float | Schedule | Callable[[int], float]"
 
 def find(operation: str, name: str, value: Rate) -> Schedule:
     """`value` as a schedule."""
-    from recurra.layer import Layer  # here, as layers are trained by what needs schedules
+    from recurra.layers.layer import Layer  # here, as layers are trained by what needs schedules
 
     if isinstance(value, Schedule):
         return value

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from recurra import checks, keywords
+from recurra.common import checks, keywords
 from recurra.optim.schedule import Constant, Function, Rate, Schedule, find
 
 __all__ = [

@@ -17,7 +17,7 @@ except ImportError as error:
         "recurra.sklearn: scikit-learn is missing, expected version 1.6 or newer; pip install recurra[sklearn]"
     ) from error
 
-from recurra import keywords as _keywords
+from recurra.common import keywords as _keywords
 from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.classifier import SequenceClassifier
 from recurra.sklearn.forecaster import Forecaster

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recurra.typing import Array
+from recurra.common.typing import Array
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,22 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from recurra import checks, seeds
 from recurra.callbacks import EarlyStopping
-from recurra.cell_names import cell_name
-from recurra.gru import GRU
-from recurra.layers import Dropout, Linear
+from recurra.common import checks, seeds
+from recurra.common.typing import Array
+from recurra.layers.basic import Dropout, Linear
+from recurra.layers.recurrent.cell_names import cell_name
+from recurra.layers.recurrent.gru import GRU
+from recurra.layers.recurrent.lstm import LSTM
+from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
+from recurra.layers.recurrent.rnn import RNN
 from recurra.losses import Loss
-from recurra.lstm import LSTM
-from recurra.min_rnn import MinGRU, MinLSTM
+from recurra.models.sequential import Sequential
 from recurra.optim import AdamW
-from recurra.rnn import RNN
-from recurra.sequential import Sequential
 from recurra.sklearn import rows
-from recurra.typing import Array
 
 if TYPE_CHECKING:
-    from recurra.leaf import LeafLayer
+    from recurra.layers.leaf import LeafLayer
 
 _CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
 

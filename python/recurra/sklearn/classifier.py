@@ -11,10 +11,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
+from recurra.common.typing import Array
 from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator, weights
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self

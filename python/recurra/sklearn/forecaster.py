@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data import windows
 from recurra.losses import Loss, MeanSquaredError, Quantile
 from recurra.sklearn import rows, series
 from recurra.sklearn.backtest import Backtest
 from recurra.sklearn.base import SequenceEstimator, Split
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,11 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.losses import L1, Huber, MeanSquaredError
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator, weights
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,9 +11,9 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data.rows import is_list
-from recurra.typing import Array
 
 #: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
 Rows: TypeAlias = "Array | list[Array]"

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from recurra import checks
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.sklearn import rows
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self

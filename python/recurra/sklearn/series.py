@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from recurra.common.typing import Array
 from recurra.sklearn import rows
-from recurra.typing import Array
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from recurra import checks, losses
-from recurra.crf import CRF
+from recurra import losses
+from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data.rows import is_list
+from recurra.layers.crf import CRF
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator
 from recurra.sklearn.classifier import class_weights
-from recurra.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self

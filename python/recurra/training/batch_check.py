@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recurra.normalisation import BatchNorm
-from recurra.training.sources import RowSource, Source, Steps
+from recurra.layers.normalisation import BatchNorm
+from recurra.objective.sources import RowSource, Source, Steps
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recurra.progress import Progress
-from recurra.training.goal import Goal
-from recurra.training.metric_group import MetricGroup
-from recurra.training.sources import Source
-from recurra.typing import State
+from recurra.common.progress import Progress
+from recurra.common.typing import State
+from recurra.objective.goal import Goal
+from recurra.objective.metric_group import MetricGroup
+from recurra.objective.sources import Source
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel

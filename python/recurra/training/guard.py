@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from recurra import seeds
-from recurra.errors import NonFiniteError
+from recurra.common import seeds
+from recurra.common.errors import NonFiniteError
+from recurra.inspection.nonfinite import NonFinite, first_nonfinite
 
 if TYPE_CHECKING:
-    from recurra.diagnose.nonfinite import NonFinite
-    from recurra.training.goal import Goal
+    from recurra.objective.goal import Goal
+    from recurra.objective.pieces import Segment
+    from recurra.objective.recorder import Recorded
     from recurra.training.model import TrainableModel
-    from recurra.training.pieces import Segment
-    from recurra.training.recorder import Recorded
 
 
 def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: str) -> NoReturn:
@@ -23,8 +23,6 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
 
     The parameters are still those of the last good step.
     """
-    from recurra import diagnose
-
     inputs, outputs = model.structures
     for piece, state, seed in done:
         for index, segment in enumerate(piece.segments):
@@ -36,7 +34,7 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             }
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
             weights = None if all(one is None for one in segment.weights) else outputs.join(segment.weights)
-            report = diagnose.nonfinite(
+            report = first_nonfinite(
                 model, x, y, loss=outputs.join(goal.losses), sample_weight=weights, state=state, **given
             )
             if report is not None:

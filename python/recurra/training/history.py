@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recurra.objective.metric_group import as_float
+
 
 @dataclass
 class History:
@@ -48,11 +50,3 @@ class History:
             values += [float("nan")] * (len(self.epoch) - len(values))
             if name in logs:
                 values[-1] = as_float(f"{name} in the logs of an epoch", logs[name])
-
-
-def as_float(what: str, value: Any) -> float:
-    """A number that a metric or a callback gave."""
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"fit: got {value!r:.100} as {what}, expected a number; make it a float") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra import plots
+from recurra.common import plots
 
 if TYPE_CHECKING:
     from recurra.training.history import History

@@ -9,24 +9,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from recurra import _core, seeds
+from recurra import _core
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
-from recurra.errors import NonFiniteError
+from recurra.common import seeds
+from recurra.common.errors import NonFiniteError
+from recurra.common.progress import Progress
+from recurra.common.typing import State
+from recurra.objective.goal import Goal
+from recurra.objective.metric_group import MetricGroup
+from recurra.objective.pieces import Piece
+from recurra.objective.recorder import Recorder
+from recurra.objective.sources import Source
 from recurra.optim import Optimizer
-from recurra.progress import Progress
 from recurra.training import guard, resume, snapshot
 from recurra.training.evaluation import evaluate
-from recurra.training.goal import Goal
 from recurra.training.history import History
 from recurra.training.logs import LazyLogs
-from recurra.training.metric_group import MetricGroup
-from recurra.training.pieces import Piece
 from recurra.training.places import groups
-from recurra.training.recorder import Recorder
 from recurra.training.settings import Settings
-from recurra.training.sources import Source
-from recurra.typing import State
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from recurra import checks, keywords
+from recurra.common import checks, keywords
+from recurra.common.progress import Progress
 from recurra.data import order
-from recurra.data.feed import Feed, InputInfo, OutputInfo, Outputs
+from recurra.data.feed import Feed, Outputs
 from recurra.data.rows import is_list
-from recurra.layer import Layer
-from recurra.progress import Progress
-from recurra.structure import Structure
+from recurra.objective.trainable import Trainable
 
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
+    from recurra.objective.goal import ClassWeights, Goal, Losses, Weights
     from recurra.optim import Optimizer
-    from recurra.training.goal import ClassWeights, Goal, Losses, Weights
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
 
-class TrainableModel(Layer):
-    """A layer that knows how to learn from data."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-
-    @property
-    @abstractmethod
-    def structures(self) -> tuple[Structure, Structure]:
-        """How inputs and outputs are written."""
-
-    @abstractmethod
-    def input_infos(self) -> list[InputInfo]:
-        """What each input takes."""
-
-    @abstractmethod
-    def output_infos(self) -> list[OutputInfo]:
-        """What each output is."""
+class TrainableModel(Trainable):
+    """A model that learns from data."""
 
     @keywords.explained
     def fit(
@@ -139,14 +117,14 @@ class TrainableModel(Layer):
         """
         # Here: an import of recurra need not wait for what only training needs.
         from recurra.callbacks.group import listed
+        from recurra.objective.crf_losses import warn_of_untrained
+        from recurra.objective.goal import Goal
+        from recurra.objective.metric_group import MetricGroup
+        from recurra.objective.sources import make_source
         from recurra.optim import Optimizer
         from recurra.training.batch_check import check_batches
-        from recurra.training.crf_losses import warn_of_untrained
-        from recurra.training.goal import Goal
         from recurra.training.loop import Training
-        from recurra.training.metric_group import MetricGroup
         from recurra.training.settings import Settings
-        from recurra.training.sources import make_source
         from recurra.training.truncation import check_truncatable
         from recurra.training.validation import validation_source
 
@@ -230,10 +208,10 @@ class TrainableModel(Layer):
         Returns:
             The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
         """
+        from recurra.objective.goal import Goal
+        from recurra.objective.metric_group import MetricGroup
+        from recurra.objective.sources import make_source
         from recurra.training import evaluation
-        from recurra.training.goal import Goal
-        from recurra.training.metric_group import MetricGroup
-        from recurra.training.sources import make_source
 
         name = "evaluate"
         batch_size = checks.integer(name, "batch_size", batch_size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from recurra.training.pieces import Piece
-from recurra.training.sources import Source
+from recurra.objective.pieces import Piece
+from recurra.objective.sources import Source
 from recurra.training.truncation import TruncatedBPTT
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recurra.common.progress import Progress
+from recurra.common.typing import Array, State
 from recurra.data import sources
 from recurra.data.feed import Feed, Outputs
 from recurra.data.masks import Masked
-from recurra.progress import Progress
-from recurra.training.pieces import check_runs_in_parts
-from recurra.training.sources import read_resets
-from recurra.typing import Array, State
+from recurra.objective.pieces import check_runs_in_parts
+from recurra.objective.sources import read_resets
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel

@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from recurra import _core, errors, interrupts, registry
-from recurra.errors import ModelFormatError, ResumeWarning
-from recurra.layer import Layer
+from recurra import _core
+from recurra.common import errors, interrupts
+from recurra.common.errors import ModelFormatError, ResumeWarning
+from recurra.layers.layer import Layer
 from recurra.optim import Optimizer
+from recurra.saving import registry
 
 
 class Stateful(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recurra import checks
+from recurra.common import checks
 
 if TYPE_CHECKING:
     from recurra.training.truncation import TruncatedBPTT

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from recurra import files
-from recurra.errors import ModelFormatError
-from recurra.layer import Layer
-from recurra.typing import Array
+from recurra.common.errors import ModelFormatError
+from recurra.common.typing import Array
+from recurra.layers.layer import Layer
+from recurra.saving import files
 
 #: What stands for an array in the JSON.
 _ARRAY = "array of the file"

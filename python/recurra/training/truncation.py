@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recurra import checks
-from recurra.training.goal import Goal
-from recurra.training.pieces import Piece, Segment, check_runs_in_parts
+from recurra.common import checks
+from recurra.objective.goal import Goal
+from recurra.objective.pieces import Piece, Segment, check_runs_in_parts
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recurra import checks
+from recurra.common import checks
 from recurra.data.sources import is_source, refuse_weights
-from recurra.training.goal import Goal
-from recurra.training.sources import RowSource, Source, Steps, make_source
+from recurra.objective.goal import Goal
+from recurra.objective.sources import RowSource, Source, Steps, make_source
 
 if TYPE_CHECKING:
-    from recurra.training.metric_group import MetricGroup
+    from recurra.objective.metric_group import MetricGroup
     from recurra.training.model import TrainableModel
 
 

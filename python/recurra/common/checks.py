@@ -1,0 +1,254 @@
+"""Checks of arguments at the door: each returns the value in a plain form, fit for a configuration or the core."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import math
+import numbers
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from recurra.common.typing import Array
+
+#: The largest count or size that an argument may ask for.
+LARGEST = 2**31 - 1
+
+
+def integer(operation: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """`value` as an int from `minimum` to `maximum`."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected an integer; "
+            f"{_written(name, value, int)}"
+        ) from None
+    if isinstance(value, bool) or not minimum <= result <= maximum:
+        raise ValueError(
+            f"{operation}: got {name}={value!r}, expected an integer from {minimum} to {maximum}; change {name}"
+        )
+    return result
+
+
+def _written(name: str, value: Any, form: Callable[[Any], Any]) -> str:
+    """What to write for `value` where it only has another type."""
+    same = None
+    with contextlib.suppress(Exception):  # the value's own conversion may raise anything
+        same = form(float(value)) if form(float(value)) == float(value) else None
+    return f"write {name}={same!r}" if same is not None and name.isidentifier() else f"change {name}"
+
+
+def in_code(label: str) -> str:
+    """The variable of what messages call "a row of x"."""
+    return label.rsplit(" ", 1)[-1]
+
+
+def number(operation: str, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
+    """`value` as a finite float with low <= value <= high."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected a number; "
+            f"{_written(name, value, float)}"
+        )
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not (math.isfinite(result) and low <= result <= high):
+        bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise ValueError(f"{operation}: got {name}={value!r}, expected a finite number {bounds}; change {name}")
+    return result
+
+
+def positive(operation: str, name: str, value: Any) -> float:
+    """`value` as a finite float above 0."""
+    result = number(operation, name, value)
+    if not result > 0.0:
+        raise ValueError(f"{operation}: got {name}={value!r}, expected a number above 0; change {name}")
+    return result
+
+
+def chance(operation: str, name: str, value: Any) -> float:
+    """`value` as the probability, from 0 and below 1, that something is dropped."""
+    result = number(operation, name, value, 0.0, 1.0)
+    if result == 1.0:
+        raise ValueError(
+            f"{operation}: got {name}={value!r}, expected 0 <= {name} < 1, so that something is left; lower it"
+        )
+    return result
+
+
+def flag(operation: str, name: str, value: Any) -> bool:
+    """`value` as a bool; nothing but a truth value passes, so that a misplaced argument does not."""
+    if not isinstance(value, (bool, np.bool_)):  # a union type would be made anew each time
+        raise TypeError(f"{operation}: got {name}={value!r}, expected True or False; pass {name} by keyword")
+    return bool(value)
+
+
+def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """`value`, one of `allowed`."""
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        words = ", ".join(map(repr, allowed))
+        raise ValueError(f"{operation}: got {name}={value!r}, expected one of {words}; change {name}")
+    return value
+
+
+def kind(operation: str, name: str, value: Any, expected: type, package: str) -> None:
+    """Refuse what is no object of the class `expected`, of which `package` has some."""
+    if isinstance(value, expected):
+        return
+    if isinstance(value, type) and issubclass(value, expected) and not inspect.isabstract(value):
+        arguments = inspect.signature(value).parameters.values()
+        required = any(a.default is a.empty and a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)
+        raise TypeError(
+            f"{operation}: got {name}=the class {value.__name__}, expected an object of it; write "
+            f"{value.__name__}({'...' if required else ''})"
+        )
+    home = importlib.import_module(package)
+    classes = {one: getattr(home, one) for one in home.__all__}
+    there = [one for one, found in classes.items() if isinstance(found, type) and issubclass(found, expected)]
+    there = [one for one in there if classes[one] is not expected] or there
+    got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    hint = "make one" if there == [expected.__name__] else f"give one of {package}: {', '.join(there)}"
+    raise TypeError(f"{operation}: got {name}={got}, expected an object of {expected.__name__}; {hint}")
+
+
+def path(operation: str, name: str, value: Any) -> str:
+    """`value`, a text or an `os.PathLike` of one, as a text."""
+    result = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(result, str) or not result:
+        raise TypeError(f"{operation}: got {name}={value!r}, expected a path; write {name}='runs/name'")
+    return result
+
+
+def array(operation: str, name: str, value: Any) -> Array:
+    """`value` as an array, whatever its dtype."""
+    if type(value) is np.ndarray:  # at once: small calls feel what follows
+        return value
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{operation}: got {name} with masked elements, expected an array without, as its mask would be lost; fill them "
+            f"in with {in_code(name)}.filled(0), or leave steps out by lengths or weights of 0"
+        )
+    if isinstance(value, list | tuple) and not value:
+        return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
+    try:
+        return np.asarray(value)
+    except Exception as error:  # the value's own conversion may raise anything
+        raise TypeError(
+            f"{operation}: got {name} of type {type(value).__name__}, expected an array; convert it with np.asarray ({error})"
+        ) from error
+
+
+def numeric(operation: str, name: str, value: Any) -> Array:
+    """`value` as an array of real numbers, bools among them."""
+    try:
+        result = array(operation, name, value)
+    except TypeError:
+        if not isinstance(value, list | tuple):
+            raise
+        result = np.empty(0, object)  # nested lists of several lengths; what to do about it is said below
+    if value is None:
+        raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; give it")
+    if result.dtype.kind in "US":
+        raise TypeError(
+            f"{operation}: got text in {name}, expected numbers; number what it says, classes by "
+            f"np.unique({in_code(name)}, return_inverse=True)[1]"
+        )
+    if result.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or where rows differ "
+            f"in length give fit, evaluate and predict a list of arrays, as x and, with a target for every step, as y"
+        )
+    return result
+
+
+def lengths(operation: str, value: Any) -> Array:
+    """`value` as an array of int64, as the difference of small or unsigned ones may be wrong; the core or the caller checks
+    it against x."""
+    result = array(operation, "lengths", value)
+    if result.dtype.kind not in "iu":
+        raise TypeError(
+            f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
+        )
+    return result.astype(np.int64, copy=False)
+
+
+def valid_steps(operation: str, value: Any) -> Array:
+    """`value` as the valid steps of rows of any number of steps: (N,) of int64, at least 0."""
+    result = lengths(operation, value)
+    if result.ndim != 1 or (result.size and result.min() < 0):
+        got = f"of shape {result.shape}" if result.ndim != 1 else f"[{result.argmin()}] = {result.min()}"
+        raise ValueError(
+            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers of at least 0; give the "
+            f"number of valid steps of every row"
+        )
+    return result
+
+
+def steps_within(lengths: Array, steps: int) -> Array:
+    """(N, steps) of bool: which steps are valid."""
+    result: Array = np.arange(steps) < lengths[:, None]
+    return result
+
+
+def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
+    """`value` as the valid steps, from 0 to `steps`, of each of `rows` rows."""
+    result = lengths(operation, value)
+    if result.shape != (rows,):
+        raise ValueError(
+            f"{operation}: got lengths of shape {result.shape}, expected ({rows},); give the valid steps of every row"
+        )
+    wrong = np.flatnonzero((result < 0) | (result > steps))
+    if len(wrong):
+        raise ValueError(
+            f"{operation}: got lengths[{wrong[0]}] = {result[wrong[0]]}, expected 0 to {steps}, the steps that there are; "
+            f"shorten it, or pad the data"
+        )
+    return result
+
+
+def weights(operation: str, value: Any, shape: tuple[int, ...], lengths: Array | None = None) -> Array:
+    """`value` as the weights of rows or, where `shape` is (N, T), of steps: float64, at least 0; 0 past `lengths`."""
+    result = numeric(operation, "weights", value).astype(np.float64)
+    if result.shape not in (shape, shape[:1]):
+        expected = " or ".join(str(one) for one in dict.fromkeys((shape[:1], shape)))
+        raise ValueError(
+            f"{operation}: got weights of shape {result.shape}, expected {expected}; give a weight for each row"
+            + (", or for each step" if len(shape) > 1 else "")
+        )
+    if lengths is not None and result.ndim == 2:
+        result[~steps_within(lengths, shape[1])] = 0.0
+    return not_negative(operation, "weights", result)
+
+
+def not_negative(operation: str, name: str, weights: Array) -> Array:
+    """`weights`, each finite and at least 0, also as float32, in which it may multiply a gradient."""
+    largest = np.finfo(np.float32).max
+    wrong = np.argwhere(~((weights >= 0) & (weights <= largest)))
+    if len(wrong):
+        place = f"[{', '.join(map(str, wrong[0]))}]" if weights.ndim else ""
+        raise ValueError(
+            f"{operation}: got {name}{place} = {weights[tuple(wrong[0])]:g}, expected finite numbers from 0 to "
+            f"{largest:.2g}; change it, 0 for what is not to count"
+        )
+    return weights
+
+
+def dtype_name(operation: str, dtype: Any) -> str:
+    """The name of `dtype`, float32 or float64."""
+    name = repr(dtype)
+    if dtype is not None:  # which numpy takes for float64
+        try:
+            name = str(np.dtype(dtype).name)
+        except Exception:  # noqa: BLE001 - numpy raises several kinds for what it cannot read
+            name = repr(dtype)
+    if name not in ("float32", "float64"):
+        raise ValueError(f"{operation}: got dtype {name}, expected float32 or float64; choose one of the two")
+    return name

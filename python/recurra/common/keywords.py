@@ -1,0 +1,101 @@
+"""Unknown keyword arguments are told by the name that was called, with the one that was meant."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OPTIONS = re.compile(r"Unpack\[(\w+)\]")
+_UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
+
+
+def explained(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose unknown keyword arguments are explained."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            better = _explanation(error, [function.__name__], kwargs, _names([function]))
+            if better is None:
+                raise
+        raise better from None
+
+    return call
+
+
+def explain_all(package: dict[str, Any], names: Iterable[str]) -> None:
+    """The same for the public functions and classes of a package, `package` being its `globals()`."""
+    for name in names:
+        found: Any = package.get(name)
+        if inspect.isfunction(found) and not hasattr(found, "__wrapped__"):
+            package[name] = made = explained(found)
+            home = vars(sys.modules[found.__module__])
+            if home.get(name) is found:  # where pickles look for it
+                home[name] = made
+        elif inspect.isclass(found) and not issubclass(found, BaseException):
+            _explain_class(found)
+
+
+def _explain_class(cls: type) -> None:
+    init: Any = cls.__init__  # type: ignore[misc]
+    if hasattr(init, "__wrapped__") or not inspect.isfunction(init):
+        return
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+            return
+        except TypeError as error:
+            own = type(self)
+            inits = [one.__dict__["__init__"] for one in own.__mro__ if "__init__" in one.__dict__]
+            better = _explanation(error, [one.__name__ for one in own.__mro__], kwargs, _names(inits))
+            if better is None:
+                raise
+        raise better from None
+
+    cls.__init__ = call  # type: ignore[misc]
+
+
+def _names(functions: Iterable[Any]) -> list[str]:
+    """The arguments by keyword; **options stands for those of the next function."""
+    names: list[str] = []
+    for function in functions:
+        arguments = inspect.signature(function).parameters.values()
+        names += [a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY) and a.name != "self"]
+        options = [a.annotation for a in arguments if a.kind is a.VAR_KEYWORD]
+        if not options:
+            break
+        listed = _OPTIONS.fullmatch(str(options[0]))
+        if listed is not None:
+            names += vars(function.__globals__.get(listed[1], object)).get("__annotations__", {})
+    return list(dict.fromkeys(names))
+
+
+def _explanation(error: TypeError, names: list[str], given: dict[str, Any], known: list[str]) -> TypeError | None:
+    """Of what was called by the first of `names`, the others being its bases; None for another error than that of an unknown
+    keyword argument of this call."""
+    found = _UNKNOWN.search(str(error))
+    wrong = found[1] if found is not None else None
+    if found is None and "() missing " in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
+        wrong = next((name for name in given if name not in known), None)  # in place of what this call itself misses
+    if wrong is None or wrong not in given or wrong in known:
+        return None
+    import difflib  # here: an import of recurra need not wait for what only errors need
+
+    from recurra.common import synonyms
+
+    hint = synonyms.hint(names, wrong, known)
+    if hint is None:
+        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # a misspelling, not another word
+        hint = f"write {close[0]}=" if close else "leave it out"
+    return TypeError(f"{names[0]}: got an unknown argument {wrong}, expected some of {', '.join(known)}; {hint}")

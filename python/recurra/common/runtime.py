@@ -1,0 +1,31 @@
+"""Threads, and what this build is and runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recurra import _core
+from recurra.common import checks
+
+
+def set_num_threads(threads: int) -> None:
+    """Use at most `threads` threads in a call, from the next call on. Results do not depend on it, bit for bit.
+
+    The default is the number of cores this process may use: its affinity and its cgroup's quota.
+    """
+    _core.set_num_threads(checks.integer("set_num_threads", "threads", threads))
+
+
+def get_num_threads() -> int:
+    """The most threads a call uses."""
+    return _core.num_threads()
+
+
+def isa() -> str:
+    """The instruction set in use; the environment variable RECURRA_ISA forces one when it is set before the import."""
+    return _core.isa()
+
+
+def build_info() -> dict[str, Any]:
+    """How the native core was built: version, compiler, instruction sets, threading."""
+    return _core.build_info()

@@ -1,0 +1,100 @@
+"""Decoding of connectionist temporal classification: from logits to labels. The loss is `losses.CTC`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import _core
+from recurra.common import checks, keywords
+from recurra.common.typing import Array, Lengths
+
+__all__ = ["Hypothesis", "beam_search", "greedy"]
+
+
+class Hypothesis(NamedTuple):
+    """What a row may say.
+
+    Attributes: labels, (S,) int64, without blanks; log_prob, the logarithm of its probability, in nats.
+    """
+
+    labels: npt.NDArray[np.int64]
+    log_prob: float
+
+
+def greedy(logits: Array, lengths: Lengths = None, *, blank: int = 0) -> list[Hypothesis]:
+    """The labels of each row's most probable path.
+
+    Args:
+        logits: (N, T, C), float32 or float64; their softmax is taken here.
+        lengths: (N,) valid steps of each row.
+        blank: the class that is no label.
+
+    Returns:
+        N hypotheses, each with the probability of that one path. Of equal logits the first class is taken.
+
+    Raises:
+        ValueError, TypeError: logits, lengths or blank do not fit.
+    """
+    logits, valid, blank = _checked("ctc.greedy", logits, lengths, blank)
+    return [Hypothesis(*pair) for pair in _core.ctc_greedy(logits, valid, blank)]
+
+
+def beam_search(
+    logits: Array, lengths: Lengths = None, *, beam_size: int = 16, blank: int = 0, n_best: int = 1
+) -> list[list[Hypothesis]]:
+    """The most probable labels of each row, by prefix beam search (Graves 2012; Hannun et al. 2014).
+
+    After each step the `beam_size` prefixes of the largest probability are kept, each summed over its paths. Of equally
+    probable ones those stay that were there before, then those that go on from better ones, then those whose last label
+    is more probable, or else lower.
+
+    Args:
+        logits: (N, T, C), float32 or float64; their softmax is taken here.
+        lengths: (N,) valid steps of each row.
+        beam_size: wide enough, and the result is exact.
+        blank: the class that is no label.
+        n_best: at most `beam_size`.
+
+    Returns:
+        For each of N rows up to `n_best` hypotheses, the most probable first, of equal ones the lower labels. Their
+        probabilities are of the paths that the search has followed, so at most the true ones.
+
+    Raises:
+        ValueError, TypeError: logits, lengths, blank or sizes do not fit.
+    """
+    operation = "ctc.beam_search"
+    logits, valid, blank = _checked(operation, logits, lengths, blank)
+    beam_size = checks.integer(operation, "beam_size", beam_size, maximum=2**20)
+    n_best = checks.integer(operation, "n_best", n_best, maximum=beam_size)
+    rows = _core.ctc_beam_search(logits, valid, blank, beam_size, n_best)
+    return [[Hypothesis(*pair) for pair in row] for row in rows]
+
+
+def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tuple[Array, Array | None, int]:
+    logits = checks.array(operation, "logits", logits)
+    if logits.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{operation}: got logits of {logits.dtype}, expected float32 or float64; write logits.astype(np.float32)"
+        )
+    if logits.ndim != 3 or not logits.shape[2]:
+        raise ValueError(
+            f"{operation}: got logits of shape {logits.shape}, expected (N, T, C); write logits[None] if it is one row"
+        )
+    valid = None if lengths is None else checks.lengths_within(operation, lengths, *logits.shape[:2])
+    used = logits if valid is None else logits[checks.steps_within(valid, logits.shape[1])]
+    if not (used < np.inf).all():
+        raise ValueError(
+            f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for what is impossible; "
+            f"look at the model that made them"
+        )
+    if (used == -np.inf).all(-1).any():
+        raise ValueError(
+            f"{operation}: got a step whose logits are all -infinity, expected a possible class at each step; give lengths"
+        )
+    return logits, valid, checks.integer(operation, "blank", blank, 0, logits.shape[2] - 1)
+
+
+keywords.explain_all(globals(), __all__)

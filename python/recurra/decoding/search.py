@@ -1,0 +1,186 @@
+"""Generating sequences token by token, with one native call for all rows and steps: greedy and beam search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from recurra import _core
+from recurra.common import checks, keywords
+from recurra.common.typing import Array, Lengths, State
+from recurra.layers.native import NativeLayer
+from recurra.models.sequential import Sequential
+from recurra.running.state import StateLayout
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from typing_extensions import Required, Unpack
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keywords that all searches share: see `beam_search`."""
+
+    start: Required[int]
+    end: Required[int | None]
+    max_steps: Required[int]
+    memory: npt.ArrayLike | None
+    memory_lengths: Lengths
+    state: State
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """What a search found, N rows, the best of each row first.
+
+    Attributes:
+        tokens: (N, n_best, L) integers: what follows the start, the end token included; 0 past the lengths.
+        lengths: (N, n_best); 0 where a row has fewer hypotheses than asked for.
+        scores: (N, n_best), float64: the sum of log-probabilities over the length penalty, -inf where there is none.
+        log_probs: (N, n_best, L), the log-probability of each token.
+        weights: (N, n_best, L, Tm): how much the step that made each token looked at each step of the memory; None without
+            a memory.
+    """
+
+    tokens: Array
+    lengths: Array
+    scores: Array
+    log_probs: Array
+    weights: Array | None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def lists(self, rank: int = 0) -> list[list[int]]:
+        """The tokens of each row's hypothesis of that rank, as plain lists."""
+        return [row[rank, : lengths[rank]].tolist() for row, lengths in zip(self.tokens, self.lengths, strict=True)]
+
+
+def greedy(layers: Any, **options: Unpack[SearchOptions]) -> Hypotheses:
+    """The most probable token at each step: `beam_search` with a beam of 1, and its other arguments."""
+    return _search("greedy", layers, beam_size=1, n_best=1, length_penalty=0.0, **options)
+
+
+def beam_search(
+    layers: Any, *, beam_size: int = 5, n_best: int = 1, length_penalty: float = 0.0, **options: Unpack[SearchOptions]
+) -> Hypotheses:
+    """The most probable sequences, of those that a beam finds.
+
+        hypotheses = rc.search.beam_search((embedding, decoder, linear), start=1, end=2, max_steps=50,
+                                           memory=memory, memory_lengths=lengths, state=state)
+
+    At each step the `beam_size` best extensions of a row's hypotheses are kept; those that end leave the beam, and those
+    that have not ended after `max_steps` are taken as they are. Hypotheses are ranked by the sum of their log-probabilities
+    over ((5 + length) / 6)^length_penalty (Wu et al. 2016). Of equals the one comes first whose hypothesis did, then the
+    smaller token. Each row is searched by itself.
+
+    Args:
+        layers: what makes scores of the next token from a token, layers of the core in a row: an Embedding first; the last
+            gives a score (logit) for each token. One may be an `AttentionDecoder`. The layers of a model that was trained
+            will do, and so will a `Sequential`.
+        beam_size: hypotheses of each row.
+        n_best: how many of them to return.
+        length_penalty: 0 for none, 0.6 to 1 to let longer ones win.
+        start: the token that comes before the first.
+        end: the token that ends a sequence; None for none.
+        max_steps: the most tokens of a sequence, the end included.
+        memory: (N, Tm, memory_size), what the `AttentionDecoder` looks at.
+        memory_lengths: (N,) its valid steps.
+        state: of the layers before the first token: one layer's state as its call takes it, where only one has any, else a
+            list with one entry per layer. None for zeros.
+        batch_size: N, where neither a memory nor a state tells.
+
+    Raises:
+        ValueError, TypeError: wrong layers, shapes or numbers.
+    """
+    return _search("beam_search", layers, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty, **options)
+
+
+def _search(
+    operation: str,
+    layers: Any,
+    *,
+    beam_size: int,
+    n_best: int,
+    length_penalty: float,
+    start: int,
+    end: int | None,
+    max_steps: int,
+    memory: npt.ArrayLike | None = None,
+    memory_lengths: Lengths = None,
+    state: State = None,
+    batch_size: int | None = None,
+) -> Hypotheses:
+    chain = _native_layers(operation, layers)
+    if memory is None and memory_lengths is not None:
+        raise ValueError(
+            f"{operation}: got memory_lengths without a memory, expected both; give memory, or leave it out"
+        )
+    looked_at = None if memory is None else checks.array(operation, "memory", memory)
+    valid = None if memory_lengths is None else checks.lengths(operation, memory_lengths)
+    arrays = _state_arrays(operation, chain, state)
+    found = _core.search(
+        [layer.core for layer in chain],
+        _rows(operation, looked_at, arrays, batch_size),
+        arrays,
+        looked_at,
+        valid,
+        start=checks.integer(operation, "start", start, 0),
+        end=-1 if end is None else checks.integer(operation, "end", end, 0),
+        max_steps=checks.integer(operation, "max_steps", max_steps),
+        beam_size=checks.integer(operation, "beam_size", beam_size),
+        n_best=checks.integer(operation, "n_best", n_best),
+        length_penalty=checks.number(operation, "length_penalty", length_penalty),
+    )
+    return Hypotheses(*found)
+
+
+def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
+    chain = list(_in_a_row(layers)) if isinstance(layers, Sequential) else layers
+    if not isinstance(chain, list | tuple) or not chain:
+        raise TypeError(
+            f"{operation}: got {type(layers).__name__} as layers, expected layers in a row; write (embedding, ..., linear)"
+        )
+    for index, layer in enumerate(chain):
+        if not isinstance(layer, NativeLayer):
+            raise TypeError(
+                f"{operation}: got {type(layer).__name__} as layer {index}, expected layers of the core, as the search runs "
+                f"there; write (embedding, ..., linear)"
+            )
+    return list(chain)
+
+
+def _in_a_row(model: Sequential) -> Iterator[Any]:
+    for layer in model.layers:
+        yield from _in_a_row(layer) if isinstance(layer, Sequential) else [layer]
+
+
+def _state_arrays(operation: str, chain: Sequence[NativeLayer], state: State) -> list[Array | None]:
+    layout = StateLayout(operation, [layer._graph().nodes[0] for layer in chain], alone=False)
+    with_state = [index for index, layer in enumerate(chain) if layer.state_names]
+    if state is not None and len(with_state) == 1 and not (isinstance(state, list) and len(state) == len(chain)):
+        entries: list[State] = [None] * len(chain)
+        entries[with_state[0]] = state
+        state = entries
+    flat = layout.arrays(operation, state)
+    count = sum(len(layer.state_names) for layer in chain)
+    return (
+        [None] * count
+        if flat is None
+        else [None if one is None else checks.array(operation, "state", one) for one in flat]
+    )
+
+
+def _rows(operation: str, memory: Array | None, arrays: Sequence[Array | None], batch_size: int | None) -> int:
+    if batch_size is not None:
+        return checks.integer(operation, "batch_size", batch_size, 0)
+    if memory is not None and memory.ndim:
+        return len(memory)
+    for array in arrays:
+        if array is not None and array.ndim > 1:
+            return int(array.shape[1])
+    raise ValueError(f"{operation}: got no memory, state or batch_size, expected one of them; give batch_size")
+
+
+keywords.explain_all(globals(), ("Hypotheses", "beam_search", "greedy"))

@@ -1,0 +1,23 @@
+"""What may be diagnosed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recurra.layers.layer import Layer
+from recurra.layers.leaf import LeafLayer
+from recurra.models.sequential import Sequential
+from recurra.objective.trainable import Trainable
+
+
+def as_model(operation: str, model: Any) -> Trainable:
+    """The model itself, or one of the layer alone."""
+    if isinstance(model, Trainable):
+        return model
+    if isinstance(model, LeafLayer) and model.num_inputs == 1:
+        return Sequential(model)
+    if isinstance(model, Layer):
+        raise TypeError(
+            f"{operation}: got a {model.label} alone, expected a model, as it takes several inputs; make a Model of it"
+        )
+    raise TypeError(f"{operation}: got model={model!r}, expected a model or a layer; give a recurra.Sequential")

@@ -1,0 +1,1 @@
+"""Layers: what computes, and holds parameters."""

@@ -1,0 +1,107 @@
+"""Convolution over time."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra import _core
+from recurra.common import checks
+from recurra.common.initialise import uniform
+from recurra.common.typing import Array
+from recurra.layers.windows import Windowed
+from recurra.saving.registry import built_in
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@built_in
+class Conv1d(Windowed):
+    """A convolution over steps (a cross-correlation, as in PyTorch).
+
+    y[t] = b + sum over j of W[:, :, j] x[t * stride + j * dilation - left], where what lies outside a row is zero. With
+    span = (kernel_size - 1) * dilation + 1 the padding says where the window lies and how many steps come out of T:
+
+    - "causal": left = span - 1, so that y[t] sees nothing later than x[t * stride] (van den Oord et al. 2016);
+      ceil(T / stride) steps.
+    - "same": left = (span - 1) // 2, the window is centred; ceil(T / stride) steps.
+    - "valid": left = 0, whole windows only; (T - span) // stride + 1 steps, none where T < span.
+
+    `y, past = conv(x)`: x (N, T, in_channels), y (N, T', out_channels). With lengths each row is padded at its own end and
+    has an output of its own length. With reset no window crosses the beginning of an episode: what lies beyond it is zero;
+    this needs an output for every step of the input, so stride 1 and not "valid".
+    A causal layer of stride 1 streams: its state is the last span - 1 inputs, (span - 1, N, in_channels), the oldest first.
+    Other layers, and those that see one step only, have no state.
+    Parameters: weight (out_channels, in_channels, kernel_size), bias (out_channels).
+
+    Args:
+        in_channels, out_channels, kernel_size: sizes.
+        stride: steps of the input from one output to the next.
+        dilation: steps of the input from one value of the kernel to the next.
+        padding: "causal", "same" or "valid".
+        bias: whether b is there.
+        dtype: float32 or float64.
+        seed: of the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for fresh randomness.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: str = "causal",
+        bias: bool = True,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.in_channels = checks.integer("Conv1d", "in_channels", in_channels)
+        self.out_channels = checks.integer("Conv1d", "out_channels", out_channels)
+        self.kernel_size = checks.integer("Conv1d", "kernel_size", kernel_size)
+        self.dilation = checks.integer("Conv1d", "dilation", dilation)
+        self._set_window((self.kernel_size - 1) * self.dilation + 1, stride, padding)
+        self.bias = checks.flag("Conv1d", "bias", bias)
+        self.state_names = ("past",) if self._around and self.why_not_streamable() is None else ()
+        core = _core.Conv1d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=self.padding,
+            bias=self.bias,
+            dtype=checks.dtype_name("Conv1d", dtype),
+        )
+        super().__init__(core, seed)
+
+    @property
+    def input_size(self) -> int:
+        """in_channels."""
+        return self.in_channels
+
+    @property
+    def output_size(self) -> int:
+        """out_channels."""
+        return self.out_channels
+
+    def state_zeros(self, batch_size: int) -> list[Array]:
+        """Zeros, (span - 1, N, in_channels), if there is a state."""
+        rows = checks.integer("Conv1d.init_state", "batch_size", batch_size, 0)
+        return [np.zeros((self._around, rows, self.in_channels), self.dtype) for _name in self.state_names]
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Weights and biases."""
+        inputs, outputs, kernel = (
+            operator.index(config[name]) for name in ("in_channels", "out_channels", "kernel_size")
+        )
+        return outputs * (inputs * kernel + (1 if config["bias"] else 0))
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return uniform(rng, shape, self.in_channels * self.kernel_size)

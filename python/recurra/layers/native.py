@@ -1,0 +1,87 @@
+"""The base of layers whose work is done in the native core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from recurra import _core
+from recurra.common import seeds
+from recurra.common.initialise import is_drawing
+from recurra.common.typing import Array
+from recurra.layers.leaf import LeafLayer
+
+
+class NativeLayer(LeafLayer):
+    """Wraps a layer of the core; a class of this kind says its sizes and how its parameters are drawn."""
+
+    def __init__(self, core: _core.Layer, seed: int | None) -> None:
+        self._core = core
+        self._parameters = core.parameters
+        self._dtype = np.dtype(core.dtype)
+        if is_drawing():
+            self.reset_parameters(seed)
+        self._drawn = (self._parameters.version, seed)
+
+    @property
+    def parameters(self) -> _core.Parameters:
+        """All parameters in one flat buffer, their gradients in another."""
+        return self._parameters
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def core(self) -> _core.Layer:
+        """The layer in the core."""
+        return self._core
+
+    @property
+    def waits_for_seed(self) -> bool:
+        """Whether a model's seed may still draw the parameters: no seed was given here, and none was written since."""
+        return self._drawn == (self._parameters.version, None)
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
+        rng = seeds.generator(seeds.resolve(f"{self.label}.reset_parameters", seed))
+
+        def draw() -> None:
+            for name in self._parameters.names:
+                self._parameters.assign(name, self._initial(rng, name).astype(self._dtype))
+
+        _core.write_whole([self._parameters], draw)
+
+    def _initial(self, rng: np.random.Generator, name: str) -> Array:
+        """The first value of a parameter, for classes that do not draw all of them alike."""
+        return self._draw(rng, self._parameters.shape(name))
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """One parameter of that shape, as PyTorch would draw it; for classes that have any."""
+        raise NotImplementedError(f"{self.label}._draw")
+
+
+class NativeLayerOfAnySize(NativeLayer):
+    """A layer without parameters, for any number of features."""
+
+    @property
+    def input_size(self) -> None:
+        """None: any."""
+        return None
+
+    @property
+    def output_size(self) -> None:
+        """None: it depends on the input."""
+        return None
+
+    def output_features(self, features: int | None) -> int | None:
+        """As the input."""
+        return features
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """None are needed."""
+        return 0

@@ -1,0 +1,107 @@
+"""A vector from a sequence."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from recurra import _core
+from recurra.common import checks
+from recurra.common.initialise import uniform
+from recurra.common.typing import Array, Lengths
+from recurra.layers.native import NativeLayer, NativeLayerOfAnySize
+from recurra.saving.registry import built_in
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_WHY_NOT = "gives one output for a whole sequence; stream the layers before it, and pool what they gave"
+
+
+@built_in
+class Pool(NativeLayerOfAnySize):
+    """The last valid step of a sequence, or the mean or maximum over its valid steps.
+
+    `y, _ = pool(x)`: x (N, T, features), any number of them, y (N, features). A row without steps gives 0. With reset the
+    steps of each row's last episode count. The gradient of a maximum goes to the first step that has it.
+
+    Args:
+        mode: "last", "mean" or "max".
+        dtype: float32 or float64.
+    """
+
+    needs_sequences = True
+    return_sequences = False
+
+    def __init__(self, mode: str, *, dtype: npt.DTypeLike = "float32") -> None:
+        self.mode: str = checks.choice("Pool", "mode", mode, ("last", "mean", "max"))
+        super().__init__(_core.Pool(self.mode, dtype=checks.dtype_name("Pool", dtype)), None)
+
+    def why_not_streamable(self) -> str:
+        """It needs the whole sequence."""
+        return _WHY_NOT
+
+
+@built_in
+class AttentionPool(NativeLayer):
+    """The mean of a sequence's valid steps, weighted by learnt self-attention (Yang et al. 2016; Lin et al. 2017).
+
+    y = sum over t of a[t] x[t], a = softmax over t of context . tanh(weight x[t] + bias).
+    `y, _ = pool(x)`: x (N, T, features), y (N, features). A row without steps gives 0. With reset the steps of each row's
+    last episode count.
+    Parameters: weight (hidden_size, features), bias (hidden_size), context (hidden_size).
+
+    Args:
+        features: of x.
+        hidden_size: of the tanh layer; None for as many as features.
+        dtype: float32 or float64.
+        seed: of the parameters, drawn from U(-1/sqrt(features), 1/sqrt(features)); None for fresh randomness.
+    """
+
+    needs_sequences = True
+    return_sequences = False
+
+    def __init__(
+        self,
+        features: int,
+        hidden_size: int | None = None,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.features = checks.integer("AttentionPool", "features", features)
+        given = self.features if hidden_size is None else hidden_size
+        self.hidden_size = checks.integer("AttentionPool", "hidden_size", given)
+        name = checks.dtype_name("AttentionPool", dtype)
+        self._native = _core.AttentionPool(self.features, self.hidden_size, dtype=name)
+        super().__init__(self._native, seed)
+
+    @property
+    def input_size(self) -> int:
+        """Features."""
+        return self.features
+
+    @property
+    def output_size(self) -> int:
+        """Features."""
+        return self.features
+
+    def weights(self, x: npt.ArrayLike, lengths: Lengths = None) -> Array:
+        """How much each step counts: (N, T) for x (N, T, features), from 0 to 1, 0 past the lengths; a row's sum is 1."""
+        valid = None if lengths is None else checks.lengths("AttentionPool.weights", lengths)
+        return self._native.weights(checks.array("AttentionPool.weights", "x", x), valid)
+
+    def why_not_streamable(self) -> str:
+        """It needs the whole sequence."""
+        return _WHY_NOT
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Weights, biases and context."""
+        features, hidden = (operator.index(config[name]) for name in ("features", "hidden_size"))
+        return hidden * (features + 2)
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return uniform(rng, shape, self.features)

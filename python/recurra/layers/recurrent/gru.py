@@ -1,0 +1,55 @@
+"""The gated recurrent unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from recurra.common import checks
+from recurra.layers.recurrent.regularised import CellOptions, Regularised
+from recurra.saving.registry import built_in
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@built_in
+class GRU(Regularised):
+    """The gated recurrent unit (Cho et al. 2014):
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))     h' = (1 - z) * n + z * h
+
+    That is the form of PyTorch and cuDNN. With reset_after=False it is the paper's: n = tanh(W_in x + b_in + W_hn (r * h)
+    + b_hn). The parameters of the two have the same names and shapes but do not mean the same.
+
+    `y, h_n = gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
+
+    Args:
+        reset_after: which form; all others as in `Regularised` and `Recurrent`.
+    """
+
+    gates = 3
+    state_names = ("h",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        **options: Unpack[CellOptions],
+    ) -> None:
+        self.reset_after = checks.flag("GRU", "reset_after", reset_after)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _cell(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
+
+    def _core_options(self) -> dict[str, Any]:
+        if self.layer_norm and not self.reset_after:
+            raise ValueError(
+                "GRU: got layer_norm=True with reset_after=False, expected reset_after=True, as the norm is over W_hh h of "
+                "all gates, which the other form never computes; leave one of them out"
+            )
+        return super()._core_options()

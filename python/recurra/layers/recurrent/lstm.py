@@ -1,0 +1,109 @@
+"""Long short-term memory."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra.common import checks
+from recurra.common.initialise import set_forget_bias
+from recurra.common.typing import Array
+from recurra.layers.recurrent.regularised import CellOptions, Regularised
+from recurra.saving.registry import built_in
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@built_in
+class LSTM(Regularised):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates (Gers, Schmidhuber, Cummins 2000):
+
+        i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f = sigmoid(W_if x + b_if + W_hf h + b_hf)
+        g =    tanh(W_ig x + b_ig + W_hg h + b_hg)        o = sigmoid(W_io x + b_io + W_ho h + b_ho)
+        c' = f * c + i * g                                h' = o * tanh(c')
+
+    `y, (h_n, c_n) = lstm(x)`: x (N, T, I), y (N, T, D * H), h_n and c_n (num_layers * D, N, H). With proj_size, P: y is
+    (N, T, D * P), h_n (num_layers * D, N, P).
+
+    Args:
+        proj_size: 0, or P < H: h' = W_hr (o * tanh(c')) of P values (Sak, Senior, Beaufays 2014; PyTorch's proj_size).
+        peepholes: whether the gates see c (Gers, Schraudolph, Schmidhuber 2002): p_i * c and p_f * c are added in i and f,
+            p_o * c' in o.
+        zoneout_cell: as zoneout, for c.
+        cell_clip: None, or the bound v > 0 that c' is clipped to, [-v, v]; where it was, no gradient goes back.
+        forget_bias: None, or the number that the forget gate's bias is at first (Jozefowicz, Zaremba, Sutskever 2015):
+            its part of bias_ih is this number, its part of bias_hh 0.
+
+    All others as in `Regularised` and `Recurrent`. Further parameters, for each layer and direction: with proj_size
+    weight_hr_lk (P, H), and weight_hh_lk is (4 * H, P), weight_ih_lk (4 * H, D * P) above the first layer; with
+    peepholes weight_peephole_lk (3 * H), p_i, p_f, p_o; with layer_norm the gain weight_norm_c_lk and the bias
+    bias_norm_c_lk (H) of c's norm, at first 1 and 0.
+    """
+
+    gates = 4
+    state_names = ("h", "c")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        proj_size: int = 0,
+        peepholes: bool = False,
+        zoneout_cell: float = 0.0,
+        cell_clip: float | None = None,
+        forget_bias: float | None = None,
+        **options: Unpack[CellOptions],
+    ) -> None:
+        self.proj_size = checks.integer("LSTM", "proj_size", proj_size, 0)
+        self.peepholes = checks.flag("LSTM", "peepholes", peepholes)
+        self.zoneout_cell = checks.chance("LSTM", "zoneout_cell", zoneout_cell)
+        self.cell_clip = None if cell_clip is None else checks.positive("LSTM", "cell_clip", cell_clip)
+        self.forget_bias = None if forget_bias is None else checks.number("LSTM", "forget_bias", forget_bias, -math.inf)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _cell(self) -> str:
+        return "lstm"
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Values of h and of c."""
+        return self.proj_size or self.hidden_size, self.hidden_size
+
+    def _core_options(self) -> dict[str, Any]:
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"LSTM: got proj_size={self.proj_size}, expected less than hidden_size={self.hidden_size}, as a projection "
+                f"makes h smaller; lower proj_size, or set 0 for none"
+            )
+        if self.forget_bias is not None and not self.bias:
+            raise ValueError(
+                f"LSTM: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it is a bias; leave one "
+                f"of them out"
+            )
+        own = {name: getattr(self, name) for name in ("proj_size", "peepholes", "zoneout_cell")}
+        return {**super()._core_options(), **own, "cell_clip": self.cell_clip or 0.0}
+
+    @classmethod
+    def _output_units(cls, config: Mapping[str, Any]) -> int:
+        return operator.index(config.get("proj_size", 0)) or super()._output_units(config)
+
+    @classmethod
+    def _count_option_parameters(cls, config: Mapping[str, Any]) -> int:
+        projected = operator.index(config.get("proj_size", 0))
+        per_unit = projected + (3 if config.get("peepholes") else 0) + (2 if config.get("layer_norm") else 0)
+        return super()._count_option_parameters(config) + per_unit * operator.index(config["hidden_size"])
+
+    def _initial(self, rng: np.random.Generator, name: str) -> Array:
+        if name.startswith("bias_norm"):
+            return np.zeros(self.parameters.shape(name))
+        value = super()._initial(rng, name)
+        if self.forget_bias is not None and name.startswith("bias"):
+            set_forget_bias(value, name, self.hidden_size, self.forget_bias)
+        return value

@@ -1,0 +1,74 @@
+"""minGRU and minLSTM: gates that do not see the state, so that a whole sequence trains in parallel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recurra.common import checks
+from recurra.layers.recurrent.recurrent import Recurrent, RecurrentOptions
+from recurra.saving.registry import built_in
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class MinRNN(Recurrent):
+    """The base of MinGRU and MinLSTM.
+
+    Args:
+        positive: whether the candidate is g(W_h x + b_h), g(v) = v + 1/2 for v >= 0, else sigmoid(v), which keeps h
+            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v. All
+            others as in `Recurrent`, whose weight_hh and bias_hh these layers do not have.
+    """
+
+    state_names = ("h",)
+    gates_see_state = False
+    core_name: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        positive: bool = False,
+        **options: Unpack[RecurrentOptions],
+    ) -> None:
+        self.positive = checks.flag(type(self).__name__, "positive", positive)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _cell(self) -> str:
+        return self.core_name + ("_positive" if self.positive else "")
+
+
+@built_in
+class MinGRU(MinRNN):
+    """minGRU (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.1):
+
+        z = sigmoid(W_z x + b_z)        n = g(W_n x + b_n)
+        h' = (1 - z) * h + z * n
+
+    `y, h_n = min_gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
+    (2 * H, I, or D * H above the first layer) and bias_ih_lk (2 * H) are those of z, then n. Arguments and g as in
+    `MinRNN`.
+    """
+
+    gates = 2
+    core_name = "min_gru"
+
+
+@built_in
+class MinLSTM(MinRNN):
+    """minLSTM (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.2), whose gates are
+    normalised so that the state keeps its scale whatever the length:
+
+        f = sigmoid(W_f x + b_f)        i = sigmoid(W_i x + b_i)        n = g(W_n x + b_n)
+        h' = f / (f + i) * h + i / (f + i) * n
+
+    `y, h_n = min_lstm(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
+    (3 * H, I, or D * H above the first layer) and bias_ih_lk (3 * H) are those of f, i, then n. Arguments and g as in
+    `MinRNN`.
+    """
+
+    gates = 3
+    core_name = "min_lstm"

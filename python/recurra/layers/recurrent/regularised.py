@@ -1,0 +1,84 @@
+"""What RNN, LSTM and GRU have beyond their plain equations: layer norm, recurrent dropout, zoneout, first weights."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra.common import checks
+from recurra.common.initialise import orthogonal_gates
+from recurra.common.typing import Array
+from recurra.layers.recurrent.recurrent import Recurrent, RecurrentOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class CellOptions(RecurrentOptions, total=False):
+    """The keywords that RNN, LSTM and GRU share."""
+
+    layer_norm: bool
+    input_dropout: float
+    recurrent_dropout: float
+    zoneout: float
+    recurrent_init: str
+
+
+class Regularised(Recurrent):
+    """The base of RNN, LSTM and GRU. docs/cell_options.md has the equations; none of these is on unless asked for.
+
+    Args:
+        layer_norm: whether the products W_ih x and W_hh h are normalised, each over all its G * H values, before the biases
+            are added (Ba, Kiros, Hinton 2016; epsilon 1e-5); in the LSTM also c, over its H values, on its way to h.
+        input_dropout: chance, below 1, that training sets a feature of a layer's input to zero, for the whole sequence
+            (variational dropout, Gal and Ghahramani 2016); the others are scaled up by 1 / (1 - input_dropout).
+        recurrent_dropout: the same for the units of h, as the recurrent products see them.
+        zoneout: chance, below 1, that training leaves a unit of h as it was before the step (Krueger et al. 2017); inference
+            takes the mean.
+        recurrent_init: "uniform", or "orthogonal": each gate's block of weight_hh is an orthogonal matrix (Saxe,
+            McClelland, Ganguli 2014), or has orthonormal columns where it is not square.
+
+    All others as in `Recurrent`. Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk
+    and weight_norm_hh_lk (G * H), at first 1. bias_ih_lk and bias_hh_lk are the norms' biases.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        layer_norm: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_init: str = "uniform",
+        **options: Unpack[RecurrentOptions],
+    ) -> None:
+        name = type(self).__name__
+        self.layer_norm = checks.flag(name, "layer_norm", layer_norm)
+        self.input_dropout = checks.chance(name, "input_dropout", input_dropout)
+        self.recurrent_dropout = checks.chance(name, "recurrent_dropout", recurrent_dropout)
+        self.zoneout = checks.chance(name, "zoneout", zoneout)
+        self.recurrent_init: str = checks.choice(name, "recurrent_init", recurrent_init, ("uniform", "orthogonal"))
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _core_options(self) -> dict[str, Any]:
+        names = ("layer_norm", "input_dropout", "recurrent_dropout", "zoneout")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def _count_option_parameters(cls, config: Mapping[str, Any]) -> int:
+        gates = cls.gates * operator.index(config["hidden_size"])
+        return 2 * gates if config.get("layer_norm") else 0
+
+    def _initial(self, rng: np.random.Generator, name: str) -> Array:
+        shape = self.parameters.shape(name)
+        if name.startswith("weight_norm"):
+            return np.ones(shape)
+        if self.recurrent_init == "orthogonal" and name.startswith("weight_hh"):
+            return orthogonal_gates(rng, shape, self.gates)
+        return super()._initial(rng, name)

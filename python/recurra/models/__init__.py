@@ -1,0 +1,1 @@
+"""Graphs of layers that are called, trained, saved and streamed as one."""

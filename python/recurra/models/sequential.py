@@ -1,0 +1,183 @@
+"""Layers one after another, as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from recurra.common.structure import ALONE
+from recurra.graph.graph import Graph, Port
+from recurra.layers.layer import Layer
+from recurra.layers.leaf import LeafLayer
+from recurra.models.graph_model import GraphModel
+from recurra.saving import registry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@registry.built_in
+class Sequential(GraphModel):
+    """A model of layers in a row: native neighbours run as one native call, lengths travel along.
+
+    `y, states = model(x)`; a state is a list with one entry per layer, None for a layer without. Parameters are named by
+    the layer's place: "0.weight_ih_l0".
+
+    Models stand among the layers, too: `Sequential(Bidirectional(GRU(3, 4), LSTM(3, 4)), Linear(8, 2))`. They run in the
+    same native call, and stay models of their own that share their parameters with this one. Their layers have an entry
+    each in the state, and names as in PyTorch: "0.2.weight_ih_l0" is that of layer 2 of the model at place 0. The first
+    model may have several inputs and the last one several outputs; between two as many come out as go in.
+
+    Args:
+        layers: layers and models, in the order in which data passes through them.
+        seed: draws the parameters of layers that were given no seed and not written since; each gets a seed of its own.
+            None leaves them as they are.
+
+    Raises:
+        ValueError: neighbours do not fit; the message says which.
+    """
+
+    def __init__(self, *layers: Layer, seed: int | None = None) -> None:
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, LeafLayer | GraphModel):
+                raise TypeError(
+                    f"Sequential: got {type(layer).__name__} as layer {index}, expected a layer; write Sequential(a, b, ...)"
+                )
+        graph = _joined(layers)
+        first, last = layers[0], layers[-1]
+        self.return_sequences = graph.sources[graph.outputs[0]] is not None
+        self.input_kind = first.input_kind
+        super().__init__(
+            graph,
+            seed,
+            inputs=first.structures[0] if isinstance(first, GraphModel) else ALONE,
+            outputs=last.structures[1] if isinstance(last, GraphModel) else ALONE,
+        )
+        self.layers: tuple[Layer, ...] = layers
+
+    @property
+    def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
+        """The layers, those of models among them, and what stands before their parameters' names."""
+        return [(f"{place}.{inner}", leaf) for place, one in enumerate(self.layers) for inner, leaf in one.leaves]
+
+    @property
+    def input_size(self) -> int | None:
+        """That of the first layer."""
+        return self.layers[0].input_size
+
+    @property
+    def output_size(self) -> int | None:
+        """Features of the (first) output; None where they are known only when it runs."""
+        return self._output_sizes[0]
+
+    def config(self) -> dict[str, Any]:
+        """The layers as plain data."""
+        return {"layers": [registry.describe(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom: Mapping[str, type[Layer]] | None = None) -> Self:
+        """A new model from what `config()` returned; its parameters are drawn anew."""
+        layers: list[Any] = [registry.build(description, custom or {}) for description in config["layers"]]
+        return cls(*layers)
+
+    def _remade(self) -> tuple[Any, ...]:
+        return type(self), self.layers
+
+    def __repr__(self) -> str:
+        inner = "".join(f"  {layer!r},\n" for layer in self.layers)
+        return f"Sequential(\n{inner})"
+
+
+def _joined(layers: Sequence[Layer]) -> Graph:
+    """The graph of layers of which each fits behind the one before it."""
+    if not layers:
+        raise ValueError("Sequential: got no layers, expected at least one; write Sequential(a, b, ...)")
+    _check_shared(layers)
+    graphs: list[Graph] = []
+    features: list[int | None] = []
+    axes: list[str] = []
+    ends_time = ""  # the last place where a time axis ended
+    for index, layer in enumerate(layers):
+        place = f"layer {index} ({layer.label})"
+        before = f"layer {index - 1} ({layers[index - 1].label})" if index else ""
+        if isinstance(layer, LeafLayer):
+            _check_leaf(place, layer)
+        graph = layer._graph()
+        if not index:
+            features = [None if port.kind == "tokens" else port.size for port in graph.inputs]
+            axes = [port.axis for port in graph.inputs]
+        elif len(graph.inputs) != len(features):
+            raise ValueError(
+                f"Sequential: got {place}, which takes {len(graph.inputs)} inputs, behind {before} with {len(features)} "
+                f"outputs, expected as many; make a Model of them"
+            )
+        for number, port in enumerate(graph.inputs):
+            if index:
+                _check_port(place, before, port, features[number], graphs[-1].nodes[-1].layer.native)
+            if graph.needs_sequences[number]:
+                if axes[number] == "vector":
+                    raise ValueError(
+                        f"Sequential: got {place} behind {ends_time or before}, which gives only the last output, expected "
+                        f"sequences; make that one with return_sequences=True"
+                    )
+                axes[number] = "sequence"
+            elif port.axis == "vector":
+                if axes[number] == "sequence":
+                    raise ValueError(
+                        f"Sequential: got {place}, which takes vectors (N, features), behind {before}, which gives "
+                        f"sequences, expected one vector for each row; make that one with return_sequences=False"
+                    )
+                axes[number] = "vector"
+        made = graph.features_from(features)
+        features = [made[value] for value in graph.outputs]
+        after = graph.axes(axes)
+        if "vector" in after and "vector" not in axes:
+            ends_time = place
+        axes = after
+        graphs.append(graph)
+    return _with_known_axes(Graph.chain(graphs))
+
+
+def _with_known_axes(graph: Graph) -> Graph:
+    """The graph with inputs that say so where only vectors will do."""
+    wanted = {value for node in graph.nodes if node.layer.made_steps is not None for value in node.inputs}
+    axes = ["vector" if value in wanted else port.axis for value, port in enumerate(graph.inputs)]
+    ports = [port._replace(axis=axis) for port, axis in zip(graph.inputs, axes, strict=True)]
+    return Graph(ports, [(node.layer, node.inputs, node.states) for node in graph.nodes], graph.outputs)
+
+
+def _check_leaf(place: str, layer: LeafLayer) -> None:
+    if layer.num_inputs != 1:
+        raise ValueError(
+            f"Sequential: got {place}, which takes several inputs, expected layers of one; make a Model of it"
+        )
+    if not getattr(layer, "batch_first", True):
+        raise ValueError(
+            f"Sequential: got {place} with batch_first=False, expected (N, T, features) throughout; "
+            f"make it with batch_first=True and give x.swapaxes(0, 1)"
+        )
+
+
+def _check_port(place: str, before: str, port: Port, features: int | None, native: bool) -> None:
+    """Whether what `before` gives, by a layer of the core or not, goes into an input."""
+    if port.kind == "tokens" and native:
+        raise ValueError(f"Sequential: got {place} behind {before}, expected tokens there; put it first")
+    if port.kind != "tokens" and None not in (features, port.size) and features != port.size:
+        raise ValueError(
+            f"Sequential: got {before} with {features} output features before {place} with an input size of "
+            f"{port.size}, expected the same number; change one of the two"
+        )
+
+
+def _check_shared(layers: Sequence[Layer]) -> None:
+    """Refuse a layer at two places, whose parameters would have two names."""
+    seen: dict[int, int] = {}
+    for index, layer in enumerate(layers):
+        for _prefix, leaf in layer.leaves:
+            twin = seen.setdefault(id(leaf), index)
+            if twin != index:
+                whole = layers[twin] is layer
+                raise ValueError(
+                    f"Sequential: got one layer {'as' if whole else f'({leaf.label}) in'} layer {twin} and layer {index} "
+                    f"({layer.label}), expected each once; use copy.deepcopy for another, or call it twice in a Model"
+                )

@@ -1,0 +1,1 @@
+"""From batches and losses to gradients."""

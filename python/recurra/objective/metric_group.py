@@ -1,0 +1,183 @@
+"""The metrics of all outputs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from recurra.common.structure import Structure
+from recurra.common.typing import Array
+from recurra.data import target_checks
+from recurra.data.rows import ArrayRows, Rows
+from recurra.losses.labels import BinaryCrossEntropy, LabelLoss
+from recurra.metrics.classes import ClassScore
+from recurra.metrics.correct import Accuracy
+from recurra.metrics.find import named
+from recurra.metrics.metric import Read, checked_name
+
+if TYPE_CHECKING:
+    from recurra.data.feed import OutputInfo
+    from recurra.losses import Loss
+    from recurra.metrics import Metric
+    from recurra.objective.trainable import Trainable
+
+
+#: Names of numbers that are in every epoch's logs, and what file names call the epoch.
+TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
+
+
+def _listed(operation: str, structure: Structure, what: str, given: Any) -> list[list[Metric]]:
+    """For each output its metrics."""
+    none = isinstance(given, list | tuple | dict) and not given
+    found = []
+    for one in structure.spread_optional(operation, what, None if none else given):
+        some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
+        found.append([named(operation, metric) for metric in some])
+    return found
+
+
+def _check_weighable(operation: str, metric: Metric) -> None:
+    """Refuse a metric that does not take weights, before anything is trained."""
+    try:
+        inspect.signature(metric.update).bind(None, None, None, weights=None)
+    except TypeError:
+        raise TypeError(
+            f"{operation}: got {type(metric).__name__} in weighted_metrics, expected a metric that takes weights; write its "
+            f"update(self, predictions, targets, lengths=None, weights=None), or give it in metrics"
+        ) from None
+
+
+def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained: Loss) -> None:
+    """Refuse numbers for a metric of labels."""
+    array = targets.array if isinstance(targets, ArrayRows) else targets.items[0]
+    if array.dtype.kind in "iu":
+        return
+    hint = "leave it out, or take one of numbers, such as 'mae'"
+    if isinstance(trained, BinaryCrossEntropy):
+        hint = "leave it out, or write 'binary_accuracy'"
+        if isinstance(metric, ClassScore):
+            hint = f"write metrics.{type(metric).__name__}(threshold=0.5)"
+        elif isinstance(metric, Accuracy):
+            hint = "write 'binary_accuracy'"
+    raise ValueError(
+        f"{where}: metric {name}: got the targets of {type(trained).__name__}, which are numbers, expected labels of classes; "
+        f"{hint}"
+    )
+
+
+class MetricGroup:
+    """For each output its metrics; of a model with several outputs their names begin with the output's."""
+
+    def __init__(self, operation: str, model: Trainable, given: Any, weighted: Any = ()) -> None:
+        structure = model.structures[1]
+        self._named: list[dict[str, Metric]] = []
+        self._weighted: set[str] = set()
+        lists = [_listed(operation, structure, *one) for one in (("metrics", given), ("weighted_metrics", weighted))]
+        for index, (some, with_weights) in enumerate(zip(*lists, strict=True)):
+            prefix = ""
+            if structure.count is not None:
+                prefix = f"{structure.names[index] if structure.names else f'output_{index}'}_"
+            found = [*some, *with_weights]
+            for metric in found:
+                checked_name(f"{operation}: {type(metric).__name__}", metric.name)
+                metric.check_model(operation, model)
+            self._named.append({prefix + metric.name: metric.fresh() for metric in some})
+            for metric in with_weights:
+                _check_weighable(operation, metric)
+                name = prefix + ("weighted_" if metric.name in {one.name for one in some} else "") + metric.name
+                self._named[-1][name] = metric.fresh()
+                self._weighted.add(name)
+            taken = next((name for name in self._named[-1] if name in TAKEN or name.startswith("val_")), None)
+            if taken is not None:
+                raise ValueError(
+                    f"{operation}: got a metric of the name {taken!r}, expected another than {', '.join(TAKEN)} and val_..., "
+                    f"which fit uses itself; give it name=..."
+                )
+            if len(self._named[-1]) < len(found):
+                raise ValueError(
+                    f"{operation}: got two metrics of one name in {[metric.name for metric in found]}, expected different "
+                    f"names; give them name=..."
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """Of all numbers."""
+        return [name for group in self._named for name in group]
+
+    def config(self) -> dict[str, Any]:
+        """What a run that goes on must have in common."""
+        return {
+            name: {**metric.fresh().config(), **({"weighted": True} if name in self._weighted else {})}
+            for name, metric in self.metrics()
+        }
+
+    def mode(self, name: str) -> str | None:
+        """ "min" or "max", which way is better; None for a name that is not known here."""
+        return next((group[name].mode for group in self._named if name in group), None)
+
+    def check(
+        self,
+        where: str,
+        output: int,
+        info: OutputInfo,
+        x: Rows,
+        targets: Rows,
+        weights: Rows | None,
+        trained: Loss,
+    ) -> None:
+        """Refuse targets of an output, as its loss `trained` has them, that a metric cannot read."""
+        for name, metric in self._named[output].items():
+            if not isinstance(metric, Read):
+                continue
+            axes = targets.array.ndim if isinstance(targets, ArrayRows) else targets.items[0].ndim + 1
+            loss = metric.reads(axes, 3 if info.has_steps(x) else 2)
+            if isinstance(loss, LabelLoss) and not isinstance(trained, LabelLoss):
+                _check_labels(where, name, metric, targets, trained)
+            counted = weights if name in self._weighted else None
+            try:
+                target_checks.check(f"{where}: metric {name}", info, x, targets, loss, counted)
+            except ValueError as error:
+                if weights is None or counted is not None:
+                    raise
+                raise ValueError(f"{error}, or where a weight of 0 leaves it out, use weighted_metrics") from None
+
+    def update(
+        self, output: int, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None = None
+    ) -> None:
+        """One more batch of an output."""
+        for name, metric in self._named[output].items():
+            if weights is not None and name in self._weighted:
+                metric.update(predictions, targets, lengths, weights=weights)  # type: ignore[call-arg]
+            else:
+                metric.update(predictions, targets, lengths)
+
+    def results(self) -> dict[str, float]:
+        """The numbers so far."""
+        found = {name: metric.result() for group in self._named for name, metric in group.items()}
+        return {name: as_float(f"the result of the metric {name}", value) for name, value in found.items()}
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for group in self._named:
+            for metric in group.values():
+                metric.reset()
+
+    def fresh(self) -> MetricGroup:
+        """The same metrics, with nothing in them."""
+        other = copy.copy(self)
+        other._named = [{name: metric.fresh() for name, metric in group.items()} for group in self._named]
+        return other
+
+    def metrics(self) -> Sequence[tuple[str, Metric]]:
+        """All of them, by name."""
+        return [pair for group in self._named for pair in group.items()]
+
+
+def as_float(what: str, value: Any) -> float:
+    """A number that a metric or a callback gave."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"fit: got {value!r:.100} as {what}, expected a number; make it a float") from error

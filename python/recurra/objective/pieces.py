@@ -1,0 +1,112 @@
+"""What is recorded at a time: batches, or windows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra.common.typing import Array
+from recurra.data.feed import Outputs
+
+if TYPE_CHECKING:
+    from recurra.objective.trainable import Trainable
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps of some rows: what a call takes and what the outputs shall be; lists with one entry per input or output.
+
+    `lead` steps at the beginning count for nothing in the loss.
+    """
+
+    x: Sequence[Array]
+    lengths: Sequence[Array | None]
+    resets: Sequence[Array | None]
+    targets: Sequence[Array]
+    weights: Sequence[Array | None]
+    outputs: Outputs
+    lead: int = 0
+    rows: Array | None = None  # which of the data, if they are in memory
+    first: int = 0  # the step of the sequence that it begins with
+
+    @property
+    def has_time(self) -> bool:
+        """Whether there is a time axis at all."""
+        return any(rows.has_time for rows in self.outputs.inputs)
+
+    @property
+    def steps(self) -> int:
+        """The length of the time axis."""
+        return max(int(one.shape[1]) for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)
+
+    def cut(self, begin: int, end: int, lead: int) -> Segment:
+        """Steps `begin` to `end` of it; all inputs and outputs with a time axis share that axis."""
+
+        def part(array: Array | None, axes: int) -> Array | None:
+            return array if array is None or array.ndim < axes else np.ascontiguousarray(array[:, begin:end])
+
+        sequence = [rows.has_time for rows in self.outputs.inputs]
+        return replace(
+            self,
+            x=[one[:, begin:end] if timed else one for one, timed in zip(self.x, sequence, strict=True)],
+            lengths=[None if one is None else np.clip(one - begin, 0, end - begin) for one in self.lengths],
+            resets=[part(one, 2) for one in self.resets],
+            targets=[np.ascontiguousarray(one[:, begin:end]) for one in self.targets],
+            weights=[part(one, 2) for one in self.weights],
+            lead=lead,
+            first=self.first + begin,
+        )
+
+    def own(self) -> Segment:
+        """The same, of memory that nobody else writes to."""
+
+        def copies(arrays: Sequence[Any]) -> list[Any]:
+            return [None if one is None else one.copy() for one in arrays]
+
+        return replace(
+            self,
+            x=copies(self.x),
+            lengths=copies(self.lengths),
+            resets=copies(self.resets),
+            targets=copies(self.targets),
+            weights=copies(self.weights),
+        )
+
+    def output_lengths(self) -> list[Array | None]:
+        """The valid steps of each output."""
+        if all(one is None for one in self.lengths):  # at once: small batches feel what follows
+            return [None] * len(self.targets)
+        return self.outputs.lengths(self.outputs.join_inputs(self.lengths))
+
+    @property
+    def counting(self) -> Segment:
+        """The steps that count."""
+        return self.cut(min(self.lead, self.steps), self.steps, 0) if self.lead else self
+
+
+def check_runs_in_parts(operation: str, what: str, model: Trainable) -> None:
+    """Refuse a model that gives other values for the parts of a sequence, one after the other, than for the whole."""
+    try:
+        model.stream(1)
+    except ValueError as error:
+        why = str(error).split(": ", 1)[1]
+        raise ValueError(
+            f"{operation}: got {what} for a model that cannot go on from where a part of a sequence ended: {why}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Segments that follow each other, through which gradients flow back together."""
+
+    segments: Sequence[Segment]
+    carry: bool = False  # begins with the state handed on by the piece before it, instead of zeros
+    learn: bool = True  # or is only run, for the state
+    hand_on: bool = True  # a piece that carries on begins where the first segment ends; else where this one began
+
+    def own(self) -> Piece:
+        """The same, of memory that nobody else writes to."""
+        return replace(self, segments=[one.own() for one in self.segments])

@@ -1,0 +1,104 @@
+"""Forwards and backwards through one piece after the other, up to a step of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recurra.common import seeds
+from recurra.common.typing import State
+from recurra.losses import LossValue
+from recurra.objective.goal import Goal
+from recurra.objective.metric_group import MetricGroup
+from recurra.objective.pieces import Piece, Segment
+from recurra.running.state import copied
+from recurra.running.tape import Tape
+
+if TYPE_CHECKING:
+    from recurra.objective.trainable import Trainable
+
+
+class Recorded(NamedTuple):
+    """A piece and what it was recorded with."""
+
+    piece: Piece
+    state: State
+    seed: int
+
+
+class Recorder:
+    """Adds the gradients of several pieces up.
+
+    Attributes: counts, what the losses of all pieces so far counted, for each output; state, what the last piece hands on;
+    done, the pieces so far.
+    """
+
+    def __init__(
+        self, model: Trainable, goal: Goal, metrics: MetricGroup | None = None, memory_budget: int | None = None
+    ) -> None:
+        self._model, self._goal, self._metrics, self._budget = model, goal, metrics, memory_budget
+        self._inputs, self._outputs = model.structures
+        self.counts = [0.0] * len(model.output_infos())
+        self.state: State = None
+        self.done: list[Recorded] = []
+
+    def totals(self, pieces: Sequence[Piece]) -> list[float] | None:
+        """What all of them will count; None where that need not be known before the last of them."""
+        if len(pieces) == 1 or len(self.counts) == 1:
+            return None
+        totals = [0.0] * len(self.counts)
+        for segment in (one for piece in pieces if piece.learn for one in piece.segments):
+            for index, count in enumerate(self._goal.counts(segment)):
+                totals[index] += count
+        return totals
+
+    def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None) -> list[LossValue]:
+        """Add the gradients of a piece that begins with `state`; the values of its losses."""
+        self.done.append(Recorded(piece, state, seed))
+        if not piece.learn:
+            for segment in piece.segments:
+                x, lengths, reset = self._given(segment)
+                _y, state = self._model(x, state=state, lengths=lengths, reset=reset)
+            self.state = state
+            return []
+        tapes: list[Tape] = []
+        values: list[list[LossValue]] = []
+        handed_on = state
+        for index, segment in enumerate(piece.segments):
+            x, lengths, reset = self._given(segment)
+            tape = self._model.record(
+                x,
+                state=handed_on if not index else tapes[-1].state,
+                lengths=lengths,
+                reset=reset,
+                input_grad=False,
+                seed=seeds.derive(seed, index),
+                memory_budget=self._budget,
+            )
+            tapes.append(tape)
+            values.append(self._goal.values(self._outputs.spread("fit", "y", tape.y), segment, self._metrics))
+        self.state = copied(tapes[0].state) if piece.hand_on else handed_on
+        sums = [_total(parts) for parts in zip(*values, strict=True)]
+        counts = [value.count for value in sums]
+        self.counts = [before + count for before, count in zip(self.counts, counts, strict=True)]
+        if any(counts):
+            self._backward(tapes, values, counts if totals is None else totals)
+        return sums
+
+    def _given(self, segment: Segment) -> tuple[Any, Any, Any]:
+        join = self._inputs.join
+        return join(segment.x), join(segment.lengths), join(segment.resets)
+
+    def _backward(self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]) -> None:
+        dstate: State = None
+        for tape, parts in zip(reversed(tapes), reversed(values), strict=True):
+            _dx, dstate = tape.backward(self._outputs.join(self._goal.gradients(parts, counts)), dstate)
+
+
+def _total(parts: Sequence[LossValue]) -> LossValue:
+    if len(parts) == 1:
+        return parts[0]
+    sums, counts, left_out = zip(*((part.sum, part.count, part.left_out) for part in parts), strict=True)
+    return LossValue(float(np.sum(sums)), sum(counts), None, sum(left_out))

@@ -1,0 +1,1 @@
+"""How graphs run: programs, tapes, streams, states."""

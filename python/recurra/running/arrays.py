@@ -1,0 +1,160 @@
+"""Views of parameters and gradients by name, over one layer or all layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from recurra import _core
+from recurra.common import checks
+from recurra.common.typing import Array
+
+#: A layer's parameters and what stands before their names: "" or, in a model, "0.".
+Parts: TypeAlias = "Sequence[tuple[str, _core.Parameters]]"
+
+
+class NamedArrays(Mapping[str, Array]):
+    """A mapping from names to views; assigning to a name writes into the memory behind it."""
+
+    def __init__(
+        self,
+        kind: str,
+        parts: Parts,
+        read: Callable[[_core.Parameters, str], Array],
+        write: Callable[[_core.Parameters, str, Array], None],
+    ) -> None:
+        self._kind, self._read, self._write = kind, read, write
+        self._places = {prefix + name: (parameters, name) for prefix, parameters in parts for name in parameters.names}
+
+    def _place(self, name: str) -> tuple[_core.Parameters, str]:
+        try:
+            return self._places[name]
+        except (KeyError, TypeError):
+            known = ", ".join(self._places) or "none at all"
+            raise KeyError(f"{self._kind}: got the name {name!r}, expected one of: {known}") from None
+
+    def __getitem__(self, name: str) -> Array:
+        return self._read(*self._place(name))
+
+    def __setitem__(self, name: str, array: npt.ArrayLike) -> None:
+        self._write(*self._place(name), checks.array(self._kind, repr(name), array))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{self._kind}: got a request to pickle or copy views of a model's memory, expected arrays; take "
+            f"{'state_dict()' if self._kind == 'params' else '{name: array.copy() for name, array in grads.items()}'}"
+        )
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.items())
+        return f"{self._kind}({shapes})"
+
+
+class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
+    """A view of a sparse gradient, which says how that is written; what is computed from it is a plain array."""
+
+    def _check(self) -> None:
+        if not self.flags.writeable:
+            raise ValueError(
+                "grads: got a write into a sparse gradient, which is read-only, as the rows that are not zero must be known; "
+                "expected it to be written as a whole: grads[name] = array, such as grads[name] = grads[name] + more"
+            )
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._check()
+        super().__setitem__(key, value)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        for array in options.get("out", ()):
+            if isinstance(array, SparseGradient):
+                array._check()
+        if "out" in options:
+            options["out"] = tuple(_plain(array) for array in options["out"])
+        return getattr(ufunc, method)(*map(_plain, inputs), **options)
+
+
+def _plain(array: Any) -> Any:
+    return array.view(np.ndarray) if isinstance(array, SparseGradient) else array
+
+
+def _read_gradient(parameters: _core.Parameters, name: str) -> Array:
+    gradient = parameters.grad(name)
+    return gradient.view(SparseGradient) if parameters.sparse else gradient
+
+
+def _write_gradient(parameters: _core.Parameters, name: str, array: Array) -> None:
+    if parameters.sparse:  # whose rows must be known
+        parameters.assign_grad(name, array)
+    else:
+        parameters.grad(name)[...] = array  # also what `grads[name] += array` ends with
+
+
+def params(parts: Parts) -> NamedArrays:
+    """Read-only views; an assignment checks shape and dtype and moves the version on."""
+    return NamedArrays("params", parts, _core.Parameters.value, _core.Parameters.assign)
+
+
+def grads(parts: Parts) -> NamedArrays:
+    """Views of the gradients, writable unless sparse."""
+    return NamedArrays("grads", parts, _read_gradient, _write_gradient)
+
+
+def is_view(array: Array) -> bool:
+    """Whether it shows memory of the core's, as `params` does."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return type(base).__name__ == "PyCapsule"
+
+
+class Edit:
+    """`with Edit(parts) as copies:` writable copies of parameters, which the block's end writes back.
+
+    Copies, as no array can take back the views that others made of it: what is written there after the block reaches
+    nothing, and a block that raises changes nothing.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._copies: dict[tuple[_core.Parameters, str], tuple[Array, Array]] = {}
+
+    def _copy(self, parameters: _core.Parameters, name: str) -> Array:
+        key = (parameters, name)
+        if key not in self._copies:
+            before = parameters.value(name).copy()
+            self._copies[key] = before, before.copy()
+        return self._copies[key][1]
+
+    def _write(self, parameters: _core.Parameters, name: str, array: Array) -> None:
+        copy = self._copy(parameters, name)
+        if array is not copy:  # `copies[name] += 1` has written already
+            copy[...] = array
+
+    def __enter__(self) -> NamedArrays:
+        return NamedArrays("edit", self._parts, self._copy, self._write)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        copies, self._copies = self._copies, {}
+        for _before, copy in copies.values():
+            copy.flags.writeable = False
+        if kind is not None:
+            return
+        for (parameters, name), (before, _after) in copies.items():
+            if parameters.value(name).tobytes() != before.tobytes():
+                raise ValueError(
+                    f"edit: got {name!r} written by something else inside the block, expected no other writer until its end, "
+                    f"which would undo that; nothing was written: write it through the block, or end the block first"
+                )
+        for _prefix, parameters in self._parts:
+            parameters.touch()
+        after = [(parameters, name, copy) for (parameters, name), (_before, copy) in copies.items()]
+        _core.write_whole([parameters for parameters, _name, _copy in after], _core.assign, after)

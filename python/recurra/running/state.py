@@ -1,0 +1,101 @@
+"""Between a state as people write it and the flat list of arrays that programs take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recurra.common import checks
+from recurra.common.typing import Array, State
+from recurra.graph.graph import Node
+
+
+class StateLayout:
+    """What the state of `nodes` looks like.
+
+    Alone, a layer's state is None (it has none), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state
+    is a list with one such entry per layer at work; what begins with another layer's state is no part of it.
+    """
+
+    def __init__(self, owner: str, nodes: Sequence[Node], alone: bool) -> None:
+        self._owner, self._nodes, self._alone = owner, nodes, alone
+        self._counts = [len(node.own_states) for node in nodes]
+
+    def flatten(self, operation: str, state: State) -> list[Array | None] | None:
+        """The arrays in order, None for those left out; None if all of them are."""
+        if state is None:
+            return None
+        if self._alone:
+            entries = [state]
+        elif isinstance(state, list | tuple) and len(state) == len(self._nodes):
+            entries = list(state)
+        else:
+            got = f"{len(state)} entries" if isinstance(state, list | tuple) else type(state).__name__
+            raise ValueError(
+                f"{operation}: got a state of {got}, expected a list with one entry for each of the {len(self._nodes)} "
+                f"layers; give None for a layer without state, or start from init_state(batch_size)"
+            )
+        arrays: list[Array | None] = []
+        for node, entry in zip(self._nodes, entries, strict=True):
+            arrays += self._flatten_entry(operation, node, entry)
+        return arrays
+
+    def arrays(self, operation: str, state: State) -> list[Array | None] | None:
+        """The same, of whatever converts to arrays."""
+        flat = self.flatten(operation, state)
+        return flat and [None if one is None else checks.array(operation, "a state", one) for one in flat]
+
+    def _flatten_entry(self, operation: str, node: Node, entry: Any) -> list[Array | None]:
+        layer = node.layer
+        names = [layer.state_names[index] for index in node.own_states]
+        if entry is None:
+            return [None] * len(names)
+        if not names:
+            raise ValueError(
+                f"{operation}: got a state for {layer.label}, expected None, as it has none of its own; give None there"
+            )
+        if len(names) == 1 and hasattr(entry, "shape"):
+            return [entry]
+        if len(names) > 1 and isinstance(entry, list | tuple) and len(entry) == len(names):
+            return list(entry)
+        expected = f"the tuple ({', '.join(names)})" if len(names) > 1 else f"one array, {names[0]}"
+        got = (
+            f"{len(entry)} values in a {type(entry).__name__}"
+            if isinstance(entry, list | tuple)
+            else type(entry).__name__
+        )
+        raise ValueError(
+            f"{operation}: got {got} as the state of {layer.label}, expected {expected}; "
+            f"start from {layer.label}.init_state(batch_size)"
+        )
+
+    def fill(self, arrays: list[Array | None] | None, batch_size: int) -> list[Array] | None:
+        """`arrays` with zeros for those left out."""
+        if arrays is None:
+            return None
+        zeros = iter(self.zeros(batch_size))
+        return [zero if array is None else array for array, zero in zip(arrays, zeros, strict=True)]
+
+    def zeros(self, batch_size: int) -> list[Array]:
+        """The arrays of a state at rest."""
+        found = []
+        for node in self._nodes:
+            arrays = node.layer.state_zeros(batch_size)
+            found += [arrays[index] for index in node.own_states]
+        return found
+
+    def nest(self, arrays: Sequence[Array]) -> State:
+        """The state as people write it."""
+        entries: list[State] = []
+        begin = 0
+        for count in self._counts:
+            entries.append(None if not count else arrays[begin] if count == 1 else tuple(arrays[begin : begin + count]))
+            begin += count
+        return entries[0] if self._alone else entries
+
+
+def copied(state: State) -> State:
+    """A copy that shares no memory with the tape or the stream it came from."""
+    if isinstance(state, list | tuple):
+        return type(state)(copied(one) for one in state)
+    return None if state is None else state.copy()

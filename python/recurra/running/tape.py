@@ -1,0 +1,185 @@
+"""A recorded forward: it owns its memory and runs backwards once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from recurra import _core
+from recurra.common import checks
+from recurra.common.structure import Structure
+from recurra.common.typing import Array, State
+from recurra.graph.graph import Graph, pack, unpack
+from recurra.running import contributions
+from recurra.running.score_gradient import ParameterGradient, parameter_gradients
+from recurra.running.state import StateLayout
+
+if TYPE_CHECKING:
+    from recurra.graph.forms import Form
+    from recurra.running.runner import Run
+
+
+class TapePiece(Protocol):
+    """The tape of one run of a graph: `_core.Tape`, or its twin for a layer written in Python."""
+
+    @property
+    def y(self) -> Any: ...
+    @property
+    def state(self) -> list[Array]: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def backward(
+        self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient], commits: bool
+    ) -> tuple[Any, list[Array]]: ...
+    def close(self) -> None: ...
+
+
+class Tape:
+    """What `record` returns. It works once, on any thread; several may be outstanding, in any order.
+
+    Attributes: y, the output, read-only; state, the final state, as the call returns it; nbytes, the memory held; closed,
+    whether it was used or closed.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        graph: Graph,
+        pieces: Sequence[tuple[TapePiece, Run]],
+        layout: StateLayout,
+        structures: tuple[Structure, Structure],
+        versions: Sequence[int],
+        form: Form | None = None,
+    ) -> None:
+        self._owner, self._graph, self._pieces, self._layout = owner, graph, pieces, layout
+        self._inputs, self._outputs = structures
+        self._versions, self._form = versions, form
+
+    @property
+    def y(self) -> Any:
+        """The output, as the call returns it; read-only."""
+        if len(self._pieces) == 1 and self._outputs.count is None and self._form is None:
+            return self._pieces[0][0].y
+        values: dict[int, Array] = {}
+        for piece, run in self._pieces:
+            if not set(run.outputs).isdisjoint(self._graph.outputs):
+                values.update(run.made(piece.y))
+        return self._outputs.join([self._as_written(value, values[value]) for value in self._graph.outputs])
+
+    def _as_written(self, value: int, array: Array) -> Array | None:
+        """An output in the form of the input, read-only."""
+        if self._form is None:
+            return array
+        made = self._form.out(value, array)
+        if made is not None:
+            made.flags.writeable = False
+        return made
+
+    @property
+    def state(self) -> State:
+        """The final state, as the call returns it."""
+        flat = [array for piece, _run in self._pieces for array in piece.state]
+        return self._layout.nest(flat if self._form is None else self._form.final(flat))
+
+    @property
+    def pieces(self) -> Sequence[tuple[TapePiece, Run]]:
+        """The tapes of its runs, in order, for diagnosis."""
+        return self._pieces
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the tape holds."""
+        return sum(piece.nbytes for piece, _run in self._pieces)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the tape has run backwards or was closed."""
+        return any(piece.closed for piece, _run in self._pieces)
+
+    def close(self) -> None:
+        """Give the memory back without running backwards."""
+        for piece, _run in self._pieces:
+            piece.close()
+
+    def backward(self, dy: Any, dstate: State = None) -> tuple[Any, State]:
+        """Back-propagation through time: adds the gradients of the parameters into `grads`.
+
+        Args:
+            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of its shape; None for zeros. Of a
+                model with several outputs as many of them. That of `losses.CRF` brings the transitions' along.
+            dstate: gradient with respect to the final state, built like it; any array of it may be None for zeros.
+
+        Returns:
+            The gradients with respect to x (None if not asked for, or if x holds tokens) and the initial state.
+
+        Raises:
+            ValueError: wrong shapes; the tape was used or closed; parameters changed since `record`.
+            TypeError: wrong dtype.
+        """
+        operation = f"{self._owner}.backward"
+        given = self._outputs.spread_optional(operation, "dy", dy)
+        more = parameter_gradients(operation, given)
+        self._check_known(operation, more)
+        gradients = {
+            value: None if one is None else checks.array(operation, self._outputs.label("dy", index), one)
+            for index, (value, one) in enumerate(zip(self._graph.outputs, given, strict=True))
+        }
+        flat = self._layout.arrays(operation, dstate)
+        if self._form is not None:
+            gradients = {value: self._form.gradient(value, one) for value, one in gradients.items()}
+            flat = self._form.states(operation, flat)
+        if self._graph.all_native:  # one piece, and it checks and undoes by itself
+            return self._backward_pieces(gradients, flat, more)
+        self._refuse_if_stale()
+        python = [layer for layer in self._graph.layers if not layer.native and layer.parameters.size]
+        try:
+            result, own = contributions.collect(python, lambda: self._backward_pieces(gradients, flat))
+            self._refuse_if_stale(used=True)
+        except BaseException:  # an interrupt, too, leaves the gradients as they were
+            self.close()
+            raise
+        native = [piece for piece, _run in self._pieces if isinstance(piece, _core.Tape)]
+        _core.add_gradients(native, [*own.items(), *more])  # all, or none
+        return result
+
+    def _check_known(self, operation: str, more: Sequence[ParameterGradient]) -> None:
+        if any(all(layer.parameters is not parameters for layer in self._graph.layers) for parameters, _own in more):
+            raise ValueError(
+                f"{operation}: got the gradient of losses.CRF with a layer that is not in the model, expected that of the "
+                f"model; make the loss with its own CRF"
+            )
+
+    def _backward_pieces(
+        self,
+        gradients: dict[int, Array | None],
+        flat: list[Array | None] | None,
+        more: Sequence[ParameterGradient] = (),
+    ) -> tuple[Any, State]:
+        initial: list[Array] = []
+        for piece, run in reversed(self._pieces):
+            given = [gradients.get(value) for value in run.outputs]
+            dx, part = piece.backward(pack(given), run.pick(flat), more, self._graph.all_native)
+            initial[:0] = part
+            for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
+                before = gradients.get(value)
+                if gradient is not None:  # the sum over all that read the value
+                    gradients[value] = gradient if before is None else before + gradient
+        inputs = [gradients.get(index) for index in range(len(self._graph.inputs))]
+        if self._form is not None:
+            inputs = [self._form.out(index, one) for index, one in enumerate(inputs)]
+            initial = self._form.final(initial)
+        return self._inputs.join(inputs), self._layout.nest(initial)
+
+    def _refuse_if_stale(self, used: bool = False) -> None:
+        if self.closed and not used:
+            raise ValueError(
+                f"{self._owner}.backward: got a tape that was used or closed, expected a fresh one; call record again"
+            )
+        for index, (layer, version) in enumerate(zip(self._graph.layers, self._versions, strict=True)):
+            if layer.parameters.version != version:
+                raise ValueError(
+                    f"{self._owner}.backward: got parameters of {index}.{layer.label} that changed since record, "
+                    f"expected the same; call record again, and change parameters after backward"
+                )

@@ -1,0 +1,1 @@
+"""Model files, and layers as plain data."""

@@ -1,0 +1,179 @@
+"""safetensors files with a checksum: the same content gives the same bytes, and a changed bit is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recurra.common.errors import ModelFormatError
+from recurra.common.typing import Array
+from recurra.saving import whole_file
+
+_DTYPES = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+}
+#: The longest header that safetensors reads.
+_LONGEST_HEADER = 100_000_000
+#: Of the arrays' bytes; and of the header, with zeros in its own place.
+_DATA, _HEADER = "data_checksum", "header_checksum"
+_PREFIX = "sha256:"
+_ZEROS = "0" * 64
+#: What the metadata of a file without checksums, from before there were any, may have.
+_WITHOUT_CHECKSUMS = {"format", "format_version", "library_version", "dtype", "config", "training"}
+
+
+class DamagedFileError(ModelFormatError):
+    """A file is not as it was written: cut off, or with other bytes."""
+
+
+class Content(NamedTuple):
+    """What a file holds; `whole`: whether its checksums are right."""
+
+    arrays: dict[str, Array]
+    metadata: dict[str, str]
+    whole: bool
+
+
+def serialise(operation: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
+    """The parts of a file, one behind the other: the header, then the arrays, larger numbers first and by name, so that
+    every array is aligned."""
+    plain: dict[str, Array] = {}
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES:
+            raise ValueError(
+                f"{operation}: got {name} of {array.dtype}, expected numbers or bool; convert it with astype(...)"
+            )
+        plain[name] = np.require(array, array.dtype.newbyteorder("<"), "C")  # which leaves () as it is
+    end = 0
+    parts: list[Any] = []
+    tensors: dict[str, Any] = {}
+    for name in sorted(plain, key=lambda one: (-plain[one].itemsize, one)):
+        array = plain[name]
+        begin, end = end, end + array.nbytes
+        tensors[name] = {"dtype": _DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
+        parts.append(array.reshape(-1).view(np.uint8))
+    about = {**metadata, _DATA: _PREFIX + _checksum(parts), _HEADER: _PREFIX + _ZEROS}
+    text = _compact({"__metadata__": {name: about[name] for name in sorted(about)}, **tensors})
+    text += b" " * (-len(text) % 8)
+    if len(text) > _LONGEST_HEADER:
+        raise ValueError(
+            f"{operation}: got a configuration and a state of {len(text)} bytes beside the arrays, expected at most "
+            f"{_LONGEST_HEADER}; let config() and state_dict() return large things as arrays"
+        )
+    mark = f'"{_HEADER}":"{_PREFIX}'.encode()  # found nowhere else, as quotes within texts are escaped
+    head = struct.pack("<Q", len(text)) + text.replace(mark + _ZEROS.encode(), mark + _checksum([text]).encode())
+    return [head, *parts]
+
+
+def _compact(header: dict[str, Any], ascii_only: bool = True) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=ascii_only).encode(errors="surrogatepass")
+
+
+def _checksum(parts: list[Any]) -> str:
+    import hashlib  # here, as safetensors below: an import of recurra need not wait for it
+
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def read(operation: str, path: str | os.PathLike[str]) -> Content:
+    """What a file holds; nothing is read of one whose size is not what its header says.
+
+    Checksums are looked at and not insisted on, so that a file of a newer format can be told apart from a damaged one.
+
+    Raises:
+        ModelFormatError: it is no safetensors file, is damaged, or is no regular file.
+        OSError: it cannot be read.
+    """
+    try:
+        file, size = whole_file.open_regular(operation, path)
+    except ValueError as error:
+        raise ModelFormatError(str(error)) from error
+    with file:
+        try:
+            return _parsed(_whole(file, size))
+        except ModelFormatError as error:
+            raise type(error)(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
+        except MemoryError as error:
+            raise MemoryError(f"{operation}: {os.fspath(path)}: its {size} bytes do not fit into memory") from error
+
+
+def _damaged(what: str) -> DamagedFileError:
+    return DamagedFileError(f"got no whole safetensors file ({what}), expected one; save the model again")
+
+
+def _whole(file: Any, size: int) -> bytes:
+    """All bytes, once header and size agree."""
+    head = file.read(8) if size > 8 else b""  # what claims to be empty, as all in /proc does, is not read
+    (length,) = struct.unpack("<Q", head) if len(head) == 8 else (0,)
+    if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
+        raise _damaged(f"{size} bytes with a header of {length}")
+    head += file.read(length)
+    try:
+        header = json.loads(head[8:])
+        end = max((one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0)
+        agrees = 8 + length + end == size
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise _damaged(f"no header that can be read: {type(error).__name__}") from error
+    if not agrees:
+        raise _damaged(f"{size} bytes, {8 + length + end} by its header")
+    content: bytes = head + file.read(end)
+    if len(content) != size:
+        raise _damaged(f"{len(content)} bytes of {size}")
+    return content
+
+
+def _parsed(content: bytes) -> Content:
+    import safetensors.numpy
+
+    (length,) = struct.unpack("<Q", content[:8])
+    text = content[8 : 8 + length]
+    try:
+        arrays: dict[str, Array] = safetensors.numpy.load(content)
+        header = json.loads(text, object_pairs_hook=_once)
+        metadata: dict[str, str] = header.get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise _damaged(f"{error}") from error
+    whole = _is_whole(text, header, metadata, memoryview(content)[8 + length :])
+    return Content(arrays, metadata, whole)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name that is there twice")
+    return found
+
+
+def _is_whole(text: bytes, header: dict[str, Any], metadata: Mapping[str, str], data: memoryview) -> bool:
+    """Whether all is as it was written, as far as checksums say.
+
+    A header that another program has written anew, with spaces, has lost its checksum; that of the arrays holds. Files
+    from before there were checksums have none.
+    """
+    if _HEADER not in metadata:
+        return set(metadata) <= _WITHOUT_CHECKSUMS
+    zeroed = text.replace(metadata[_HEADER].encode(), (_PREFIX + _ZEROS).encode())
+    compact = text.strip() in (_compact(header), _compact(header, ascii_only=False))
+    if compact and metadata[_HEADER] != _PREFIX + _checksum([zeroed]):
+        return False
+    return metadata.get(_DATA) == _PREFIX + _checksum([data])
