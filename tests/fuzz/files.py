@@ -14,9 +14,9 @@ from pathlib import Path
 import checkpoints
 import damage
 import harness
-import models
 import numpy as np
 
+import models
 import recurra as rc
 
 #: Beside it a model of a megabyte has room, and one of a gigabyte, which no file here backs, has not.

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-import models
 import numpy as np
 import numpy.typing as npt
 
+import models
 import recurra as rc
 
 Array = npt.NDArray[Any]

@@ -1,0 +1,66 @@
+"""Every layer that is not recurrent, by name, and decoders with attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import recurra as rc
+from support import Array
+
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"]
+FUNCTIONS = ["sqrt", "square", "exp", "log", "abs"]
+
+#: What needs more than a step, but for what is causal.
+WHOLE = ("Conv1d", "MaxPool1d", "AvgPool1d", "Pool", "Att")
+
+#: By name: a layer for so many features.
+LAYERS: dict[str, Callable[[int, str], Any]] = {
+    "Conv1d causal": lambda size, dtype: rc.Conv1d(size, 5, 3, dilation=2, dtype=dtype, seed=0),
+    "Conv1d same": lambda size, dtype: rc.Conv1d(size, 5, 4, padding="same", dtype=dtype, seed=0),
+    "Conv1d valid": lambda size, dtype: rc.Conv1d(size, 5, 2, stride=2, padding="valid", dtype=dtype, seed=0),
+    "LayerNorm": lambda size, dtype: rc.LayerNorm(size, dtype=dtype),
+    "LayerNorm plain": lambda size, dtype: rc.LayerNorm(size, affine=False, dtype=dtype),
+    "BatchNorm": lambda size, dtype: rc.BatchNorm(size, dtype=dtype),
+    "CRF": lambda size, dtype: rc.CRF(size, dtype=dtype, seed=0),
+    "BatchNorm plain": lambda size, dtype: rc.BatchNorm(size, affine=False, dtype=dtype),
+    "MaxPool1d valid": lambda _size, dtype: rc.MaxPool1d(3, dtype=dtype),
+    "MaxPool1d same": lambda _size, dtype: rc.MaxPool1d(4, 1, "same", dtype=dtype),
+    "MaxPool1d causal": lambda size, dtype: rc.MaxPool1d(5, 1, "causal", features=size, dtype=dtype),
+    "AvgPool1d overlapping": lambda _size, dtype: rc.AvgPool1d(3, 2, "same", dtype=dtype),
+    "AvgPool1d unknown": lambda _size, dtype: rc.AvgPool1d(3, 1, "causal", dtype=dtype),
+    "AvgPool1d causal": lambda size, dtype: rc.AvgPool1d(3, 1, "causal", features=size, dtype=dtype),
+    "Slice": lambda size, dtype: rc.Slice(size // 3, size, 2, dtype=dtype),
+    "AttentionPool": lambda size, dtype: rc.AttentionPool(size, 7, dtype=dtype, seed=0),
+    **{f"Pool {mode}": lambda _size, dtype, mode=mode: rc.Pool(mode, dtype=dtype) for mode in ("last", "mean", "max")},  # type: ignore[misc]
+    **{name: lambda _size, dtype, name=name: rc.Activation(name, dtype=dtype) for name in ACTIVATIONS + FUNCTIONS},  # type: ignore[misc]
+}
+STREAMED = [name for name in LAYERS if name.endswith("causal") or not name.startswith(WHOLE)]
+POINTWISE = [name for name in STREAMED if not name.endswith("causal")]
+NAMES = list(LAYERS)
+
+
+def make(name: str, size: int, dtype: str) -> Any:
+    """A layer whose parameters and buffers are not those it began with."""
+    layer = LAYERS[name](size, dtype)
+    rng = np.random.default_rng(5)
+    drawn = {key: 1.0 + 0.3 * rng.standard_normal(array.shape) for key, array in layer.state_dict().items()}
+    layer.load_state_dict({key: np.abs(array).astype(dtype) for key, array in drawn.items()})
+    return layer
+
+
+def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
+    """Normal numbers; positive ones for what is not defined elsewhere."""
+    x = np.random.default_rng(seed).standard_normal(shape)
+    return np.abs(x) + 0.5 if name in ("sqrt", "log") else x
+
+
+def decoder(cell: str, kind: str, hidden: int, dtype: str, **options: Any) -> Any:
+    """`kind`: a score, and "unfed" behind it where a is not fed."""
+    score, *unfed = kind.split()
+    memory = hidden if "dot" in score else 4
+    size = {"attention_size": hidden + 1} if score == "additive" else {}
+    options = {**size, "input_feeding": not unfed, "seed": 0, **options}
+    return rc.AttentionDecoder(3, hidden, memory, cell=cell, attention=score, dtype=dtype, **options)

@@ -1,0 +1,53 @@
+"""The `every_isa` tests with every instruction set but the one that runs here: processes beside this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import recurra as rc
+
+ISAS: list[str] = rc.build_info()["isas_supported"]  # built in and supported by this machine, the best first
+OTHERS = [isa for isa in ISAS if isa != rc.isa()]
+
+
+class Run:
+    """One of them; RECURRA_ISA is read at import."""
+
+    def __init__(self, isa: str) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process runs
+        command = [sys.executable, "-m", "pytest", "-m", "every_isa", "-p", "no:cacheprovider", "--tb=short", "-rs"]
+        self._process = subprocess.Popen(
+            ["nice", *command, str(Path(__file__).parents[1])],
+            env={**os.environ, "RECURRA_ISA": isa},
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def result(self, timeout: float) -> tuple[int, str]:
+        """Exit status and output."""
+        status = self._process.wait(timeout)
+        self._output.seek(0)
+        return status, self._output.read().decode()
+
+    def kill(self) -> None:
+        """End it, if it runs."""
+        self._process.kill()
+
+
+#: By name, once they are started.
+RUNS: dict[str, Run] = {}
+
+
+def start() -> None:
+    """Start all."""
+    RUNS.update({isa: Run(isa) for isa in OTHERS})
+
+
+def stop() -> None:
+    """Of what was started, end what is left."""
+    for run in RUNS.values():
+        run.kill()

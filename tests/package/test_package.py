@@ -1,0 +1,133 @@
+"""The rules of the house as greps, and what an import costs."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import recurra as rc
+from recurra import _core
+from support import run_python
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src"
+
+# The ladder, lowest rung first: a file includes from its own rung and from lower ones.
+LADDER = [
+    {"platform"},
+    {"simd", "gemm"},
+    {"cells"},
+    {"backend"},
+    {"losses", "optim"},
+    {"layers"},
+    {"program", "search"},
+    {"bindings"},
+]
+PER_ISA = ["simd", "gemm", "cells"]
+
+
+def sources(*folders: str) -> list[Path]:
+    found = [path for folder in folders for path in sorted((SRC / folder).rglob("*")) if path.suffix in (".h", ".cpp")]
+    assert found, f"no sources in {folders}"
+    return found
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*([<"][^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def mentions(pattern: str, paths: list[Path]) -> list[str]:
+    """Lines of code, comments aside, that match."""
+    lines = [(path, line.partition("//")[0]) for path in paths for line in path.read_text().splitlines()]
+    return [f"{path.relative_to(ROOT)}: {line.strip()}" for path, line in lines if re.search(pattern, line)]
+
+
+def everything_but(*kept: str) -> list[Path]:
+    return [
+        path for path in sources(*(p.name for p in SRC.iterdir())) if not str(path.relative_to(SRC)).startswith(kept)
+    ]
+
+
+def test_every_folder_of_src_is_on_the_ladder() -> None:
+    folders = {path.name for path in SRC.iterdir() if path.is_dir()}
+    assert folders == set().union(*LADDER)
+
+
+@pytest.mark.parametrize("rung", range(len(LADDER)), ids=lambda rung: "+".join(sorted(LADDER[rung])))
+def test_nothing_includes_from_a_rung_above(rung: int) -> None:
+    allowed = set().union(*LADDER[: rung + 1])
+    for path in sources(*LADDER[rung]):
+        for include in includes(path):
+            if include.startswith('"'):
+                folder, slash, _ = include[1:].partition("/")
+                assert slash, f"{path}: {include}: includes name their folder"
+                assert folder in allowed, f"{path.relative_to(SRC)} includes {include}"
+
+
+@pytest.mark.parametrize("folder", PER_ISA)
+def test_per_isa_code_includes_almost_nothing(folder: str) -> None:
+    """Rule 1: each other, <stddef.h>, <stdint.h> and two headers of platform/; so nothing that leaves a weak symbol."""
+    allowed = ("<stddef.h", "<stdint.h", '"platform/barrier.h', '"platform/parallel.h')
+    for path in sources(folder):
+        for include in includes(path):
+            own = include.startswith(tuple(f'"{name}/' for name in PER_ISA))
+            assert own or include in allowed, f"{path.name}: {include}"
+    assert not mentions(r"\bstd::", sources(folder))
+
+
+def test_one_folder_knows_threads() -> None:
+    assert not mentions(r"std::thread|<thread>|pthread_create|OpenMP|#\s*pragma\s+omp", everything_but("platform/"))
+
+
+def test_one_folder_knows_cuda() -> None:
+    assert not mentions(r"\bcuda[A-Z]\w+\(|__global__|__device__|<cuda|<cudnn", everything_but("backend/cuda/"))
+
+
+def test_one_folder_knows_python() -> None:
+    assert not mentions(r"pybind|Python\.h|\bPy(_|[A-Z][a-z]+_)\w+", everything_but("bindings/"))
+
+
+def test_nothing_is_left_to_do() -> None:
+    paths = everything_but()
+    paths += [path for folder in ("python", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    left = [path for path in paths if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())]
+    assert not left
+
+
+def test_every_header_is_guarded_once() -> None:
+    for path in everything_but():
+        if path.suffix == ".h":
+            assert path.read_text().count("#pragma once") == 1, path
+
+
+def test_versions_agree() -> None:
+    assert rc.__version__ == _core.__version__ == version("recurra")
+
+
+def test_an_import_is_cheap() -> None:
+    """It brings in at most 80 modules of its own and 25 of others beside numpy's; the time is a benchmark."""
+    count = "import sys, {}; print(sum(name.startswith('recurra') for name in sys.modules), len(sys.modules))"
+    own, everything = map(int, run_python(count.format("recurra")).split())
+    of_numpy = int(run_python(count.format("numpy")).split()[1])
+    assert own <= 80
+    assert everything - own - of_numpy <= 25
+
+
+def test_an_import_brings_nothing_that_it_does_not_need() -> None:
+    loaded = run_python("import sys, recurra; print(*sorted({name.partition('.')[0] for name in sys.modules}))").split()
+    assert not {"torch", "onnx", "onnxruntime", "matplotlib", "sklearn", "pandas", "scipy"} & set(loaded)
+
+
+def test_everything_public_is_documented() -> None:
+    """The docstring of a public class or function is there, and so are those of its public methods."""
+    for name in rc.__all__:
+        item = getattr(rc, name)
+        if callable(item):
+            assert item.__doc__, name
+        for attribute, method in vars(item).items() if isinstance(item, type) else ():
+            if not attribute.startswith("_") and callable(method):
+                inherited = (getattr(getattr(base, attribute, None), "__doc__", None) for base in item.__mro__)
+                assert any(inherited), f"{name}.{attribute}"
