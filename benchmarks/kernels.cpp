@@ -1,4 +1,4 @@
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "registration.h"
 
 namespace recurra {
@@ -11,10 +11,10 @@ std::string size_name(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns) {
 // y (rows, columns) = x (rows, k) B + bias, B packed.
 template <class T>
 void product(benchmark::State& state, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns) {
-  const Backend<T>& backend = cpu_backend<T>();
+  const Device<T>& device = cpu_device<T>();
   const std::vector<T> x = numbers<T>(rows * k), plain = numbers<T>(k * columns), bias = numbers<T>(columns + 64);
-  std::vector<T> packed(static_cast<size_t>(backend.packed_size(k, columns))), y(static_cast<size_t>(rows * columns));
-  backend.pack_matrix(plain.data(), k, columns, false, packed.data());
+  std::vector<T> packed(static_cast<size_t>(device.packed_size(k, columns))), y(static_cast<size_t>(rows * columns));
+  device.pack_matrix(plain.data(), k, columns, false, packed.data());
   const ProductCall<T> call = {rows, k, columns, x.data(), k, packed.data(), bias.data(), y.data(), columns};
   for (auto _ : state) {
     kernels<T>().product(call);

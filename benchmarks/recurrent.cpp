@@ -1,6 +1,6 @@
 #include <memory>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "registration.h"
 
 namespace recurra {
@@ -26,8 +26,8 @@ class Stack {
     const RecurrentOffsets offsets = {0, rows * size.inputs, rows * (size.inputs + size.hidden),
                                       rows * (size.inputs + size.hidden + 1)};
     const std::vector<T> parameters = numbers<T>(rows * (size.inputs + size.hidden + 2), 0.1);
-    forward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), false, 1, {});
-    backward_ = cpu_backend<T>().pack(spec_, {offsets}, parameters.data(), true, 1, {});
+    forward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), false, 1, {});
+    backward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), true, 1, {});
     state_size_ = size.hidden * (info.has_cell ? 2 : 1);
     x_ = numbers<T>(size.rows * size.steps * size.inputs);
     dy_ = numbers<T>(size.rows * size.steps * size.hidden);
@@ -38,13 +38,13 @@ class Stack {
 
   void forward() {
     scratch_.reset();
-    cpu_backend<T>().forward(run(), forward_call());
+    cpu_device<T>().forward(run(), forward_call());
   }
 
   void train() {
     scratch_.reset();
     kept_.reset();
-    const std::unique_ptr<RecurrentTape<T>> tape = cpu_backend<T>().record(run(), forward_call(), kept_);
+    const std::unique_ptr<RecurrentTape<T>> tape = cpu_device<T>().record(run(), forward_call(), kept_);
     scratch_.reset();
     RecurrentBackward<T> call = {};
     call.spec = &spec_;
@@ -52,7 +52,7 @@ class Stack {
     call.batch = &batch_;
     call.dy = {dy_.data(), size_.steps * size_.hidden, size_.hidden};
     call.dstate = {dstate_.data(), state_size_};
-    cpu_backend<T>().backward(run(), call, *tape);
+    cpu_device<T>().backward(run(), call, *tape);
   }
 
   // Multiply-adds of one forward, counted as two, and the bytes of the weights that its steps read.
@@ -66,7 +66,7 @@ class Stack {
 
  private:
   ptrdiff_t weights() const { return gates_ * size_.hidden * (size_.inputs + state_inputs_); }
-  Run run() { return {scratch_, 1, nullptr, true, 0}; }
+  Run run() { return {cpu_devices(), scratch_, 1, nullptr, true, 0}; }
   RecurrentForward<T> forward_call() {
     RecurrentForward<T> call = {};
     call.spec = &spec_;

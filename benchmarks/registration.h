@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "cpu/isa.h"
+#include "device/device.h"
 
 namespace recurra {
 

@@ -1,7 +1,7 @@
 // One step of a stream from an arrival to its output: the cell, and all that stands around it at every step.
 #include "program/stream.h"
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "layers/recurrent.h"
 #include "platform/flush.h"
 #include "registration.h"

@@ -6,7 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "backend/backend.h"
+#include "cpu/isa.h"
+#include "device/device.h"
 #include "platform/cpu.h"
 #include "platform/parallel.h"
 #include "platform/tasks.h"

@@ -1,11 +1,11 @@
-// The error bounds that simd/math.h states, asserted.
+// The error bounds that kernels/simd/math.h states, asserted.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 
 namespace recurra {
 namespace {
@@ -70,7 +70,7 @@ TYPED_TEST(Math, Sigmoid) {
   EXPECT_LE(worst<TypeParam>(this->rows.sigmoid, grid<TypeParam>(-1, 1, this->kPoints), exact), 3.0);
 }
 
-// The activations of simd/activations.h.
+// The activations of kernels/rows/activations.h.
 TYPED_TEST(Math, Elu) {
   const auto exact = [](long double x) { return x > 0 ? x : std::expm1(x); };
   EXPECT_LE(worst<TypeParam>(this->rows.activation[kElu], grid<TypeParam>(-100, 10, this->kPoints), exact), 1.5);

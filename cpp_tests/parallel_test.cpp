@@ -432,9 +432,8 @@ TEST(Stop, AsksAtMostEvery50Milliseconds) {
   EXPECT_FALSE(stop.poll());
   EXPECT_EQ(asked.times, 0);  // a short call is never bothered
   const auto begin = Clock::now();
-  while (Clock::now() < begin + milliseconds(230)) EXPECT_FALSE(stop.poll());
-  EXPECT_GE(asked.times, 2);
-  EXPECT_LE(asked.times, 4);
+  while (asked.times < 3) EXPECT_FALSE(stop.poll());  // however long that takes on a busy machine
+  EXPECT_GE(Clock::now() - begin, milliseconds(120));
   EXPECT_FALSE(stop.requested());
 }
 

@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "backend/backend.h"
-#include "backend/isa.h"
+#include "cpu/isa.h"
+#include "device/device.h"
 
 namespace recurra {
 namespace {
@@ -35,19 +35,19 @@ TYPED_TEST_SUITE(Product, Types);
 
 TYPED_TEST(Product, EachElementIsOneChainFromTheBias) {
   typedef TypeParam T;
-  const Backend<T>& backend = cpu_backend<T>();
+  const Device<T>& device = cpu_device<T>();
   for (ptrdiff_t rows : {1, 2, 3, 5, 6, 7, 13})
     for (ptrdiff_t columns : {1, 3, 8, 17, 45, 64, 67, 130})
       for (ptrdiff_t k : {1, 2, 31}) {
         const auto a = random_values<T>(size_t(rows * k), 1), w = random_values<T>(size_t(columns * k), 2);
         const auto bias = random_values<T>(size_t(columns), 3);
-        std::vector<T> packed(size_t(backend.packed_size(k, columns))), y(size_t(rows * columns) + 1, T(7));
-        backend.pack_matrix(w.data(), k, columns, true, packed.data());
+        std::vector<T> packed(size_t(device.packed_size(k, columns))), y(size_t(rows * columns) + 1, T(7));
+        device.pack_matrix(w.data(), k, columns, true, packed.data());
         Arena arena;
-        const Run run = {arena, 1, nullptr, false, 0};
+        const Run run = {cpu_devices(), arena, 1, nullptr, false, 0};
         const Batch batch = {rows, 1, nullptr, nullptr, 0, 0};
-        backend.product(run, batch, k, columns, packed.data(), bias.data(), {a.data(), k, k},
-                        {y.data(), columns, columns});
+        device.product(run, batch, k, columns, packed.data(), bias.data(), {a.data(), k, k},
+                       {y.data(), columns, columns});
         for (ptrdiff_t r = 0; r < rows; ++r)
           for (ptrdiff_t c = 0; c < columns; ++c) {
             T expected = bias[size_t(c)];
@@ -61,19 +61,19 @@ TYPED_TEST(Product, EachElementIsOneChainFromTheBias) {
 
 TYPED_TEST(Product, OuterIsTheSumOverRowsWhateverTheThreads) {
   typedef TypeParam T;
-  const Backend<T>& backend = cpu_backend<T>();
+  const Device<T>& device = cpu_device<T>();
   const ptrdiff_t rows = 600, in = 19, out = 141;
   const auto x = random_values<T>(size_t(rows * in), 4), dy = random_values<T>(size_t(rows * out), 5);
   const Batch batch = {rows, 1, nullptr, nullptr, 0, 0};
   std::vector<T> results[2], biases[2];
   for (int threads : {1, 2}) {
     Arena arena;
-    const Run run = {arena, threads, nullptr, false, 0};
+    const Run run = {cpu_devices(), arena, threads, nullptr, false, 0};
     auto& gradient = results[threads - 1];
     auto& bias = biases[threads - 1];
     gradient.assign(size_t(in * out), 0);
     bias.assign(size_t(out), 0);
-    backend.outer(run, batch, in, out, {x.data(), in, in}, {dy.data(), out, out}, gradient.data(), bias.data());
+    device.outer(run, batch, in, out, {x.data(), in, in}, {dy.data(), out, out}, gradient.data(), bias.data());
   }
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(biases[0], biases[1]);

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 
 namespace recurra {
 namespace {

@@ -10,13 +10,13 @@
 #include <thread>
 #include <vector>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "program/stream.h"
 
 #define RECURRA_ISA scalar
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/rnn.h"
+#include "kernels/cells/gru.h"
+#include "kernels/cells/lstm.h"
+#include "kernels/cells/rnn.h"
 
 namespace recurra {
 namespace {

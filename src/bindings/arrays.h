@@ -9,7 +9,7 @@
 #include <string>
 #include <variant>
 
-#include "backend/backend.h"
+#include "device/device.h"
 #include "platform/eager_stop.h"
 #include "platform/error.h"
 #include "platform/flush.h"

@@ -86,11 +86,11 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
     Arena scratch;
     T* pooled = scratch.take<T>(size_t(batch.rows * layer->output_size()));
     const Sequence<T> y = {pooled, layer->output_size(), 0};
-    const Run run = {scratch, num_threads(), stop, false, 0};
+    const Run run = {cpu_devices(), scratch, num_threads(), stop, false, 0};
     static_cast<AttentionPool<T>&>(*layer).attend(
         run, {batch, layer->input_size(), {sequence_of<const T>(x), {}}, y, {}, {}}, {to.data, batch.steps, 1});
     if (run.stopped()) throw Interrupted();
-    cpu_backend<T>().zero_padding(batch, 1, {to.data, batch.steps, 1});
+    cpu_device<T>().zero_padding(batch, 1, {to.data, batch.steps, 1});
   });
   return weights;
 }

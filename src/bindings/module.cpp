@@ -1,6 +1,7 @@
-#include "backend/isa.h"
 #include "bindings/turns.h"
+#include "cpu/isa.h"
 #include "platform/error.h"
+#include "platform/no_memory.h"
 
 // The one that PYBIND11_MODULE defines; in a sub-interpreter it waits for ever.
 #define PyInit__core initialise_in_main_interpreter
@@ -13,6 +14,10 @@ PYBIND11_MODULE(_core, m) {
       if (error) std::rethrow_exception(error);
     } catch (const recurra::TypeMismatch& e) {
       PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const std::bad_alloc& e) {
+      std::string text = recurra::NoMemory::text_of(e);
+      if (text.find("; ") == std::string::npos) text += "; give fewer rows, shorter sequences or smaller sizes";
+      PyErr_SetString(PyExc_MemoryError, text.c_str());
     }
   });
   recurra::isa();  // a wrong RECURRA_ISA is an error at import, not in the middle of work

@@ -5,12 +5,12 @@
 #include <numeric>
 #include <utility>
 
-#include "backend/isa.h"
 #include "bindings/call.h"
 #include "bindings/module.h"
 #include "bindings/overlap.h"
 #include "bindings/step.h"
 #include "bindings/weights.h"
+#include "cpu/isa.h"
 
 namespace recurra::bindings {
 namespace {
@@ -78,7 +78,7 @@ void with_memory(const Call<T>& call, const Program<T>& program, const F& f) {
     f();
   } catch (const std::bad_alloc& error) {
     const std::vector<int64_t> shape = shape_of_value(call.inputs[0], false);
-    throw NoMemory(program.name() + ": " + error.what() + ", with x of shape " +
+    throw NoMemory(program.name() + ": " + NoMemory::text_of(error) + ", with x of shape " +
                    shape_text(shape.data(), int(shape.size())) + "; give fewer rows or steps at once");
   }
 }
@@ -233,7 +233,7 @@ py::list tape_activity(Tape<T>& tape, size_t node) {
     py::object c = cell.has_cell ? py::object(zeros(H)) : py::none();
     RecurrentActivity<T> to = {sequence_of<T>(h), sequence_of<T>(saved), {}, part.order};
     if (cell.has_cell) to.c = sequence_of<T>(py::reinterpret_borrow<py::array>(c));
-    check(cpu_backend<T>().read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
+    check(cpu_device<T>().read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
           "got a tape within a memory budget, expected one that holds all steps; record without memory_budget");
     list.append(py::make_tuple(std::move(h), std::move(saved), std::move(c)));
   }

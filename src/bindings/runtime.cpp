@@ -4,10 +4,10 @@
 #include <atomic>
 #include <utility>
 
-#include "backend/isa.h"
-#include "backend/measure.h"
 #include "bindings/arrays.h"
 #include "bindings/module.h"
+#include "cpu/isa.h"
+#include "cpu/measure.h"
 #include "platform/tasks.h"
 
 namespace recurra::bindings {

@@ -145,7 +145,7 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
   const double work = layer.work(batch, &looked_at.input.batch);
   const auto attend = [&](Stop* stop) {
-    layer.attend({arena, threads_for(work, kReleaseWork), stop, false, 0},
+    layer.attend({cpu_devices(), arena, threads_for(work, kReleaseWork), stop, false, 0},
                  {batch,
                   layer.input_size(),
                   {sequence_of<const T>(queries), {}},

@@ -29,7 +29,7 @@ Activation<T>::Activation(const std::string& name) : Layer<T>(std::vector<Parame
 
 template <class T>
 void Activation<T>::forward(const Run& run, const LayerForward<T>& call) {
-  cpu_backend<T>().activation(run, call.batch, call.features, kind_, call.x.features, call.y);
+  run.device<T>().activation(run, call.batch, call.features, kind_, call.x.features, call.y);
 }
 
 template <class T>
@@ -43,8 +43,8 @@ std::unique_ptr<LayerTape<T>> Activation<T>::record(const Run& run, const LayerF
 template <class T>
 void Activation<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
   if (!call.dx.data || !call.dy.data) return;
-  cpu_backend<T>().activation_gradient(run, call.batch, call.features, kind_, call.x.features,
-                                       static_cast<Tape&>(tape).y, call.dy, call.dx);
+  run.device<T>().activation_gradient(run, call.batch, call.features, kind_, call.x.features,
+                                      static_cast<Tape&>(tape).y, call.dy, call.dx);
 }
 
 template class Activation<float>;

@@ -107,7 +107,7 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
 template <class T>
 auto AttentionDecoder<T>::cell_weights(bool transposed, int threads) -> CellWeights {
   return this->cached(transposed ? cell_transposed_ : cell_forward_, [&](Arena memory) {
-    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return cpu_device<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
@@ -202,7 +202,7 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
   begin(run, call, *packed.value, false, pass, run.arena);
   if (run.stopped()) return;
   run_pass(run, call, *packed.value, pass,
-           [&](const RecurrentForward<T>& cell) { cpu_backend<T>().forward(run, cell); });
+           [&](const RecurrentForward<T>& cell) { run.device<T>().forward(run, cell); });
   if (run.stopped()) return;
   end(call, pass);
   for (ptrdiff_t r = 0; weights.data && r < pass.batch.rows; ++r)
@@ -218,7 +218,7 @@ std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const 
   begin(run, call, *packed.value, true, tape->pass, memory);
   if (run.stopped()) return tape;
   run_pass(run, call, *packed.value, tape->pass,
-           [&](const RecurrentForward<T>& cell) { tape->cell = cpu_backend<T>().record(run, cell, memory); });
+           [&](const RecurrentForward<T>& cell) { tape->cell = run.device<T>().record(run, cell, memory); });
   if (!run.stopped()) end(call, tape->pass);
   return tape;
 }
@@ -279,7 +279,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   cell.dfinal = d.final_state;
   cell.dstate = dstate;
   cell.hook = fed_size() ? &hook : nullptr;
-  cpu_backend<T>().backward(run, cell, *tape.cell);
+  run.device<T>().backward(run, cell, *tape.cell);
   if (run.stopped()) return;
 
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
@@ -288,8 +288,8 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   const Batch by_steps = turned(pass.batch, run.arena);
   scoring_.finish_queries(run, by_steps, turned(pass.h), turned(to.call.dquery), gradient);
   if (!looks_first())
-    cpu_backend<T>().outer(run, by_steps, this->memory_size() + H, H, turned(pass.combined), turned(d.a),
-                           gradient + weight_combine_, nullptr);
+    run.device<T>().outer(run, by_steps, this->memory_size() + H, H, turned(pass.combined), turned(d.a),
+                          gradient + weight_combine_, nullptr);
   if (call.dx.data && !fed_size())
     for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
   for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {
@@ -311,7 +311,7 @@ template <class T>
 void AttentionDecoder<T>::commit(LayerTape<T>& any_tape, int threads) {
   const auto& tape = static_cast<Tape&>(any_tape);
   T* gradient = this->parameters()->grads();
-  cpu_backend<T>().add_gradient(spec_, offsets_, *tape.cell, gradient, threads);
+  cpu_device<T>().add_gradient(spec_, offsets_, *tape.cell, gradient, threads);
   for (ptrdiff_t i = cell_end_; i < this->parameters()->size(); ++i) gradient[i] += tape.gradient[i - cell_end_];
 }
 
@@ -339,7 +339,7 @@ TapeBytes AttentionDecoder<T>::tape_bytes(const LayerForward<T>& call, bool trai
   take_sequence<T>(count, batch, call.others[0].batch.steps);  // the weights
   for (int i = call.state.data ? 0 : 1; i < 2; ++i) count.take<T>(states);
   count.take<T>(size_t(this->parameters()->size() - cell_end_));  // their gradient
-  const size_t all = count.used() + cpu_backend<T>().tape_bytes(spec_, batch, training).all;
+  const size_t all = count.used() + cpu_device<T>().tape_bytes(spec_, batch, training).all;
   return {all, all};
 }
 

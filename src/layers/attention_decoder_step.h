@@ -15,7 +15,7 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
         states_(states),
         packed_(layer.packed(false)),
         cell_weights_(layer.cell_weights(false, 1)),
-        cell_(cpu_backend<T>().prepare_step(layer.spec_, rows_, states)),
+        cell_(cpu_device<T>().prepare_step(layer.spec_, rows_, states)),
         hook_(layer, *packed_.value, pass_, {}, {}, nullptr) {
     const ptrdiff_t steps = memory.batch.steps;
     int32_t* order = arena.take<int32_t>(size_t(rows_));

@@ -47,8 +47,8 @@ template <class T>
 void AttentionPool<T>::attend(const Run& run, const LayerForward<T>& call, const Attend<T>& attend, Sequence<T> u,
                               const Packed& packed) const {
   packed.forward.multiply(run, call.batch, call.x.features, u);
-  cpu_backend<T>().activation(run, call.batch, hidden_, kTanh, read_only(u), u);
-  cpu_backend<T>().attend(run, call.batch, attend, call.y);
+  run.device<T>().activation(run, call.batch, hidden_, kTanh, read_only(u), u);
+  run.device<T>().attend(run, call.batch, attend, call.y);
 }
 
 template <class T>
@@ -86,13 +86,13 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
   const Sequence<T> du = take_sequence<T>(run.arena, call.batch, hidden_);
   T* dbias = gradient + hidden_ * features_;
   const Attend<T> attend = {features_, hidden_, packed.v.data(), call.x.features, read_only(tape.u), tape.weights};
-  cpu_backend<T>().attend_gradient(run, call.batch, attend, call.dy, du, dbias + hidden_);
-  cpu_backend<T>().activation_gradient(run, call.batch, hidden_, kTanh, read_only(tape.u), read_only(tape.u),
-                                       read_only(du), du);
-  cpu_backend<T>().outer(run, call.batch, features_, hidden_, call.x.features, read_only(du), gradient, dbias);
+  run.device<T>().attend_gradient(run, call.batch, attend, call.dy, du, dbias + hidden_);
+  run.device<T>().activation_gradient(run, call.batch, hidden_, kTanh, read_only(tape.u), read_only(tape.u),
+                                      read_only(du), du);
+  run.device<T>().outer(run, call.batch, features_, hidden_, call.x.features, read_only(du), gradient, dbias);
   if (!call.dx.data) return;
   packed.transposed.multiply(run, call.batch, read_only(du), call.dx);
-  cpu_backend<T>().attend_input_gradient(run, call.batch, attend, call.dy, call.dx);
+  run.device<T>().attend_input_gradient(run, call.batch, attend, call.dy, call.dx);
 }
 
 template <class T>

@@ -53,8 +53,8 @@ template <class T>
 void BatchNorm<T>::normalise(const Run& run, const LayerForward<T>& call, Statistics& statistics) {
   for (ptrdiff_t k = 0; k < features_; ++k) statistics.rstd[k] = 1 / std::sqrt(statistics.variance[k] + eps_);
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  cpu_backend<T>().feature_norm(run, call.batch, features_, {statistics.mean, statistics.rstd, affine.gain},
-                                affine.shift, call.x.features, call.y);
+  run.device<T>().feature_norm(run, call.batch, features_, {statistics.mean, statistics.rstd, affine.gain},
+                               affine.shift, call.x.features, call.y);
 }
 
 template <class T>
@@ -73,8 +73,8 @@ std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerFo
     check(tape->steps > 1, "BatchNorm",
           "got one valid step in a batch to train on, expected two or more, as one has no "
           "variance; make batches larger, or record with training=False");
-    cpu_backend<T>().feature_statistics(run, call.batch, features_, call.x.features, tape->statistics.mean,
-                                        tape->statistics.variance);
+    run.device<T>().feature_statistics(run, call.batch, features_, call.x.features, tape->statistics.mean,
+                                       tape->statistics.variance);
   } else {
     read_running(tape->statistics);
   }
@@ -94,9 +94,9 @@ void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
   if (!call.dy.data) return;
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  cpu_backend<T>().feature_norm_gradient(run, call.batch, features_,
-                                         {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch(),
-                                         call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
+  run.device<T>().feature_norm_gradient(run, call.batch, features_,
+                                        {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch(),
+                                        call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
 }
 
 template <class T>

@@ -70,8 +70,8 @@ auto Conv1d<T>::weights(bool transposed) -> Weights {
 
 template <class T>
 void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
-  cpu_backend<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
-                                  has_state() ? call.state : StateRows<const T>{}, call.y});
+  run.device<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
+                                 has_state() ? call.state : StateRows<const T>{}, call.y});
   if (has_state()) keep_past(spec_, call);
 }
 
@@ -101,7 +101,7 @@ void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::fill_n(dpast.at(r), spec_.left * spec_.in, T(0));
   if (call.dy.data) {
     const Weights packed = weights(true);
-    cpu_backend<T>().convolve_gradient(
+    run.device<T>().convolve_gradient(
         run, {&spec_, &call.batch, packed.value->matrix, call.x.features, carries ? call.state : StateRows<const T>{},
               call.dy, call.dx, dpast, gradient, bias_ ? gradient + weight_size() : nullptr});
   }

@@ -30,7 +30,7 @@ auto Dense<T>::weights(bool transposed) -> Weights {
 
 template <class T>
 void Dense<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
-  cpu_backend<T>().product(run, call.batch, in_, out_, packed.matrix, packed.bias, call.x.features, call.y);
+  run.device<T>().product(run, call.batch, in_, out_, packed.matrix, packed.bias, call.x.features, call.y);
 }
 
 template <class T>
@@ -54,11 +54,11 @@ template <class T>
 void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   if (!call.dy.data) return;
-  cpu_backend<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient,
-                         bias_ ? gradient + in_ * out_ : nullptr);
+  run.device<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient,
+                        bias_ ? gradient + in_ * out_ : nullptr);
   if (!call.dx.data) return;
   const Weights packed = weights(true);
-  cpu_backend<T>().product(run, call.batch, out_, in_, packed.value->matrix, nullptr, call.dy, call.dx);
+  run.device<T>().product(run, call.batch, out_, in_, packed.value->matrix, nullptr, call.dy, call.dx);
 }
 
 template <class T>

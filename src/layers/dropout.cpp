@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 void Dropout<T>::forward(const Run& run, const LayerForward<T>& call) {
   if (run.training && p_ > 0) {
-    cpu_backend<T>().dropout(run, call.batch, call.features, p_, 0, false, call.x.features, call.y);
+    run.device<T>().dropout(run, call.batch, call.features, p_, 0, false, call.x.features, call.y);
     return;
   }
   for (ptrdiff_t r = 0; r < call.batch.rows; ++r)

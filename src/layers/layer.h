@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "device/device.h"
 #include "layers/parameters.h"
 
 namespace recurra {
@@ -221,14 +221,14 @@ class ForwardStep : public LayerStep<T> {
     if (scratch_.used()) scratch_.reset();
     const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
     const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
-    forward({scratch_, 1, call.stop, false, 0}, {batch,
-                                                 features_,
-                                                 {{call.x, call.x_row, call.x_row}, call.tokens},
-                                                 {call.y, call.y_row, call.y_row},
-                                                 {from.data, from.stride},
-                                                 to,
-                                                 call.others,
-                                                 call.other_count});
+    forward({cpu_devices(), scratch_, 1, call.stop, false, 0}, {batch,
+                                                                features_,
+                                                                {{call.x, call.x_row, call.x_row}, call.tokens},
+                                                                {call.y, call.y_row, call.y_row},
+                                                                {from.data, from.stride},
+                                                                to,
+                                                                call.others,
+                                                                call.other_count});
   }
 
  private:

@@ -27,8 +27,8 @@ LayerNorm<T>::LayerNorm(ptrdiff_t features, double eps, bool affine)
 template <class T>
 void LayerNorm<T>::normalise(const Run& run, const LayerForward<T>& call, Sequence<T> statistics) {
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  cpu_backend<T>().layer_norm(run, call.batch, features_, eps_, affine.gain, affine.shift, call.x.features, call.y,
-                              statistics);
+  run.device<T>().layer_norm(run, call.batch, features_, eps_, affine.gain, affine.shift, call.x.features, call.y,
+                             statistics);
 }
 
 template <class T>
@@ -50,8 +50,8 @@ void LayerNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
   if (!call.dy.data) return;
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  cpu_backend<T>().layer_norm_gradient(run, call.batch, features_, affine.gain, read_only(tape.statistics),
-                                       call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
+  run.device<T>().layer_norm_gradient(run, call.batch, features_, affine.gain, read_only(tape.statistics),
+                                      call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
 }
 
 template <class T>

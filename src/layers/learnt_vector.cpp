@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "backend/cpu_steps.h"
+#include "cpu/ops/steps.h"
 
 namespace recurra {
 namespace {
@@ -39,7 +39,7 @@ void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, Lay
     for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) std::fill_n(call.dx.at(r, s), call.features, T(0));
   if (!call.dy.data) return;
   const Batch vectors = {call.batch.rows, 1, nullptr, nullptr, 0, 0};
-  cpu::sum_over_steps(run, vectors, features, gradient, [&](ptrdiff_t row, ptrdiff_t, T* sums) {
+  sum_over_steps(run, vectors, features, gradient, [&](ptrdiff_t row, ptrdiff_t, T* sums) {
     kernels<T>().rows.add_scaled(T(1), call.dy.at(row, 0), sums, features);
   });
 }

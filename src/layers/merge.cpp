@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "layers/valid_steps.h"
 
 namespace recurra {

@@ -1,4 +1,4 @@
-// The right side of a product as the backend wants it, made from parameters.
+// The right side of a product as a device wants it, made from parameters.
 #pragma once
 #include <memory>
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "layers/layer.h"
 
 namespace recurra {
@@ -15,10 +15,10 @@ struct PackedMatrix {
 
   // W of shape (out, in): y = W x + b, or (transposed) x = W^T y.
   static PackedMatrix of(const T* weight, ptrdiff_t out, ptrdiff_t in, const T* bias, bool transposed, Arena& memory) {
-    const Backend<T>& backend = cpu_backend<T>();
+    const Device<T>& device = cpu_device<T>();
     const ptrdiff_t k = transposed ? out : in, columns = transposed ? in : out;
-    T* matrix = memory.take<T>(size_t(backend.packed_size(k, columns)));
-    backend.pack_matrix(weight, k, columns, !transposed, matrix);
+    T* matrix = memory.take<T>(size_t(device.packed_size(k, columns)));
+    device.pack_matrix(weight, k, columns, !transposed, matrix);
     T* padded = nullptr;
     if (bias) {
       const ptrdiff_t lanes = kernels<T>().lanes, n = (columns + lanes - 1) / lanes * lanes;
@@ -34,7 +34,7 @@ struct PackedMatrix {
   }
   // The same over all valid steps of a batch.
   void multiply(const Run& run, const Batch& batch, Sequence<const T> x, Sequence<T> y) const {
-    cpu_backend<T>().product(run, batch, k, columns, matrix, bias, x, y);
+    run.device<T>().product(run, batch, k, columns, matrix, bias, x, y);
   }
 };
 

@@ -53,7 +53,7 @@ class Parameters {
       values_ = memory_.take<T>(size_t(size_));
       grads_ = memory_.take<T>(size_t(size_));
     } catch (const std::bad_alloc& error) {
-      throw NoMemory(std::string("Parameters: ") + error.what() + ": there are " + std::to_string(size_) +
+      throw NoMemory("Parameters: " + NoMemory::text_of(error) + ": there are " + std::to_string(size_) +
                      " numbers, and as many gradients; make the layer smaller");
     }
     for (T* data : {values_, grads_})

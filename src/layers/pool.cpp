@@ -23,7 +23,7 @@ Pool<T>::Pool(const std::string& mode) : Layer<T>(std::vector<ParameterSpec>{}),
 
 template <class T>
 void Pool<T>::forward(const Run& run, const LayerForward<T>& call) {
-  cpu_backend<T>().pool(run, call.batch, call.features, kind_, call.x.features, call.y);
+  run.device<T>().pool(run, call.batch, call.features, kind_, call.x.features, call.y);
 }
 
 template <class T>
@@ -37,8 +37,8 @@ std::unique_ptr<LayerTape<T>> Pool<T>::record(const Run& run, const LayerForward
 template <class T>
 void Pool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
   if (!call.dx.data || !call.dy.data) return;
-  cpu_backend<T>().pool_gradient(run, call.batch, call.features, kind_, call.x.features, static_cast<Tape&>(tape).y,
-                                 call.dy, call.dx);
+  run.device<T>().pool_gradient(run, call.batch, call.features, kind_, call.x.features, static_cast<Tape&>(tape).y,
+                                call.dy, call.dx);
 }
 
 template class Pool<float>;

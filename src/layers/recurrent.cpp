@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "platform/error.h"
 
 namespace recurra {
@@ -140,7 +140,7 @@ double Recurrent<T>::work() const {
 template <class T>
 auto Recurrent<T>::weights(bool transposed, int threads) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
-    return cpu_backend<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return cpu_device<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
@@ -154,8 +154,8 @@ template <class T>
 void Recurrent<T>::forward(const Run& run, const LayerForward<T>& call) {
   const Weights packed = weights(false, run.threads);
   const Sequence<T> y = return_sequences_ ? call.y : Sequence<T>{};
-  cpu_backend<T>().forward(run,
-                           {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state});
+  run.device<T>().forward(run,
+                          {&spec_, packed.value.get(), &call.batch, call.x.features, y, call.state, call.final_state});
   if (!return_sequences_)
     last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
 }
@@ -164,7 +164,7 @@ template <class T>
 class Recurrent<T>::Step final : public LayerStep<T> {
  public:
   Step(Recurrent& layer, ptrdiff_t rows, const TwoStates<T>& states)
-      : layer_(layer), rows_(rows), states_(states), stack_(cpu_backend<T>().prepare_step(layer.spec_, rows, states)) {}
+      : layer_(layer), rows_(rows), states_(states), stack_(cpu_device<T>().prepare_step(layer.spec_, rows, states)) {}
 
   void run(const LayerStepCall<T>& call) override {
     if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false, 1);
@@ -202,7 +202,7 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
   RecurrentForward<T> stack = {&spec_, packed.value.get(), &call.batch,     call.x.features,
                                y,      call.state,         call.final_state};
   if (call.tape_bytes != size_t(-1)) stack.tape_bytes = call.tape_bytes - own_tape_bytes(call.batch);
-  tape->stack = cpu_backend<T>().record(run, stack, memory);
+  tape->stack = run.device<T>().record(run, stack, memory);
   if (!return_sequences_)
     last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
   return tape;
@@ -221,7 +221,7 @@ size_t Recurrent<T>::own_tape_bytes(const Batch& batch) const {
 
 template <class T>
 TapeBytes Recurrent<T>::tape_bytes(const LayerForward<T>& call, bool training) const {
-  const TapeBytes stack = cpu_backend<T>().tape_bytes(spec_, call.batch, training);
+  const TapeBytes stack = cpu_device<T>().tape_bytes(spec_, call.batch, training);
   const size_t own = own_tape_bytes(call.batch);
   return {stack.all + own, stack.least + own};
 }
@@ -251,12 +251,12 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
     }
     c.dfinal = {sum, size};
   }
-  cpu_backend<T>().backward(run, c, *tape.stack);
+  run.device<T>().backward(run, c, *tape.stack);
 }
 
 template <class T>
 void Recurrent<T>::commit(LayerTape<T>& tape, int threads) {
-  cpu_backend<T>().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
+  cpu_device<T>().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
 }
 
 template class Recurrent<float>;

@@ -15,7 +15,7 @@ struct RecurrentOptions {
   double input_dropout = 0, recurrent_dropout = 0, zoneout = 0, zoneout_cell = 0, cell_clip = 0;
 };
 
-// A stack as the backend takes it, checked; its parameters and where they lie, first of all. Also for layers that run a
+// A stack as a device takes it, checked; its parameters and where they lie, first of all. Also for layers that run a
 // stack inside.
 RecurrentSpec recurrent_spec(const RecurrentOptions&);
 std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec&);

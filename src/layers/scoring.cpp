@@ -128,8 +128,8 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
   });
   if (run.stopped()) return;
   if (projects_memory_)
-    cpu_backend<T>().outer(run, attending.batch, M, A, attending.memory, read_only(dkeys), gradient + weight_memory_,
-                           nullptr);
+    run.device<T>().outer(run, attending.batch, M, A, attending.memory, read_only(dkeys), gradient + weight_memory_,
+                          nullptr);
   if (spec_.additive) attending.rows->add_v_gradient(gradient + weight_score_);
 }
 
@@ -137,8 +137,8 @@ template <class T>
 void Scoring<T>::finish_queries(const Run& run, const Batch& queries, Sequence<const T> x, Sequence<const T> dquery,
                                 T* gradient) const {
   if (projects_query())
-    cpu_backend<T>().outer(run, queries, query_size_, spec_.key_size, x, dquery, gradient + weight_query_,
-                           gradient + bias_query_);
+    run.device<T>().outer(run, queries, query_size_, spec_.key_size, x, dquery, gradient + weight_query_,
+                          gradient + bias_query_);
 }
 
 template class Scoring<float>;

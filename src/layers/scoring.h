@@ -3,7 +3,7 @@
 #pragma once
 #include <memory>
 
-#include "backend/attention.h"
+#include "cpu/ops/attention.h"
 #include "layers/packed_matrix.h"
 #include "platform/tasks.h"
 

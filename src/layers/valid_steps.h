@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "backend/backend.h"
+#include "device/device.h"
 #include "platform/tasks.h"
 
 namespace recurra {

@@ -74,7 +74,7 @@ void WindowPool1d<T>::forward(const Run& run, const LayerForward<T>& call) {
     }
   }
   const ConvolutionSpec spec = with_features(spec_, call.features);
-  cpu_backend<T>().pool_windows(run, pooled(spec, call.batch, call.x.features, call.state), call.y);
+  run.device<T>().pool_windows(run, pooled(spec, call.batch, call.x.features, call.state), call.y);
 }
 
 template <class T>
@@ -95,9 +95,9 @@ void WindowPool1d<T>::backward(const Run& run, const LayerBackward<T>& call, Lay
   }
   if (call.dy.data) {
     const ConvolutionSpec spec = with_features(spec_, call.features);
-    cpu_backend<T>().pool_windows_gradient(run, pooled(spec, call.batch, call.x.features, call.state),
-                                           static_cast<Tape&>(tape).y, call.dy, call.dx,
-                                           carries ? call.dstate : StateRows<T>{});
+    run.device<T>().pool_windows_gradient(run, pooled(spec, call.batch, call.x.features, call.state),
+                                          static_cast<Tape&>(tape).y, call.dy, call.dx,
+                                          carries ? call.dstate : StateRows<T>{});
   }
   if (carries) keep_past_gradient(spec_, call);
 }

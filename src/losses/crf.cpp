@@ -161,7 +161,7 @@ double crf(const LossBatch& batch, const Chain& chain, Sequence<const T> scores,
       for (ptrdiff_t i = 0; i < chain.parameters(); ++i) chain_gradient[i] += one.transitions[i];
       for (ptrdiff_t i = 0; i < k * k; ++i) chain_gradient[i] += one.factors[i] * chain.exp_from(0)[i];
     }
-    cpu_backend<T>().zero_padding(batch, k, gradient);
+    cpu_device<T>().zero_padding(batch, k, gradient);
   }
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }

@@ -111,7 +111,7 @@ void crf_marginals(const Batch& batch, const Chain& chain, Sequence<const T> sco
                            for (ptrdiff_t j = 0; j < k; ++j) marginals.at(row, t)[j] = T(gamma[j]);
                          });
                        });
-  cpu_backend<T>().zero_padding(batch, k, marginals);
+  cpu_device<T>().zero_padding(batch, k, marginals);
 }
 
 #define RECURRA_INSTANTIATE(T)                                                                        \

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
+#include "kernels/rows/ctc_row_call.h"
 #include "losses/steps.h"
-#include "simd/ctc_row_call.h"
 
 namespace recurra {
 namespace {
@@ -64,7 +64,7 @@ double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<
         scale_gradient(gradient.at(row, step), symbols, weight);
     }
   });
-  if (gradient.data) cpu_backend<T>().zero_padding(batch, symbols, gradient);
+  if (gradient.data) cpu_device<T>().zero_padding(batch, symbols, gradient);
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 

@@ -2,7 +2,7 @@
 #include <limits>
 #include <numeric>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "losses/ctc.h"
 #include "losses/steps.h"
 

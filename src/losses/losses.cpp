@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "losses/steps.h"
 
 namespace recurra {

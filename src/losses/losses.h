@@ -1,8 +1,8 @@
 // Losses: the sum over the valid steps of a batch, and its gradient, whose padding is zero. Sums are made in double, in
 // one order. What they are to be divided by is the caller's matter.
 #pragma once
-#include "backend/backend.h"
-#include "simd/call.h"
+#include "device/device.h"
+#include "kernels/rows/call.h"
 
 namespace recurra {
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "losses/steps.h"
 
 namespace recurra {

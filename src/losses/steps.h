@@ -54,7 +54,7 @@ double sum_steps(const LossBatch& batch, ptrdiff_t features, Sequence<T> gradien
     else
       sum_row(row, term);
   });
-  if (gradient.data) cpu_backend<T>().zero_padding(batch, features, gradient);
+  if (gradient.data) cpu_device<T>().zero_padding(batch, features, gradient);
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 

@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <vector>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "optim/rows.h"
 
 namespace recurra {

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "simd/optim_call.h"
+#include "kernels/rows/optim_call.h"
 
 namespace recurra {
 

@@ -99,12 +99,12 @@ bool Program<T>::prepares_step(ptrdiff_t rows) const {
 template <class T>
 Run Program<T>::run(double work, Stop* stop, Arena& scratch, bool training, uint64_t seed) const {
   const bool interruptible = work >= kInterruptibleWork || are_stops_eager();
-  return {scratch, threads_for(work, kParallelWork), interruptible ? stop : nullptr, training, seed};
+  return {cpu_devices(), scratch, threads_for(work, kParallelWork), interruptible ? stop : nullptr, training, seed};
 }
 
 template <class T>
 Run Program<T>::node_run(const Run& run, size_t node) const {
-  return {run.arena, run.threads, run.stop, run.training, run.seed + uint64_t(node) * 0xD1B54A32D192ED03u};
+  return {run.devices, run.arena, run.threads, run.stop, run.training, run.seed + uint64_t(node) * 0xD1B54A32D192ED03u};
 }
 
 // A node whose states are all the program's own reads and writes them where they are. Where some begin as values, they
@@ -168,7 +168,7 @@ void Program<T>::finish_output(size_t output, const Value<T>* values, Sequence<T
   const ptrdiff_t v = graph_.outputs()[output];
   const Value<T>& value = values[v];
   if (v == graph_.nodes()[size_t(graph_.output(ptrdiff_t(output)).node)].output) {
-    cpu_backend<T>().zero_padding(value.batch, value.features, y);
+    cpu_device<T>().zero_padding(value.batch, value.features, y);
     return;
   }
   for (ptrdiff_t r = 0; r < value.batch.rows; ++r)  // a state

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/isa.h"
+#include "cpu/isa.h"
 #include "layers/attention_decoder.h"
 #include "platform/tasks.h"
 
@@ -174,8 +174,8 @@ class Search<T>::Rows {
       offset += layer->state_size();
       Part part = {};
       if (auto* decoder = dynamic_cast<AttentionDecoder<T>*>(layer.get()))
-        part.step =
-            decoder->prepare_search({arena_, 1, nullptr, false, 0}, options_.beam, own, *memory, weights_, arena_);
+        part.step = decoder->prepare_search({cpu_devices(), arena_, 1, nullptr, false, 0}, options_.beam, own, *memory,
+                                            weights_, arena_);
       else
         part.step = layer->prepare_step(slots_, features, own);
       if (layer->output_size()) features = layer->output_size();

@@ -578,6 +578,40 @@ def test_a_model_that_the_state_does_not_know_is_refused() -> None:
     assert second.steps == 3
 
 
+def test_layers_of_equal_parameters_are_not_confused() -> None:
+    """A rate of 0 has moved nothing yet: what each remembers is told apart by the models alone, or in a model by the order."""
+    one, other = (rc.Sequential(rc.Linear(3, 4, seed=0), rc.LayerNorm(4), rc.LayerNorm(4)) for _ in range(2))
+
+    def take(optimizer: Any, model: Any, seed: int) -> None:
+        gradients(model, seed)
+        optimizer.step(model)
+
+    first, second = (rc.optim.Adam(lambda step: 0.1 * (step >= 2)) for _ in range(2))
+    take(first, one, 0)
+    take(first, other, 1)
+    saved = first.state_dict()
+    second.load_state_dict(saved)
+    with pytest.raises(
+        ValueError, match=r"^Adam\.step: got a Linear whose parameters are those of 2 layers .* models="
+    ):
+        take(second, other, 2)
+    second.load_state_dict(saved, models=[one, other])
+    twin = copy.deepcopy(other)
+    take(second, other, 2)
+    take(first, twin, 2)  # unknown to it: it starts anew, at the same step
+    assert any((twin.params[name] != other.params[name]).any() for name in twin.params)
+    alone, whole = rc.optim.Adam(lambda step: 0.1 * (step >= 1)), copy.deepcopy(one)
+    undisturbed = rc.optim.Adam(lambda step: 0.1 * (step >= 1))
+    for optimizer, model in ((alone, one), (undisturbed, whole)):
+        take(optimizer, model, 0)
+    again = rc.optim.Adam(lambda step: 0.1 * (step >= 1))
+    again.load_state_dict(alone.state_dict())
+    for optimizer, model in ((again, one), (undisturbed, whole)):
+        take(optimizer, model, 1)
+    for name in one.params:
+        assert_same_bits(one.params[name], whole.params[name], name)
+
+
 def test_an_optimiser_keeps_no_model_alive() -> None:
     optimizer = rc.optim.Adam(0.1)
     alive = []

@@ -69,6 +69,10 @@ def test_a_misspelt_argument_of_everything_public(thing: Any) -> None:
         (lambda: model().fit(X, X, loss=LOSS, optimizer=rc.optim.SGD(0.1), epoch=3), "fit", "epochs"),
         (lambda: model().evaluate(X, X, loss=LOSS, metric="mae"), "evaluate", "metrics"),
         (lambda: model().predict(X, batchsize=3), "predict", "batch_size"),
+        (lambda: rc.GRU(3, 4).record(X, length=[1, 2]), r"GRU\.record", "lengths"),
+        (lambda: model().stream(batchsize=3), r"Sequential\.stream", "batch_size"),
+        (lambda: rc.optim.SGD(0.1).step(model(), clipnorm=3), r"SGD\.step", "clip_norm"),
+        (lambda: LOSS(X, X, weigths=3), "MeanSquaredError", "weights"),
     ],
 )
 def test_the_name_called_and_the_one_meant(make: Any, name: str, meant: str) -> None:

@@ -116,14 +116,21 @@ def test_want_of_memory_says_what_wanted_how_much() -> None:
         layer = rc.LSTM(64, 64)
         resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
         x = np.broadcast_to(np.zeros(64, np.float32), (64, 200000, 64))
-        for call in (lambda: layer.record(x), lambda: rc.Linear(1 << 15, 1 << 15)):
+        long = np.broadcast_to(np.zeros(2, np.float32), (1, 10**8, 2))
+        tags = np.broadcast_to(0, (1, 10**8))
+        crf = rc.losses.CRF(rc.CRF(2))
+        for call in (lambda: layer.record(x), lambda: rc.Linear(1 << 15, 1 << 15), lambda: layer.stream(1 << 30),
+                     lambda: crf(long, tags)):
             try:
                 call()
             except MemoryError as error:
                 print(error)
     """
-    first, second = run_python(code).splitlines()
+    first, second, *others = run_python(code).splitlines()
     assert re.match(r"LSTM: no memory for \d+ bytes, with x of shape \(64, 200000, 64\); give fewer rows", first)
     assert re.match(
         r"Parameters: no memory for \d+ bytes: there are 1073774592 numbers, .*; make the layer smaller", second
     )
+    assert len(others) == 2
+    for one in others:
+        assert re.search("(no memory for .*; give fewer rows|Unable to allocate)", one), one

@@ -97,6 +97,11 @@ CALLS = {
         tries(lambda: _core.ctc_greedy(logits, lengths, 0))
         tries(lambda: _core.ctc_beam_search(logits, lengths, 0, 4, 1), 10)
     """,
+    "metrics": """
+        predictions = rng.standard_normal((N, 30, 50)).astype(np.float32)
+        for metric in (rc.metrics.F1(), rc.metrics.Accuracy(), rc.metrics.Recall()):
+            tries(lambda: metric.update(predictions, labels))
+    """,
     "python layer": """
         class Take(rc.PythonLayer):
             stateless = True

@@ -190,6 +190,37 @@ def test_a_missing_key_is_named(name: str, checkpoint: Path, tmp_path: Path) -> 
         run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("betas", [0.9, 10**400]), ("betas", [0.9, 7.0]), ("betas", [0.9]), ("eps", -1.0), ("weight_decay", float("nan"))],
+)
+def test_options_that_are_none_are_refused(name: str, value: Any, checkpoint: Path, tmp_path: Path) -> None:
+    """Those of an optimiser, which a file may restore: by the same checks as the constructor's."""
+    content = container.read("fit", checkpoint)
+    state = json.loads(content.metadata["training"])
+    state["setup"]["optimizer"][name] = value
+    metadata = {key: text for key, text in content.metadata.items() if "checksum" not in key}
+    metadata["training"] = json.dumps(state)
+    checkpoint.write_bytes(b"".join(container.serialise("fit", content.arrays, metadata)))
+    with pytest.raises(ValueError, match="fit: "):
+        run(tmp_path)
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    """One that lies in a run's directory, under the name of the next checkpoint."""
+    run(tmp_path, epochs=1)
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (first,) = (tmp_path / "backup").glob("checkpoint-*")
+    link = first.with_name(first.name.replace("00001", "00002", 1))
+    link.symlink_to(precious)
+    with pytest.warns(rc.ResumeWarning):
+        run(tmp_path, epochs=2)
+    assert precious.read_text() == "mine"
+    assert not link.is_symlink()
+    assert link.exists()
+
+
 def test_arrays_missing_from_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     content = container.read("fit", checkpoint)
     for name in content.arrays:

@@ -124,8 +124,17 @@ def endless_function(epoch: int) -> Iterator[Any]:
 
 @pytest.mark.parametrize(
     "source",
-    [endless, lambda: endless_function, Endless, lambda: lambda epoch: endless(), lambda: itertools.cycle(listed(2))],
-    ids=["generator", "generator function", "object", "function", "cycle"],
+    [
+        endless,
+        lambda: endless_function,
+        Endless,
+        lambda: lambda epoch: endless(),
+        lambda: itertools.cycle(listed(2)),
+        lambda: itertools.repeat(listed(1)[0]),
+        lambda: (listed(1)[0] for _ in itertools.count()),
+        lambda: map(listed, itertools.cycle([1])),
+    ],
+    ids=["generator", "generator function", "object", "function", "cycle", "repeat", "expression", "map"],
 )
 def test_what_never_ends_is_refused_where_nothing_ends_it(source: Any) -> None:
     with pytest.raises(ValueError, match=r"fit: got .* that never ends.* give steps_per_epoch="):
@@ -298,3 +307,27 @@ def test_errors_of_predict() -> None:
         model().predict(iter([X[:2], np.zeros((2, 5, 4), np.float32)]))
     with pytest.raises(ValueError, match="predict: got no batches"):
         model().predict(iter([]))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_window_of_one_step_is_found_before_training(shuffle: bool) -> None:
+    """Of the row that is left for the last batch: five steps are two windows of two, and one."""
+    one = normalised(True)
+    x, y = X[:13, :5], Y[:13, :5]
+    before = one.state_dict()
+    with pytest.raises(ValueError, match=r"fit: got rows that leave one .*give drop_last=True"):
+        fit(one, x, y, shuffle=shuffle, truncate=rc.TruncatedBPTT(2))
+    for key, array in one.state_dict().items():
+        assert_same_bits(array, before[key])
+    fit(one, x, y, shuffle=shuffle, truncate=rc.TruncatedBPTT(2), drop_last=True)
+
+
+@pytest.mark.parametrize("truncate", [None, rc.TruncatedBPTT(2)])
+def test_a_batch_of_one_step_is_found_before_training(truncate: Any) -> None:
+    one = normalised(True)
+    lengths = np.array([5, 5, 5, 5, 1, 0, 0, 0, 5, 5, 5, 5]) if truncate is None else np.array([5, 2, 2, 2] * 3)
+    before = one.state_dict()
+    with pytest.raises(ValueError, match=r"fit: got rows so short that .*leave such rows out"):
+        fit(one, X[:12, :5], Y[:12, :5], lengths, shuffle=False, truncate=truncate)
+    for key, array in one.state_dict().items():
+        assert_same_bits(array, before[key])

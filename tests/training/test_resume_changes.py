@@ -206,6 +206,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         WARNS,
         "batches in epoch",
     ),
+    "a function that differs at its end": (
+        source(lambda: lambda epoch: BATCHES),
+        source(lambda: lambda epoch: OTHER_BATCHES),
+        WARNS,
+        "batches in epoch",
+    ),
     "a loader": (source(lambda: Loader(BATCHES)), {}, WARNS, "nobody can know"),
     "a loader in a new order": (
         source(lambda: Loader(BATCHES)),

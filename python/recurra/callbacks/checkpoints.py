@@ -44,7 +44,7 @@ class Checkpoints:
         and the whole ones before it count, as later ones are of a future that this run has not reached."""
         epoch, batch, window = position
         path = self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors"
-        whole_file.write("BackupAndRestore", path, [content])
+        whole_file.write("BackupAndRestore", path, [content], follow=False)  # a link would lead out of the directory
         self._damaged.discard(path)
         whole = [one for one in self._found() if _position(one) <= list(position) and one not in self._damaged]
         for one in [*self._damaged, *whole[: -self._keep]]:

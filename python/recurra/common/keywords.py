@@ -24,7 +24,11 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            better = _explanation(error, [function.__name__], kwargs, _names([function]))
+            names = [function.__name__]
+            if "." in function.__qualname__ and function.__name__ not in ("fit", "evaluate", "predict"):
+                own = type(args[0]).__name__ if args else function.__qualname__.partition(".")[0]
+                names = [own if function.__name__ == "__call__" else f"{own}.{function.__name__}"]
+            better = _explanation(error, names, kwargs, _names([function]))
             if better is None:
                 raise
         raise better from None

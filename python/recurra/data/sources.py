@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,13 @@ def never_ends(items: Any) -> bool:
     """Whether something to iterate over, or a function that makes it, surely goes on for ever."""
     if isinstance(items, itertools.cycle | itertools.count):
         return True
+    if isinstance(items, itertools.repeat):
+        return operator.length_hint(items, -1) < 0
+    if isinstance(items, map | filter | enumerate):
+        parts = [one for one in items.__reduce__()[1] if isinstance(one, Iterator)]
+        return bool(parts) and all(map(never_ends, parts))
+    if inspect.isgenerator(items) and items.gi_frame and ".0" in items.gi_frame.f_locals:  # of a generator expression
+        return never_ends(items.gi_frame.f_locals[".0"])
     made = items if inspect.isgeneratorfunction(items) else getattr(type(items), "__iter__", None)
     code = items.gi_code if inspect.isgenerator(items) else getattr(made, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_GENERATOR:

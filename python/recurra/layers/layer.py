@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import _core
-from recurra.common import checks, initialise
+from recurra.common import checks, initialise, keywords
 from recurra.common.typing import Array, State
 from recurra.graph import symbolic
 from recurra.graph.graph import Graph
@@ -109,6 +109,7 @@ class Layer(ABC):
             return symbolic.call(self, x, state, lengths, reset, mask)
         return self._runner(x).forward(x, state, lengths, reset, mask)
 
+    @keywords.explained
     def record(
         self,
         x: Any,
@@ -141,6 +142,7 @@ class Layer(ABC):
         """
         return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget, mask)
 
+    @keywords.explained
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, from a state of zeros."""
         return self._runner().stream(batch_size)
@@ -217,6 +219,7 @@ class Layer(ABC):
     def _copies(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}
 
+    @keywords.explained
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
         """Take over parameters and buffers, all or none: also for calls on other threads, each of which sees one version of
         the whole model.
@@ -297,6 +300,7 @@ class Layer(ABC):
         """Whether it is one of the library's own, found in files without `custom`."""
         return cls._built_in is cls
 
+    @keywords.explained
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recurra.common import checks
+from recurra.common import checks, keywords
 from recurra.common.typing import Array, Lengths, Rows
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Loss(ABC):
     unaligned: ClassVar[bool] = False
     padding: ClassVar[int] = 0
 
+    @keywords.explained
     def __call__(
         self,
         predictions: Array,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from recurra.common import checks
 from recurra.common.structure import plain
 from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import Loss
@@ -143,7 +144,10 @@ class Read(Metric):
         weights: npt.ArrayLike | None,
         loss: Loss | None = None,
     ) -> Valid:
-        batch = (loss or self._loss).read(type(self).__name__, predictions, targets, lengths, weights)
+        name = type(self).__name__
+        if not isinstance(targets, list | tuple):  # whoever writes there meanwhile does not reach what was checked
+            targets = checks.array(name, "targets", targets).copy()
+        batch = (loss or self._loss).read(name, predictions, targets, lengths, weights)
         shape = batch.predictions.shape
         each = None if batch.weights is None else spread(batch.weights, shape[:-1])
         counted = counted_steps(shape, batch.lengths, batch.weights)

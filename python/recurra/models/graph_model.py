@@ -99,8 +99,8 @@ class GraphModel(TrainableModel):
     def __reduce__(self) -> tuple[Any, ...]:
         return (*self._remade(), Remainder(self))
 
-    def __setstate__(self, state: dict[str, Array]) -> None:
-        if state:
+    def __setstate__(self, state: dict[str, Array] | Remainder) -> None:
+        if isinstance(state, dict) and state:  # not of copy.copy, which has the same layers
             self.load_state_dict(state)
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:

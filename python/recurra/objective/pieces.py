@@ -42,6 +42,14 @@ class Segment:
         """The length of the time axis."""
         return max(int(one.shape[1]) for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)
 
+    @property
+    def valid_steps(self) -> int:
+        """Those of all rows of the input that has most."""
+        return max(
+            int(np.sum(valid)) if valid is not None else len(one) * (one.shape[1] if rows.has_time else 1)
+            for one, valid, rows in zip(self.x, self.lengths, self.outputs.inputs, strict=True)
+        )
+
     def cut(self, begin: int, end: int, lead: int) -> Segment:
         """Steps `begin` to `end` of it; all inputs and outputs with a time axis share that axis."""
 

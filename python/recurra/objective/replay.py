@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from recurra.common import errors
@@ -32,7 +33,7 @@ class Replay:
         self._operation = operation
         self._on = False
         self._trace = Fingerprint(_SAMPLE)
-        self._seen = self._first = self._expected = _NONE
+        self._seen = self._expected = _NONE
 
     def watch(self) -> None:
         """Begin to follow."""
@@ -45,8 +46,6 @@ class Replay:
         if not index:
             self._trace = Fingerprint(_SAMPLE)
         self._seen = Seen(epoch, index + 1, self._trace.add(batch).text)
-        if not index:
-            self._first = self._seen
         if self._seen[:2] == self._expected[:2]:
             self._compare(self._seen.fingerprint)
 
@@ -67,11 +66,11 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen last."""
-        return {"seen": self._seen, "first": self._first}
+        return {"seen": self._seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Expect it again."""
-        self._expected, self._first = Seen(*state["seen"]), Seen(*state["first"])
+        self._expected = Seen(*state["seen"])
 
     def begin(self, batches: Batches, batch: int) -> None:
         """Go on at `batch` of an epoch: compare what can be compared now, and say what never can."""
@@ -82,8 +81,7 @@ class Replay:
                 f"a function of the epoch's number that seeds by it",
                 ResumeWarning,
             )
-        elif batch == 0 and self._first.epoch >= 0:  # else all that came before in the epoch is made again anyway
-            self._expected = self._first
-            for one in batches.epoch(self._first.epoch):
-                self._compare(Fingerprint(_SAMPLE).add(one).text)
-                break
+        elif batch == 0 and self._expected.batches:  # else all that came before in the epoch is made again anyway
+            trace, expected = Fingerprint(_SAMPLE), self._expected
+            made = [trace.add(one).text for one in islice(batches.epoch(expected.epoch), expected.batches)]
+            self._compare(made[-1] if len(made) == expected.batches else "")

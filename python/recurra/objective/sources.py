@@ -134,6 +134,11 @@ class RowSource(Source):
         for chosen in islice(self._order(seeds.derive(seed, number)), skip, None):
             yield Work(self._segment(chosen))
 
+    @property
+    def ragged(self) -> bool:
+        """Whether rows have lengths of their own."""
+        return any(part.lengths is not None for part in self._feed.parts)
+
     def single_row(self, seed: int) -> Segment | None:
         """A batch of a single row, if there is one in the first epoch: the one of the fewest steps, if rows are shuffled."""
         single = next((one for one in self._order(seeds.derive(seed, 0)) if _size(one) == 1), None)

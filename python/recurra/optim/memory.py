@@ -57,6 +57,12 @@ class Slot:
         same = same and all(np.array_equal(self.arrays[name], arrays[name], equal_nan=True) for name in names)
         return same or self.known_by() == other.known_by()
 
+    def remembers_as(self, other: Slot) -> bool:
+        """Whether both hold the same."""
+        return self.steps == other.steps and all(
+            np.array_equal(array, other.arrays[name]) for name, array in self.arrays.items()
+        )
+
     def checked(self, operation: str, layer: LeafLayer) -> Slot:
         """Itself, if it fits."""
         if not self.fits(layer):
@@ -94,9 +100,11 @@ class Memory:
             if layer is not None:
                 places[layer] = place
         waiting = {place: slot for place, slot in enumerate(slots) if slot.layer is None}
+        digests = {layer: _digest(layer.parameters) for layer in layers if layer not in places} if waiting else {}
         for layer in layers:
             if layer not in places:
-                found = _place_of(operation, layer, waiting, self._lost) if waiting else None
+                found = _place_of(operation, layer, digests, waiting, self._lost) if waiting else None
+                digests.pop(layer, None)
                 place = len(slots) if found is None else found
                 slot = waiting.pop(place, Slot(None))
                 slots[place : place + 1] = [slot.checked(operation, layer).given_to(layer)]
@@ -234,13 +242,27 @@ class Memory:
 
 
 def _place_of(
-    operation: str, layer: LeafLayer, waiting: Mapping[int, Slot], lost: weakref.WeakSet[LeafLayer] | None
+    operation: str,
+    layer: LeafLayer,
+    digests: Mapping[LeafLayer, str],
+    waiting: Mapping[int, Slot],
+    lost: weakref.WeakSet[LeafLayer] | None,
 ) -> int | None:
-    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew."""
-    digest = _digest(layer.parameters)
-    for place, slot in waiting.items():
-        if slot.digest == digest:
-            return place
+    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew.
+
+    `digests` are those of the layers that have none yet: where several had the same parameters, all must be among them.
+    """
+    digest = digests[layer]
+    places = [place for place, slot in waiting.items() if slot.digest == digest]
+    if places:
+        first, *others = (waiting[place] for place in places)
+        if len(places) > list(digests.values()).count(digest) and not all(first.remembers_as(one) for one in others):
+            raise ValueError(
+                f"{operation}: got a {layer.label} whose parameters are those of {len(places)} layers that the loaded state "
+                f"waits for, as they were when it was taken, expected to know which of these it is; say whose the state is: "
+                f"load_state_dict(state, models=...)"
+            )
+        return places[0]
     if lost is not None:
         could_be = [slot for slot in waiting.values() if slot.arrays and slot.fits(layer)]
         if layer not in lost or not could_be:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recurra import _core
-from recurra.common import checks
+from recurra.common import checks, keywords
 from recurra.common.structure import plain
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
@@ -111,6 +111,7 @@ class Optimizer(ABC):
         """How many steps were taken."""
         return self._steps
 
+    @keywords.explained
     def step(
         self,
         models: Layer | Sequence[Layer],

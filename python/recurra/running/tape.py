@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recurra import _core
-from recurra.common import checks
+from recurra.common import checks, keywords
 from recurra.common.structure import Structure
 from recurra.common.typing import Array, State
 from recurra.graph.graph import Graph, pack, unpack
@@ -30,6 +30,7 @@ class TapePiece(Protocol):
     def nbytes(self) -> int: ...
     @property
     def closed(self) -> bool: ...
+    @keywords.explained
     def backward(
         self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient], commits: bool
     ) -> tuple[Any, list[Array]]: ...

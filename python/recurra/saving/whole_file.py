@@ -50,21 +50,22 @@ def open_regular(operation: str, path: str | os.PathLike[str]) -> tuple[BinaryIO
         raise
 
 
-def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
+def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *, follow: bool = True) -> None:
     """Write `parts`, bytes or flat arrays of them, to a file that is the old one or the new one at any moment.
 
-    A symbolic link is followed; the file keeps its mode and, where that is allowed, its owner. What a killed process was
+    A symbolic link is followed, or else replaced; the file keeps its mode and, where that is allowed, its owner. What a killed process was
     writing vanishes with it or, on file systems without anonymous files, before the next write to the directory.
 
     Raises:
         ValueError: something that is no regular file is there.
         OSError: it cannot be written; the old file is as it was.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if follow else os.path.abspath(path))  # noqa: PTH100 - which leaves links alone
     old: os.stat_result | None = None
     with suppress(FileNotFoundError):
-        old = target.stat()
-        _check_regular(operation, os.fspath(path), old)
+        if follow or not target.is_symlink():
+            old = target.stat()
+            _check_regular(operation, os.fspath(path), old)
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"{operation}: got no such directory", str(target.parent))
     _clear(target.parent)

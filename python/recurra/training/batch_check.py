@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from recurra.layers.normalisation import BatchNorm
+from recurra.objective.pieces import Segment
 from recurra.objective.sources import RowSource, Source, Steps
+from recurra.training.truncation import TruncatedBPTT
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
 
 
-def check_batches(operation: str, model: TrainableModel, source: Source, seed: int) -> None:
-    """Refuse a batch of a single row that batch norm cannot normalise; it is tried, and nothing of the model moves."""
+def check_batches(
+    operation: str, model: TrainableModel, source: Source, truncate: TruncatedBPTT | None, seed: int
+) -> None:
+    """Refuse a batch, or a window of one, of a single step that batch norm cannot normalise; it is tried, and nothing of the
+    model moves."""
     source = source.source if isinstance(source, Steps) else source
     if not isinstance(source, RowSource):
         return
@@ -24,16 +30,44 @@ def check_batches(operation: str, model: TrainableModel, source: Source, seed: i
     if not any(isinstance(leaf, BatchNorm) for _prefix, leaf in model.leaves):
         return
     single = source.single_row(seed)
-    if single is None:
+    for suspect in _windows(single, truncate) if single is not None else ():
+        _try(
+            operation,
+            model,
+            suspect,
+            "got rows that leave one for the last batch, expected two or more, as batch norm has no variance of one; give "
+            "drop_last=True, or another batch_size",
+        )
+    if truncate is None and not source.ragged:
         return
+    for work in source.epoch(0, seed):
+        for suspect in _windows(work.whole, truncate):
+            if suspect.valid_steps == 1:
+                _try(
+                    operation,
+                    model,
+                    suspect,
+                    "got rows so short that a batch, or a window of truncate, has one valid step, expected two or more, as "
+                    "batch norm has no variance of one; leave such rows out, or give another batch_size, bucket or truncate",
+                )
+
+
+def _windows(batch: Segment, truncate: TruncatedBPTT | None) -> Iterator[Segment]:
+    """What is recorded of a batch at a time, to learn from."""
+    if truncate is None:
+        yield batch
+        return
+    for piece in truncate.pieces(batch, carry=False):
+        if piece.learn:
+            yield from piece.segments
+
+
+def _try(operation: str, model: TrainableModel, batch: Segment, problem: str) -> None:
     inputs, kept = model.structures[0], {name: array.copy() for name, array in model.buffers.items()}
     try:
-        model.record(inputs.join(single.x), lengths=inputs.join(single.lengths), input_grad=False, seed=0)
+        model.record(inputs.join(batch.x), lengths=inputs.join(batch.lengths), input_grad=False, seed=0)
     except ValueError as error:
-        raise ValueError(
-            f"{operation}: got rows that leave one for the last batch, expected two or more, as batch norm has no variance of "
-            f"one; give drop_last=True, or another batch_size ({error})"
-        ) from error
+        raise ValueError(f"{operation}: {problem} ({error})") from error
     finally:
         for name, array in model.buffers.items():
             array[...] = kept[name]

@@ -178,7 +178,7 @@ class TrainableModel(Trainable):
             validation_steps,
         )
         training = Training(self, optimizer, goal, source, validation, counting, told, settings, seed)
-        check_batches(name, self, source, training.seed)
+        check_batches(name, self, source, truncate, training.seed)
         return training.run()
 
     @keywords.explained

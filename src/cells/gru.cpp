@@ -1,8 +1,0 @@
-#include "cells/gru.h"
-
-#include "cells/kernels.h"
-
-namespace recurra::RECURRA_ISA {
-RECURRA_CELL(gru, Gru);
-RECURRA_CELL(gru_reset_before, GruResetBefore);
-}  // namespace recurra::RECURRA_ISA

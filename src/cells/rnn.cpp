@@ -1,9 +1,0 @@
-#include "cells/rnn.h"
-
-#include "cells/kernels.h"
-
-namespace recurra::RECURRA_ISA {
-RECURRA_CELL(rnn_tanh, Rnn<RnnTanh>);
-RECURRA_CELL(rnn_relu, Rnn<RnnRelu>);
-RECURRA_CELL(rnn_sigmoid, Rnn<RnnSigmoid>);
-}  // namespace recurra::RECURRA_ISA

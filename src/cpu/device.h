@@ -1,0 +1,66 @@
+// The CPU as a device: one file a group of operations.
+#pragma once
+#include "device/device.h"
+
+namespace recurra {
+
+template <class T>
+class CpuDevice final : public Device<T> {
+ public:
+  const char* name() const override { return "cpu"; }
+  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
+                                            const T* parameters, bool transposed, int threads,
+                                            Arena memory) const override;
+  void forward(const Run& run, const RecurrentForward<T>& call) const override;
+  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
+                                                 const TwoStates<T>& states) const override;
+  std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
+                                           Arena& memory) const override;
+  TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override;
+  void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override;
+  bool read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
+                 const RecurrentActivity<T>& to) const override;
+  void add_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
+                    const RecurrentTape<T>& tape, T* gradient, int threads) const override;
+  ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override;
+  void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const override;
+  void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
+               Sequence<const T> x, Sequence<T> y) const override;
+  void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
+             T* gradient, T* bias_gradient) const override;
+  void dropout(const Run& run, const Batch& batch, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
+               Sequence<const T> x, Sequence<T> y) const override;
+  void zero_padding(const Batch& batch, ptrdiff_t features, Sequence<T> y) const override;
+  void convolve(const Run& run, const ConvolutionForward<T>& call) const override;
+  void convolve_gradient(const Run& run, const ConvolutionBackward<T>& call) const override;
+  void activation(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
+                  Sequence<T> y) const override;
+  void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
+                           Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override;
+  void layer_norm(const Run& run, const Batch& batch, ptrdiff_t features, T eps, const T* gain, const T* shift,
+                  Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const override;
+  void layer_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const T* gain,
+                           Sequence<const T> statistics, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx,
+                           T* dgain, T* dshift) const override;
+  void feature_statistics(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* mean,
+                          T* variance) const override;
+  void feature_norm(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm, const T* shift,
+                    Sequence<const T> x, Sequence<T> y) const override;
+  void feature_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm,
+                             bool of_batch, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
+                             T* dshift) const override;
+  void pool(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
+            Sequence<T> y) const override;
+  void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
+                     Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override;
+  void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override;
+  void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
+                             Sequence<T> dx, StateRows<T> dpast) const override;
+  void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override;
+  void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
+                       T* dv) const override;
+  void attend_input_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy,
+                             Sequence<T> dx) const override;
+};
+
+}  // namespace recurra

@@ -1,0 +1,229 @@
+// Convolutions over steps as products. With x contiguous and no dilation the windows of neighbouring outputs lie in x
+// as they are, one `stride` steps behind the other; at the edges of a row and for dilated kernels they are gathered,
+// block by block of output steps, into scratch memory that stays in the cache.
+#include "cpu/device.h"
+#include "cpu/ops/matrix.h"
+
+namespace recurra {
+namespace {
+
+constexpr ptrdiff_t kBlock = 128;      // output steps whose windows are gathered at once
+constexpr ptrdiff_t kShortPiece = 64;  // shorter ones share a block where they can
+
+// An episode, or all of a row where none starts within it: steps [begin, begin + steps) of a row.
+struct Piece {
+  ptrdiff_t row, begin, steps;
+  bool goes_on;  // from what came before the row's first step
+};
+
+// Outputs [begin, begin + count) of `pieces` pieces.
+struct Block {
+  ptrdiff_t piece, pieces, begin, count;
+};
+
+// Rows of a matrix.
+template <class T>
+struct View {
+  const T* data;
+  ptrdiff_t row;
+};
+
+// A call's pieces and blocks, and the windows of each.
+template <class T>
+class Windows {
+ public:
+  Windows(const Run& run, const ConvolutionSpec& spec, const Batch& batch, Sequence<const T> x, StateRows<const T> past)
+      : spec_(spec), batch_(batch), x_(x), past_(past) {
+    ptrdiff_t resets = 0;
+    for (ptrdiff_t r = 0; batch.reset && r < batch.rows; ++r)
+      for (ptrdiff_t s = 0; s < batch.length(r); ++s) resets += batch.reset[r * batch.reset_row + s * batch.reset_step];
+    pieces_ = run.arena.template take<Piece>(size_t(batch.rows + resets));
+    for (ptrdiff_t r = 0; r < batch.rows; ++r) {
+      Piece piece = {r, 0, batch.length(r), true};
+      for (ptrdiff_t s = 0; batch.reset && s < batch.length(r); ++s) {
+        if (!batch.reset[r * batch.reset_row + s * batch.reset_step]) continue;
+        piece.steps = s - piece.begin;
+        if (piece.steps) pieces_[piece_count_++] = piece;
+        piece = {r, s, batch.length(r) - s, false};
+      }
+      pieces_[piece_count_++] = piece;
+    }
+  }
+
+  const Piece& piece(ptrdiff_t i) const { return pieces_[i]; }
+  ptrdiff_t pieces() const { return piece_count_; }
+  ptrdiff_t outputs(ptrdiff_t i) const { return spec_.output_steps(pieces_[i].steps); }
+
+  // Blocks of at most `most` outputs, for rows of y whose distance within a block is row_distance().
+  template <class Y>
+  Block* blocks(const Run& run, Sequence<Y> y, ptrdiff_t most, ptrdiff_t& count) {
+    const ptrdiff_t each = piece_count_ ? outputs(0) : 0;
+    // Rows alike, and y without gaps: several of them make a block.
+    const bool together = each > 0 && each <= kShortPiece && piece_count_ == batch_.rows && !batch_.lengths &&
+                          (each == 1 || y.row_stride == each * y.step_stride);
+    const ptrdiff_t group = together ? most / each : 1;
+    ptrdiff_t room = 0;
+    for (ptrdiff_t i = 0; i < piece_count_; i += group) room += (outputs(i) + most - 1) / most;
+    Block* made = run.arena.template take<Block>(size_t(room));
+    count = 0;
+    for (ptrdiff_t i = 0; i < piece_count_; i += group)
+      for (ptrdiff_t begin = 0; begin < outputs(i); begin += most)
+        made[count++] = {i, std::min(group, piece_count_ - i), begin, std::min(most, outputs(i) - begin)};
+    return made;
+  }
+  template <class Y>
+  static ptrdiff_t row_distance(const Block& block, Sequence<Y> y) {
+    return block.count == 1 ? y.row_stride : y.step_stride;
+  }
+  // The first output's place: only where an output stands for every input are there several pieces in a row.
+  template <class Y>
+  Y* first_output(const Block& block, Sequence<Y> y) const {
+    return y.at(pieces_[block.piece].row, pieces_[block.piece].begin + block.begin);
+  }
+
+  // Elements of scratch that windows() needs for blocks of `most` outputs.
+  ptrdiff_t scratch(ptrdiff_t most) const { return (most + 1) * spec_.kernel * spec_.in; }
+  View<T> windows(const Block& block, T* scratch) const {
+    const ptrdiff_t width = spec_.kernel * spec_.in;
+    const Piece& piece = pieces_[block.piece];
+    if (block.pieces == 1 && spec_.dilation == 1 && spec_.stride <= spec_.kernel) {
+      const ptrdiff_t first = block.begin * spec_.stride - spec_.left;
+      const ptrdiff_t steps = (block.count - 1) * spec_.stride + spec_.kernel;
+      if (first >= 0 && first + steps <= piece.steps && x_.step_stride == spec_.in)
+        return {x_.at(piece.row, piece.begin + first), spec_.stride * spec_.in};
+      copy(piece, first, steps, scratch);
+      return {scratch, spec_.stride * spec_.in};
+    }
+    T* to = scratch;
+    for (ptrdiff_t p = block.piece; p < block.piece + block.pieces; ++p)
+      for (ptrdiff_t i = block.begin; i < block.begin + block.count; ++i, to += width) {
+        const ptrdiff_t first = i * spec_.stride - spec_.left;
+        if (spec_.dilation == 1)
+          copy(pieces_[p], first, spec_.kernel, to);
+        else
+          for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
+            copy(pieces_[p], first + j * spec_.dilation, 1, to + j * spec_.in);
+      }
+    return {scratch, width};
+  }
+
+ private:
+  // Inputs [step, step + count) of a piece, also before its first and behind its last.
+  void copy(const Piece& piece, ptrdiff_t step, ptrdiff_t count, T* to) const {
+    const ptrdiff_t in = spec_.in, end = step + count;
+    for (; step < std::min<ptrdiff_t>(end, 0); ++step, to += in) {
+      if (piece.goes_on && past_.data)
+        std::copy_n(past_.at(piece.row) + (spec_.left + step) * in, in, to);
+      else
+        std::fill_n(to, in, T(0));
+    }
+    const ptrdiff_t inside = std::min(end, piece.steps);
+    if (step < inside && x_.step_stride == in) {
+      to = std::copy_n(x_.at(piece.row, piece.begin + step), (inside - step) * in, to);
+      step = inside;
+    }
+    for (; step < inside; ++step) to = std::copy_n(x_.at(piece.row, piece.begin + step), in, to);
+    if (step < end) std::fill_n(to, (end - step) * in, T(0));
+  }
+
+  const ConvolutionSpec& spec_;
+  const Batch& batch_;
+  Sequence<const T> x_;
+  StateRows<const T> past_;
+  Piece* pieces_ = nullptr;
+  ptrdiff_t piece_count_ = 0;
+};
+
+// Calls f(i, scratch (n)) for i < tasks; each thread has scratch of its own.
+template <class T, class F>
+void with_scratch(const Run& run, ptrdiff_t tasks, ptrdiff_t n, const F& f) {
+  const int threads = int(std::min<ptrdiff_t>(run.threads, tasks));
+  if (threads < 1) return;
+  T* scratch = run.arena.template take<T>(size_t(threads * n));
+  share_tasks(tasks, threads, [&](int member, ptrdiff_t i) {
+    if (!stopped(run)) f(i, scratch + member * n);
+  });
+}
+
+// dx of one piece: what each output's gradient gives to the inputs of its window, outputs ascending.
+template <class T>
+void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Piece& piece, ptrdiff_t outputs,
+                    T* scratch) {
+  const ConvolutionSpec& spec = *call.spec;
+  const ptrdiff_t in = spec.in, width = spec.kernel * in;
+  const auto add_scaled = kernels<T>().rows.add_scaled;
+  if (call.dx.data)
+    for (ptrdiff_t s = 0; s < piece.steps; ++s) std::fill_n(call.dx.at(piece.row, piece.begin + s), in, T(0));
+  for (ptrdiff_t begin = 0; begin < outputs && !stopped(run); begin += kBlock) {
+    const ptrdiff_t count = std::min(kBlock, outputs - begin);
+    kernels<T>().product({count, spec.out, width, call.dy.at(piece.row, piece.begin + begin), call.dy.step_stride,
+                          call.packed, nullptr, scratch, width});
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      const T* window = scratch + i * width;
+      const ptrdiff_t first = (begin + i) * spec.stride - spec.left;
+      if (call.dx.data && spec.dilation == 1 && call.dx.step_stride == in && first >= 0 &&
+          first + spec.kernel <= piece.steps) {
+        add_scaled(T(1), window, call.dx.at(piece.row, piece.begin + first), width);
+        continue;
+      }
+      for (ptrdiff_t j = 0; j < spec.kernel; ++j) {
+        const ptrdiff_t step = first + j * spec.dilation;
+        if (step < 0 && piece.goes_on && call.dpast.data)
+          add_scaled(T(1), window + j * in, call.dpast.at(piece.row) + (spec.left + step) * in, in);
+        if (step >= 0 && step < piece.steps && call.dx.data)
+          add_scaled(T(1), window + j * in, call.dx.at(piece.row, piece.begin + step), in);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void CpuDevice<T>::convolve(const Run& run, const ConvolutionForward<T>& call) const {
+  const ConvolutionSpec& spec = *call.spec;
+  const T* bias = padded_bias(run, call.bias, spec.out);
+  Windows<T> windows(run, spec, *call.batch, call.x, call.past);
+  ptrdiff_t count;
+  const Block* blocks = windows.blocks(run, call.y, kBlock, count);
+  with_scratch<T>(run, count, windows.scratch(kBlock), [&](ptrdiff_t i, T* scratch) {
+    const View<T> from = windows.windows(blocks[i], scratch);
+    kernels<T>().product({blocks[i].count * blocks[i].pieces, spec.kernel * spec.in, spec.out, from.data, from.row,
+                          call.packed, bias, windows.first_output(blocks[i], call.y),
+                          windows.row_distance(blocks[i], call.y)});
+  });
+}
+
+template <class T>
+void CpuDevice<T>::convolve_gradient(const Run& run, const ConvolutionBackward<T>& call) const {
+  const ConvolutionSpec& spec = *call.spec;
+  const ptrdiff_t width = spec.kernel * spec.in;
+  Windows<T> windows(run, spec, *call.batch, call.x, call.past);
+  ptrdiff_t count;
+  const Block* blocks = windows.blocks(run, call.dy, kOuterRows, count);
+  const ptrdiff_t size = windows.scratch(kOuterRows);
+  T* scratch = run.arena.template take<T>(size_t(run.threads * size));
+  outer_sum(run, width, spec.out, call.gradient, call.bias_gradient, [&](ptrdiff_t task, const auto& add) {
+    for (ptrdiff_t i = 0; i < count && !stopped(run); ++i) {
+      const View<T> from = windows.windows(blocks[i], scratch + task * size);
+      add(blocks[i].count * blocks[i].pieces, from.data, from.row, windows.first_output(blocks[i], call.dy),
+          windows.row_distance(blocks[i], call.dy));
+    }
+  });
+  if (!call.dx.data && !call.dpast.data) return;
+  // Without dx only the windows that reach before the row matter.
+  const ptrdiff_t early = call.dx.data ? PTRDIFF_MAX : (spec.left + spec.stride - 1) / spec.stride;
+  with_scratch<T>(run, windows.pieces(), kBlock * width, [&](ptrdiff_t i, T* products) {
+    const Piece& piece = windows.piece(i);
+    if (call.dx.data || piece.goes_on) input_gradient(run, call, piece, std::min(early, windows.outputs(i)), products);
+  });
+}
+
+#define RECURRA_INSTANCES(T)                                                            \
+  template void CpuDevice<T>::convolve(const Run&, const ConvolutionForward<T>&) const; \
+  template void CpuDevice<T>::convolve_gradient(const Run&, const ConvolutionBackward<T>&) const;
+RECURRA_INSTANCES(float)
+RECURRA_INSTANCES(double)
+#undef RECURRA_INSTANCES
+
+}  // namespace recurra

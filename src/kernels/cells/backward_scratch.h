@@ -1,0 +1,115 @@
+// The memory that a backward works in, and how operands of the weights' gradient get into their transposed tiles.
+#pragma once
+#include "kernels/cells/forward_scratch.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class T>
+struct BackwardScratch {
+  const T** dy;          // [row] of this step
+  const T** h_previous;  // [row]
+  const T** x;           // [row]
+  bool* cut;             // [row] whether the state that entered the step after was dropped
+  bool* cut_before;      // [row] the same for this step
+  Segment<T>* segments;  // [panel]
+  T* zeros;              // a state
+  T* operand;            // [row][stride], the second stage's or the projection's
+  // For options:
+  T* dh;       // [row][stride], of h, then of what the equations gave
+  T* made;     // [row][stride], the same before a projection
+  T* masked;   // [row][stride], the h that the recurrent product took
+  T* zone;     // [row][padded], c's; then a row, h's
+  T* of_norm;  // [row][stride], what reaches c through its norm
+  T* norm;     // a row: c, normalised
+  ptrdiff_t stride, size;
+
+  static BackwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows,
+                              T* base) {
+    BackwardScratch s = {};
+    ptrdiff_t used = 0;
+    auto take = [&](ptrdiff_t bytes) {
+      T* p = base ? base + used : nullptr;
+      used += (bytes + 63) / 64 * 64 / ptrdiff_t(sizeof(T));
+      return static_cast<void*>(p);
+    };
+    s.stride = work_stride<T>(panels.padded());
+    s.dy = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.h_previous = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.x = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
+    s.cut = static_cast<bool*>(take(rows));
+    s.cut_before = static_cast<bool*>(take(rows));
+    s.segments = static_cast<Segment<T>*>(take(panels.count * ptrdiff_t(sizeof(Segment<T>))));
+    s.zeros = static_cast<T*>(take(panels.padded() * ptrdiff_t(sizeof(T))));
+    const auto take_rows = [&](ptrdiff_t n, ptrdiff_t row) {
+      return static_cast<T*>(take(n * row * ptrdiff_t(sizeof(T))));
+    };
+    if (cell.stages > 1 || options.projected) s.operand = take_rows(rows, s.stride);
+    if (options.any) s.dh = take_rows(rows, s.stride);
+    if (options.projected) s.made = take_rows(rows, s.stride);
+    if (options.recurrent_mask) s.masked = take_rows(rows, s.stride);
+    if (options.zone_h.random || options.zone_c.random) s.zone = take_rows(rows + 1, panels.padded());
+    if (options.normalised()) {
+      if (cell.has_cell) s.of_norm = take_rows(rows, s.stride), s.norm = take_rows(1, panels.padded());
+    }
+    s.size = used;
+    return s;
+  }
+};
+
+// The norm of n values, in f64 and scaled, so that no square overflows or vanishes.
+template <class T>
+double norm_of(const T* v, ptrdiff_t n) {
+  double most = 0, sum = 0;
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    const double size = v[i] < 0 ? -double(v[i]) : double(v[i]);
+    if (size > most) most = size;
+  }
+  const double unit = most > 0 ? most : 1;
+  for (ptrdiff_t i = 0; i < n; ++i) sum += (v[i] / unit) * (v[i] / unit);
+  return unit * __builtin_sqrt(sum);
+}
+
+// Copies columns [0, size) of `count` rows, row r at from(r), one after the other to `to`.
+template <int size, class T, class From>
+RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
+  for (ptrdiff_t r = 0; r < count; ++r) __builtin_memcpy(to + r * size, from(r), size * sizeof(T));
+}
+
+// Writes `count` rows of an operand, each k long and followed by a one if `ones`, into its transposed tiles.
+template <class T, class From>
+RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
+                                 ptrdiff_t k, bool ones, int width) {
+  const Split tiles = split(k + ones, max_rows(width));
+  for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+    const ptrdiff_t begin = tiles.begin(i);
+    const int size = tiles.size(i);
+    T* tile = to + begin * ring_rows + position * size;
+    if (begin + size > k) {
+      for (ptrdiff_t r = 0; r < count; ++r) {
+        copy_tail<kMaxRows>(tile + r * size, from(r) + begin, size - 1);
+        tile[r * size + size - 1] = 1;
+      }
+      continue;
+    }
+    const auto column = [&](ptrdiff_t r) { return from(r) + begin; };
+    switch (size) {  // a copy of fixed size is a move or two
+#define RECURRA_COPY(n)                   \
+  case n:                                 \
+    copy_columns<n>(tile, count, column); \
+    break
+      RECURRA_COPY(1);
+      RECURRA_COPY(2);
+      RECURRA_COPY(3);
+      RECURRA_COPY(4);
+      RECURRA_COPY(5);
+      RECURRA_COPY(6);
+      RECURRA_COPY(7);
+      RECURRA_COPY(8);
+#undef RECURRA_COPY
+    }
+  }
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,94 @@
+// The product with the input, made ahead for a block of steps.
+#pragma once
+#include "kernels/cells/forward_scratch.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// bias + W_ih x for the rows of a block: (step, row) pairs, whose x has been copied side by side. All at once, or in
+// pieces beside a single row's recurrent products, which wait for their weights and leave the multiply units idle.
+template <class T>
+class InputAhead {
+ public:
+  InputAhead() = default;
+  InputAhead(const ForwardCall<T>& call, Range input, const T* x, ptrdiff_t x_stride, T* out, ptrdiff_t rows,
+             ptrdiff_t first_panel, ptrdiff_t last_panel)
+      : call_(&call),
+        from_(input.begin * call.panels.units),
+        x_(x),
+        x_stride_(x_stride),
+        out_(out),
+        rows_(rows),
+        panel_(first_panel),
+        last_panel_(last_panel) {}
+
+  // [row][panel][columns]
+  const T* out() const { return out_; }
+
+  // Whether there is a piece to make beside a product of so many rows of weights.
+  bool pending(ptrdiff_t depth) const {
+    return panel_ < last_panel_ && row_ + kBesideRows <= rows_ && depth >= share(depth);
+  }
+  // `own`: row r of one panel, as wide as the input's tiles.
+  void make_beside(const Tile<T>& own, ptrdiff_t r) {
+    const ptrdiff_t depth = own.segments->k, most = depth / share(depth), left = call_->input_size - k_;
+    const ptrdiff_t k = left < most ? left : most;
+    const Segment<T> segment = segment_of(k);
+    multiply_beside(own, r, tile(segment), row_, vectors(), share(depth));
+    k_ += k;
+    if (k_ == call_->input_size) next_tile();
+  }
+
+  // Makes what is left.
+  void finish() {
+    for (; panel_ < last_panel_; ++panel_, row_ = 0) finish_panel();
+  }
+
+ private:
+  // Steps of the own product for one of the input's: what keeps both the multiply units and the way from the second
+  // level busy, or less where the input is so large that the block would not be ready in time.
+  int share(ptrdiff_t depth) const { return 4 * call_->input_size <= kBesideRows * depth ? 4 : 2; }
+
+  int vectors() const { return int(call_->layout.width[0] / kLanes<T>); }
+  Segment<T> segment_of(ptrdiff_t k) const {
+    const T* weights = call_->weights + panel_ * call_->layout.panel + call_->layout.offset[0];
+    return {x_ + k_, x_stride_, weights + k_ * call_->layout.width[0], k};
+  }
+  Tile<T> tile(const Segment<T>& segment) const {
+    const ptrdiff_t out_row = call_->panels.count * call_->panels.columns;
+    T* out = out_ + row_ * out_row + panel_ * call_->panels.columns + from_;
+    const T* bias = call_->weights + panel_ * call_->layout.panel + from_;
+    return {&segment, 1, call_->layout.width[0], k_ ? out : bias, k_ ? out_row : 0, out, out_row};
+  }
+  void multiply_rows(ptrdiff_t rows) {
+    const Segment<T> segment = segment_of(call_->input_size - k_);
+    multiply(tile(segment), row_, int(rows), vectors());
+    row_ += rows;
+    k_ = 0;
+  }
+  void next_tile() {
+    row_ += kBesideRows;
+    k_ = 0;
+    if (row_ + kBesideRows <= rows_) return;
+    finish_panel();
+    ++panel_;
+    row_ = 0;
+  }
+  void finish_panel() {
+    if (k_) multiply_rows(kBesideRows);
+    const ptrdiff_t begin = row_;
+    const Split tiles = split(rows_ - begin, max_rows(vectors()));
+    for (ptrdiff_t i = 0; i < tiles.tiles; ++i) multiply_rows(tiles.size(i));
+  }
+
+  const ForwardCall<T>* call_ = nullptr;
+  ptrdiff_t from_ = 0;  // the input's first column
+  const T* x_ = nullptr;
+  ptrdiff_t x_stride_ = 0;
+  T* out_ = nullptr;
+  ptrdiff_t rows_ = 0;
+  ptrdiff_t panel_ = 0, last_panel_ = 0, row_ = 0, k_ = 0;  // where the next piece begins
+};
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,117 @@
+// The memory that a forward works in, and how rows get there.
+#pragma once
+#include "kernels/cells/call.h"
+#include "kernels/gemm/tile.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// Row strides of work buffers: whole cache lines, and never a power of two, which would crowd rows into few cache sets.
+template <class T>
+constexpr ptrdiff_t work_stride(ptrdiff_t n) {
+  constexpr ptrdiff_t line = 64 / sizeof(T);
+  return (n + line - 1) / line * line + line;
+}
+
+template <class T>
+RECURRA_INLINE void copy_row(T* to, const T* from, ptrdiff_t n) {
+  ptrdiff_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load<Vec<T>>(from + i));
+  if (i < n) copy_tail<kLanes<T> / 2>(to + i, from + i, n - i);
+}
+template <class T>
+RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
+  ptrdiff_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, Vec<T>{});
+  const T zeros[kLanes<T>] = {};
+  if (i < n) copy_tail<kLanes<T> / 2>(to + i, static_cast<const T*>(zeros), n - i);
+}
+
+// The input's product is made ahead, for a block of steps at once, where a product per step would wait for W_ih to be
+// read each time: with a row or two, and with some more where the weights are far away. The bits are the same.
+constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 16, kFarBytes = 8 << 20, kAheadInputs = 8, kAheadSteps = 64;
+template <class T>
+bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
+  const ptrdiff_t bytes = panels.count * panels.columns * (input_size + panels.padded()) * ptrdiff_t(sizeof(T));
+  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
+}
+
+// Where a single row's recurrent weights do not stay in the first level, it is made in pieces beside their products.
+template <class T>
+bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows) {
+  const ptrdiff_t vectors = cell.input.count * panels.units / kLanes<T>;
+  return rows == 1 && cell.stages == 1 && fits_beside(vectors) &&
+         panels.count * panels.columns * panels.padded() * ptrdiff_t(sizeof(T)) > (64 << 10);
+}
+
+// It lies at the head of the memory that it describes.
+template <class T>
+struct ForwardScratch {
+  T* h[2];      // [row][hidden_stride], of the step before and of this one
+  T* c;         // [panel][row][units]
+  T* x;         // [row][input_stride]
+  T* operand;   // [row][hidden_stride], the second stage's
+  T* saved;     // as a step of the tape, if there is none
+  T* ahead[2];  // [step][row][panel][columns]; the second where the next block is made beside this one's steps
+  T* tile;      // [row][columns], or [panel][columns] of a single row; of a normalised cell [row][panel][columns]
+  T** y;        // [row] where this step's output goes
+  // For options:
+  T* made;       // [row][hidden_stride], what the equations gave for h
+  T* projected;  // [row][hidden_stride]
+  T* masked;     // [row][hidden_stride], what the recurrent product takes
+  T* zone;       // [row][padded], c's; then a row, h's
+  T* hidden;     // [row of a tile][panel][columns], the recurrent product of a normalised cell
+  T* candidate;  // [row of a tile][padded], its c
+  ptrdiff_t hidden_stride, input_stride, ahead_steps;
+  ptrdiff_t size;
+
+  static ForwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options,
+                             ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, bool tape, T* base) {
+    ForwardScratch s = {};
+    ptrdiff_t used = (ptrdiff_t(sizeof s / sizeof(T)) + 63) / 64 * 64;
+    auto take = [&](ptrdiff_t n) {
+      T* p = base ? base + used : nullptr;
+      used += (n + 63) / 64 * 64;
+      return p;
+    };
+    constexpr ptrdiff_t pointer_size = sizeof(void*);
+    const ptrdiff_t padded = panels.padded();
+    s.hidden_stride = work_stride<T>(padded);
+    s.input_stride = work_stride<T>(input_size);
+    for (T*& h : s.h) h = take(rows * s.hidden_stride);
+    if (cell.has_cell) s.c = take(rows * padded);
+    const bool normalised = options.normalised();
+    const bool ahead = !normalised && input_goes_ahead<T>(panels, input_size, rows, steps);
+    if (ahead) {
+      const bool two = goes_beside<T>(cell, panels, rows);
+      const ptrdiff_t width = rows * panels.count * panels.columns, whole = two ? kBesideRows : 1;
+      s.ahead_steps = (two ? 1 << 14 : 1 << 15) / width;
+      s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
+      s.ahead_steps = s.ahead_steps < kAheadSteps ? s.ahead_steps : kAheadSteps;
+      s.ahead_steps = (s.ahead_steps + whole - 1) / whole * whole;
+      s.ahead_steps = s.ahead_steps < steps ? s.ahead_steps : steps;
+      s.ahead[0] = take(s.ahead_steps * width);
+      if (two) s.ahead[1] = take(s.ahead_steps * width);
+    }
+    s.x = take((ahead ? s.ahead_steps : 1) * rows * s.input_stride);
+    s.tile = take((panels.count > kMaxRows ? panels.count : kMaxRows) * panels.columns * (normalised ? kMaxRows : 1));
+    if (cell.stages > 1) s.operand = take(rows * s.hidden_stride);
+    if (cell.stages > 1 && !tape) s.saved = take(rows * panels.count * cell.saved * panels.units);
+    if (options.any) {
+      s.made = take(rows * s.hidden_stride);
+      if (options.projected) s.projected = take(rows * s.hidden_stride);
+      if (options.recurrent_mask) s.masked = take(rows * s.hidden_stride);
+      if (options.zone_h.random || options.zone_c.random) s.zone = take((rows + 1) * padded);
+    }
+    if (normalised) {
+      s.hidden = take(kMaxRows * panels.count * panels.columns);
+      if (cell.has_cell) s.candidate = take(kMaxRows * padded);
+    }
+    s.y = reinterpret_cast<T**>(take(rows * pointer_size / ptrdiff_t(sizeof(T))));
+    s.size = used;
+    return s;
+  }
+};
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,47 @@
+// A cell's row of the table, from its equations.
+#pragma once
+#include "kernels/cells/backward.h"
+#include "kernels/cells/scan.h"
+#include "kernels/cells/table.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class T>
+Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
+  constexpr ptrdiff_t L = kLanes<T>;
+  // As many vectors of each column as a tile holds, evenly.
+  const ptrdiff_t vectors = (hidden_size + L - 1) / L,
+                  most = kTileVectors > cell.groups ? kTileVectors / cell.groups : 1;
+  const ptrdiff_t count = (vectors + most - 1) / most;
+  ptrdiff_t units = L * ((vectors + count - 1) / count);
+  // Half panels' four columns still fill whole vectors. With many registers they are for sizes that would leave more
+  // than half a vector empty; with few, for weights so large that a tile should read them in one piece.
+  if (has_half_panels(cell)) {
+    const ptrdiff_t rest = hidden_size % L;
+    if (kTileVectors < cell.groups ? hidden_size >= 256 : rest > 0 && rest <= L / 2) units = L / 2;
+  }
+  return {units, (hidden_size + units - 1) / units, cell.groups * units};
+}
+
+template <class Cell, class T>
+constexpr CellKernels<T> kernels_of() {
+  constexpr auto panels = [](ptrdiff_t hidden_size) { return panels_of<T>(Cell::kInfo, hidden_size); };
+  if constexpr (Cell::kInfo.stages > 0)
+    return {&Cell::kInfo,     panels,           forward_scratch<Cell, T>, backward_scratch<Cell, T>,
+            forward<Cell, T>, backward<Cell, T>};
+  else
+    return {&Cell::kInfo,          panels, scan_forward_scratch<T>, scan_backward_scratch<T>, scan_forward<Cell, T>,
+            scan_backward<Cell, T>};
+}
+
+}  // namespace
+
+// One pair of files a cell; table.cpp lists them.
+#define RECURRA_CELL(name, Cell)                                   \
+  extern const CellKernels<float> name##_f32;                      \
+  extern const CellKernels<double> name##_f64;                     \
+  const CellKernels<float> name##_f32 = kernels_of<Cell, float>(); \
+  const CellKernels<double> name##_f64 = kernels_of<Cell, double>()
+
+}  // namespace recurra::RECURRA_ISA

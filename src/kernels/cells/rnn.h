@@ -1,0 +1,38 @@
+// The plain recurrent network (Elman 1990): h' = a(W_ih x + b_ih + W_hh h + b_hh) with a = tanh, relu or sigmoid.
+#pragma once
+#include "kernels/cells/unit.h"
+#include "kernels/rows/activations.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// The cell's name, and its activation, whose derivative all three can tell from the result.
+struct RnnTanh : Tanh {
+  static constexpr const char* kName = "rnn_tanh";
+};
+struct RnnRelu : Relu {
+  static constexpr const char* kName = "rnn_relu";
+};
+struct RnnSigmoid : Sigmoid {
+  static constexpr const char* kName = "rnn_sigmoid";
+};
+
+template <class Activation>
+struct Rnn {
+  static constexpr CellInfo kInfo = {Activation::kName, 1, 1, 1, false, 1, {0, 1}, {{0, 1}, {0, 0}}, {0, -1, -1, -1},
+                                     {0, -1, -1, -1}};
+  static constexpr bool kUsesPrevious = false, kCarries = false;
+
+  template <int stage, class U>
+  RECURRA_INLINE static void forward(U& u) {
+    u.h = u.saved[0] = Activation::value(u.pre[0]);
+  }
+
+  template <int stage, class D>
+  RECURRA_INLINE static void backward(D& d) {
+    d.pre[0] = d.dh * Activation::derivative(d.saved[0], d.saved[0]);
+  }
+};
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

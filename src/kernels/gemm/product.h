@@ -1,0 +1,62 @@
+// Plain products on the micro-kernel: what dense layers are made of.
+#pragma once
+#include "kernels/gemm/call.h"
+#include "kernels/gemm/tile.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class T>
+void product(const ProductCall<T>& call) {
+  constexpr ptrdiff_t L = kLanes<T>;
+  alignas(64) T out[kMaxRows * kMaxVectors * L];
+  const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
+  for (ptrdiff_t p = 0; p < panels.count(); ++p) {
+    const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from, left = call.columns - from;
+    const int nv = int(width / L);
+    const Segment<T> segment = {call.a, call.a_row, call.b + from * call.k, call.k};
+    const Split tiles = split(call.rows, max_rows(nv));
+    for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+      T* const whole = width <= left ? call.out + tiles.begin(i) * call.out_row + from : nullptr;
+      const Tile<T> tile = {&segment,
+                            1,
+                            width,
+                            call.bias ? call.bias + from : nullptr,
+                            0,
+                            whole ? whole : out,
+                            whole ? call.out_row : width};
+      multiply(tile, tiles.begin(i), tiles.size(i), nv);
+      for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r) {
+        T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
+        for (ptrdiff_t n = 0; n < width && n < left; n += L) {
+          store(to + n, load<Vec<T>>(out + r * width + n), left - n);
+        }
+      }
+    }
+  }
+}
+
+// B is first copied to rows of whole vectors: [column panel][row][columns], call.rows * padded columns of scratch.
+template <class T>
+void outer(const OuterCall<T>& call) {
+  constexpr ptrdiff_t L = kLanes<T>;
+  const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
+  for (ptrdiff_t p = 0; p < panels.count(); ++p) {
+    const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from;
+    const int nv = int(width / L);
+    T* b = call.scratch;
+    for (ptrdiff_t r = 0; r < call.rows; ++r)
+      for (ptrdiff_t n = 0; n < width; n += L)
+        store(b + r * width + n, load<Vec<T>>(call.b + r * call.b_row + from + n, call.columns - from - n));
+    const Split tiles = split(call.k, max_rows(nv));
+    for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+      const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
+      const Tile<T> tile = {&segment,    1, width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from,
+                            call.out_row};
+      add(tile, 0, tiles.size(i), nv);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA
