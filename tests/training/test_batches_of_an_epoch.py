@@ -132,7 +132,7 @@ def endless_function(epoch: int) -> Iterator[Any]:
         lambda: itertools.cycle(listed(2)),
         lambda: itertools.repeat(listed(1)[0]),
         lambda: (listed(1)[0] for _ in itertools.count()),
-        lambda: map(listed, itertools.cycle([1])),
+        lambda: map(dict(enumerate(listed(2))).get, itertools.cycle([0, 1])),
     ],
     ids=["generator", "generator function", "object", "function", "cycle", "repeat", "expression", "map"],
 )

@@ -67,6 +67,9 @@ class PythonLayer(LeafLayer):
     def backward(self, dy: Array, saved: Any) -> Array | None:
         """The gradient with respect to x (None for tokens), of its shape and dtype; adds into `self.grads[name]`.
 
+        What it adds there is undone where the model's backward fails later. The gradients of another model that it runs
+        backwards, or that threads of its own add, are its own affair: they stay.
+
         Args:
             dy: gradient with respect to the output.
             saved: what `forward` gave beside the output.
