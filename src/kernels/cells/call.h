@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cells/list.h"
 #include "kernels/gemm/call.h"
 #include "platform/barrier.h"
 #include "platform/parallel.h"
@@ -35,19 +36,11 @@ struct CellInfo {
   signed char recurrent_gate[4];  // which block of weight_hh, bias_hh
 };
 
-enum CellKind {
-  kRnnTanh,
-  kRnnRelu,
-  kRnnSigmoid,
-  kLstm,
-  kGru,
-  kGruResetBefore,
-  kMinGru,
-  kMinGruPositive,
-  kMinLstm,
-  kMinLstmPositive,
-  kCellKinds
-};
+// A cell's place in RECURRA_CELLS.
+enum CellKind : int {};
+#define RECURRA_ONE_MORE(name) +1
+constexpr int kCellKinds = 0 RECURRA_CELLS(RECURRA_ONE_MORE);
+#undef RECURRA_ONE_MORE
 
 // Element (row, step, 0) is at data[row * row_stride + step * step_stride].
 template <class T>

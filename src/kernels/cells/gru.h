@@ -17,7 +17,18 @@ RECURRA_INLINE V mix(V z, V h, V n) {  // (1 - z) n + z h
 // Columns: n's input part, r, z, n's recurrent part; so that what the input feeds and what h feeds are both in one
 // piece.
 struct Gru {
-  static constexpr CellInfo kInfo = {"gru", 3, 4, 4, false, 1, {0, 3}, {{1, 3}, {0, 0}}, {2, 0, 1, -1}, {-1, 0, 1, 2}};
+  static constexpr CellInfo kInfo = {
+      .name = "gru",
+      .gates = 3,
+      .groups = 4,
+      .saved = 4,
+      .has_cell = false,
+      .stages = 1,
+      .input = {0, 3},
+      .recurrent = {{1, 3}},
+      .input_gate = {2, 0, 1, -1},
+      .recurrent_gate = {-1, 0, 1, 2},
+  };
   static constexpr bool kUsesPrevious = true, kCarries = true;
 
   template <int stage, class U>
@@ -43,8 +54,18 @@ struct Gru {
 
 // Columns: n, r, z. Stage 0 makes r, z and the operand r h; stage 1 adds its product to n.
 struct GruResetBefore {
-  static constexpr CellInfo kInfo = {"gru_reset_before", 3, 3, 3, false, 2, {0, 3}, {{1, 2}, {0, 1}}, {2, 0, 1, -1},
-                                     {2, 0, 1, -1}};
+  static constexpr CellInfo kInfo = {
+      .name = "gru_reset_before",
+      .gates = 3,
+      .groups = 3,
+      .saved = 3,
+      .has_cell = false,
+      .stages = 2,
+      .input = {0, 3},
+      .recurrent = {{1, 2}, {0, 1}},
+      .input_gate = {2, 0, 1, -1},
+      .recurrent_gate = {2, 0, 1, -1},
+  };
   static constexpr bool kUsesPrevious = true, kCarries = true;
   static constexpr int kPending = 2;  // where n's pre-activation waits in `saved` between the stages
 

@@ -11,7 +11,18 @@ namespace recurra::RECURRA_ISA {
 namespace {
 
 struct Lstm {
-  static constexpr CellInfo kInfo = {"lstm", 4, 4, 4, true, 1, {0, 4}, {{0, 4}, {0, 0}}, {0, 1, 2, 3}, {0, 1, 2, 3}};
+  static constexpr CellInfo kInfo = {
+      .name = "lstm",
+      .gates = 4,
+      .groups = 4,
+      .saved = 4,
+      .has_cell = true,
+      .stages = 1,
+      .input = {0, 4},
+      .recurrent = {{0, 4}},
+      .input_gate = {0, 1, 2, 3},
+      .recurrent_gate = {0, 1, 2, 3},
+  };
   static constexpr bool kUsesPrevious = false, kCarries = false;
 
   template <int stage, class U>

@@ -30,16 +30,18 @@ RECURRA_INLINE V candidate_gradient(V n, V dn) {
 
 template <bool positive>
 struct MinGru {
-  static constexpr CellInfo kInfo = {positive ? "min_gru_positive" : "min_gru",
-                                     2,
-                                     2,
-                                     2,
-                                     false,
-                                     0,
-                                     {0, 2},
-                                     {{0, 0}, {0, 0}},
-                                     {0, 1, -1, -1},
-                                     {-1, -1, -1, -1}};
+  static constexpr CellInfo kInfo = {
+      .name = positive ? "min_gru_positive" : "min_gru",
+      .gates = 2,
+      .groups = 2,
+      .saved = 2,
+      .has_cell = false,
+      .stages = 0,
+      .input = {0, 2},
+      .recurrent = {},
+      .input_gate = {0, 1, -1, -1},
+      .recurrent_gate = {-1, -1, -1, -1},
+  };
 
   template <class V>
   RECURRA_INLINE static void forward(ScanUnit<V>& u) {
@@ -63,16 +65,18 @@ struct MinGru {
 // gates however far closed.
 template <bool positive>
 struct MinLstm {
-  static constexpr CellInfo kInfo = {positive ? "min_lstm_positive" : "min_lstm",
-                                     3,
-                                     3,
-                                     4,
-                                     false,
-                                     0,
-                                     {0, 3},
-                                     {{0, 0}, {0, 0}},
-                                     {0, 1, 2, -1},
-                                     {-1, -1, -1, -1}};
+  static constexpr CellInfo kInfo = {
+      .name = positive ? "min_lstm_positive" : "min_lstm",
+      .gates = 3,
+      .groups = 3,
+      .saved = 4,
+      .has_cell = false,
+      .stages = 0,
+      .input = {0, 3},
+      .recurrent = {},
+      .input_gate = {0, 1, 2, -1},
+      .recurrent_gate = {-1, -1, -1, -1},
+  };
 
   template <class V>
   RECURRA_INLINE static void forward(ScanUnit<V>& u) {

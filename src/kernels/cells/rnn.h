@@ -19,8 +19,18 @@ struct RnnSigmoid : Sigmoid {
 
 template <class Activation>
 struct Rnn {
-  static constexpr CellInfo kInfo = {Activation::kName, 1, 1, 1, false, 1, {0, 1}, {{0, 1}, {0, 0}}, {0, -1, -1, -1},
-                                     {0, -1, -1, -1}};
+  static constexpr CellInfo kInfo = {
+      .name = Activation::kName,
+      .gates = 1,
+      .groups = 1,
+      .saved = 1,
+      .has_cell = false,
+      .stages = 1,
+      .input = {0, 1},
+      .recurrent = {{0, 1}},
+      .input_gate = {0, -1, -1, -1},
+      .recurrent_gate = {0, -1, -1, -1},
+  };
   static constexpr bool kUsesPrevious = false, kCarries = false;
 
   template <int stage, class U>

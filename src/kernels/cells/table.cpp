@@ -13,17 +13,8 @@ namespace recurra::RECURRA_ISA {
 
 #define RECURRA_CELL(name)                    \
   extern const CellKernels<float> name##_f32; \
-  extern const CellKernels<double> name##_f64
-RECURRA_CELL(rnn_tanh);
-RECURRA_CELL(rnn_relu);
-RECURRA_CELL(rnn_sigmoid);
-RECURRA_CELL(lstm);
-RECURRA_CELL(gru);
-RECURRA_CELL(gru_reset_before);
-RECURRA_CELL(min_gru);
-RECURRA_CELL(min_gru_positive);
-RECURRA_CELL(min_lstm);
-RECURRA_CELL(min_lstm_positive);
+  extern const CellKernels<double> name##_f64;
+RECURRA_CELLS(RECURRA_CELL)
 #undef RECURRA_CELL
 
 namespace {
@@ -71,32 +62,16 @@ constexpr AttentionKernels<T> kAttentionKernels = {
 template <class T>
 constexpr OptimKernels<T> kOptimKernels = {sgd_update<T>, adam_update<T>, rmsprop_update<T>, sum_squares<T>};
 
+#define RECURRA_F32(name) &name##_f32,
+#define RECURRA_F64(name) &name##_f64,
 // Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
 constexpr Kernels<float> kF32 = {
-    kLanes<float>,
-    kTileVectors,
-    {&rnn_tanh_f32, &rnn_relu_f32, &rnn_sigmoid_f32, &lstm_f32, &gru_f32, &gru_reset_before_f32, &min_gru_f32,
-     &min_gru_positive_f32, &min_lstm_f32, &min_lstm_positive_f32},
-    operand_tiles<float>,
-    gradient<float>,
-    product<float>,
-    outer<float>,
-    kRowKernels<float>,
-    kCtcKernels<float>,
-    kAttentionKernels<float>,
+    kLanes<float>,       kTileVectors, {RECURRA_CELLS(RECURRA_F32)}, operand_tiles<float>, gradient<float>,
+    product<float>,      outer<float>, kRowKernels<float>,           kCtcKernels<float>,   kAttentionKernels<float>,
     kOptimKernels<float>};
 constexpr Kernels<double> kF64 = {
-    kLanes<double>,
-    kTileVectors,
-    {&rnn_tanh_f64, &rnn_relu_f64, &rnn_sigmoid_f64, &lstm_f64, &gru_f64, &gru_reset_before_f64, &min_gru_f64,
-     &min_gru_positive_f64, &min_lstm_f64, &min_lstm_positive_f64},
-    operand_tiles<double>,
-    gradient<double>,
-    product<double>,
-    outer<double>,
-    kRowKernels<double>,
-    kCtcKernels<double>,
-    kAttentionKernels<double>,
+    kLanes<double>,       kTileVectors,  {RECURRA_CELLS(RECURRA_F64)}, operand_tiles<double>, gradient<double>,
+    product<double>,      outer<double>, kRowKernels<double>,          kCtcKernels<double>,   kAttentionKernels<double>,
     kOptimKernels<double>};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
