@@ -1,4 +1,7 @@
-"""The `every_isa` tests with every instruction set but the one that runs here: processes beside this one."""
+"""The `every_isa` tests with the instruction sets that do not run here: processes beside this one.
+
+Where there are several, they share the tests out: each runs with the best set, and with one of the others.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ OTHERS = [isa for isa in ISAS if isa != rc.isa()]
 class Run:
     """One of them; RECURRA_ISA is read at import."""
 
-    def __init__(self, isa: str) -> None:
+    def __init__(self, isa: str, part: str) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process runs
         command = [sys.executable, "-m", "pytest", "-m", "every_isa", "-p", "no:cacheprovider", "--tb=short", "-rs"]
         self._process = subprocess.Popen(
             ["nice", *command, str(Path(__file__).parents[1])],
-            env={**os.environ, "RECURRA_ISA": isa},
+            env={**os.environ, "RECURRA_ISA": isa, "RECURRA_TEST_PART": part},
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
@@ -44,7 +47,7 @@ RUNS: dict[str, Run] = {}
 
 def start() -> None:
     """Start all."""
-    RUNS.update({isa: Run(isa) for isa in OTHERS})
+    RUNS.update({isa: Run(isa, f"{index}/{len(OTHERS)}") for index, isa in enumerate(OTHERS)})
 
 
 def stop() -> None:
