@@ -484,7 +484,7 @@ def test_gates_of_cells_with_options(cell: str) -> None:
     case = Case(cell, 3, 20, 4, 6, 2, True, True, state=False, seed=2)
     problem = draw(case)
     layer = solver(problem, "float64")
-    subject = Subject("test", layer, problem.x, problem.lengths)
+    subject = Subject("test", rc.Sequential(layer), problem.x, problem.lengths)
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False)
     valid = problem.valid()
     states = list(subject.activity(tape))

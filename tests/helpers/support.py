@@ -463,7 +463,8 @@ def polls(call: Callable[[], object]) -> int:
 
 def run_python(code: str, *, timeout: float = 120.0, **environment: str) -> str:
     """Runs code in a fresh interpreter that can import these tests; returns its output, fails with it."""
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    tests = str(Path(__file__).parents[1])
+    paths = [*(path for path in sys.path if path.startswith(tests)), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     try:

@@ -295,7 +295,7 @@ def test_handlers_that_raise_while_others_are_put_back() -> None:
     run_python(
         """
 import signal, sys
-from recurra import interrupts
+from recurra.common import interrupts
 
 numbers = [signal.SIGUSR1, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR2]
 ran = []

@@ -138,7 +138,7 @@ def gradient_flow(
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("gradient_flow", as_model("gradient_flow", model), x, lengths)
+    subject = Subject("gradient_flow", as_model("gradient_flow", model), x, lengths, model)
     parts = subject.need_parts()
     objective = Objective(subject, y, loss, loss_weights)
     training = checks.flag("gradient_flow", "training", training)

@@ -87,7 +87,7 @@ def hidden_states(model: Any, x: Any, lengths: Any = None) -> HiddenStates:
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("hidden_states", as_model("hidden_states", model), x, lengths)
+    subject = Subject("hidden_states", as_model("hidden_states", model), x, lengths, model)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
     found = subject.activity(tape)

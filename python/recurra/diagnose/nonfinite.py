@@ -53,4 +53,5 @@ def nonfinite(
         reset=reset,
         training=training,
         seed=seed,
+        given=model,
     )

@@ -167,7 +167,7 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("saturation", as_model("saturation", model), x, lengths)
+    subject = Subject("saturation", as_model("saturation", model), x, lengths, model)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
     return Saturation(tuple(_layer(one) for one in subject.activity(tape)))

@@ -15,6 +15,7 @@ from recurra.graph.graph import Graph, Node
 from recurra.inspection.criterion import Objective
 from recurra.inspection.nonfinite_text import message
 from recurra.inspection.subject import Activity, Part, Subject
+from recurra.layers.layer import Layer
 from recurra.objective.trainable import Trainable
 from recurra.running.runner import Runner
 from recurra.running.tape import Tape
@@ -64,12 +65,13 @@ def first_nonfinite(
     reset: Any = None,
     training: bool = True,
     seed: int | None = None,
+    given: Layer | None = None,
 ) -> NonFinite | None:
-    """See `recurra.diagnose.nonfinite`."""
-    subject = Subject("nonfinite", model, x, lengths)
+    """See `recurra.diagnose.nonfinite`, and for `given` `Subject`."""
+    subject = Subject("nonfinite", model, x, lengths, given)
     if (y is None) != (loss is None):
-        given, missing = ("loss", "y") if y is None else ("y", "loss")
-        raise ValueError(f"nonfinite: got {given} without {missing}, expected both or neither; give {missing}")
+        known, missing = ("loss", "y") if y is None else ("y", "loss")
+        raise ValueError(f"nonfinite: got {known} without {missing}, expected both or neither; give {missing}")
     objective = None if loss is None else Objective(subject, y, loss, loss_weights, sample_weight)
     training = checks.flag("nonfinite", "training", training)
     return next(_findings(subject, objective, state, reset, training, seeds.resolve("nonfinite", seed)), None)

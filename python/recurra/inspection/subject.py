@@ -13,6 +13,7 @@ from recurra.common.typing import Array
 from recurra.data.feed import Feed
 from recurra.graph.graph import Node
 from recurra.layers.attention import AttentionDecoder
+from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.objective.trainable import Trainable
@@ -52,9 +53,12 @@ class Activity(NamedTuple):
 
 
 class Subject:
-    """A model and its data, checked and converted as `fit` does."""
+    """A model and its data, checked and converted as `fit` does.
 
-    def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any) -> None:
+    `given` is what was asked about, if that is a layer of the model alone, whose parameters' names have no number before them.
+    """
+
+    def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any, given: Layer | None = None) -> None:
         self.operation = operation
         self.model = model
         feed = Feed(operation, self.model, x, lengths)
@@ -64,7 +68,7 @@ class Subject:
         self.x, self.lengths = feed.batch(slice(None))
         self.graph = self.model._graph()
         self.place = {id(layer): index for index, layer in enumerate(self.graph.layers)}
-        self.prefix = {id(layer): prefix for prefix, layer in model.leaves}  # a layer alone has none
+        self.prefix = {id(layer): prefix for prefix, layer in (given or model).leaves}
 
     def inputs(self) -> list[Array]:
         """The arrays that go in."""
