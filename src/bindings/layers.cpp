@@ -90,7 +90,7 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
     static_cast<AttentionPool<T>&>(*layer).attend(
         run, {batch, layer->input_size(), {sequence_of<const T>(x), {}}, y, {}, {}}, {to.data, batch.steps, 1});
     if (run.stopped()) throw Interrupted();
-    cpu_device<T>().zero_padding(batch, 1, {to.data, batch.steps, 1});
+    run.device<T>().zero_padding(batch, 1, {to.data, batch.steps, 1});
   });
   return weights;
 }

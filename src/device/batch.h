@@ -1,6 +1,7 @@
 // What every call of a device is given: a batch of rows, room for sequences, and how to run.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cells/call.h"
 #include "platform/memory.h"
@@ -61,7 +62,7 @@ struct Run {
   bool poll() const { return stop && stop->poll(); }
   template <class T>
   const Device<T>& device() const {
-    if constexpr (sizeof(T) == sizeof(float))
+    if constexpr (std::is_same_v<T, float>)
       return devices.f32;
     else
       return devices.f64;

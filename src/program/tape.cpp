@@ -227,7 +227,7 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
       clear_valid(batch, features, dx[i]);
     else if (sum.data != dx[i].data)  // its only part came from a state
       copy_valid(batch, features, sum, dx[i]);
-    cpu_device<T>().zero_padding(batch, features, dx[i]);
+    run.device<T>().zero_padding(batch, features, dx[i]);
   }
   check_versions();  // another thread may have written them meanwhile
   if (commits) {

@@ -16,17 +16,10 @@ import models
 import recurra as rc
 
 
-def numbers(value: Any) -> list[Any]:
-    """The arrays in tuples and lists, None left out."""
-    if isinstance(value, list | tuple):
-        return [array for part in value for array in numbers(part)]
-    return [] if value is None else [np.asarray(value)]
-
-
 def digest(*values: Any) -> str:
     """Of shapes and bits."""
     found = hashlib.blake2b(digest_size=12)
-    for array in numbers(values):
+    for array in map(np.asarray, models.flat(values)):
         found.update(f"{array.shape}{array.dtype}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()

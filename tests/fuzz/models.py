@@ -16,6 +16,13 @@ SIZES = [1, 2, 3, 5, 8, 13, 16, 17, 33, 40]
 TOKENS = 11
 
 
+def flat(value: Any) -> list[Array]:
+    """The arrays in tuples and lists, None left out."""
+    if isinstance(value, list | tuple):
+        return [array for part in value for array in flat(part)]
+    return [] if value is None else [value]
+
+
 class Doubled(rc.PythonLayer):
     """A layer written in Python."""
 

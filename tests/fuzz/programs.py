@@ -49,14 +49,6 @@ def _bits(array: Array) -> Array:
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
 
 
-def _flat(state: Any) -> list[Array]:
-    if state is None:
-        return []
-    if isinstance(state, list | tuple):
-        return [array for part in state for array in _flat(part)]
-    return [state]
-
-
 def _calls(model: Any, batch: models.Batch, rng: np.random.Generator) -> str | None:
     """A call twice, on other numbers of threads, and a recorded one."""
     y, state = model(batch.x, batch.state, batch.lengths, batch.reset)
@@ -68,13 +60,13 @@ def _calls(model: Any, batch: models.Batch, rng: np.random.Generator) -> str | N
         rc.set_num_threads(threads)
         again, end = model(batch.x, batch.state, batch.lengths, batch.reset)
         found = _same(f"a call on {threads} threads", again, y)
-        for one, other in zip(_flat(end), _flat(state), strict=True):
+        for one, other in zip(models.flat(end), models.flat(state), strict=True):
             found = found or _same(f"the state on {threads} threads", one, other)
         if found:
             return found
     tape = model.record(batch.x, batch.state, batch.lengths, batch.reset, training=False)
     found = _same("a recorded call", tape.y, y)
-    for one, other in zip(_flat(tape.state), _flat(state), strict=True):
+    for one, other in zip(models.flat(tape.state), models.flat(state), strict=True):
         found = found or _same("the state of a recorded call", one, other)
     return found
 
@@ -121,7 +113,7 @@ def _gradients(model: Any, batch: models.Batch, rng: np.random.Generator) -> str
             dy = rng.standard_normal(tape.y.shape).astype(tape.y.dtype)
         dx, dstate = tape.backward(dy)
         found = {**{name: one.copy() for name, one in model.grads.items()}}
-        found |= {f"dstate[{index}]": one for index, one in enumerate(_flat(dstate))}
+        found |= {f"dstate[{index}]": one for index, one in enumerate(models.flat(dstate))}
         if dx is not None:
             found["dx"] = dx
             if batch.lengths is not None and dx[np.arange(dx.shape[1]) >= batch.lengths[:, None]].any():

@@ -72,6 +72,7 @@ def test_a_misspelt_argument_of_everything_public(thing: Any) -> None:
         (lambda: rc.GRU(3, 4).record(X, length=[1, 2]), r"GRU\.record", "lengths"),
         (lambda: model().stream(batchsize=3), r"Sequential\.stream", "batch_size"),
         (lambda: rc.optim.SGD(0.1).step(model(), clipnorm=3), r"SGD\.step", "clip_norm"),
+        (lambda: model().record(X).backward(None, dstat=1), r"Tape\.backward", "dstate"),
         (lambda: LOSS(X, X, weigths=3), "L1", "weights"),
     ],
 )

@@ -145,6 +145,9 @@ def test_a_users_layer(tmp_path: Path) -> None:
         load(content, tmp_path)
     with pytest.raises(TypeError, match="custom"):
         load(content, tmp_path, custom={"Scale": "Scale"})
+    foreign = type("Scale", (), {"from_config": classmethod(lambda cls, config: cls())})  # as Keras' layers have it
+    with pytest.raises(TypeError, match="custom"):
+        load(content, tmp_path, custom={"Scale": foreign})
 
 
 @pytest.mark.parametrize("name", ["GRU", "Sequential"])

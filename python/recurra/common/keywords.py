@@ -18,17 +18,26 @@ _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, whose unknown keyword arguments are explained."""
+    return _explained(function, lambda _args: function.__name__)
 
+
+def explained_method(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a method that messages call by its object's class: "GRU.record", or "CTC" for a call."""
+
+    def name(args: tuple[Any, ...]) -> str:
+        own = type(args[0]).__name__ if args else function.__qualname__.partition(".")[0]
+        return own if function.__name__ == "__call__" else f"{own}.{function.__name__}"
+
+    return _explained(function, name)
+
+
+def _explained(function: Callable[P, R], name: Callable[[tuple[Any, ...]], str]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            names = [function.__name__]
-            if "." in function.__qualname__ and function.__name__ not in ("fit", "evaluate", "predict"):
-                own = type(args[0]).__name__ if args else function.__qualname__.partition(".")[0]
-                names = [own if function.__name__ == "__call__" else f"{own}.{function.__name__}"]
-            better = _explanation(error, names, kwargs, _names([function]))
+            better = _explanation(error, [name(args)], kwargs, _names([function]))
             if better is None:
                 raise
         raise better from None

@@ -12,9 +12,9 @@ from recurra.common import checks, seeds
 from recurra.common.typing import Array
 from recurra.diagnose.flow_advice import advice
 from recurra.diagnose.flow_plot import draw
-from recurra.diagnose.models import as_model
+from recurra.diagnose.models import subject_of
 from recurra.inspection.criterion import Objective
-from recurra.inspection.subject import Part, Subject
+from recurra.inspection.subject import Part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +138,7 @@ def gradient_flow(
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("gradient_flow", as_model("gradient_flow", model), x, lengths, model)
+    subject = subject_of("gradient_flow", model, x, lengths)
     parts = subject.need_parts()
     objective = Objective(subject, y, loss, loss_weights)
     training = checks.flag("gradient_flow", "training", training)

@@ -10,8 +10,7 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.plots import axes_of
 from recurra.common.typing import Array
-from recurra.diagnose.models import as_model
-from recurra.inspection.subject import Subject
+from recurra.diagnose.models import subject_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def hidden_states(model: Any, x: Any, lengths: Any = None) -> HiddenStates:
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("hidden_states", as_model("hidden_states", model), x, lengths, model)
+    subject = subject_of("hidden_states", model, x, lengths)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
     found = subject.activity(tape)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from recurra.inspection.subject import Subject
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 from recurra.models.sequential import Sequential
 from recurra.objective.trainable import Trainable
 
 
-def as_model(operation: str, model: Any) -> Trainable:
+def subject_of(operation: str, model: Any, x: Any, lengths: Any) -> Subject:
+    """A model, or a layer alone, with its data."""
+    return Subject(operation, _as_model(operation, model), x, lengths, given=model)
+
+
+def _as_model(operation: str, model: Any) -> Trainable:
     """The model itself, or one of the layer alone."""
     if isinstance(model, Trainable):
         return model

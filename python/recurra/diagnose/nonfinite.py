@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from recurra.common import checks, seeds
 from recurra.common.typing import State
-from recurra.diagnose.models import as_model
+from recurra.diagnose.models import subject_of
+from recurra.inspection.criterion import Objective
 from recurra.inspection.nonfinite import NonFinite, first_nonfinite
 
 
@@ -41,17 +43,10 @@ def nonfinite(
     Raises:
         ValueError, TypeError: data that do not fit.
     """
-    return first_nonfinite(
-        as_model("nonfinite", model),
-        x,
-        y,
-        lengths,
-        loss=loss,
-        loss_weights=loss_weights,
-        sample_weight=sample_weight,
-        state=state,
-        reset=reset,
-        training=training,
-        seed=seed,
-        given=model,
-    )
+    subject = subject_of("nonfinite", model, x, lengths)
+    if (y is None) != (loss is None):
+        given, missing = ("loss", "y") if y is None else ("y", "loss")
+        raise ValueError(f"nonfinite: got {given} without {missing}, expected both or neither; give {missing}")
+    objective = None if loss is None else Objective(subject, y, loss, loss_weights, sample_weight)
+    training = checks.flag("nonfinite", "training", training)
+    return first_nonfinite(subject, objective, state, reset, training, seeds.resolve("nonfinite", seed))

@@ -10,8 +10,8 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.plots import COLORS, axes_of
 from recurra.common.typing import Array
-from recurra.diagnose.models import as_model
-from recurra.inspection.subject import Activity, Subject
+from recurra.diagnose.models import subject_of
+from recurra.inspection.subject import Activity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,7 +167,7 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
     Raises:
         ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
     """
-    subject = Subject("saturation", as_model("saturation", model), x, lengths, model)
+    subject = subject_of("saturation", model, x, lengths)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
     return Saturation(tuple(_layer(one) for one in subject.activity(tape)))

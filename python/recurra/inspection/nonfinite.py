@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from recurra.common import checks, seeds
+from recurra.common import checks
 from recurra.common.structure import Structure
 from recurra.common.typing import Array, State
 from recurra.graph.graph import Graph, Node
 from recurra.inspection.criterion import Objective
 from recurra.inspection.nonfinite_text import message
 from recurra.inspection.subject import Activity, Part, Subject
-from recurra.layers.layer import Layer
-from recurra.objective.trainable import Trainable
 from recurra.running.runner import Runner
 from recurra.running.tape import Tape
 
@@ -53,28 +51,11 @@ class NonFinite:
 
 
 def first_nonfinite(
-    model: Trainable,
-    x: Any,
-    y: Any = None,
-    lengths: Any = None,
-    *,
-    loss: Any = None,
-    loss_weights: Any = None,
-    sample_weight: Any = None,
-    state: State = None,
-    reset: Any = None,
-    training: bool = True,
-    seed: int | None = None,
-    given: Layer | None = None,
+    subject: Subject, objective: Objective | None, state: State, reset: Any, training: bool, seed: int
 ) -> NonFinite | None:
-    """See `recurra.diagnose.nonfinite`, and for `given` `Subject`."""
-    subject = Subject("nonfinite", model, x, lengths, given)
-    if (y is None) != (loss is None):
-        known, missing = ("loss", "y") if y is None else ("y", "loss")
-        raise ValueError(f"nonfinite: got {known} without {missing}, expected both or neither; give {missing}")
-    objective = None if loss is None else Objective(subject, y, loss, loss_weights, sample_weight)
-    training = checks.flag("nonfinite", "training", training)
-    return next(_findings(subject, objective, state, reset, training, seeds.resolve("nonfinite", seed)), None)
+    """What is found first when the subject is recorded so and, with an objective, run backwards; see
+    `recurra.diagnose.nonfinite`."""
+    return next(_findings(subject, objective, state, reset, training, seed), None)
 
 
 def _findings(

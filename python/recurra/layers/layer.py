@@ -109,7 +109,7 @@ class Layer(ABC):
             return symbolic.call(self, x, state, lengths, reset, mask)
         return self._runner(x).forward(x, state, lengths, reset, mask)
 
-    @keywords.explained
+    @keywords.explained_method
     def record(
         self,
         x: Any,
@@ -142,7 +142,7 @@ class Layer(ABC):
         """
         return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget, mask)
 
-    @keywords.explained
+    @keywords.explained_method
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, from a state of zeros."""
         return self._runner().stream(batch_size)
@@ -219,7 +219,7 @@ class Layer(ABC):
     def _copies(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in {**self.params, **self.buffers}.items()}
 
-    @keywords.explained
+    @keywords.explained_method
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
         """Take over parameters and buffers, all or none: also for calls on other threads, each of which sees one version of
         the whole model.
@@ -300,7 +300,7 @@ class Layer(ABC):
         """Whether it is one of the library's own, found in files without `custom`."""
         return cls._built_in is cls
 
-    @keywords.explained
+    @keywords.explained_method
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
 

@@ -55,7 +55,7 @@ class Loss(ABC):
     unaligned: ClassVar[bool] = False
     padding: ClassVar[int] = 0
 
-    @keywords.explained
+    @keywords.explained_method
     def __call__(
         self,
         predictions: Array,

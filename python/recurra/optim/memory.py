@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -52,15 +53,13 @@ class Slot:
     def is_like(self, other: Slot) -> bool:
         """Whether it is of the same layer, as far as its content says: after as many steps the same arrays, or of a layer
         with the same parameters."""
-        names, arrays = self.arrays.keys(), other.arrays
-        same = bool(names) and (self.steps, names) == (other.steps, arrays.keys())
-        same = same and all(np.array_equal(self.arrays[name], arrays[name], equal_nan=True) for name in names)
-        return same or self.known_by() == other.known_by()
+        return (bool(self.arrays) and self.remembers_as(other)) or self.known_by() == other.known_by()
 
     def remembers_as(self, other: Slot) -> bool:
-        """Whether both hold the same."""
-        return self.steps == other.steps and all(
-            np.array_equal(array, other.arrays[name]) for name, array in self.arrays.items()
+        """Whether both hold the same arrays, after as many steps."""
+        names, arrays = self.arrays.keys(), other.arrays
+        return (self.steps, names) == (other.steps, arrays.keys()) and all(
+            np.array_equal(self.arrays[name], arrays[name], equal_nan=True) for name in names
         )
 
     def checked(self, operation: str, layer: LeafLayer) -> Slot:
@@ -100,11 +99,10 @@ class Memory:
             if layer is not None:
                 places[layer] = place
         waiting = {place: slot for place, slot in enumerate(slots) if slot.layer is None}
-        digests = {layer: _digest(layer.parameters) for layer in layers if layer not in places} if waiting else {}
+        twins = _Twins(waiting, [layer for layer in layers if layer not in places])
         for layer in layers:
             if layer not in places:
-                found = _place_of(operation, layer, digests, waiting, self._lost) if waiting else None
-                digests.pop(layer, None)
+                found = _place_of(operation, layer, twins, waiting, self._lost) if waiting else None
                 place = len(slots) if found is None else found
                 slot = waiting.pop(place, Slot(None))
                 slots[place : place + 1] = [slot.checked(operation, layer).given_to(layer)]
@@ -241,28 +239,47 @@ class Memory:
         )
 
 
+class _Twins:
+    """Loaded slots that wait, by the parameters that their layers had, and how many of the layers at hand have the same.
+
+    Slots of equal parameters go to layers of equal parameters in order, if all of these are at hand.
+    """
+
+    def __init__(self, waiting: Mapping[int, Slot], layers: Sequence[LeafLayer]) -> None:
+        self._waiting = waiting
+        self._digests = {layer: _digest(layer.parameters) for layer in layers} if waiting else {}
+        self._layers = Counter(self._digests.values())
+        self._places: dict[str, deque[int]] = defaultdict(deque)
+        for place, slot in waiting.items():
+            self._places[slot.digest].append(place)
+
+    def take(self, operation: str, layer: LeafLayer) -> int | None:
+        """The place of the layer's slot; None: there is none of its parameters."""
+        digest = self._digests[layer]
+        places, layers = self._places[digest], self._layers[digest]
+        self._layers[digest] -= 1
+        if len(places) > layers:
+            first, *others = (self._waiting[place] for place in places)
+            if not all(first.remembers_as(one) for one in others):
+                raise ValueError(
+                    f"{operation}: got a {layer.label} whose parameters are those of {len(places)} layers that the loaded "
+                    f"state waits for, as they were when it was taken, expected to know which of these it is; say whose the "
+                    f"state is: load_state_dict(state, models=...)"
+                )
+        return places.popleft() if places else None
+
+
 def _place_of(
     operation: str,
     layer: LeafLayer,
-    digests: Mapping[LeafLayer, str],
+    twins: _Twins,
     waiting: Mapping[int, Slot],
     lost: weakref.WeakSet[LeafLayer] | None,
 ) -> int | None:
-    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew.
-
-    `digests` are those of the layers that have none yet: where several had the same parameters, all must be among them.
-    """
-    digest = digests[layer]
-    places = [place for place, slot in waiting.items() if slot.digest == digest]
-    if places:
-        first, *others = (waiting[place] for place in places)
-        if len(places) > list(digests.values()).count(digest) and not all(first.remembers_as(one) for one in others):
-            raise ValueError(
-                f"{operation}: got a {layer.label} whose parameters are those of {len(places)} layers that the loaded state "
-                f"waits for, as they were when it was taken, expected to know which of these it is; say whose the state is: "
-                f"load_state_dict(state, models=...)"
-            )
-        return places[0]
+    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew."""
+    place = twins.take(operation, layer)
+    if place is not None:
+        return place
     if lost is not None:
         could_be = [slot for slot in waiting.values() if slot.arrays and slot.fits(layer)]
         if layer not in lost or not could_be:

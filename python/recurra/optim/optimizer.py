@@ -111,7 +111,7 @@ class Optimizer(ABC):
         """How many steps were taken."""
         return self._steps
 
-    @keywords.explained
+    @keywords.explained_method
     def step(
         self,
         models: Layer | Sequence[Layer],

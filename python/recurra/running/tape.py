@@ -30,7 +30,6 @@ class TapePiece(Protocol):
     def nbytes(self) -> int: ...
     @property
     def closed(self) -> bool: ...
-    @keywords.explained
     def backward(
         self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient], commits: bool
     ) -> tuple[Any, list[Array]]: ...
@@ -104,6 +103,7 @@ class Tape:
         for piece, _run in self._pieces:
             piece.close()
 
+    @keywords.explained_method
     def backward(self, dy: Any, dstate: State = None) -> tuple[Any, State]:
         """Back-propagation through time: adds the gradients of the parameters into `grads`.
 

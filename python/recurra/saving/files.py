@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
     if not isinstance(custom, Mapping):
         raise TypeError(f"load: got custom={custom!r}, expected classes by name; write {{'MyLayer': MyLayer}}")
     for name, cls in custom.items():
-        if not inspect.isclass(cls) or not hasattr(cls, "from_config"):
+        if not inspect.isclass(cls) or not hasattr(cls, "made_of_layers"):  # as layers have, and no other library's
             raise TypeError(
                 f"load: got custom[{name!r}]={cls!r}, expected a class of layers; write {{'MyLayer': MyLayer}}"
             )

@@ -53,8 +53,9 @@ def open_regular(operation: str, path: str | os.PathLike[str]) -> tuple[BinaryIO
 def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *, follow: bool = True) -> None:
     """Write `parts`, bytes or flat arrays of them, to a file that is the old one or the new one at any moment.
 
-    A symbolic link is followed, or else replaced; the file keeps its mode and, where that is allowed, its owner. What a killed process was
-    writing vanishes with it or, on file systems without anonymous files, before the next write to the directory.
+    A symbolic link is followed, or else replaced; the file keeps its mode and, where that is allowed, its owner. What a
+    killed process was writing vanishes with it or, on file systems without anonymous files, before the next write to the
+    directory.
 
     Raises:
         ValueError: something that is no regular file is there.

@@ -9,7 +9,9 @@ import numpy as np
 
 from recurra.common import seeds
 from recurra.common.errors import NonFiniteError
+from recurra.inspection.criterion import Objective
 from recurra.inspection.nonfinite import NonFinite, first_nonfinite
+from recurra.inspection.subject import Subject
 
 if TYPE_CHECKING:
     from recurra.objective.goal import Goal
@@ -26,20 +28,15 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
     inputs, outputs = model.structures
     for piece, state, seed in done:
         for index, segment in enumerate(piece.segments):
-            given = {
-                "lengths": inputs.join(segment.lengths),
-                "reset": inputs.join(segment.resets),
-                "seed": seeds.derive(seed, index),
-                "training": piece.learn,
-            }
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
+            lengths, reset, own = inputs.join(segment.lengths), inputs.join(segment.resets), seeds.derive(seed, index)
             weights = None if all(one is None for one in segment.weights) else outputs.join(segment.weights)
-            report = first_nonfinite(
-                model, x, y, loss=outputs.join(goal.losses), sample_weight=weights, state=state, **given
-            )
+            subject = Subject("nonfinite", model, x, lengths)
+            objective = Objective(subject, y, outputs.join(goal.losses), sample_weight=weights)
+            report = first_nonfinite(subject, objective, state, reset, piece.learn, own)
             if report is not None:
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
-            state = model.record(x, state=state, input_grad=False, **given).state
+            state = model.record(x, state, lengths, reset, training=piece.learn, input_grad=False, seed=own).state
     # Each part alone is finite: what they add up to is not.
     names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
     what = (

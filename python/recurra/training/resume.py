@@ -62,9 +62,9 @@ class Setup:
         now = self.state_dict()
         if not _is_like(state, now):
             raise ValueError(f"got {state!r:.200}, expected a description such as {now!r:.200}")
-        differing = [name for name in _differ(state["optimizer"], now["optimizer"]) if name not in ("class", "lr")]
+        options = {name: getattr(self.optimizer, name) for name in now["optimizer"] if name not in ("class", "lr")}
+        differing = [name for name in _differ(state["optimizer"], now["optimizer"]) if name in options]
         if differing:
-            options = {name: getattr(self.optimizer, name) for name in now["optimizer"] if name not in ("class", "lr")}
             options |= {name: state["optimizer"][name] for name in differing}
             checked = type(self.optimizer)(1.0, **options)  # the constructor refuses what is no option
             vars(self.optimizer).update({name: getattr(checked, name) for name in differing})

@@ -62,17 +62,31 @@ constexpr AttentionKernels<T> kAttentionKernels = {
 template <class T>
 constexpr OptimKernels<T> kOptimKernels = {sgd_update<T>, adam_update<T>, rmsprop_update<T>, sum_squares<T>};
 
-#define RECURRA_F32(name) &name##_f32,
-#define RECURRA_F64(name) &name##_f64,
-// Constants, not built at load time: a constructor here would run this ISA's instructions on any machine.
-constexpr Kernels<float> kF32 = {
-    kLanes<float>,       kTileVectors, {RECURRA_CELLS(RECURRA_F32)}, operand_tiles<float>, gradient<float>,
-    product<float>,      outer<float>, kRowKernels<float>,           kCtcKernels<float>,   kAttentionKernels<float>,
-    kOptimKernels<float>};
-constexpr Kernels<double> kF64 = {
-    kLanes<double>,       kTileVectors,  {RECURRA_CELLS(RECURRA_F64)}, operand_tiles<double>, gradient<double>,
-    product<double>,      outer<double>, kRowKernels<double>,          kCtcKernels<double>,   kAttentionKernels<double>,
-    kOptimKernels<double>};
+template <class T>
+constexpr const CellKernels<T>* of_type(const CellKernels<float>* f32, const CellKernels<double>* f64) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return f32;
+  else
+    return f64;
+}
+
+// A constant, not built at load time: a constructor here would run this ISA's instructions on any machine.
+template <class T>
+constexpr Kernels<T> kKernels = {
+#define RECURRA_ENTRY(name) of_type<T>(&name##_f32, &name##_f64),
+    .lanes = kLanes<T>,
+    .tile_vectors = kTileVectors,
+    .cells = {RECURRA_CELLS(RECURRA_ENTRY)},
+    .operand_tiles = operand_tiles<T>,
+    .gradient = gradient<T>,
+    .product = product<T>,
+    .outer = outer<T>,
+    .rows = kRowKernels<T>,
+    .ctc = kCtcKernels<T>,
+    .attention = kAttentionKernels<T>,
+    .optim = kOptimKernels<T>,
+#undef RECURRA_ENTRY
+};
 
 // Twelve independent chains of fma, enough to cover the instruction's latency.
 void fma_chains(float* data, ptrdiff_t rounds) {
@@ -107,6 +121,6 @@ float read(const float* data, ptrdiff_t n) {
 #define RECURRA_NAME_TEXT(x) #x
 #define RECURRA_NAME(x) RECURRA_NAME_TEXT(x)
 extern const IsaTable table;
-const IsaTable table = {RECURRA_NAME(RECURRA_ISA), &kF32, &kF64, fma_chains, read};
+const IsaTable table = {RECURRA_NAME(RECURRA_ISA), &kKernels<float>, &kKernels<double>, fma_chains, read};
 
 }  // namespace recurra::RECURRA_ISA
