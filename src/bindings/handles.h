@@ -44,6 +44,10 @@ typedef Handle<Program> ProgramHandle;
 typedef Handle<Tape> TapeHandle;
 typedef Handle<Stream> StreamHandle;
 
+// A property or method of a handle that asks its object.
+#define RECURRA_ASK(Handle, expression) \
+  [](const Handle& self) { return self.visit([](const auto& object) { return expression; }); }
+
 // Python's own way would make an object by __new__ alone, or, for protocols 0 and 1, end the process.
 template <class Class>
 void refuse_copies(Class& type) {

@@ -25,6 +25,9 @@ PYBIND11_MODULE(_core, m) {
   register_parameters(m);
   register_layers(m);
   register_program(m);
+  register_tape(m);
+  register_stream(m);
+  register_together(m);
   register_gradients(m);
   register_search(m);
   register_losses(m);
