@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from recurra import _core
+from recurra.common import beyond as _beyond
 from recurra.common import keywords as _keywords
 from recurra.common import later as _later
 from recurra.common.errors import ModelFormatError, NonFiniteError, ResumeWarning
 from recurra.common.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.graph.symbolic import Input, Symbol
-from recurra.interop.torch import from_torch
 from recurra.layers.activation import Activation
 from recurra.layers.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.layers.basic import Dropout, Embedding, Linear
@@ -47,8 +47,9 @@ from recurra.running.tape import Tape
 from recurra.saving.files import load
 
 if _TYPE_CHECKING:
-    from recurra import callbacks, data, diagnose, losses, metrics, optim
+    from recurra import callbacks, data, diagnose, interop, losses, metrics, optim
     from recurra.decoding import ctc, search
+    from recurra.interop.torch.read import from_torch
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -63,12 +64,16 @@ __getattr__, __dir__ = _later.attributes(
         "ctc": "recurra.decoding.ctc",
         "data": "recurra.data",
         "diagnose": "recurra.diagnose",
+        "from_torch": "recurra.interop.torch.read",
+        "interop": "recurra.interop",
         "losses": "recurra.losses",
         "metrics": "recurra.metrics",
         "optim": "recurra.optim",
         "search": "recurra.decoding.search",
     },
 )
+
+_beyond.offer({"to_torch": "recurra.interop.torch.write"})
 
 __all__ = [
     "CRF",
@@ -126,6 +131,7 @@ __all__ = [
     "diagnose",
     "from_torch",
     "get_num_threads",
+    "interop",
     "isa",
     "load",
     "losses",

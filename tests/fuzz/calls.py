@@ -302,7 +302,7 @@ def _threads(rng: Generator) -> Call:
 
 @maker("from_torch")
 def _from_torch(rng: Generator) -> Call:
-    return Call(rc.from_torch, {"module": None})
+    return Call(rc.from_torch, {"source": None})
 
 
 # Training.

@@ -1,1 +1,21 @@
-"""Weights of other frameworks."""
+"""Models and weights of other frameworks: readers, writers, and the orders in which they keep their gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from recurra.common import later as _later
+
+if _TYPE_CHECKING:
+    from recurra.interop.gate_orders import gates
+    from recurra.interop.torch.parts import torch_layers
+
+__getattr__, __dir__ = _later.attributes(
+    globals(),
+    {
+        "gates": "recurra.interop.gate_orders",
+        "torch_layers": "recurra.interop.torch.parts",
+    },
+)
+
+__all__ = ["gates", "torch_layers"]

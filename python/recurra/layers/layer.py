@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra import _core
-from recurra.common import checks, initialise, keywords
+from recurra.common import beyond, checks, initialise, keywords
 from recurra.common.typing import Array, State
 from recurra.graph import symbolic
 from recurra.graph.graph import Graph
@@ -314,6 +314,18 @@ class Layer(ABC):
         from recurra.saving import files  # here: it brings safetensors, which nothing else needs
 
         files.save(self, path)
+
+    def to_torch(self) -> Any:
+        """The same computation as a torch.nn.Module, with copies of the parameters under their names here.
+
+        A layer that torch.nn has comes as that, `torch.nn.LSTM`, `torch.nn.Linear` and so on. A model comes as a module of
+        them: `module(x, state=None, lengths=None)` gives y, and with return_state=True the pair of y and the state. Arrays are
+        laid out as here, (N, T, features), throughout a model; `recurra.from_torch` reads it back. Needs PyTorch.
+
+        Raises:
+            ValueError: a layer that torch has no module for, by its name.
+        """
+        return beyond.ask("to_torch")(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)

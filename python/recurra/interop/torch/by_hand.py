@@ -1,0 +1,59 @@
+"""What to write where a model cannot be read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from recurra.interop.torch.chain import CONVERTERS, Chain
+from recurra.layers.layer import Layer
+from recurra.saving import registry
+
+#: Containers, which have no forward.
+_CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+
+
+def unreadable(module: Any, chain: Chain) -> ValueError | TypeError:
+    """The error about a module without a converter: one of torch.nn, or one that somebody wrote."""
+    name, place = type(module).__name__, chain.place or "module"
+    if type(module).__module__.startswith("torch.nn.") and name not in _CONTAINERS:
+        return TypeError(
+            f"from_torch: got {place} of class {name}, which has no counterpart here yet, expected one of "
+            f"{', '.join(sorted(CONVERTERS))}; take the other layers by rc.interop.torch_layers(module), and write a "
+            f"rc.PythonLayer for this one"
+        )
+    names = [child for child, inner in module.named_modules() if child and type(inner).__name__ in CONVERTERS]
+    return TypeError(
+        f"from_torch: got {place} of class {name}, whose forward is code of its own and cannot be read, expected modules of "
+        f"torch.nn alone, in Sequential or not; its layers come in by name, and its forward is written once more:\n"
+        + _lines("module", names)
+    )
+
+
+def no_order(what: str, layers: Mapping[str, Layer]) -> ValueError:
+    """The error about parameters of several layers: nothing says what runs when."""
+    return ValueError(
+        f"from_torch: got {what} of {len(layers)} layers, expected one layer, as names and shapes do not say in which order "
+        f"layers run, nor what is between them; its layers come in by name, and the order is written once more:\n"
+        + _lines("state_dict", layers)
+    )
+
+
+def _lines(source: str, names: Iterable[str]) -> str:
+    """The few lines that do it by hand."""
+    some = list(names)[:6] or ["name"]
+    return "\n".join(
+        [
+            f"    layers = rc.interop.torch_layers({source})",
+            f"    model = rc.Sequential({', '.join(f'layers[{name!r}]' for name in some)})  # as forward has them",
+            "    # or, with branches: x = rc.Input(features=...); model = rc.Model(x, layers['a'](x) + layers['b'](x))",
+        ]
+    )
+
+
+def rebuilt(source: Any, config: Mapping[str, Any]) -> Layer:
+    """A model that `to_torch` wrote, with the parameters that the module has now."""
+    model = registry.build(config, {})
+    parameters = source.state_dict()
+    model.load_state_dict({name: parameters[name].detach().cpu().numpy() for name in {**model.params, **model.buffers}})
+    return model

@@ -1,0 +1,160 @@
+"""The layers of a module or of a state_dict by their names, for models that are put together by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recurra.common import checks
+from recurra.interop.torch.chain import Chain, plain, take
+from recurra.interop.torch.guess import guessed
+from recurra.layers.leaf import LeafLayer
+from recurra.saving import container
+
+_PICKLES = re.compile(r"\.(pt|pth|bin|ckpt|pkl|pickle)$")
+
+
+class Layers(dict[str, LeafLayer]):
+    """Layers by name; `unknown`: why others are not among them."""
+
+    def __init__(self, layers: Mapping[str, LeafLayer], unknown: Mapping[str, str]) -> None:
+        super().__init__(layers)
+        self.unknown = dict(unknown)
+
+    def __missing__(self, name: str) -> LeafLayer:
+        why = self.unknown.get(name, f"not among {', '.join(map(repr, self))}")
+        raise KeyError(f"torch_layers: got the name {name!r}, expected one of a layer that could be read: {why}")
+
+
+def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, LeafLayer]:
+    """The layers of a PyTorch model by their names, with copies of their parameters, to put together by hand.
+
+        layers = rc.interop.torch_layers(torch.load("encoder.pt", weights_only=True))
+        model = rc.Sequential(layers["lstm"], rc.Pool("last"), layers["linear"], rc.Activation("relu"))
+
+    From a module come those of its parts that have a counterpart here. A state_dict has names and shapes alone: from them come
+    recurrent layers and cells, Linear, Embedding, Conv1d, LayerNorm and BatchNorm; a table without a bias is an Embedding if
+    its name has "emb" in it. What shapes do not say is as the constructors have it here, unless `options` says otherwise.
+
+    Args:
+        source: a module, a state_dict, or the path of a safetensors file.
+        options: by the name of a layer, arguments of its constructor here, and "type" for its class, as in
+            {"conv": {"stride": 2, "padding": "same"}, "table": {"type": "Embedding"}}.
+
+    Returns:
+        A dict by name, "" for a source that is a layer itself. What could not be read is missing, and asking for it says why.
+
+    Raises:
+        TypeError, ValueError, ModelFormatError: as `from_torch`.
+    """
+    given = _checked(options)
+    if isinstance(source, str | os.PathLike | Mapping):
+        return layers_of_parameters("torch_layers", read_parameters("torch_layers", source), given)
+    if not hasattr(source, "named_modules"):
+        raise TypeError(
+            f"torch_layers: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a safetensors "
+            f"file; give one of them"
+        )
+    return _of_module(source, given)
+
+
+def _checked(options: Any) -> dict[str, dict[str, Any]]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
+        raise TypeError(
+            f"torch_layers: got options={options!r}, expected a dict of arguments for the name of each layer; write "
+            f"{{'conv': {{'padding': 'same'}}}}"
+        )
+    return {name: dict(one) for name, one in options.items()}
+
+
+def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers:
+    from recurra.interop.torch.read import convert, converter_name, dtype_of  # here: it imports this file
+
+    found: dict[str, LeafLayer] = {}
+    unknown: dict[str, str] = {}
+    dtype = dtype_of(source)
+    for name, module in source.named_modules():
+        own = [key for key, _value in module.named_parameters(recurse=False)]
+        if name in options and own:
+            found[name] = _from_parameters("torch_layers", name, module.state_dict(), options[name])
+        elif converter_name(module) is None:
+            if own or not list(module.children()):
+                unknown[name] = f"it is of class {type(module).__name__}, which has no counterpart here"
+        else:
+            chain = Chain(dtype)
+            chain.place = name
+            try:
+                convert(module, chain)
+            except ValueError as error:
+                unknown[name] = str(error)
+                continue
+            if chain.layers and isinstance(chain.layers[0], LeafLayer):
+                found[name] = chain.layers[0]
+    return Layers(found, unknown)
+
+
+def read_parameters(operation: str, source: Any) -> dict[str, Any]:
+    """Arrays by name, from a mapping or a file."""
+    if isinstance(source, Mapping):
+        for name, value in source.items():
+            if not isinstance(name, str) or not hasattr(value, "shape"):
+                raise TypeError(
+                    f"{operation}: got {type(value).__name__} as {name!r}, expected tensors by name; give a state_dict, which "
+                    f"may be one of the values: source['state_dict']"
+                )
+        return {name: plain(value) for name, value in source.items()}
+    path = checks.path(operation, "source", source)
+    if _PICKLES.search(path) or _is_pickle(path):
+        raise ValueError(
+            f"{operation}: got {path}, a file of pickled Python, which may run anything when it is read, expected a safetensors "
+            f"file or a state_dict; if you trust it, write {operation}(torch.load({path!r}, weights_only=True))"
+        )
+    return dict(container.read(operation, path).arrays)
+
+
+def _is_pickle(path: str) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive, or a pickle."""
+    file = Path(path)
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(4)
+    return head == b"PK\x03\x04" or head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def layers_of_parameters(
+    operation: str, parameters: Mapping[str, Any], options: Mapping[str, dict[str, Any]]
+) -> Layers:
+    """Layers, each made of the parameters that share what stands before their last dot."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in parameters.items():
+        prefix, _, own = name.rpartition(".")
+        groups.setdefault(prefix, {})[own] = value
+    found: dict[str, LeafLayer] = {}
+    unknown: dict[str, str] = {}
+    for prefix, group in groups.items():
+        try:
+            found[prefix] = _from_parameters(operation, prefix, group, options.get(prefix, {}))
+        except ValueError as error:
+            if prefix in options:
+                raise
+            unknown[prefix] = str(error)
+    for name in options:
+        if name not in found:
+            raise ValueError(
+                f"{operation}: got options for {name!r}, expected the name of a layer, one of {', '.join(map(repr, found))}; "
+                f"change it"
+            )
+    return Layers(found, unknown)
+
+
+def _from_parameters(operation: str, name: str, group: Mapping[str, Any], options: dict[str, Any]) -> LeafLayer:
+    arrays = {key: plain(value) for key, value in group.items() if key != "num_batches_tracked"}
+    layer, names = guessed(operation, name, arrays, options)
+    take(layer, {own: arrays[given] for own, given in names.items()})
+    return layer

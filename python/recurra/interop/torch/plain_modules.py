@@ -1,0 +1,178 @@
+"""Modules of PyTorch that work at each step: linear maps, embeddings, norms, activations, dropout; and Flatten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recurra.common import errors
+from recurra.interop.torch.chain import Chain, converts, plain, take
+from recurra.layers.activation import Activation
+from recurra.layers.basic import Dropout, Embedding, Linear
+from recurra.layers.convolution import Conv1d
+from recurra.layers.normalisation import BatchNorm, LayerNorm
+from recurra.layers.pooling import Pool
+
+#: Activations by the name here, and what their arguments must be, which are the defaults.
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ReLU": ("relu", {}),
+    "LeakyReLU": ("leaky_relu", {"negative_slope": 0.01}),
+    "ELU": ("elu", {"alpha": 1.0}),
+    "Tanh": ("tanh", {}),
+    "Sigmoid": ("sigmoid", {}),
+    "GELU": ("gelu", {"approximate": "none"}),
+    "SiLU": ("silu", {}),
+    "Softplus": ("softplus", {"beta": 1, "threshold": 20}),
+}
+
+
+@converts(*_ACTIVATIONS)
+def convert_activation(module: Any, chain: Chain) -> None:
+    """A function of every value."""
+    chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
+    name, wanted = _ACTIVATIONS[type(module).__name__]
+    for option, value in wanted.items():
+        if getattr(module, option) != value:
+            raise chain.refused(
+                module, f"got {option}={getattr(module, option)!r}, expected {value!r}", "that is the one there is here"
+            )
+    chain.add(Activation(name, dtype=chain.dtype))
+
+
+@converts("Softmax", "LogSoftmax")
+def convert_softmax(module: Any, chain: Chain) -> None:
+    """Over the features, wherever they are."""
+    chain.expect(module, "any", "second", "features", "vector", "channels")
+    over = {"channels": (1, -2), "vector": (1, -1), "any": (-1,), "second": (1,)}.get(chain.axis, (-1, 2))
+    if module.dim not in over:
+        raise chain.refused(
+            module, f"got dim={module.dim}, expected one of {over}, the features", "name the features' axis"
+        )
+    chain.add(Activation("softmax", dtype=chain.dtype))
+    if type(module).__name__ == "LogSoftmax":
+        chain.add(Activation("log", dtype=chain.dtype))
+
+
+@converts("Identity")
+def convert_identity(module: Any, chain: Chain) -> None:
+    """Nothing."""
+
+
+@converts("Dropout")
+def convert_dropout(module: Any, chain: Chain) -> None:
+    """The same chance for every value."""
+    chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
+    chain.add(Dropout(module.p, dtype=chain.dtype))
+
+
+@converts("Linear", "NonDynamicallyQuantizableLinear")
+def convert_linear(module: Any, chain: Chain) -> None:
+    """At every step; behind a Flatten over all steps at once."""
+    chain.expect(module, "any", "second", "features", "vector", "flat")
+    if chain.axis == "flat" and (chain.steps_behind, module.in_features) != ("features", chain.features):
+        return _convert_flat(module, chain)
+    bias = module.bias is not None
+    layer = Linear(module.in_features, module.out_features, bias=bias, dtype=chain.dtype)
+    chain.add(layer, module)
+    chain.axis = "features" if chain.axis in ("any", "features") else "vector"
+    chain.features = module.out_features
+    return None
+
+
+def _convert_flat(module: Any, chain: Chain) -> None:
+    """A Linear over T steps of F features, flattened, is one window of a convolution T steps wide."""
+    inputs, outputs, features = module.in_features, module.out_features, chain.features
+    if not features or inputs % features:
+        raise chain.refused(
+            module,
+            f"got in_features={inputs} behind a Flatten of {features} features, expected a multiple of them",
+            "convert the parts with rc.interop.torch_layers",
+        )
+    weight = plain(module.weight)
+    if chain.steps_behind == "channels":
+        weight = weight.reshape(outputs, features, -1)
+    else:
+        weight = weight.reshape(outputs, -1, features).swapaxes(1, 2)
+    bias = module.bias is not None
+    layer = Conv1d(features, outputs, inputs // features, padding="valid", bias=bias, dtype=chain.dtype)
+    take(layer, {"weight": weight, "bias": module.bias} if bias else {"weight": weight})
+    layer.trainable = module.weight.requires_grad
+    chain.add(layer)
+    chain.add(Pool("last", dtype=chain.dtype))
+    chain.axis, chain.features = "vector", outputs
+
+
+@converts("Flatten")
+def convert_flatten(module: Any, chain: Chain) -> None:
+    """Nothing for vectors and for what has one step; the rest is the next Linear's affair."""
+    chain.expect(module, "vector", "features", "channels", "pooled", "second")
+    chain.axis = "channels" if chain.axis == "second" else chain.axis
+    if module.start_dim != 1 or module.end_dim not in (-1, 2):
+        raise chain.refused(
+            module,
+            f"got start_dim={module.start_dim}, end_dim={module.end_dim}, expected 1 and -1",
+            "only steps and features together can be flattened",
+        )
+    if chain.axis in ("vector", "pooled"):
+        chain.axis = "vector"
+    else:
+        chain.axis, chain.steps_behind = "flat", chain.axis
+
+
+@converts("Embedding")
+def convert_embedding(module: Any, chain: Chain) -> None:
+    """A table; its row of padding_idx is one like the others here."""
+    chain.expect(module, "any")
+    if module.max_norm is not None:
+        raise chain.refused(
+            module, f"got max_norm={module.max_norm}, expected None", "torch changes its weights in every call with it"
+        )
+    if module.scale_grad_by_freq:
+        raise chain.refused(module, "got scale_grad_by_freq=True, expected False", "make it without")
+    if module.padding_idx is not None and module.weight.requires_grad:
+        errors.warn(
+            f"from_torch: {chain.place or 'module'} (Embedding): got padding_idx={module.padding_idx}, whose row torch keeps "
+            f"from learning; here it learns as the others do where its token is no padding: give lengths or a mask in training",
+            UserWarning,
+        )
+    layer = Embedding(module.num_embeddings, module.embedding_dim, sparse=module.sparse, dtype=chain.dtype)
+    chain.add(layer, module)
+    chain.axis, chain.features = "features", module.embedding_dim
+
+
+@converts("LayerNorm")
+def convert_layer_norm(module: Any, chain: Chain) -> None:
+    """Over the features of each step."""
+    chain.expect(module, "any", "second", "features", "vector")
+    affine = module.weight is not None
+    if len(module.normalized_shape) != 1:
+        shape = tuple(module.normalized_shape)
+        raise chain.refused(
+            module, f"got normalized_shape={shape}, expected one axis, the features", "normalise each step"
+        )
+    layer = LayerNorm(module.normalized_shape[0], eps=module.eps, affine=affine, dtype=chain.dtype)
+    if affine:
+        bias = module.bias if module.bias is not None else plain(module.weight) * 0
+        take(layer, {"weight": module.weight, "bias": bias})
+        layer.trainable = module.weight.requires_grad
+    chain.add(layer)
+    chain.axis = {"any": "features", "second": "vector"}.get(chain.axis, chain.axis)
+    chain.features = module.normalized_shape[0]
+
+
+@converts("BatchNorm1d", "SyncBatchNorm")
+def convert_batch_norm(module: Any, chain: Chain) -> None:
+    """Over the batch; behind a Linear it sees vectors."""
+    chain.expect(module, "any", "second", "features", "vector", "channels")
+    if not module.track_running_stats or module.momentum is None:
+        raise chain.refused(
+            module,
+            f"got track_running_stats={module.track_running_stats}, momentum={module.momentum}, expected running statistics "
+            f"with a momentum",
+            "make it with the defaults of both",
+        )
+    layer = BatchNorm(
+        module.num_features, eps=module.eps, momentum=module.momentum, affine=module.affine, dtype=chain.dtype
+    )
+    chain.add(layer, module)
+    chain.axis = {"features": "vector", "any": "second"}.get(chain.axis, chain.axis)
+    chain.features = module.num_features

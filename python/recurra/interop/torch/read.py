@@ -1,0 +1,153 @@
+"""From PyTorch's modules and their parameters to the same models here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from recurra.interop.torch import by_hand, plain_modules, recurrent, window_modules
+from recurra.interop.torch.chain import CONVERTERS, Chain
+from recurra.interop.torch.parts import layers_of_parameters, read_parameters
+from recurra.layers.layer import Layer
+from recurra.models.sequential import Sequential
+
+__all__ = ["from_torch", "plain_modules", "recurrent", "window_modules"]  # whose import enters their converters
+
+
+def from_torch(source: Any) -> Layer:
+    """A module of torch.nn as the same layer or model here, with copies of its parameters.
+
+        model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.GRU(8, 16)))
+
+    A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/interop/torch.md has
+    the list of classes and options. Arrays are (N, T, features) here, also for convolutions, which have (N, features, T) in
+    torch; a recurrent layer alone keeps its batch_first. Frozen parameters stay frozen. The module may be on any device.
+
+    A module whose `forward` somebody wrote cannot be read. `recurra.interop.torch_layers` reads the layers in it, and the
+    error says how to put them together.
+
+    Args:
+        source: a module; or what has the parameters of one layer alone: a state_dict, or the path of a safetensors file.
+
+    Raises:
+        TypeError: no module, no mapping and no path.
+        ValueError: a module that has no counterpart here, by its name; a dtype other than float32 and float64; a file of
+            pickled Python, which could run anything: load it by torch.load(path, weights_only=True), and give what comes.
+        ModelFormatError: a file that is no safetensors file.
+    """
+    if isinstance(source, str | os.PathLike | Mapping):
+        parameters = read_parameters("from_torch", source)
+        layers = layers_of_parameters("from_torch", parameters, {})
+        if list(layers) == [""] or (len(layers) == 1 and not layers.unknown):
+            return next(iter(layers.values()))
+        raise by_hand.no_order("a state_dict", layers)
+    if not _is_module(source):
+        raise TypeError(
+            f"from_torch: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a safetensors "
+            f"file; give one of them"
+        )
+    if config := getattr(source, "recurra_config", None):
+        return by_hand.rebuilt(source, config)
+    return module_as_layer(source)
+
+
+def module_as_layer(source: Any) -> Layer:
+    """A module, whole."""
+    chain = Chain(dtype_of(source))
+    if is_sequential(source):
+        _check_shared(source)
+        model = _sequential(source, chain, "")
+        if model is None:
+            raise ValueError("from_torch: got a Sequential without any layer, expected at least one; add one")
+        if chain.axis in ("pooled", "flat"):
+            raise chain.refused(
+                source,
+                "got an end with a Flatten or an adaptive pool, expected something behind it",
+                "put Flatten() behind the pool, and a Linear behind the Flatten",
+            )
+        return model
+    chain.alone = True
+    convert(source, chain)
+    if len(chain.layers) == 1:
+        return chain.layers[0]
+    if not chain.layers:
+        raise chain.refused(source, "got a module that computes nothing alone", "put it into a Sequential")
+    return Sequential(*chain.layers)
+
+
+def is_sequential(module: Any) -> bool:
+    """Whether its modules run one after another."""
+    return any(_is_own(module, cls) and cls.__name__ == "Sequential" for cls in type(module).__mro__)
+
+
+def converter_name(module: Any) -> str | None:
+    """The class of torch.nn that says what a module computes, if there is a converter for it."""
+    for cls in type(module).__mro__:
+        if cls.__name__ in CONVERTERS and _is_own(module, cls):
+            return cls.__name__
+    return None
+
+
+def convert(module: Any, chain: Chain) -> None:
+    """Add a module that is no Sequential."""
+    name = converter_name(module)
+    if name is None:
+        raise by_hand.unreadable(module, chain)
+    _refresh(module, chain)
+    CONVERTERS[name](module, chain)
+
+
+def dtype_of(module: Any) -> str:
+    """float32 or float64."""
+    kinds = [str(one.dtype).removeprefix("torch.") for one in module.parameters()]
+    for kind in kinds:
+        if kind not in ("float32", "float64"):
+            raise ValueError(f"from_torch: got a module of {kind}, expected float32 or float64; write module.float()")
+        if kind != kinds[0]:
+            raise ValueError(f"from_torch: got parameters of {kinds[0]} and {kind}, expected one; write module.float()")
+    return kinds[0] if kinds else "float32"
+
+
+def _sequential(source: Any, chain: Chain, place: str) -> Sequential | None:
+    layers: list[Layer] = []
+    for name, module in source.named_children():
+        if is_sequential(module):
+            inner = _sequential(module, chain, f"{place}{name}.")
+            layers += [inner] if inner is not None else []
+            continue
+        chain.place, chain.layers = place + name, []
+        convert(module, chain)
+        layers += chain.layers
+    return Sequential(*layers) if layers else None
+
+
+def _check_shared(source: Any) -> None:
+    """Refuse what runs twice: it would have two names."""
+    met: dict[int, str] = {}
+    for name, module in source.named_modules(remove_duplicate=False):
+        first = met.setdefault(id(module), name)
+        if first != name and any(True for _one in module.parameters()):
+            raise ValueError(
+                f"from_torch: got one module as {first} and {name}, expected each once; take its layers by "
+                f"rc.interop.torch_layers, and call one twice in a rc.Model"
+            )
+
+
+def _refresh(module: Any, chain: Chain) -> None:
+    """Weights that torch makes before each call are made now; other hooks are code that cannot be read."""
+    for hook in module._forward_pre_hooks.values():
+        if type(hook).__name__ != "WeightNorm":
+            raise chain.refused(module, f"got a forward pre-hook, {hook!r}, expected none", "remove it")
+        hook(module, ())
+    if module._forward_hooks:
+        raise chain.refused(module, "got a forward hook, expected none", "remove it")
+
+
+def _is_own(module: Any, cls: type) -> bool:
+    """Whether a module computes what this class of torch.nn does: its forward is that class's."""
+    return cls.__module__.startswith("torch.nn.") and type(module).forward is getattr(cls, "forward", None)
+
+
+def _is_module(source: Any) -> bool:
+    return any(cls.__module__.startswith("torch.") and cls.__name__ == "Module" for cls in type(source).__mro__)

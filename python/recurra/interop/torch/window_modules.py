@@ -1,0 +1,91 @@
+"""Modules of PyTorch that look at windows of steps, or at all of them: convolutions and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recurra.interop.torch.chain import Chain, converts
+from recurra.layers.convolution import Conv1d
+from recurra.layers.pooling import Pool
+from recurra.layers.window_pooling import AvgPool1d, MaxPool1d, WindowPool
+
+
+def _single(value: Any) -> Any:
+    """An option that torch keeps in a tuple of one, or not."""
+    return value[0] if isinstance(value, tuple | list) else value
+
+
+@converts("Conv1d")
+def convert_conv(module: Any, chain: Chain) -> None:
+    """A convolution padded with zeros so that its windows are centred, or not padded."""
+    chain.expect(module, "any", "second", "channels")
+    kernel, stride, dilation = (_single(getattr(module, name)) for name in ("kernel_size", "stride", "dilation"))
+    if module.groups != 1 or module.padding_mode != "zeros":
+        raise chain.refused(
+            module,
+            f"got groups={module.groups}, padding_mode={module.padding_mode!r}, expected groups=1 and 'zeros'",
+            "there is no other convolution here",
+        )
+    layer = Conv1d(
+        module.in_channels,
+        module.out_channels,
+        kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=_padding(module, chain, (kernel - 1) * dilation + 1),
+        bias=module.bias is not None,
+        dtype=chain.dtype,
+    )
+    chain.add(layer, module)
+    chain.axis, chain.features = "channels", module.out_channels
+
+
+def _padding(module: Any, chain: Chain, span: int) -> str:
+    """The name here of a padding, for windows of `span` steps."""
+    padding = _single(module.padding)
+    if padding in ("same", "valid"):
+        return str(padding)
+    if padding == 0:
+        return "valid"
+    if 2 * padding == span - 1:
+        return "same"
+    raise chain.refused(
+        module,
+        f"got padding={padding} for windows of {span} steps, expected 0 or {(span - 1) / 2:g}, which centres them",
+        "with padding on both sides and the end cut off it is padding='causal' here: take the parts by "
+        "rc.interop.torch_layers(module, options={'name': {'padding': 'causal'}})",
+    )
+
+
+@converts("MaxPool1d", "AvgPool1d")
+def convert_window_pool(module: Any, chain: Chain) -> None:
+    """Windows of steps; what lies outside a row counts for nothing."""
+    chain.expect(module, "any", "second", "channels")
+    name = type(module).__name__
+    kernel, stride = _single(module.kernel_size), _single(module.stride)
+    refused: list[tuple[str, Any]] = [("ceil_mode", False)]
+    if name == "MaxPool1d":
+        refused += [("dilation", 1), ("return_indices", False)]
+    elif _single(module.padding):
+        refused += [("count_include_pad", False)]
+    for option, value in refused:
+        if _single(getattr(module, option)) != value:
+            raise chain.refused(
+                module, f"got {option}={getattr(module, option)}, expected {value}", "make it with that"
+            )
+    cls: type[WindowPool] = MaxPool1d if name == "MaxPool1d" else AvgPool1d
+    chain.add(cls(kernel, stride, _padding(module, chain, kernel), features=chain.features, dtype=chain.dtype))
+    chain.axis = "channels"
+
+
+@converts("AdaptiveAvgPool1d", "AdaptiveMaxPool1d")
+def convert_global_pool(module: Any, chain: Chain) -> None:
+    """All steps become one."""
+    chain.expect(module, "any", "second", "channels")
+    if _single(module.output_size) != 1:
+        raise chain.refused(
+            module, f"got output_size={module.output_size}, expected 1, all steps at once", "make it with 1"
+        )
+    mode = "mean" if type(module).__name__ == "AdaptiveAvgPool1d" else "max"
+    chain.add(Pool(mode, dtype=chain.dtype))
+    chain.axis = "pooled"

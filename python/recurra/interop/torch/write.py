@@ -1,0 +1,20 @@
+"""From models here to modules of PyTorch."""
+
+from __future__ import annotations
+
+import torch
+
+from recurra.interop.torch.modules import module_of
+from recurra.interop.torch.network import Network
+from recurra.layers.layer import Layer
+from recurra.layers.leaf import LeafLayer
+
+
+def to_torch(model: Layer) -> torch.nn.Module:
+    """The same computation as a torch.nn.Module; see `Layer.to_torch`."""
+    if isinstance(model, LeafLayer):
+        module = module_of("to_torch", model)
+        if not getattr(module, "takes_lengths", False) and getattr(model, "return_sequences", True):
+            return module
+    network = Network(model)
+    return network.train(False)
