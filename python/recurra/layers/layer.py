@@ -13,7 +13,7 @@ import numpy as np
 from recurra import _core
 from recurra.common import beyond, checks, initialise, keywords
 from recurra.common.typing import Array, State
-from recurra.graph import symbolic
+from recurra.graph import calls, symbolic
 from recurra.graph.graph import Graph
 from recurra.running import arrays
 from recurra.running.stream import Stream
@@ -106,7 +106,7 @@ class Layer(ABC):
             TypeError: wrong dtype.
         """
         if type(x) is not np.ndarray and symbolic.found(x):
-            return symbolic.call(self, x, state, lengths, reset, mask)
+            return calls.call(self, x, state, lengths, reset, mask)
         return self._runner(x).forward(x, state, lengths, reset, mask)
 
     @keywords.explained_method

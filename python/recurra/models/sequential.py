@@ -115,19 +115,9 @@ def _joined(layers: Sequence[Layer]) -> Graph:
             if index:
                 _check_port(place, before, port, features[number], graphs[-1].nodes[-1].layer.native)
             if graph.needs_sequences[number]:
-                if axes[number] == "vector":
-                    raise ValueError(
-                        f"Sequential: got {place} behind {ends_time or before}, which gives only the last output, expected "
-                        f"sequences; make that one with return_sequences=True"
-                    )
-                axes[number] = "sequence"
+                axes[number] = _as_sequence(place, ends_time or before, axes[number])
             elif port.axis == "vector":
-                if axes[number] == "sequence":
-                    raise ValueError(
-                        f"Sequential: got {place}, which takes vectors (N, features), behind {before}, which gives "
-                        f"sequences, expected one vector for each row; make that one with return_sequences=False"
-                    )
-                axes[number] = "vector"
+                axes[number] = _as_vector(place, before, axes[number])
         made = graph.features_from(features)
         features = [made[value] for value in graph.outputs]
         after = graph.axes(axes)
@@ -136,6 +126,24 @@ def _joined(layers: Sequence[Layer]) -> Graph:
         axes = after
         graphs.append(graph)
     return _with_known_axes(Graph.chain(graphs))
+
+
+def _as_sequence(place: str, before: str, axis: str) -> str:
+    if axis == "vector":
+        raise ValueError(
+            f"Sequential: got {place} behind {before}, which gives only the last output, expected "
+            f"sequences; make that one with return_sequences=True"
+        )
+    return "sequence"
+
+
+def _as_vector(place: str, before: str, axis: str) -> str:
+    if axis == "sequence":
+        raise ValueError(
+            f"Sequential: got {place}, which takes vectors (N, features), behind {before}, which gives "
+            f"sequences, expected one vector for each row; make that one with return_sequences=False"
+        )
+    return "vector"
 
 
 def _with_known_axes(graph: Graph) -> Graph:

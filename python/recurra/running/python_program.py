@@ -1,4 +1,4 @@
-"""Runs a layer written in Python: what `_core.Program`, its tape and its stream are to native layers."""
+"""Runs a layer written in Python: what `_core.Program` and `_core.Stream` are to native layers."""
 
 from __future__ import annotations
 
@@ -9,43 +9,16 @@ import numpy as np
 
 from recurra.common import checks, seeds
 from recurra.common.typing import Array
+from recurra.running import users_arrays
+from recurra.running.python_tape import PythonTape
 
 if TYPE_CHECKING:
     from recurra.layers.python_layer import PythonLayer
 
 
-def _without_padding(array: Array, lengths: Array | None) -> Array:
-    """`array` with zeros past the lengths; itself if there is no padding."""
-    if lengths is None or bool((lengths >= array.shape[1]).all()):
-        return array
-    valid = checks.steps_within(lengths, array.shape[1])
-    return np.where(valid.reshape(valid.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
-
-
-def _guarded(array: Array) -> Array:
-    """A view that cannot be written, for users' code."""
-    view: Array = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _apart(array: Array) -> Array:
-    """`array`, or a copy if it is a view: of what a method was given, a parameter, anything that somebody may write to."""
-    return array if array.base is None else array.copy()
-
-
 def _is_sequence(x: Array) -> bool:
     """Whether x has a time axis: features have one more axis than tokens."""
     return x.ndim > (2 if x.dtype.kind == "f" else 1)
-
-
-def _nbytes(value: Any) -> int:
-    """Bytes of the arrays in whatever a user's forward saved."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(_nbytes, value.values()))
-    return sum(map(_nbytes, value)) if isinstance(value, list | tuple) else 0
 
 
 class PythonProgram:
@@ -59,8 +32,8 @@ class PythonProgram:
         layer = self._layer
         self._check_input(x, lengths, reset)
         result: Any = layer.forward(
-            _guarded(_without_padding(x, lengths)),
-            lengths=None if lengths is None else _guarded(lengths),
+            users_arrays.guarded(users_arrays.without_padding(x, lengths)),
+            lengths=None if lengths is None else users_arrays.guarded(lengths),
             training=training,
             rng=seeds.generator(seed),
         )
@@ -71,7 +44,9 @@ class PythonProgram:
             )
         y, saved = result
         self._check_output(y, x)
-        return _guarded(_apart(_without_padding(y, lengths if layer.return_sequences else None))), saved
+        return users_arrays.guarded(
+            users_arrays.apart(users_arrays.without_padding(y, lengths if layer.return_sequences else None))
+        ), saved
 
     def _check_input(self, x: Array, lengths: Array | None, reset: Array | None) -> None:
         layer = self._layer
@@ -148,83 +123,6 @@ class PythonProgram:
     def stream(self, batch_size: int) -> PythonStream:
         """Steps, for a stateless layer."""
         return PythonStream(self, batch_size)
-
-
-class PythonTape:
-    """What a user's `forward` saved, for one `backward`."""
-
-    def __init__(
-        self,
-        layer: PythonLayer,
-        y: Array,
-        saved: Any,
-        lengths: Array | None,
-        wanted: tuple[tuple[int, ...], np.dtype[Any]] | None,
-    ) -> None:
-        self._layer, self._y, self._saved, self._lengths, self._wanted = layer, y, saved, lengths, wanted
-        self._closed = self._used = False
-
-    @property
-    def y(self) -> Array:
-        """The output."""
-        self._refuse_if_closed()
-        return self._y
-
-    @property
-    def state(self) -> list[Array]:
-        """Nothing is carried."""
-        self._refuse_if_closed()
-        return []
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the output and of the arrays in what was saved."""
-        return 0 if self._closed else self._y.nbytes + _nbytes(self._saved)
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was used or closed."""
-        return self._closed or self._used
-
-    def close(self) -> None:
-        """Drop what was saved."""
-        self._closed, self._saved, self._y = True, None, self._y[:0]
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise ValueError(f"{self._layer.label}: got a tape that is closed, expected an open one; record again")
-
-    def backward(
-        self,
-        dy: Array | None,
-        dstate: Sequence[Array | None] | None,
-        more: Sequence[Any] = (),
-        commits: bool = True,
-    ) -> tuple[Array | None, list[Array]]:
-        """Checks and masks around a user's `backward`."""
-        layer, y = self._layer, self.y
-        if self._used:
-            raise ValueError(f"{layer.label}.backward: got a tape that was used, expected a fresh one; record again")
-        if dy is None:
-            dy = np.zeros_like(y)
-        if dy.shape != y.shape or dy.dtype != y.dtype:
-            raise (ValueError if dy.dtype == y.dtype else TypeError)(
-                f"{layer.label}.backward: got dy of shape {dy.shape} and {dy.dtype}, expected {y.shape} and {y.dtype}, as y; "
-                f"reshape it or write dy.astype(...)"
-            )
-        saved = self._saved
-        self._used, self._saved = True, None
-        dx = layer.backward(_guarded(_without_padding(dy, self._lengths if layer.return_sequences else None)), saved)
-        if self._wanted is None:
-            return None, []
-        shape, dtype = self._wanted
-        if not isinstance(dx, np.ndarray) or dx.shape != shape or dx.dtype != dtype:
-            got = f"an array of shape {dx.shape} and {dx.dtype}" if isinstance(dx, np.ndarray) else type(dx).__name__
-            raise ValueError(
-                f"{layer.label}.backward: got {got} back, expected the gradient with respect to x, of shape {shape} and "
-                f"{dtype}; return dx"
-            )
-        return _apart(_without_padding(dx, self._lengths)), []
 
 
 class PythonStream:

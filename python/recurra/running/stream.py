@@ -16,7 +16,7 @@ from recurra.graph.graph import Graph, pack
 from recurra.running.state import StateLayout
 
 if TYPE_CHECKING:
-    from recurra.running.runner import Run
+    from recurra.running.runs import Run
 
 
 class StreamPiece(Protocol):

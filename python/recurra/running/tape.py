@@ -16,7 +16,7 @@ from recurra.running.state import StateLayout
 
 if TYPE_CHECKING:
     from recurra.graph.forms import Form
-    from recurra.running.runner import Run
+    from recurra.running.runs import Run
 
 
 class TapePiece(Protocol):

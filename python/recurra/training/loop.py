@@ -1,4 +1,4 @@
-"""The run of a fit: epochs, pieces, steps; what callbacks look at, what a checkpoint holds."""
+"""The run of a fit: epochs, pieces, steps; what callbacks see."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recurra import _core
 from recurra.callbacks.callback import Callback
@@ -22,25 +21,16 @@ from recurra.objective.pieces import Piece
 from recurra.objective.recorder import Recorder
 from recurra.objective.sources import Source
 from recurra.optim import Optimizer
-from recurra.training import guard, resume, snapshot
+from recurra.training import guard
+from recurra.training.checkpointer import Checkpointer, Running
 from recurra.training.evaluation import evaluate
 from recurra.training.history import History
 from recurra.training.logs import LazyLogs
-from recurra.training.places import groups
+from recurra.training.places import Place, groups
 from recurra.training.settings import Settings
 
 if TYPE_CHECKING:
     from recurra.training.model import TrainableModel
-
-
-@dataclass
-class _Running:
-    """The sums of an epoch so far: groups of pieces, and those of them that made a step of the optimiser."""
-
-    groups: int = 0
-    steps: int = 0
-    norm: float = 0.0
-    clipped: float = 0.0
 
 
 class Training:
@@ -70,18 +60,16 @@ class Training:
         self.stop_training = False
         self._ended = False  # by numbers that are not finite: a run that is over, however often it is called again
         self._cut = False  # a callback stopped in the middle of the epoch
-        self._asked_to_stop: bool | None = None  # before anything was restored; None until then
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
-        self._mean, self._running = goal.mean(), _Running()
+        self._mean, self._running = goal.mean(), Running()
         self._buffers = list(model.buffers.values())
         self._state: State = None
         self._told = False  # what the losses leave out
-        self._setup = resume.Setup(model, optimizer)
-        self._origin: dict[str, Any] = {}  # the setup where the run began, before callbacks changed it
-        # The next piece: its epoch, batch, and place in the batch; where a checkpoint goes on.
+        # The next piece: its epoch, batch, and place in the batch; where a checkpoint resumes.
         self._next = (0, 0, 0)
+        self._checkpointer = Checkpointer(self)
 
     @property
     def epochs(self) -> int:
@@ -150,179 +138,86 @@ class Training:
     def watch_data(self) -> None:
         """From here on follow what generators yield, so that a run that goes on can be told where they yield something else;
         for callbacks that will ask for snapshots."""
-        self._note_origin()
+        self._checkpointer.note_origin()
         self._source.watch()
         if self._validation is not None:
             self._validation.watch()
 
-    def _note_origin(self) -> None:
-        if not self._origin:
-            self._origin = self._setup.description()
-
     def snapshot(self) -> bytes:
-        """The content of a file from which `restore` goes on, and `recurra.load` reads the model."""
-        validation = self._validation
-        state = {
-            "settings": self._fingerprint(),
-            "setup": self._setup.state_dict(),
-            "circumstances": self._circumstances(),
-            **self._progress(),
-            "metrics": [metric.state_dict() for _name, metric in self._metrics.metrics()],
-            "data": self._source.state_dict(),
-            "validation": None if validation is None else validation.state_dict(),
-            "state": self._state,
-            "optimizer": resume.OptimizerOf(self.optimizer, self.model).state_dict(),
-            "callbacks": [one.state_dict() for one in self._callbacks.all],
-        }
-        return snapshot.pack(self.model, state)
-
-    def _progress(self) -> dict[str, Any]:
-        """How far it is."""
-        return {
-            "seed": self.seed,
-            "history": self.history.history,
-            "epochs": self.history.epoch,
-            "position": self._next,
-            "step": self.step,
-            "ended": self._ended,
-            "mean": [self._mean.sums, self._mean.counts, self._mean.left_out],
-            "running": asdict(self._running),
-        }
+        """The content of a file from which `restore` resumes, and from which `recurra.load` reads the model."""
+        return self._checkpointer.snapshot()
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file with a `snapshot()` of the same fit; where it cannot be done, nothing has changed.
+        """Resume from a file with a `snapshot()` of the same fit; where that fails, nothing has changed.
 
         What differs without being refused, or cannot be compared, is a `recurra.ResumeWarning`.
 
         Raises:
-            ModelFormatError: the file is none, or is damaged.
+            ModelFormatError: the file is no checkpoint, or is damaged.
             ValueError: it is of another run.
         """
-        parameters, state = snapshot.unpack(path)
-        callbacks, metrics = self._callbacks.all, self._metrics.metrics()
-        resume.check(path, state, self._progress())
-        own, other = resume.plain(self._fingerprint()), state["settings"]
-        for name in self._origin:  # of the same objects, as they were left
-            if name in other and own[name] == state["setup"].get(name):
-                own[name] = other[name]
-        if self._seed_given:
-            own, other = {**own, "seed": self.seed}, {**other, "seed": state["seed"]}
-        resume.compare(path, own, other)
-        if (len(state["metrics"]), len(state["callbacks"])) != (len(metrics), len(callbacks)):
-            resume.refuse(path, f"states of {len(state['metrics'])} metrics and {len(state['callbacks'])} callbacks")
-        parts: dict[str, tuple[resume.Stateful, Any]] = {
-            "the data": (self._source, state["data"]),
-            "the model or the optimizer": (self._setup, state["setup"]),
-        }
-        if self._validation is not None:
-            parts["the validation data"] = (self._validation, state["validation"])
-        for (name, metric), kept in zip(metrics, state["metrics"], strict=True):
-            parts[f"the metric {name!r}"] = (metric, kept)
-        for index, (callback, kept) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
-            parts[f"callback {index}, {type(callback).__name__},"] = (callback, kept)
-        stop = self.stop_training
-        if self._asked_to_stop is None:
-            self._asked_to_stop = stop
-        self.stop_training = False
-        try:
-            with resume.all_or_nothing(self.model, self.optimizer, [one for one, _kept in parts.values()]):
-                resume.load(path, "the model", self.model, parameters)
-                optimizer = resume.OptimizerOf(self.optimizer, self.model)
-                resume.load(path, "the optimizer", optimizer, state["optimizer"])
-                for what, (one, kept) in parts.items():
-                    resume.load(path, what, one, kept)
-        except BaseException:
-            self.stop_training = stop
-            raise
-        history = self.history
-        self._origin = {name: other[name] for name in self._origin}
-        history.seed, history.history, history.epoch = state["seed"], state["history"], state["epochs"]
-        self._mean.sums, self._mean.counts, self._mean.left_out = state["mean"]
-        self._running, self._state = _Running(**state["running"]), state["state"]
-        self.step, self._ended = state["step"], state["ended"]
-        self.stop_training = self.stop_training or self._ended or self._asked_to_stop
-        epoch, batch, window = state["position"]
-        self._next = (epoch, batch, window)
-        if epoch < self.epochs and not self.stop_training:
-            resume.warn(path, resume.plain(self._circumstances()), state["circumstances"])
-            self._source.go_on(batch)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What runs that go on must have in common; more epochs are welcome."""
-        settings = self._settings
-        self._note_origin()
-        return {
-            **self._origin,
-            "loss": self._goal.config(),
-            "data": self._source.config(),
-            "validation": self._validation is not None,
-            "callbacks": [type(one).__name__ for one in self._callbacks.all],
-            "metrics": self._metrics.config(),
-            "clip_norm": settings.clip_norm,
-            "clip_value": settings.clip_value,
-            "accumulate": settings.accumulate,
-            "truncate": None if settings.truncate is None else asdict(settings.truncate),
-        }
-
-    def _circumstances(self) -> dict[str, Any]:
-        validation = None if self._validation is None else self._validation.config()
-        return resume.circumstances(validation, self._callbacks.all)
+        self._checkpointer.restore(path)
 
     def _run_epoch(self) -> None:
         epoch, first, settings = self.epoch, self._next[1:], self._settings
-        own = seeds.derive(self.seed, epoch)
+        seed = seeds.derive(self.seed, epoch)
         self._cut = False
         if first == (0, 0):
-            self._mean, self._running = self._goal.mean(), _Running()
+            self._mean, self._running = self._goal.mean(), Running()
             self._metrics.reset()
             self._callbacks.call("on_epoch_begin", epoch)
         title = f"epoch {epoch + 1}/{self.epochs}"
         with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
             for group in groups(self._source, settings.truncate, settings.accumulate, epoch, self.seed, *first):
-                number = self._running.groups
-                self.model.zero_grad()  # so that a step that fails leaves them as it found them
-                self._callbacks.call("on_train_batch_begin", number)
-                try:
-                    with self._whole_steps():
-                        self._learn(own, [place.piece for place in group])
-                except NonFiniteError as error:
-                    if not self._callbacks.ends_quietly(error):
-                        raise
-                    self.stop_training = self._ended = True
-                self._next = (epoch, *group[-1].following)
-                self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
+                self._run_group(seed, group)
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
                 if self.stop_training:
                     whole = self._next[1:] == (self._source.steps, 0)  # stopped by the epoch's last step
                     self._cut = not self._ended and not whole
                     break
-            burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
-            if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good
-                raise ValueError(
-                    f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
-                    f"the steps of the sequences; lower it"
-                )
-            told, self._told = self._told, True
-            if not told:  # of what every epoch leaves out
-                self._mean.warn("fit")
-            logs = self._logs()
-            if self._validation is not None:
-                found = evaluate(
-                    self.model,
-                    self._goal,
-                    self._validation,
-                    self._metrics.fresh(),
-                    warn_as=None if told else "fit: validation",
-                )
-                logs |= {f"val_{name}": value for name, value in found.items()}
-            self._next = (epoch + 1, 0, 0)
-            for callback in self._callbacks.all:  # each finds in the history what those before it have added
-                self.history.append(epoch, logs)
-                callback.on_epoch_end(epoch, logs)
-            self.history.append(epoch, logs)
+            logs = self._end_epoch()
             bar.finish(**logs)
         if settings.verbose == 2:
             print(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
+
+    def _run_group(self, seed: int, group: Sequence[Place]) -> None:
+        """The pieces between two steps of the optimiser, and the step."""
+        number = self._running.groups
+        self.model.zero_grad()  # so that a step that fails leaves them as it found them
+        self._callbacks.call("on_train_batch_begin", number)
+        try:
+            with self._whole_steps():
+                self._learn(seed, [place.piece for place in group])
+        except NonFiniteError as error:
+            if not self._callbacks.ends_quietly(error):
+                raise
+            self.stop_training = self._ended = True
+        self._next = (self.epoch, *group[-1].following)
+        self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
+
+    def _end_epoch(self) -> dict[str, float]:
+        """Validation, callbacks and history: the epoch's logs."""
+        epoch = self.epoch
+        burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
+        if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good
+            raise ValueError(
+                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
+                f"the steps of the sequences; lower it"
+            )
+        told, self._told = self._told, True
+        if not told:  # of what every epoch leaves out
+            self._mean.warn("fit")
+        logs = self._logs()
+        if self._validation is not None:
+            warn_as = None if told else "fit: validation"
+            found = evaluate(self.model, self._goal, self._validation, self._metrics.fresh(), warn_as=warn_as)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        self._next = (epoch + 1, 0, 0)
+        for callback in self._callbacks.all:  # each finds in the history what those before it have added
+            self.history.append(epoch, logs)
+            callback.on_epoch_end(epoch, logs)
+        self.history.append(epoch, logs)
+        return logs
 
     def _logs(self) -> dict[str, float]:
         running = self._running
