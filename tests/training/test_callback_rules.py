@@ -179,9 +179,9 @@ def test_no_callback_of_recurra_has_others(name: str) -> None:
     [
         ("on_batch_end", "write on_train_batch_end="),
         ("on_epoch_ends", "write on_epoch_end="),
-        ("on_test_end", "correct the name"),
+        ("on_test_end", "leave it out"),
     ],
 )
 def test_a_function_for_no_hook_is_told(name: str, hint: str) -> None:
-    with pytest.raises(TypeError, match=rf"^LambdaCallback: got {name}, .*; {hint}$"):
+    with pytest.raises(TypeError, match=rf"^LambdaCallback: got an unknown argument {name}, .*; {hint}$"):
         rc.callbacks.LambdaCallback(**{name: print})

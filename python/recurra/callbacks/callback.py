@@ -80,17 +80,28 @@ class LambdaCallback(Callback):
     """Functions as a callback: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.
 
     Args:
-        functions: named as the methods of `Callback`, of what these take.
+        on_train_begin, on_train_end: functions of nothing; None for none, as for the others.
+        on_epoch_begin: a function of the epoch.
+        on_epoch_end: of the epoch and its logs.
+        on_train_batch_begin: of the batch.
+        on_train_batch_end: of the batch and the logs so far.
     """
 
-    def __init__(self, **functions: Callable[..., object]) -> None:
-        for name, function in functions.items():
-            if name not in EVENTS:
-                import difflib  # here: an import of recurra need not wait for it
-
-                close = difflib.get_close_matches(name, EVENTS, 1, 0.8)  # a misspelling, not another moment
-                hint = f"write {close[0]}=" if close else "correct the name"
-                raise TypeError(f"LambdaCallback: got {name}, expected some of {', '.join(EVENTS)}; {hint}")
+    def __init__(
+        self,
+        *,
+        on_train_begin: Callable[[], object] | None = None,
+        on_train_end: Callable[[], object] | None = None,
+        on_epoch_begin: Callable[[int], object] | None = None,
+        on_epoch_end: Callable[[int, dict[str, float]], object] | None = None,
+        on_train_batch_begin: Callable[[int], object] | None = None,
+        on_train_batch_end: Callable[[int, Mapping[str, float]], object] | None = None,
+    ) -> None:
+        given = locals()
+        for name in EVENTS:
+            function = given[name]
+            if function is None:
+                continue
             if not callable(function):
                 raise TypeError(
                     f"LambdaCallback: got {name}={function!r}, expected a function; give one, or leave it out"

@@ -12,7 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OPTIONS = re.compile(r"Unpack\[(\w+)\]")
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
@@ -85,12 +84,8 @@ def _names(functions: Iterable[Any]) -> list[str]:
     for function in functions:
         arguments = inspect.signature(function).parameters.values()
         names += [a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY) and a.name != "self"]
-        options = [a.annotation for a in arguments if a.kind is a.VAR_KEYWORD]
-        if not options:
+        if all(a.kind is not a.VAR_KEYWORD for a in arguments):
             break
-        listed = _OPTIONS.fullmatch(str(options[0]))
-        if listed is not None:
-            names += vars(function.__globals__.get(listed[1], object)).get("__annotations__", {})
     return list(dict.fromkeys(names))
 
 

@@ -27,4 +27,4 @@ def attributes(
         keywords.explain_all(package, [name])
         return package[name]
 
-    return get, lambda: sorted({*package, *homes})
+    return get, lambda: sorted(package["__all__"])  # what an editor completes

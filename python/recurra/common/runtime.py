@@ -11,7 +11,8 @@ from recurra.common import checks
 def set_num_threads(threads: int) -> None:
     """Use at most `threads` threads in a call, from the next call on. Results do not depend on it, bit for bit.
 
-    The default is the number of cores this process may use: its affinity and its cgroup's quota.
+    Args:
+        threads: how many. The default is the number of cores this process may use: its affinity and its cgroup's quota.
     """
     _core.set_num_threads(checks.integer("set_num_threads", "threads", threads))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from recurra import _core
 from recurra.common import checks, keywords
@@ -15,19 +15,6 @@ from recurra.running.state import StateLayout
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from typing_extensions import Required, Unpack
-
-
-class SearchOptions(TypedDict, total=False):
-    """The keywords that all searches share: see `beam_search`."""
-
-    start: Required[int]
-    end: Required[int | None]
-    max_steps: Required[int]
-    memory: npt.ArrayLike | None
-    memory_lengths: Lengths
-    state: State
-    batch_size: int | None
 
 
 @dataclass(frozen=True)
@@ -57,13 +44,58 @@ class Hypotheses:
         return [row[rank, : lengths[rank]].tolist() for row, lengths in zip(self.tokens, self.lengths, strict=True)]
 
 
-def greedy(layers: Any, **options: Unpack[SearchOptions]) -> Hypotheses:
-    """The most probable token at each step: `beam_search` with a beam of 1, and its other arguments."""
-    return _search("greedy", layers, beam_size=1, n_best=1, length_penalty=0.0, **options)
+def greedy(
+    layers: Any,
+    *,
+    start: int,
+    end: int | None,
+    max_steps: int,
+    memory: npt.ArrayLike | None = None,
+    memory_lengths: Lengths = None,
+    state: State = None,
+    batch_size: int | None = None,
+) -> Hypotheses:
+    """The most probable token at each step: `beam_search` with a beam of 1.
+
+    Args:
+        layers: what makes scores of the next token from a token: see `beam_search`.
+        start, end, max_steps: the token before the first, the one that ends a sequence (None for none), the most tokens.
+        memory, memory_lengths: what an `AttentionDecoder` among the layers looks at, (N, Tm, memory_size), and its valid steps.
+        state: of the layers before the first token; None for zeros.
+        batch_size: N, where neither a memory nor a state tells.
+
+    Raises:
+        ValueError, TypeError: as `beam_search`.
+    """
+    return _search(
+        "greedy",
+        layers,
+        beam_size=1,
+        n_best=1,
+        length_penalty=0.0,
+        start=start,
+        end=end,
+        max_steps=max_steps,
+        memory=memory,
+        memory_lengths=memory_lengths,
+        state=state,
+        batch_size=batch_size,
+    )
 
 
 def beam_search(
-    layers: Any, *, beam_size: int = 5, n_best: int = 1, length_penalty: float = 0.0, **options: Unpack[SearchOptions]
+    layers: Any,
+    *,
+    start: int,
+    end: int | None,
+    max_steps: int,
+    beam_size: int = 5,
+    n_best: int = 1,
+    length_penalty: float = 0.0,
+    memory: npt.ArrayLike | None = None,
+    memory_lengths: Lengths = None,
+    state: State = None,
+    batch_size: int | None = None,
 ) -> Hypotheses:
     """The most probable sequences, of those that a beam finds.
 
@@ -94,7 +126,20 @@ def beam_search(
     Raises:
         ValueError, TypeError: wrong layers, shapes or numbers.
     """
-    return _search("beam_search", layers, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty, **options)
+    return _search(
+        "beam_search",
+        layers,
+        beam_size=beam_size,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        start=start,
+        end=end,
+        max_steps=max_steps,
+        memory=memory,
+        memory_lengths=memory_lengths,
+        state=state,
+        batch_size=batch_size,
+    )
 
 
 def _search(

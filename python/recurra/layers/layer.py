@@ -19,6 +19,17 @@ from recurra.running import arrays
 from recurra.running.stream import Stream
 from recurra.running.tape import Tape
 
+#: Names without an underscore, since other modules use them, that no user needs.
+_BETWEEN_LAYERS = frozenset(
+    [
+        "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "gates",
+        "gates_see_state", "input_infos", "is_built_in", "is_trainable", "joined_features", "joins", "keeps_steps",
+        "label", "leaves", "made_of_layers", "made_steps", "native", "needs_sequences", "num_inputs",
+        "output_features", "output_infos", "output_reset", "own_buffers", "parameters", "state_names",
+        "state_sizes", "state_zeros", "structures", "waits_for_seed", "why_not_streamable",
+    ]
+)  # fmt: skip
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -329,6 +340,10 @@ class Layer(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
+
+    def __dir__(self) -> list[str]:
+        """What an editor completes: not what layers tell each other."""
+        return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]
 
     def __repr__(self) -> str:
         return f"{self.label}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"

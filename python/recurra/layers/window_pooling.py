@@ -9,6 +9,7 @@ import numpy as np
 
 from recurra import _core
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.layers.windows import Windowed
 from recurra.saving.registry import built_in
@@ -101,8 +102,9 @@ class WindowPool(Windowed):
 
 
 @built_in
+@with_inherited_arguments
 class MaxPool1d(WindowPool):
-    """The maximum of each feature over windows of steps; arguments, shapes and state as of `WindowPool`.
+    """The maximum of each feature over windows of steps; shapes and state as of `WindowPool`.
 
         shorter, _ = rc.MaxPool1d(2)(x)  # (N, T // 2, features)
 
@@ -113,8 +115,9 @@ class MaxPool1d(WindowPool):
 
 
 @built_in
+@with_inherited_arguments
 class AvgPool1d(WindowPool):
-    """The mean of each feature over windows of steps; arguments, shapes and state as of `WindowPool`.
+    """The mean of each feature over windows of steps; shapes and state as of `WindowPool`.
 
     moving, _ = rc.AvgPool1d(5, stride=1, padding="causal")(x)  # (N, T, features), the mean of the last five steps
     """

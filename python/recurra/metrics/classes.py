@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
 from recurra.metrics.correct import binary, exceeds
@@ -131,23 +132,25 @@ def _divided(one: Array, other: Array) -> Array:
     return np.divide(one, other, out=np.zeros(np.shape(other)), where=other > 0)
 
 
+@with_inherited_arguments
 class Precision(ClassScore):
-    """Of what was predicted to be of a class, the share that is. Arguments as those of `ClassScore`."""
+    """Of what was predicted to be of a class, the share that is."""
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, predicted)
 
 
+@with_inherited_arguments
 class Recall(ClassScore):
-    """Of what is of a class, the share that was predicted to be. Arguments as those of `ClassScore`."""
+    """Of what is of a class, the share that was predicted to be."""
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, wanted)
 
 
+@with_inherited_arguments
 class F1(ClassScore):
-    """The harmonic mean of precision and recall, 2 right / (predicted + wanted). Arguments as those of
-    `ClassScore`."""
+    """The harmonic mean of precision and recall, 2 right / (predicted + wanted)."""
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(2 * right, predicted + wanted)

@@ -17,6 +17,9 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
 
         h = rc.Residual(rc.Sequential(rc.Linear(32, 32), rc.Dropout(0.1)))(x)
 
+    Args:
+        layer: it, with its own input_size.
+
     Raises:
         ValueError: the features differ, or the layer takes any number of them.
     """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from recurra import _core
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.optim.memory import Slot
 from recurra.optim.optimizer import Optimizer, Rule
 from recurra.optim.schedule import Rate
@@ -53,23 +54,27 @@ class Adam(Optimizer):
         )
 
 
+@with_inherited_arguments
 class SparseAdam(Adam):
     """Adam that leaves alone the rows of a sparse embedding that have no gradient (lazy Adam), as torch.optim.SparseAdam.
 
     Of layers with sparse=True only the rows in `grad_rows` and their m and v move, t counting all steps:
     w' = w - lr * sqrt(1 - b2^t) / (1 - b1^t) * m' / (sqrt(v') + eps). Other layers move as by `Adam`.
 
-    Arguments as in `Adam`; weight_decay must leave out sparse layers, by no_decay.
+    Args:
+        weight_decay: adds weight_decay * w to the gradient; no_decay must leave out the sparse layers.
     """
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
         """They are welcome."""
 
 
+@with_inherited_arguments
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): first w -= lr * weight_decay * w, then as Adam.
 
-    Arguments as in `Adam`; weight_decay is 0.01 if not given.
+    Args:
+        weight_decay: the share, times lr, that a step takes off each parameter.
     """
 
     _decoupled = True

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     """Classifies whole sequences: a recurrent network reads each to its end, a softmax of its last output is the answer.
@@ -31,7 +33,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
     Args:
         class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses, as in scikit-learn.
 
-    All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
+    Attributes beside `classes_`, (C,), are those of `SequenceEstimator`.
     """
 
     class_weight: Mapping[Any, float] | str | None = None

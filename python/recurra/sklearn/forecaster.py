@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.data import windows
 from recurra.losses import Loss, MeanSquaredError, Quantile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class Forecaster(SequenceEstimator):
     """Forecasts the next `horizon` steps of a series from the last `window` of them, all at once.
@@ -41,8 +43,8 @@ class Forecaster(SequenceEstimator):
             forecasts the mean by the squared error, without intervals.
         season: see above; at most window.
 
-    All other arguments and attributes are those of `SequenceEstimator`; validation_fraction holds out the last windows of
-    each series. `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
+    Its attributes are those of `SequenceEstimator`; validation_fraction holds out the last windows of each series.
+    `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
     """
 
     window: int = 24

@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.losses import L1, Huber, MeanSquaredError
 from recurra.sklearn import rows
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LOSSES = {"squared_error": MeanSquaredError, "absolute_error": L1, "huber": Huber}
 
 
+@with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     """Predicts one number, or several, for each sequence from the last output of a recurrent network.
@@ -33,7 +35,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
     Args:
         loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).
 
-    All other arguments and attributes are those of `SequenceEstimator`.
+    Its attributes are those of `SequenceEstimator`.
     """
 
     loss: str = "squared_error"

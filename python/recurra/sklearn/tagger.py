@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from recurra import losses
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.data.rows import is_list
 from recurra.layers.crf import CRF
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     """Labels every step of sequences.
@@ -38,7 +40,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         crf: whether the model ends in a conditional random field, `recurra.CRF`, which learns what labels follow each other:
             `predict` then gives each sequence's most probable labelling as a whole, `predict_proba` each step's marginals.
 
-    All other arguments, and attributes beside `classes_` (C,), are those of `SequenceEstimator`.
+    Attributes beside `classes_`, (C,), are those of `SequenceEstimator`.
     """
 
     bidirectional: bool = True

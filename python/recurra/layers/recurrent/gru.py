@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recurra.common import checks
-from recurra.layers.recurrent.regularised import CellOptions, Regularised
+from recurra.common.docstrings import with_inherited_arguments
+from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    import numpy.typing as npt
 
 
 @built_in
+@with_inherited_arguments
 class GRU(Regularised):
     """The gated recurrent unit (Cho et al. 2014):
 
@@ -25,7 +27,7 @@ class GRU(Regularised):
     `y, h_n = gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
 
     Args:
-        reset_after: which form; all others as in `Regularised` and `Recurrent`.
+        reset_after: which form: PyTorch's and cuDNN's, or the paper's.
     """
 
     gates = 3
@@ -37,11 +39,38 @@ class GRU(Regularised):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        return_sequences: bool = True,
         reset_after: bool = True,
-        **options: Unpack[CellOptions],
+        layer_norm: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_init: str = "uniform",
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         self.reset_after = checks.flag("GRU", "reset_after", reset_after)
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            return_sequences=return_sequences,
+            layer_norm=layer_norm,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            recurrent_init=recurrent_init,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def _cell(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"

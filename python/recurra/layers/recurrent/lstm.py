@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra.common import checks
+from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.initialise import set_forget_bias
 from recurra.common.typing import Array
-from recurra.layers.recurrent.regularised import CellOptions, Regularised
+from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    import numpy.typing as npt
 
 
 @built_in
+@with_inherited_arguments
 class LSTM(Regularised):
     """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates (Gers, Schmidhuber, Cummins 2000):
 
@@ -39,7 +41,7 @@ class LSTM(Regularised):
         forget_bias: None, or the number that the forget gate's bias is at first (Jozefowicz, Zaremba, Sutskever 2015):
             its part of bias_ih is this number, its part of bias_hh 0.
 
-    All others as in `Regularised` and `Recurrent`. Further parameters, for each layer and direction: with proj_size
+    Further parameters, for each layer and direction: with proj_size
     weight_hr_lk (P, H), and weight_hh_lk is (4 * H, P), weight_ih_lk (4 * H, D * P) above the first layer; with
     peepholes weight_peephole_lk (3 * H), p_i, p_f, p_o; with layer_norm the gain weight_norm_c_lk and the bias
     bias_norm_c_lk (H) of c's norm, at first 1 and 0.
@@ -54,19 +56,46 @@ class LSTM(Regularised):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        return_sequences: bool = True,
         proj_size: int = 0,
         peepholes: bool = False,
         zoneout_cell: float = 0.0,
         cell_clip: float | None = None,
         forget_bias: float | None = None,
-        **options: Unpack[CellOptions],
+        layer_norm: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_init: str = "uniform",
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         self.proj_size = checks.integer("LSTM", "proj_size", proj_size, 0)
         self.peepholes = checks.flag("LSTM", "peepholes", peepholes)
         self.zoneout_cell = checks.chance("LSTM", "zoneout_cell", zoneout_cell)
         self.cell_clip = None if cell_clip is None else checks.positive("LSTM", "cell_clip", cell_clip)
         self.forget_bias = None if forget_bias is None else checks.number("LSTM", "forget_bias", forget_bias, -math.inf)
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            return_sequences=return_sequences,
+            layer_norm=layer_norm,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            recurrent_init=recurrent_init,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def _cell(self) -> str:
         return "lstm"

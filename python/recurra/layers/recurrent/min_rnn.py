@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recurra.common import checks
-from recurra.layers.recurrent.recurrent import Recurrent, RecurrentOptions
+from recurra.common.docstrings import with_inherited_arguments
+from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    import numpy.typing as npt
 
 
 class MinRNN(Recurrent):
@@ -17,8 +18,9 @@ class MinRNN(Recurrent):
 
     Args:
         positive: whether the candidate is g(W_h x + b_h), g(v) = v + 1/2 for v >= 0, else sigmoid(v), which keeps h
-            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v. All
-            others as in `Recurrent`, whose weight_hh and bias_hh these layers do not have.
+            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v.
+
+    These layers have no weight_hh and no bias_hh.
     """
 
     state_names = ("h",)
@@ -31,17 +33,35 @@ class MinRNN(Recurrent):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        return_sequences: bool = True,
         positive: bool = False,
-        **options: Unpack[RecurrentOptions],
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         self.positive = checks.flag(type(self).__name__, "positive", positive)
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            return_sequences=return_sequences,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def _cell(self) -> str:
         return self.core_name + ("_positive" if self.positive else "")
 
 
 @built_in
+@with_inherited_arguments
 class MinGRU(MinRNN):
     """minGRU (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.1):
 
@@ -49,8 +69,7 @@ class MinGRU(MinRNN):
         h' = (1 - z) * h + z * n
 
     `y, h_n = min_gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
-    (2 * H, I, or D * H above the first layer) and bias_ih_lk (2 * H) are those of z, then n. Arguments and g as in
-    `MinRNN`.
+    (2 * H, I, or D * H above the first layer) and bias_ih_lk (2 * H) are those of z, then n.
     """
 
     gates = 2
@@ -58,6 +77,7 @@ class MinGRU(MinRNN):
 
 
 @built_in
+@with_inherited_arguments
 class MinLSTM(MinRNN):
     """minLSTM (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.2), whose gates are
     normalised so that the state keeps its scale whatever the length:
@@ -66,8 +86,7 @@ class MinLSTM(MinRNN):
         h' = f / (f + i) * h + i / (f + i) * n
 
     `y, h_n = min_lstm(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
-    (3 * H, I, or D * H above the first layer) and bias_ih_lk (3 * H) are those of f, i, then n. Arguments and g as in
-    `MinRNN`.
+    (3 * H, I, or D * H above the first layer) and bias_ih_lk (3 * H) are those of f, i, then n.
     """
 
     gates = 3

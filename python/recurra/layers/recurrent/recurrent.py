@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,18 +17,6 @@ from recurra.layers.native import NativeLayer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-
-class RecurrentOptions(TypedDict, total=False):
-    """The keywords that all recurrent layers share."""
-
-    bias: bool
-    batch_first: bool
-    dropout: float
-    bidirectional: bool
-    return_sequences: bool
-    dtype: npt.DTypeLike
-    seed: int | None
 
 
 class Recurrent(NativeLayer):

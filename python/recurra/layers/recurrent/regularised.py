@@ -11,20 +11,10 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.initialise import orthogonal_gates
 from recurra.common.typing import Array
-from recurra.layers.recurrent.recurrent import Recurrent, RecurrentOptions
+from recurra.layers.recurrent.recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-
-class CellOptions(RecurrentOptions, total=False):
-    """The keywords that RNN, LSTM and GRU share."""
-
-    layer_norm: bool
-    input_dropout: float
-    recurrent_dropout: float
-    zoneout: float
-    recurrent_init: str
+    import numpy.typing as npt
 
 
 class Regularised(Recurrent):
@@ -41,7 +31,7 @@ class Regularised(Recurrent):
         recurrent_init: "uniform", or "orthogonal": each gate's block of weight_hh is an orthogonal matrix (Saxe,
             McClelland, Ganguli 2014), or has orthonormal columns where it is not square.
 
-    All others as in `Recurrent`. Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk
+    Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk
     and weight_norm_hh_lk (G * H), at first 1. bias_ih_lk and bias_hh_lk are the norms' biases.
     """
 
@@ -51,12 +41,18 @@ class Regularised(Recurrent):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        return_sequences: bool = True,
         layer_norm: bool = False,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         recurrent_init: str = "uniform",
-        **options: Unpack[RecurrentOptions],
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         name = type(self).__name__
         self.layer_norm = checks.flag(name, "layer_norm", layer_norm)
@@ -64,7 +60,18 @@ class Regularised(Recurrent):
         self.recurrent_dropout = checks.chance(name, "recurrent_dropout", recurrent_dropout)
         self.zoneout = checks.chance(name, "zoneout", zoneout)
         self.recurrent_init: str = checks.choice(name, "recurrent_init", recurrent_init, ("uniform", "orthogonal"))
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            return_sequences=return_sequences,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def _core_options(self) -> dict[str, Any]:
         names = ("layer_norm", "input_dropout", "recurrent_dropout", "zoneout")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recurra.common import checks
-from recurra.layers.recurrent.regularised import CellOptions, Regularised
+from recurra.common.docstrings import with_inherited_arguments
+from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    import numpy.typing as npt
 
 
 @built_in
+@with_inherited_arguments
 class RNN(Regularised):
     """The plain recurrent network (Elman 1990), with f tanh, relu or sigmoid:
 
@@ -21,7 +23,7 @@ class RNN(Regularised):
     `y, h_n = rnn(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
 
     Args:
-        nonlinearity: "tanh", "relu" or "sigmoid"; all others as in `Regularised` and `Recurrent`.
+        nonlinearity: f: "tanh", "relu" or "sigmoid".
     """
 
     state_names = ("h",)
@@ -32,11 +34,38 @@ class RNN(Regularised):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        return_sequences: bool = True,
         nonlinearity: str = "tanh",
-        **options: Unpack[CellOptions],
+        layer_norm: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_init: str = "uniform",
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
     ) -> None:
         self.nonlinearity: str = checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu", "sigmoid"))
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            return_sequences=return_sequences,
+            layer_norm=layer_norm,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            recurrent_init=recurrent_init,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def _cell(self) -> str:
         return f"rnn_{self.nonlinearity}"
