@@ -101,6 +101,7 @@ LAYER = [
     "return_sequences",
     "save",
     "state_dict",
+    "to_torch",
     "stream",
     "trainable",
     "zero_grad",
