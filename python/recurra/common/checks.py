@@ -51,6 +51,8 @@ def in_code(label: str) -> str:
 
 def number(operation: str, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
     """`value` as a finite float with low <= value <= high."""
+    if type(value) is float and low <= value <= high and value < math.inf:  # at once: small calls feel what follows
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"{operation}: got {name}={value!r} of type {type(value).__name__}, expected a number; "

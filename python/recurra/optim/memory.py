@@ -16,11 +16,12 @@ from recurra.common.typing import Array
 from recurra.layers.leaf import LeafLayer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: every step makes some, and that takes three times as long
 class Slot:
     """What is remembered of one layer: the steps taken, and flat arrays like its parameters.
 
-    A layer that was frozen so far has no arrays yet. Layers are referred to weakly: with one its arrays go.
+    A layer that was frozen so far has no arrays yet. Layers are referred to weakly: with one its arrays go. A slot is
+    replaced, never changed.
 
     Attributes: layer, None after loading, until a step claims it; digest, of the parameters that the loaded one had.
     """
@@ -85,15 +86,20 @@ class Memory:
     def __init__(self, slots: Sequence[Slot] = (), lost: weakref.WeakSet[LeafLayer] | None = None) -> None:
         self._slots = [slot for slot in slots if not slot.is_of_the_dead]
         self._lost = lost
-        self._places: dict[LeafLayer, int] = {}
+        self._places: dict[
+            int, int
+        ] = {}  # of layers at work, by id(): a slot's own reference says whether it is that layer
 
     def claim(self, operation: str, names: Sequence[str], layers: Sequence[LeafLayer]) -> Memory:
         """A copy in which each of these has a slot, and those that learn have arrays of these names.
 
         Frozen layers have their place too, so that the order does not depend on when they are thawed.
         """
+        if self._knows(layers, len(names)):
+            return self._twin()
         made = Memory(self._slots, self._lost)
-        slots, places = made._slots, made._places
+        slots = made._slots
+        places: dict[LeafLayer, int] = {}
         for place, slot in enumerate(slots):
             layer = slot.layer() if slot.layer is not None else None
             if layer is not None:
@@ -111,11 +117,30 @@ class Memory:
                 size, dtype = layer.parameters.size, layer.parameters.dtype
                 fresh = Slot(None, slots[places[layer]].steps, {name: np.zeros(size, dtype) for name in names})
                 slots[places[layer]] = fresh.given_to(layer)
+        made._places = {id(layer): place for layer, place in places.items()}
         return made
+
+    def _knows(self, layers: Sequence[LeafLayer], arrays: int) -> bool:
+        """Whether a claim of these layers changes nothing, as at every step but the first."""
+        slots, places = self._slots, self._places
+        for layer in layers:
+            place = places.get(id(layer))
+            if place is None:
+                return False
+            slot = slots[place]
+            if slot.layer is None or slot.layer() is not layer or (len(slot.arrays) < arrays and layer.is_trainable):
+                return False
+        return True
+
+    def _twin(self) -> Memory:
+        """The same, to be changed by itself."""
+        twin = object.__new__(Memory)
+        twin._slots, twin._lost, twin._places = self._slots.copy(), self._lost, self._places
+        return twin
 
     def stepped(self, layer: LeafLayer) -> Slot:
         """The slot of a layer of the claim, with one step more, which this memory now holds."""
-        place = self._places[layer]
+        place = self._places[id(layer)]
         old = self._slots[place]
         self._slots[place] = slot = Slot(old.layer, old.steps + 1, old.arrays)
         return slot
@@ -138,11 +163,6 @@ class Memory:
         alive = [slot for slot in self._slots if not slot.is_of_the_dead]
         places = {slot.layer(): place for place, slot in enumerate(alive) if slot.layer is not None}
         return [places.get(layer) for layer in layers]
-
-    def settled(self) -> Memory:
-        """Itself, without strong references to layers."""
-        self._places = {}
-        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Of an optimiser, as far as it is about layers."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from recurra import _core
-from recurra.layers.leaf import LeafLayer
 
 
-@dataclass(frozen=True)
-class Norm:
+class Norm(NamedTuple):
     """root * 2^exponent; NaN or infinite if the gradient is.
 
     Attributes: outside, how many of its elements lay outside a limit.
@@ -22,9 +20,9 @@ class Norm:
     outside: int = 0
 
     @classmethod
-    def of(cls, layers: Iterable[LeafLayer], scale: float = 1.0, limit: float = math.inf) -> Norm:
-        """Of clamp(scale * gradient, -limit, limit), over all layers together."""
-        parts = [_core.gradient_norm(layer.parameters, scale, limit) for layer in layers]
+    def of(cls, weights: Iterable[_core.Parameters], scale: float = 1.0, limit: float = math.inf) -> Norm:
+        """Of clamp(scale * gradient, -limit, limit), over all of these together."""
+        parts = [_core.gradient_norm(one, scale, limit) for one in weights]
         top = max((exponent for square, exponent, _outside in parts if square), default=0)
         square = sum(math.ldexp(square, 2 * (exponent - top)) for square, exponent, _outside in parts)
         return cls(math.sqrt(square), top, sum(outside for _square, _exponent, outside in parts))
@@ -32,7 +30,7 @@ class Norm:
     def times(self, scale: float) -> Norm:
         """Of the gradient times a number; nothing overflows on the way."""
         digits, exponent = math.frexp(scale)
-        return replace(self, root=self.root * digits, exponent=self.exponent + exponent)
+        return Norm(self.root * digits, self.exponent + exponent, self.outside)
 
     @property
     def value(self) -> float:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-_FLOAT32, _FLOAT64 = (float(np.finfo(dtype).max) for dtype in (np.float32, np.float64))
+#: What numbers of each dtype there are.
+_INFO = {dtype: np.finfo(dtype) for dtype in ("float32", "float64")}
+_LARGEST = {dtype: float(info.max) for dtype, info in _INFO.items()}
 
 
 class Step(NamedTuple):
@@ -45,6 +47,10 @@ class Rule(NamedTuple):
     scale: float
     limit: float
     factor: float
+
+    def decaying(self, weight_decay: float) -> Rule:
+        """With this decay."""
+        return self if weight_decay == self.weight_decay else self._replace(weight_decay=weight_decay)
 
     def clipped(self, kept: Norm, bound: float, info: np.finfo[Any]) -> Rule:
         """With the factor that brings a gradient of norm `kept` down to `bound`. Where scale * gradient or the factor lies
@@ -152,50 +158,53 @@ class Optimizer(ABC):
         error_if_nonfinite: bool,
     ) -> Step:
         scale = checks.number(operation, "scale", scale)
-        limit, bound = (
-            math.inf if value is None else checks.number(operation, name, value)
-            for name, value in (("clip_value", clip_value), ("clip_norm", clip_norm))
-        )
+        limit = math.inf if clip_value is None else checks.number(operation, "clip_value", clip_value)
+        bound = math.inf if clip_norm is None else checks.number(operation, "clip_norm", clip_norm)
         error_if_nonfinite = checks.flag(operation, "error_if_nonfinite", error_if_nonfinite)
         lr = self.lr
         leaves = self._leaves(operation, models)
         layers = {layer: prefix for layer, prefix in leaves.items() if layer.is_trainable}
-        norm = Norm.of(layers).times(scale)
-        finite = norm.is_finite if clip_norm is not None else max(norm.value, scale) <= _largest(layers)
-        if error_if_nonfinite and not finite:
-            raise FloatingPointError(f"{operation}: {_nonfinite(layers, norm.value)}")
+        weights = [layer.parameters for layer in layers]
+        norm = Norm.of(weights).times(scale)
+        length = norm.value
+        if error_if_nonfinite:
+            finite = norm.is_finite if clip_norm is not None else max(length, scale) <= _largest(weights)
+            if not finite:
+                raise FloatingPointError(f"{operation}: {_nonfinite(layers, length)}")
         clipped, kept = 0.0, norm
         if clip_value is not None:
-            kept = Norm.of(layers, scale, limit)
-            clipped = kept.outside / max(1, sum(layer.parameters.size for layer in layers))
-        rules = dict.fromkeys(("float32", "float64"), Rule(lr, 0.0, scale, limit, 1.0))
+            kept = Norm.of(weights, scale, limit)
+            clipped = kept.outside / max(1, sum(one.size for one in weights))
+        rules = dict.fromkeys({one.dtype for one in weights}, Rule(lr, self.weight_decay, scale, limit, 1.0))
         if kept.value > bound:
-            rules = {name: rule.clipped(kept, bound, np.finfo(name)) for name, rule in rules.items()}
+            rules = {name: rule.clipped(kept, bound, _INFO[name]) for name, rule in rules.items()}
             clipped = 1.0
         memory = self._memory.claim(operation, self.memory, list(leaves))
         updates = [
-            self._update(layer.parameters, begin, end, rules[layer.parameters.dtype]._replace(weight_decay=decay), slot)
-            for layer, prefix in layers.items()
-            for slot in [memory.stepped(layer)]
+            self._update(parameters, begin, end, rule.decaying(decay), slot)
+            for (layer, prefix), parameters in zip(layers.items(), weights, strict=True)
+            for slot, rule in [(memory.stepped(layer), rules[parameters.dtype])]
             for begin, end, decay in self._checked_spans(operation, prefix, layer)
         ]
-        done = {"_steps": self._steps + 1, "_memory": memory.settled()}
-        weights = [layer.parameters for layer in layers]
+        done = {"_steps": self._steps + 1, "_memory": memory}
         _core.write_whole(
             weights, _core.run_updates, updates, vars(self), done
         )  # all, or nothing, for other threads too
-        return Step(norm.value, clipped)
+        return Step(length, clipped)
 
-    def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Iterator[tuple[int, int, float]]:
-        spans = list(self._spans(prefix, layer.parameters))
-        if layer.parameters.sparse:
+    def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Sequence[tuple[int, int, float]]:
+        parameters = layer.parameters
+        if not self.no_decay and not parameters.sparse:
+            return [(0, parameters.size, self.weight_decay)]
+        spans = list(self._spans(prefix, parameters))
+        if parameters.sparse:
             self._refuse_sparse(operation, prefix + layer.label)
             if any(decay for _begin, _end, decay in spans):
                 raise ValueError(
                     f"{operation}: got weight_decay={self.weight_decay:g} for {prefix}{layer.label} with sparse=True, expected "
                     f"0, as decay moves every row at every step; add its name to no_decay, or make it with sparse=False"
                 )
-        return iter(spans)
+        return spans
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
         """For the classes whose steps move rows that no gradient has reached."""
@@ -345,9 +354,9 @@ class Optimizer(ABC):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
 
-def _largest(layers: Mapping[LeafLayer, str]) -> float:
+def _largest(weights: Sequence[_core.Parameters]) -> float:
     """Numbers that all of them can hold."""
-    return _FLOAT32 if any(layer.parameters.dtype == "float32" for layer in layers) else _FLOAT64
+    return min((_LARGEST[one.dtype] for one in weights), default=_LARGEST["float64"])
 
 
 def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
