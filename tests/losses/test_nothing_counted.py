@@ -106,7 +106,12 @@ def test_callbacks_do_not_take_it_for_the_best(name: str, how: str, tmp_path: Pa
 def test_no_metric_is_a_number(name: str) -> None:
     metric = rc.metrics.find(name)
     assert np.isnan(metric.result())
-    classes = isinstance(metric, rc.metrics.ClassScore) or name in ("accuracy", "perplexity", "sequence_accuracy")
+    classes = isinstance(metric, rc.metrics.ClassScore) or name in (
+        "acc",
+        "accuracy",
+        "perplexity",
+        "sequence_accuracy",
+    )
     quantiles = name in ("pinball", "coverage")
     t: Array = np.zeros((4, 5), int) if classes else np.zeros((4, 5, 2))
     metric.update(np.zeros((4, 5, 6 if quantiles else 2)), t, np.zeros(4, int))

@@ -164,11 +164,11 @@ def test_accuracy_of_one_logit_is_binary_accuracy(axes: int) -> None:
     with pytest.raises(
         ValueError, match=r"metric accuracy: got the targets of BinaryCrossEntropy.*; write 'binary_accuracy'$"
     ):
-        model.fit(X, y, metrics=["accuracy"], **given)
+        model.fit(X, y, metrics=[rc.metrics.Accuracy()], **given)
     model.fit(X, y, metrics=["binary_accuracy"], **given)
-    for name in ("f1", "precision", "recall"):
+    for kind in (rc.metrics.F1, rc.metrics.Precision, rc.metrics.Recall):
         with pytest.raises(ValueError, match=r"; write metrics\.(\w+)\(threshold=0\.5\)$") as found:
-            model.fit(X, y, metrics=[name], **given)
+            model.fit(X, y, metrics=[kind], **given)
         code = str(found.value).rpartition("; write ")[2]
         model.fit(X, y, metrics=[eval(code, {"metrics": rc.metrics})], **given)
 

@@ -220,7 +220,7 @@ def test_metrics_that_cannot_read_a_target_are_refused_before_training(where: st
     with pytest.raises(ValueError, match=r"metric accuracy: got labels from -1 to .* in y\[0\]"):
         fit(
             model(4), list(X), list(np.where(LABELS == 0, -1, LABELS)),
-            loss=rc.losses.CrossEntropy(ignore_index=-1), metrics="accuracy",
+            loss=rc.losses.CrossEntropy(ignore_index=-1), metrics=rc.metrics.Accuracy(),
         )  # fmt: skip
 
 

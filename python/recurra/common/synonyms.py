@@ -14,6 +14,7 @@ _PADDING: Final = "leave it out, and say what is padding by lengths or a mask"
 
 SYNONYMS: Final[dict[str, dict[str, str]]] = {
     "BackupAndRestore": {"backup_dir": "directory"},
+    "BinaryCrossEntropy": {"weight": "write sample_weight= in fit, or weights= in a call"},
     "BatchNorm": {"num_features": "features", "epsilon": "eps"},
     "Conv1d": {
         "filters": "out_channels",
@@ -23,7 +24,6 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
     },
     "CrossEntropy": {
         "weight": "class_weights",
-        "from_logits": "leave it out, as predictions are always logits",
         "reduction": "leave it out, as a loss returns the sum and the mean",
     },
     "Dropout": {"rate": "p"},

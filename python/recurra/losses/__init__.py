@@ -8,6 +8,7 @@ from __future__ import annotations
 from recurra.common import keywords as _keywords
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
+from recurra.losses.find import find
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss, LossValue
 from recurra.losses.mixture import MixtureDensity
@@ -26,6 +27,7 @@ __all__ = [
     "MeanSquaredError",
     "MixtureDensity",
     "Quantile",
+    "find",
 ]
 
 _keywords.explain_all(globals(), __all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
+from recurra.losses import probabilities
 from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_steps
 
 
@@ -75,7 +77,8 @@ class LabelLoss(StepLoss):
 class CrossEntropy(LabelLoss):
     """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
 
-    Predictions are logits (N, T, C) or (N, C); targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
+    Predictions are logits (N, T, C) or (N, C), what the last layer gives without a softmax, which is part of the loss;
+    targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
     are those of `torch.nn.CrossEntropyLoss`, and so is the mean: with class weights the count is the sum of the labels'
     weights, a float, else the number of labels.
 
@@ -83,6 +86,8 @@ class CrossEntropy(LabelLoss):
         label_smoothing: e from 0 to 1: the target is 1 - e at the label plus e / C at each of the C classes.
         ignore_index: a label, of any value, whose steps do not count, and whose gradient is 0.
         class_weights: (C,) w, finite and at least 0: -log p_c of class c, where it is a part of the target, times w_c.
+        from_logits: False if predictions are probabilities p, of a model that ends in a softmax: -log(p_c / sum of p). It is
+            less exact, as p is rounded: what is below the dtype's epsilon is taken as that, and learns nothing.
     """
 
     def __init__(
@@ -90,8 +95,10 @@ class CrossEntropy(LabelLoss):
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
         class_weights: npt.ArrayLike | None = None,
+        from_logits: bool = True,
     ) -> None:
         name = type(self).__name__
+        self.from_logits = checks.flag(name, "from_logits", from_logits)
         self.label_smoothing = checks.number(name, "label_smoothing", label_smoothing, 0.0, 1.0)
         super().__init__(ignore_index)
         self.class_weights = None
@@ -115,12 +122,34 @@ class CrossEntropy(LabelLoss):
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
+        if not self.from_logits:
+            probabilities.check("CrossEntropy", "CrossEntropy", "softmax", predictions, lengths, weights)
+            logits, slope = probabilities.log(predictions)
+            total, own = self._sum_of_logits(logits, targets, lengths, weights, gradient)
+            return total, probabilities.chained(own, slope)
+        return self._sum_of_logits(predictions, targets, lengths, weights, gradient)
+
+    def _sum_of_logits(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
         if self.class_weights is None and self.ignore_index is None and not self.label_smoothing:
             return _core.softmax_cross_entropy(predictions, targets, lengths, weights, gradient)
         classes = None if self.class_weights is None else self.class_weights.astype(predictions.dtype)
         return _core.softmax_cross_entropy(
             predictions, targets, lengths, weights, gradient, classes, self.label_smoothing, self.ignore_index
         )
+
+    def logits(self, predictions: Array) -> Array:
+        """Predictions as logits, which metrics read."""
+        return predictions if self.from_logits else probabilities.log(predictions)[0]
+
+    def probabilities(self, predictions: Array) -> Array:
+        """(..., C) the probability of each class, of what a model that this loss trained gives."""
+        if not self.from_logits:
+            return predictions
+        shifted = np.exp(predictions - predictions.max(-1, keepdims=True, initial=-np.inf))
+        made: Array = shifted / shifted.sum(-1, keepdims=True)
+        return made
 
 
 def _as_labels(name: str, targets: Array) -> str:
@@ -150,10 +179,39 @@ def _in_range(name: str, low: int, high: int, features: int) -> str:
 
 
 class BinaryCrossEntropy(StepLoss):
-    """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
+    """-w t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
 
-    Predictions are logits x; targets t, from 0 to 1 (or bool), have their shape.
+    Predictions are logits x, what the last layer gives without a sigmoid, which is part of the loss; targets t, from 0 to
+    1 (or bool), have their shape. The mean is over elements, as that of `torch.nn.BCEWithLogitsLoss`.
+
+    Args:
+        pos_weight: w, how much positive targets count: a number, or one for each feature, (F,); None for 1. The ratio of
+            negatives to positives makes both count as much.
+        from_logits: False if predictions are probabilities p, of a model that ends in a sigmoid: p stands for sigmoid(x). It
+            is less exact, as p is rounded: what is nearer than the dtype's epsilon to 0 or 1 is taken as that far, and
+            learns nothing.
     """
+
+    def __init__(self, pos_weight: npt.ArrayLike | None = None, *, from_logits: bool = True) -> None:
+        name = type(self).__name__
+        self.from_logits = checks.flag(name, "from_logits", from_logits)
+        self.pos_weight: float | Array | None = None
+        if pos_weight is not None:
+            weight = np.array(checks.numeric(name, "pos_weight", pos_weight), np.float64)
+            if weight.ndim > 1 or not (np.isfinite(weight) & (weight >= 0)).all():
+                raise ValueError(
+                    f"{name}: got pos_weight={pos_weight!r}, expected a finite number of at least 0, or one for each feature; "
+                    f"change pos_weight"
+                )
+            self.pos_weight = weight if weight.ndim else float(weight)
+
+    def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if isinstance(self.pos_weight, np.ndarray) and len(self.pos_weight) != shape[-1]:
+            raise ValueError(
+                f"{operation}: got predictions of {shape[-1]} features, expected {len(self.pos_weight)}, as pos_weight has; give "
+                f"a number for each feature, or one for all"
+            )
+        return shape
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """The predictions' dtype."""
@@ -170,4 +228,48 @@ class BinaryCrossEntropy(StepLoss):
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
-        return _core.binary_cross_entropy(predictions, targets, lengths, weights, gradient)
+        if not self.from_logits:
+            probabilities.check("BinaryCrossEntropy", "BinaryCrossEntropy", "sigmoid", predictions, lengths, weights)
+            logits, slope = probabilities.logit(predictions)
+            total, own = self._sum_of_logits(logits, targets, lengths, weights, gradient)
+            return total, probabilities.chained(own, slope)
+        return self._sum_of_logits(predictions, targets, lengths, weights, gradient)
+
+    def _sum_of_logits(
+        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
+    ) -> tuple[float, Array | None]:
+        if self.pos_weight is None:
+            return _core.binary_cross_entropy(predictions, targets, lengths, weights, gradient)
+        # e (-s log sigmoid(x) - (1 - s) log(1 - sigmoid(x))) with weights e = w t + 1 - t and targets s = w t / e: each
+        # element as a step of its own.
+        shape, features = predictions.shape, predictions.shape[-1]
+        rows = (shape[0], math.prod(shape[1:]))
+        positive = self.pos_weight * targets.astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):  # what has no weight may be NaN
+            each = positive + 1 - targets
+            shares = np.where(each > 0, positive / each, 0)
+        if weights is not None:
+            steps = weights if weights.ndim == len(shape) - 1 else np.broadcast_to(weights[:, None], shape[:-1])
+            each = np.where(steps[..., None] > 0, steps[..., None] * each, 0)
+        if lengths is not None:
+            each = np.where(checks.steps_within(lengths, shape[1])[..., None], each, 0)
+        total, own = _core.binary_cross_entropy(
+            np.ascontiguousarray(predictions).reshape(*rows, 1),
+            shares.astype(predictions.dtype).reshape(*rows, 1),
+            None if lengths is None else lengths * features,
+            each.reshape(rows),
+            gradient,
+        )
+        return total, None if own is None else own.reshape(shape)
+
+    def logits(self, predictions: Array) -> Array:
+        """Predictions as logits, which metrics read."""
+        return predictions if self.from_logits else probabilities.logit(predictions)[0]
+
+    def probabilities(self, predictions: Array) -> Array:
+        """The probability of each element, of what a model that this loss trained gives."""
+        if not self.from_logits:
+            return predictions
+        with np.errstate(over="ignore"):
+            made: Array = 1 / (1 + np.exp(-predictions))
+        return made

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from recurra.losses import Loss
+from recurra.losses import CTC, BinaryCrossEntropy, Loss
+from recurra.losses.labels import LabelLoss
 from recurra.metrics import auc, classes, correct, edits, errors, means, quantiles
 from recurra.metrics.metric import Metric
 
 NAMES: dict[str, Callable[[], Metric]] = {
+    "acc": correct.Accuracy,
     "accuracy": correct.Accuracy,
     "auc": auc.AUC,
     "binary_accuracy": correct.BinaryAccuracy,
@@ -48,8 +51,9 @@ def find(metric: str | Metric | Loss) -> Metric:
     return named("metrics.find", metric)
 
 
-def named(operation: str, metric: Any) -> Metric:
-    """`find`, for an operation with which its errors begin."""
+def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
+    """`find`, for an operation with which its errors begin. What a name means follows the loss of the same output, if any:
+    its kind of targets, its ignored label, its blank."""
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, Loss):
@@ -67,9 +71,13 @@ def named(operation: str, metric: Any) -> Metric:
                 f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an object of "
                 f"recurra.metrics"
             )
-        found = NAMES[metric]()
+        found = _following(metric, loss)
         found.name = metric
         return found
+    if isinstance(metric, type) and issubclass(metric, Metric) and not inspect.isabstract(metric):
+        arguments = inspect.signature(metric).parameters.values()
+        if all(one.default is not one.empty for one in arguments):
+            return metric()
     if isinstance(metric, type) and issubclass(metric, Metric | Loss):
         raise TypeError(
             f"{operation}: got the class {metric.__name__}, expected an object of it; write {metric.__name__}()"
@@ -78,3 +86,25 @@ def named(operation: str, metric: Any) -> Metric:
         f"{operation}: got a metric of type {type(metric).__name__}, expected a name such as 'accuracy', or an object of "
         f"recurra.metrics; write metrics=['accuracy']"
     )
+
+
+#: What names mean of targets that are 0 or 1.
+_BINARY: dict[Any, Callable[[], Metric]] = {
+    correct.Accuracy: correct.BinaryAccuracy,
+    classes.F1: lambda: classes.F1(threshold=0.5),
+    classes.Precision: lambda: classes.Precision(threshold=0.5),
+    classes.Recall: lambda: classes.Recall(threshold=0.5),
+}
+
+
+def _following(name: str, loss: Loss | None) -> Metric:
+    made: Any = NAMES[name]
+    if isinstance(loss, BinaryCrossEntropy):
+        return _BINARY.get(made, made)()  # type: ignore[no-any-return]
+    options = {}
+    if isinstance(loss, LabelLoss) and loss.ignore_index is not None:
+        options["ignore_index"] = loss.ignore_index
+    if isinstance(loss, CTC):
+        options["blank"] = loss.blank
+    taken = inspect.signature(made).parameters
+    return made(**{option: value for option, value in options.items() if option in taken})  # type: ignore[no-any-return]

@@ -16,7 +16,8 @@ from recurra.data import convert, row_weights, target_checks
 from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
-from recurra.objective import crf_losses
+from recurra.losses.find import named
+from recurra.objective import activations, crf_losses
 
 if TYPE_CHECKING:
     from recurra.data.fingerprint import Fingerprint
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from recurra.objective.pieces import Segment
     from recurra.objective.trainable import Trainable
 
-#: A loss, or one for each output, written as the outputs are; the same for weights.
-Losses: TypeAlias = "Loss | Sequence[Loss] | Mapping[str, Loss]"
+#: A loss, the name of one, or its class.
+OneLoss: TypeAlias = "Loss | str | type[Loss]"
+#: Of these one, or one for each output, written as the outputs are; the same for weights.
+Losses: TypeAlias = "OneLoss | Sequence[OneLoss] | Mapping[str, OneLoss]"
 Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
 #: The weights of classes, for one output or, written as the outputs are, for each.
 ClassWeights: TypeAlias = "Mapping[int, float] | Any | None"
@@ -65,11 +68,14 @@ class Goal:
     ) -> None:
         self._model, self.structure = model, model.structures[1]
         structure, count = self.structure, len(model.output_infos())
-        self.losses = [loss] * count if isinstance(loss, Loss) else structure.spread(operation, "loss", loss)
-        for one in self.losses:
+        several = isinstance(loss, list | tuple | Mapping)
+        given = structure.spread(operation, "loss", loss) if several or count == 1 else [loss] * count
+        for one in given:
             crf_losses.refuse_layer(operation, one)
-            checks.kind(operation, "loss", one, Loss, "recurra.losses")
+        self.losses = [named(operation, one) for one in given]
+        for one in self.losses:
             one.check_model(operation, model)
+        activations.refuse_twice(operation, model, self.losses)
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
         self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]
         self._class_weights = [
@@ -126,7 +132,7 @@ class Goal:
             seen = np.ascontiguousarray(one[:, lead:]) if lead else one
             value = loss(seen, target, valid, weights=weight, gradient=gradient)
             if metrics is not None:
-                metrics.update(index, seen, target, valid, weight)
+                metrics.update(index, seen, target, valid, weight, loss)
             if lead and value.gradient is not None:
                 value = replace(value, gradient=np.pad(value.gradient, ((0, 0), (lead, 0), (0, 0))))
             found.append(value)

@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recurra.common.structure import Structure
 from recurra.common.typing import Array
 from recurra.data import target_checks
 from recurra.data.rows import ArrayRows, Rows
-from recurra.losses.labels import BinaryCrossEntropy, LabelLoss
+from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy, LabelLoss
 from recurra.metrics.classes import ClassScore
 from recurra.metrics.correct import Accuracy
 from recurra.metrics.find import named
@@ -24,17 +26,22 @@ if TYPE_CHECKING:
     from recurra.objective.trainable import Trainable
 
 
+#: Losses of logits, which may be of probabilities.
+FROM_LOGITS = (BinaryCrossEntropy, CrossEntropy)
 #: Names of numbers that are in every epoch's logs, and what file names call the epoch.
 TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
 
 
-def _listed(operation: str, structure: Structure, what: str, given: Any) -> list[list[Metric]]:
-    """For each output its metrics."""
+def _listed(
+    operation: str, structure: Structure, losses: Sequence[Loss | None], what: str, given: Any
+) -> list[list[Metric]]:
+    """For each output its metrics; what names mean follows its loss."""
     none = isinstance(given, list | tuple | dict) and not given
     found = []
-    for one in structure.spread_optional(operation, what, None if none else given):
+    spread = structure.spread_optional(operation, what, None if none else given)
+    for one, loss in zip(spread, losses, strict=True):
         some = [] if one is None else list(one) if isinstance(one, list | tuple) else [one]
-        found.append([named(operation, metric) for metric in some])
+        found.append([named(operation, metric, loss) for metric in some])
     return found
 
 
@@ -70,11 +77,16 @@ def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained:
 class MetricGroup:
     """For each output its metrics; of a model with several outputs their names begin with the output's."""
 
-    def __init__(self, operation: str, model: Trainable, given: Any, weighted: Any = ()) -> None:
+    def __init__(
+        self, operation: str, model: Trainable, given: Any, weighted: Any = (), losses: Sequence[Loss] | None = None
+    ) -> None:
         structure = model.structures[1]
+        trained = [None] * len(model.output_infos()) if losses is None else losses
         self._named: list[dict[str, Metric]] = []
         self._weighted: set[str] = set()
-        lists = [_listed(operation, structure, *one) for one in (("metrics", given), ("weighted_metrics", weighted))]
+        lists = [
+            _listed(operation, structure, trained, *one) for one in (("metrics", given), ("weighted_metrics", weighted))
+        ]
         for index, (some, with_weights) in enumerate(zip(*lists, strict=True)):
             prefix = ""
             if structure.count is not None:
@@ -144,10 +156,22 @@ class MetricGroup:
                 raise ValueError(f"{error}, or where a weight of 0 leaves it out, use weighted_metrics") from None
 
     def update(
-        self, output: int, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None = None
+        self,
+        output: int,
+        predictions: Array,
+        targets: Array,
+        lengths: Array | None,
+        weights: Array | None = None,
+        trained: Loss | None = None,
     ) -> None:
-        """One more batch of an output."""
+        """One more batch of an output. Those that read logits get them, also where the loss reads probabilities."""
+        given = predictions
         for name, metric in self._named[output].items():
+            predictions = given
+            if isinstance(trained, FROM_LOGITS) and not trained.from_logits and isinstance(metric, Read):
+                loss = metric.reads(np.ndim(targets), predictions.ndim)
+                if isinstance(loss, FROM_LOGITS) and loss.from_logits:
+                    predictions = trained.logits(predictions)
             if weights is not None and name in self._weighted:
                 metric.update(predictions, targets, lengths, weights=weights)  # type: ignore[call-arg]
             else:

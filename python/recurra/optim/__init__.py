@@ -6,6 +6,7 @@ from recurra.common import keywords as _keywords
 from recurra.optim import schedules
 from recurra.optim.adagrad import Adagrad
 from recurra.optim.adam import Adam, AdamW, SparseAdam
+from recurra.optim.find import find
 from recurra.optim.lr_finder import LRRangeTest, find_lr
 from recurra.optim.optimizer import Optimizer, Step
 from recurra.optim.rmsprop import RMSprop
@@ -21,6 +22,7 @@ __all__ = [
     "RMSprop",
     "SparseAdam",
     "Step",
+    "find",
     "find_lr",
     "schedules",
 ]

@@ -120,10 +120,11 @@ def find_lr(
     from recurra.objective.goal import Goal  # here: an import of recurra need not wait for it
     from recurra.objective.sources import make_source
     from recurra.objective.trainable import Trainable
+    from recurra.optim.find import named
 
     checks.kind(name, "model", model, Trainable, "recurra")
     if optimizer is not None:
-        checks.kind(name, "optimizer", optimizer, Optimizer, "recurra.optim")
+        optimizer = named(name, optimizer)
     start = checks.positive(name, "start", start)
     stop = checks.positive(name, "stop", stop)
     if not start < stop:

@@ -15,6 +15,7 @@ from recurra.objective.trainable import Trainable
 
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
+    from recurra.losses import Loss
     from recurra.objective.goal import ClassWeights, Goal, Losses, Weights
     from recurra.optim import Optimizer
     from recurra.training.history import History
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 class TrainableModel(Trainable):
     """A model that learns from data."""
 
+    #: Those of the last fit, not a part of copies and files.
+    _fitted_losses: Sequence[Loss] = ()
+
     @keywords.explained
     def fit(
         self,
@@ -32,7 +36,7 @@ class TrainableModel(Trainable):
         lengths: Any = None,
         *,
         loss: Losses,
-        optimizer: Optimizer,
+        optimizer: Optimizer | str | type[Optimizer],
         loss_weights: Weights = None,
         metrics: Any = (),
         weighted_metrics: Any = (),
@@ -67,10 +71,12 @@ class TrainableModel(Trainable):
             y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
                 or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
-            loss: one of `recurra.losses`.
-            optimizer: one of `recurra.optim`; it keeps its state from one fit to the next.
+            loss: one of `recurra.losses`, or the name of one with its default options, such as "mse".
+            optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as "adam",
+                which is made anew.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
-            metrics: of `recurra.metrics`, or their names: one, or a list; they look at training and validation batches,
+            metrics: of `recurra.metrics`, or their names: one, or a list. Names follow the loss: "accuracy" is that of
+                `BinaryCrossEntropy` or of `CrossEntropy`, with its ignored label; objects say it themselves. They look at training and validation batches,
                 with truncate at each window as at a batch. They do not know of weights.
             weighted_metrics: the same, in which rows, steps and labels count as sample_weight and class_weight say; the name
                 begins with `weighted_` where metrics have it, too.
@@ -121,7 +127,7 @@ class TrainableModel(Trainable):
         from recurra.objective.goal import Goal
         from recurra.objective.metric_group import MetricGroup
         from recurra.objective.sources import make_source
-        from recurra.optim import Optimizer
+        from recurra.optim.find import named
         from recurra.training.batch_check import check_batches
         from recurra.training.loop import Training
         from recurra.training.settings import Settings
@@ -129,7 +135,7 @@ class TrainableModel(Trainable):
         from recurra.training.validation import validation_source
 
         name = "fit"
-        checks.kind(name, "optimizer", optimizer, Optimizer, "recurra.optim")
+        optimizer = named(name, optimizer)
         settings = Settings(
             epochs=epochs,
             clip_norm=clip_norm,
@@ -144,7 +150,7 @@ class TrainableModel(Trainable):
         told = listed(name, callbacks)
         goal = Goal(name, self, loss, loss_weights, class_weight)
         warn_of_untrained(name, self, goal.losses)
-        counting = MetricGroup(name, self, metrics, weighted_metrics)
+        counting = MetricGroup(name, self, metrics, weighted_metrics, goal.losses)
         if mask is not None:
             x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         if truncate is not None:
@@ -179,6 +185,7 @@ class TrainableModel(Trainable):
         )
         training = Training(self, optimizer, goal, source, validation, counting, told, settings, seed)
         check_batches(name, self, source, truncate, training.seed)
+        self._fitted_losses = goal.losses
         return training.run()
 
     @keywords.explained
@@ -216,7 +223,8 @@ class TrainableModel(Trainable):
         name = "evaluate"
         batch_size = checks.integer(name, "batch_size", batch_size)
         show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
-        goal, counting = Goal(name, self, loss, loss_weights), MetricGroup(name, self, metrics, weighted_metrics)
+        goal = Goal(name, self, loss, loss_weights)
+        counting = MetricGroup(name, self, metrics, weighted_metrics, goal.losses)
         if mask is not None:
             x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         source = make_source(
@@ -287,6 +295,43 @@ class TrainableModel(Trainable):
                 batches.append(outputs.split(y, valid))
                 bar.update()
         return outputs.join(batches)
+
+    @keywords.explained
+    def predict_proba(
+        self,
+        x: Any,
+        lengths: Any = None,
+        *,
+        loss: Losses | None = None,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Any:
+        """`predict`, as probabilities: the softmax or sigmoid that is a part of the loss is applied.
+
+        Args:
+            loss: what the model was trained with, such as "cross_entropy"; None for that of the last `fit` of this object.
+            x, lengths, mask, batch_size, steps, verbose: as in `predict`.
+
+        Returns:
+            As `predict`: of `CrossEntropy` each class's probability, of `BinaryCrossEntropy` each feature's.
+
+        Raises:
+            ValueError: no loss is known. TypeError: it is another one.
+        """
+        from recurra.objective.goal import Goal  # here: as in fit
+        from recurra.training.prediction import probabilities
+
+        name = "predict_proba"
+        if loss is None and not self._fitted_losses:
+            raise ValueError(
+                f"{name}: got no loss for a model that fit has not trained since it was made or loaded, expected the loss that "
+                f"it was trained with; write predict_proba(x, loss='cross_entropy') or loss='bce'"
+            )
+        losses = self._fitted_losses if loss is None else Goal(name, self, loss).losses
+        y = self.predict(x, lengths, mask=mask, batch_size=batch_size, steps=steps, verbose=verbose)
+        return probabilities(name, self.structures[1], losses, y)
 
     def _predict_masked(self, x: Any, lengths: Any, mask: Any, batch_size: int, steps: int | None, verbose: int) -> Any:
         from recurra.data.masks import Masked  # here: as in fit

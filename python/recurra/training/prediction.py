@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra.common.progress import Progress
+from recurra.common.structure import Structure
 from recurra.common.typing import Array, State
 from recurra.data import sources
 from recurra.data.feed import Feed, Outputs
 from recurra.data.masks import Masked
+from recurra.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from recurra.objective.pieces import check_runs_in_parts
 from recurra.objective.sources import read_resets
 
@@ -83,3 +86,16 @@ def _together(chunks: list[_Chunk]) -> Any:
     if len(whole) == len(chunks) and len({one.shape[1:] for one in whole}) == 1:
         return np.concatenate(whole)
     return [row for chunk in chunks for row in chunk.rows()]
+
+
+def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], y: Any) -> Any:
+    """Predictions, each an array or a list of arrays, as what the losses say that they stand for."""
+    found = []
+    for loss, one in zip(losses, structure.spread(operation, "y", y), strict=True):
+        if not isinstance(loss, BinaryCrossEntropy | CrossEntropy):
+            raise TypeError(
+                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy or BinaryCrossEntropy, of "
+                f"whose predictions there are probabilities; use predict"
+            )
+        found.append([loss.probabilities(row) for row in one] if isinstance(one, list) else loss.probabilities(one))
+    return structure.join(found)

@@ -1,0 +1,52 @@
+"""Whether a model and its loss apply the sigmoid or softmax twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recurra.layers.activation import Activation
+from recurra.layers.basic import Dropout
+from recurra.layers.merge import Average, Concatenate, Reverse
+from recurra.layers.pooling import Pool
+from recurra.layers.slicing import Slice
+from recurra.losses import CTC, BinaryCrossEntropy, CrossEntropy
+
+if TYPE_CHECKING:
+    from recurra.graph.graph import Graph
+    from recurra.losses import Loss
+    from recurra.objective.trainable import Trainable
+
+#: Layers behind which probabilities are still probabilities.
+_PASSING = (Average, Concatenate, Dropout, Pool, Reverse, Slice)
+
+
+def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> None:
+    """Tell who gives probabilities to a loss of logits, which would train, but badly."""
+    graph = model._graph()
+    for value, loss in zip(graph.outputs, losses, strict=True):
+        if not isinstance(loss, BinaryCrossEntropy | CrossEntropy | CTC) or not getattr(loss, "from_logits", True):
+            continue
+        found = _last_activation(graph, value)
+        if found is not None and found in ("sigmoid", "softmax"):
+            kind = type(loss).__name__
+            own = "sigmoid" if isinstance(loss, BinaryCrossEntropy) else "softmax"
+            instead = "" if isinstance(loss, CTC) else f", or write {kind}(from_logits=False)"
+            then = " Probabilities come from model.predict_proba(x)." if not isinstance(loss, CTC) else ""
+            raise ValueError(
+                f"{operation}: got a model that ends in Activation({found!r}) for {kind}, expected logits, as the loss applies "
+                f"the {own} itself: a second one trains badly without a word; leave that layer out{instead}.{then}"
+            )
+
+
+def _last_activation(graph: Graph, value: int) -> str | None:
+    """The name of the activation that a value comes from."""
+    node = next((node for node in graph.nodes if node.output == value), None)
+    if node is None:
+        return None
+    if isinstance(node.layer, Activation):
+        return node.layer.name
+    if isinstance(node.layer, _PASSING):
+        names = {_last_activation(graph, source) for source in node.inputs}
+        return names.pop() if len(names) == 1 else None
+    return None
