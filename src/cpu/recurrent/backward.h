@@ -1,187 +1,131 @@
-// BPTT through one layer and direction on the CPU.
+// The backward of a stack on the CPU: layers from the last to the first, the directions of each one after the other.
 #pragma once
 #include <algorithm>
 
-#include "cpu/recurrent/forward.h"
+#include "cpu/recurrent/direction_backward.h"
 
 namespace recurra {
 
-// Brings a backward to a stretch of its tape: from its values as recorded, or made again.
 template <class T>
-class StretchReader {
+class StackBackward {
  public:
-  StretchReader(const Run& run, const RecurrentBackward<T>& call, const CpuTape<T>& tape)
-      : run_(run), call_(call), tape_(tape) {
-    if (tape.stretches.count() == 1) return;
-    plan_ = std::make_unique<ForwardPlan<T>>(*call.spec, *call.batch, tape.rows, run, 1);
-    for (T*& h : state_) h = run.arena.take<T>(size_t(call.batch->rows * call.spec->state_size()));
+  StackBackward(const Run& run, const RecurrentBackward<T>& call, CpuTape<T>& tape)
+      : run_(run),
+        call_(call),
+        tape_(tape),
+        blocks_(blocks_of(shape_, tape.rows, call.batch->rows)),
+        chunks_(row_chunks(tape.rows, call.batch->rows, most_chunks(run.threads, 1, call.batch->rows), run.arena,
+                           has_vectors_ ? unit_group(call.batch->rows) : 1)) {
+    take_work();
+    take_gradients(tape, shape_, *tape.memory, run.threads);
   }
 
-  // Sets what `c` reads of stretch i.
-  void enter(ptrdiff_t layer, ptrdiff_t i, BackwardCall<T>& c) const {
-    const Shape<T> shape = {*call_.spec};
-    const ptrdiff_t d = c.direction.reverse, H = shape.state_size;
-    const size_t index = size_t(layer * shape.spec.directions + d);
-    c.tape_begin = tape_.stretches.begin(i);
-    if (i == 0) {
-      c.h0 = shape.h_rows(call_.state, layer, d);
-      c.c0 = shape.c_rows(call_.state, layer, d);
-    } else {
-      for (ptrdiff_t r = 0; c.tape_begin < c.rows.steps && r < c.rows.active[c.tape_begin]; ++r) {
-        const ptrdiff_t row = c.rows.batch[r];
-        std::copy_n(c.h.at(row, c.direction.time(c.rows, r, c.tape_begin - 1)), H, state_[0] + row * H);
+  void run() {
+    const StretchReader<T> reader(run_, call_, tape_);
+    Sequence<T> between[2];  // two buffers take turns for the gradients of the layers' inputs
+    for (ptrdiff_t layer = 1; layer < std::min<ptrdiff_t>(spec_.layers, 3); ++layer)
+      between[layer % 2] = take_sequence<T>(run_.arena, call_.batch->rows, tape_.rows.steps, shape_.output_size);
+    Sequence<const T> dy = call_.dy;
+    for (ptrdiff_t layer = spec_.layers - 1; layer >= 0; --layer) {
+      const Sequence<T> dx = layer ? between[layer % 2] : call_.dx;
+      for (ptrdiff_t d = 0; d < spec_.directions; ++d) {
+        run_direction(layer, d, dy, dx, reader);
+        if (run_.stopped()) return;
       }
-      c.h0 = {state_[0], H};
-      if (shape.info.has_cell) c.c0 = read_only(tape_.entering_c(shape, call_.batch->rows, index, i));
+      if (dx.data && spec_.input_dropout > 0)
+        drop(shape_.input_size(layer), spec_.input_dropout, kInputMask + uint64_t(layer * spec_.directions), true, dx);
+      if (layer && spec_.dropout > 0) drop(shape_.output_size, spec_.dropout, uint64_t(layer - 1), false, dx);
+      dy = read_only(dx);
     }
-    const bool recorded = tape_.stretches.recorded(i);
-    const SavedValues<T>& values = recorded ? tape_.saved[index] : tape_.again;
-    c.saved = values.saved;
-    c.cells = values.cells;
-    c.norms = values.norms;
-    if (!recorded) make_again(layer, d, i, c);
   }
 
  private:
-  void make_again(ptrdiff_t layer, ptrdiff_t d, ptrdiff_t i, const BackwardCall<T>& of) const {
-    const size_t index = plan_->index(layer, d);
-    plan_->run(run_.threads, [&](ptrdiff_t task, const Team& team) {
-      ForwardCall<T> c = plan_->call(layer, d, task, {}, {});
-      set_weights(c, *call_.forward_weights, index);
-      c.begin = tape_.stretches.begin(i);
-      c.end = tape_.stretches.end(i);
-      c.h0 = of.h0;
-      c.c0 = of.c0;
-      c.hn = {state_[1], call_.spec->state_size()};
-      c.x = of.x;
-      set_tape(c, tape_.again);
-      set_team(c, *plan_, task, team, run_);
-      plan_->shape.cell.forward(c);
-    });
+  T* take(ptrdiff_t n) const { return run_.arena.template take<T>(size_t(n)); }
+
+  // The memory that all layers and directions work in, in turns.
+  void take_work() {
+    const Panels& panels = shape_.panels;
+    const ptrdiff_t widest = tape_.rows.steps ? tape_.rows.active[0] : 0;
+    work_.panels = panels;
+    work_.hidden_size = spec_.hidden_size;
+    work_.rows = tape_.rows;
+    work_.slot = blocks_.slot.data();
+    work_.ring_rows = blocks_.ring_rows;
+    work_.stop = run_.stop;
+    work_.carry = take(panels.padded() * widest);
+    work_.dc = shape_.info.has_cell ? take(panels.padded() * widest) : nullptr;
+    work_.gates = take(work_.ring_rows * panels.count * panels.columns);
+    const ptrdiff_t depths[3] = {shape_.largest_input() + 1, shape_.state_size + 1, spec_.hidden_size};
+    for (int part = 0; part <= shape_.info.stages + (spec_.proj_size ? 1 : 0); ++part)
+      work_.operands[part] = take(depths[part] * work_.ring_rows);
+    if (has_vectors_) {
+      work_.unit_slot = blocks_.group_slot.data();
+      work_.unit_rows = blocks_.most_groups;
+      work_.unit_sums = take(work_.unit_rows * panels.count * shape_.vectors.gradient_size(panels));
+      ones_ = take(work_.unit_rows);
+      std::fill_n(ones_, work_.unit_rows, T(1));
+    }
+    if (spec_.layer_norm) work_.input_gates = take(work_.ring_rows * panels.count * panels.columns);
+    work_.projected_row = shape_.projected_row();
+    if (spec_.proj_size) work_.projected = take(work_.ring_rows * work_.projected_row);
+    if (spec_.zoneout > 0) work_.zone_carry = zeros<T>(run_.arena, widest * work_.projected_row);
+  }
+
+  void run_direction(ptrdiff_t layer, ptrdiff_t d, Sequence<const T> dy, Sequence<T> dx,
+                     const StretchReader<T>& reader) const {
+    const size_t index = size_t(layer * spec_.directions + d);
+    BackwardCall<T> c = work_;
+    c.input_size = shape_.input_size(layer);
+    for (int stage = 0; stage < shape_.info.stages; ++stage) c.hidden_weights[stage] = weights_.hidden[stage][index];
+    c.input_weights = dx.data ? weights_.input[index] : nullptr;
+    c.direction = {d == 1};
+    c.x = tape_.x[size_t(layer)];
+    c.h = tape_.y[size_t(layer)];
+    c.h.data += d * shape_.state_size;
+    c.dy = dy;
+    if (c.dy.data) c.dy.data += d * shape_.state_size;
+    c.dx = dx;
+    c.add_dx = d > 0;
+    c.dhn = shape_.h_rows(call_.dfinal, layer, d);
+    c.dcn = shape_.c_rows(call_.dfinal, layer, d);
+    c.dh0 = shape_.h_rows(call_.dstate, layer, d);
+    c.dc0 = shape_.c_rows(call_.dstate, layer, d);
+    if (tape_.gradient_norms)
+      c.gradient_norms = {tape_.gradient_norms + ptrdiff_t(index) * call_.batch->rows * call_.batch->steps,
+                          call_.batch->steps, 1};
+    c.options = options_of(shape_, call_.batch->rows, run_.training, run_.seed, index, run_.threads, run_.arena,
+                           tape_.gradient_norms != nullptr);
+    c.options.unit_weights = weights_.units[index];
+    c.options.projection = weights_.projection[index];
+    DirectionBackward<T>{shape_,
+                         run_,
+                         blocks_,
+                         chunks_,
+                         layer,
+                         c,
+                         tape_.gradient[index],
+                         tape_.unit_gradient[index],
+                         tape_.projection_gradient[index],
+                         ones_,
+                         call_.hook}
+        .run_blocks(tape_.stretches, reader);
+  }
+
+  void drop(ptrdiff_t features, double rate, uint64_t stream, bool one_mask, Sequence<T> dx) const {
+    if (run_.training) cpu_device<T>().dropout(run_, *call_.batch, features, rate, stream, one_mask, read_only(dx), dx);
   }
 
   const Run& run_;
   const RecurrentBackward<T>& call_;
-  const CpuTape<T>& tape_;
-  std::unique_ptr<ForwardPlan<T>> plan_;
-  T* state_[2] = {};  // [row][state]: h that enters a stretch, and where the one that leaves it goes
-};
-
-// One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
-template <class T>
-struct DirectionBackward {
-  const Shape<T>& shape;
-  const Run& run;
-  const Blocks& blocks;
-  RowChunks chunks;
-  ptrdiff_t layer;
-  BackwardCall<T> call;  // but for the chunk and the block
-  T *gradient, *unit_gradient, *projection_gradient;
-  const T* ones;  // [unit row]
-  StepHook<T>* hook;
-
-  void run_blocks(const Stretches& stretches, const StretchReader<T>& reader) {
-    T** scratch = run.arena.template take<T*>(size_t(chunks.count));
-    for (ptrdiff_t i = 0; i < chunks.count; ++i)
-      scratch[i] =
-          run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.panels, call.options, chunks.size(i))));
-    ptrdiff_t stretch = stretches.count();
-    for (const Block& block : blocks.blocks) {
-      ptrdiff_t i = std::min(stretch, stretches.count() - 1);
-      while (i > 0 && block.end <= stretches.begin(i)) --i;
-      if (i < stretch) reader.enter(layer, i, call);
-      stretch = i;
-      if (run.stopped()) return;
-      for_each_task(chunks.count, run.threads, [&](ptrdiff_t chunk) {
-        BackwardCall<T> c = call;
-        c.begin = block.begin;
-        c.end = block.end;
-        c.first = chunks.bounds[chunk];
-        c.last = chunks.bounds[chunk + 1];
-        c.scratch = scratch[chunk];
-        if (hook && block.end > block.begin) return backward_by_step(c);
-        shape.cell.backward(c);
-      });
-      if (run.stop) run.stop->poll();  // the loop may be too short to
-      if (run.stopped()) return;
-      add_block(block);
-    }
-  }
-
-  // A block's steps one by one, the hook between them.
-  void backward_by_step(const BackwardCall<T>& block) const {
-    BackwardCall<T> c = block;
-    for (c.begin = block.end - 1; c.begin >= block.begin; --c.begin) {
-      if (run.stop && run.stop->poll()) return;
-      c.end = c.begin + 1;
-      const ptrdiff_t active = std::min<ptrdiff_t>(c.last, c.rows.active[c.begin]) - c.first;
-      if (active > 0) hook->before_step(c.first, active, c.begin);
-      shape.cell.backward(c);
-      if (active > 0) hook->after_step(c.first, active, c.begin);
-    }
-  }
-
-  void add_block(const Block& block) const {
-    const PackedLayout layout = shape.gradient_layout(layer);
-    const ptrdiff_t parts = shape.info.stages + 1, panels = shape.panels.count;
-    const ptrdiff_t pieces = std::max<ptrdiff_t>(1, 4 * (run.threads - 1) / (parts * panels) + 1);
-    for_each_task(parts * panels * pieces, run.threads, [&](ptrdiff_t task) {
-      const ptrdiff_t piece = task % pieces, panel = task / pieces / parts;
-      const int part = int(task / pieces % parts);
-      const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
-      const ptrdiff_t tiles = kernels<T>().operand_tiles(layout.rows[part], layout.width[part]);
-      const T* gates = part == 0 && spec().layer_norm ? call.input_gates : call.gates;
-      GradientCall<T> c = gradient_call(block, call.operands[part], layout.rows[part]);
-      c.gates = gates + panel * call.ring_rows * shape.panels.columns + range.begin * shape.panels.units;
-      c.gates_row = shape.panels.columns;
-      c.width = layout.width[part];
-      c.first = tiles * piece / pieces;
-      c.last = tiles * (piece + 1) / pieces;
-      c.out = gradient + panel * layout.panel + layout.offset[part];
-      kernels<T>().gradient(c);
-    });
-    add_options(block);
-  }
-
-  const RecurrentSpec& spec() const { return shape.spec; }
-  GradientCall<T> gradient_call(const Block& block, const T* operand, ptrdiff_t rows) const {
-    GradientCall<T> c = {};
-    c.operand = operand;
-    c.ring_rows = call.ring_rows;
-    c.runs = block.runs.data();
-    c.run_count = ptrdiff_t(block.runs.size());
-    c.rows = rows;
-    return c;
-  }
-
-  void add_options(const Block& block) const {
-    const ptrdiff_t size = shape.vectors.gradient_size(shape.panels), width = shape.projection_width();
-    const RingRun groups = {0, block.groups};
-    if (unit_gradient)  // a column's sum is its product with ones
-      for_each_task(shape.panels.count, run.threads, [&](ptrdiff_t panel) {
-        GradientCall<T> c = gradient_call(block, ones, 1);
-        c.runs = &groups;
-        c.run_count = 1;
-        c.gates_row = size;
-        c.last = 1;
-        for (ptrdiff_t k = 0; k < size; k += c.width) {
-          c.width = std::min(4 * shape.lanes, size - k);
-          c.gates = call.unit_sums + panel * call.unit_rows * size + k;
-          c.out = unit_gradient + panel * size + k;
-          kernels<T>().gradient(c);
-        }
-      });
-    if (projection_gradient)
-      for_each_task(shape.projection_panels(), run.threads, [&](ptrdiff_t panel) {
-        GradientCall<T> c = gradient_call(block, call.operands[2], spec().hidden_size);
-        c.gates = call.projected + panel * width;
-        c.gates_row = call.projected_row;
-        c.width = width;
-        c.last = kernels<T>().operand_tiles(spec().hidden_size, width);
-        c.out = projection_gradient + panel * spec().hidden_size * width;
-        kernels<T>().gradient(c);
-      });
-  }
+  CpuTape<T>& tape_;
+  const Shape<T> shape_ = {*call_.spec};
+  const RecurrentSpec& spec_ = shape_.spec;
+  const CpuWeights<T>& weights_ = static_cast<const CpuWeights<T>&>(*call_.weights);
+  const bool has_vectors_ = shape_.vectors.gradient_size(shape_.panels) > 0;
+  const Blocks blocks_;
+  const RowChunks chunks_;
+  BackwardCall<T> work_ = {};
+  T* ones_ = nullptr;  // [unit row]
 };
 
 }  // namespace recurra

@@ -1,6 +1,6 @@
 // Single steps of a stack, their calls set up once.
 #pragma once
-#include "cpu/recurrent/forward.h"
+#include "cpu/recurrent/forward_plan.h"
 
 namespace recurra {
 

@@ -1,26 +1,12 @@
 // What options add to a step forwards, beside the equations: masks before it; projection, zoneout and the outputs
-// after.
+// after it.
 #pragma once
 #include "kernels/cells/forward_scratch.h"
+#include "kernels/cells/option_rows.h"
 #include "kernels/gemm/product.h"
-#include "kernels/simd/random.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
-
-// to = 1 for the units whose old state stays in this step, else 0.
-template <class T>
-RECURRA_INLINE void zone_row(const typename CellOptions<T>::Zone& zone, ptrdiff_t row, ptrdiff_t time, T* to,
-                             ptrdiff_t n) {
-  mask_row(zone.key, uint64_t(row) << 32 | uint64_t(time), zone.last, T(1), T(0), to, n);
-}
-
-// y = x mask
-template <class T>
-RECURRA_INLINE void multiply_row_by(const T* x, const T* mask, T* y, ptrdiff_t n) {
-  typedef Vec<T> V;
-  for (ptrdiff_t u = 0; u < n; u += kLanes<T>) store(y + u, load<V>(x + u, n - u) * load<V>(mask + u, n - u), n - u);
-}
 
 template <class T>
 struct ForwardOptions {

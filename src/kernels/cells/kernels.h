@@ -1,7 +1,9 @@
 // A cell's row of the table, from its equations.
 #pragma once
 #include "kernels/cells/backward.h"
-#include "kernels/cells/scan.h"
+#include "kernels/cells/forward.h"
+#include "kernels/cells/scan_backward.h"
+#include "kernels/cells/scan_forward.h"
 #include "kernels/cells/table.h"
 
 namespace recurra::RECURRA_ISA {

@@ -7,7 +7,7 @@
 //
 //   g(v) = v + 1/2 for v >= 0, else sigmoid(v): the paper's appendix, which needs log h
 #pragma once
-#include "kernels/cells/scan.h"
+#include "kernels/cells/scan_unit.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {

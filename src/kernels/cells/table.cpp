@@ -1,6 +1,6 @@
 #include "kernels/cells/table.h"
 
-#include "kernels/cells/backward.h"
+#include "kernels/cells/gradient.h"
 #include "kernels/gemm/product.h"
 #include "kernels/rows/activations.h"
 #include "kernels/rows/attention.h"
@@ -8,6 +8,7 @@
 #include "kernels/rows/norms.h"
 #include "kernels/rows/optim.h"
 #include "kernels/rows/rows.h"
+#include "kernels/simd/random.h"
 
 namespace recurra::RECURRA_ISA {
 

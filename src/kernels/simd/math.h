@@ -54,6 +54,10 @@ template <class V>
 RECURRA_INLINE V constant(double x) {
   return broadcast<V>(Lane<V>(x));
 }
+template <class V>
+RECURRA_INLINE V one() {
+  return constant<V>(1);
+}
 
 // Into [low, high]; NaN stays NaN.
 template <class V>

@@ -1,0 +1,86 @@
+// The product of a tile: the pre-activations of a few rows of a panel, or of one row of several panels.
+#pragma once
+#include "kernels/cells/forward_state.h"
+#include "kernels/gemm/tile.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+template <class Cell, class T, bool paired, bool optional>
+struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
+  typedef ForwardState<Cell, T, paired, optional> Base;
+  using Base::Base, Base::kCell, Base::kMerged;
+  using Base::call, Base::units, Base::columns, Base::panels, Base::input_size, Base::state_size, Base::work;
+  using Base::operand, Base::step, Base::next, Base::vectors, Base::saved, Base::tape_c, Base::recurrent_operand;
+
+  // Rows [r0, r0 + m) of one panel, or row r0 of `group` panels.
+  void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {
+    if (m > 1) return multiply(tile, r0, m, width);
+    tile.b_panel = call.layout.panel;
+    tile.out_panel = columns;
+    multiply_row(tile, r0, group, width);
+  }
+
+  // The pre-activations of rows [r0, r0 + m) of panel p, or of row r0 of panels [p, p + group). `ahead`: the input's
+  // product of the step, [row][panel][columns], or null.
+  template <int stage>
+  void multiply_tile_of(ptrdiff_t p, int group, ptrdiff_t r0, int m, const T* x, ptrdiff_t x_stride, const T* ahead,
+                        T* out) {
+    constexpr Range range = kCell.recurrent[stage];
+    const T* weights = call.weights + p * call.layout.panel;
+    const PackedLayout& layout = call.layout;
+    const T* from_h = stage ? operand : recurrent_operand();
+    const ptrdiff_t depth = step == 0 && !call.h0.data ? 0 : state_size;  // a state of zeros adds nothing
+    const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
+                                    {from_h, work.hidden_stride, weights + layout.offset[1 + stage], depth}};
+    const ptrdiff_t from = range.begin * units;
+    Tile<T> tile = {segments + 1, 1, layout.width[1 + stage], nullptr, columns, out + from, columns};
+    if constexpr (stage > 0) {
+      tile.init = saved(p, r0) + Cell::kPending * units;
+      tile.init_row = kCell.saved * units;
+      tile.init_panel = saved(p + 1, r0) - saved(p, r0);
+    } else {
+      const T* init = ahead ? ahead + (r0 * panels + p) * columns : weights;
+      const ptrdiff_t init_row = ahead ? panels * columns : 0, init_panel = ahead ? columns : layout.panel;
+      if constexpr (kMerged) {
+        tile.init = init + from;
+        tile.init_row = init_row;
+        tile.init_panel = init_panel;
+        if (!ahead) tile.segments = segments, tile.segment_count = 2;
+      } else {
+        const ptrdiff_t input_from = kCell.input.begin * units, end = input_from + layout.width[0];
+        // Rows of one panel or panels of one row: `out` has the same distance between either.
+        for (int i = 0; i < (m > 1 ? m : group); ++i) {
+          T* row = out + i * columns;
+          if (ahead)
+            copy_row(row + input_from, init + i * (m > 1 ? init_row : init_panel) + input_from, layout.width[0]);
+          // Columns that the input does not feed start from the bias.
+          copy_row(row + end, weights + (m > 1 ? 0 : i * layout.panel) + end, columns - end);
+        }
+        if (!ahead) {
+          Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns};
+          input.init_panel = layout.panel;
+          multiply_rows(input, r0, m, group, vectors(kCell.input));
+        }
+        tile.init = out + from;
+        tile.init_row = tile.init_panel = columns;
+      }
+    }
+    if constexpr (kCell.stages == 1)
+      if (m == 1 && group == 1 && next.pending(depth)) return next.make_beside(tile, r0);
+    multiply_rows(tile, r0, m, group, vectors(range));
+  }
+
+  // Prefetches the epilogue's outputs; the product hides the latency. Only those of a recorded call: without a tape
+  // they are fewer than the store queue holds.
+  void prefetch_outputs(ptrdiff_t p, ptrdiff_t r0, int m) const {
+    if (!call.saved) return;
+    prefetch(saved(p, r0), m * kCell.saved * units);
+    if constexpr (kCell.has_cell) prefetch(tape_c(p, r0), m * units);
+    if (call.y.data)
+      for (ptrdiff_t r = r0; r < r0 + m; ++r) prefetch(work.y[r] + p * units, units);
+  }
+};
+
+}  // namespace
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,61 @@
+// How a direction's weights, tapes and gate gradients are laid out: in panels of hidden units.
+#pragma once
+#include "kernels/cells/cell_info.h"
+
+namespace recurra {
+
+// A panel is `units` hidden units with all their columns side by side. Packed weights, tiles, tapes and gate gradients
+// all have rows of groups * units values, so that the cell's equations read a tile as the product wrote it.
+struct Panels {
+  ptrdiff_t units;    // per panel
+  ptrdiff_t count;    // ceil(H / units)
+  ptrdiff_t columns;  // groups * units
+  RECURRA_ALWAYS_INLINE ptrdiff_t padded() const { return units * count; }
+};
+
+// The packed weights of a direction, per panel: [bias: columns][input: I rows][stage 0: H rows][stage 1: H rows].
+// The gradient has the same layout with one more input row, which multiplies ones (the bias gradient). If the cell has
+// columns that the input does not feed, stage 0 has such a row, too.
+struct PackedLayout {
+  ptrdiff_t rows[3];    // input, stage 0, stage 1
+  ptrdiff_t width[3];   // elements in a row
+  ptrdiff_t offset[3];  // in a panel
+  ptrdiff_t panel;      // elements in a panel
+};
+RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Panels& panels, ptrdiff_t input_rows,
+                                                 ptrdiff_t hidden_rows) {
+  PackedLayout p = {};
+  p.panel = panels.columns;
+  const Range ranges[3] = {cell.input, cell.recurrent[0], cell.recurrent[1]};
+  for (int i = 0; i < 3 && i <= cell.stages; ++i) {
+    p.rows[i] = i ? hidden_rows : input_rows;
+    p.width[i] = ranges[i].count * panels.units;
+    p.offset[i] = p.panel;
+    p.panel += p.rows[i] * p.width[i];
+  }
+  return p;
+}
+
+// The vectors that options multiply elementwise. Per panel, the packed weights hold first those with one value per
+// unit, then those with one per column; their gradient has the same layout and one more vector of columns, the biases'.
+struct UnitVectors {
+  int units;    // three peepholes, or none; then gain and bias of the cell's norm, or neither
+  int columns;  // the gains of the input product's and the recurrent product's norm, or neither
+  bool peepholes;
+  RECURRA_ALWAYS_INLINE ptrdiff_t cell_norm(const Panels& panels) const { return (peepholes ? 3 : 0) * panels.units; }
+  RECURRA_ALWAYS_INLINE ptrdiff_t column(const Panels& panels, int i) const {
+    return units * panels.units + i * panels.columns;
+  }
+  RECURRA_ALWAYS_INLINE ptrdiff_t size(const Panels& panels) const { return column(panels, columns); }
+  RECURRA_ALWAYS_INLINE ptrdiff_t gradient_size(const Panels& panels) const {
+    return (column(panels, columns ? columns + 1 : 0) + 15) / 16 * 16;  // whole vectors
+  }
+};
+RECURRA_ALWAYS_INLINE UnitVectors unit_vectors(const CellInfo& cell, bool peepholes, bool normalised) {
+  return {(peepholes ? 3 : 0) + (normalised && cell.has_cell ? 2 : 0), normalised ? 2 : 0, peepholes};
+}
+
+// A row of `norms`: both normalised products, then the scale of each norm.
+RECURRA_ALWAYS_INLINE ptrdiff_t norm_row(const Panels& panels) { return 2 * panels.count * panels.columns + 16; }
+
+}  // namespace recurra
