@@ -85,6 +85,8 @@ class Recurrent(Layer):
         zoneout: float = 0.0,
         zoneout_cell: float = 0.0,
         cell_clip: float = 0.0,  # 0: none
+        # of the gates, the candidate and the LSTM's output: name, alpha, beta; "" is the cell's own
+        activations: Sequence[tuple[str, float, float]] = ...,
     ) -> None: ...
 
 class Dense(Layer):

@@ -1,3 +1,8 @@
+#include <pybind11/stl.h>
+
+#include <array>
+#include <tuple>
+
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "layers/activation.h"
@@ -108,19 +113,25 @@ void register_layers(py::module_& m) {
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers,
                        bool bias, bool bidirectional, double dropout, bool return_sequences, const std::string& dtype,
                        ptrdiff_t proj_size, bool peepholes, bool layer_norm, double input_dropout,
-                       double recurrent_dropout, double zoneout, double zoneout_cell, double cell_clip) {
+                       double recurrent_dropout, double zoneout, double zoneout_cell, double cell_clip,
+                       const std::array<std::tuple<std::string, double, double>, 3>& activations) {
+             const auto activation = [&](size_t i) {
+               const auto& [name, alpha, beta] = activations[i];
+               return ActivationOption{name, alpha, beta};
+             };
              return make<PyRecurrent, Recurrent>(
                  dtype, "Recurrent",
                  RecurrentOptions{cell, input_size, hidden_size, num_layers, bias, bidirectional, dropout,
                                   return_sequences, proj_size, peepholes, layer_norm, input_dropout, recurrent_dropout,
-                                  zoneout, zoneout_cell, cell_clip});
+                                  zoneout, zoneout_cell, cell_clip, activation(0), activation(1), activation(2)});
            }),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::kw_only(),
            py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0,
            py::arg("return_sequences") = true, py::arg("dtype") = "float32", py::arg("proj_size") = 0,
            py::arg("peepholes") = false, py::arg("layer_norm") = false, py::arg("input_dropout") = 0.0,
            py::arg("recurrent_dropout") = 0.0, py::arg("zoneout") = 0.0, py::arg("zoneout_cell") = 0.0,
-           py::arg("cell_clip") = 0.0);
+           py::arg("cell_clip") = 0.0,
+           py::arg("activations") = std::array<std::tuple<std::string, double, double>, 3>());
   py::class_<PyDense, LayerHandle>(m, "Dense")
       .def(py::init([](ptrdiff_t in_features, ptrdiff_t out_features, bool bias, const std::string& dtype) {
              return make<PyDense, Dense>(dtype, "Dense", in_features, out_features, bias);

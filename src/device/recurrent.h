@@ -18,11 +18,12 @@ struct RecurrentSpec {
   bool peepholes = false, layer_norm = false;
   double input_dropout = 0, recurrent_dropout = 0;  // one mask a sequence
   double zoneout = 0, zoneout_cell = 0, cell_clip = 0;
+  CellActivations<double> activations = {};                                     // where they are not the cell's own
   ptrdiff_t state_size() const { return proj_size ? proj_size : hidden_size; }  // of h
   // Whether the equations are not all that a step does.
   bool has_options(bool training) const {
     return proj_size || peepholes || layer_norm || zoneout > 0 || zoneout_cell > 0 || cell_clip > 0 ||
-           (training && recurrent_dropout > 0);
+           any_chosen(activations) || (training && recurrent_dropout > 0);
   }
 };
 

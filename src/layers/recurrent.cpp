@@ -49,9 +49,26 @@ RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
   check(
       !o.layer_norm || info.stages == 1, "Recurrent",
       "got layer_norm for a cell whose recurrent product is made in two parts, expected one that is normalised whole");
-  return {cell,      o.input_size,   o.hidden_size, o.num_layers, o.bidirectional ? 2 : 1, o.bias,
-          o.dropout, o.proj_size,    o.peepholes,   o.layer_norm, o.input_dropout,         o.recurrent_dropout,
-          o.zoneout, o.zoneout_cell, o.cell_clip};
+  return {
+      .cell = cell,
+      .input_size = o.input_size,
+      .hidden_size = o.hidden_size,
+      .layers = o.num_layers,
+      .directions = o.bidirectional ? 2 : 1,
+      .bias = o.bias,
+      .dropout = o.dropout,
+      .proj_size = o.proj_size,
+      .peepholes = o.peepholes,
+      .layer_norm = o.layer_norm,
+      .input_dropout = o.input_dropout,
+      .recurrent_dropout = o.recurrent_dropout,
+      .zoneout = o.zoneout,
+      .zoneout_cell = o.zoneout_cell,
+      .cell_clip = o.cell_clip,
+      .activations = {cell_activation("the gates' activation", o.gate_activation, info.own.gate),
+                      cell_activation("the candidate's activation", o.candidate_activation, info.own.candidate),
+                      cell_activation("the output's activation", o.output_activation, info.own.output)},
+  };
 }
 
 std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec& spec) {

@@ -1,4 +1,5 @@
 #pragma once
+#include "layers/cell_activation.h"
 #include "layers/layer.h"
 
 namespace recurra {
@@ -13,6 +14,7 @@ struct RecurrentOptions {
   ptrdiff_t proj_size = 0;
   bool peepholes = false, layer_norm = false;
   double input_dropout = 0, recurrent_dropout = 0, zoneout = 0, zoneout_cell = 0, cell_clip = 0;
+  ActivationOption gate_activation, candidate_activation, output_activation;
 };
 
 // A stack as a device takes it, checked; its parameters and where they lie, first of all. Also for layers that run a

@@ -58,6 +58,8 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
         "layer_norm": True,
         "zoneout": 0.1,
         "cell_clip": 1.0,
+        "activation": "relu",
+        "recurrent_activation": ("hard_sigmoid", 0.2, 0.5),
         "dtype": "float32",
         "seed": 1,
         "return_sequences": True,

@@ -151,7 +151,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     method("Parameters.assign", parameters, "w", floats(2, 3)),
     method("Parameters.touch", parameters),
     method("Parameters.zero_grad", parameters),
-    layer("Recurrent", "lstm", 4, 5, 1, bias=True, bidirectional=False, dropout=0.0, return_sequences=True, dtype="float32", proj_size=2, peepholes=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, zoneout_cell=0.1, cell_clip=1.0),
+    layer("Recurrent", "lstm", 4, 5, 1, bias=True, bidirectional=False, dropout=0.0, return_sequences=True, dtype="float32", proj_size=2, peepholes=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, zoneout_cell=0.1, cell_clip=1.0, activations=[("sigmoid", 0.0, 0.0), ("relu", 0.0, 0.0), ("hard_sigmoid", 0.2, 0.5)]),
     layer("Dense", 4, 5, bias=True, dtype="float32"),
     layer("Embedding", 4, 5, sparse=True, dtype="float32"),
     layer("Dropout", 0.5, dtype="float32"),

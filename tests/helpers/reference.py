@@ -23,6 +23,25 @@ def sigmoid(v: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * v))  # 1 / (1 + exp(-v)), without overflow
 
 
+def hard_sigmoid(alpha: float, beta: float) -> Callable[[Array], Array]:
+    return lambda v: np.clip(alpha * v + beta, 0.0, 1.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "relu": lambda v: np.maximum(v, 0.0),
+    "hard_sigmoid": hard_sigmoid(1.0 / 6.0, 0.5),  # of Keras 3 and PyTorch
+    "softsign": lambda v: np.where(np.isinf(v), np.sign(v), v / (1.0 + np.abs(v))),  # its limits at the ends
+    "linear": lambda v: v,
+}
+Name = str | tuple[str, float, float]  # or a hard sigmoid's alpha and beta: 0.2, 0.5 in Keras 1 and 2, and in ONNX
+
+
+def activation(name: Name) -> Callable[[Array], Array]:
+    return ACTIVATIONS[name] if isinstance(name, str) else hard_sigmoid(name[1], name[2])
+
+
 def norm(v: Array) -> Array:
     """Ba, Kiros, Hinton 2016, before gain and bias."""
     return (v - v.mean()) / np.sqrt(v.var() + 1e-5)
@@ -38,20 +57,30 @@ class Options:
     zoneout: float = 0.0  # of h to stay as it was,
     zoneout_cell: float = 0.0  # of c (these two: Krueger et al. 2017)
     cell_clip: float = np.inf
+    recurrent_activation: Name = "sigmoid"  # of the gates
+    activation: Name = "tanh"  # of the candidate, and of the LSTM's c on its way to h
+    output_activation: Name | None = None  # of the latter, where it is another one
+    nonlinearity: Name | None = None  # of the plain RNN, where it is not its cell's
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of one layer and direction, by the names without their ends, as a step uses them."""
+    """The parameters of one layer and direction, by the names without their ends, and the options, as a step uses them."""
 
     params: Mapping[str, Array]
-    cell_clip: float
+    options: Options = Options()
 
     @staticmethod
-    def of(params: Mapping[str, Array], end: str, cell_clip: float = np.inf) -> Weights:
+    def of(params: Mapping[str, Array], end: str, options: Options = Options()) -> Weights:
         """Those of `params` whose names end so, such as _l0_reverse."""
         own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}
-        return Weights(own, cell_clip)
+        return Weights(own, options)
+
+    def gate(self, v: Array) -> Array:
+        return activation(self.options.recurrent_activation)(v)
+
+    def candidate(self, v: Array) -> Array:
+        return activation(self.options.activation)(v)
 
     def product(self, source: str, v: Array) -> Array:
         """W v + b, all gates, of source "ih" or "hh"; with layer norm gain norm(W v) + b."""
@@ -65,21 +94,23 @@ class Weights:
         return np.split(self.params.get("weight_peephole", np.zeros(3)), 3)
 
     def output(self, o: Array, c: Array) -> Array:
-        """h of the LSTM: o tanh(c), with layer norm of the normalised c, projected where there is a projection (Sak,
+        """h of the LSTM: o tanh(c), or another activation's value; with layer norm of the normalised c, projected where there is a projection (Sak,
         Senior, Beaufays 2014)."""
         if "weight_norm_c" in self.params:
             c = self.params["weight_norm_c"] * norm(c) + self.params["bias_norm_c"]
-        return self.params["weight_hr"] @ (o * np.tanh(c)) if "weight_hr" in self.params else o * np.tanh(c)
+        h = o * activation(self.options.output_activation or self.options.activation)(c)
+        return self.params["weight_hr"] @ h if "weight_hr" in self.params else h
 
 
 # Cells: one step of one row. x (I,) and seen, h (P or H,), as the products see them; the state, (h,) or (h, c).
 
 
-def rnn(activation: Callable[[Array], Array]) -> Callable[..., State]:
+def rnn(own: Name) -> Callable[..., State]:
     """Elman 1990: h' = act(W_ih x + b_ih + W_hh h + b_hh)."""
 
     def step(x: Array, seen: Array, state: State, w: Weights) -> State:
-        return (activation(w.product("ih", x) + w.product("hh", seen)),)
+        act = activation(w.options.nonlinearity or own)
+        return (act(w.product("ih", x) + w.product("hh", seen)),)
 
     return step
 
@@ -89,9 +120,9 @@ def lstm(x: Array, seen: Array, state: State, w: Weights) -> State:
     _, c = state
     i, f, g, o = np.split(w.product("ih", x) + w.product("hh", seen), 4)
     p_i, p_f, p_o = w.peepholes()
-    c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
-    c = np.clip(c, -w.cell_clip, w.cell_clip)
-    return w.output(sigmoid(o + p_o * c), c), c
+    c = w.gate(f + p_f * c) * c + w.gate(i + p_i * c) * w.candidate(g)
+    c = np.clip(c, -w.options.cell_clip, w.options.cell_clip)
+    return w.output(w.gate(o + p_o * c), c), c
 
 
 def gru(x: Array, seen: Array, state: State, w: Weights) -> State:
@@ -99,8 +130,8 @@ def gru(x: Array, seen: Array, state: State, w: Weights) -> State:
     (h,) = state
     ir, iz, i_n = np.split(w.product("ih", x), 3)
     hr, hz, hn = np.split(w.product("hh", seen), 3)
-    r, z = sigmoid(ir + hr), sigmoid(iz + hz)
-    n = np.tanh(i_n + r * hn)
+    r, z = w.gate(ir + hr), w.gate(iz + hz)
+    n = w.candidate(i_n + r * hn)
     return ((1.0 - z) * n + z * h,)
 
 
@@ -109,8 +140,8 @@ def gru_reset_before(x: Array, seen: Array, state: State, w: Weights) -> State:
     (h,) = state
     w_hr, w_hz, w_hn = np.split(w.params["weight_hh"], 3)
     ir, iz, i_n = np.split(w.product("ih", x) + w.params.get("bias_hh", 0.0), 3)
-    r, z = sigmoid(ir + w_hr @ seen), sigmoid(iz + w_hz @ seen)
-    n = np.tanh(i_n + w_hn @ (r * seen))
+    r, z = w.gate(ir + w_hr @ seen), w.gate(iz + w_hz @ seen)
+    n = w.candidate(i_n + w_hn @ (r * seen))
     return ((1.0 - z) * n + z * h,)
 
 
@@ -155,9 +186,9 @@ class Cell:
 
 
 CELLS = {
-    "rnn_tanh": Cell(rnn(np.tanh), 1, 1),
-    "rnn_relu": Cell(rnn(lambda v: np.maximum(v, 0.0)), 1, 1),
-    "rnn_sigmoid": Cell(rnn(sigmoid), 1, 1),
+    "rnn_tanh": Cell(rnn("tanh"), 1, 1),
+    "rnn_relu": Cell(rnn("relu"), 1, 1),
+    "rnn_sigmoid": Cell(rnn("sigmoid"), 1, 1),
     "lstm": Cell(lstm, 4, 2),
     "gru": Cell(gru, 3, 1),
     "gru_reset_before": Cell(gru_reset_before, 3, 1),
@@ -204,7 +235,7 @@ def run(
         x_stream = masks.INPUT << 20 | layer * directions
         for direction in range(directions):
             end, slot = f"_l{layer}" + ("_reverse" if direction else ""), layer * directions + direction
-            w, columns = Weights.of(params, end, options.cell_clip), slice(direction * units, (direction + 1) * units)
+            w, columns = Weights.of(params, end, options), slice(direction * units, (direction + 1) * units)
             for row in range(rows):
                 x_mask = masks.dropout(seed, x_stream, row, 0, x.shape[2], options.input_dropout)
                 h_mask = masks.dropout(seed, masks.RECURRENT << 20 | slot, row, 0, units, options.recurrent_dropout)

@@ -73,6 +73,7 @@ class Variant:
 
 REGULARISED = {"input_dropout": 0.2, "recurrent_dropout": 0.3, "zoneout": 0.15}
 EXTENDED = {"peepholes": True, "cell_clip": 0.4, "zoneout_cell": 0.35}
+HARD = ("hard_sigmoid", 0.2, 0.5)
 #: Every cell, alone and with every option by itself and in company. Projections are cut to what fits the hidden size.
 VARIANTS = {cell: Variant(cell) for cell in reference.CELLS} | {
     "rnn_tanh+layer-norm": Variant("rnn_tanh", {"layer_norm": True}),
@@ -108,11 +109,37 @@ VARIANTS = {cell: Variant(cell) for cell in reference.CELLS} | {
     "gru_reset_before+recurrent-dropout": Variant("gru_reset_before", {"recurrent_dropout": 0.3}),
     "gru_reset_before+zoneout": Variant("gru_reset_before", {"zoneout": 0.25}),
     "gru_reset_before+all": Variant("gru_reset_before", REGULARISED),
+    "rnn_tanh+hard-sigmoid": Variant("rnn_tanh", {"nonlinearity": "hard_sigmoid"}),
+    "rnn_tanh+softsign": Variant("rnn_tanh", {"nonlinearity": "softsign", "zoneout": 0.25}),
+    "lstm+hard-sigmoid": Variant("lstm", {"recurrent_activation": "hard_sigmoid"}),
+    "lstm+hard-sigmoid-of-keras-2": Variant("lstm", {"recurrent_activation": HARD}),
+    "lstm+relu": Variant("lstm", {"activation": "relu", "cell_clip": 3.0}),
+    "lstm+activations": Variant(
+        "lstm",
+        {"recurrent_activation": HARD, "activation": "softsign", "output_activation": "sigmoid", "peepholes": True},
+    ),
+    "lstm+activations-layer-norm": Variant(
+        "lstm", {"activation": "softsign", "recurrent_activation": HARD, "layer_norm": True, "proj_size": 3}
+    ),
+    "gru+hard-sigmoid": Variant("gru", {"recurrent_activation": "hard_sigmoid"}),
+    "gru+activations": Variant("gru", {"recurrent_activation": HARD, "activation": "relu", "layer_norm": True}),
+    "gru_reset_before+hard-sigmoid": Variant("gru_reset_before", {"recurrent_activation": HARD}),
+    "gru_reset_before+activations": Variant(
+        "gru_reset_before", {"recurrent_activation": "softsign", "activation": "linear", "zoneout": 0.25}
+    ),
 }
 #: Those that every test of cells takes: without options, and with as many as one cell can have.
 CELLS = [
     *reference.CELLS,
-    *("rnn_tanh+all", "lstm+projection", "lstm+extended", "lstm+all", "gru+all", "gru_reset_before+all"),
+    *(
+        "rnn_tanh+all",
+        "lstm+projection",
+        "lstm+extended",
+        "lstm+all",
+        "gru+all",
+        "gru_reset_before+all",
+        "lstm+activations",
+    ),
 ]
 NORMALISED = [name for name, variant in VARIANTS.items() if variant.keywords.get("layer_norm")]
 
@@ -328,7 +355,7 @@ def make_layer(case: Case, dtype: str = "float32", **options: Any) -> Any:
         return rc.LSTM(*sizes, **options)
     if cell.startswith("gru"):
         return rc.GRU(*sizes, reset_after=cell == "gru", **options)
-    return rc.RNN(*sizes, nonlinearity=cell.removeprefix("rnn_"), **options)
+    return rc.RNN(*sizes, **{"nonlinearity": cell.removeprefix("rnn_"), **options})
 
 
 def load(layer: Any, params: Mapping[str, Array], dtype: str) -> Any:

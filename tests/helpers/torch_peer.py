@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import masks
+from reference import Options
 from support import VARIANTS, Array, Case, Outcome, Problem, draw
 
 State = tuple[torch.Tensor, ...]
@@ -69,42 +70,59 @@ def _product(w: Parameters, source: str, v: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.layer_norm(torch.nn.functional.linear(v, weight), gain.shape, gain, bias)
 
 
-def _rnn(activation: Any) -> Any:
-    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
-        return (activation(_product(w, "ih", x) + _product(w, "hh", seen)),)
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "hard_sigmoid": lambda v: (v / 6 + 0.5).clamp(0, 1),  # the gradient of torch.nn.Hardsigmoid has a 1/6 of float32
+    "softsign": torch.nn.functional.softsign,
+    "linear": torch.nn.Identity(),
+}
+
+
+def _activation(name: Any) -> Any:
+    return ACTIVATIONS[name] if isinstance(name, str) else lambda v: (name[1] * v + name[2]).clamp(0, 1)
+
+
+def _rnn(own: str) -> Any:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
+        return (_activation(options.nonlinearity or own)(_product(w, "ih", x) + _product(w, "hh", seen)),)
 
     return step
 
 
-def _lstm(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+def _lstm(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
+    gate, candidate = _activation(options.recurrent_activation), _activation(options.activation)
     i, f, g, o = (_product(w, "ih", x) + _product(w, "hh", seen)).chunk(4, dim=1)
     c = state[1]
     if "weight_peephole" in w:
         peephole = w["weight_peephole"].view(3, -1)
         i, f = i + peephole[0] * c, f + peephole[1] * c
-    c = (torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)).clamp(-clip, clip)
+    c = (gate(f) * c + gate(i) * candidate(g)).clamp(-options.cell_clip, options.cell_clip)
     if "weight_peephole" in w:
         o = o + peephole[2] * c
     inner = c
     if "weight_norm_c" in w:
         inner = torch.nn.functional.layer_norm(c, c.shape[1:], w["weight_norm_c"], w["bias_norm_c"])
-    h = torch.sigmoid(o) * torch.tanh(inner)
+    h = gate(o) * _activation(options.output_activation or options.activation)(inner)
     return (torch.nn.functional.linear(h, w["weight_hr"]) if "weight_hr" in w else h), c
 
 
-def _gru(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+def _gru(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
     from_x, from_h = _product(w, "ih", x).chunk(3, dim=1), _product(w, "hh", seen).chunk(3, dim=1)
-    r, z = torch.sigmoid(from_x[0] + from_h[0]), torch.sigmoid(from_x[1] + from_h[1])
-    n = torch.tanh(from_x[2] + r * from_h[2])
+    gate, candidate = _activation(options.recurrent_activation), _activation(options.activation)
+    r, z = gate(from_x[0] + from_h[0]), gate(from_x[1] + from_h[1])
+    n = candidate(from_x[2] + r * from_h[2])
     return ((1 - z) * n + z * state[0],)
 
 
-def _gru_reset_before(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+def _gru_reset_before(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
     linear, hidden = torch.nn.functional.linear, seen.shape[1]
     from_x, w_hh, b_hh = _product(w, "ih", x).chunk(3, dim=1), w["weight_hh"], w.get("bias_hh")
     b_gates, b_new = (None, None) if b_hh is None else (b_hh[: 2 * hidden], b_hh[2 * hidden :])
-    r, z = torch.sigmoid(torch.cat(from_x[:2], dim=1) + linear(seen, w_hh[: 2 * hidden], b_gates)).chunk(2, dim=1)
-    n = torch.tanh(from_x[2] + linear(r * seen, w_hh[2 * hidden :], b_new))
+    gate, candidate = _activation(options.recurrent_activation), _activation(options.activation)
+    r, z = gate(torch.cat(from_x[:2], dim=1) + linear(seen, w_hh[: 2 * hidden], b_gates)).chunk(2, dim=1)
+    n = candidate(from_x[2] + linear(r * seen, w_hh[2 * hidden :], b_new))
     return ((1 - z) * n + z * state[0],)
 
 
@@ -113,7 +131,7 @@ def _candidate(n: torch.Tensor, positive: bool) -> torch.Tensor:
 
 
 def _min_gru(positive: bool) -> Any:
-    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
         z, n = _product(w, "ih", x).chunk(2, dim=1)
         return ((1 - torch.sigmoid(z)) * state[0] + torch.sigmoid(z) * _candidate(n, positive),)
 
@@ -121,7 +139,7 @@ def _min_gru(positive: bool) -> Any:
 
 
 def _min_lstm(positive: bool) -> Any:
-    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, clip: float) -> State:
+    def step(x: torch.Tensor, seen: torch.Tensor, state: State, w: Parameters, options: Options) -> State:
         f, i, n = _product(w, "ih", x).chunk(3, dim=1)
         f, i = torch.sigmoid(f), torch.sigmoid(i)
         return (f / (f + i) * state[0] + i / (f + i) * _candidate(n, positive),)
@@ -130,9 +148,9 @@ def _min_lstm(positive: bool) -> Any:
 
 
 STEPS = {
-    "rnn_tanh": _rnn(torch.tanh),
-    "rnn_relu": _rnn(torch.relu),
-    "rnn_sigmoid": _rnn(torch.sigmoid),
+    "rnn_tanh": _rnn("tanh"),
+    "rnn_relu": _rnn("relu"),
+    "rnn_sigmoid": _rnn("sigmoid"),
     "lstm": _lstm,
     "gru": _gru,
     "gru_reset_before": _gru_reset_before,
@@ -177,7 +195,7 @@ def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
                 boundary = t + reverse
                 if boundary < steps:
                     s = tuple(torch.where(reset[:, boundary, None], 0.0, part) for part in s)
-                new = STEPS[case.variant.cell](y[:, t], s[0] * h_mask, s, w, options.cell_clip)
+                new = STEPS[case.variant.cell](y[:, t], s[0] * h_mask, s, w, options)
                 new = tuple(a + z[:, t] * (b - a) for a, b, z in zip(new, s, shares, strict=True))
                 s = tuple(torch.where(valid[:, t, None], a, b) for a, b in zip(new, s, strict=True))
                 sequence[t] = torch.where(valid[:, t, None], s[0], 0.0)

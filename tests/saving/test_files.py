@@ -37,6 +37,9 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
             zoneout_cell=0.1,
             cell_clip=3,
             forget_bias=1,
+            activation="softsign",
+            recurrent_activation=("hard_sigmoid", 0.2, 0.5),
+            output_activation="linear",
             seed=0,
         ),
         X,
@@ -45,6 +48,8 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: rc.GRU(3, 5, 2, bidirectional=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.2, seed=0),
         X,
     ),
+    "GRU with activations": (lambda: rc.GRU(3, 5, activation="relu", recurrent_activation="hard_sigmoid", seed=0), X),
+    "RNN with a hard sigmoid": (lambda: rc.RNN(3, 5, nonlinearity=("hard_sigmoid", 0.5, 0.25), seed=0), X),
     "MinGRU": (lambda: rc.MinGRU(3, 5, 2, positive=True, bidirectional=True, seed=0), X),
     "MinLSTM": (lambda: rc.MinLSTM(3, 5, bias=False, return_sequences=False, seed=0), X),
     "time first": (lambda: rc.GRU(3, 5, batch_first=False, seed=0), X),
@@ -107,6 +112,7 @@ def test_a_file_older_than_the_options(tmp_path: Path) -> None:
     model = rc.LSTM(3, 5, 2, seed=0)
     options = ["proj_size", "peepholes", "layer_norm", "zoneout_cell", "cell_clip", "forget_bias"]
     options += ["input_dropout", "recurrent_dropout", "zoneout", "recurrent_init"]
+    options += ["activation", "recurrent_activation", "output_activation"]
     content = reconfigured(saved(model, tmp_path), lambda c: [c["config"].pop(name) for name in options])
     assert load(content, tmp_path).config() == model.config()
 

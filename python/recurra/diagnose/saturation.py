@@ -60,6 +60,10 @@ _MEANING = {
 }
 
 
+#: The ends of activations that a layer may choose: whose they are like. One that is not here has none.
+_LIKE = {"tanh": "tanh", "softsign": "tanh", "sigmoid": "sigmoid", "hard_sigmoid": "sigmoid", "relu": "relu"}
+
+
 @dataclass(frozen=True)
 class GateShare:
     """How much of a gate is where, over all units and all valid steps.
@@ -170,13 +174,27 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
     subject = subject_of("saturation", model, x, lengths)
     subject.need_parts()
     tape = subject.model.record(subject.x, lengths=subject.lengths, training=False, input_grad=False, seed=0)
-    return Saturation(tuple(_layer(one) for one in subject.activity(tape)))
+    nodes = subject.graph.nodes
+    return Saturation(tuple(_layer(one, nodes[one.part.node].layer) for one in subject.activity(tape)))
 
 
-def _layer(activity: Activity) -> LayerSaturation:
+def _gates(cell: str, layer: Any) -> list[Gate]:
+    """Those of the cell, with the activations that the layer has chosen; without those that have no ends."""
+    candidate = getattr(layer, "activation", getattr(layer, "nonlinearity", None))
+    recurrent = getattr(layer, "recurrent_activation", None)
+    gates = []
+    for gate in GATES[cell]:
+        chosen = (candidate if gate.name in ("g", "n", "h") else recurrent) or gate.kind
+        kind = _LIKE.get(chosen if isinstance(chosen, str) else chosen[0])
+        if kind is not None:
+            gates.append(gate._replace(kind=kind))
+    return gates
+
+
+def _layer(activity: Activity, layer: Any) -> LayerSaturation:
     valid = checks.steps_within(activity.lengths, activity.h.shape[1])
     cell = activity.part.cell.removesuffix("_positive")
-    shares = tuple(_share(cell, gate, activity.kept[:, :, gate.kept][valid]) for gate in GATES[cell])
+    shares = tuple(_share(cell, gate, activity.kept[:, :, gate.kept][valid]) for gate in _gates(cell, layer))
     return LayerSaturation(activity.part.name, shares)
 
 

@@ -29,6 +29,11 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
   options.vectors = shape.vectors;
   options.group = unit_group(rows);
   options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
+  const auto activation = [](const CellActivation<double>& a) {
+    return CellActivation<T>{a.function, T(a.alpha), T(a.beta)};
+  };
+  options.activations = {activation(spec.activations.gate), activation(spec.activations.candidate),
+                         activation(spec.activations.output)};
   const auto zone = [&](double rate, uint64_t stream) {
     if (!training || rate <= 0) return typename CellOptions<T>::Zone{T(rate), false, 0, 0};
     const RandomMask mask(seed, stream + index, rate);

@@ -81,6 +81,7 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
     constexpr bool last = stage == kLast;
     d.dh = L::get(at.tile, at.u_next);
     d.dc = d.carry = V{};
+    if constexpr (optional) d.activations = &options.activations;
     if constexpr (optional && !last) {
       if (options.recurrent_mask) d.dh = d.dh * load<V>(options.recurrent_mask + batch(at.r) * options.mask_row + at.u);
       d.carry = L::get(at.carry, at.carry_next);

@@ -38,8 +38,8 @@ struct BackwardNorm : BackwardEpilogue<Cell, T, paired, optional> {
       const T* gain = options.unit_weights + p * size + norm_at + w;
       T* sums = unit_sums(p, r) + norm_at + w;
       const U norm = load<U>(work.norm + u), o = saved(p, w, 3), d = load<U>(dh + u);
-      const U t = tanh(fma(load<U>(gain), norm, load<U>(gain + units)));
-      const U dt = d * o * fma(-t, t, one<U>());
+      const U t = activate<Tanh>(options.activations.output, fma(load<U>(gain), norm, load<U>(gain + units)));
+      const U dt = d * o * derivative<Tanh>(options.activations.output, t);
       add_sum(sums, r, dt * norm);
       add_sum(sums + units, r, dt);
       of_cell.add(dt * load<U>(gain), norm);

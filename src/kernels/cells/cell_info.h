@@ -2,6 +2,7 @@
 #pragma once
 #include <stddef.h>
 
+#include "kernels/cells/activation.h"
 #include "kernels/cells/list.h"
 #include "kernels/gemm/call.h"
 
@@ -29,6 +30,7 @@ struct CellInfo {
   Range recurrent[2];
   signed char input_gate[4];      // the block of weight_ih and bias_ih that feeds each column; -1: none
   signed char recurrent_gate[4];  // the block of weight_hh and bias_hh
+  CellFunctions own = {};         // activations; kNone where a call cannot choose another
 };
 RECURRA_ALWAYS_INLINE constexpr bool needs_hidden_ones(const CellInfo& cell) {
   return cell.input.count < cell.groups;  // some biases have no column in the input's product

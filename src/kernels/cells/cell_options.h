@@ -27,6 +27,7 @@ struct CellOptions {
     uint64_t key;
     uint32_t last;
   } zone_h, zone_c;
+  CellActivations<T> activations;
   RECURRA_ALWAYS_INLINE bool normalised() const { return vectors.columns > 0; }
 };
 

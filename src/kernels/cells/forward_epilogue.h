@@ -79,6 +79,7 @@ struct ForwardEpilogue : ForwardProduct<Cell, T, paired, optional> {
   template <int stage>
   RECURRA_INLINE void read(StepUnit& u, const Items& at, ptrdiff_t w) const {
     for (int g = 0; g < kCell.groups; ++g) u.pre[g] = L::get(at.tile + g * units + w, at.pair * at.tile_next);
+    if constexpr (optional) u.activations = &options.activations;
     if constexpr (optional && kCell.has_cell) set_options(u, at, w);
     if constexpr (Cell::kUsesPrevious) u.h = L::get(h_in + at.h + w, at.pair * at.h_next);
     if constexpr (kCell.has_cell) u.c = L::get(at.c + w, at.pair * at.c_next);

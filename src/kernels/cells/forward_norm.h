@@ -96,7 +96,9 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
       const T* gain = options.unit_weights + p * vectors_size + options.vectors.cell_norm(call.panels);
       for (ptrdiff_t w = 0; w < units; w += lanes<U>()) {
         T* h = work.made + r * work.hidden_stride + p * units + w;
-        store(h, load<U>(h) * tanh(fma(load<U>(gain + w), load<U>(cell + p * units + w), load<U>(gain + units + w))));
+        store(h, load<U>(h) *
+                     activate<Tanh>(options.activations.output,
+                                    fma(load<U>(gain + w), load<U>(cell + p * units + w), load<U>(gain + units + w))));
       }
     }
   }

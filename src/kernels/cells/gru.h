@@ -28,14 +28,15 @@ struct Gru {
       .recurrent = {{1, 3}},
       .input_gate = {2, 0, 1, -1},
       .recurrent_gate = {-1, 0, 1, 2},
+      .own = {CellFunction::kSigmoid, CellFunction::kTanh, CellFunction::kNone},
   };
   static constexpr bool kUsesPrevious = true, kCarries = true;
 
   template <int stage, class U>
   RECURRA_INLINE static void forward(U& u) {
     typedef typename U::Value V;
-    const V r = sigmoid(u.pre[1]), z = sigmoid(u.pre[2]), s = u.pre[3];
-    const V n = tanh(fma(r, s, u.pre[0]));
+    const V r = u.gate_activation(u.pre[1]), z = u.gate_activation(u.pre[2]), s = u.pre[3];
+    const V n = u.candidate_activation(fma(r, s, u.pre[0]));
     u.h = mix(z, u.h, n);
     u.saved[0] = r, u.saved[1] = z, u.saved[2] = n, u.saved[3] = s;
   }
@@ -44,9 +45,9 @@ struct Gru {
   RECURRA_INLINE static void backward(D& d) {
     typedef typename D::Value V;
     const V r = d.saved[0], z = d.saved[1], n = d.saved[2], s = d.saved[3];
-    d.pre[0] = d.dh * (one<V>() - z) * fma(-n, n, one<V>());
-    d.pre[1] = d.pre[0] * s * (r * (one<V>() - r));
-    d.pre[2] = d.dh * (d.h_previous - n) * (z * (one<V>() - z));
+    d.pre[0] = d.dh * (one<V>() - z) * d.candidate_derivative(n);
+    d.pre[1] = d.pre[0] * s * d.gate_derivative(r);
+    d.pre[2] = d.dh * (d.h_previous - n) * d.gate_derivative(z);
     d.pre[3] = d.pre[0] * r;
     d.carry = d.dh * z;
   }
@@ -65,6 +66,7 @@ struct GruResetBefore {
       .recurrent = {{1, 2}, {0, 1}},
       .input_gate = {2, 0, 1, -1},
       .recurrent_gate = {2, 0, 1, -1},
+      .own = {CellFunction::kSigmoid, CellFunction::kTanh, CellFunction::kNone},
   };
   static constexpr bool kUsesPrevious = true, kCarries = true;
   static constexpr int kPending = 2;  // where n's pre-activation waits in `saved` between the stages
@@ -73,11 +75,11 @@ struct GruResetBefore {
   RECURRA_INLINE static void forward(U& u) {
     typedef typename U::Value V;
     if constexpr (stage == 0) {
-      const V r = sigmoid(u.pre[1]);
+      const V r = u.gate_activation(u.pre[1]);
       u.operand = r * u.h;
-      u.saved[0] = r, u.saved[1] = sigmoid(u.pre[2]), u.saved[kPending] = u.pre[0];
+      u.saved[0] = r, u.saved[1] = u.gate_activation(u.pre[2]), u.saved[kPending] = u.pre[0];
     } else {
-      const V n = tanh(u.pre[0]);
+      const V n = u.candidate_activation(u.pre[0]);
       u.h = mix(u.saved[1], u.h, n);
       u.saved[2] = n;
     }
@@ -89,11 +91,11 @@ struct GruResetBefore {
     const V r = d.saved[0];
     if constexpr (stage == 1) {
       const V z = d.saved[1], n = d.saved[2];
-      d.pre[0] = d.dh * (one<V>() - z) * fma(-n, n, one<V>());
-      d.pre[2] = d.dh * (d.h_previous - n) * (z * (one<V>() - z));
+      d.pre[0] = d.dh * (one<V>() - z) * d.candidate_derivative(n);
+      d.pre[2] = d.dh * (d.h_previous - n) * d.gate_derivative(z);
       d.carry = d.dh * z;
     } else {
-      d.pre[1] = d.dh * d.h_previous * (r * (one<V>() - r));
+      d.pre[1] = d.dh * d.h_previous * d.gate_derivative(r);
       d.carry = fma(d.dh, r, d.carry);
       d.operand = r * d.h_previous;
     }

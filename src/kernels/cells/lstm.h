@@ -3,7 +3,8 @@
 //   i, f, o = sigmoid(W_i* x + b_i* + W_h* h + b_h*)     g = tanh(W_ig x + b_ig + W_hg h + b_hg)
 //   c' = f c + i g                                       h' = o tanh(c')
 //
-// Options: i and f may peek at c and o at c' (peepholes: Gers, Schraudolph & Schmidhuber 2002); c' may be clipped.
+// Options: i and f may peek at c and o at c' (peepholes: Gers, Schraudolph & Schmidhuber 2002); c' may be clipped; a
+// call may choose other activations of the gates, of g, and of c' in h'.
 #pragma once
 #include "kernels/cells/unit.h"
 
@@ -22,14 +23,16 @@ struct Lstm {
       .recurrent = {{0, 4}},
       .input_gate = {0, 1, 2, 3},
       .recurrent_gate = {0, 1, 2, 3},
+      .own = {CellFunction::kSigmoid, CellFunction::kTanh, CellFunction::kTanh},
   };
   static constexpr bool kUsesPrevious = false, kCarries = false;
 
   template <int stage, class U>
   RECURRA_INLINE static void forward(U& u) {
     typedef typename U::Value V;
-    const V i = sigmoid(u.peek(u.pre[0], 0, u.c)), f = sigmoid(u.peek(u.pre[1], 1, u.c)), g = tanh(u.pre[2]);
-    const V c = u.clip(fma(f, u.c, i * g)), o = sigmoid(u.peek(u.pre[3], 2, c));
+    const V i = u.gate_activation(u.peek(u.pre[0], 0, u.c)), f = u.gate_activation(u.peek(u.pre[1], 1, u.c));
+    const V g = u.candidate_activation(u.pre[2]), c = u.clip(fma(f, u.c, i * g));
+    const V o = u.gate_activation(u.peek(u.pre[3], 2, c));
     u.h = u.output(o, c);
     u.c = u.zone_out(c);
     u.saved[0] = i, u.saved[1] = f, u.saved[2] = g, u.saved[3] = o;
@@ -41,11 +44,11 @@ struct Lstm {
     const V i = d.saved[0], f = d.saved[1], g = d.saved[2], o = d.saved[3];
     V dc;
     const V of_o = d.output(o, d.candidate(i, f, g), dc);
-    d.pre[3] = of_o * (o * (one<V>() - o));
+    d.pre[3] = of_o * d.gate_derivative(o);
     dc = d.unclip(dc);
-    d.pre[0] = dc * g * (i * (one<V>() - i));
-    d.pre[1] = dc * d.c_previous * (f * (one<V>() - f));
-    d.pre[2] = dc * i * fma(-g, g, one<V>());
+    d.pre[0] = dc * g * d.gate_derivative(i);
+    d.pre[1] = dc * d.c_previous * d.gate_derivative(f);
+    d.pre[2] = dc * i * d.candidate_derivative(g);
     d.dc = d.previous(dc * f);
   }
 };

@@ -1,14 +1,15 @@
 // The vocabulary of a cell's equations: one unit of one row at one step, over a value type V (a vector of units, or a
-// scalar). Beside these structs the equations use the functions of kernels/simd/math.h and nothing else.
+// scalar). Beside these structs the equations use the functions of kernels/simd/math.h and simd/activations.h, and
+// nothing else.
 #pragma once
 #include "kernels/cells/cell_info.h"
-#include "kernels/simd/math.h"
+#include "kernels/simd/activations.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
 // For a cell's forward<stage>(), which turns pre-activations into the new state and leaves in `saved` what BPTT needs.
-// The functions are the places where options of the LSTM's c come in; here, in the plain cell, there are none.
+// The functions are the places where options come in; here, in the plain cell, there are none.
 template <class V>
 struct Unit {
   typedef V Value;
@@ -18,6 +19,14 @@ struct Unit {
   V operand;   // out, all but the last stage: what the next stage's product multiplies
   V saved[4];  // out; between stages it carries what an earlier stage left
 
+  template <class Own = Sigmoid>
+  RECURRA_INLINE V gate_activation(V x) const {
+    return Own::value(x);
+  }
+  template <class Own = Tanh>
+  RECURRA_INLINE V candidate_activation(V x) const {
+    return Own::value(x);
+  }
   RECURRA_INLINE V peek(V a, int, V) const { return a; }
   RECURRA_INLINE V clip(V candidate) const { return candidate; }
   RECURRA_INLINE V output(V o, V candidate) { return o * tanh(candidate); }
@@ -35,6 +44,15 @@ struct Gradient {
   V carry;                                // out: gradient of h of the previous step other than through a product
   V operand;  // out, stage 0 of cells with two: the operand again, for the weights' gradient
 
+  // Derivatives of activations whose values are y.
+  template <class Own = Sigmoid>
+  RECURRA_INLINE V gate_derivative(V y) const {
+    return Own::derivative(y, y);
+  }
+  template <class Own = Tanh>
+  RECURRA_INLINE V candidate_derivative(V y) const {
+    return Own::derivative(y, y);
+  }
   // c before zoneout.
   RECURRA_INLINE V candidate(V, V, V) { return c; }
   // From dh and dc, the gradients of o (returned) and of the candidate.

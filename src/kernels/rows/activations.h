@@ -7,26 +7,16 @@
 //   silu            3.0             3.0          x >= -87 / -708 (below: |result| <= 4e-36, 4e-305)
 //   softplus        3.0             3.0          x >= -87 / -708 (below: <= 2e-38, 4e-308)
 //
-// relu and leaky_relu are exact but for one product; tanh and sigmoid are those of kernels/simd/math.h. NaN gives NaN.
+// leaky_relu is exact but for one product; relu, tanh and sigmoid are in kernels/simd/activations.h. NaN gives NaN.
 #pragma once
 #include "kernels/rows/call.h"
 #include "kernels/rows/softmax.h"
+#include "kernels/simd/activations.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-// value(x), and derivative(x, y) with y = value(x). Where a slope changes, the one to the left counts, as in PyTorch.
-struct Relu {
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return max(V{}, x);  // NaN stays NaN
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V x, V) {
-    return x > V{} ? constant<V>(1) : V{};
-  }
-};
-
+// As kernels/simd/activations.h has them: value(x), and derivative(x, y) with y = value(x).
 struct LeakyRelu {
   static constexpr double kSlope = 0.01;
   template <class V>
@@ -49,28 +39,6 @@ struct Elu {
   template <class V>
   RECURRA_INLINE static V derivative(V x, V y) {
     return x > V{} ? constant<V>(1) : y + constant<V>(1);
-  }
-};
-
-struct Tanh {
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return tanh(x);
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V, V y) {
-    return fma(-y, y, constant<V>(1));
-  }
-};
-
-struct Sigmoid {
-  template <class V>
-  RECURRA_INLINE static V value(V x) {
-    return sigmoid(x);
-  }
-  template <class V>
-  RECURRA_INLINE static V derivative(V, V y) {
-    return y * (constant<V>(1) - y);
   }
 };
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
+from recurra.layers.recurrent.cell_activation import CellActivation, cell_activation, core_activation
 from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
@@ -28,6 +29,10 @@ class GRU(Regularised):
 
     Args:
         reset_after: which form: PyTorch's and cuDNN's, or the paper's.
+        activation: of n: "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in Keras 3 and PyTorch),
+            "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1): 0.2
+            and 0.5 in Keras 1 and 2 and by default in ONNX.
+        recurrent_activation: the same of r and z.
     """
 
     gates = 3
@@ -45,6 +50,8 @@ class GRU(Regularised):
         bidirectional: bool = False,
         return_sequences: bool = True,
         reset_after: bool = True,
+        activation: CellActivation = "tanh",
+        recurrent_activation: CellActivation = "sigmoid",
         layer_norm: bool = False,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -54,6 +61,8 @@ class GRU(Regularised):
         seed: int | None = None,
     ) -> None:
         self.reset_after = checks.flag("GRU", "reset_after", reset_after)
+        self.activation = cell_activation("GRU", "activation", activation)
+        self.recurrent_activation = cell_activation("GRU", "recurrent_activation", recurrent_activation)
         super().__init__(
             input_size,
             hidden_size,
@@ -81,4 +90,5 @@ class GRU(Regularised):
                 "GRU: got layer_norm=True with reset_after=False, expected reset_after=True, as the norm is over W_hh h of "
                 "all gates, which the other form never computes; leave one of them out"
             )
-        return super()._core_options()
+        activations = [core_activation(one) for one in (self.recurrent_activation, self.activation, None)]
+        return {**super()._core_options(), "activations": activations}

@@ -13,6 +13,7 @@ from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.initialise import set_forget_bias
 from recurra.common.typing import Array
+from recurra.layers.recurrent.cell_activation import CellActivation, cell_activation, core_activation
 from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
@@ -38,6 +39,11 @@ class LSTM(Regularised):
             p_o * c' in o.
         zoneout_cell: as zoneout, for c.
         cell_clip: None, or the bound v > 0 that c' is clipped to, [-v, v]; where it was, no gradient goes back.
+        activation: of g, and of c' on its way to h: "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in
+            Keras 3 and PyTorch), "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for
+            clip(alpha * v + beta, 0, 1): 0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
+        recurrent_activation: the same of i, f and o.
+        output_activation: None, or of c' on its way to h alone.
         forget_bias: None, or the number that the forget gate's bias is at first (Jozefowicz, Zaremba, Sutskever 2015):
             its part of bias_ih is this number, its part of bias_hh 0.
 
@@ -65,6 +71,9 @@ class LSTM(Regularised):
         peepholes: bool = False,
         zoneout_cell: float = 0.0,
         cell_clip: float | None = None,
+        activation: CellActivation = "tanh",
+        recurrent_activation: CellActivation = "sigmoid",
+        output_activation: CellActivation | None = None,
         forget_bias: float | None = None,
         layer_norm: bool = False,
         input_dropout: float = 0.0,
@@ -78,6 +87,11 @@ class LSTM(Regularised):
         self.peepholes = checks.flag("LSTM", "peepholes", peepholes)
         self.zoneout_cell = checks.chance("LSTM", "zoneout_cell", zoneout_cell)
         self.cell_clip = None if cell_clip is None else checks.positive("LSTM", "cell_clip", cell_clip)
+        self.activation = cell_activation("LSTM", "activation", activation)
+        self.recurrent_activation = cell_activation("LSTM", "recurrent_activation", recurrent_activation)
+        self.output_activation = (
+            None if output_activation is None else cell_activation("LSTM", "output_activation", output_activation)
+        )
         self.forget_bias = None if forget_bias is None else checks.number("LSTM", "forget_bias", forget_bias, -math.inf)
         super().__init__(
             input_size,
@@ -117,7 +131,9 @@ class LSTM(Regularised):
                 f"of them out"
             )
         own = {name: getattr(self, name) for name in ("proj_size", "peepholes", "zoneout_cell")}
-        return {**super()._core_options(), **own, "cell_clip": self.cell_clip or 0.0}
+        chosen = (self.recurrent_activation, self.activation, self.output_activation or self.activation)
+        activations = [core_activation(one) for one in chosen]
+        return {**super()._core_options(), **own, "cell_clip": self.cell_clip or 0.0, "activations": activations}
 
     @classmethod
     def _output_units(cls, config: Mapping[str, Any]) -> int:

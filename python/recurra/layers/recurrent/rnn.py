@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
+from recurra.layers.recurrent.cell_activation import CellActivation, cell_activation, core_activation
 from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 @built_in
 @with_inherited_arguments
 class RNN(Regularised):
-    """The plain recurrent network (Elman 1990), with f tanh, relu or sigmoid:
+    """The plain recurrent network (Elman 1990), with f tanh unless another is chosen:
 
         h' = f(W_ih x + b_ih + W_hh h + b_hh)
 
     `y, h_n = rnn(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
 
     Args:
-        nonlinearity: f: "tanh", "relu" or "sigmoid".
+        nonlinearity: f: "tanh", "relu", "sigmoid", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in Keras 3 and PyTorch),
+            "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1): 0.2
+            and 0.5 in Keras 1 and 2 and by default in ONNX.
     """
 
     state_names = ("h",)
@@ -39,7 +41,7 @@ class RNN(Regularised):
         dropout: float = 0.0,
         bidirectional: bool = False,
         return_sequences: bool = True,
-        nonlinearity: str = "tanh",
+        nonlinearity: CellActivation = "tanh",
         layer_norm: bool = False,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -48,7 +50,7 @@ class RNN(Regularised):
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.nonlinearity: str = checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu", "sigmoid"))
+        self.nonlinearity = cell_activation("RNN", "nonlinearity", nonlinearity)
         super().__init__(
             input_size,
             hidden_size,
@@ -68,4 +70,8 @@ class RNN(Regularised):
         )
 
     def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+        return f"rnn_{self.nonlinearity}" if self.nonlinearity in ("tanh", "relu", "sigmoid") else "rnn_tanh"
+
+    def _core_options(self) -> dict[str, Any]:
+        activations = [core_activation(one) for one in (None, self.nonlinearity, None)]
+        return {**super()._core_options(), "activations": activations}
