@@ -1,4 +1,4 @@
-// PyTorch's weights to and from the panels that the kernels read (kernels/cells/call.h describes the layouts).
+// PyTorch's weights to and from the panels that the kernels read (kernels/cells/layout.h describes the layouts).
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -52,7 +52,7 @@ void transpose(T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride,
 }
 
 constexpr ptrdiff_t kPackBlock = 16;              // a cache line of f32 on the unpacked side
-constexpr ptrdiff_t kPackAhead = 4 * kPackBlock;  // so many rows at once are more than the hardware looks ahead in
+constexpr ptrdiff_t kPackAhead = 4 * kPackBlock;  // these are more rows at once than the hardware prefetcher follows
 
 // Calls piece(packed, packed_stride, plain, plain_stride, units, n) for every gate's weights in blocks of units x n
 // inputs, small enough for both sides to stay in cache. Serves packing and, with the gradient's layout, unpacking.

@@ -6,7 +6,7 @@
 
 namespace recurra {
 
-// One layer and direction backwards: by blocks of steps, first the rows' chunks side by side, then the weights' panels.
+// One layer and direction backwards, block by block: first the chunks of rows in parallel, then the weights' panels.
 template <class T>
 struct DirectionBackward {
   const Shape<T>& shape;
@@ -14,7 +14,7 @@ struct DirectionBackward {
   const Blocks& blocks;
   RowChunks chunks;
   ptrdiff_t layer;
-  BackwardCall<T> call;  // but for the chunk and the block
+  BackwardCall<T> call;  // all but the chunk of rows and the block of steps
   T *gradient, *unit_gradient, *projection_gradient;
   const T* ones;  // [unit row]
   StepHook<T>* hook;
@@ -41,13 +41,13 @@ struct DirectionBackward {
         if (hook && block.end > block.begin) return backward_by_step(c);
         shape.cell.backward(c);
       });
-      if (run.stop) run.stop->poll();  // the loop may be too short to
+      if (run.stop) run.stop->poll();  // the loop may be too short to poll by itself
       if (run.stopped()) return;
       add_block(block);
     }
   }
 
-  // A block's steps one by one, the hook between them.
+  // Runs the steps of a block one by one, with the hook between them.
   void backward_by_step(const BackwardCall<T>& block) const {
     BackwardCall<T> c = block;
     for (c.begin = block.end - 1; c.begin >= block.begin; --c.begin) {

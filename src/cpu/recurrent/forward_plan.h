@@ -6,13 +6,13 @@
 
 namespace recurra {
 
-// Chunks of rows, so that chunks x directions in flight keep the threads busy.
+// The number of chunks of rows that, times the directions in flight, keeps all threads busy.
 inline ptrdiff_t most_chunks(ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
   return std::max<ptrdiff_t>(1, std::min((threads + directions - 1) / directions, rows));
 }
 
-// Rows are shared out first. Where they are too few to fill a tile for every thread, and a step is long enough to wait
-// for each other after it, threads share the panels of the same rows instead: each reads only its part of the weights.
+// Threads share the rows if there are enough to fill a tile for each. If not, and if a step is long enough to be worth
+// a barrier, they share the panels of the same rows instead: each thread reads only its part of the weights.
 constexpr ptrdiff_t kTeamRows = 6, kTeamWork = 32 << 10;  // rows a thread, multiply-adds a step
 template <class T>
 ptrdiff_t team_size(const Shape<T>& shape, ptrdiff_t threads, ptrdiff_t directions, ptrdiff_t rows) {
@@ -28,13 +28,13 @@ template <class T>
 struct ForwardPlan {
   const Shape<T> shape;
   const Rows rows;
-  std::vector<CellOptions<T>> options;  // [layer, direction], but for the weights
+  std::vector<CellOptions<T>> options;  // [layer, direction], without the weights
   const ptrdiff_t at_once, members;
   const RowChunks chunks;
   const ptrdiff_t tasks;
   T** scratch;  // [task, member]
 
-  // Teams share the panels of a step; with a hook between steps rows alone are shared out.
+  // `teams`: whether threads may share the panels of a step, which a hook between steps rules out.
   ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& rows, const Run& run, ptrdiff_t at_once,
               bool teams = true)
       : ForwardPlan(spec, batch, rows, run.threads, run.training, run.seed, run.arena, at_once, teams) {}
@@ -43,7 +43,7 @@ struct ForwardPlan {
       : shape{spec},
         rows(sorted),
         at_once(directions),
-        // Options look at whole rows of h between two steps, which a team would have to wait for once more.
+        // Options read whole rows of h between steps, which would cost a team another barrier.
         members(teams && !spec.has_options(training) ? team_size(shape, threads, at_once, batch.rows) : 1),
         chunks(row_chunks(rows, batch.rows, members > 1 ? 1 : most_chunks(threads, at_once, batch.rows), arena)),
         tasks(chunks.count * at_once),
@@ -61,7 +61,7 @@ struct ForwardPlan {
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks.count; }
   size_t index(ptrdiff_t layer, ptrdiff_t d) const { return size_t(layer * shape.spec.directions + d); }
 
-  // The kernel's call but for weights, x and y.
+  // The kernel's call without weights, x and y.
   ForwardCall<T> call(ptrdiff_t layer, ptrdiff_t d, ptrdiff_t task, StateRows<const T> state,
                       StateRows<T> final_state) const {
     ForwardCall<T> c = {};
@@ -90,7 +90,7 @@ struct ForwardPlan {
     SpinBarrier barriers[2];
     for_each_member(int(std::min<ptrdiff_t>(threads, tasks * members)), [&](ptrdiff_t member, ptrdiff_t all) {
       for (ptrdiff_t task = member % tasks; task < tasks; task += all) {
-        const ptrdiff_t team = (all - task + tasks - 1) / tasks;  // 0 or 1 where tasks are more than threads
+        const ptrdiff_t team = (all - task + tasks - 1) / tasks;  // 0 or 1 if there are more tasks than threads
         f(task, team > 1 ? Team{int(member / tasks), int(team), &barriers[task], scratch[task * members]} : Team{});
       }
     });

@@ -1,4 +1,4 @@
-// What the options of a cell need beside its weights: random masks, and vectors in panels with their gradient.
+// The data of a cell's options: random masks, and vectors packed in panels, with their gradient.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -12,11 +12,11 @@
 
 namespace recurra {
 
-// Which of a seed's random numbers are whose, beside those of the dropout between layers.
+// Streams of random numbers from a seed, beside those of the dropout between layers.
 enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, kZoneH = 3 << 20, kZoneC = 4 << 20 };
 
-// The options of a layer's direction but for its weights; rows: of the batch. `always`: also where none is on, all of
-// them neutral then.
+// The options of a layer's direction, without the weights; `rows` are those of the batch. `always`: fill them in even
+// if none is on, with neutral values.
 template <class T>
 CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
                           int threads, Arena& arena, bool always = false) {

@@ -1,4 +1,4 @@
-// Single steps of a stack, their calls set up once.
+// Single steps of a stack, whose kernel calls are set up once.
 #pragma once
 #include "cpu/recurrent/forward_plan.h"
 
@@ -15,7 +15,7 @@ class CpuStep final : public RecurrentStep<T> {
           calls_[from].push_back(plan_.call(layer, plan_.direction(task), task, state, states[size_t(1 - from)]));
           ForwardCall<T>& c = calls_[from].back();
           c.steps_before = from;
-          // Of its own, where its plan can stay; one for either state.
+          // Scratch of its own, which keeps its plan; both states share it.
           c.scratch = from ? calls_[0][calls_[1].size() - 1].scratch
                            : memory_.template take<T>(size_t(plan_.scratch_size(rows)));
         }

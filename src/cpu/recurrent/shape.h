@@ -27,10 +27,10 @@ struct Shape {
     const Range range = part ? info.recurrent[part - 1] : info.input;
     return panels.count * range.count * panels.units;
   }
-  ColumnPanels columns(ptrdiff_t count) const { return {count, kernels<T>().tile_vectors}; }  // of so many vectors
+  ColumnPanels columns(ptrdiff_t count) const { return {count, kernels<T>().tile_vectors}; }  // of `count` vectors
   ptrdiff_t vectors_of(ptrdiff_t n) const { return (n + lanes - 1) / lanes; }
   ptrdiff_t hidden_vectors() const { return vectors_of(spec.proj_size ? state_size : panels.padded()); }
-  // Of rows with a projection's output, padded to whole column panels of its gradient.
+  // Rows of a projection's output are padded to whole column panels of its gradient.
   ptrdiff_t projection_width() const { return kProjectionVectors * lanes; }
   ptrdiff_t projection_panels() const { return (state_size + projection_width() - 1) / projection_width(); }
   ptrdiff_t projected_row() const {

@@ -17,7 +17,7 @@ class StretchReader {
     for (T*& h : state_) h = run.arena.take<T>(size_t(call.batch->rows * call.spec->state_size()));
   }
 
-  // Sets what `c` reads of stretch i.
+  // Points `c` to the values of stretch i.
   void enter(ptrdiff_t layer, ptrdiff_t i, BackwardCall<T>& c) const {
     const Shape<T> shape = {*call_.spec};
     const ptrdiff_t d = c.direction.reverse, H = shape.state_size;
@@ -64,7 +64,7 @@ class StretchReader {
   const RecurrentBackward<T>& call_;
   const CpuTape<T>& tape_;
   std::unique_ptr<ForwardPlan<T>> plan_;
-  T* state_[2] = {};  // [row][state]: h that enters a stretch, and where the one that leaves it goes
+  T* state_[2] = {};  // [row][state]: h entering a stretch, and h leaving it
 };
 
 }  // namespace recurra

@@ -1,22 +1,22 @@
-// What a recorded forward of a recurrent stack keeps, and how little it can be.
+// The tape of a recurrent stack, and how it is made to fit a memory budget.
 //
-// Nearly all of a tape are the values that the cells' equations leave for BPTT, `saved`. They follow from the inputs
-// and the state that enters a step, so a tape may keep that state at some steps instead; backward then makes a stretch
-// of steps again, the last one first, right before its blocks. Blocks are what they were, so no bit of a gradient
-// changes.
+// Most of a tape are the values that the cells' equations save for BPTT. They follow from the inputs and the state that
+// enters a step, so a tape may keep only that state at some steps (gradient checkpointing): backward then recomputes a
+// stretch of steps right before its blocks, the last stretch first. The blocks are the same, and so are the bits of all
+// gradients.
 #pragma once
 #include "cpu/plan.h"
 #include "cpu/recurrent/shape.h"
 
 namespace recurra {
 
-// Steps [bounds[i], bounds[i + 1]) for i < count(), each whole blocks of a backward. The last stretch, empty maybe, is
-// kept as it was recorded; the others are made again.
+// Stretch i is steps [bounds[i], bounds[i + 1]), whole blocks of a backward. The last one, which may be empty, is kept
+// as it was recorded; the others are recomputed.
 struct Stretches {
   std::vector<ptrdiff_t> bounds;
 
   explicit Stretches(const Rows& rows) : bounds{0, rows.steps} {}
-  // The last `kept` blocks as recorded, the others `together` at a time.
+  // The last `kept` blocks are kept as recorded, the others recomputed `together` at a time.
   Stretches(const Blocks& all, ptrdiff_t together, ptrdiff_t kept) {
     const std::vector<Block>& blocks = all.blocks;  // last first
     const ptrdiff_t n = ptrdiff_t(blocks.size());
@@ -39,7 +39,7 @@ struct Stretches {
   }
 };
 
-// What the equations leave of a stretch of a layer's direction.
+// The values that one stretch of a layer's direction saves for BPTT.
 template <class T>
 struct SavedValues {
   T *saved, *cells, *norms;
@@ -60,10 +60,10 @@ struct CpuTape : RecurrentTape<T> {
   Rows rows = {};
   Stretches stretches{Rows{}};
   std::vector<Sequence<const T>> x, y;                           // [layer]
-  std::vector<Sequence<T>> masked, between, dropped;             // [layer]; data null: there is none
+  std::vector<Sequence<T>> masked, between, dropped;             // [layer]; data null: unused
   std::vector<SavedValues<T>> saved;                             // [layer, direction], of the last stretch
   std::vector<T*> entering;                                      // [layer, direction][stretch - 1][row][H]: c
-  SavedValues<T> again = {};                                     // room for one of the other stretches
+  SavedValues<T> again = {};                                     // room to recompute one of the other stretches
   std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
 
   // c that enters stretch i > 0.
@@ -73,7 +73,7 @@ struct CpuTape : RecurrentTape<T> {
   }
 };
 
-// Takes all of a forward's tape but the order of rows.
+// Allocates a forward's tape, except for the order of rows.
 template <class T>
 void take_tape(CpuTape<T>& tape, const Shape<T>& shape, ptrdiff_t batch_rows, bool training, Arena& memory) {
   const RecurrentSpec& spec = shape.spec;
@@ -96,7 +96,7 @@ void take_tape(CpuTape<T>& tape, const Shape<T>& shape, ptrdiff_t batch_rows, bo
   if (stretches.count() > 1) tape.again = take_saved(shape, stretches.most_tokens_again(rows), memory);
 }
 
-// Takes room for the weights' gradients, set to zero unless the arena only counts. A second attempt takes it anew.
+// Allocates the weights' gradients, zeroed unless the arena only counts. A second attempt allocates them anew.
 template <class T>
 void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int threads, bool counts = false) {
   const RecurrentSpec& spec = shape.spec;
@@ -114,8 +114,8 @@ void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int 
     }
 }
 
-// The blocks of a backward. The gate gradients of one are meant to stay in L2; the weights' gradient is read and
-// written once a block.
+// The blocks of a backward. The gate gradients of a block should stay in the L2 cache; the weights' gradient is read
+// and written once per block.
 template <class T>
 Blocks blocks_of(const Shape<T>& shape, const Rows& rows, ptrdiff_t batch_rows) {
   constexpr ptrdiff_t kBytes = 512 << 10, kLeastRows = 256, kMostRows = 512;
@@ -123,7 +123,7 @@ Blocks blocks_of(const Shape<T>& shape, const Rows& rows, ptrdiff_t batch_rows) 
   return {rows, std::min(std::max(kBytes / row_bytes, kLeastRows), kMostRows), unit_group(batch_rows)};
 }
 
-// Finds the stretches of a tape that shall not exceed a number of bytes.
+// Chooses the stretches of a tape for a limit of bytes.
 template <class T>
 struct TapePlan {
   const Shape<T>& shape;
@@ -142,8 +142,8 @@ struct TapePlan {
     return count.used();
   }
 
-  // How many blocks to make again at once, for the fewest bytes: longer stretches need more room, shorter ones more
-  // states.
+  // The number of blocks to recompute at once that needs the fewest bytes: longer stretches need more room for values,
+  // shorter ones keep more states.
   ptrdiff_t best_together(const Blocks& blocks) const {
     const ptrdiff_t n = ptrdiff_t(blocks.blocks.size());
     ptrdiff_t best = 1;
@@ -161,7 +161,7 @@ struct TapePlan {
     return {all, std::min(all, bytes({blocks, best_together(blocks), 0}))};
   }
 
-  // As much as fits is kept as it is recorded.
+  // Keeps as many blocks as fit as they were recorded.
   Stretches within(size_t most) const {
     if (most == size_t(-1) || bytes(Stretches(rows)) <= most) return Stretches(rows);
     const Blocks blocks = blocks_of(shape, rows, batch_rows);

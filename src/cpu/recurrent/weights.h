@@ -75,7 +75,7 @@ std::unique_ptr<RecurrentWeights<T>> pack_weights(const RecurrentSpec& spec,
   return packed;
 }
 
-// Adds what a backward left in the tape.
+// Adds the packed gradient that a backward left in the tape.
 template <class T>
 void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
                          const CpuTape<T>& tape, T* gradient, int threads) {

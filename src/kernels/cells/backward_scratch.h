@@ -1,4 +1,4 @@
-// The memory that a backward works in, and how operands of the weights' gradient get into their transposed tiles.
+// The scratch memory of a backward, and packing of the weight gradient's operands into transposed tiles.
 #pragma once
 #include "kernels/cells/forward_scratch.h"
 
@@ -10,18 +10,18 @@ struct BackwardScratch {
   const T** dy;          // [row] of this step
   const T** h_previous;  // [row]
   const T** x;           // [row]
-  bool* cut;             // [row] whether the state that entered the step after was dropped
-  bool* cut_before;      // [row] the same for this step
+  bool* cut;             // [row] whether a reset drops the state after this step
+  bool* cut_before;      // [row] whether one drops the state before it
   Segment<T>* segments;  // [panel]
-  T* zeros;              // a state
+  T* zeros;              // an initial state of zeros
   T* operand;            // [row][stride], the second stage's or the projection's
   // For options:
-  T* dh;       // [row][stride], of h, then of what the equations gave
-  T* made;     // [row][stride], the same before a projection
-  T* masked;   // [row][stride], the h that the recurrent product took
-  T* zone;     // [row][padded], c's; then a row, h's
-  T* of_norm;  // [row][stride], what reaches c through its norm
-  T* norm;     // a row: c, normalised
+  T* dh;       // [row][stride], the gradient of h, then of h as the equations computed it
+  T* made;     // [row][stride], that of the input of a projection
+  T* masked;   // [row][stride], h as the recurrent product saw it
+  T* zone;     // [row][padded] of c, then one row of h: the share of the old state that is kept
+  T* of_norm;  // [row][stride], the gradient of c through its norm
+  T* norm;     // one row: normalised c
   ptrdiff_t stride, size;
 
   static BackwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows,
@@ -76,7 +76,7 @@ RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
   for (ptrdiff_t r = 0; r < count; ++r) __builtin_memcpy(to + r * size, from(r), size * sizeof(T));
 }
 
-// Writes `count` rows of an operand, each k long and followed by a one if `ones`, into its transposed tiles.
+// Packs `count` rows of an operand, each of k values and (if `ones`) a one, into its transposed tiles.
 template <class T, class From>
 RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
                                  ptrdiff_t k, bool ones, int width) {

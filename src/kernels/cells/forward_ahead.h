@@ -1,12 +1,12 @@
-// The product with the input, made ahead for a block of steps.
+// The product with the input, computed ahead for a block of steps.
 #pragma once
 #include "kernels/cells/forward_scratch.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-// bias + W_ih x for the rows of a block: (step, row) pairs, whose x has been copied side by side. All at once, or in
-// pieces beside a single row's recurrent products, which wait for their weights and leave the multiply units idle.
+// bias + W_ih x for the (step, row) pairs of a block, whose x have been copied to consecutive rows. Computed all at
+// once, or in pieces beside a single row's recurrent products, which leave multiply units idle: they wait for weights.
 template <class T>
 class InputAhead {
  public:
@@ -25,7 +25,7 @@ class InputAhead {
   // [row][panel][columns]
   const T* out() const { return out_; }
 
-  // Whether there is a piece to make beside a product of so many rows of weights.
+  // Whether a piece can be computed beside a product with `depth` rows of weights.
   bool pending(ptrdiff_t depth) const {
     return panel_ < last_panel_ && row_ + kBesideRows <= rows_ && depth >= share(depth);
   }
@@ -39,14 +39,14 @@ class InputAhead {
     if (k_ == call_->input_size) next_tile();
   }
 
-  // Makes what is left.
+  // Computes the rest.
   void finish() {
     for (; panel_ < last_panel_; ++panel_, row_ = 0) finish_panel();
   }
 
  private:
-  // Steps of the own product for one of the input's: what keeps both the multiply units and the way from the second
-  // level busy, or less where the input is so large that the block would not be ready in time.
+  // Steps of the recurrent product for each of the input's: 4 keeps the multiply units and the path from the L2 cache
+  // busy; 2 if the input is so large that the block would not be ready in time.
   int share(ptrdiff_t depth) const { return 4 * call_->input_size <= kBesideRows * depth ? 4 : 2; }
 
   int vectors() const { return int(call_->layout.width[0] / kLanes<T>); }

@@ -1,4 +1,4 @@
-// The memory that a forward works in, and how rows get there.
+// The scratch memory of a forward, and copies of rows into it.
 #pragma once
 #include "kernels/cells/call.h"
 #include "kernels/gemm/tile.h"
@@ -27,8 +27,8 @@ RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
   if (i < n) copy_tail<kLanes<T> / 2>(to + i, static_cast<const T*>(zeros), n - i);
 }
 
-// The input's product is made ahead, for a block of steps at once, where a product per step would wait for W_ih to be
-// read each time: with a row or two, and with some more where the weights are far away. The bits are the same.
+// Few rows do not hide the time it takes to read W_ih at every step, so their product with the input is computed ahead
+// for a block of steps; so is that of some more rows if the weights do not fit the caches. The bits are the same.
 constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 16, kFarBytes = 8 << 20, kAheadInputs = 8, kAheadSteps = 64;
 template <class T>
 bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
@@ -36,7 +36,7 @@ bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows
   return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
 }
 
-// Where a single row's recurrent weights do not stay in the first level, it is made in pieces beside their products.
+// If a single row's recurrent weights exceed the L1 cache, the input's product is computed in pieces beside theirs.
 template <class T>
 bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows) {
   const ptrdiff_t vectors = cell.input.count * panels.units / kLanes<T>;
@@ -44,24 +44,24 @@ bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows) {
          panels.count * panels.columns * panels.padded() * ptrdiff_t(sizeof(T)) > (64 << 10);
 }
 
-// It lies at the head of the memory that it describes.
+// The plan is stored at the head of the memory that it describes.
 template <class T>
 struct ForwardScratch {
-  T* h[2];      // [row][hidden_stride], of the step before and of this one
+  T* h[2];      // [row][hidden_stride], of the previous step and of this one
   T* c;         // [panel][row][units]
   T* x;         // [row][input_stride]
   T* operand;   // [row][hidden_stride], the second stage's
-  T* saved;     // as a step of the tape, if there is none
-  T* ahead[2];  // [step][row][panel][columns]; the second where the next block is made beside this one's steps
-  T* tile;      // [row][columns], or [panel][columns] of a single row; of a normalised cell [row][panel][columns]
-  T** y;        // [row] where this step's output goes
+  T* saved;     // one step in the layout of the tape, for calls that record none
+  T* ahead[2];  // [step][row][panel][columns]; two if the next block is computed beside this one's steps
+  T* tile;      // [row][columns]; for a single row [panel][columns]; with layer norm [row][panel][columns]
+  T** y;        // [row] destination of this step's output
   // For options:
-  T* made;       // [row][hidden_stride], what the equations gave for h
+  T* made;       // [row][hidden_stride], h as the equations computed it
   T* projected;  // [row][hidden_stride]
-  T* masked;     // [row][hidden_stride], what the recurrent product takes
-  T* zone;       // [row][padded], c's; then a row, h's
-  T* hidden;     // [row of a tile][panel][columns], the recurrent product of a normalised cell
-  T* candidate;  // [row of a tile][padded], its c
+  T* masked;     // [row][hidden_stride], the masked operand of the recurrent product
+  T* zone;       // [row][padded] of c, then one row of h: the share of the old state that is kept
+  T* hidden;     // [row of a tile][panel][columns], the recurrent product, with layer norm
+  T* candidate;  // [row of a tile][padded], c, with layer norm
   ptrdiff_t hidden_stride, input_stride, ahead_steps;
   ptrdiff_t size;
 

@@ -12,13 +12,13 @@ namespace {
 template <class T>
 Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
   constexpr ptrdiff_t L = kLanes<T>;
-  // As many vectors of each column as a tile holds, evenly.
+  // As many vectors of each column as fit a tile, spread evenly.
   const ptrdiff_t vectors = (hidden_size + L - 1) / L,
                   most = kTileVectors > cell.groups ? kTileVectors / cell.groups : 1;
   const ptrdiff_t count = (vectors + most - 1) / most;
   ptrdiff_t units = L * ((vectors + count - 1) / count);
-  // Half panels' four columns still fill whole vectors. With many registers they are for sizes that would leave more
-  // than half a vector empty; with few, for weights so large that a tile should read them in one piece.
+  // The four columns of a half panel still fill whole vectors. With 32 registers half panels serve sizes that would
+  // leave half a vector or more empty; with 16, weights so large that a tile should read them contiguously.
   if (has_half_panels(cell)) {
     const ptrdiff_t rest = hidden_size % L;
     if (kTileVectors < cell.groups ? hidden_size >= 256 : rest > 0 && rest <= L / 2) units = L / 2;

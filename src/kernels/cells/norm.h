@@ -9,12 +9,12 @@ namespace {
 
 constexpr double kNormEpsilon = 1e-5;
 
-// Which values of a row there are: those of some columns of every panel's units.
+// The values of a row to normalise: the columns in `range` of every panel's units.
 struct NormColumns {
   ptrdiff_t panels, units, columns, size;  // size: units that are not padding
   Range range;
   ptrdiff_t count() const { return range.count * size; }
-  // f(place in a row, values there) for vectors of U.
+  // Calls f(offset in a row, values from there on that are not padding) for vectors of U.
   template <class U, class F>
   RECURRA_INLINE void for_vectors(const F& f) const {
     for (ptrdiff_t p = 0; p < panels; ++p)
@@ -67,7 +67,7 @@ struct NormGradient {
     slope = broadcast<U>(sum_lanes(dot) / T(count));
     scale = broadcast<U>(scale_);
   }
-  // What pads the units gets a value too, which nothing takes.
+  // Padding lanes get a value that is never read.
   RECURRA_INLINE U operator()(U d, U norm) const { return fma(-slope, norm, d - mean) * scale; }
 };
 

@@ -54,8 +54,8 @@ struct RowKernels {
 // Connectionist temporal classification of one row.
 template <class T>
 struct CtcKernels {
-  ptrdiff_t (*scratch)(ptrdiff_t steps, ptrdiff_t labels, bool gradient);  // how much a call needs
-  // -log of the target's probability: infinity if that is 0, and then the gradient is of no use.
+  ptrdiff_t (*scratch)(ptrdiff_t steps, ptrdiff_t labels, bool gradient);  // values that a call needs
+  // -log of the target's probability: infinity if that is 0; the gradient is then undefined.
   double (*row)(const CtcCall<T>&);
 };
 

@@ -48,11 +48,11 @@ namespace {
 RECURRA_INLINE const Tiles<float>& tiles_for(const Tile<float>&) { return tiles_f32; }
 RECURRA_INLINE const Tiles<double>& tiles_for(const Tile<double>&) { return tiles_f64; }
 
-// Vectors of columns that a tile takes well: with fewer registers narrow ones, whose B lies in one piece.
+// Vectors of columns in a tile of plain matrices. With 16 registers tiles are narrow, so that B is read contiguously.
 constexpr ptrdiff_t kTileVectors = kRegisters == 32 ? 4 : 2;
 
-// Accumulators must fit the registers beside a row of B and a broadcast: the most rows for N vectors of columns. With
-// 16 registers four vectors, where there are so many, are taken as two and two.
+// The most rows of a tile with `vectors` vectors of columns: accumulators, a row of B and a broadcast must fit the
+// registers. With 16 registers tiles of four vectors are computed as two of two.
 constexpr int max_rows(ptrdiff_t vectors) {
   return kRegisters == 32 ? (vectors == 4 ? 6 : 8) : vectors == 3 ? 4 : vectors == 1 ? 8 : 6;
 }
@@ -91,8 +91,8 @@ RECURRA_INLINE void multiply_row(const Tile<T>& t, ptrdiff_t row, int panels, in
   tiles_for(t).row[panels - 1][vectors - 1](t, row, 0);
 }
 
-// A tile of one row, and beside it kBesideRows rows of another product: for each of the other's steps in k the row
-// takes Q. A row alone waits for its weights, which it reads once; the other's are read for several rows.
+// A tile of one row beside kBesideRows rows of another product, with Q steps in k of the row for each of the other's. A
+// single row reads each weight once and waits for it; the other product reuses its weights for several rows.
 constexpr int kBesideRows = 5;
 constexpr bool fits_beside(ptrdiff_t vectors) { return vectors <= kTileVectors; }
 
