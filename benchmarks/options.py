@@ -49,6 +49,7 @@ OPTIONS = {
         Option("zoneout of c", {"zoneout_cell": 0.1}),
         Option("peepholes", {"peepholes": True}),
         Option("clipped cell", {"cell_clip": 3.0}),
+        Option("hard sigmoid", {"recurrent_activation": "hard_sigmoid"}),
         Option("projection to 64", {"proj_size": 64}),
         Option("layer norm", {"layer_norm": True}, LAYER_NORM),
         Option("all regularisers", {**DROPOUTS, **ZONEOUTS, "layer_norm": True}, REGULARISERS),
@@ -61,7 +62,8 @@ OPTIONS = {
         Option("all regularisers", {**DROPOUTS, **ZONEOUT, "layer_norm": True}, REGULARISERS),
     ],
 }
-OPTIONS["rnn"] = OPTIONS["gru"]
+OPTIONS["rnn"] = list(OPTIONS["gru"])
+OPTIONS["gru"].append(Option("hard sigmoid", {"recurrent_activation": "hard_sigmoid"}))
 
 
 def make_runner(problem: Problem, keywords: dict[str, Any]) -> Runner:
