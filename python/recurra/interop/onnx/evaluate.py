@@ -1,0 +1,110 @@
+"""Runs nodes one by one in numpy: what is known before a model runs, and what no layer computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from recurra.common.errors import ModelFormatError
+from recurra.common.typing import Array
+from recurra.interop.onnx import recurrent
+from recurra.interop.onnx.graph import Graph, Node
+from recurra.interop.onnx.ops import OPERATORS
+
+#: Numbers in the result of a node that is run before the model is, and in one of a running model.
+FOLDED, RUNNING = 1 << 24, 1 << 31
+_CONTROL = ("If", "Loop")
+
+
+def check_known(graph: Graph) -> None:
+    """Refuse operators that nothing here computes, and attributes of cells that none here has."""
+    for node in graph.nodes:
+        if not node.domain and node.op in recurrent.KINDS:
+            recurrent.spec(node)
+        elif (node.domain, node.op) not in OPERATORS and (node.domain or node.op not in _CONTROL):
+            raise ModelFormatError(
+                f"{node}: got an operator that is not known here, expected one that docs/interop_onnx.md lists; take it out "
+                f"of the model, or do its part in Python"
+            )
+        for inner in node.graphs:
+            check_known(inner)
+
+
+def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
+    """The outputs of a node.
+
+    Args:
+        one: the node.
+        inputs: its inputs; None for those left out.
+        outer: values by name, for subgraphs.
+        limit: the most numbers that an output may have.
+
+    Raises:
+        ModelFormatError: it cannot be computed from these.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            if not one.domain and one.op in recurrent.KINDS:
+                return _cell(one, inputs)
+            if not one.domain and one.op in _CONTROL:
+                return _if(one, inputs, outer, limit) if one.op == "If" else _loop(one, inputs, outer, limit)
+            made = [np.asarray(each) for each in OPERATORS[one.domain, one.op](one, inputs, limit)]
+            if any(one.outputs[len(made) :]):
+                raise ValueError(f"got the output {one.outputs[len(made)]!r}, expected {len(made)} outputs only")
+            return made
+    except ModelFormatError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
+        shapes = ", ".join("none" if one is None else str(np.shape(one)) for one in inputs)
+        raise ModelFormatError(
+            f"{one}: got inputs of shapes {shapes}, which it cannot be computed of ({error})"
+        ) from error
+
+
+def _cell(one: Node, inputs: list[Any]) -> list[Array]:
+    found = recurrent.spec(one)
+    given = [*inputs, *[None] * (8 - len(inputs))]
+    layer = recurrent.make(one, found, [given[1], given[2], given[3], given[7]])
+    return recurrent.run(layer, found, given[0], given[4], given[5 : 5 + found.state_count])
+
+
+def graph(one: Graph, outer: Mapping[str, Any], limit: int) -> list[Array]:
+    """The outputs of a subgraph."""
+    values = {**outer, **one.constants}
+    for inner in one.nodes:
+        made = node(inner, [values[name] if name else None for name in inner.inputs], values, limit)
+        values.update(zip(inner.outputs, made, strict=False))
+    return [values[value.name] for value in one.outputs]
+
+
+def _if(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
+    return graph(one.attributes["then_branch" if truth(inputs[0]) else "else_branch"], outer, limit)
+
+
+def truth(value: Any) -> bool:
+    """A condition."""
+    return bool(np.asarray(value).reshape(-1)[0])
+
+
+def _loop(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
+    body: Graph = one.attributes["body"]
+    most = None if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
+    goes = inputs[1] is None or truth(inputs[1])
+    carried: list[Any] = list(inputs[2:])
+    scanned: list[list[Array]] = [[] for _ in range(len(body.outputs) - 1 - len(carried))]
+    names = [value.name for value in body.inputs]
+    step = 0
+    while goes and (most is None or step < most):
+        if step >= 1_000_000:
+            raise ValueError("got a loop of more than a million steps")
+        begin = [np.array(step, np.int64), np.array(goes), *carried]
+        condition, *made = graph(body, {**outer, **dict(zip(names, begin, strict=True))}, limit)
+        goes, carried = truth(condition), made[: len(carried)]
+        for parts, part in zip(scanned, made[len(carried) :], strict=True):
+            parts.append(part)
+            if part.size * len(parts) > limit:
+                raise ValueError(f"got a loop whose outputs have more than {limit} numbers")
+        step += 1
+    return [*carried, *(np.stack(parts) if parts else np.zeros(0, np.float32) for parts in scanned)]

@@ -1,0 +1,135 @@
+"""What is known before a graph runs: inputs that are bound, nodes of known inputs, branches of If that are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from recurra.common.errors import ModelFormatError
+from recurra.common.typing import Array
+from recurra.interop.onnx import evaluate
+from recurra.interop.onnx.graph import Graph, Node
+
+#: Numbers that all known results may have together.
+_ALL = 1 << 26
+
+
+def bind(graph: Graph, given: Mapping[str, Any]) -> Graph:
+    """The graph with some inputs known.
+
+    Raises:
+        TypeError, ValueError: there is no such input, or it takes other arrays.
+    """
+    known = {one.name: one for one in graph.inputs}
+    constants = dict(graph.constants)
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(
+                f"from_onnx: got {name}=, expected inputs of the graph: {', '.join(known)}; change the name"
+            )
+        array = np.asarray(value)
+        kind, dims = known[name].dtype, known[name].dims
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"from_onnx: got {name} of {array.dtype}, expected numbers; convert it")
+        if dims is not None and (
+            array.ndim != len(dims)
+            or any(isinstance(want, int) and want != size for want, size in zip(dims, array.shape, strict=True))
+        ):
+            raise ValueError(f"from_onnx: got {name} of shape {array.shape}, expected {dims}; reshape it")
+        constants[name] = array if kind is None else array.astype(kind)
+    return Graph([one for one in graph.inputs if one.name not in given], graph.outputs, graph.nodes, constants)
+
+
+class _Folding:
+    def __init__(self, constants: Mapping[str, Array]) -> None:
+        self.known, self.nodes = dict(constants), list[Node]()
+        self._same: dict[str, str] = {}
+        self._size = 0
+
+    def name(self, name: str) -> str:
+        return self._same.get(name, name)
+
+    def add(self, node: Node) -> None:
+        inputs = [self.name(one) for one in node.inputs]
+        if node.op == "If" and inputs[0] in self.known:
+            self._inline(
+                node, node.attributes["then_branch" if evaluate.truth(self.known[inputs[0]]) else "else_branch"]
+            )
+            return
+        if node.op in ("Identity", "Dropout") and inputs[0] and not any(node.outputs[1:]):
+            self._same[node.outputs[0]] = inputs[0]
+            return
+        folded = Node(node.op, node.domain, node.name, inputs, node.outputs, self._renamed(node), node.opset)
+        if node.graphs or any(one and one not in self.known for one in inputs):
+            self.nodes.append(folded)
+            return
+        made = evaluate.node(folded, [self.known.get(one) for one in inputs], {}, evaluate.FOLDED)
+        self._size += sum(one.size for one in made)
+        if self._size > _ALL:
+            raise ModelFormatError(
+                f"{node}: got constants of more than {_ALL} numbers in all, expected fewer; simplify the model"
+            )
+        self.known.update(zip(node.outputs, made, strict=False))
+
+    def _inline(self, node: Node, branch: Graph) -> None:
+        self.known.update(branch.constants)
+        for one in branch.nodes:
+            self.add(one)
+        for outer, inner in zip(node.outputs, branch.outputs, strict=True):
+            self._same[outer] = self.name(inner.name)
+
+    def _renamed(self, node: Node) -> dict[str, Any]:
+        """Attributes, with subgraphs that read what the folding knows."""
+        return {
+            name: self._subgraph(value) if isinstance(value, Graph) else value
+            for name, value in node.attributes.items()
+        }
+
+    def _subgraph(self, graph: Graph) -> Graph:
+        nodes = [
+            Node(
+                one.op,
+                one.domain,
+                one.name,
+                [self.name(i) for i in one.inputs],
+                one.outputs,
+                self._renamed(one),
+                one.opset,
+            )
+            for one in graph.nodes
+        ]
+        outputs = [type(one)(self.name(one.name), one.dtype, one.dims) for one in graph.outputs]
+        return Graph(graph.inputs, outputs, nodes, graph.constants)
+
+
+def fold(graph: Graph) -> Graph:
+    """The graph without nodes that are known, and without those that no output needs.
+
+    Raises:
+        ModelFormatError: a known node cannot be computed, or an operator is not known.
+    """
+    folding = _Folding(graph.constants)
+    for node in graph.nodes:
+        _check(node)
+        folding.add(node)
+    outputs = [type(one)(one.name, one.dtype, one.dims) for one in graph.outputs]
+    needed = {folding.name(one.name) for one in outputs}
+    kept: list[Node] = []
+    for node in reversed(folding.nodes):
+        if any(name in needed for name in node.outputs):
+            kept.append(node)
+            needed.update(node.reads())
+    constants = {name: array for name, array in folding.known.items() if name in needed}
+    same = {one.name: folding.name(one.name) for one in outputs}
+    whole = Graph(graph.inputs, outputs, kept[::-1], constants)
+    whole.renamed = same
+    evaluate.check_known(whole)
+    return whole
+
+
+def _check(node: Node) -> None:
+    """Refuse an unknown operator before its inputs are looked at; branches of If may never be taken."""
+    if not node.graphs:
+        evaluate.check_known(Graph(nodes=[node]))

@@ -1,0 +1,120 @@
+"""Layers that are neighbours in a graph, as one native model that a run calls once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from recurra.graph.symbolic import Call, Input, Symbol
+from recurra.interop.onnx.values import Arrangement, View, labelled
+from recurra.layers.leaf import LeafLayer
+from recurra.models.model import Model
+
+Step = Callable[[list[Any]], None]
+
+
+class Island:
+    """Is added to until something outside needs a value of it; then it has its place among a run's steps."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.inputs: list[tuple[Symbol, int, Arrangement]] = []
+        self.names: list[str] = []
+        self._states: dict[int, tuple[Call, list[int | None]]] = {}
+        self._outputs: dict[tuple[int, int], tuple[Symbol, list[tuple[int, Arrangement]]]] = {}
+        self._finals: list[tuple[Call, int, int]] = []
+        self._seen: dict[tuple[int, str], View] = {}
+        self.lengths: int | None = None
+        self.model: Model | None = None
+
+    def input(self, slot: int, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
+        """A new input: an array whose axes are `pattern`, (N, T, F) or (N, F) in some order."""
+        if (slot, pattern) in self._seen:
+            return self._seen[slot, pattern]
+        order, sizes = labelled(shape, pattern)
+        base = tuple(sizes[one] for one in ("NTF" if "T" in pattern else "NF"))
+        symbol = Input(features=sizes["F"], sequence="T" in pattern, dtype=dtype)
+        self.inputs.append((symbol, slot, Arrangement(shape, base, order, 1)))
+        self._seen[slot, pattern] = found = View(self, symbol, base, order)
+        return found
+
+    def tokens(self, slot: int, shape: tuple[int, ...], size: int) -> View:
+        """A new input of tokens, (N, T)."""
+        symbol = Input(tokens=size)
+        self.inputs.append((symbol, slot, Arrangement(shape, (*shape, 1), labelled((*shape, 1), "NTF")[0], 1)))
+        return View(self, symbol, (*shape, 1), self.inputs[-1][2].order)
+
+    def begin(self, symbol: Symbol, states: Sequence[int | None]) -> None:
+        """Arrays that a recurrent layer's state is at first."""
+        assert isinstance(symbol.source, Call)
+        if any(one is not None for one in states):
+            self._states[id(symbol.source)] = symbol.source, list(states)
+
+    def output(self, view: View, shape: tuple[int, ...], slot: int) -> None:
+        """Ask for a value, to be put into `slot`."""
+        key = id(view.symbol.source), view.symbol.which
+        _symbol, wanted = self._outputs.setdefault(key, (view.symbol, []))
+        wanted.append((slot, Arrangement(shape, view.base, view.order, view.directions)))
+
+    def final(self, symbol: Symbol, which: int, slot: int) -> None:
+        """Ask for a layer's final state, (D, N, H)."""
+        assert isinstance(symbol.source, Call)
+        self._outputs.setdefault(
+            (id(symbol.source), 0), (Symbol(symbol.source, 0, symbol.features, symbol.sequence), [])
+        )
+        self._finals.append((symbol.source, which, slot))
+
+    @property
+    def layers(self) -> list[LeafLayer]:
+        """Of the model, once it is made."""
+        return [] if self.model is None else list(self.model.layers)
+
+    def finish(self) -> Step:
+        """The model, and the step that runs it."""
+        symbols = [symbol for symbol, _wanted in self._outputs.values()]
+        reached = _reached(symbols)
+        inputs = [one for one in self.inputs if id(one[0].source) in reached]
+        self.model = model = Model(_pack([one[0] for one in inputs]), _pack(symbols))
+        self.inputs = inputs
+        nodes = model._graph().nodes
+        place = {id(node.layer): index for index, node in enumerate(nodes) if node.layer.state_names}
+        starts = [(place[id(call.layer)], slots) for call, slots in self._states.values() if id(call.layer) in place]
+        ends = [(place[id(call.layer)], which, slot) for call, which, slot in self._finals]
+        wanted = [list(one) for _symbol, one in self._outputs.values()]
+        reads = [(slot, arrangement.to_base, symbol.tokens) for symbol, slot, arrangement in inputs]
+        lengths, count, dtype = self.lengths, len(nodes), model.dtype
+
+        def step(slots: list[Any]) -> None:
+            x = [slots[slot] if tokens else change(slots[slot]) for slot, change, tokens in reads]
+            state: list[Any] | None = None
+            if starts:
+                state = [None] * count
+                for index, given in starts:
+                    arrays = [None if one is None else slots[one].astype(dtype, copy=False) for one in given]
+                    state[index] = arrays[0] if len(arrays) == 1 else tuple(arrays)
+            y, final = model(x[0] if len(x) == 1 else tuple(x), state, None if lengths is None else slots[lengths])
+            for array, targets in zip(y if len(wanted) > 1 else [y], wanted, strict=True):
+                for slot, arrangement in targets:
+                    slots[slot] = arrangement.from_base(array)
+            for index, which, slot in ends:
+                one = final[index]
+                slots[slot] = one[which] if isinstance(one, tuple) else one
+
+        return step
+
+
+def _pack(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _reached(symbols: Sequence[Symbol]) -> set[int]:
+    """Everything that these depend on."""
+    found: set[int] = set()
+    waiting = [one.source for one in symbols]
+    while waiting:
+        source = waiting.pop()
+        if id(source) not in found:
+            found.add(id(source))
+            if isinstance(source, Call):
+                waiting += [one.source for one in source.inputs]
+    return found

@@ -1,0 +1,215 @@
+"""An ONNX graph that runs here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra.common import checks
+from recurra.common.errors import ModelFormatError
+from recurra.common.typing import Array
+from recurra.interop.onnx import report
+from recurra.interop.onnx.graph import Graph, Value
+from recurra.interop.onnx.store import LayerStore
+from recurra.interop.onnx.stream import OnnxStream
+from recurra.interop.onnx.trace import Plan, Tracer
+from recurra.models.model import Model
+
+#: Plans that are kept, each for inputs of certain shapes.
+_KEPT = 32
+
+
+class OnnxModel:
+    """A graph of ONNX as layers, with numpy between them; what `recurra.from_onnx` gives.
+
+        y, state = model(x)
+        y, state = model(x, state)
+
+    Arrays have the graph's own shapes: time first or rows first, as it was exported. States are those inputs that the graph
+    gives anew as outputs (`h` and `hn`); zeros at first. The first call with inputs of new shapes takes some milliseconds.
+    Calls from several threads are independent of each other.
+
+    Attributes: inputs and outputs, names without states; state_names, those of the states.
+    """
+
+    def __init__(self, graph: Graph, pairs: Mapping[str, str]) -> None:
+        self._graph, self._pairs = graph, dict(pairs)
+        self._store = LayerStore()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        values = {one.name: one for one in (*graph.inputs, *graph.outputs)}
+        after = set(self._pairs.values())
+        self.inputs = tuple(one.name for one in graph.inputs if one.name not in self._pairs)
+        self.outputs = tuple(one.name for one in graph.outputs if one.name not in after)
+        self.state_names = tuple(self._pairs)
+        self._state_values = [values[name] for name in self._pairs]
+        self._shown: Plan | None = None
+        names = [one.name for one in graph.outputs]
+        self._y_at = [names.index(name) for name in self.outputs]
+        self._state_at = [names.index(name) for name in self._pairs.values()]
+
+    def __repr__(self) -> str:
+        state = f", state={self.state_names}" if self.state_names else ""
+        return f"OnnxModel({', '.join(self.inputs)} -> {', '.join(self.outputs)}{state})"
+
+    def __call__(self, x: Any, state: Sequence[Any] | None = None) -> tuple[Any, list[Array]]:
+        """The outputs and the state after them.
+
+        Args:
+            x: the input's array; of a graph with several inputs, states aside, a tuple of them or a dict by name.
+            state: a list with an array for each of `state_names`, as a call returns it; None for zeros.
+
+        Returns:
+            The pair of the output, or a tuple of several in the graph's order, and the state, [] if there is none.
+
+        Raises:
+            TypeError: an input is missing, unknown, or of another dtype.
+            ValueError: the arrays' shapes do not fit.
+        """
+        given = self._given(x)
+        states = self.init_state(x=given) if state is None else self._checked_state(state)
+        made = self._run({**given, **dict(zip(self.state_names, states, strict=True))})
+        y = [made[at] for at in self._y_at]
+        return y[0] if len(y) == 1 else tuple(y), [made[at] for at in self._state_at]
+
+    def _given(self, x: Any) -> dict[str, Array]:
+        if isinstance(x, Mapping):
+            if set(x) != set(self.inputs):
+                raise TypeError(
+                    f"OnnxModel: got inputs {', '.join(x)}, expected {', '.join(self.inputs)}; give all of them"
+                )
+            parts = [x[name] for name in self.inputs]
+        else:
+            parts = list(x) if len(self.inputs) != 1 and isinstance(x, tuple | list) else [x]
+        if len(parts) != len(self.inputs):
+            raise TypeError(
+                f"OnnxModel: got {len(parts)} inputs, expected {', '.join(self.inputs) or 'none'}; give a tuple or a dict of them"
+            )
+        return {name: checks.array("OnnxModel", name, part) for name, part in zip(self.inputs, parts, strict=True)}
+
+    def _checked_state(self, state: Sequence[Any]) -> list[Array]:
+        if not isinstance(state, list | tuple) or len(state) != len(self.state_names):
+            got = f"{len(state)} arrays" if isinstance(state, list | tuple) else type(state).__name__
+            raise ValueError(
+                f"OnnxModel: got {got} as the state, expected a list of {len(self.state_names)}: {', '.join(self.state_names)}"
+            )
+        return [checks.array("OnnxModel", name, one) for name, one in zip(self.state_names, state, strict=True)]
+
+    def init_state(self, batch_size: int | None = None, x: Mapping[str, Array] | None = None) -> list[Array]:
+        """States of zeros, whose sizes that the graph leaves open are `batch_size`, or those of the same names in x."""
+        named: dict[str, int] = {}
+        for one in self._graph.inputs:
+            if x is not None and one.name in x:
+                named |= {
+                    dim: size
+                    for dim, size in zip(one.dims or (), x[one.name].shape, strict=False)
+                    if isinstance(dim, str)
+                }
+        rows = batch_size
+        if rows is None and x:
+            rows = next(iter(x.values())).shape[0] if next(iter(x.values())).ndim else 1
+        return [
+            np.zeros(self._state_shape(one, named, rows or 1), one.dtype or np.float32) for one in self._state_values
+        ]
+
+    def _state_shape(self, value: Value, named: Mapping[str, int], rows: int) -> list[int]:
+        if value.dims is None:
+            raise ValueError(
+                f"OnnxModel: got no state, expected {value.name!r}, whose shape the graph does not say; give it"
+            )
+        return [one if isinstance(one, int) else named.get(one or "", rows) for one in value.dims]
+
+    def _run(self, given: Mapping[str, Array]) -> list[Array]:
+        arrays = [self._checked(one, given[one.name]) for one in self._graph.inputs]
+        key = tuple((one.shape, one.dtype.char) for one in arrays)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan([(one.shape, one.dtype) for one in arrays], key)
+        made: list[Array] = plan.run(arrays)
+        return [one.copy() if any(np.may_share_memory(one, other) for other in arrays) else one for one in made]
+
+    def _checked(self, value: Value, array: Array) -> Array:
+        if value.dtype is not None and array.dtype != value.dtype:
+            raise TypeError(
+                f"OnnxModel: got {value.name} of {array.dtype}, expected {value.dtype}; write {value.name}.astype('{value.dtype}')"
+            )
+        dims = value.dims
+        if dims is not None and (
+            len(dims) != array.ndim
+            or any(isinstance(want, int) and want != size for want, size in zip(dims, array.shape, strict=True))
+        ):
+            raise ValueError(f"OnnxModel: got {value.name} of shape {array.shape}, expected {_shape(dims)}; reshape it")
+        return array
+
+    def _plan(self, shapes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], key: tuple[Any, ...]) -> Plan:
+        try:
+            plan = Tracer(self._graph, shapes, self._store).plan
+        except ModelFormatError as error:
+            raise ValueError(f"OnnxModel: {error}") from error
+        self._plans[key] = self._shown = plan
+        while len(self._plans) > _KEPT:
+            self._plans.popitem(last=False)
+        return plan
+
+    def stream(self, batch_size: int = 1) -> OnnxStream:
+        """A stream of runs, each going on from the states of the one before.
+
+        Raises:
+            ValueError: the graph gives no state anew.
+        """
+        rows = checks.integer("OnnxModel.stream", "batch_size", batch_size)
+        if not self.state_names:
+            raise ValueError(
+                "OnnxModel.stream: got a graph none of whose outputs is the next value of an input, expected some; say which "
+                "with from_onnx(..., states={'h': 'hn'}), export the states as inputs and outputs, or take as_model().stream()"
+            )
+        return OnnxStream(self, rows)
+
+    def _example(self) -> Plan:
+        """A plan, for two rows of five steps where nothing was run yet."""
+        if self._shown is None:
+            sizes = [
+                tuple(_example_size(one, at) for at, one in enumerate(value.dims or (2, 5, 1)))
+                for value in self._graph.inputs
+            ]
+            self._plan(
+                [
+                    (one, np.dtype(value.dtype or np.float32))
+                    for one, value in zip(sizes, self._graph.inputs, strict=True)
+                ],
+                ("example",),
+            )
+        assert self._shown is not None
+        return self._shown
+
+    def import_report(self) -> str:
+        """Which nodes are layers, which run in numpy, and what that costs; for the shapes of the last new call."""
+        return report.text(self._example(), len(self._graph.nodes), self._pairs)
+
+    def as_model(self) -> Model:
+        """The whole graph as a `recurra.Model`, which trains, saves, streams and takes lengths: (N, T, features) in and out.
+        It shares its parameters with this one.
+
+        Raises:
+            ValueError: some nodes are no layers; the message names them.
+        """
+        plan = self._example()
+        made = [one.model for one in plan.islands if one.model is not None]
+        if plan.numpy or len(made) != 1:
+            what = (
+                ", ".join(str(node) for node in plan.numpy[:8]) or f"{len(made)} models with turned arrays between them"
+            )
+            raise ValueError(
+                f"OnnxModel.as_model: got {what}, expected nodes that are layers only; call this model as it is"
+            )
+        return made[0]
+
+
+def _example_size(dim: int | str | None, at: int) -> int:
+    return dim if isinstance(dim, int) else 2 if at == 0 else 5
+
+
+def _shape(dims: Sequence[Any]) -> str:
+    return "(" + ", ".join("any" if one is None else str(one) for one in dims) + ")"

@@ -1,0 +1,72 @@
+"""`recurra.from_onnx`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy.typing as npt
+
+from recurra.common.errors import ModelFormatError
+from recurra.interop.onnx import states as pairing
+from recurra.interop.onnx.fold import bind, fold
+from recurra.interop.onnx.fuse import fuse
+from recurra.interop.onnx.graph import parse
+from recurra.interop.onnx.model import OnnxModel
+from recurra.saving import whole_file
+
+#: Bytes of a file, which is what protocol buffers can have.
+_LARGEST = (1 << 31) - 1
+
+
+def from_onnx(
+    source: str | os.PathLike[str] | bytes, /, *, states: Mapping[str, str] | None = None, **constants: npt.ArrayLike
+) -> OnnxModel:
+    """An ONNX model: its recurrent networks, convolutions and products as layers here, what is left in numpy. Neither onnx nor
+    onnxruntime is needed.
+
+        vad = rc.from_onnx("silero_vad.onnx", sr=16000)
+        stream = vad.stream()
+        probability = stream.step(window)  # (1, 512)
+
+    Nodes of known inputs are computed once, and an If whose condition is known is its branch. Inputs whose values outputs are
+    after a run (`h` and `hn`, `state` and `stateN`) become the model's state. `model.import_report()` says what runs where.
+
+    Args:
+        source: a path, or a file's bytes. Weights in other files are read from the path's directory and below only.
+        states: for each input that is a state the output that it is after a run; None to find them, {} for none.
+        constants: inputs of the graph by name, with the values that they have from now on: `sr=16000`, `W=weights`.
+
+    Raises:
+        ModelFormatError: no ONNX model, a damaged one, or one with an operator or attribute that nothing here can hold; the
+            message names the node.
+        OSError: it cannot be read.
+        TypeError, ValueError: `constants` are no inputs of the graph, or have other shapes.
+    """
+    try:
+        if isinstance(source, bytes | bytearray | memoryview):
+            data, directory = bytes(source), None
+        else:
+            data, directory = _file(source), Path(os.fspath(source)).parent
+        graph = bind(parse(data, directory), constants)
+        folded = fuse(fold(graph))
+        return OnnxModel(folded, pairing.pairs(folded, states))
+    except ModelFormatError as error:
+        where = "bytes" if isinstance(source, bytes | bytearray | memoryview) else os.fspath(source)
+        raise ModelFormatError(f"from_onnx: {where}: {error}") from error.__cause__
+    except RecursionError as error:
+        raise ModelFormatError("from_onnx: got graphs nested too deep, expected fewer") from error
+    except MemoryError as error:
+        raise ModelFormatError("from_onnx: got a model that does not fit into memory") from error
+
+
+def _file(path: str | os.PathLike[str]) -> bytes:
+    try:
+        file, size = whole_file.open_regular("from_onnx", path)
+    except ValueError as error:
+        raise ModelFormatError(str(error)) from error
+    with file:
+        if size > _LARGEST:
+            raise ModelFormatError(f"got {size} bytes, expected at most {_LARGEST}; keep weights in files of their own")
+        return file.read(size)

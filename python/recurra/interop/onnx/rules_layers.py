@@ -1,0 +1,217 @@
+"""Products with known matrices, embeddings, activations and normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recurra.common.typing import Array
+from recurra.interop.onnx.graph import Node
+from recurra.interop.onnx.ops import normalise
+from recurra.interop.onnx.rules import FLOATS, Rule, arrays, dtype_of, known, left_out, shape_of
+from recurra.interop.onnx.values import Value, View, labelled, merged
+from recurra.layers.activation import Activation
+from recurra.layers.basic import Embedding, Linear
+from recurra.layers.normalisation import BatchNorm, LayerNorm
+
+if TYPE_CHECKING:
+    from recurra.interop.onnx.trace import Tracer
+
+_PATTERNS = {2: "NF", 3: "NTF"}
+#: Names of Activation, and the attributes for which they are the operator.
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name.lower(), {}) for name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Sqrt", "Exp", "Log", "Abs")},
+    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
+    "Elu": ("elu", {"alpha": 1.0}),
+    "Gelu": ("gelu", {"approximate": "none"}),
+}
+
+
+def _in_island(value: Value | None) -> View | None:
+    if value is None or value.view is None or value.view.island.closed or value.dtype not in FLOATS:
+        return None
+    return merged(value.view)
+
+
+def _features_last(tracer: Tracer, value: Value | None) -> tuple[View, tuple[int, ...]] | None:
+    """The value as a view whose last axis is that of the features, and its shape."""
+    if value is None or value.dtype not in FLOATS or 0 in shape_of(value):
+        return None
+    shape, view = shape_of(value), _in_island(value)
+    fits = view is not None and view.directions == 1 and shape[-1:] == view.base[-1:]
+    if view is not None and fits and (shape[-1] == 1 or view.order.endswith("F")):
+        return view, shape
+    pattern = _PATTERNS.get(len(shape))
+    seen = None if pattern is None else tracer.seen(value, pattern)
+    return None if seen is None else (seen, shape)
+
+
+def _dense(tracer: Tracer, node: Node, value: Value | None, weight: Array, bias: Array | None) -> list[Value] | None:
+    """x @ weight + bias."""
+    if weight.ndim != 2 or 0 in weight.shape or value is None or shape_of(value)[-1:] != weight.shape[:1]:
+        return None
+    found = _features_last(tracer, value)
+    if found is None:
+        return None
+    view, shape = found
+
+    def make() -> Linear:
+        layer = Linear(*weight.shape, bias=bias is not None, dtype=dtype_of(value), seed=0)
+        given = {"weight": weight.T} if bias is None else {"weight": weight.T, "bias": bias}
+        layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in given.items()})
+        return layer
+
+    symbol = tracer.store.get(id(node), make)(view.symbol)
+    made = (*shape[:-1], weight.shape[1])
+    order = view.order.removesuffix("F") + ("F" if made[-1] != 1 else "")
+    return [Value(made, value.dtype, view=View(view.island, symbol, (*view.base[:-1], made[-1]), order))]
+
+
+def _matmul(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    weight, bias = known(inputs, 1), known(inputs, 2)
+    return None if weight is None else _dense(tracer, node, inputs[0], weight, bias)
+
+
+def _gemm(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    weight, bias = known(inputs, 1), known(inputs, 2)
+    if weight is None or node.attributes.get("transA") or (bias is None and not left_out(inputs, 2)):
+        return None
+    weight = weight.T if node.attributes.get("transB") else weight
+    kind = weight.dtype.type
+    weight = weight * kind(node.attributes.get("alpha", 1.0))
+    if bias is not None:
+        if bias.size not in (1, weight.shape[-1]):
+            return None
+        bias = np.broadcast_to(bias.reshape(-1) * kind(node.attributes.get("beta", 1.0)), weight.shape[-1:])
+    return _dense(tracer, node, inputs[0], weight, bias)
+
+
+def _embedding(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    weight, tokens = known(inputs, 0), inputs[1]
+    if (
+        weight is None
+        or weight.ndim != 2
+        or weight.dtype not in FLOATS
+        or node.attributes.get("axis", 0) not in (0, -2)
+    ):
+        return None
+    shape = shape_of(tokens)
+    if tokens is None or tokens.slot is None or len(shape) != 2 or 0 in weight.shape:
+        return None
+
+    def make() -> Embedding:
+        layer = Embedding(*weight.shape, dtype=weight.dtype.name, seed=0)
+        layer.load_state_dict({"weight": np.ascontiguousarray(weight)})
+        return layer
+
+    view = tracer.island.tokens(tokens.slot, shape, len(weight))
+    symbol = tracer.store.get(id(node), make)(view.symbol)
+    made = (*shape, weight.shape[1])
+    order, _sizes = labelled(made, "NTF")
+    return [Value(made, weight.dtype, view=View(view.island, symbol, made, order))]
+
+
+def _activated(tracer: Tracer, value: Value, view: View, name: str) -> list[Value]:
+    layer = tracer.store.plain(Activation, name, dtype=dtype_of(value))
+    return [replace(value, slot=None, view=replace(view, symbol=layer(view.symbol)))]
+
+
+def _activation(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    view, value = _in_island(inputs[0]), inputs[0]
+    name, wanted = _ACTIVATIONS[node.op]
+    same = all(
+        np.allclose(node.attributes.get(key, one), one)
+        if isinstance(one, float)
+        else node.attributes.get(key, one) == one
+        for key, one in wanted.items()
+    )
+    return None if view is None or value is None or not same else _activated(tracer, value, view, name)
+
+
+def _power(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    """Squares and square roots."""
+    view, value, exponent = _in_island(inputs[0]), inputs[0], known(inputs, 1)
+    if view is None or value is None or exponent is None or exponent.size != 1:
+        return None
+    name = {2.0: "square", 0.5: "sqrt"}.get(float(exponent.reshape(-1)[0]))
+    return None if name is None or exponent.ndim > len(shape_of(value)) else _activated(tracer, value, view, name)
+
+
+def _softmax(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    view, value = _in_island(inputs[0]), inputs[0]
+    if view is None or value is None:
+        return None
+    shape = shape_of(value)
+    axes = normalise.softmax_axes(node, len(shape))
+    wide = [at for at in axes if shape[at] != 1]
+    plain = [at for at, size in enumerate(shape) if size != 1]
+    if view.directions != 1 or "F" not in view.order or wide != [plain[view.order.index("F")]]:
+        return None
+    return _activated(tracer, value, view, "softmax")
+
+
+def _batch_norm(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    value = inputs[0]
+    numbers = arrays(inputs)[1:5]
+    if (
+        value is None
+        or any(one is None for one in numbers)
+        or node.attributes.get("training_mode")
+        or any(node.outputs[1:])
+    ):
+        return None
+    shape = shape_of(value)
+    pattern = {2: "NF", 3: "NFT"}.get(len(shape))
+    view = None if pattern is None or not node.attributes.get("epsilon", 1e-5) > 0 else tracer.seen(value, pattern)
+    if view is None:
+        return None
+
+    def make() -> BatchNorm:
+        layer = BatchNorm(shape[1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
+        names = ("weight", "bias", "running_mean", "running_var")
+        layer.load_state_dict(
+            {name: np.ascontiguousarray(one, layer.dtype) for name, one in zip(names, numbers, strict=True)}
+        )
+        return layer
+
+    layer = tracer.store.get(id(node), make)
+    return [replace(value, slot=None, view=replace(view, symbol=layer(view.symbol)))]
+
+
+def _layer_norm(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    value, scale, bias = inputs[0], known(inputs, 1), known(inputs, 2)
+    if value is None or scale is None or scale.ndim != 1 or any(node.outputs[1:]):
+        return None
+    shape = shape_of(value)
+    axis = int(node.attributes.get("axis", -1))
+    if axis not in (-1, len(shape) - 1) or shape[-1] != scale.size or not node.attributes.get("epsilon", 1e-5) > 0:
+        return None
+    if bias is None and not left_out(inputs, 2):
+        return None
+    found = _features_last(tracer, value)
+    if found is None:
+        return None
+
+    def make() -> LayerNorm:
+        layer = LayerNorm(shape[-1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
+        given = {"weight": scale, "bias": np.zeros(shape[-1]) if bias is None else bias}
+        layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in given.items()})
+        return layer
+
+    view = found[0]
+    return [replace(value, slot=None, view=replace(view, symbol=tracer.store.get(id(node), make)(view.symbol)))]
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_ACTIVATIONS, _activation),
+    "Pow": _power,
+    "Softmax": _softmax,
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+}
+EMBEDDING = _embedding

@@ -1,0 +1,82 @@
+"""Operators of several values of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from recurra.interop.onnx.graph import Node
+from recurra.interop.onnx.rules import FLOATS, Rule, dtype_of, shape_of
+from recurra.interop.onnx.values import Value, View, merged
+from recurra.layers.leaf import LeafLayer
+from recurra.layers.merge import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
+
+if TYPE_CHECKING:
+    from recurra.interop.onnx.trace import Tracer
+
+_LAYERS: dict[str, type[LeafLayer]] = {
+    "Add": Add,
+    "Sum": Add,
+    "Mul": Multiply,
+    "Sub": Subtract,
+    "Mean": Average,
+    "Max": Maximum,
+    "Min": Minimum,
+}
+
+
+def _views(tracer: Tracer, inputs: Sequence[Value | None]) -> list[View] | None:
+    """All inputs as views of the open island, looked at alike but for their features."""
+    found = [
+        merged(one.view)
+        for one in inputs
+        if one is not None and one.view is not None and not one.view.island.closed and one.dtype in FLOATS
+    ]
+    if len(found) < 2 or len(found) < len(inputs):
+        return None
+    first = found[0]
+    same = all(one.base[:-1] == first.base[:-1] and one.directions == 1 for one in found)
+    return found if same and len({id(one.symbol.source) for one in found}) > 1 else None
+
+
+def _elementwise(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    views = _views(tracer, inputs)
+    if views is None or inputs[0] is None:
+        return None
+    if any(shape_of(one) != shape_of(inputs[0]) for one in inputs):
+        return None
+    if any(one.order != views[0].order or one.base != views[0].base for one in views):
+        return None
+    layer = tracer.store.plain(_LAYERS[node.op], dtype=dtype_of(inputs[0]))
+    return [replace(inputs[0], slot=None, view=replace(views[0], symbol=layer(tuple(one.symbol for one in views))))]
+
+
+def _concat(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    views, first = _views(tracer, inputs), inputs[0]
+    if views is None or first is None:
+        return None
+    rank = len(shape_of(first))
+    axis = int(node.attributes.get("axis", 0)) % rank
+    features = sum(one.base[-1] for one in views)
+    made = tuple(
+        sum(shape_of(one)[at] for one in inputs) if at == axis else size for at, size in enumerate(shape_of(first))
+    )
+    for one, view in zip(inputs, views, strict=True):
+        sizes = shape_of(one)
+        others = "".join(letter for letter in view.order if letter != "F")
+        before = sum(size != 1 for size in sizes[:axis])
+        at = view.order.index("F") if "F" in view.order else before
+        if sizes[axis] != view.base[-1] or at != before or others != views[0].order.replace("F", ""):
+            return None
+        if any(a != b for place, (a, b) in enumerate(zip(sizes, shape_of(first), strict=True)) if place != axis):
+            return None
+    others = views[0].order.replace("F", "")
+    before = sum(size != 1 for size in made[:axis])
+    layer = tracer.store.plain(Concatenate, dtype=dtype_of(first))
+    symbol = layer(tuple(one.symbol for one in views))
+    view = View(views[0].island, symbol, (*views[0].base[:-1], features), others[:before] + "F" + others[before:])
+    return [Value(made, first.dtype, view=view)]
+
+
+RULES: dict[str, Rule] = {**dict.fromkeys(_LAYERS, _elementwise), "Concat": _concat}

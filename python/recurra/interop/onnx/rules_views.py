@@ -1,0 +1,166 @@
+"""Operators that only look at a value in another way, or take some of its features or its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recurra.interop.onnx import tensors
+from recurra.interop.onnx.graph import Node
+from recurra.interop.onnx.ops import shapes
+from recurra.interop.onnx.ops.common import argument, integers
+from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, shape_of
+from recurra.interop.onnx.values import Value, View, merged, sizes_of
+from recurra.layers.pooling import Pool
+from recurra.layers.slicing import Slice
+
+if TYPE_CHECKING:
+    from recurra.interop.onnx.trace import Tracer
+
+
+def _seen(value: Value | None, tracer: Tracer) -> View | None:
+    """The view of a value within the open island."""
+    if value is None or value.view is None or value.view.island.closed:
+        return None
+    return value.view
+
+
+def _same(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    if node.op == "Cast" and (inputs[0] is None or tensors.dtype(int(node.attributes["to"]), "") != inputs[0].dtype):
+        return None
+    return None if inputs[0] is None or any(node.outputs[1:]) else [inputs[0]]
+
+
+def _transpose(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    view, value = _seen(inputs[0], tracer), inputs[0]
+    if view is None or value is None:
+        return None
+    shape = shape_of(value)
+    order = shapes.order_of(node, len(shape))
+    letters = iter(view.order)
+    own = [next(letters) if size != 1 else "" for size in shape]
+    turned = merged(replace(view, order="".join(own[at] for at in order)))
+    return [Value(tuple(shape[at] for at in order), value.dtype, view=turned)]
+
+
+def _new_shape(node: Node, inputs: Sequence[Value | None]) -> tuple[int, ...] | None:
+    shape, given = shape_of(inputs[0]), arrays(inputs)
+    if node.op == "Flatten":
+        return shapes.flattened(node, shape)
+    if len(inputs) > 1 and known(inputs, 1) is None:
+        return None
+    if node.op == "Reshape":
+        return shapes.reshaped(node, shape, integers(argument(node, given, 1, "shape")))
+    if node.op == "Squeeze":
+        gone = shapes.squeezed(node, given, max(len(shape), 1), shape)
+        if any(shape[at] != 1 for at in gone):
+            return None
+        return tuple(size for at, size in enumerate(shape) if at not in gone)
+    made = list(shape)
+    for at in shapes.unsqueezed(node, given, len(shape)):
+        made.insert(at, 1)
+    return tuple(made)
+
+
+def _reshape(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    view, value = _seen(inputs[0], tracer), inputs[0]
+    if view is None or value is None or 0 in shape_of(value):
+        return None
+    shape = _new_shape(node, inputs)
+    if shape is None:
+        return None
+    plain = [size for size in shape if size != 1]
+    for one in (view, merged(view)):
+        if plain == sizes_of(one):
+            return [Value(shape, value.dtype, view=one)]
+    return None
+
+
+def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    """Of the features alone."""
+    view, value = _seen(inputs[0], tracer), inputs[0]
+    if view is None or value is None or any(one is not None and one.known is None for one in inputs[1:]):
+        return None
+    shape = shape_of(value)
+    view = merged(view)
+    taken = [range(size)[part] for size, part in zip(shape, shapes.slices(node, arrays(inputs), shape), strict=True)]
+    cut = [at for at, (size, part) in enumerate(zip(shape, taken, strict=True)) if part != range(size)]
+    if not cut:
+        return [value]
+    features = _axis_of(view, shape, "F")
+    if (
+        view.directions != 1
+        or features is None
+        or cut != [features]
+        or taken[features].step < 0
+        or not len(taken[features])
+    ):
+        return None
+    part = taken[features]
+    return [_some(tracer, value, view, features, part)]
+
+
+def _axis_of(view: View, shape: tuple[int, ...], kind: str) -> int | None:
+    """Which axis of the value is that of the features, or of time; None if it has one place only."""
+    if kind not in view.order:
+        return None
+    return [at for at, size in enumerate(shape) if size != 1][view.order.index(kind)]
+
+
+def _some(tracer: Tracer, value: Value, view: View, axis: int, part: range) -> Value:
+    layer = tracer.store.plain(Slice, part.start, part[-1] + 1, part.step, dtype=dtype_of(value))
+    shape = shape_of(value)
+    made = (*shape[:axis], len(part), *shape[axis + 1 :])
+    order = view.order if len(part) != 1 else view.order.replace("F", "")
+    new = View(view.island, layer(view.symbol), (*view.base[:-1], len(part)), order)
+    return Value(made, value.dtype, view=new)
+
+
+def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    view, value = _seen(inputs[0], tracer), inputs[0]
+    if view is None or value is None or (len(inputs) > 1 and known(inputs, 1) is None):
+        return None
+    view, shape = merged(view), shape_of(value)
+    axis = int(node.attributes.get("axis", 0)) % len(shape)
+    sizes = shapes.parts_of(node, arrays(inputs), axis, shape[axis])
+    if view.directions != 1 or _axis_of(view, shape, "F") != axis or 0 in sizes:
+        return None
+    ends = [int(one) for one in np.cumsum(sizes)]
+    return [_some(tracer, value, view, axis, range(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    """The last step, a single feature, or the only place of an axis."""
+    view, value, index = _seen(inputs[0], tracer), inputs[0], known(inputs, 1)
+    if view is None or value is None or index is None or index.size != 1:
+        return None
+    view, shape = merged(view), shape_of(value)
+    axis = int(node.attributes.get("axis", 0)) % len(shape)
+    at = int(index.reshape(-1)[0])
+    at = at + shape[axis] if at < 0 else at
+    made = (*shape[:axis], *index.shape, *shape[axis + 1 :])
+    if at == 0 and shape[axis] == 1:
+        return [Value(made, value.dtype, view=view)]
+    if _axis_of(view, shape, "T") == axis and at == shape[axis] - 1 and "T" in view.sizes:
+        symbol = tracer.store.plain(Pool, "last", dtype=dtype_of(value))(view.symbol)
+        base = (view.base[0], view.base[-1])
+        return [
+            Value(made, value.dtype, view=replace(view, symbol=symbol, base=base, order=view.order.replace("T", "")))
+        ]
+    if _axis_of(view, shape, "F") == axis and view.directions == 1 and 0 <= at < shape[axis]:
+        some = _some(tracer, value, view, axis, range(at, at + 1))
+        return [replace(some, shape=made)]
+    return None
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Identity", "Dropout", "Cast"), _same),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Split": _split,
+    "Gather": _gather,
+}

@@ -1,0 +1,151 @@
+"""Which inputs of a graph are states, and which outputs they are after a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from recurra.common.errors import ModelFormatError
+from recurra.interop.onnx import recurrent
+from recurra.interop.onnx.graph import Graph, Value
+
+#: Words in names that tell a state before a run from the one after it.
+_WORDS = {
+    *(
+        "in",
+        "out",
+        "input",
+        "output",
+        "new",
+        "next",
+        "prev",
+        "previous",
+        "initial",
+        "init",
+        "final",
+        "last",
+        "old",
+        "updated",
+    ),
+    *("n", "t", "0", "1"),
+}
+#: Words of which a state's name has one.
+_STATES = {
+    "state",
+    "states",
+    "h",
+    "c",
+    "hx",
+    "cx",
+    "hidden",
+    "cell",
+    "cache",
+    "memory",
+    "mem",
+    "carry",
+    "buffer",
+    "context",
+}
+#: Operators that pass a state on, as a whole or in part.
+_PASSING = {
+    *(
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Gather",
+        "Concat",
+        "Identity",
+        "Cast",
+        "Add",
+        "Mul",
+    ),
+}
+
+
+def pairs(graph: Graph, said: Mapping[str, str] | None) -> dict[str, str]:
+    """For each state's input its output: those that were said, or found by what begins and leaves a recurrent node, and by
+    names."""
+    inputs, outputs = {one.name: one for one in graph.inputs}, {one.name: one for one in graph.outputs}
+    if said is not None:
+        for before, after in said.items():
+            if before not in inputs or after not in outputs:
+                raise ModelFormatError(
+                    f"got states={{{before!r}: {after!r}}}, expected an input and an output of the graph: {', '.join(inputs)}; "
+                    f"{', '.join(outputs)}"
+                )
+        return dict(said)
+    found: dict[str, str] = {}
+    for before, after in (*_through_cells(graph), *_by_name(graph)):
+        fits = _alike(inputs[before], outputs[after])
+        if before not in found and after not in found.values() and fits:
+            found[before] = after
+    return {name: found[name] for name in inputs if name in found}
+
+
+def _alike(before: Value, after: Value) -> bool:
+    """Whether one may be the other's next value."""
+    if before.dims is None or after.dims is None:
+        return before.dtype == after.dtype
+    sizes = zip(before.dims, after.dims, strict=False)
+    same = all(not isinstance(a, int) or not isinstance(b, int) or a == b for a, b in sizes)
+    return before.dtype == after.dtype and len(before.dims) == len(after.dims) and same
+
+
+def _through_cells(graph: Graph) -> Iterator[tuple[str, str]]:
+    inputs = {one.name for one in graph.inputs}
+    for node in graph.nodes:
+        if node.op not in recurrent.KINDS or node.domain:
+            continue
+        for begin, end in zip(node.inputs[5:7], node.outputs[1:3], strict=False):
+            if not begin or not end:
+                continue
+            sources = _behind(graph, begin) & inputs
+            sinks = _before(graph, end)
+            for before in sorted(sources):
+                yield from (
+                    (before, one.name) for one in graph.outputs if graph.renamed.get(one.name, one.name) in sinks
+                )
+
+
+def _behind(graph: Graph, name: str) -> set[str]:
+    """What a value is passed on from."""
+    makers: dict[str, Any] = {output: node for node in graph.nodes for output in node.outputs}
+    found, waiting = set[str](), [name]
+    while waiting:
+        one = waiting.pop()
+        if one in found:
+            continue
+        found.add(one)
+        node = makers.get(one)
+        if node is not None and node.op in _PASSING:
+            waiting += [value for value in node.inputs if value]
+    return found
+
+
+def _before(graph: Graph, name: str) -> set[str]:
+    """What a value is passed on to."""
+    found = {name}
+    for node in graph.nodes:
+        if node.op in _PASSING and any(value in found for value in node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def _plain(name: str) -> tuple[str, ...]:
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).replace(".", "_").replace("/", "_").lower()
+    words = re.sub(r"([a-z])(\d)", r"\1_\2", words)
+    parts = [re.sub(r"(?<=.)n$", "", one) if len(one) < 4 else one for one in words.split("_") if one]
+    return tuple(one for one in parts if one not in _WORDS)
+
+
+def _by_name(graph: Graph) -> Iterator[tuple[str, str]]:
+    """state and stateN, h_in and h_out, cache_0 and new_cache_0."""
+    for one in graph.inputs:
+        for other in graph.outputs:
+            plain = _plain(one.name)
+            if _STATES.intersection(plain) and plain == _plain(other.name):
+                yield one.name, other.name
