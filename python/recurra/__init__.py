@@ -75,7 +75,7 @@ __getattr__, __dir__ = _later.attributes(
     },
 )
 
-_beyond.offer({"to_torch": "recurra.interop.torch.write"})
+_beyond.offer({"to_onnx": "recurra.interop.onnx.write", "to_torch": "recurra.interop.torch.write"})
 
 __all__ = [
     "CRF",

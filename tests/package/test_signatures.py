@@ -51,6 +51,8 @@ def methods(thing: Any) -> list[Any]:
 
 @pytest.mark.parametrize("thing", public())
 def test_no_argument_hides_in_a_dict(thing: Any) -> None:
+    if thing is rc.from_onnx:
+        return  # its keywords are the inputs of the graph at hand
     for function in [thing, *methods(thing)]:
         try:
             arguments = inspect.signature(function).parameters.values()
@@ -101,6 +103,7 @@ LAYER = [
     "return_sequences",
     "save",
     "state_dict",
+    "to_onnx",
     "to_torch",
     "stream",
     "trainable",

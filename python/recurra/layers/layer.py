@@ -326,6 +326,25 @@ class Layer(ABC):
 
         files.save(self, path)
 
+    @keywords.explained_method
+    def to_onnx(self, path: str | os.PathLike[str], lengths: bool = False) -> None:
+        """Write an ONNX file of the same computation, in inference: any number of rows and steps, layouts as here, (N, T,
+        features). States are inputs (`h_in`) and outputs (`h_out`), each (num_layers * directions, N, H).
+
+        Neither onnx nor onnxruntime is needed. The file appears whole or not at all, as with `save`; `recurra.from_onnx`
+        reads it back.
+
+        Args:
+            path: of the file.
+            lengths: whether there is an input (N,) of int64 for each sequence, its name and `_lengths`, with the valid steps
+                of each row, 0 allowed; without it, all steps are valid.
+
+        Raises:
+            ValueError: a layer or an option that ONNX has no operator for, by its name.
+            OSError: it cannot be written.
+        """
+        beyond.ask("to_onnx")(self, path, lengths)
+
     def to_torch(self) -> Any:
         """The same computation as a torch.nn.Module, with copies of the parameters under their names here.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.graph.symbolic import Call, Input, Symbol
-from recurra.interop.onnx.values import Arrangement, View, labelled
+from recurra.interop.onnx.values import Arrangement, Turned, View, labelled
 from recurra.layers.leaf import LeafLayer
 from recurra.models.model import Model
 
@@ -23,19 +23,21 @@ class Island:
         self._states: dict[int, tuple[Call, list[int | None]]] = {}
         self._outputs: dict[tuple[int, int], tuple[Symbol, list[tuple[int, Arrangement]]]] = {}
         self._finals: list[tuple[Call, int, int]] = []
-        self._seen: dict[tuple[int, str], View] = {}
+        self._seen: dict[tuple[int, str, str, int], View] = {}
         self.lengths: int | None = None
         self.model: Model | None = None
 
-    def input(self, slot: int, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
+    def input(self, source: Turned, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
         """A new input: an array whose axes are `pattern`, (N, T, F) or (N, F) in some order."""
-        if (slot, pattern) in self._seen:
-            return self._seen[slot, pattern]
         order, sizes = labelled(shape, pattern)
+        own = "".join(order[source.axes.index(at)] for at in range(len(order)))
+        key = source.slot, own, order, len(shape)
+        if key in self._seen:
+            return self._seen[key]
         base = tuple(sizes[one] for one in ("NTF" if "T" in pattern else "NF"))
         symbol = Input(features=sizes["F"], sequence="T" in pattern, dtype=dtype)
-        self.inputs.append((symbol, slot, Arrangement(shape, base, order, 1)))
-        self._seen[slot, pattern] = found = View(self, symbol, base, order)
+        self.inputs.append((symbol, source.slot, Arrangement(shape, base, own, 1)))
+        self._seen[key] = found = View(self, symbol, base, order)
         return found
 
     def tokens(self, slot: int, shape: tuple[int, ...], size: int) -> View:
@@ -59,9 +61,6 @@ class Island:
     def final(self, symbol: Symbol, which: int, slot: int) -> None:
         """Ask for a layer's final state, (D, N, H)."""
         assert isinstance(symbol.source, Call)
-        self._outputs.setdefault(
-            (id(symbol.source), 0), (Symbol(symbol.source, 0, symbol.features, symbol.sequence), [])
-        )
         self._finals.append((symbol.source, which, slot))
 
     @property
@@ -72,7 +71,13 @@ class Island:
     def finish(self) -> Step:
         """The model, and the step that runs it."""
         symbols = [symbol for symbol, _wanted in self._outputs.values()]
+        wanted = [list(one) for _symbol, one in self._outputs.values()]
         reached = _reached(symbols)
+        for call, _which, _slot in self._finals:
+            if id(call) not in reached:  # whose states alone are asked for
+                symbols.append(Symbol(call, 0, call.layer.output_size, True))
+                wanted.append([])
+                reached = _reached(symbols)
         inputs = [one for one in self.inputs if id(one[0].source) in reached]
         self.model = model = Model(_pack([one[0] for one in inputs]), _pack(symbols))
         self.inputs = inputs
@@ -80,7 +85,6 @@ class Island:
         place = {id(node.layer): index for index, node in enumerate(nodes) if node.layer.state_names}
         starts = [(place[id(call.layer)], slots) for call, slots in self._states.values() if id(call.layer) in place]
         ends = [(place[id(call.layer)], which, slot) for call, which, slot in self._finals]
-        wanted = [list(one) for _symbol, one in self._outputs.values()]
         reads = [(slot, arrangement.to_base, symbol.tokens) for symbol, slot, arrangement in inputs]
         lengths, count, dtype = self.lengths, len(nodes), model.dtype
 

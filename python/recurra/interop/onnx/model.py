@@ -12,6 +12,7 @@ from recurra.common import checks
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 from recurra.interop.onnx import report
+from recurra.interop.onnx import states as pairing
 from recurra.interop.onnx.graph import Graph, Value
 from recurra.interop.onnx.store import LayerStore
 from recurra.interop.onnx.stream import OnnxStream
@@ -38,6 +39,7 @@ class OnnxModel:
     def __init__(self, graph: Graph, pairs: Mapping[str, str]) -> None:
         self._graph, self._pairs = graph, dict(pairs)
         self._store = LayerStore()
+        self._plumbing = pairing.plumbing(graph, self._pairs)
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         values = {one.name: one for one in (*graph.inputs, *graph.outputs)}
         after = set(self._pairs.values())
@@ -186,7 +188,7 @@ class OnnxModel:
 
     def import_report(self) -> str:
         """Which nodes are layers, which run in numpy, and what that costs; for the shapes of the last new call."""
-        return report.text(self._example(), len(self._graph.nodes), self._pairs)
+        return report.text(self._example(), len(self._graph.nodes), self._pairs, self._plumbing)
 
     def as_model(self) -> Model:
         """The whole graph as a `recurra.Model`, which trains, saves, streams and takes lengths: (N, T, features) in and out.
@@ -197,10 +199,9 @@ class OnnxModel:
         """
         plan = self._example()
         made = [one.model for one in plan.islands if one.model is not None]
-        if plan.numpy or len(made) != 1:
-            what = (
-                ", ".join(str(node) for node in plan.numpy[:8]) or f"{len(made)} models with turned arrays between them"
-            )
+        others = [node for node in plan.numpy if id(node) not in self._plumbing]
+        if others or len(made) != 1:
+            what = ", ".join(str(node) for node in others[:8]) or f"{len(made)} models with turned arrays between them"
             raise ValueError(
                 f"OnnxModel.as_model: got {what}, expected nodes that are layers only; call this model as it is"
             )

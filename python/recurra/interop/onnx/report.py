@@ -8,22 +8,25 @@ from collections.abc import Mapping
 from recurra.interop.onnx.trace import Plan
 
 
-def text(plan: Plan, nodes: int, states: Mapping[str, str]) -> str:
+def text(plan: Plan, nodes: int, states: Mapping[str, str], plumbing: set[int]) -> str:
     """Which nodes are layers, which run in numpy."""
     made = [one for one in plan.islands if one.model is not None]
     native = sum(len(one.model._graph().nodes) for one in made if one.model is not None)
+    numpy = [node for node in plan.numpy if id(node) not in plumbing]
+    passing = len(plan.numpy) - len(numpy)
     lines = [
-        f"{nodes} nodes, constants aside: {native} layers in {len(made)} native models, {len(plan.numpy)} nodes in numpy"
+        f"{nodes} nodes, constants aside: {native} layers in {len(made)} native models, {len(numpy)} nodes in numpy"
+        + (f", {passing} that pass states on" if passing else "")
     ]
     lines += [f"state: {before} -> {after}" for before, after in states.items()]
     for number, one in enumerate(made):
         lines.append(f"native model {number}: " + ", ".join(layer.label for layer in one.layers))
-    if plan.numpy:
+    if numpy:
         lines.append(
             "in numpy, each some microseconds and a copy of its result; between native models, also a call of each:"
         )
-        counts = Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in plan.numpy)
+        counts = Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in numpy)
         for op, count in counts.most_common():
-            first = next(node for node in plan.numpy if node.op == op.rpartition(".")[2])
+            first = next(node for node in numpy if node.op == op.rpartition(".")[2])
             lines.append(f"  {op} x {count}, first {first.name or first.outputs[0]!r}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import shapes
 from recurra.interop.onnx.ops.common import argument, integers
 from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, shape_of
-from recurra.interop.onnx.values import Value, View, merged, sizes_of
+from recurra.interop.onnx.values import Turned, Value, View, merged, sizes_of, wide
 from recurra.layers.pooling import Pool
 from recurra.layers.slicing import Slice
 
@@ -36,10 +36,17 @@ def _same(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
 
 def _transpose(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     view, value = _seen(inputs[0], tracer), inputs[0]
-    if view is None or value is None:
+    if value is None or value.known is not None:
         return None
     shape = shape_of(value)
     order = shapes.order_of(node, len(shape))
+    if view is None:
+        source = tracer.source(value)
+        axes = iter(source.axes)
+        places = [next(axes) if size != 1 else None for size in shape]
+        turned_axes = tuple(one for at in order if (one := places[at]) is not None)
+        turned_shape = tuple(shape[at] for at in order)
+        return [Value(turned_shape, value.dtype, turned=Turned(source.slot, source.sizes, turned_axes))]
     letters = iter(view.order)
     own = [next(letters) if size != 1 else "" for size in shape]
     turned = merged(replace(view, order="".join(own[at] for at in order)))
@@ -67,16 +74,28 @@ def _new_shape(node: Node, inputs: Sequence[Value | None]) -> tuple[int, ...] | 
 
 def _reshape(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     view, value = _seen(inputs[0], tracer), inputs[0]
-    if view is None or value is None or 0 in shape_of(value):
+    if value is None or value.known is not None or 0 in shape_of(value):
         return None
     shape = _new_shape(node, inputs)
     if shape is None:
         return None
+    if view is None:
+        return _new_axes(tracer, value, shape)
     plain = [size for size in shape if size != 1]
     for one in (view, merged(view)):
         if plain == sizes_of(one):
             return [Value(shape, value.dtype, view=one)]
     return None
+
+
+def _new_axes(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Value] | None:
+    """Of an array of a run, whose axes may be split and merged while they are in its own order."""
+    source = tracer.source(value)
+    if wide(shape) == wide(shape_of(value)):
+        return [Value(shape, value.dtype, turned=source)]
+    if source.axes != tuple(range(len(source.axes))):
+        return None
+    return [Value(shape, value.dtype, turned=Turned.of(source.slot, shape))]
 
 
 def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:

@@ -46,9 +46,11 @@ _STATES = {
     "carry",
     "buffer",
     "context",
+    "past",
 }
 #: Operators that pass a state on, as a whole or in part.
 _PASSING = {
+    "Where",
     *(
         "Transpose",
         "Squeeze",
@@ -138,8 +140,27 @@ def _before(graph: Graph, name: str) -> set[str]:
 def _plain(name: str) -> tuple[str, ...]:
     words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).replace(".", "_").replace("/", "_").lower()
     words = re.sub(r"([a-z])(\d)", r"\1_\2", words)
-    parts = [re.sub(r"(?<=.)n$", "", one) if len(one) < 4 else one for one in words.split("_") if one]
-    return tuple(one for one in parts if one not in _WORDS)
+    parts = [one for one in words.split("_") if one and one not in _WORDS]
+    return tuple({"hn": "h", "cn": "c"}.get(one, one) for one in parts)
+
+
+def plumbing(graph: Graph, pairs: Mapping[str, str]) -> set[int]:
+    """The nodes (their ids) that only pass states on: from inputs to cells, or from cells to outputs."""
+    given = {*pairs, *graph.constants}
+    found: set[int] = set()
+    for node in graph.nodes:
+        if node.op in _PASSING and all(name in given for name in node.reads()):
+            given.update(node.outputs)
+            found.add(id(node))
+    after = {graph.renamed.get(one.name, one.name) for one in graph.outputs if one.name in pairs.values()}
+    others = {graph.renamed.get(one.name, one.name) for one in graph.outputs if one.name not in pairs.values()}
+    for node in reversed(graph.nodes):
+        if node.op in _PASSING and all(name in after and name not in others for name in node.outputs if name):
+            after.update(node.reads())
+            found.add(id(node))
+        else:
+            others.update(node.reads())
+    return found
 
 
 def _by_name(graph: Graph) -> Iterator[tuple[str, str]]:

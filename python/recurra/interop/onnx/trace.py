@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from recurra.interop.onnx.graph import Graph, Node
 from recurra.interop.onnx.island import Island, Step
 from recurra.interop.onnx.ops import OPERATORS
 from recurra.interop.onnx.store import LayerStore
-from recurra.interop.onnx.values import Value, View, labelled, merged
+from recurra.interop.onnx.values import Turned, Value, View, labelled, merged
 
 #: Operators whose output's shape follows from the numbers in some inputs: in which; None: in all.
 _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
@@ -55,8 +56,7 @@ class Tracer:
         for one, (shape, dtype) in zip(graph.inputs, inputs, strict=True):
             self.values[one.name] = Value(shape, dtype, slot=self.slot())
         self._open: Island | None = None
-        for node in graph.nodes:
-            self.node(node)
+        self._nodes(graph.nodes)
         self.plan.outputs = [self.place(self.values[graph.renamed.get(one.name, one.name)]) for one in graph.outputs]
         self.close()
         for at, step in enumerate(self.plan.steps):
@@ -92,6 +92,8 @@ class Tracer:
             value.slot = self.slot(value.known)
         if value.view is not None and value.view.island is self._open:
             self.close()
+        if value.slot is None and value.turned is not None:
+            self._turn(value, value.turned)
         if value.slot is None:
             assert value.view is not None
             assert value.shape is not None
@@ -99,21 +101,57 @@ class Tracer:
             value.view.island.output(value.view, value.shape, value.slot)
         return value.slot
 
-    def node(self, node: Node) -> None:
-        """Make the node's outputs."""
-        inputs = [self.values[name] if name else None for name in node.inputs]
-        if node.op == "If" and inputs[0] is not None and inputs[0].known is not None:
-            self._inline(node, node.attributes["then_branch" if evaluate.truth(inputs[0].known) else "else_branch"])
-            return
-        made = self._known(node, inputs) or self._native(node, inputs) or self._numpy(node, inputs)
-        self.values.update(zip(node.outputs, made, strict=False))
+    def _turn(self, value: Value, turned: Turned) -> None:
+        shape, own = value.shape or (), self.slot()
 
-    def _inline(self, node: Node, branch: Graph) -> None:
-        self.values.update({name: known(array) for name, array in branch.constants.items()})
-        for one in branch.nodes:
-            self.node(one)
-        for outer, inner in zip(node.outputs, branch.outputs, strict=True):
-            self.values[outer] = self.values[inner.name]
+        def step(slots: list[Any]) -> None:
+            slots[own] = turned.array(slots[turned.slot], shape)
+
+        self.plan.steps.append(step)
+        value.slot = own
+
+    def source(self, value: Value) -> Turned:
+        """The array of a run behind a value."""
+        assert value.shape is not None
+        return value.turned if value.turned is not None else Turned.of(self.place(value), value.shape)
+
+    def _nodes(self, nodes: Sequence[Node]) -> None:
+        """All nodes; those that would close an island wait until nothing more can be added to it."""
+        waiting = deque(nodes)
+        held: list[Node] = []
+        while waiting or held:
+            if not waiting:
+                self._node(held[0], force=True)
+                waiting, held = deque(held[1:]), []
+                continue
+            node = waiting.popleft()
+            ready = all(name in self.values for name in node.reads())
+            branch = self._branch(node) if ready else None
+            if branch is not None:
+                self.values.update({name: known(array) for name, array in branch.constants.items()})
+                waiting.extendleft(reversed([*branch.nodes, *_named(node, branch)]))
+            elif not ready or not self._node(node, force=False):
+                held.append(node)
+
+    def _branch(self, node: Node) -> Graph | None:
+        """The branch of an If whose condition is known."""
+        condition = self.values[node.inputs[0]].known if node.op == "If" else None
+        if condition is None:
+            return None
+        found: Graph = node.attributes["then_branch" if evaluate.truth(condition) else "else_branch"]
+        return found
+
+    def _node(self, node: Node, force: bool) -> bool:
+        """Make the node's outputs; False if that would close the open island, which only `force` may."""
+        inputs = [self.values[name] if name else None for name in node.inputs]
+        made = self._known(node, inputs) or self._native(node, inputs)
+        if made is None:
+            reads = [self.values[name].view for name in node.reads()]
+            if not force and any(view is not None and view.island is self._open for view in reads):
+                return False
+            made = self._numpy(node, inputs)
+        self.values.update(zip(node.outputs, made, strict=False))
+        return True
 
     def _known(self, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
         if node.op in ("Shape", "Size") and inputs[0] is not None and inputs[0].shape is not None:
@@ -172,9 +210,9 @@ class Tracer:
             fit = fitted(merged(value.view), value.shape, pattern)
             if fit is not None:
                 return fit
-        at = self.place(value)
+        source = self.source(value)
         assert value.dtype is not None
-        return self.island.input(at, value.shape, pattern, value.dtype.name)
+        return self.island.input(source, value.shape, pattern, value.dtype.name)
 
     def made(self, view: View, symbol: Any, base: tuple[int, ...], shape: tuple[int, ...], pattern: str) -> Value:
         """What a layer gave, as a value whose axes are `pattern`."""
@@ -195,6 +233,12 @@ def fitted(view: View, shape: tuple[int, ...], pattern: str) -> View | None:
     symbol = translate.without_time(view.symbol) if "T" in own else translate.with_time(view.symbol)
     base = (own["N"], own["F"]) if "T" in own else (own["N"], 1, own["F"])
     return View(view.island, symbol, base, view.order)
+
+
+def _named(node: Node, branch: Graph) -> list[Node]:
+    """What gives the values of a branch the names of the If."""
+    pairs = zip(node.outputs, branch.outputs, strict=True)
+    return [Node("Identity", "", node.name, [inner.name], [outer], {}, node.opset) for outer, inner in pairs]
 
 
 class _Unfinished:

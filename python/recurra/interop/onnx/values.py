@@ -36,16 +36,42 @@ class View:
         return found if len(self.base) < 3 else {**found, "T": self.base[1]}
 
 
+@dataclass(frozen=True)
+class Turned:
+    """An array of a run, looked at in other axes: its own axes of more than one place are `sizes`, in the order `axes`."""
+
+    slot: int
+    sizes: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, slot: int, shape: tuple[int, ...]) -> Turned:
+        """An array as it is."""
+        sizes = wide(shape)
+        return cls(slot, sizes, tuple(range(len(sizes))))
+
+    def array(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """The array in these axes."""
+        found: Array = array.reshape(self.sizes).transpose(self.axes).reshape(shape)
+        return found
+
+
+def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes of the axes of more than one place."""
+    return tuple(size for size in shape if size != 1)
+
+
 @dataclass
 class Value:
-    """shape: None if it is known only when the model runs. At most one of: an array that is known, a place among a run's
-    arrays, a view of a symbol; the latter two may both be there."""
+    """shape: None if it is known only when the model runs. Where it comes from: an array that is known, a place among a run's
+    arrays, one of these in other axes, or a view of a symbol; the latter may have a place, too."""
 
     shape: tuple[int, ...] | None
     dtype: np.dtype[Any] | None
     known: Array | None = None
     slot: int | None = None
     view: View | None = None
+    turned: Turned | None = None
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,13 @@ def _places(node: Node, data: Array, indices: Array) -> tuple[Array, ...]:
 
 
 def _gather_nd(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    if node.attributes.get("batch_dims", 0):
-        raise ValueError("got batch_dims, expected 0")
-    depth = inputs[1].shape[-1]
-    room((*inputs[1].shape[:-1], *inputs[0].shape[depth:]), limit)
-    return [inputs[0][_places(node, inputs[0], inputs[1])]]
+    data, indices = inputs[0], np.asarray(inputs[1])
+    batch, depth = int(node.attributes.get("batch_dims", 0)), indices.shape[-1]
+    room((*indices.shape[:-1], *data.shape[batch + depth :]), limit)
+    own = list(np.ogrid[tuple(slice(size) for size in indices.shape[:-1])])[:batch]
+    parts = [within(indices[..., at], data.shape[batch + at]) for at in range(depth)]
+    found: Array = data[tuple(own) + tuple(parts)]
+    return [found]
 
 
 _WRITES = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}

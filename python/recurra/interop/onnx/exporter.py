@@ -1,0 +1,31 @@
+"""What the exporters of layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from recurra.interop.onnx.writer import Tensor, Writer
+from recurra.layers.layer import Layer
+
+
+@dataclass(frozen=True)
+class Made:
+    """The output of a layer, and its final states."""
+
+    output: Tensor
+    finals: list[str] = field(default_factory=list)
+
+
+Exporter = Callable[[Writer, Any, Sequence[Tensor], Sequence[str]], Made]
+
+
+def refuse(layer: Layer, why: str) -> ValueError:
+    """The error for a layer that ONNX cannot express."""
+    return ValueError(f"to_onnx: got {layer.label}, which {why}; export the layers around it, or replace it")
+
+
+def same(tensor: Tensor, name: str) -> Made:
+    """An output of the input's axes and lengths."""
+    return Made(replace(tensor, name=name))

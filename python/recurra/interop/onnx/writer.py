@@ -1,0 +1,148 @@
+"""An ONNX graph while it is written: names, nodes and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurra import _core
+from recurra.common.typing import Array
+from recurra.interop.onnx import schema, tensors
+from recurra.interop.onnx.wire import encode
+
+#: The operator set that is written: the first with LayerNormalization.
+OPSET = 17
+_IR_VERSION = 8
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the graph: (N, T, features), (N, features) or tokens (N, T).
+
+    lengths: the name of the valid steps (N,), int64; None where all are, or without time.
+    """
+
+    name: str
+    sequence: bool
+    lengths: str | None = None
+
+
+class Writer:
+    """Nodes one behind the other."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self._nodes: list[dict[str, Any]] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._tensors: list[dict[str, Any]] = []
+        self._inputs: list[dict[str, Any]] = []
+        self._outputs: list[dict[str, Any]] = []
+        self._masks: dict[tuple[str, str], str] = {}
+
+    def node(self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Any) -> Any:
+        """The output's name, or a list of several."""
+        names = [f"{op}_{len(self._nodes)}" + (f"_{at}" if at else "") for at in range(outputs)]
+        self._nodes.append(
+            {
+                "input": inputs,
+                "output": names,
+                "name": f"{op}_{len(self._nodes)}",
+                "op_type": op,
+                "attribute": [_attribute(name, value) for name, value in attributes.items()],
+            }
+        )
+        return names[0] if outputs == 1 else names
+
+    def constant(self, array: Any) -> str:
+        """The name of an initial value; the same for the same array."""
+        plain = np.ascontiguousarray(array)
+        plain = plain.reshape(np.shape(array))
+        key = plain.dtype.name, plain.shape, plain.tobytes()
+        if key not in self._constants:
+            self._constants[key] = f"constant_{len(self._constants)}"
+            self._tensors.append(tensors.write(self._constants[key], plain))
+        return self._constants[key]
+
+    def number(self, value: float) -> str:
+        """A number of the model's dtype."""
+        return self.constant(np.array(value, self.dtype))
+
+    def integers(self, *values: int) -> str:
+        """A list of int64."""
+        return self.constant(np.array(values, np.int64))
+
+    def parameter(self, array: Array) -> str:
+        """Weights."""
+        return self.constant(array.astype(self.dtype, copy=False))
+
+    def input(self, name: str, dims: Sequence[int | str], dtype: Any = None) -> str:
+        """An input of the graph."""
+        self._inputs.append(_value(name, dims, np.dtype(dtype or self.dtype)))
+        return name
+
+    def output(self, name: str, source: str, dims: Sequence[int | str]) -> None:
+        """An output of the graph."""
+        self._nodes.append({"input": [source], "output": [name], "name": f"Identity_{name}", "op_type": "Identity"})
+        self._outputs.append(_value(name, dims, self.dtype))
+
+    def mask(self, tensor: Tensor) -> str:
+        """(N, T, 1) bool, true at the valid steps."""
+        assert tensor.lengths is not None
+        key = tensor.name, tensor.lengths
+        if key not in self._masks:
+            steps = self.node("Shape", [tensor.name], start=1, end=2)
+            zero = self.constant(np.array(0, np.int64))
+            one = self.constant(np.array(1, np.int64))
+            count = self.node("Range", [zero, self.node("Squeeze", [steps, self.integers(0)]), one])
+            valid = self.node("Unsqueeze", [tensor.lengths, self.integers(1)])
+            within = self.node("Less", [count, valid])
+            self._masks[key] = self.node("Unsqueeze", [within, self.integers(2)])
+        return self._masks[key]
+
+    def without_padding(self, tensor: Tensor, fill: float = 0.0) -> str:
+        """The value with another number in place of padding."""
+        if tensor.lengths is None or not tensor.sequence:
+            return tensor.name
+        name: str = self.node("Where", [self.mask(tensor), tensor.name, self.number(fill)])
+        return name
+
+    def parts(self) -> list[bytes]:
+        """A file's bytes."""
+        graph = {
+            "node": self._nodes,
+            "name": "recurra",
+            "initializer": self._tensors,
+            "input": self._inputs,
+            "output": self._outputs,
+        }
+        model = {
+            "ir_version": _IR_VERSION,
+            "producer_name": "recurra",
+            "producer_version": _core.__version__,
+            "graph": graph,
+            "opset_import": [{"domain": "", "version": OPSET}],
+        }
+        return encode(schema.MODEL, model)
+
+
+def _attribute(name: str, value: Any) -> dict[str, Any]:
+    kind = _kind(value)
+    number = {field: number for number, field in schema.ATTRIBUTE_TYPES.items()}[kind]
+    plain = value.encode() if kind == "s" else [one.encode() for one in value] if kind == "strings" else value
+    return {"name": name, "type": number, kind: plain}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "s"
+    if isinstance(value, list | tuple):
+        return "strings" if value and isinstance(value[0], str) else "ints"
+    return "f" if isinstance(value, float) else "i"
+
+
+def _value(name: str, dims: Sequence[int | str], dtype: np.dtype[Any]) -> dict[str, Any]:
+    shape = [{"dim_value": one} if isinstance(one, int) else {"dim_param": one} for one in dims]
+    return {"name": name, "type": {"tensor_type": {"elem_type": tensors.number_of(dtype), "shape": {"dim": shape}}}}
