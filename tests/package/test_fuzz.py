@@ -23,7 +23,8 @@ def harness() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("target", "cases"), [("arguments", 3000), ("files", 1500), ("programs", 300), ("checkpoints", 200)]
+    ("target", "cases"),
+    [("arguments", 3000), ("files", 1500), ("programs", 300), ("checkpoints", 200), ("onnx_files", 600)],
 )
 def test_nothing_is_found(target: str, cases: int) -> None:
     result = harness().run(str(FUZZ / f"{target}.py"), seed=1, cases=cases, show=False)

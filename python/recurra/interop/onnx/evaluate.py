@@ -16,6 +16,8 @@ from recurra.interop.onnx.ops import OPERATORS
 #: Numbers in the result of a node that is run before the model is, and in one of a running model.
 FOLDED, RUNNING = 1 << 24, 1 << 31
 _CONTROL = ("If", "Loop")
+#: What comes of contents that do not go together.
+BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
 
 def check_known(graph: Graph) -> None:
@@ -56,7 +58,7 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
             return made
     except ModelFormatError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
+    except BROKEN as error:
         shapes = ", ".join("none" if one is None else str(np.shape(one)) for one in inputs)
         raise ModelFormatError(
             f"{one}: got inputs of shapes {shapes}, which it cannot be computed of ({error})"

@@ -28,6 +28,8 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _bias(graph: Graph, node: Node, makers: dict[str, Node], readers: Counter[str]) -> tuple[Node, str] | None:
+    if len(node.inputs) != 2:
+        return None
     for product, bias in (node.inputs, node.inputs[::-1]):
         made, vector = makers.get(product), graph.constants.get(bias)
         if made is None or vector is None or readers[product] != 1 or len(made.inputs) != 2:

@@ -158,6 +158,8 @@ def _value(message: Mapping[str, Any]) -> Value:
     dims = (
         None if shape is None else tuple(one.get("dim_value") or one.get("dim_param") or None for one in shape["dim"])
     )
+    if any(isinstance(one, int) and one < 0 for one in dims or ()):
+        raise ModelFormatError(f"got the value {message.get('name', '')!r} of shape {dims}, expected no size below 0")
     return Value(message.get("name", ""), dtype, dims)
 
 

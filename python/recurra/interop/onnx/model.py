@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from recurra.common import checks
-from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.interop.onnx import report
+from recurra.interop.onnx import evaluate, report
 from recurra.interop.onnx import states as pairing
 from recurra.interop.onnx.graph import Graph, Value
 from recurra.interop.onnx.store import LayerStore
@@ -121,7 +121,12 @@ class OnnxModel:
             raise ValueError(
                 f"OnnxModel: got no state, expected {value.name!r}, whose shape the graph does not say; give it"
             )
-        return [one if isinstance(one, int) else named.get(one or "", rows) for one in value.dims]
+        shape = [one if isinstance(one, int) else named.get(one or "", rows) for one in value.dims]
+        if math.prod(shape) > evaluate.RUNNING:
+            raise ValueError(
+                f"OnnxModel: got no state, expected {value.name!r} of shape {tuple(shape)}, too large to make; give it"
+            )
+        return shape
 
     def _run(self, given: Mapping[str, Array]) -> list[Array]:
         arrays = [self._checked(one, given[one.name]) for one in self._graph.inputs]
@@ -148,8 +153,10 @@ class OnnxModel:
     def _plan(self, shapes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], key: tuple[Any, ...]) -> Plan:
         try:
             plan = Tracer(self._graph, shapes, self._store).plan
-        except ModelFormatError as error:
-            raise ValueError(f"OnnxModel: {error}") from error
+        except evaluate.BROKEN as error:
+            raise ValueError(
+                f"OnnxModel: got a graph that cannot run on {shapes} ({type(error).__name__}: {error})"
+            ) from error
         self._plans[key] = self._shown = plan
         while len(self._plans) > _KEPT:
             self._plans.popitem(last=False)
@@ -172,17 +179,12 @@ class OnnxModel:
     def _example(self) -> Plan:
         """A plan, for two rows of five steps where nothing was run yet."""
         if self._shown is None:
-            sizes = [
-                tuple(_example_size(one, at) for at, one in enumerate(value.dims or (2, 5, 1)))
+            named: dict[str, int] = {}
+            shapes = [
+                (_example_shape(value, value.name in self._pairs, named), np.dtype(value.dtype or np.float32))
                 for value in self._graph.inputs
             ]
-            self._plan(
-                [
-                    (one, np.dtype(value.dtype or np.float32))
-                    for one, value in zip(sizes, self._graph.inputs, strict=True)
-                ],
-                ("example",),
-            )
+            self._plan(shapes, ("example",))
         assert self._shown is not None
         return self._shown
 
@@ -208,8 +210,14 @@ class OnnxModel:
         return made[0]
 
 
-def _example_size(dim: int | str | None, at: int) -> int:
-    return dim if isinstance(dim, int) else 2 if at == 0 else 5
+def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple[int, ...]:
+    """Two rows of five steps; sizes of one name are the same everywhere."""
+    dims = value.dims if value.dims is not None else (None, None, 1)
+    found = []
+    for at, one in enumerate(dims):
+        guess = 2 if at == 0 or is_state else 5
+        found.append(one if isinstance(one, int) else guess if one is None else named.setdefault(one, guess))
+    return tuple(found)
 
 
 def _shape(dims: Sequence[Any]) -> str:

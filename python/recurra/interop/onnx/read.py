@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy.typing as npt
 
 from recurra.common.errors import ModelFormatError
+from recurra.interop.onnx import evaluate
 from recurra.interop.onnx import states as pairing
 from recurra.interop.onnx.fold import bind, fold
 from recurra.interop.onnx.fuse import fuse
-from recurra.interop.onnx.graph import parse
+from recurra.interop.onnx.graph import Graph, parse
 from recurra.interop.onnx.model import OnnxModel
 from recurra.saving import whole_file
 
@@ -49,16 +51,23 @@ def from_onnx(
             data, directory = bytes(source), None
         else:
             data, directory = _file(source), Path(os.fspath(source)).parent
-        graph = bind(parse(data, directory), constants)
-        folded = fuse(fold(graph))
+        graph = bind(_understood(parse, data, directory), constants)
+        folded = _understood(lambda: fuse(fold(graph)))
         return OnnxModel(folded, pairing.pairs(folded, states))
     except ModelFormatError as error:
         where = "bytes" if isinstance(source, bytes | bytearray | memoryview) else os.fspath(source)
         raise ModelFormatError(f"from_onnx: {where}: {error}") from error.__cause__
-    except RecursionError as error:
-        raise ModelFormatError("from_onnx: got graphs nested too deep, expected fewer") from error
-    except MemoryError as error:
-        raise ModelFormatError("from_onnx: got a model that does not fit into memory") from error
+
+
+def _understood(function: Callable[..., Graph], *args: Any) -> Graph:
+    try:
+        return function(*args)
+    except ModelFormatError:
+        raise
+    except evaluate.BROKEN as error:
+        raise ModelFormatError(
+            f"got contents that do not make a model ({type(error).__name__}: {error}), expected what an exporter writes"
+        ) from error
 
 
 def _file(path: str | os.PathLike[str]) -> bytes:

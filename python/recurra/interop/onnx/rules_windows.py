@@ -10,7 +10,7 @@ import numpy as np
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import reduce, windows
 from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, left_out, shape_of
-from recurra.interop.onnx.values import Value, View, labelled
+from recurra.interop.onnx.values import Value, View, labelled, wide
 from recurra.layers.convolution import Conv1d
 from recurra.layers.pooling import Pool
 from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
@@ -88,24 +88,21 @@ _REDUCTIONS = {"ReduceMean": "mean", "ReduceMax": "max", "GlobalAveragePool": "m
 
 
 def _over_time(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """A mean or maximum over all steps."""
+    """A mean or maximum over all steps; over a single one it is the value itself."""
     value = inputs[0]
-    if (
-        value is None
-        or value.view is None
-        or value.view.island.closed
-        or (len(inputs) > 1 and known(inputs, 1) is None)
-    ):
+    if value is None or value.known is not None or (len(inputs) > 1 and known(inputs, 1) is None):
         return None
-    view, shape = value.view, shape_of(value)
-    everywhere = node.op.startswith("Global")
+    shape, everywhere = shape_of(value), node.op.startswith("Global")
     axes = tuple(range(2, len(shape))) if everywhere else reduce.reduced_axes(node, arrays(inputs), len(shape))
-    wide = [at for at in axes if shape[at] != 1]
-    plain = [at for at, size in enumerate(shape) if size != 1]
-    if "T" not in view.order or view.directions != 1 or wide != [plain[view.order.index("T")]]:
-        return None
     keeps = everywhere or node.attributes.get("keepdims", 1)
     made = tuple(1 if at in axes else size for at, size in enumerate(shape) if keeps or at not in axes)
+    view = None if value.view is None or value.view.island.closed else value.view
+    if wide(made) == wide(shape):
+        return [Value(made, value.dtype, view=view, turned=None if view is not None else tracer.source(value))]
+    gone = [at for at in axes if shape[at] != 1]
+    plain = [at for at, size in enumerate(shape) if size != 1]
+    if view is None or "T" not in view.order or view.directions != 1 or gone != [plain[view.order.index("T")]]:
+        return None
     layer = tracer.store.plain(Pool, _REDUCTIONS[node.op], dtype=dtype_of(value))
     pooled = View(view.island, layer(view.symbol), (view.base[0], view.base[-1]), view.order.replace("T", ""))
     return [Value(made, value.dtype, view=pooled)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -176,9 +177,20 @@ def _pad(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     mode = node.attributes.get("mode", "constant")
     if mode == "constant":
         return [np.pad(x[cut], pads, constant_values=np.asarray(value).reshape(-1)[0])]
+    y = x[cut]
+    for axis, (low, high) in enumerate(pads):
+        if low or high:
+            y = np.take(y, _places(y.shape[axis], low, high, mode), axis)
+    return [y]
+
+
+@lru_cache(64)
+def _places(size: int, low: int, high: int, mode: str) -> Array:
+    """Which of `size` places a padded axis shows."""
     if mode not in ("reflect", "edge", "wrap"):
         raise ValueError(f"got the mode {mode!r}")
-    return [np.pad(x[cut], pads, mode)]
+    found: Array = np.pad(np.arange(size), (low, high), mode)  # type: ignore[call-overload] # a mode by name
+    return found
 
 
 def _range(node: Node, inputs: Arrays, limit: int) -> list[Array]:

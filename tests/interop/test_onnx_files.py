@@ -1,0 +1,228 @@
+"""What `from_onnx` reads of files: constants, branches, states; and what it refuses, in bounded time and memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurra as rc
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT = TensorProto.FLOAT
+
+
+def model(
+    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, Any] | None = None
+) -> bytes:
+    """A file of these nodes; inputs by name with their dims."""
+    values = [helper.make_tensor_value_info(name, FLOAT, dims) for name, dims in inputs.items()]
+    ends = [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs]
+    known = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "g", values, ends, known)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def lstm(**attributes: Any) -> bytes:
+    rng = np.random.default_rng(0)
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    weights = {
+        "W": rng.standard_normal((directions, 16, 3)).astype(np.float32),
+        "R": rng.standard_normal((directions, 16, 4)).astype(np.float32),
+    }
+    node = helper.make_node("LSTM", ["x", "W", "R"], ["y"], name="cell", hidden_size=4, **attributes)
+    return model([node], {"x": ["T", "N", 3]}, ["y"], weights)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"clip": 3.0},
+        {"input_forget": 1},
+        {"activations": ["Softsign", "Tanh", "Tanh"]},
+        {"activation_alpha": [0.5, 0.5, 0.5]},
+        {"direction": "sideways"},
+        {"layout": 2},
+    ],
+    ids=str,
+)
+def test_attributes_that_no_cell_has_are_refused_by_name(attributes: dict[str, Any]) -> None:
+    with pytest.raises(rc.ModelFormatError, match=f"LSTM 'cell': got {next(iter(attributes))}"):
+        rc.from_onnx(lstm(**attributes))
+
+
+def test_an_operator_that_nobody_knows_is_named() -> None:
+    node = helper.make_node("Blur", ["x"], ["y"], name="soft")
+    with pytest.raises(rc.ModelFormatError, match="Blur 'soft': got an operator that is not known"):
+        rc.from_onnx(model([node], {"x": [2]}, ["y"]))
+
+
+def test_branches_of_known_conditions_are_taken() -> None:
+    """Of a bound input, and of a shape; an operator of the other branch is never looked at."""
+
+    def branch(op: str, name: str) -> Any:
+        out = helper.make_tensor_value_info(name, FLOAT, None)
+        return helper.make_graph([helper.make_node(op, ["x"], [name])], name, [], [out])
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "sixteen"], ["fast"]),
+        helper.make_node("If", ["fast"], ["y"], then_branch=branch("Neg", "a"), else_branch=branch("Unknown", "b")),
+    ]
+    data = model(nodes, {"x": ["N", 2], "rate": []}, ["y"], {"sixteen": np.float32(16)})
+    made = rc.from_onnx(data, rate=16)
+    x = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(made(x)[0], -x)
+    with pytest.raises(rc.ModelFormatError, match="Unknown"):
+        rc.from_onnx(data, rate=8)
+    with pytest.raises(TypeError, match="sr="):
+        rc.from_onnx(data, sr=8)
+    with pytest.raises(ValueError, match="rate of shape"):
+        rc.from_onnx(data, rate=[8, 8])
+
+
+def test_states_are_found_or_said() -> None:
+    """By a cell, whatever their names are; by names; as they are said."""
+    weights = {"W": np.ones((1, 4, 3), np.float32), "R": np.ones((1, 4, 4), np.float32)}
+    cell = helper.make_node("RNN", ["x", "W", "R", "", "", "a"], ["", "b"], hidden_size=4)
+    copy = [helper.make_node("Add", ["cache_in", "x"], ["cache_out"]), helper.make_node("Neg", ["x"], ["y"])]
+    sizes = {"x": [2, 1, 3], "a": [1, 1, 4]}
+    assert rc.from_onnx(model([cell], sizes, ["b"], weights)).state_names == ("a",)
+    data = model(copy, {"x": ["N", 3], "cache_in": ["N", 3]}, ["y", "cache_out"])
+    assert rc.from_onnx(data).state_names == ("cache_in",)
+    assert rc.from_onnx(data, states={}).state_names == ()
+    stream = rc.from_onnx(data, states={"cache_in": "cache_out"}).stream(2)
+    for _ in range(3):
+        stream.step(np.ones((2, 3), np.float32))
+    np.testing.assert_array_equal(stream.state()[0], np.full((2, 3), 3, np.float32))
+    twin = stream.fork()
+    stream.reset()
+    assert not stream.state()[0].any()
+    assert twin.state()[0].all()
+    with pytest.raises(rc.ModelFormatError, match="got states="):
+        rc.from_onnx(data, states={"cache": "y"})
+
+
+def whole() -> bytes:
+    return lstm()
+
+
+def bomb(kind: str) -> bytes:
+    """Files that ask for far more than they hold."""
+    node = helper.make_node
+    if kind == "claim":  # a field of 100 MB in a few bytes
+        return b"\x3a\x80\xc2\xd7\x2f" + b"\x00" * 20
+    if kind == "dims":
+        tensor = TensorProto(dims=[10**6, 10**6], data_type=FLOAT, name="c")
+        tensor.raw_data = b"\x00" * 16
+        made = onnx.load_from_string(model([node("Identity", ["c"], ["y"])], {}, ["y"]))
+        made.graph.initializer.append(tensor)
+        data: bytes = made.SerializeToString()
+        return data
+    if kind == "filled":
+        return model([node("ConstantOfShape", ["c"], ["y"])], {}, ["y"], {"c": np.array([10**6, 10**6])})
+    if kind == "doubled":
+        nodes = [node("Concat", [f"v{at}", f"v{at}"], [f"v{at + 1}"], axis=0) for at in range(60)]
+        return model(nodes, {}, ["v60"], {"v0": np.ones(100, np.float32)})
+    if kind == "outer":
+        return model([node("Add", ["a", "b"], ["y"])], {}, ["y"], {"a": np.ones((9000, 1)), "b": np.ones((1, 9000))})
+    if kind == "cycle":
+        return model([node("Neg", ["b"], ["a"]), node("Neg", ["a"], ["b"])], {}, ["a"])
+    assert kind == "nested"
+    body = b""
+    for _ in range(3000):
+        size, made_size = len(body), bytearray()
+        while size > 127:
+            made_size.append(size & 127 | 128)
+            size >>= 7
+        body = b"\x32" + bytes([*made_size, size]) + body
+    return b"\x3a" + bytes([len(body) & 127 | 128, len(body) >> 7]) + body
+
+
+@pytest.mark.parametrize("kind", ["claim", "dims", "filled", "doubled", "outer", "cycle", "nested"])
+def test_bombs_are_refused_in_bounded_memory(kind: str) -> None:
+    data = bomb(kind)
+    tracemalloc.start()
+    with pytest.raises(rc.ModelFormatError):
+        rc.from_onnx(data)
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 700e6 if kind == "doubled" else most < 50e6
+
+
+def test_truncation_is_refused(tmp_path: Path) -> None:
+    data = whole()
+    path = tmp_path / "m.onnx"
+    for end in [*range(120), *range(120, len(data), 17)]:
+        path.write_bytes(data[:end])
+        with pytest.raises(rc.ModelFormatError, match="from_onnx"):
+            rc.from_onnx(path)
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link", "", "missing", "."])
+def test_weights_outside_the_directory_are_refused(location: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "secret").write_bytes(b"\x00" * 16)
+    (home / "link").symlink_to(tmp_path / "secret")
+    (home / "weights").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+
+    def made(place: str) -> bytes:
+        found = onnx.load_from_string(model([helper.make_node("Add", ["x", "c"], ["y"])], {"x": [4]}, ["y"]))
+        tensor = found.graph.initializer.add(name="c", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=place)
+        data: bytes = found.SerializeToString()
+        return data
+
+    (home / "m.onnx").write_bytes(made("weights"))
+    y, _state = rc.from_onnx(home / "m.onnx")(np.zeros(4, np.float32))
+    np.testing.assert_array_equal(y, np.arange(4))
+    (home / "m.onnx").write_bytes(made(location))
+    with pytest.raises(rc.ModelFormatError, match="the tensor 'c'"):
+        rc.from_onnx(home / "m.onnx")
+    with pytest.raises(rc.ModelFormatError, match="the tensor 'c'"):
+        rc.from_onnx(made("weights"))
+
+
+def test_native_parts_give_what_numpy_gives() -> None:
+    """A graph of convolutions, cells and pooling, as layers and, with weights that are inputs, in numpy."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "K": rng.standard_normal((6, 3, 3)).astype(np.float32),
+        "W": rng.standard_normal((2, 16, 6)).astype(np.float32),
+        "R": rng.standard_normal((2, 16, 4)).astype(np.float32),
+        "B": rng.standard_normal((2, 32)).astype(np.float32),
+        "M": rng.standard_normal((8, 5)).astype(np.float32),
+        "v": rng.standard_normal(5).astype(np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "K"], ["a"], pads=[1, 1], strides=[2]),
+        node("Relu", ["a"], ["b"]),
+        node("Transpose", ["b"], ["c"], perm=[2, 0, 1]),
+        node("LSTM", ["c", "W", "R", "B"], ["d", "h"], hidden_size=4, direction="bidirectional"),
+        node("Transpose", ["d"], ["e"], perm=[2, 0, 1, 3]),
+        node("Reshape", ["e", "shape"], ["f"]),
+        node("MatMul", ["f", "M"], ["g"]),
+        node("Add", ["g", "v"], ["i"]),
+        node("Softmax", ["i"], ["y"], axis=-1),
+        node("ReduceMax", ["y"], ["z"], axes=[1], keepdims=0),
+    ]
+    shape = {"shape": np.array([0, 0, 8])}
+    known = model(nodes, {"x": ["N", 3, "T"]}, ["y", "z", "h"], {**weights, **shape})
+    loose = {"x": ["N", 3, "T"], **{name: array.shape for name, array in weights.items()}}
+    given = model(nodes, loose, ["y", "z", "h"], shape)
+    layers, numpy = rc.from_onnx(known), rc.from_onnx(given)
+    for rows, steps in ((1, 1), (1, 8), (3, 9), (2, 2)):
+        x = rng.standard_normal((rows, 3, steps)).astype(np.float32)
+        (got, _none), (wanted, _none) = layers(x), numpy({"x": x, **weights})
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+    assert " 0 nodes in numpy" in layers.import_report()
+    assert "LSTM x 1" in numpy.import_report()
