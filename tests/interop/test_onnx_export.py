@@ -97,6 +97,18 @@ LAYERS: dict[str, Callable[[], Any]] = {
     },
     "rnn_relu": lambda: rc.RNN(F, 4, nonlinearity="relu", seed=1),
     "rnn_sigmoid": lambda: rc.RNN(F, 4, nonlinearity="sigmoid", bidirectional=True, seed=1),
+    "rnn_hard": lambda: rc.RNN(F, 4, nonlinearity=("hard_sigmoid", 0.3, 0.4), bidirectional=True, seed=1),
+    "gru_hard": lambda: rc.GRU(F, 4, activation="softsign", recurrent_activation=("hard_sigmoid", 0.2, 0.5), seed=1),
+    "lstm_hard": lambda: rc.LSTM(
+        F,
+        4,
+        activation="relu",
+        recurrent_activation="hard_sigmoid",
+        output_activation="linear",
+        bidirectional=True,
+        seed=1,
+    ),
+    "lstm_soft": lambda: rc.LSTM(F, 4, 2, activation="softsign", seed=1),
     "gru_before": lambda: rc.GRU(F, 4, reset_after=False, bidirectional=True, seed=1),
     "lstm_peepholes": lambda: rc.LSTM(F, 4, 2, peepholes=True, bidirectional=True, seed=1),
 }

@@ -46,8 +46,9 @@ def lstm(**attributes: Any) -> bytes:
     [
         {"clip": 3.0},
         {"input_forget": 1},
-        {"activations": ["Softsign", "Tanh", "Tanh"]},
-        {"activation_alpha": [0.5, 0.5, 0.5]},
+        {"activations": ["Softplus", "Tanh", "Tanh"]},
+        {"activations": ["Sigmoid", "Affine", "Tanh"], "activation_alpha": [2.0]},
+        {"activations": ["Sigmoid", "Tanh", "Tanh", "Relu", "Tanh", "Tanh"], "direction": "bidirectional"},
         {"direction": "sideways"},
         {"layout": 2},
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recurra.common.typing import Array
+from recurra.interop.onnx import activations
 from recurra.interop.onnx.exporter import Exporter, Made, refuse
 from recurra.interop.onnx.recurrent import KINDS, PEEPHOLES, regated
 from recurra.interop.onnx.writer import Tensor, Writer
@@ -70,9 +71,7 @@ def _attributes(layer: Any) -> dict[str, Any]:
         found["direction"] = "bidirectional"
     if type(layer).__name__ == "GRU":
         found["linear_before_reset"] = int(layer.reset_after)
-    if type(layer).__name__ == "RNN":
-        found["activations"] = [layer.nonlinearity.capitalize()] * layer.num_directions
-    return found
+    return {**found, **activations.write(layer)}
 
 
 def _weights(writer: Writer, layer: Any, level: int) -> list[str]:

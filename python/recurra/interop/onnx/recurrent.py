@@ -13,6 +13,7 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
+from recurra.interop.onnx import activations
 from recurra.interop.onnx.graph import Node
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
@@ -22,22 +23,20 @@ from recurra.layers.recurrent.rnn import RNN
 
 @dataclass(frozen=True)
 class _Kind:
-    """A cell: its class, ONNX's order of gates as rows of ours, and the activations that it has by default."""
+    """A cell: its class, and ONNX's order of gates as rows of ours."""
 
     layer: type[Recurrent]
     order: tuple[int, ...]
-    activations: tuple[str, ...]
 
 
 #: For each of our gates its place in ONNX: iofc for i, f, g, o; zrh for r, z, n.
 KINDS = {
-    "RNN": _Kind(RNN, (0,), ("tanh",)),
-    "GRU": _Kind(GRU, (1, 0, 2), ("sigmoid", "tanh")),
-    "LSTM": _Kind(LSTM, (0, 2, 3, 1), ("sigmoid", "tanh", "tanh")),
+    "RNN": _Kind(RNN, (0,)),
+    "GRU": _Kind(GRU, (1, 0, 2)),
+    "LSTM": _Kind(LSTM, (0, 2, 3, 1)),
 }
 #: ONNX's places of i, f and o among the peepholes.
 PEEPHOLES = (0, 2, 1)
-_RNN_ACTIVATIONS = ("tanh", "relu", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -78,30 +77,11 @@ def spec(node: Node) -> Spec:
         raise _refuse(node, "input_forget", "expected 0, as no cell here couples these gates; export without it")
     if node.attributes.get("layout", 0) not in (0, 1):
         raise _refuse(node, "layout", "expected 0 or 1")
-    options = _activations(node, directions)
+    options = activations.read(node, directions)
     if node.op == "GRU":
         options["reset_after"] = bool(node.attributes.get("linear_before_reset", 0))
     layout = node.attributes.get("layout", 0) == 1
     return Spec(node.op, directions, direction == "reverse", layout, tuple(sorted(options.items())))
-
-
-def _activations(node: Node, directions: int) -> dict[str, Any]:
-    usual = KINDS[node.op].activations
-    names = [one.lower() for one in node.attributes.get("activations", usual * directions)]
-    each = len(usual)
-    wanted = tuple(names[:each])
-    if len(names) != each * directions or any(
-        tuple(names[at : at + each]) != wanted for at in range(0, len(names), each)
-    ):
-        raise _refuse(node, "activations", f"expected {each} for a direction, the same in both")
-    for name in ("activation_alpha", "activation_beta"):
-        if node.attributes.get(name):
-            raise _refuse(node, name, "expected none, as no activation of a cell here has one; export without it")
-    if node.op == "RNN" and wanted[0] in _RNN_ACTIVATIONS:
-        return {"nonlinearity": wanted[0]}
-    if wanted != usual:
-        raise _refuse(node, "activations", f"expected {', '.join(usual)}, which the cell here has")
-    return {}
 
 
 def make(node: Node, found: Spec, weights: Sequence[Array | None]) -> Recurrent:

@@ -139,7 +139,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, str):
         return "s"
     if isinstance(value, list | tuple):
-        return "strings" if value and isinstance(value[0], str) else "ints"
+        return {str: "strings", float: "floats"}.get(type(value[0]) if value else int, "ints")
     return "f" if isinstance(value, float) else "i"
 
 
