@@ -1,4 +1,4 @@
-// What a tape tells `recurra.diagnose` about its recurrent stacks.
+// The activity of a tape's recurrent stacks, for `recurra.diagnose`.
 #include "bindings/activity.h"
 
 #include <pybind11/stl.h>
@@ -12,8 +12,8 @@
 namespace recurra::bindings {
 namespace {
 
-// What a node's recurrent stack did, [layer, direction]: (h (N, T, size), what the cell kept (N, T, values * H), c (N,
-// T, H) or None), zeros past the lengths; no such stack: an empty list.
+// Of a node's recurrent stack, for each layer and direction: (h (N, T, size), values saved for backward (N, T, values *
+// H), c (N, T, H) or None), zeros past the lengths. An empty list for a node that is not recurrent.
 template <class T>
 py::list tape_activity(Tape<T>& tape, size_t node) {
   py::list list;
@@ -37,13 +37,13 @@ py::list tape_activity(Tape<T>& tape, size_t node) {
     RecurrentActivity<T> to = {sequence_of<T>(h), sequence_of<T>(saved), {}, part.order};
     if (cell.has_cell) to.c = sequence_of<T>(py::reinterpret_borrow<py::array>(c));
     check(cpu_device<T>().read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
-          "got a tape within a memory budget, expected one that holds all steps; record without memory_budget");
+          "got a tape recorded with memory_budget, expected one that holds all steps; record without memory_budget");
     list.append(py::make_tuple(std::move(h), std::move(saved), std::move(c)));
   }
   return list;
 }
 
-// [node]: (layers * directions, N, T) of a recurrent one, else None.
+// For each node: (layers * directions, N, T) if it is recurrent, else None.
 template <class T>
 py::list tape_gradient_norms(Tape<T>& tape) {
   py::list list;

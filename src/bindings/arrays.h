@@ -1,4 +1,4 @@
-// numpy arrays at the door: dtype, rank and shape are checked here, once; what passes is pointers and strides.
+// numpy arrays to pointers and strides. dtype, rank and shape are checked here, once.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -32,7 +32,7 @@ auto with_dtype(const std::string& dtype, const char* operation, const F& f) {
   fail(operation, "got dtype '" + dtype + "', expected 'float32' or 'float64'");
 }
 
-// An array's shape as a part of a message: put into words only if the message is wanted.
+// An array's shape in a message; formatted only if the message is needed.
 struct shape_of {
   const py::array& a;
   friend std::ostream& operator<<(std::ostream& out, const shape_of& shape) {
@@ -49,10 +49,10 @@ inline py::array as_array(const py::handle& object, const char* operation, const
   return py::reinterpret_borrow<py::array>(object);
 }
 
-// py::array's own default constructor makes an array of no elements, which takes longer than a small step.
+// py::array's default constructor allocates an empty array, which takes longer than a small step.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
-// Not initialised. py::array_t's own constructor makes vectors on the way, which takes longer than a small step.
+// Uninitialised. py::array_t's constructor builds vectors first, which takes longer than a small step.
 template <class T>
 py::array new_array(const int64_t* shape, size_t axes) {
   constexpr size_t kMostAxes = 3;
@@ -79,14 +79,13 @@ inline std::string code(const std::string& label) { return label.substr(label.rf
 
 inline std::string dtype_text(const py::array& a) { return std::string(py::str(a.dtype())); }
 
-// What numpy makes where an array cannot be used as it is; pybind11's own flags leave misaligned data where they are.
+// Flags for the copy of an array that cannot be used directly; pybind11's own flags accept misaligned data.
 constexpr int kPlain = py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-// An array of the call's own: what is checked in it holds while the GIL is let go and others write to the caller's
-// array.
+// Always a copy: other threads may write to the caller's array while the GIL is released, after the checks.
 constexpr int kPrivate = kPlain | 0x20;  // NPY_ARRAY_ENSURECOPY
 
-// An array of exactly T whose last axis is contiguous and whose data is aligned; copied once if it is not. Here and
-// below by array_t's constructor: where memory is short it raises MemoryError, while ensure() gives a null array.
+// An array of exactly T, aligned, contiguous along its last axis; a copy if `object` is not. Uses array_t's
+// constructor, which raises MemoryError when memory runs out, whereas ensure() returns a null array.
 template <class T>
 py::array floats(const py::handle& object, const char* operation, const char* name) {
   py::array a = as_array(object, operation, name);
@@ -100,7 +99,7 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   return direct ? a : py::array_t<T, kPlain>(a);
 }
 
-// A private copy, as integers are checked, and then used as indices.
+// A private copy: integers are range-checked, then used as indices.
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
   const py::array a = as_array(object, operation, name);
   const char kind = a.dtype().kind();
@@ -142,7 +141,7 @@ py::array view(const std::vector<int64_t>& shape, T* data, const std::shared_ptr
   return a;
 }
 
-// (N,) lengths within [0, steps], a private copy, or none.
+// A private copy of (N,) lengths, each within [0, steps]; None for None.
 inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrdiff_t steps, const char* operation) {
   if (object.is_none()) return py::none();
   const py::array a = integers(object, operation, "lengths");
@@ -154,16 +153,16 @@ inline py::object checked_lengths(const py::handle& object, ptrdiff_t rows, ptrd
   return a;
 }
 
-bool on_main_thread();  // Python's
+bool on_main_thread();  // Python's main thread
 
-// The GIL is let go around calls that are long enough for others to want it.
+// Calls with more work than this release the GIL.
 constexpr double kReleaseWork = 3e5;
 inline bool is_short(double work) { return work <= kReleaseWork && !are_stops_eager(); }
 
-// What a Stop asks: whether a signal's handler has raised.
+// Polled by Stop: whether a signal handler has raised.
 bool handler_raised(void*);
 
-// Runs f(stop) with subnormals flushed and, if it is long, without the GIL; Ctrl-C is seen and raised.
+// Runs f(stop) with subnormals flushed; a long call runs without the GIL and polls for Ctrl-C, which it raises.
 template <class F>
 void run_native(double work, const F& f) {
   if (is_short(work)) {
@@ -171,11 +170,11 @@ void run_native(double work, const F& f) {
     f(static_cast<Stop*>(nullptr));
     return;
   }
-  // Python handles signals on its main thread only; another one would take the GIL for nothing, and, in a process that
-  // is ending, be ended by that in the midst of the call.
+  // Only Python's main thread handles signals. Any other thread would take the GIL for nothing, and in a finalising
+  // interpreter that would terminate the thread in the middle of the call.
   Stop stop(on_main_thread() ? handler_raised : nullptr, nullptr);
-  // Not by a guard's destructor: in a process that is ending, taking the GIL back ends the thread, by an unwinding that
-  // must not meet a noexcept frame.
+  // No RAII guard: in a finalising interpreter, reacquiring the GIL terminates the thread by forced unwinding, which
+  // must not pass through a noexcept destructor.
   std::exception_ptr error;
   PyThreadState* thread = PyEval_SaveThread();
   try {
@@ -189,7 +188,8 @@ void run_native(double work, const F& f) {
   try {
     std::rethrow_exception(error);
   } catch (const Interrupted&) {
-    if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "recurra: a fork() inside this call cut it short here");
+    if (!PyErr_Occurred())
+      PyErr_SetString(PyExc_RuntimeError, "recurra: the call was interrupted here by a fork() inside it");
     throw py::error_already_set();
   }
 }

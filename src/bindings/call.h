@@ -1,4 +1,4 @@
-// The arguments of a program's call, from Python and checked.
+// The checked arguments of a program's call.
 #pragma once
 #include "bindings/handles.h"
 
@@ -7,7 +7,7 @@ namespace recurra::bindings {
 // Whether a call brings whole sequences, (N, T, ...), or one step of each row, (N, ...).
 enum class Form { kSequences, kStep };
 
-// A call's arguments; holds the arrays alive that the pointers in it lead to.
+// A call's arguments. `kept` keeps the arrays alive that the pointers refer to.
 template <class T>
 struct Call {
   std::vector<Value<T>> inputs;
@@ -19,7 +19,7 @@ struct Call {
   ProgramInput<T> input(Stop* stop) const { return {inputs.data(), state_rows, stop}; }
 };
 
-// The i-th of `count` things: a single one is given as it is, several in a tuple or list; none where there is None.
+// Argument i of `count`: a single one is passed as is, several in a tuple or list. None stands for None everywhere.
 inline py::object part(const py::handle& object, ptrdiff_t i, ptrdiff_t count, const char* operation,
                        const char* name) {
   if (count == 1 || object.is_none()) return py::reinterpret_borrow<py::object>(object);
@@ -34,7 +34,7 @@ inline std::string part_name(const char* name, ptrdiff_t i, ptrdiff_t count) {
   return count == 1 ? name : name + ("[" + std::to_string(i) + "]");
 }
 
-// (row, step, feature) as the caller sees it; vectors have no step.
+// The shape of the value's array: (row, step, feature), time first if time_major, without the step for a vector.
 template <class T>
 std::vector<int64_t> shape_of_value(const Value<T>& value, bool time_major) {
   const Batch& batch = value.batch;
@@ -126,7 +126,7 @@ void read_reset(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py:
   Batch& batch = value.batch;
   const py::array given = as_array(object, name, "reset");
   if (given.dtype().kind() != 'b') throw TypeMismatch(name, "reset has dtype " + dtype_text(given) + ", expected bool");
-  const py::array_t<bool, kPrivate> a(given);  // its episodes are counted, then gone through
+  const py::array_t<bool, kPrivate> a(given);  // a copy: read twice, to count the episodes and to iterate over them
   if (value.vector)
     check_shape(a, {batch.rows}, name, "reset");
   else if (time_major)
@@ -139,7 +139,7 @@ void read_reset(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py:
   call.kept.push_back(a);
 }
 
-// Arrays (count, N, size), one for each of the program's states, to and from rows.
+// Copies state arrays (count, N, size), one for each of the program's states, into rows `to`. False if all are None.
 template <class T>
 bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& object, const char* what,
                 std::vector<T>& to) {

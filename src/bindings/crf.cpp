@@ -11,7 +11,7 @@
 namespace recurra::bindings {
 namespace {
 
-// The scores of a CRF's chain as they are now, -infinity where `allowed`, of the same layout, is false (None: nothing).
+// The CRF's current scores, -infinity where `allowed`, of the same layout, is false; None allows everything.
 Chain read_chain(const ParametersHandle& handle, const py::object& allowed, const char* name, ptrdiff_t tags) {
   std::vector<double> values = handle.visit([&](const auto& p) {
     check(p->size() == tags * (tags + 2), name, "scores have ", tags,
@@ -43,7 +43,7 @@ void check_sequences(const LossCall<T>& call, const char* name) {
         ", expected (N, T, tags)");
 }
 
-// (N, T) tags as the loss reads them: a copy, so that nobody changes them after they were checked.
+// A copy of the (N, T) tags: other threads must not change them once they are checked.
 template <class T>
 std::vector<int64_t> checked_tags(const LossCall<T>& call, const py::object& object, std::optional<int64_t> ignored,
                                   const char* name) {

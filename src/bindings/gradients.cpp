@@ -1,5 +1,5 @@
-// What several tapes bring to their layers, gradients and running statistics, in one call: all or none, whatever
-// happens between two instructions of Python. Gradients of layers written in Python among it.
+// Commits the gradients and running statistics of several tapes, and gradients of layers written in Python, in one
+// call: all or none, even if an exception arrives between two bytecodes.
 #include <pybind11/stl.h>
 
 #include <functional>
@@ -10,7 +10,7 @@
 namespace recurra::bindings {
 namespace {
 
-// Flat gradients by their parameters.
+// Parameters and their flat gradients.
 typedef std::vector<std::pair<const ParametersHandle*, py::object>> Own;
 
 struct Addition {
@@ -51,7 +51,7 @@ void add_gradients(const std::vector<const TapeHandle*>& tapes, const Own& own) 
   });
 }
 
-// What several records change in their layers, once all of them are done.
+// Applies what recording changes in the layers (running statistics), once all tapes are recorded.
 void finish_records(const std::vector<const TapeHandle*>& tapes) {
   for (const TapeHandle* tape : tapes) check(tape != nullptr, "finish_records", "got None as a tape");
   run_native(0, [&](Stop*) {

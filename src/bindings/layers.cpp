@@ -74,7 +74,7 @@ void register_plain(py::module_& m, const char* name) {
       py::arg("dtype") = "float32");
 }
 
-// (N, T): what AttentionPool makes of the steps of x.
+// AttentionPool's weights of the steps of x: (N, T).
 template <class T>
 py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::object& object,
                             const py::object& lengths) {

@@ -1,11 +1,11 @@
-// The arguments of a loss, from Python and checked.
+// The checked arguments of a loss.
 #pragma once
 #include "bindings/arrays.h"
 #include "losses/losses.h"
 
 namespace recurra::bindings {
 
-// Predictions (N, T, F) or (N, F), and what goes with them.
+// Predictions (N, T, F) or (N, F), with lengths, weights and the gradient's array.
 template <class T>
 struct LossCall {
   py::array predictions = no_array(), lengths_array = no_array(), weights_array = no_array();
@@ -32,7 +32,7 @@ struct LossCall {
       batch.lengths = static_cast<const int64_t*>(lengths_array.data());
     }
     if (!weights.is_none()) {
-      // A copy: where they are 0, labels are not looked at, and need not be labels.
+      // A copy: labels of weight 0 are not checked, so weights must not change after the check.
       weights_array = py::array_t<double, kPrivate>(floats<double>(weights, name, "weights"));
       const bool each_step = n == 3 && weights_array.ndim() == 2;
       if (each_step)
@@ -52,7 +52,7 @@ struct LossCall {
 
   Sequence<const T> rows() const { return sequence_of<const T>(predictions); }
 
-  // Runs f(stop), which takes about so many operations a prediction.
+  // Runs f(stop), which takes about `operations` per prediction.
   template <class F>
   void run(const F& f, double operations = 20) {
     run_native(double(batch.tokens()) * double(features) * operations, [&](Stop* stop) {
@@ -61,7 +61,7 @@ struct LossCall {
       if (stop && stop->requested()) throw Interrupted();
     });
   }
-  // (sum, gradient) of a loss that f() gives.
+  // (sum, gradient), where f() computes the loss and returns its sum.
   template <class F>
   py::tuple result(const F& f) {
     double sum = 0;

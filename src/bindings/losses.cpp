@@ -49,7 +49,7 @@ py::tuple cross_entropy(Object logits, Object targets, Object lengths, Object we
   });
 }
 
-// A loss whose targets have features of their own: `width` of them, as the predictions if 0.
+// A loss with numeric targets of `width` features; 0: as many as the predictions.
 template <class F>
 py::tuple with_targets(const char* name, Object predictions, Object targets, Object lengths, Object weights,
                        bool gradient, const F& f, ptrdiff_t width = 0) {
@@ -71,7 +71,7 @@ ptrdiff_t last_axis(const py::object& object, const char* name) {
   return a.shape(a.ndim() - 1);
 }
 
-// How many targets there are where each takes `each` predictions.
+// Number of targets, when each takes `each` predictions.
 ptrdiff_t targets_of(const py::object& predictions, ptrdiff_t each, const char* name) {
   const ptrdiff_t width = last_axis(predictions, name);
   check(each > 0 && width > 0 && width % each == 0, name, "got ", width, " predictions a step, expected a multiple of ",

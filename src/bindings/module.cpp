@@ -3,7 +3,7 @@
 #include "platform/error.h"
 #include "platform/no_memory.h"
 
-// The one that PYBIND11_MODULE defines; in a sub-interpreter it waits for ever.
+// PYBIND11_MODULE defines this function; called in a sub-interpreter, it would deadlock.
 #define PyInit__core initialise_in_main_interpreter
 PYBIND11_MODULE(_core, m) {
   using namespace recurra::bindings;
@@ -20,7 +20,7 @@ PYBIND11_MODULE(_core, m) {
       PyErr_SetString(PyExc_MemoryError, text.c_str());
     }
   });
-  recurra::isa();  // a wrong RECURRA_ISA is an error at import, not in the middle of work
+  recurra::isa();  // an invalid RECURRA_ISA fails at import, not at the first call
   register_runtime(m);
   register_parameters(m);
   register_layers(m);
@@ -43,7 +43,7 @@ extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
   if (PyInterpreterState_Get() == PyInterpreterState_Main()) return initialise_in_main_interpreter();
   PyErr_SetString(
       PyExc_ImportError,
-      "recurra: got an import in a sub-interpreter, expected the process's main interpreter; import it there, "
-      "or start a process of its own");
+      "recurra: imported in a sub-interpreter, expected the main interpreter; import it there, or use a separate "
+      "process");
   return nullptr;
 }

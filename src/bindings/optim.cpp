@@ -18,7 +18,7 @@ struct Update {
   std::function<void()> run;
   std::vector<py::object> kept;
 
-  // As a handle's: an object made by __new__ alone is an empty one.
+  // As in Handle: an object made by __new__ alone is an empty one.
   static void* operator new(size_t size) { return new (::operator new(size)) Update(); }
   static void* operator new(size_t, void* place) { return place; }
   static void operator delete(void* place) { ::operator delete(place); }
@@ -39,7 +39,7 @@ T* moments(Update& update, const py::object& object, const char* operation, cons
 // lr, weight decay, scale, limit, factor
 typedef std::array<double, 5> Rule;
 
-// f(update, parameters) reads the buffers and gives what is called as work(begin, n, options).
+// f(update, parameters) checks the buffers and returns work(begin, n, options), which updates n elements.
 template <class F>
 Update make_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end, const Rule& rule,
                    const char* operation, const F& f) {
@@ -47,7 +47,7 @@ Update make_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t en
   Update update = {};
   handle.visit([&](const auto& p) {
     check(begin >= 0 && begin <= end && end <= p->size(), operation, "got elements ", begin, " to ", end,
-          ", expected a stretch of 0 to ", p->size());
+          ", expected a range within 0 to ", p->size());
     const auto work = f(update, *p);
     update.work = 10 * double(end - begin);
     update.run = [p = p, work, begin, end, options] {
@@ -120,12 +120,13 @@ Update adagrad_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t
   });
 }
 
-// All updates, then `attributes` into `owner`: one instruction of Python, so that a signal's handler, or whatever else
-// raises between instructions, finds all of a step done or none.
+// Runs all updates, then writes `attributes` into `owner`. One call, so that a signal handler, or an exception between
+// two bytecodes, finds a step done or not begun.
 void run_updates(const std::vector<const Update*>& updates, const py::dict& owner, const py::dict& attributes) {
   double work = 0;
   for (const Update* update : updates) {
-    check(update && update->run, "run_updates", "got no update, expected what sgd_update and its like return");
+    check(update && update->run, "run_updates",
+          "got None or an empty update, expected what sgd_update or a similar function returned");
     work += update->work;
   }
   run_native(work, [&](Stop*) {

@@ -1,10 +1,10 @@
-// The outputs of a program's call as arrays.
+// The output arrays of a program's call.
 #pragma once
 #include "bindings/call.h"
 
 namespace recurra::bindings {
 
-// One as it is, several as a tuple.
+// A single object as is, several as a tuple.
 inline py::object joined(std::vector<py::object>&& list) {
   if (list.size() == 1) return std::move(list.front());
   py::tuple made(list.size());

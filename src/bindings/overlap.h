@@ -1,4 +1,4 @@
-// Where arrays lie: a result must not be written over what is still to be read.
+// Overlap of arrays: an output must not overwrite an input that is still to be read.
 #pragma once
 #include <algorithm>
 
@@ -12,7 +12,7 @@ struct Extent {
   bool meets(const Extent& other) const { return begin < other.end && other.begin < end; }
 };
 
-// From an array's first byte to its last; nothing if it is empty.
+// An array's bytes, first to last; empty for an empty array.
 inline Extent extent_of(const py::array& a) {
   const char* first = static_cast<const char*>(a.data());
   Extent extent = {first, first + a.itemsize()};
@@ -24,15 +24,15 @@ inline Extent extent_of(const py::array& a) {
   return extent;
 }
 
-// Whether the two have an element in common: columns of one array do not, though their extents meet.
+// Whether the two share an element. Columns of one array do not, though their extents meet.
 inline bool share_memory(const py::array& a, const py::array& b) {
   if (!extent_of(a).meets(extent_of(b))) return false;
   return py::module_::import("numpy").attr("shares_memory")(a, b).cast<bool>();
 }
 
-// Whether no element of an array lies where another one does, as those of a broadcast array do.
+// False if elements of the array share memory, as in a broadcast array.
 inline bool is_spread_out(const py::array& a) {
-  std::vector<std::pair<ptrdiff_t, ptrdiff_t>> axes;  // stride, what it steps over in all
+  std::vector<std::pair<ptrdiff_t, ptrdiff_t>> axes;  // stride, bytes from the first element to the last
   for (ptrdiff_t i = 0; i < a.ndim(); ++i) {
     if (a.shape(i) == 0) return true;
     if (a.shape(i) > 1) axes.push_back({std::abs(a.strides(i)), std::abs(a.strides(i)) * (a.shape(i) - 1)});

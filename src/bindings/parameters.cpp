@@ -21,12 +21,13 @@ py::array whole(const ParametersHandle& handle, Which which, bool writable) {
 py::array one(const ParametersHandle& handle, const std::string& name, Which which, bool writable) {
   return handle.visit([&](const auto& p) -> py::array {
     const auto& entry = p->entry(name);
-    writable = writable && (which == Which::kValues || !p->touched());  // a write would not be known of
+    writable =
+        writable && (which == Which::kValues || !p->touched());  // a direct write would bypass the list of touched rows
     return view(entry.shape, (which == Which::kValues ? p->values() : p->grads()) + entry.begin, p, writable);
   });
 }
 
-// Contiguous, of the shape of a parameter.
+// `object` as a contiguous array of the parameter's dtype and shape.
 template <class T>
 py::array_t<T, kPlain> like_parameter(const Parameters<T>& parameters, const std::string& name,
                                       const py::object& object) {
@@ -36,7 +37,7 @@ py::array_t<T, kPlain> like_parameter(const Parameters<T>& parameters, const std
   return py::array_t<T, kPlain>(source);
 }
 
-// The rows of a sparse gradient that are not zero become those that were reached.
+// Of a sparse gradient, the rows that are not zero become the touched rows.
 template <class T>
 void assign_grad(Parameters<T>& parameters, const std::string& name, const py::object& object) {
   const auto& entry = parameters.entry(name);
@@ -63,8 +64,8 @@ void assign(Parameters<T>& parameters, const std::string& name, const py::object
   });
 }
 
-// Parameters, and buffers (where to, what), which numpy copies; checked before anything is written. One instruction of
-// Python, so that nothing that arrives between two finds half of it done.
+// Writes parameters, then buffers (destination, source); all are checked before the first write. One call, so that an
+// exception between two bytecodes finds all of it done or nothing.
 void assign_all(const std::vector<std::tuple<const ParametersHandle*, std::string, py::object>>& list,
                 const std::vector<std::pair<py::array, py::array>>& buffers) {
   std::vector<std::function<void()>> writes;
@@ -191,7 +192,7 @@ void register_parameters(py::module_& m) {
                              [](const ParametersHandle& self) {
                                return self.visit([](const auto& p) -> py::object {
                                  if (!p->touched()) return py::none();
-                                 const WriteLock lock(p->mutex());  // which rows() needs, as it may sort
+                                 const WriteLock lock(p->mutex());  // rows() may sort
                                  const std::vector<int64_t>& rows = p->touched()->rows();
                                  py::array made = new_array<int64_t>({int64_t(rows.size())});
                                  std::copy(rows.begin(), rows.end(), static_cast<int64_t*>(made.mutable_data()));

@@ -1,4 +1,4 @@
-// A program from Python: made from layers, run forwards, recorded.
+// Program for Python: built from layers, run forward, recorded.
 #include "program/program.h"
 
 #include <pybind11/stl.h>
@@ -13,7 +13,7 @@
 namespace recurra::bindings {
 namespace {
 
-// (layer, values that it reads, for each of its states the value that it begins with or -1; none: all -1)
+// (layer, the values it reads, the initial value of each of its states or -1; an empty list means all -1)
 typedef std::tuple<const LayerHandle*, std::vector<ptrdiff_t>, std::vector<ptrdiff_t>> PyNode;
 typedef std::pair<std::string, ptrdiff_t> PyInput;  // kind, features
 
@@ -45,7 +45,7 @@ ProgramHandle make_program(const std::string& name, const std::vector<PyInput>& 
   });
 }
 
-// Runs f(), and says what wanted memory where there is none.
+// Runs f(); a bad_alloc gets the program's name and the shape of x.
 template <class T, class F>
 void with_memory(const Call<T>& call, const Program<T>& program, const F& f) {
   try {

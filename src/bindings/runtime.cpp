@@ -15,9 +15,9 @@ namespace {
 
 std::atomic<unsigned long> main_thread{0};
 
-long polls_left = 0;  // until handler_raised() sends a SIGINT; 0: it sends none
+long polls_left = 0;  // polls until handler_raised() simulates a SIGINT; 0: never
 
-// The thread that forks is its child's main thread.
+// The forking thread becomes the child's main thread.
 void note_main_thread() { main_thread.store(PyThread_get_thread_ident()); }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kName = "search";
 
-// A layer's second input, (rows, steps, features), and its lengths; holds the arrays alive.
+// The memory that a layer attends to, (rows, steps, features), and its lengths; keeps the arrays alive.
 template <class T>
 struct Memory {
   py::array x;
@@ -31,7 +31,7 @@ struct Memory {
   }
 };
 
-// Arrays (count, N, size) or None, one for each state, as rows.
+// State arrays (count, N, size), or None for zeros, one for each state, as rows.
 template <class T>
 std::vector<T> state_rows(const std::vector<StateSpec>& specs, const std::vector<py::object>& arrays, ptrdiff_t rows,
                           const char* name) {
@@ -124,7 +124,7 @@ py::tuple run_search(const std::vector<const LayerHandle*>& handles, ptrdiff_t r
   return result_arrays(found, options.best, looked_at ? looked_at->input.batch.steps : 0, looked_at != nullptr);
 }
 
-// What a layer's queries look at: (N, Tq, Tm).
+// The attention weights of a layer's queries: (N, Tq, Tm).
 template <class T>
 py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py::object& x, const py::object& memory,
                             const py::object& lengths, const py::object& memory_lengths,
@@ -188,7 +188,8 @@ void register_search(py::module_& m) {
         return layer.visit([&](const auto& any) {
           typedef RECURRA_TYPE_OF(any) T;
           auto* attending = dynamic_cast<AttendingLayer<T>*>(any.get());
-          check(attending != nullptr, name.c_str(), "got a layer without attention, expected one with it");
+          check(attending != nullptr, name.c_str(),
+                "got a layer without attention weights, expected a layer with attention");
           return attention_weights(*attending, name.c_str(), query, memory, lengths, memory_lengths, state);
         });
       },

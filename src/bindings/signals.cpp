@@ -8,7 +8,7 @@
 namespace recurra::bindings {
 namespace {
 
-// Errors of Python handlers, each with the one before it as its context, as nested `finally` would leave them.
+// Exceptions of Python handlers, chained by __context__ as nested `finally` blocks would.
 class Errors {
  public:
   template <class F>
@@ -31,17 +31,16 @@ class Errors {
   std::optional<py::error_already_set> last_;
 };
 
-// Puts back the handlers that `holder` stands in for, but where another has been installed since, then calls those
-// whose signals `came`. One instruction of Python: handlers that are back and raise meanwhile stop nothing, and raise
-// at the end.
+// Restores the handlers that `holder` replaced, unless another was installed since, then calls those whose signals
+// `came`. One call: a restored handler that raises meanwhile stops nothing; its exception is raised at the end.
 void release_signals(const py::object& holder, const std::map<int, py::object>& handlers, const py::list& came) {
-  // Those of `signal` are Python code, in which other handlers run.
+  // `_signal`, as the functions of `signal` are Python code, during which other handlers may run.
   const py::module_ signals = py::module_::import("_signal");
   const py::object set = signals.attr("signal"), get = signals.attr("getsignal"), raise = signals.attr("raise_signal");
   Errors errors;
   for (const auto& [number, handler] : handlers) {
     py::object now = get(number);
-    // signal.signal() runs other handlers first: they may raise, so that it has to be called again, or install one.
+    // signal() first runs pending handlers: they may raise, so the call must be repeated, or install a handler.
     for (int tries = 0; now.is(holder) && tries < 1000; ++tries) {
       py::object before = holder;
       errors.caught_in([&] { before = set(number, handler); });
@@ -49,11 +48,11 @@ void release_signals(const py::object& holder, const std::map<int, py::object>& 
       now = get(number);
     }
   }
-  for (size_t i = 0; i < came.size(); ++i) {  // calls may make it longer
+  for (size_t i = 0; i < came.size(); ++i) {  // the calls may append to it
     const py::object number = came[i];
     for (const auto& [own, handler] : handlers) {
       if (!number.equal(py::int_(own))) continue;
-      // Where the block has left the signal to the system, raising it could end the process.
+      // If the block set the signal to SIG_DFL, raising it could terminate the process.
       const bool handled = PyCallable_Check(py::object(get(number)).ptr()) != 0;
       errors.caught_in([&, &handler = handler] { handled ? raise(number) : handler(number, py::none()); });
     }

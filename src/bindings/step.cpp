@@ -1,5 +1,5 @@
-// A stream's step without the general way in, which costs more than a small step: arguments are taken as they come, and
-// arrays are looked at where they lie. Whatever is out of the ordinary, errors included, is left to the general method.
+// Fast path of Stream.step: pybind11's argument handling costs more than a small step. Arrays that fit are used in
+// place; everything else, errors included, is left to the general method.
 #include "bindings/step.h"
 
 namespace recurra::bindings {
@@ -8,18 +8,19 @@ namespace {
 using py::detail::PyArray_Proxy;
 
 PyTypeObject* stream_type;
-PyObject* general_step;  // as pybind11 made it
+PyObject* general_step;  // pybind11's method
 PyObject* argument_names[3];
 constexpr const char* kArguments[3] = {"x", "reset", "out"};
 
-// Tokens and resets are copied before they are looked at: numpy lets other threads write to arrays without the GIL.
+// Tokens and resets are copied before they are checked: threads may write to numpy arrays without the GIL.
 constexpr ptrdiff_t kMostCopied = 256;
 struct Copies {
   int64_t tokens[kMostCopied];
   uint8_t reset[kMostCopied];
 };
 
-// An array of T that can be used as it is, or null: (rows,), or (rows, columns) with rows contiguous.
+// `object` if it is an array of T that can be used in place, else null: (rows,), or (rows, columns) with contiguous
+// rows.
 template <class T>
 const PyArray_Proxy* as_it_is(PyObject* object, int axes, ptrdiff_t rows, ptrdiff_t columns = 1) {
   if (!PyObject_TypeCheck(object, py::detail::npy_api::get().PyArray_Type_)) return nullptr;
@@ -70,7 +71,7 @@ bool take_reset(ProgramStepCall<T>& call, PyObject* reset, ptrdiff_t rows, Copie
   return true;
 }
 
-// Whether rows of `out` lie apart from each other and from those of the input. Tokens are copies.
+// Whether the rows of `out` overlap neither each other nor the input. Tokens are copies.
 template <class T>
 bool is_apart(const StepInput<T>& x, ptrdiff_t features, const StepOutput<T>& out, ptrdiff_t columns, ptrdiff_t rows) {
   if (rows == 0) return true;
@@ -101,7 +102,7 @@ py::object take_output(StepOutput<T>& output, PyObject* out, ptrdiff_t rows, ptr
   return y;
 }
 
-// The output, or nothing: then nothing has happened.
+// The output; null if this path does not apply, with nothing changed.
 template <class T>
 py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) {
   const Program<T>& program = stream.program();
@@ -123,12 +124,12 @@ py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) 
   return y;
 }
 
-// Sorts arguments as given to x, reset, out; false if they do not fit.
+// Sorts the arguments into x, reset, out; false if they do not fit.
 bool sort_arguments(PyObject* const* given, ptrdiff_t positional, PyObject* names, PyObject* (&sorted)[3]) {
   if (positional > 3) return false;
   std::copy_n(given, positional, sorted);
   const ptrdiff_t named = names ? PyTuple_GET_SIZE(names) : 0;
-  for (ptrdiff_t i = 0; i < named; ++i) {  // names in a program's text are interned
+  for (ptrdiff_t i = 0; i < named; ++i) {  // keyword names in source code are interned
     const auto* found = std::find(argument_names, argument_names + 3, PyTuple_GET_ITEM(names, i));
     if (found == argument_names + 3 || sorted[found - argument_names]) return false;
     sorted[found - argument_names] = given[positional + i];
@@ -153,7 +154,7 @@ PyObject* stream_step(PyObject* self, PyObject* const* given, Py_ssize_t positio
       };
       if (py::object y = handle ? handle->visit(run) : py::object()) return y.release().ptr();
     }
-  } catch (const std::exception&) {  // the state is as it was: the general method meets the same, and reports it
+  } catch (const std::exception&) {  // the state is unchanged; the general method meets the same error and reports it
   }
   try {
     return call_general(self, given, positional, names);

@@ -3,8 +3,8 @@
 
 namespace recurra::bindings {
 
-// Puts a C function before the type's method `step`, which has to be there: it takes the steps that need no conversion,
-// and passes all others on.
+// Replaces the type's method `step` by a C function: the fast path for arguments that need no conversion, which calls
+// the replaced method for all others.
 void quicken_step(py::class_<StreamHandle>& type);
 
 }  // namespace recurra::bindings

@@ -1,4 +1,4 @@
-// A stream from Python: steps, chunks and the state between them.
+// Stream for Python: steps, chunks and the state between them.
 #include "program/stream.h"
 
 #include <pybind11/stl.h>
@@ -16,7 +16,7 @@
 namespace recurra::bindings {
 namespace {
 
-// Arrays that the caller gave for the outputs. An input that lies where an output will be written is copied before.
+// The caller's output arrays. An input that overlaps one of them is copied first.
 template <class T>
 Outputs<T> given_outputs(Call<T>& call, const Program<T>& program, const Value<T>* values, const py::object& out) {
   const char* name = program.name().c_str();
@@ -27,12 +27,13 @@ Outputs<T> given_outputs(Call<T>& call, const Program<T>& program, const Value<T
     const py::object given = part(out, i, outputs, name, "out");
     const py::array a = floats<T>(given, name, label.c_str());
     check_shape(a, shape_of_value(values[program.graph().outputs()[size_t(i)]], false), name, label.c_str());
-    check(a.ptr() == given.ptr() && a.writeable(), name, label, " must be writable and contiguous along its last axis");
+    check(a.ptr() == given.ptr() && a.writeable(), name, label,
+          " is read-only or not contiguous along its last axis, expected neither; give another array");
     check(is_spread_out(a), name, label,
-          " has elements that lie in one place, as a broadcast array; give a copy of it");
+          " has elements that share memory, as a broadcast array does; give a copy of it");
     for (ptrdiff_t k = 0; k < i; ++k)
       check(!share_memory(a, py::reinterpret_borrow<py::array>(y.arrays[size_t(k)])), name, label, " and out[", k,
-            "] share memory, expected arrays apart from each other; give a copy of one");
+            "] share memory, expected arrays that do not overlap; give a copy of one");
     for (ptrdiff_t k = 0; k < inputs; ++k) {
       const auto x = py::reinterpret_borrow<py::array>(call.kept[size_t(k)]);
       if (program.graph().values()[size_t(k)].tokens || !extent_of(x).meets(extent_of(a))) continue;
@@ -59,7 +60,7 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
         ", the stream's batch_size");
   for (const Value<T>& input : call.inputs)
     check(input.batch.steps == batch.steps, name, "the inputs have ", batch.steps, " and ", input.batch.steps,
-          " steps, expected as many of each");
+          " steps, expected the same number");
   check_tokens(call, program);
   for (ptrdiff_t i = 0; i < inputs; ++i) read_reset(call, program, i, reset, false);
   std::unique_ptr<Arena> scratch = program.scratch().take();

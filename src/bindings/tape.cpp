@@ -1,4 +1,4 @@
-// A tape from Python: its output, its final state and its one backward.
+// Tape for Python: its output, its final state and its one backward.
 #include "bindings/tape.h"
 
 #include <pybind11/stl.h>
@@ -14,7 +14,7 @@
 namespace recurra::bindings {
 namespace {
 
-// Pairs of parameters and their flat gradient; all must be those of layers of the program.
+// Pairs of parameters and their flat gradient; the parameters must belong to layers of the program.
 template <class T>
 std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py::sequence& pairs,
                                             std::vector<py::object>& kept) {

@@ -3,8 +3,8 @@
 
 namespace recurra::bindings {
 
-// The memory of a tape that has not been closed: as long as it is held, what lies there may be read, whatever Python
-// code runs meanwhile, a finaliser that closes the tape among it.
+// The memory of an open tape. While it is held, the memory stays valid, even if Python code that runs meanwhile, such
+// as a finaliser, closes the tape.
 template <class T>
 auto open_memory(const Tape<T>& tape) {
   check(!tape.closed(), tape.program().name().c_str(), "the tape is closed; record again");

@@ -9,8 +9,8 @@
 namespace recurra::bindings {
 namespace {
 
-// Python code that moves several streams on, all or none, for one thread at a time. What it holds and what it undoes
-// does not depend on bytecodes of Python's, between any of which an exception may come.
+// Runs Python code that advances several streams, all or none, one thread at a time. Locking and undoing happen here
+// and not in Python, where an exception may arrive between any two bytecodes.
 class Together {
  public:
   Together() = default;
@@ -21,7 +21,7 @@ class Together {
         versions_(versions_of<const Version>(weights_)),
         moves_(streams_.size()) {}
 
-  // As a handle's: an object made by __new__ alone is an empty one.
+  // As in Handle: an object made by __new__ alone is an empty one.
   static void* operator new(size_t size) { return new (::operator new(size)) Together(); }
   static void* operator new(size_t, void* place) { return place; }
   static void operator delete(void* place) { ::operator delete(place); }
@@ -35,7 +35,7 @@ class Together {
     check(answer != Turn::kInUse, owner_.c_str(),
           "the stream is in use by a call that is under way; give each thread a stream of its own");
     const End end = {turn_};
-    if (answer == Turn::kAbandoned) undo();  // in a child, what a thread of the parent had begun
+    if (answer == Turn::kAbandoned) undo();  // after a fork, what a thread of the parent had begun
     for (size_t i = 0; i < streams_.size(); ++i)
       moves_[i] = streams_[i].visit([](const auto& stream) { return stream->moves(); });
     py::object result;
@@ -62,7 +62,7 @@ class Together {
   const std::vector<StreamHandle> streams_;
   const std::vector<ParametersHandle> weights_;
   const std::vector<const Version*> versions_;
-  std::vector<uint64_t> moves_;  // of each before
+  std::vector<uint64_t> moves_;  // of each stream, before the call
   Turn turn_;
 };
 

@@ -10,26 +10,27 @@
 namespace recurra::bindings {
 namespace {
 
-// Calls of Python functions that must not overlap, such as those that use one optimiser: threads wait for each other.
-// Whose turn it is does not depend on bytecodes of Python's, between any of which an exception may come.
+// A lock for calls of Python functions that must not overlap, such as those that use one optimiser. It is taken and
+// released here and not in Python, where an exception may arrive between any two bytecodes.
 class Turns {
  public:
   Turns() = default;
 
-  // As a handle's: an object made by __new__ alone is one that nobody uses.
+  // As in Handle: an object made by __new__ alone is an unlocked one.
   static void* operator new(size_t size) { return new (::operator new(size)) Turns(); }
   static void* operator new(size_t, void* place) { return place; }
   static void operator delete(void* place) { ::operator delete(place); }
 
-  // A call inside another on the same thread, as from a signal's handler, would wait for ever.
+  // A nested call on the same thread, as from a signal handler, would deadlock, and is refused.
   py::object run(const std::string& operation, const py::function& f, const py::args& args) {
-    check(!is_inside(), operation.c_str(),
-          "the optimiser is in use by a call that is under way on this thread, expected calls one after the other; let "
-          "a signal's handler, or a schedule, take a note, and act on it after the call");
+    check(
+        !is_inside(), operation.c_str(),
+        "the optimiser is in use by another call on this thread, expected one call at a time; let a signal handler, or "
+        "a schedule, set a flag, and act on it after the call");
     return after_others(f, args);
   }
 
-  // For an f() that only reads, and so may run inside such a call.
+  // For an f() that only reads: it may run inside another call.
   py::object read(const py::function& f, const py::args& args) {
     return is_inside() ? f(*args) : after_others(f, args);
   }
@@ -38,7 +39,9 @@ class Turns {
   bool is_inside() const { return busy_ && !turn_.abandoned() && thread_ == PyThread_get_thread_ident(); }
 
   py::object after_others(const py::function& f, const py::args& args) {
-    wait_until([&] { return turn_.take() != Turn::kInUse; });  // of a thread that a fork left behind, it is free
+    wait_until([&] {
+      return turn_.take() != Turn::kInUse;
+    });  // a turn held by a thread that a fork left behind counts as free
     const struct End {
       Turns& turns;
       ~End() {
@@ -52,7 +55,7 @@ class Turns {
   }
 
   Turn turn_;
-  bool busy_ = false;  // under the GIL, as is thread_
+  bool busy_ = false;  // guarded by the GIL, as is thread_
   unsigned long thread_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// Python calls and what must not come in between: other calls of the same object, and signals.
+// Python calls that must not be interleaved with other calls on the same object, or with signal handlers.
 #pragma once
 #include "bindings/module.h"
 

@@ -1,4 +1,4 @@
-// Calls that read weights and changes of weights, from Python: they wait for each other without the GIL.
+// Consistent reads and writes of weights: readers and writers wait for each other without the GIL.
 #pragma once
 #include <optional>
 
@@ -8,7 +8,7 @@
 
 namespace recurra::bindings {
 
-// Until ready(), in naps: whoever is waited for may need the GIL, and Ctrl-C is seen.
+// Sleeps until ready(). Releases the GIL, which the other thread may need, and raises on Ctrl-C.
 template <class F>
 void wait_until(const F& ready) {
   for (int64_t us = 20; !ready(); us = std::min<int64_t>(2 * us, 1000)) {
@@ -20,7 +20,7 @@ void wait_until(const F& ready) {
   }
 }
 
-// Runs f() until it has not thrown WeightsMoved. Where writes have come in twice, writers wait.
+// Repeats f() until it does not throw WeightsMoved. After the second time, writers have to wait.
 template <class F>
 void read_whole(const std::vector<const Version*>& versions, const F& f) {
   std::optional<HoldOff> hold;
@@ -34,7 +34,7 @@ void read_whole(const std::vector<const Version*>& versions, const F& f) {
   }
 }
 
-// The same for an f() that does not look at versions itself.
+// The same for an f() that does not check versions itself.
 template <class F>
 void read_checked(const std::vector<const Version*>& versions, const F& f) {
   std::vector<uint64_t> counts(versions.size());
@@ -46,8 +46,8 @@ void read_checked(const std::vector<const Version*>& versions, const F& f) {
   });
 }
 
-// The same for an f() that runs users' code, which may write or wait for writers: these wait for f() for so long only.
-// What it writes itself is its own affair, and f() is not called again then.
+// The same for an f() that runs users' code. As that may itself wait for a writer, writers wait only for a bounded
+// time, which grows with each try. If f() writes weights itself, it is not repeated.
 template <class F>
 void read_by_user(const std::vector<const Version*>& versions, const std::string& owner, const F& f) {
   constexpr int kTries = 7;
@@ -70,12 +70,12 @@ void read_by_user(const std::vector<const Version*>& versions, const std::string
     patience = 2 * std::max(patience, HoldOff::Clock::now() - begin);
   }
   fail(owner.c_str(),
-       "got weights that another thread wrote during each of " + std::to_string(kTries) +
-           " tries, expected them to stay as they are in one; write them between calls, or, where a layer written in "
-           "Python waits for whoever writes them, let it not");
+       "another thread wrote weights during each of " + std::to_string(kTries) +
+           " tries, expected one without a write; write weights between calls, and let no layer written in Python wait "
+           "for the thread that writes them");
 }
 
-// Runs f() as one change of all these.
+// Runs f() as one change of all these weights: no reader sees a part of it.
 template <class F>
 void write_whole(std::vector<Version*> versions, const F& f) {
   Writing writing(std::move(versions));

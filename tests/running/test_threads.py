@@ -255,7 +255,7 @@ code = '''
 try:
     import recurra._core
 except ImportError as error:
-    assert "sub-interpreter, expected the process's main interpreter" in str(error), error
+    assert "sub-interpreter, expected the main interpreter" in str(error), error
 else:
     raise AssertionError("it was imported")
 '''

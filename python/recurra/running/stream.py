@@ -120,7 +120,7 @@ class Stream:
             for before, other in given[:index]:
                 if np.shares_memory(out, other):
                     raise ValueError(
-                        f"{operation}: got {before} and {name} that share memory, expected arrays apart from each other; give "
+                        f"{operation}: got {before} and {name} that share memory, expected arrays that do not overlap; give "
                         f"a copy of one"
                     )
         # A layer may have passed on x, where an output lies.
