@@ -524,7 +524,7 @@ def test_the_scores_pass_through() -> None:
     for change in (lambda g: g + 1, lambda g: g * np.ones(TAGS, np.float32), lambda g: g.copy(), lambda g: 1 / g):
         tape = crf.record(x)
         with (
-            pytest.raises(ValueError, match=r"losses\.CRF, which has lost that of the transitions"),
+            pytest.raises(ValueError, match=r"losses\.CRF, which has lost the gradient of the transitions"),
             np.errstate(all="ignore"),
         ):
             tape.backward(change(rc.losses.CRF(crf)(tape.y, y).gradient))

@@ -65,8 +65,16 @@ SHAPES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     ),
     (tagger(), RAGGED, LABELS, ENTROPY, "y[0] of shape ()", "5 steps", TO_ROWS),
     (tagger(2), RAGGED, RAGGED_TAGS, SQUARED, "y[0] of shape (5,)", "(5, 2)", "use CrossEntropy"),
-    (classifier(), RAGGED, RAGGED_TAGS, ENTROPY, "y with rows of several lengths", "one target for each row", TO_STEPS),
-    (tagger(), X, RAGGED_TAGS, ENTROPY, "y with rows of several lengths", "one array", "pad y to the steps of x"),
+    (
+        classifier(),
+        RAGGED,
+        RAGGED_TAGS,
+        ENTROPY,
+        "y with rows of different lengths",
+        "one target for each row",
+        TO_STEPS,
+    ),
+    (tagger(), X, RAGGED_TAGS, ENTROPY, "y with rows of different lengths", "one array", "pad y to the steps of x"),
 ]
 VALUES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     (classifier(), X, LABELS + 1, ENTROPY, "labels from 1 to 4 in y", "0 to 3", "make the last layer give 5 features"),
@@ -105,8 +113,8 @@ VALUES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     ),
 ]
 LENGTHS: list[tuple[Any, str, str, str]] = [
-    ([5, 5, 5, 6, 5, 5], "lengths[3] = 6", "0 to 5", "shorten it, or pad the data"),
-    ([5, 5, 5, 5, -1, 5], "lengths[4] = -1", "0 to 5", "shorten it"),
+    ([5, 5, 5, 6, 5, 5], "lengths[3] = 6", "0 to 5", "correct it, or pad the data"),
+    ([5, 5, 5, 5, -1, 5], "lengths[4] = -1", "0 to 5", "correct it"),
     ([5, 5], "lengths of shape (2,)", "(6,)", "the valid steps of every row"),
     ([5.0] * 6, "lengths of float64", "integers", "the number of valid steps"),
 ]
@@ -186,7 +194,7 @@ def test_accuracy_is_for_labels(name: str, loss: Any) -> None:
 def test_class_weights_of_a_loss_of_numbers(loss: Any) -> None:
     y, options = (LABELS % 2)[:, None], {"loss": loss, "optimizer": rc.optim.SGD(0.1), "verbose": 0}
     with pytest.raises(
-        TypeError, match=rf"class_weight for {type(loss).__name__}, .* as numbers, .*; give sample_weight,"
+        TypeError, match=rf"class_weight for {type(loss).__name__}, .* targets are numbers, .*; give sample_weight,"
     ):
         classifier(1).fit(X, y, class_weight={1: 2.0}, **options)
     classifier(1).fit(X, y, sample_weight=np.where(LABELS % 2, 2.0, 1.0), **options)

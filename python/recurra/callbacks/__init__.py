@@ -1,4 +1,4 @@
-"""What happens beside the training: stopping, saving, logging, changing the rate. Names are Keras'.
+"""Callbacks of training: stopping, saving, logging, changing the learning rate. Names are Keras'.
 
 model.fit(x, y, ..., callbacks=[rc.callbacks.EarlyStopping(patience=3)], validation_split=0.1)
 """

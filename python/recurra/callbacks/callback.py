@@ -1,4 +1,4 @@
-"""What every callback is."""
+"""The base class of callbacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from recurra.training.loop import Training
 
-#: The moments of a fit.
+#: The events of a fit.
 EVENTS = (
     "on_train_begin",
     "on_train_end",
@@ -20,27 +20,27 @@ EVENTS = (
 
 
 class Callback:
-    """Write a class that overrides what it needs, and give an object of it to `fit(callbacks=[...])`.
+    """Base class of callbacks: override methods, and pass an instance to `fit(callbacks=[...])`.
 
-    `self.training` is the fit at work: see `recurra.training.loop.Training`; `self.training.stop_training = True` ends it. A
-    "batch" is what lies between two steps of the optimiser; `logs` are the numbers of the epoch so far by name. What a
-    callback puts into the logs of `on_epoch_end` goes into the history; name it in `log_names`, so that others can watch it.
+    `self.training` is the running fit, a `recurra.training.loop.Training`; `self.training.stop_training = True` ends it. A
+    "batch" is one step of the optimiser; `logs` are the epoch's numbers so far, by name. Numbers that a callback adds to the
+    logs of `on_epoch_end` go into the history; list their names in `log_names`, so that other callbacks can monitor them.
     """
 
     training: Training
-    #: Names of the numbers that the callback adds to an epoch's logs.
+    #: Names of the numbers that this callback adds to the logs of an epoch.
     log_names: ClassVar[tuple[str, ...]] = ()
 
     def has_ended_run(self) -> bool:
-        """Whether this callback has ended the run for good, so that the same fit called again has nothing to do. One that
-        stops a single call, such as a time limit, leaves it False."""
+        """Whether this callback has ended the run for good, so that calling the same fit again has nothing to do. A callback
+        that only stops the current call, such as a time limit, returns False."""
         return False
 
     def on_train_begin(self) -> None:
-        """Before the first epoch; a run that goes on calls it, too."""
+        """Before the first epoch, also of a resumed run."""
 
     def on_train_end(self) -> None:
-        """After the last epoch, however the training ended, exceptions aside."""
+        """After the last epoch, unless training ended with an exception."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Before an epoch, numbered from 0."""
@@ -52,32 +52,32 @@ class Callback:
         """Before a step of the optimiser, numbered from 0 in each epoch."""
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """After it. Metrics are worked out when the logs are first looked at, which is to be before the next step."""
+        """After that step. Metrics are computed when the logs are first read, which must be before the next step."""
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:
-        """When a loss or a gradient is not finite, before any parameter is changed by it: True ends the training quietly,
-        else fit raises the error."""
+        """When a loss or a gradient is not finite, before it changes any parameter. True ends training without an error;
+        otherwise fit raises it."""
         return False
 
     def config(self) -> dict[str, Any]:
-        """Options that are to be the same in a run that goes on, which warns where they are not; plain data."""
+        """Options, as plain data. A resumed run warns if they differ."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold for a run that goes on: arrays and plain data by name."""
+        """The state to save in a checkpoint: arrays and plain data by name."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`; called after `on_train_begin`. A callback that ended the training for good sets
+        """Restore the state from `state_dict()`; called after `on_train_begin`. A callback that had ended the run for good sets
         `self.training.stop_training` here."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies are of the callback alone, without the fit that it was last at work in, its model and its data."""
+        """A copy or pickle leaves out `training`, and so the model and the data of the last fit."""
         return {name: value for name, value in vars(self).items() if name != "training"}
 
 
 class LambdaCallback(Callback):
-    """Functions as a callback: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.
+    """A callback made of functions: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.
 
     Args:
         on_train_begin, on_train_end: functions of nothing; None for none, as for the others.

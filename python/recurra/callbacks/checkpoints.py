@@ -1,4 +1,4 @@
-"""A directory of checkpoints: the last few of a run, each whole or not there."""
+"""A directory with the last few checkpoints of a run, each written atomically."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _NAME = re.compile(r"checkpoint-(\d{5,})-(\d{9,})-(\d{6,})\.safetensors")
 
 
 def _position(path: Path) -> list[int]:
-    """Epoch, batch and window, of a file named so."""
+    """Epoch, batch and window from a checkpoint's file name."""
     return [int(number) for number in path.name.removesuffix(".safetensors").split("-")[1:]]
 
 
 class Checkpoints:
-    """The files of one run; `keep` of them stay."""
+    """The files of one run, of which the last `keep` are kept."""
 
     def __init__(self, directory: str | os.PathLike[str], keep: int) -> None:
         self._directory, self._keep = Path(directory), keep
         self._damaged: set[Path] = set()
 
     def open(self) -> None:
-        """Make the directory, and look at it anew."""
+        """Create the directory if needed, and forget which files were damaged."""
         self._damaged.clear()
         self._directory.mkdir(parents=True, exist_ok=True)
 
@@ -32,19 +32,19 @@ class Checkpoints:
         return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), key=_position)
 
     def newest(self) -> Path | None:
-        """The last one that is not known to be damaged."""
+        """The newest file not known to be damaged."""
         return next((path for path in reversed(self._found()) if path not in self._damaged), None)
 
     def skip(self, path: Path) -> None:
-        """From here on a file is damaged: it counts as none, and goes when a whole one is written."""
+        """Mark a file as damaged: it is ignored, and deleted after the next write."""
         self._damaged.add(path)
 
     def write(self, position: tuple[int, int, int], content: bytes) -> None:
-        """One more, named by epoch, batch and window. When it is there, those go that are damaged, and the oldest ones: it
-        and the whole ones before it count, as later ones are of a future that this run has not reached."""
+        """Write a checkpoint, named by epoch, batch and window, then delete the damaged files and the oldest. Files of later
+        positions do not count towards `keep`, as this run has not reached them."""
         epoch, batch, window = position
         path = self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors"
-        whole_file.write("BackupAndRestore", path, [content], follow=False)  # a link would lead out of the directory
+        whole_file.write("BackupAndRestore", path, [content], follow=False)  # a link might point outside the directory
         self._damaged.discard(path)
         whole = [one for one in self._found() if _position(one) <= list(position) and one not in self._damaged]
         for one in [*self._damaged, *whole[: -self._keep]]:
@@ -52,6 +52,6 @@ class Checkpoints:
         self._damaged.clear()
 
     def delete_all(self) -> None:
-        """Leave nothing behind."""
+        """Delete all checkpoints."""
         for path in self._found():
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""All callbacks of a fit as one."""
+"""The callbacks of a fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CallbackGroup:
-    """Called in the order given, but for the one that saves them all, which comes last."""
+    """Calls callbacks in the order given, except BackupAndRestore, which saves the state of all and comes last."""
 
     def __init__(self, callbacks: Sequence[Callback], training: Training) -> None:
         self.all = sorted(callbacks, key=lambda one: isinstance(one, BackupAndRestore))
@@ -23,22 +23,22 @@ class CallbackGroup:
 
     @property
     def log_names(self) -> list[str]:
-        """What they add to an epoch's logs."""
+        """Names of the numbers that callbacks add to an epoch's logs."""
         return [name for one in self.all for name in one.log_names]
 
     def call(self, event: str, *arguments: Any) -> None:
-        """Tell all of them."""
+        """Call the method `event` of all callbacks."""
         for one in self.all:
             getattr(one, event)(*arguments)
 
     def ends_quietly(self, error: FloatingPointError) -> bool:
-        """Whether one of them takes care of numbers that are not finite."""
-        answers = [one.on_nonfinite(error) for one in self.all]  # all of them hear of it
+        """Whether a callback handles the NaN or infinity, so that training ends without an error."""
+        answers = [one.on_nonfinite(error) for one in self.all]  # calls all of them
         return any(answers)
 
 
 def listed(operation: str, callbacks: Any) -> list[Callback]:
-    """One or several, as people give them to `fit`; None for none."""
+    """The `callbacks` argument of `fit` as a list: one, several or None."""
     found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
     for one in found:
         checks.kind(operation, "callbacks", one, Callback, "recurra.callbacks")
@@ -47,14 +47,14 @@ def listed(operation: str, callbacks: Any) -> list[Callback]:
 
 
 def _warn_of_strangers(operation: str, callback: Callback) -> None:
-    """Methods named as hooks that nothing calls, such as those of Keras which recurra does not have."""
+    """Warn of methods with the name of a hook that nothing calls, such as hooks that only Keras has."""
     hooks = [name for name in dir(Callback) if name.startswith("on_")]
     for name in dir(callback):
         if name.startswith("on_") and name not in hooks and callable(getattr(type(callback), name, None)):
-            import difflib  # here: an import of recurra need not wait for it
+            import difflib  # late, to keep `import recurra` cheap
 
-            close = difflib.get_close_matches(name, hooks, 1, 0.8)  # a misspelling, not another moment
-            hint = f"write {close[0]}" if close else "rename it if it is called by something else"
+            close = difflib.get_close_matches(name, hooks, 1, 0.8)  # close enough for a misspelling only
+            hint = f"write {close[0]}" if close else "rename it if something else calls it"
             errors.warn(
                 f"{operation}: got {type(callback).__name__}.{name}, which is never called, expected some of "
                 f"{', '.join(hooks)}; {hint}"

@@ -1,4 +1,4 @@
-"""The history as a file."""
+"""The history as a CSV file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from recurra.saving import whole_file
 
 
 class CSVLogger(Callback):
-    """Writes the history as a CSV file, a line per epoch; the file is whole at any moment, and after a run that goes on.
+    """Writes the history to a CSV file, one line per epoch. The file is complete at any time, also after resuming.
 
     Args:
-        filename: where, in a directory that is made if need be; an existing file is replaced.
-        separator: between the columns.
+        filename: the path; its directory is created if needed, an existing file is replaced.
+        separator: the character between columns.
     """
 
     def __init__(self, filename: str | os.PathLike[str], *, separator: str = ",") -> None:
         name = type(self).__name__
         if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"+-.' or separator.isalnum():
             raise ValueError(
-                f"{name}: got separator={separator!r}, expected one character that is in no number; write separator=','"
+                f"{name}: got separator={separator!r}, expected one character that occurs in no number; write separator=','"
             )
         self._path, self._separator = Path(checks.path(name, "filename", filename)), separator
 
     def on_train_begin(self) -> None:
-        """Makes the directory, and finds out now whether the file can be written. One that is there stays as it is until
-        there is more to say: the run may go on from a checkpoint."""
+        """Creates the directory, and checks that the file can be written. An existing file stays until the first epoch, as
+        the run may resume from a checkpoint."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
             self._write()
@@ -37,7 +37,7 @@ class CSVLogger(Callback):
             whole_file.check("CSVLogger", self._path)
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Writes the epochs before, those of a run that is gone on with included."""
+        """Writes the epochs so far, including those before resuming."""
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -45,11 +45,11 @@ class CSVLogger(Callback):
         self._write()
 
     def on_train_end(self) -> None:
-        """Once more, with what callbacks behind this one have added."""
+        """Writes again, with the numbers that later callbacks added."""
         self._write()
 
     def _write(self) -> None:
-        import csv  # here: an import of recurra need not wait for it
+        import csv  # late, to keep `import recurra` cheap
 
         history = self.training.history
         names = list(history.history) or self.training.log_names

@@ -1,4 +1,4 @@
-"""A number that is watched from epoch to epoch."""
+"""A number monitored from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Remembers the best value of a number so far.
+    """Tracks the best value of a number so far.
 
     Args:
         owner: the callback's name, for messages.
-        name: of the number, such as "val_loss".
-        mode: "min", "max" (which is better), or "auto": "min" for a loss, else as the metric says.
-        min_delta: a change of less is no improvement.
+        name: the number's name in the logs, such as "val_loss".
+        mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
+        min_delta: the least change that counts as an improvement.
     """
 
     def __init__(self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -29,13 +29,13 @@ class Monitor:
         self.mode = checks.choice(owner, "mode", mode, ("auto", "min", "max"))
         self.min_delta = checks.number(owner, "min_delta", min_delta)
         self.sign = 1.0
-        self.best = math.inf  # times sign: the smaller, the better
+        self.best = math.inf  # times `sign`, so that smaller is better
 
     def begin(self, training: Training) -> None:
-        """Refuse a name that the training does not give."""
+        """Start a run; refuses a name that is not in the logs."""
         known = training.log_names
         if self.name not in known:
-            import difflib  # here: an import of recurra need not wait for it
+            import difflib  # late, to keep `import recurra` cheap
 
             close = difflib.get_close_matches(self.name, known, 1)
             hint = f"write monitor={close[0]!r}" if close else "choose one of them"
@@ -47,23 +47,23 @@ class Monitor:
         mode = training.mode(self.name) if self.mode == "auto" else self.mode
         if mode not in ("min", "max"):
             raise ValueError(
-                f"{self.owner}: got mode='auto' for monitor={self.name!r}, expected a loss or a metric, as nothing says which "
-                f"way this number is better; write mode='min' or mode='max'"
+                f"{self.owner}: got mode='auto' for monitor={self.name!r}, expected a loss or a metric, as "
+                f"this number has no known mode; write mode='min' or mode='max'"
             )
         self.sign = -1.0 if mode == "max" else 1.0
         self.best = math.inf
 
     def value(self, logs: Mapping[str, float]) -> float:
-        """The number of this epoch."""
+        """The number in the logs of an epoch."""
         if self.name not in logs:
             raise ValueError(
-                f"{self.owner}: got no {self.name!r} in the logs of the epoch, expected it from the callback that names it in "
-                f"log_names; give that one before {self.owner} in callbacks=[...], and let it add the number every epoch"
+                f"{self.owner}: got logs without {self.name!r}, expected it from the callback that lists it in "
+                f"log_names; put that callback before {self.owner} in callbacks=[...], and let it add the number in every epoch"
             )
         return float(logs[self.name])
 
     def improved(self, logs: Mapping[str, float]) -> bool:
-        """Whether this epoch is the best so far, which is then remembered. NaN is never better."""
+        """Whether this epoch is the best so far, and if so, remember it. NaN is never better."""
         value = self.value(logs)
         if self.better(value, self.sign * self.best):
             self.best = self.sign * value
@@ -71,9 +71,9 @@ class Monitor:
         return False
 
     def better(self, value: float, than: float) -> bool:
-        """Whether a value is better than another by more than min_delta."""
+        """Whether `value` is better than `than` by more than min_delta."""
         return self.sign * value < self.sign * than - self.min_delta
 
     def config(self) -> dict[str, Any]:
-        """Its options as plain data."""
+        """The options as plain data."""
         return {"monitor": self.name, "mode": self.mode, "min_delta": self.min_delta}

@@ -1,4 +1,4 @@
-"""Callbacks that change the learning rate between epochs. Rates that change with every step: `recurra.optim.schedules`."""
+"""Callbacks that change the learning rate between epochs. For schedules per step, see `recurra.optim.schedules`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from recurra.common import checks
 
 
 def _check_free(callback: Callback) -> None:
-    """Refuse an optimiser whose rate is not free to be set, before hours of training."""
+    """Refuse, before training starts, an optimiser whose rate follows a schedule and cannot be set."""
     schedule = callback.training.optimizer.schedule
     if schedule is not None:
         raise ValueError(
-            f"{type(callback).__name__}: got an optimiser whose rate is {schedule!r}, expected a number that can be changed; "
-            f"make it with lr=1e-3 or the like, or leave {type(callback).__name__} out"
+            f"{type(callback).__name__}: got an optimiser whose rate is {schedule!r}, expected a number, which can be "
+            f"changed; make it with lr=1e-3, say, or leave {type(callback).__name__} out"
         )
 
 
 class ReduceLROnPlateau(Callback):
-    """Lowers the learning rate when a number has not improved for a while.
+    """Lowers the learning rate when a number has stopped improving.
 
     Args:
         monitor: the number's name in the history.
-        factor: what the rate is multiplied by, from 0 to 1.
+        factor: the rate is multiplied by this, 0 to 1.
         patience: epochs without improvement after which the rate is lowered.
-        mode: "min" or "max", which is better; "auto": "min" for a loss, else as the metric says.
-        min_delta: a change of less is no improvement.
-        cooldown: epochs after a change in which none counts as one without improvement (PyTorch's meaning; in Keras it is
-            one epoch less).
-        min_lr: the least rate.
+        mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
+        min_delta: the least change that counts as an improvement.
+        cooldown: epochs after a reduction that do not count towards patience (as in PyTorch; Keras counts one less).
+        min_lr: lower bound of the rate.
         verbose: 1 prints every change.
     """
 
@@ -58,13 +57,13 @@ class ReduceLROnPlateau(Callback):
         self._waited = self._resting = 0
 
     def on_train_begin(self) -> None:
-        """Forgets an earlier training."""
+        """Forgets an earlier run."""
         _check_free(self)
         self._monitor.begin(self.training)
         self._waited = self._resting = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Looks at the number, unless the epoch was cut short."""
+        """Checks the number, unless the epoch was cut short."""
         if not self.training.epoch_is_whole:
             return
         improved, resting = self._monitor.improved(logs), self._resting > 0
@@ -82,16 +81,16 @@ class ReduceLROnPlateau(Callback):
                     print(f"ReduceLROnPlateau: learning rate {optimizer.lr:.4g} after epoch {epoch + 1}")
 
     def config(self) -> dict[str, Any]:
-        """What decides when and how the rate changes."""
+        """The options that determine when and how the rate changes."""
         names = ("factor", "patience", "cooldown", "min_lr")
         return {**self._monitor.config(), **{name: getattr(self, name) for name in names}}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far."""
+        """The best value so far, and the epochs waited."""
         return {"best": self._monitor.best, "waited": self._waited, "resting": self._resting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on."""
+        """Restores the state."""
         name = type(self).__name__
         waited, resting = (checks.integer(name, key, state[key], 0) for key in ("waited", "resting"))
         self._monitor.best, self._waited, self._resting = float(state["best"]), waited, resting
@@ -101,7 +100,7 @@ class LearningRateScheduler(Callback):
     """Sets the learning rate before each epoch.
 
     Args:
-        schedule: a function of the epoch, from 0, and the rate at the moment, that gives the new one.
+        schedule: a function of the epoch, from 0, and the current rate, that returns the new rate.
         verbose: 1 prints every rate.
     """
 
@@ -115,10 +114,10 @@ class LearningRateScheduler(Callback):
             inspect.signature(schedule).bind(0, 1.0)
         except TypeError:
             raise TypeError(
-                f"{name}: got a function that cannot be called with an epoch and a rate, expected one that can; write lambda "
+                f"{name}: got a function that cannot be called with an epoch and a rate, expected one of both; write lambda "
                 f"epoch, lr: ..."
             ) from None
-        except ValueError:  # of a function without a signature
+        except ValueError:  # a function without a signature
             pass
         self.schedule = schedule
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))

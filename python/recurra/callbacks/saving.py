@@ -1,4 +1,4 @@
-"""Callbacks that save the model, or the whole training."""
+"""Callbacks that save the model, or the state of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurra.saving.container import DamagedFileError
 
 
 def _frequency(owner: str, value: Any) -> int | None:
-    """Steps of the optimiser between two files; None for epochs."""
+    """Optimiser steps between two files; None for "epoch"."""
     if isinstance(value, str):
         checks.choice(owner, "save_freq", value, ("epoch",))
         return None
@@ -25,16 +25,16 @@ def _frequency(owner: str, value: Any) -> int | None:
 
 
 class ModelCheckpoint(Callback):
-    """Saves the model, whole or not at all, every epoch or whenever it is better than before.
+    """Saves the model, atomically, after every epoch or only when it has improved.
 
     Args:
-        filepath: where, in a directory that is made if need be; `{epoch}` (from 1) and names of the epoch's numbers are
+        filepath: the path; its directory is created if needed. `{epoch}` (from 1) and the names of the epoch's numbers are
             filled in, as in "model-{epoch:03d}-{val_loss:.2f}.safetensors".
         monitor: for save_best_only, the number's name in the history.
-        save_best_only: whether only models that are better than all before are saved.
-        mode: "min" or "max", which is better; "auto": as the metric says.
-        save_freq: "epoch", or a number of steps of the optimiser; the best model is looked for after epochs only.
-        keep: how many of the files to keep, the last ones; None for all.
+        save_best_only: whether to save only models better than all before.
+        mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
+        save_freq: "epoch", or a number of optimiser steps; save_best_only needs "epoch".
+        keep: number of files to keep, the last ones; None for all.
         verbose: 1 prints every path.
     """
 
@@ -56,15 +56,15 @@ class ModelCheckpoint(Callback):
         self._every = _frequency(name, save_freq)
         if self.save_best_only and self._every is not None:
             raise ValueError(
-                f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known after "
-                f"epochs only; leave save_freq out"
+                f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known only after "
+                f"an epoch; leave save_freq out"
             )
         self.keep = None if keep is None else checks.integer(name, "keep", keep)
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))
         self._written: list[_Filled] = []
 
     def on_train_begin(self) -> None:
-        """Checks the names in the path, and makes its directory."""
+        """Checks the names in the path, and creates its directory."""
         self._written = []
         if self.save_best_only:
             self._monitor.begin(self.training)
@@ -74,14 +74,14 @@ class ModelCheckpoint(Callback):
             self._make_directory(self.filepath)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves, if it is time; an epoch that was cut short is no epoch yet, and its numbers are of a few steps only."""
+        """Saves, if due. An epoch that was cut short does not count, as its numbers cover a few steps only."""
         if not self.training.epoch_is_whole:
             return
         if self._every is None and (not self.save_best_only or self._monitor.improved(logs)):
             self._save(epoch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Saves, if it is time."""
+        """Saves, if due."""
         if self._every is not None and self.training.step % self._every == 0:
             self._save(self.training.epoch, logs)
 
@@ -90,7 +90,7 @@ class ModelCheckpoint(Callback):
             return self.filepath.format_map(names)
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{type(self).__name__}: got filepath={self.filepath!r}, expected names of {', '.join(names.known)} in "
+                f"{type(self).__name__}: got filepath={self.filepath!r}, expected some of {', '.join(names.known)} in "
                 f"braces; correct it ({type(error).__name__}: {error})"
             ) from error
 
@@ -110,20 +110,20 @@ class ModelCheckpoint(Callback):
             print(f"ModelCheckpoint: saved {path}")
 
     def config(self) -> dict[str, Any]:
-        """What decides which model is the best."""
+        """The options that determine which model is the best."""
         return {**self._monitor.config(), "save_best_only": self.save_best_only}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and the files, by the numbers in their names: what is deleted later is named by `filepath` alone,
-        whatever a checkpoint says."""
+        """The best value so far, and the files written, as the numbers in their names. Paths to delete are always built from
+        the present `filepath`, so that a forged checkpoint cannot name others."""
         return {"best": self._monitor.best, "written": [[one.epoch, dict(one.logs)] for one in self._written]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on. Files that the present `filepath` cannot name, as it asks for other numbers, are left to the user."""
+        """Restores the state. Files that the present `filepath` cannot name, as it uses other numbers, are left alone."""
         written = []
         for epoch, used in state["written"]:
             if type(epoch) is not int or not all(type(value) in (int, float) for value in used.values()):
-                raise TypeError(f"got {epoch!r:.50} and {used!r:.100} as what is in a file's name, expected numbers")
+                raise TypeError(f"got {epoch!r:.50} and {used!r:.100} for a file's name, expected numbers")
             one = _Filled(epoch, used)
             with suppress(ValueError):
                 self._path(one)
@@ -132,8 +132,8 @@ class ModelCheckpoint(Callback):
 
 
 class _Filled(dict[str, float]):
-    """What names in a path stand for. Logs are read only where a name asks for them, since they may be costly; `used` are
-    those that were."""
+    """The values to fill into a path. Logs are read only when a name needs them, as computing them may be costly; `used` are
+    those that were read."""
 
     def __init__(self, epoch: int, logs: Mapping[str, float]) -> None:
         super().__init__(epoch=epoch + 1)
@@ -148,33 +148,33 @@ class _Filled(dict[str, float]):
 
     @property
     def known(self) -> list[str]:
-        """All names."""
+        """All names that may be filled in."""
         return ["epoch", *self.logs]
 
 
 class BackupAndRestore(Callback):
-    """Saves the whole training as it goes, and goes on from there when the same fit is called again.
+    """Saves checkpoints of the whole training, and resumes from the newest when the same fit is called again.
 
-    A run that was killed at any moment, and is started again with the same data and arguments, ends with the bits of one
-    that was not: parameters, optimiser, schedule, order of rows, masks, carried state, history, callbacks and metrics are
-    all in the file. A file appears whole or not at all. `recurra.load` reads the model from it, too.
+    A run that was killed at any moment and is started again with the same data and arguments ends with the same bits as an
+    uninterrupted one: the file holds parameters, optimiser, schedule, order of rows, masks, carried state, history, callbacks
+    and metrics. Files are written atomically. `recurra.load` can read the model from them, too.
 
     Args:
-        directory: where the files go; it is made if need be. One directory belongs to one run.
-        save_freq: "epoch", or a number of steps of the optimiser.
-        keep: how many files to keep, the last ones.
-        delete_checkpoint: whether to delete the files when the training is done: after the last epoch, or when a callback
-            such as EarlyStopping ended it for good, but not where a time limit stopped it. Where they are kept, the same fit
-            called again returns at once, and one with more epochs goes on.
+        directory: where the files go; it is created if needed. One directory belongs to one run.
+        save_freq: "epoch", or a number of optimiser steps.
+        keep: number of files to keep, the last ones.
+        delete_checkpoint: whether to delete the files when the run is over: after the last epoch, or when a callback such as
+            EarlyStopping has ended it for good, but not when a time limit stopped it. If they are kept, calling the same fit
+            again returns at once, and one with more epochs continues.
 
-    Where the newest file is damaged, the run goes on from the one before it, with a `recurra.ResumeWarning`. So it does
-    where the library, the instruction set, the validation data or callbacks' options are not those of the run before, and
-    where batches come from a generator or loader whose content cannot be compared.
+    If the newest file is damaged, the run resumes from the one before it, with a `recurra.ResumeWarning`. It also warns if
+    the library version, the instruction set, the validation data or callbacks' options have changed, and if batches come
+    from a generator or loader whose content cannot be compared.
 
     Raises:
-        ValueError: the files are of another run: the message names the arguments that differ. Nothing has changed then.
-        ModelFormatError: no file is whole.
-        OSError: a file cannot be written, such as on a full disk. Those before it are untouched.
+        ValueError: the files are of another run; the message names the arguments that differ. Nothing has changed then.
+        ModelFormatError: all files are damaged.
+        OSError: a file cannot be written, such as on a full disk. Earlier files are unchanged.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class BackupAndRestore(Callback):
         self._delete = checks.flag(name, "delete_checkpoint", delete_checkpoint)
 
     def on_train_begin(self) -> None:
-        """Goes on from the newest file that is whole, if there is one."""
+        """Resumes from the newest undamaged file, if there is one."""
         self._checkpoints.open()
         self.training.watch_data()
         while (path := self._checkpoints.newest()) is not None:
@@ -203,22 +203,22 @@ class BackupAndRestore(Callback):
                 path = self._checkpoints.newest()
                 if path is None:
                     raise
-                errors.warn(f"{error}; going on from {path}, the one before it", ResumeWarning)
+                errors.warn(f"{error}; resuming from {path}, the checkpoint before it", ResumeWarning)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves, also where steps are counted: an epoch's end is a good place to go on from. One that was stopped between
-        two steps is gone on with from there."""
+        """Saves, also with a number as save_freq, as the end of an epoch is a good place to resume. An epoch stopped between
+        two steps resumes there."""
         if self.training.epoch_is_whole:
             self._save()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Saves, if it is time, or if a callback stops the training here."""
+        """Saves, if due, or if a callback stops training here."""
         stopped = self.training.stop_training and not self.training.ended
         if stopped or (self._every is not None and self.training.step % self._every == 0):
             self._save()
 
     def on_train_end(self) -> None:
-        """Cleans up, if told to, unless a callback stopped a run that is to go on."""
+        """Deletes the files, if delete_checkpoint is set and the run is over."""
         if self._delete and self.training.over:
             self._checkpoints.delete_all()
 

@@ -1,4 +1,4 @@
-"""Callbacks that end the training."""
+"""Callbacks that end training."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from recurra.common.typing import Array
 
 
 class EarlyStopping(Callback):
-    """Ends the training when a number has not improved for a while, and gives the model back as it was at its best.
+    """Ends training when a number has stopped improving, and restores the model of the best epoch.
 
     Args:
         monitor: the number's name in the history.
-        min_delta: a change of less is no improvement.
-        patience: epochs without improvement after which the training ends; it never ends after the first epoch.
-        mode: "min" or "max", which is better; "auto": "min" for a loss, else as the metric says.
-        baseline: a value; only epochs that are better than it, too, count as improvements for patience. None for any.
-        restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, also where the
-            training ran to its end. (Keras does not do so unless told to.)
-        start_from_epoch: epochs before this one are not looked at.
+        min_delta: the least change that counts as an improvement.
+        patience: epochs without improvement after which training ends; it never ends after the first epoch.
+        mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
+        baseline: a value that an epoch must also beat to count as an improvement for patience. None for no such value.
+        restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, even if training ran
+            to its last epoch. (Keras' default is False.)
+        start_from_epoch: earlier epochs are ignored.
         verbose: 1 prints when it stops.
 
-    Attributes: best, best_epoch, of the number so far; stopped_epoch, None where the training ran to its end.
+    Attributes: best, best_epoch, the best value so far and its epoch; stopped_epoch, None if training ran to its last epoch.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class EarlyStopping(Callback):
         return self._monitor.sign * self._monitor.best
 
     def has_ended_run(self) -> bool:
-        """Whether it has stopped the training."""
+        """Whether it has stopped training."""
         return self.stopped_epoch is not None
 
     def on_train_begin(self) -> None:
-        """Forgets an earlier training."""
+        """Forgets an earlier run."""
         self._begin()
         self._monitor.begin(self.training)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Looks at the number, unless the epoch was cut short."""
+        """Checks the number, unless the epoch was cut short."""
         if epoch < self.start_from_epoch or not self.training.epoch_is_whole:
             return
         self._waited += 1
@@ -86,7 +86,7 @@ class EarlyStopping(Callback):
             self.training.stop_training = True
 
     def on_train_end(self) -> None:
-        """Brings the best parameters back."""
+        """Restores the best parameters."""
         if self._weights:
             self.training.model.load_state_dict(self._weights)
         if self.verbose and self.stopped_epoch is not None:
@@ -96,12 +96,12 @@ class EarlyStopping(Callback):
             )
 
     def config(self) -> dict[str, Any]:
-        """What decides when it stops, and what it gives back."""
+        """The options that determine when it stops, and what it restores."""
         names = ("patience", "baseline", "restore_best_weights", "start_from_epoch")
         return {**self._monitor.config(), **{name: getattr(self, name) for name in names}}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far."""
+        """The best value so far, its epoch and weights, and the epochs waited."""
         return {
             "best": self._monitor.best,
             "best_epoch": self.best_epoch,
@@ -111,12 +111,12 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on."""
+        """Restores the state."""
         name, weights, model = type(self).__name__, dict(state["weights"]), self.training.model
         own = {name: (array.shape, array.dtype) for name, array in {**model.params, **model.buffers}.items()}
         if weights and {name: (array.shape, array.dtype) for name, array in weights.items()} != own:
             raise ValueError(
-                f"{name}: got other weights than the model's, expected those of its best epoch; delete the file"
+                f"{name}: got weights that do not fit the model, expected those of its best epoch; delete the file"
             )
         self._weights = weights
         self._monitor.best = float(state["best"])
@@ -130,13 +130,13 @@ class EarlyStopping(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends the training, with a warning instead of an exception, when a loss or a gradient is NaN or infinite.
+    """Ends training with a warning instead of an exception when a loss or a gradient is NaN or infinite.
 
-    No parameter is changed by it: the model is as the last good step left it. Without this callback, fit raises
-    `recurra.NonFiniteError`, with the same words.
+    It changes no parameter: the model is as the last good step left it. Without this callback, fit raises
+    `recurra.NonFiniteError` with the same message.
     """
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:
-        """Warns, and ends the training."""
+        """Warns, and ends training."""
         errors.warn(f"TerminateOnNaN: {error}")
         return True

@@ -1,1 +1,1 @@
-"""What every room uses: checks of arguments, messages, seeds, types."""
+"""Shared by all rooms: argument checks, errors, seeds, types."""

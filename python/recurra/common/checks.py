@@ -1,4 +1,4 @@
-"""Checks of arguments at the door: each returns the value in a plain form, fit for a configuration or the core."""
+"""Argument checks. Each returns the value in a plain form, fit for a configuration or the core."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def integer(operation: str, name: str, value: Any, minimum: int = 1, maximum: in
 
 
 def _written(name: str, value: Any, form: Callable[[Any], Any]) -> str:
-    """What to write for `value` where it only has another type."""
+    """How to mend a `value` that is right but for its type."""
     same = None
     with contextlib.suppress(Exception):  # the value's own conversion may raise anything
         same = form(float(value)) if form(float(value)) == float(value) else None
@@ -45,7 +45,7 @@ def _written(name: str, value: Any, form: Callable[[Any], Any]) -> str:
 
 
 def in_code(label: str) -> str:
-    """The variable of what messages call "a row of x"."""
+    """The variable in a message's label: x of "a row of x"."""
     return label.rsplit(" ", 1)[-1]
 
 
@@ -77,18 +77,18 @@ def positive(operation: str, name: str, value: Any) -> float:
 
 
 def chance(operation: str, name: str, value: Any) -> float:
-    """`value` as the probability, from 0 and below 1, that something is dropped."""
+    """`value` as a probability of dropping something: 0 <= value < 1."""
     result = number(operation, name, value, 0.0, 1.0)
     if result == 1.0:
         raise ValueError(
-            f"{operation}: got {name}={value!r}, expected 0 <= {name} < 1, so that something is left; lower it"
+            f"{operation}: got {name}={value!r}, expected 0 <= {name} < 1, as 1 would drop everything; lower it"
         )
     return result
 
 
 def flag(operation: str, name: str, value: Any) -> bool:
-    """`value` as a bool; nothing but a truth value passes, so that a misplaced argument does not."""
-    if not isinstance(value, (bool, np.bool_)):  # a union type would be made anew each time
+    """`value` as a bool. Nothing else passes, so that a misplaced positional argument is found."""
+    if not isinstance(value, (bool, np.bool_)):  # a union type would be built on every call
         raise TypeError(f"{operation}: got {name}={value!r}, expected True or False; pass {name} by keyword")
     return bool(value)
 
@@ -102,14 +102,14 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
 
 
 def kind(operation: str, name: str, value: Any, expected: type, package: str) -> None:
-    """Refuse what is no object of the class `expected`, of which `package` has some."""
+    """Refuse a `value` that is not an instance of `expected`; `package` exports the classes to name in the message."""
     if isinstance(value, expected):
         return
     if isinstance(value, type) and issubclass(value, expected) and not inspect.isabstract(value):
         arguments = inspect.signature(value).parameters.values()
         required = any(a.default is a.empty and a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)
         raise TypeError(
-            f"{operation}: got {name}=the class {value.__name__}, expected an object of it; write "
+            f"{operation}: got {name}=the class {value.__name__}, expected an instance of it; write "
             f"{value.__name__}({'...' if required else ''})"
         )
     home = importlib.import_module(package)
@@ -118,11 +118,11 @@ def kind(operation: str, name: str, value: Any, expected: type, package: str) ->
     there = [one for one in there if classes[one] is not expected] or there
     got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
     hint = "make one" if there == [expected.__name__] else f"give one of {package}: {', '.join(there)}"
-    raise TypeError(f"{operation}: got {name}={got}, expected an object of {expected.__name__}; {hint}")
+    raise TypeError(f"{operation}: got {name}={got}, expected an instance of {expected.__name__}; {hint}")
 
 
 def path(operation: str, name: str, value: Any) -> str:
-    """`value`, a text or an `os.PathLike` of one, as a text."""
+    """`value`, a str or an `os.PathLike`, as a str."""
     result = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(result, str) or not result:
         raise TypeError(f"{operation}: got {name}={value!r}, expected a path; write {name}='runs/name'")
@@ -131,15 +131,15 @@ def path(operation: str, name: str, value: Any) -> str:
 
 def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
-    if type(value) is np.ndarray:  # at once: small calls feel what follows
+    if type(value) is np.ndarray:  # fast path: what follows would slow small calls down
         return value
     if np.ma.is_masked(value):
         raise ValueError(
-            f"{operation}: got {name} with masked elements, expected an array without, as its mask would be lost; fill them "
-            f"in with {in_code(name)}.filled(0), or leave steps out by lengths or weights of 0"
+            f"{operation}: got {name} with masked elements, expected none, as the mask would be lost; fill them with "
+            f"{in_code(name)}.filled(0), or leave steps out with lengths or with weights of 0"
         )
     if isinstance(value, list | tuple) and not value:
-        return np.zeros(0, np.int64)  # which numpy takes for floats, so that no empty row of tokens would fit
+        return np.zeros(0, np.int64)  # numpy would make it float64, and an empty row of tokens would not fit
     try:
         return np.asarray(value)
     except Exception as error:  # the value's own conversion may raise anything
@@ -155,25 +155,25 @@ def numeric(operation: str, name: str, value: Any) -> Array:
     except TypeError:
         if not isinstance(value, list | tuple):
             raise
-        result = np.empty(0, object)  # nested lists of several lengths; what to do about it is said below
+        result = np.empty(0, object)  # nested lists of different lengths; the error below says what to do
     if value is None:
-        raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; give it")
+        raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; pass one")
     if result.dtype.kind in "US":
         raise TypeError(
-            f"{operation}: got text in {name}, expected numbers; number what it says, classes by "
+            f"{operation}: got text in {name}, expected numbers; encode it, classes with "
             f"np.unique({in_code(name)}, return_inverse=True)[1]"
         )
     if result.dtype.kind not in "biuf":
         raise TypeError(
-            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or where rows differ "
-            f"in length give fit, evaluate and predict a list of arrays, as x and, with a target for every step, as y"
+            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or, if rows differ in "
+            f"length, give fit, evaluate and predict a list of arrays as x and, with a target at every step, as y"
         )
     return result
 
 
 def lengths(operation: str, value: Any) -> Array:
-    """`value` as an array of int64, as the difference of small or unsigned ones may be wrong; the core or the caller checks
-    it against x."""
+    """`value` as an array of int64, since differences of small or unsigned integers may overflow. The core or the caller
+    checks it against x."""
     result = array(operation, "lengths", value)
     if result.dtype.kind not in "iu":
         raise TypeError(
@@ -183,12 +183,12 @@ def lengths(operation: str, value: Any) -> Array:
 
 
 def valid_steps(operation: str, value: Any) -> Array:
-    """`value` as the valid steps of rows of any number of steps: (N,) of int64, at least 0."""
+    """`value` as lengths, (N,) of int64, at least 0; the number of steps is not known here."""
     result = lengths(operation, value)
     if result.ndim != 1 or (result.size and result.min() < 0):
         got = f"of shape {result.shape}" if result.ndim != 1 else f"[{result.argmin()}] = {result.min()}"
         raise ValueError(
-            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers of at least 0; give the "
+            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers, 0 or more; give the "
             f"number of valid steps of every row"
         )
     return result
@@ -201,7 +201,7 @@ def steps_within(lengths: Array, steps: int) -> Array:
 
 
 def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
-    """`value` as the valid steps, from 0 to `steps`, of each of `rows` rows."""
+    """`value` as lengths of `rows` rows, each from 0 to `steps`."""
     result = lengths(operation, value)
     if result.shape != (rows,):
         raise ValueError(
@@ -210,8 +210,8 @@ def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
     wrong = np.flatnonzero((result < 0) | (result > steps))
     if len(wrong):
         raise ValueError(
-            f"{operation}: got lengths[{wrong[0]}] = {result[wrong[0]]}, expected 0 to {steps}, the steps that there are; "
-            f"shorten it, or pad the data"
+            f"{operation}: got lengths[{wrong[0]}] = {result[wrong[0]]}, expected 0 to {steps}, the number of steps; "
+            f"correct it, or pad the data"
         )
     return result
 
@@ -231,14 +231,14 @@ def weights(operation: str, value: Any, shape: tuple[int, ...], lengths: Array |
 
 
 def not_negative(operation: str, name: str, weights: Array) -> Array:
-    """`weights`, each finite and at least 0, also as float32, in which it may multiply a gradient."""
+    """`weights`, each 0 or more and finite even as float32, the dtype in which it may multiply a gradient."""
     largest = np.finfo(np.float32).max
     wrong = np.argwhere(~((weights >= 0) & (weights <= largest)))
     if len(wrong):
         place = f"[{', '.join(map(str, wrong[0]))}]" if weights.ndim else ""
         raise ValueError(
             f"{operation}: got {name}{place} = {weights[tuple(wrong[0])]:g}, expected finite numbers from 0 to "
-            f"{largest:.2g}; change it, 0 for what is not to count"
+            f"{largest:.2g}; change it, or use 0 to leave it out"
         )
     return weights
 
@@ -246,10 +246,10 @@ def not_negative(operation: str, name: str, weights: Array) -> Array:
 def dtype_name(operation: str, dtype: Any) -> str:
     """The name of `dtype`, float32 or float64."""
     name = repr(dtype)
-    if dtype is not None:  # which numpy takes for float64
+    if dtype is not None:  # numpy reads None as float64
         try:
             name = str(np.dtype(dtype).name)
-        except Exception:  # noqa: BLE001 - numpy raises several kinds for what it cannot read
+        except Exception:  # noqa: BLE001 - numpy raises different types for invalid dtypes
             name = repr(dtype)
     if name not in ("float32", "float64"):
         raise ValueError(f"{operation}: got dtype {name}, expected float32 or float64; choose one of the two")

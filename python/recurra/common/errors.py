@@ -1,4 +1,4 @@
-"""The library's own exceptions; every other bad argument is a plain ValueError or TypeError. And how it warns."""
+"""Exceptions and warnings of the library; any other bad argument is a plain ValueError or TypeError."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import warnings
 
 
 class ModelFormatError(ValueError):
-    """A file is not a model that this library can read: damaged, foreign, inconsistent or of a newer format."""
+    """A file that this library cannot read as a model: damaged, foreign, inconsistent or of a newer format."""
 
 
 class NonFiniteError(FloatingPointError):
-    """Training met NaN or infinity, and stopped before any parameter was changed by it.
+    """Training met NaN or infinity and stopped before it changed any parameter.
 
-    Attributes: report, what `recurra.diagnose.nonfinite` found; None if the numbers are finite one by one, and only their
-    sum is not.
+    Attributes: report, the result of `recurra.diagnose.nonfinite`; None if each number is finite and only their sum is
+    not.
     """
 
     def __init__(self, message: str, report: object = None) -> None:
@@ -23,12 +23,12 @@ class NonFiniteError(FloatingPointError):
 
 
 class ResumeWarning(UserWarning):
-    """A run goes on although something differs, or cannot be compared, that may give it other bits than a run without a
-    break; or from an older checkpoint, as the newest one is damaged."""
+    """A run resumes although something differs or cannot be compared, so that its results may differ from those of an
+    uninterrupted run; or it resumes from an older checkpoint, as the newest is damaged."""
 
 
 def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
-    """A warning that points at the line outside this package that led to it."""
+    """Warn, attributing the warning to the caller's line outside this package."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "recurra":
         frame, level = frame.f_back, level + 1

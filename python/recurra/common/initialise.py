@@ -1,4 +1,4 @@
-"""How parameters are drawn: in double precision, so that a seed means the same values in either dtype."""
+"""Initialisation of parameters. Values are drawn in double precision, so that a seed gives the same ones in both dtypes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _drawing = _Drawing()
 
 @contextmanager
 def drawing(on: bool) -> Iterator[None]:
-    """Whether native layers that this thread makes draw their parameters: not where all are written before they are read."""
+    """Within the block, whether native layers created by this thread initialise their parameters. Loading turns it off, as it
+    writes all of them anyway."""
     before, _drawing.on = _drawing.on, on
     try:
         yield
@@ -30,7 +31,7 @@ def drawing(on: bool) -> Iterator[None]:
 
 
 def is_drawing() -> bool:
-    """Whether a layer that is made now draws its parameters."""
+    """Whether a layer created now initialises its parameters."""
     return _drawing.on
 
 
@@ -46,7 +47,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """A matrix with orthonormal columns (rows, if there are fewer of them), all equally likely.
+    """A uniformly distributed matrix with orthonormal columns, or rows if there are fewer rows.
 
     Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear networks, 2014. The
     orthogonal factor of a normal matrix, with the signs that make R's diagonal positive (Mezzadri 2007).
@@ -63,5 +64,5 @@ def orthogonal_gates(rng: np.random.Generator, shape: tuple[int, ...], gates: in
 
 
 def set_forget_bias(value: Array, name: str, hidden_size: int, forget_bias: float) -> None:
-    """Write the forget gate's part of an LSTM's bias: all of it is in bias_ih."""
+    """Write the forget gate's part of an LSTM's bias: all of it into bias_ih, 0 into bias_hh."""
     value[hidden_size : 2 * hidden_size] = forget_bias if name.startswith("bias_ih") else 0.0

@@ -1,7 +1,7 @@
-"""Signals at a moment that suits: several calls that belong together are done all or not begun.
+"""Deferred signals, so that a handler cannot interrupt a group of calls half-way.
 
-What can be one instruction of Python is better so (`_core.run_updates`, `_core.assign`, `_core.add_gradients`): that holds
-for exceptions that other threads or debuggers raise, too.
+A single native call is better where it will do (`_core.run_updates`, `_core.assign`, `_core.add_gradients`): it also
+protects against exceptions that other threads or debuggers raise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recurra import _core
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Holds back, until the end of the block, every signal that has a handler in Python; they run on the main thread only."""
+    """Defer Python signal handlers, which run on the main thread only, to the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

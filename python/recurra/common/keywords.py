@@ -1,4 +1,4 @@
-"""Unknown keyword arguments are told by the name that was called, with the one that was meant."""
+"""Errors for unknown keyword arguments that name the function called and the argument probably meant."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose unknown keyword arguments are explained."""
+    """`function`, with such errors for unknown keyword arguments."""
     return _explained(function, lambda _args: function.__name__)
 
 
 def explained_method(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a method that messages call by its object's class: "GRU.record", or "CTC" for a call."""
+    """The same for a method, which messages call by the object's class: "GRU.record", or "CTC" for `__call__`."""
 
     def name(args: tuple[Any, ...]) -> str:
         own = type(args[0]).__name__ if args else function.__qualname__.partition(".")[0]
@@ -51,7 +51,7 @@ def explain_all(package: dict[str, Any], names: Iterable[str]) -> None:
         if inspect.isfunction(found) and not hasattr(found, "__wrapped__"):
             package[name] = made = explained(found)
             home = vars(sys.modules[found.__module__])
-            if home.get(name) is found:  # where pickles look for it
+            if home.get(name) is found:  # pickle looks it up there
                 home[name] = made
         elif inspect.isclass(found) and not issubclass(found, BaseException):
             _explain_class(found)
@@ -79,7 +79,7 @@ def _explain_class(cls: type) -> None:
 
 
 def _names(functions: Iterable[Any]) -> list[str]:
-    """The arguments by keyword; **options stands for those of the next function."""
+    """The names of the keyword arguments; **options stands for those of the next function."""
     names: list[str] = []
     for function in functions:
         arguments = inspect.signature(function).parameters.values()
@@ -90,20 +90,20 @@ def _names(functions: Iterable[Any]) -> list[str]:
 
 
 def _explanation(error: TypeError, names: list[str], given: dict[str, Any], known: list[str]) -> TypeError | None:
-    """Of what was called by the first of `names`, the others being its bases; None for another error than that of an unknown
-    keyword argument of this call."""
+    """The better error for a call of `names[0]`, with its bases in `names[1:]`; None if `error` is not about an unknown keyword
+    argument of this call."""
     found = _UNKNOWN.search(str(error))
     wrong = found[1] if found is not None else None
     if found is None and "() missing " in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
-        wrong = next((name for name in given if name not in known), None)  # in place of what this call itself misses
+        wrong = next((name for name in given if name not in known), None)  # rather than the argument that is missing
     if wrong is None or wrong not in given or wrong in known:
         return None
-    import difflib  # here: an import of recurra need not wait for what only errors need
+    import difflib  # late, to keep `import recurra` cheap
 
     from recurra.common import synonyms
 
     hint = synonyms.hint(names, wrong, known)
     if hint is None:
-        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # a misspelling, not another word
+        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # close enough for a misspelling only
         hint = f"write {close[0]}=" if close else "leave it out"
     return TypeError(f"{names[0]}: got an unknown argument {wrong}, expected some of {', '.join(known)}; {hint}")

@@ -1,4 +1,4 @@
-"""Public names that are brought in when they are first asked for: services that only run models need few of them."""
+"""Lazy public names, imported on first use: services that only run models need few of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def attributes(
 
     Args:
         package: its `globals()`.
-        homes: for each name the module that has it, or that it is.
+        homes: for each name, the module that defines it, or that has this name.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The progress bar of long work."""
+"""The progress bar."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """A tqdm bar, in terminals and notebooks; nothing at all if not shown."""
+    """A tqdm bar, in terminals and notebooks; does nothing if `shown` is False."""
 
     def __init__(self, total: int | None, description: str, shown: bool, done: int = 0) -> None:
         self.done = done
         self._bar: Any = None
         if shown:
-            from tqdm.auto import tqdm  # here: an import of recurra need not wait for it
+            from tqdm.auto import tqdm  # late, to keep `import recurra` cheap
 
             self._bar = tqdm(total=total, desc=description, unit="batch", dynamic_ncols=True, initial=done)
 
     def update(self, count: int = 1, **numbers: float) -> None:
-        """So many more batches, and the numbers to show."""
+        """Advance by `count` batches and show `numbers`."""
         self.done += count
         if self._bar is not None:
             self._show(numbers)
             self._bar.update(count)
 
     def finish(self, **numbers: float) -> None:
-        """The numbers to leave behind."""
+        """Show the final `numbers`."""
         if self._bar is not None:
             self._show(numbers)
             self._bar.refresh()

@@ -1,4 +1,4 @@
-"""Threads, and what this build is and runs on."""
+"""Number of threads, instruction set and build information."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.common import checks
 
 
 def set_num_threads(threads: int) -> None:
-    """Use at most `threads` threads in a call, from the next call on. Results do not depend on it, bit for bit.
+    """Use at most `threads` threads per call, from the next call on. Results do not depend on it, bit for bit.
 
     Args:
         threads: how many. The default is the number of cores this process may use: its affinity and its cgroup's quota.
@@ -18,7 +18,7 @@ def set_num_threads(threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The most threads a call uses."""
+    """The maximum number of threads a call uses."""
     return _core.num_threads()
 
 

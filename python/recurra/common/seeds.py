@@ -1,4 +1,4 @@
-"""Seeds: fresh ones, and many from one."""
+"""Seeds: fresh ones, and seeds derived from another."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SEED = (1 << 63) - 1  # what the native core takes
 
 
 def resolve(operation: str, seed: int | None) -> int:
-    """`seed` checked, or fresh randomness for None."""
+    """`seed`, checked; a fresh random one for None."""
     if seed is None:
         return int.from_bytes(os.urandom(8), "little") & _SEED
     return checks.integer(operation, "seed", seed, 0, _SEED)
 
 
 def derive(seed: int, *path: int) -> int:
-    """The seed at `path` below `seed`: distinct paths give unrelated seeds.
+    """The seed derived from `seed` at `path`; distinct paths give independent seeds.
 
     SplitMix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014) for each number.
     """
@@ -39,6 +39,6 @@ def generator(seed: int) -> np.random.Generator:
     from numpy.random import (
         Generator,
         Philox,
-    )  # here: numpy loads it late, and an import of recurra need not pay for it
+    )  # late: numpy does not import it by itself, and `import recurra` must stay cheap
 
     return Generator(Philox(seed))

@@ -1,4 +1,4 @@
-"""How people write several things that belong together: one alone, a tuple, or a dict by names."""
+"""The structure of a model's inputs or outputs: a single one, a tuple, or a dict by names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Arguments as JSON gives them back; what JSON does not know by the name of its class."""
+    """Arguments as JSON would return them; anything JSON cannot hold becomes the name of its class."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
@@ -20,20 +20,20 @@ def plain(value: Any) -> Any:
 
 
 class Structure:
-    """`count` things: alone if `count` is None, in a tuple of so many, or by `names`."""
+    """A single item if `count` is None, a tuple of `count` items, or a dict with these `names`."""
 
     def __init__(self, count: int | None = None, names: tuple[str, ...] | None = None) -> None:
         self.count, self.names = count, names
 
     @classmethod
     def of(cls, value: Any) -> Structure:
-        """That of an example."""
+        """The structure of an example."""
         if isinstance(value, Mapping):
             return cls(len(value), tuple(value))
         return cls(len(value)) if isinstance(value, tuple | list) else cls()
 
     def spread(self, operation: str, what: str, value: Any) -> list[Any]:
-        """The things in order."""
+        """The items of `value` in order; `what` is their name in messages."""
         if self.count is None:
             return [value]
         if self.names is not None:
@@ -52,17 +52,17 @@ class Structure:
         return list(value)
 
     def spread_optional(self, operation: str, what: str, value: Any) -> list[Any]:
-        """The same, None standing for None everywhere."""
+        """The same; None stands for None everywhere."""
         return [None] * (self.count or 1) if value is None else self.spread(operation, what, value)
 
     def join(self, parts: Sequence[Any]) -> Any:
-        """The things as people write them."""
+        """The items in this structure."""
         if self.count is None:
             return parts[0]
         return dict(zip(self.names, parts, strict=True)) if self.names is not None else tuple(parts)
 
     def label(self, what: str, index: int) -> str:
-        """What messages call one of them."""
+        """The name of one item in messages."""
         if self.count is None:
             return what
         return f"{what}[{self.names[index]!r}]" if self.names is not None else f"{what}[{index}]"

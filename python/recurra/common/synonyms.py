@@ -1,4 +1,4 @@
-"""What PyTorch and Keras call arguments, by the class or function: the name here, or what to do without one."""
+"""Arguments of PyTorch and Keras, by class or function: the name used here, or what to do instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RECURRENT: Final = {
     "return_state": "leave it out, as states are always returned",
 }
 _SEARCH: Final = {"max_length": "max_steps", "max_len": "max_steps", "max_new_tokens": "max_steps"}
-_PADDING: Final = "leave it out, and say what is padding by lengths or a mask"
+_PADDING: Final = "leave it out, and mark padding with lengths or a mask"
 
 SYNONYMS: Final[dict[str, dict[str, str]]] = {
     "BackupAndRestore": {"backup_dir": "directory"},
@@ -57,14 +57,14 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
     },
     "fit": {
         "validation_freq": "leave it out, as each epoch is validated",
-        "initial_epoch": "leave it out, as callbacks.BackupAndRestore goes on where a run ended",
+        "initial_epoch": "leave it out, as callbacks.BackupAndRestore resumes where a run ended",
     },
     "greedy": _SEARCH,
 }
 
 
 def hint(names: list[str], wrong: str, known: list[str]) -> str | None:
-    """What to do about the argument `wrong` of a class or function with these names; None where nobody knows."""
+    """What to write instead of the argument `wrong` of a class or function with these names; None if unknown."""
     for name in names:
         meant = SYNONYMS.get(name, {}).get(wrong)
         if meant is not None and (" " in meant or meant in known):

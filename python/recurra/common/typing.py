@@ -1,4 +1,4 @@
-"""Names for the types that the public face shares."""
+"""Types shared by the public API."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-#: What a layer carries from step to step: an array (RNN, GRU), the pair (h, c) (LSTM), None (no state), or, of a
-#: model, a list with one such entry per layer. Each array is (num_layers * directions, N, H).
+#: The state carried from step to step: an array (RNN, GRU), the pair (h, c) (LSTM), None (no state) or, for a model, a
+#: list with one such entry per layer. Each array is (num_layers * directions, N, H).
 State: TypeAlias = Any
 
 #: The valid steps of each row, (N,): integers in any order, zero allowed. None: every step is valid.

@@ -1,4 +1,4 @@
-"""A batch, and what gives the batches of each epoch."""
+"""A batch, and sources of batches."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from recurra.common import checks
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The rows between two steps of an optimiser: what a source of batches yields to `fit`.
+    """The rows of one optimiser step, as a source of batches yields them to `fit`.
 
-    A model with several inputs or outputs takes x, y, lengths and reset as it does in `fit`: in a tuple or a dict.
+    For a model with several inputs or outputs, x, y, lengths and reset are tuples or dicts, as in `fit`.
 
     Attributes:
         x: (N, T, features) or tokens (N, T); or a list of N ragged arrays.
         y: targets, as in `fit`.
         lengths: (N,) valid steps of each row of an array x; None: all of them.
-        sample_weight: (N,) or (N, T), what each row or step counts in the loss; None: 1.
+        sample_weight: (N,) or (N, T), the weight of each row or step in the loss; None: 1.
         reset: (N, T) bool, true where a sequence begins: the state before that step is zero.
-        carry: whether row n goes on from the state in which row n of the batch before ended. No gradient goes
-            back there.
+        carry: whether row n starts from the final state of row n of the batch before. No gradient flows back
+            into that batch.
         mask: (N, T) bool or integers 0 and 1, true at the valid steps of each row of an array x, in place of lengths.
     """
 
@@ -40,28 +40,28 @@ class Batch:
 
 
 class Batches(ABC):
-    """Batches, epoch by epoch.
+    """A source of batches, epoch by epoch.
 
-    Attributes: steps, the batches of an epoch; None if nobody knows before they are over.
+    Attributes: steps, the number of batches per epoch; None if not known in advance.
     """
 
     steps: int | None
-    #: Whether `epoch` gives the same each time that it is asked for a number, and changes nothing by being asked.
+    #: Whether `epoch(number)` can be called repeatedly, gives the same batches each time, and has no side effects.
     repeatable = False
-    #: Whether the arrays of a batch stay as they are when the next one is asked for.
+    #: Whether the arrays of a batch stay valid once the next batch has been requested.
     stay = False
 
     @abstractmethod
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number`, from 0: the same each time that it is asked for."""
+        """The batches of epoch `number`, from 0; the same on every call."""
 
     def config(self) -> dict[str, Any] | None:
-        """What tells these batches apart from others, their content and order included; None where nobody can know."""
+        """Plain data that identifies these batches, their content and order included; None if that is unknown."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on takes over from the one before, beside `config`."""
+        """What a resumed run takes over from the run before, beside `config`."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not all have any
-        """Take it over."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not all sources have a state
+        """Restore the state from `state_dict()`."""

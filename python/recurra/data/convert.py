@@ -1,4 +1,4 @@
-"""x and y as people give them, checked and converted to the rows that a model and a loss read."""
+"""Converts the caller's x and y, checked, to the rows that a model and a loss read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
-    """x, checked and converted to what the model reads."""
+    """x, checked and converted to rows that the model reads."""
     if is_list(x):
         if lengths is not None:
             raise ValueError(
-                f"{operation}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+                f"{operation}: got lengths with a list of arrays, expected none, as each array has its own length; leave lengths out"
             )
         items = [_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)]
         for index, item in enumerate(items):
@@ -43,7 +43,7 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
 
 
 def _check_tokens(operation: str, model: InputInfo, name: str, tokens: Array) -> None:
-    """Refuse tokens out of range before anything is trained, not at the batch that they are in."""
+    """Refuse tokens out of range before training starts, not at the batch that contains them."""
     if model.input_kind != "tokens" or model.input_size is None or not tokens.size:
         return
     low, high = int(tokens.min()), int(tokens.max())
@@ -55,13 +55,13 @@ def _check_tokens(operation: str, model: InputInfo, name: str, tokens: Array) ->
 
 
 def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Array:
-    """One array of x in the dtype that the model reads, behind `lead` axes: 2 for (N, T), 1 for (T)."""
+    """One array of x in the model's dtype. `lead`: 2 if its leading axes are (N, T), 1 for (T)."""
     array = checks.numeric(operation, name, x)
     axes = "N, T" if lead == 2 else "T"
     integers = array.dtype.kind in "iu"
     if model.input_kind == "tokens" and not integers:
         raise TypeError(
-            f"{operation}: got {name} of {array.dtype}, expected integers, as the model begins with tokens; "
+            f"{operation}: got {name} of {array.dtype}, expected integers, as the model takes tokens; "
             f"write {name}.astype(np.int64)"
         )
     tokens = integers and model.input_kind != "features"
@@ -77,7 +77,7 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
         if array.ndim != lead + 1 and not vectors:
             raise ValueError(
                 f"{operation}: got {name} of shape {array.shape}, expected {wanted}; "
-                f"write {name}[..., None] if every step has one number{one_row}"
+                f"write {name}[..., None] if every step is a single number{one_row}"
             )
         if model.input_size not in (None, array.shape[-1]):
             raise ValueError(
@@ -89,24 +89,24 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
             return array.astype(np.int64 if tokens else model.dtype, copy=False)
     except FloatingPointError:
         raise ValueError(
-            f"{operation}: got numbers in {name} that {model.dtype} cannot hold, expected at most "
+            f"{operation}: got numbers in {name} too large for {model.dtype}, expected at most "
             f"{np.finfo(model.dtype).max:.2g}; scale {name}, or make the model with dtype='float64'"
         ) from None
 
 
 def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> Rows:
-    """y, of x's rows and steps, converted to what the loss reads; `target_checks` has what its values must be."""
+    """y, with the rows and steps of x, converted to what the loss reads. `target_checks` checks its values."""
     if not is_list(y):
         y = np.atleast_1d(checks.numeric(operation, "y", y))
     if len(y) != len(x):
         raise ValueError(
-            f"{operation}: got y of {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
+            f"{operation}: got y with {len(y)} rows, expected {len(x)}, as x has; give one target for each row"
         )
     sequences = model.has_steps(x)
     if loss.whole_rows and not sequences:
         raise ValueError(
-            f"{operation}: got {type(loss).__name__} for a model with one output per row, expected one at every step; give "
-            f"it sequences, and make the last recurrent layer with return_sequences=True"
+            f"{operation}: got {type(loss).__name__} for a model with one output per row, expected an output at every "
+            f"step; give it sequences, and make the last recurrent layer with return_sequences=True"
         )
     if loss.unaligned and is_list(y):
         return unaligned(operation, "y", y, model.dtype, loss)
@@ -117,7 +117,7 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
             if item.shape[:1] != (steps,):
                 raise ValueError(
                     f"{operation}: got y[{index}] of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
-                    f"has; give a target for every one, or make the last recurrent layer with return_sequences=False"
+                    f"has; give a target for every step, or make the last recurrent layer with return_sequences=False"
                 )
         return ragged(operation, items)
     _check_whole(operation, y, sequences)
@@ -125,17 +125,17 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
 
 
 def _converted(operation: str, name: str, rows: list[Array], dtype: np.dtype[Any], loss: Loss) -> list[Array]:
-    """Rows of targets as the loss reads them, all at once if they are alike."""
+    """Rows of targets as the loss reads them, converted together if they have one dtype and shape."""
     together = None if loss.unaligned else flat(rows)
     if together is not None:
-        with contextlib.suppress(ValueError, TypeError):  # said below, where the row is known
+        with contextlib.suppress(ValueError, TypeError):  # raised again below, with the row
             values = loss.convert(operation, name, together, dtype)
             return rows if values.dtype == together.dtype else cut(values, np.array([len(row) for row in rows]))
     return [loss.convert(operation, f"{name}[{index}]", row, dtype) for index, row in enumerate(rows)]
 
 
 def _check_whole(operation: str, y: Any, sequences: bool) -> None:
-    """Refuse rows of several lengths where y must be one array."""
+    """Refuse rows of different lengths where y must be one array."""
     if not is_list(y):
         return
     sizes = {len(row) for row in y if isinstance(row, list | tuple) or (isinstance(row, np.ndarray) and row.ndim)}
@@ -143,17 +143,17 @@ def _check_whole(operation: str, y: Any, sequences: bool) -> None:
         return
     if sequences:
         raise ValueError(
-            f"{operation}: got y with rows of several lengths, expected one array, as x is one; give x as a list of arrays, "
+            f"{operation}: got y with rows of different lengths, expected one array, as x is one; give x as a list of arrays, "
             f"too, or pad y to the steps of x and give lengths"
         )
     raise ValueError(
-        f"{operation}: got y with rows of several lengths, expected one target for each row, as the model has one output "
-        f"for it; for a target at every step, leave return_sequences=True in the recurrent layers"
+        f"{operation}: got y with rows of different lengths, expected one target for each row, as the model has one output "
+        f"per row; for a target at every step, leave return_sequences=True in the recurrent layers"
     )
 
 
 def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: Loss) -> RaggedRows:
-    """Rows of targets that are as long as they are, converted to what the loss reads."""
+    """Rows of targets with lengths independent of x, converted to what the loss reads."""
     arrays = [checks.numeric(operation, f"{name}[{index}]", row) for index, row in enumerate(rows)]
     items = _converted(operation, name, arrays, dtype, loss)
     for index, item in enumerate(items):
@@ -166,6 +166,6 @@ def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: 
 
 
 def output_lengths(model: OutputInfo, lengths: Array) -> Array:
-    """The steps that come out of so many, of a model that returns sequences."""
+    """The lengths of a sequence output, given those of its source."""
     result = model.output_lengths(lengths)
     return lengths if result is None else result

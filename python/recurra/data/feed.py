@@ -1,4 +1,4 @@
-"""Data for models of any number of inputs and outputs: the batches of all inputs together, their outputs as people expect them."""
+"""Batches for models with any number of inputs, and their outputs put together again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class InputInfo(NamedTuple):
-    """What an input takes: see `Layer` for the words."""
+    """An input's properties; see `Layer` for the names."""
 
     input_kind: str
     input_size: int | None
@@ -26,10 +26,10 @@ class InputInfo(NamedTuple):
 
 
 class OutputInfo(NamedTuple):
-    """What an output is.
+    """An output's properties.
 
-    `source` is the input whose time axis it has or comes from, None if it has none; `output_lengths` gives the steps of the
-    output for those of that input. `makes_time`: the time axis is made of vectors, whatever the input has.
+    `source` is the input that its time axis comes from, None for a vector; `output_lengths` maps that input's lengths to the
+    output's. `makes_time`: a layer made the time axis from vectors, independent of the input's.
     """
 
     source: int | None
@@ -39,7 +39,7 @@ class OutputInfo(NamedTuple):
     makes_time: bool = False
 
     def has_steps(self, rows: Rows) -> bool:
-        """Whether there is an output at every step, for such rows of its source."""
+        """Whether there is an output at every step, given the rows of its source."""
         return self.return_sequences and (self.makes_time or rows.has_time)
 
     @property
@@ -66,7 +66,7 @@ class Feed:
             if len(self.parts[-1]) != len(self.parts[0]):
                 raise ValueError(
                     f"{operation}: got {len(self.parts[-1])} rows in {structure.label('x', index)}, expected "
-                    f"{len(self.parts[0])}, as in {structure.label('x', 0)}; give each input as many rows"
+                    f"{len(self.parts[0])}, as in {structure.label('x', 0)}; give all inputs the same number of rows"
                 )
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Feed:
 
 
 class Outputs:
-    """The outputs for a feed: which have a time axis, and how their batches make a whole."""
+    """The outputs for a feed: which of them have a time axis, and how their batches are joined."""
 
     def __init__(self, model: Trainable, inputs: Sequence[Rows]) -> None:
         self.infos, self.structure, self._model = model.output_infos(), model.structures[1], model
@@ -88,12 +88,12 @@ class Outputs:
         self.sequences = [info.has_steps(rows) for info, rows in zip(self.infos, self.rows, strict=True)]
 
     def lengths(self, lengths: Any) -> list[Array | None]:
-        """The valid steps of each output, given the inputs'; None where there is no time."""
+        """The lengths of each output, given those of the inputs; None without a time axis."""
         found = self.structure.spread_optional("lengths", "lengths", self._model.output_lengths(lengths))
         return [one if sequence else None for one, sequence in zip(found, self.sequences, strict=True)]
 
     def join_inputs(self, parts: Sequence[Any]) -> Any:
-        """What belongs to the inputs, as people write it."""
+        """One item per input, in the structure of the model's inputs."""
         return self._model.structures[0].join(parts)
 
     def shapes(self, x: Sequence[Array]) -> list[tuple[int, ...]]:
@@ -106,8 +106,8 @@ class Outputs:
         for info, valid in zip(self.infos, self.lengths(self.join_inputs(full)), strict=True):
             if info.output_size is None:
                 raise ValueError(
-                    "fit: got accumulate with several outputs of which one has features that are known only when it runs, "
-                    "expected known ones; put a Linear layer last"
+                    "fit: got accumulate with several outputs, one of whose number of features is known only at run time, "
+                    "expected known numbers; put a Linear layer last"
                 )
             if valid is None and info.makes_time:
                 valid = info.output_lengths(np.zeros(1, np.int64))
@@ -116,7 +116,7 @@ class Outputs:
         return found
 
     def split(self, y: Any, lengths: Any) -> list[Any]:
-        """A batch of each output, as people expect it."""
+        """Each output of a batch, in the form of the input: an array, or a list of ragged arrays."""
         return [
             rows.split(one, valid, sequence)
             for one, rows, valid, sequence in zip(
@@ -125,12 +125,12 @@ class Outputs:
         ]
 
     def join(self, batches: Sequence[list[Any]]) -> Any:
-        """All batches of each."""
+        """All batches of each output, joined."""
         return self.structure.join(
             [rows.join(list(parts)) for rows, parts in zip(self.rows, zip(*batches, strict=True), strict=True)]
         )
 
 
 def place(operation: str, structure: Structure, what: str, index: int) -> str:
-    """What messages about one of several begin with."""
+    """The beginning of messages about one of several inputs or outputs."""
     return operation if structure.count is None else f"{operation}: {structure.label(what, index)}"

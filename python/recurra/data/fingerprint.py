@@ -1,4 +1,4 @@
-"""What tells data apart: a digest of all that is in them, in order."""
+"""Fingerprints of data: a digest of all values in order."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from recurra.common.typing import Array
 from recurra.data.batch import Batch
 from recurra.data.rows import is_list
 
-#: Bytes of an array that are looked at in one go, so that memory-mapped data are never in memory as a whole.
+#: Bytes of an array hashed at a time, so that memory-mapped data are never loaded as a whole.
 _PIECE = 1 << 22
 
 
 class Fingerprint:
-    """Takes in arrays and what holds them.
+    """A digest of arrays and containers of arrays.
 
     Args:
-        sample: bytes of each array that are enough, from its beginning and its end; None for all.
+        sample: number of bytes to hash of each array, half from its start, half from its end; None for all.
     """
 
     def __init__(self, sample: int | None = None) -> None:
         self._digest, self._sample = hashlib.sha256(), sample
 
     def add(self, value: Any) -> Fingerprint:
-        """None, text, numbers and arrays, a batch, and lists, tuples and dicts of them."""
+        """Add None, a string, a number, an array, a batch, or lists, tuples and dicts of them."""
         if value is None:
             self._mark("none")
         elif isinstance(value, str):
@@ -52,7 +52,7 @@ class Fingerprint:
         return self
 
     def add_rows(self, array: Array, lengths: Array | None) -> Fingerprint:
-        """(N, T, ...) of which only the valid steps count: (N,) `lengths`; padding may hold anything."""
+        """Add the valid steps of (N, T, ...), given (N,) `lengths`; padding is ignored."""
         if lengths is None:
             return self.add(array)
         for begin, end in _pieces(array):
@@ -62,7 +62,7 @@ class Fingerprint:
 
     @property
     def text(self) -> str:
-        """As a short text."""
+        """The digest, 32 hexadecimal digits."""
         return self._digest.hexdigest()[:32]
 
     def _mark(self, *what: Any) -> None:
@@ -95,7 +95,7 @@ def _bytes(array: Array) -> memoryview:
 
 
 def _pieces(array: Array) -> Sequence[tuple[int, int]]:
-    """The first axis in pieces of bounded size."""
+    """Ranges of the first axis of bounded size in bytes."""
     row = array.itemsize * math.prod(array.shape[1:])
     count = max(1, _PIECE // max(1, row))
     return [(begin, min(begin + count, len(array))) for begin in range(0, len(array), count)]

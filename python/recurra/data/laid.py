@@ -1,4 +1,4 @@
-"""Sequences laid end to end: the steps of each, and batches of pieces that carry their state."""
+"""Concatenated sequences, and batches of their pieces with carried state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recurra.data.rows import is_list
 
 
 class Laid(NamedTuple):
-    """x, y and weight at each step, and the steps at which the sequences begin, with the end."""
+    """Sequences laid end to end: x, y and weight at each step; bounds, the start of each sequence and the end of the last."""
 
     x: Array
     y: Array
@@ -24,7 +24,7 @@ class Laid(NamedTuple):
 
     @classmethod
     def read(cls, operation: str, names: tuple[str, str], x: Rows, y: Rows, weight: Rows | None) -> Laid:
-        """One sequence, or a list of several. Messages call x and y by `names`."""
+        """From one sequence, or a list of several; `names` are those of x and y in messages."""
         several = is_list(x)
         parts: list[list[Array]] = []
         for name, values in zip((*names, "sample_weight"), (x, y) if weight is None else (x, y, weight), strict=False):
@@ -41,7 +41,7 @@ class Laid(NamedTuple):
         if flat[0].ndim > 2 or (flat[0].ndim == 1 and flat[0].dtype.kind not in "iu"):
             raise ValueError(
                 f"{operation}: got {names[0]} of shape {flat[0].shape} and {flat[0].dtype}, expected (T, features), or "
-                f"integers (T,) for tokens; write {names[0]}[:, None] if every step has one number"
+                f"integers (T,) for tokens; write {names[0]}[:, None] if every step is a single number"
             )
         if weight is not None and flat[2].ndim != 1:
             raise ValueError(
@@ -52,11 +52,12 @@ class Laid(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """What tells it apart from others."""
+        """A digest of the content."""
         return Fingerprint().add(tuple(self)).text
 
     def batches(self, begins: Array, counts: Array, steps: int, order: Array | None = None) -> Iterator[Batch]:
-        """Batches of `steps` steps, whose row n is the steps begins[n] ... begins[n] + counts[n] - 1 (of `order`)."""
+        """Batches of `steps` steps; over all of them, row n reads the steps begins[n] ... begins[n] + counts[n] - 1, of `order`
+        if given."""
         starts = np.zeros(len(self.x) + 1, bool)
         starts[self.bounds] = True
         for at in range(0, int(counts.max()), steps):
@@ -68,7 +69,7 @@ class Laid(NamedTuple):
                 place = order[place]
             reset = starts[place] & valid
             if not at:
-                reset[:, 0] = False  # the state is zero there anyway
+                reset[:, 0] = False  # the initial state is zero anyway
             yield Batch(
                 _pick(self.x, place, valid),
                 _pick(self.y, place, valid),
@@ -80,7 +81,7 @@ class Laid(NamedTuple):
 
 
 def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]:
-    """The arrays of one argument, which may differ in their first axis only."""
+    """The arrays of one argument, which may differ only in their first axis."""
     labels = [f"{name}[{index}]" for index in range(len(values))] if several else [name]
     items = [
         checks.numeric(operation, label, value)
@@ -92,21 +93,21 @@ def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]
     for label, item in zip(labels, items, strict=True):
         if item.ndim == 0:
             raise ValueError(
-                f"{operation}: got {label} of shape (), expected (T, ...); write np.asarray({name}) if it is one "
-                f"sequence"
+                f"{operation}: got {label} of shape (), expected (T, ...); write np.asarray({name}) if it is a "
+                f"single sequence"
             )
         if len(item) and (item.shape[1:] != first.shape[1:] or item.dtype.kind != first.dtype.kind):
             raise ValueError(
                 f"{operation}: got {label} of shape {item.shape} and {item.dtype}, expected (T, ...) with "
-                f"{first.shape[1:]} at each step and numbers as {first.dtype}, as the others have; convert it"
+                f"{first.shape[1:]} at each step and numbers like {first.dtype}, as the others have; convert it"
             )
-    return [item if len(item) else first[:0] for item in items]  # an empty list does not say what it is a list of
+    return [item if len(item) else first[:0] for item in items]  # an empty list has no shape of its own
 
 
 def _check_lengths(
     operation: str, name: str, items: list[Array], like_name: str, like: list[Array], several: bool
 ) -> None:
-    """Refuse what is not as long as x."""
+    """Refuse items whose lengths differ from those of x, called `like_name`."""
     if len(items) != len(like):
         raise ValueError(
             f"{operation}: got {len(items)} sequences as {name}, expected {len(like)}, as {like_name} has; give one "
@@ -122,7 +123,7 @@ def _check_lengths(
 
 
 def _pick(flat: Array, place: Array, valid: Array) -> Array:
-    """The steps at `place`, 0 where they are padding."""
+    """The steps at `place`; 0 at padding."""
     picked = flat[place]
     picked[~valid] = 0
     return picked

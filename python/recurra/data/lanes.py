@@ -1,4 +1,4 @@
-"""Sequences laid end to end in lanes, a lane for each row of a batch, and cut into batches that carry their state."""
+"""Sequences laid end to end in lanes, one lane per row of the batch, and cut into batches with carried state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurra.data.rows import is_list
 
 
 class Stateful(Batches):
-    """What `stateful` returns: its batches, the same in each epoch."""
+    """The batches of `stateful`, the same in each epoch."""
 
     stay = True
 
@@ -45,11 +45,11 @@ class Stateful(Batches):
 
 
 class Sessions(Batches):
-    """What `sessions` returns: its batches, epoch by epoch."""
+    """The batches of `sessions`, epoch by epoch."""
 
     stay = True
 
-    steps = None  # how well the lanes are filled depends on the order
+    steps = None  # depends on how the order fills the lanes
 
     def __init__(self, laid: Laid, batch_size: int, steps: int, seed: int | None, given: bool) -> None:
         self._laid, self._rows, self._size, self._seed = laid, batch_size, steps, seed
@@ -63,23 +63,23 @@ class Sessions(Batches):
         return {"class": "Sessions", "batch_size": self._rows, "steps": self._size, "seed": seed, "content": content}
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed of the orders, None if they are not shuffled."""
+        """The seed of the orders; None without shuffling."""
         return {"seed": self._seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on in the orders of the run before."""
+        """Continue with the orders of the run before."""
         seed = state["seed"]
         self._seed = None if seed is None else seeds.resolve("sessions", seed)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number`, from 0, in its own order if they are shuffled."""
+        """The batches of epoch `number`, from 0; with shuffling, each epoch has another order."""
         chosen = np.flatnonzero(self._lengths)
         if self._seed is not None:
             chosen = seeds.generator(seeds.derive(self._seed, number)).permutation(chosen)
         lanes: list[list[int]] = [[] for _ in range(self._rows)]
         ends = [(0, lane) for lane in range(self._rows)]
         for sequence, length in zip(chosen.tolist(), self._lengths[chosen].tolist(), strict=True):
-            end, lane = ends[0]  # the lane that is free first
+            end, lane = ends[0]  # the lane that becomes free first
             lanes[lane].append(sequence)
             heapq.heapreplace(ends, (end + length, lane))
         chosen = np.concatenate([np.array(lane, np.int64) for lane in lanes])
@@ -92,35 +92,35 @@ class Sessions(Batches):
 
 
 def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Rows | None = None) -> Stateful:
-    """Batches of long sequences for truncated back-propagation through time.
+    """Batches of long sequences for truncated backpropagation through time.
 
-    The sequence is cut into `batch_size` pieces, equally long but for a step; row n of every batch reads `steps` steps
-    of piece n, beginning with the state in which the row ended in the batch before. So the state goes through a whole
-    piece, gradients only through `steps` steps (Williams and Peng 1990).
+    The sequence is cut into `batch_size` pieces whose lengths differ by one step at most. Row n of every batch reads the
+    next `steps` steps of piece n, starting from its final state in the batch before: the state is carried through a whole
+    piece, gradients flow through `steps` steps only (Williams and Peng 1990).
 
     Args:
-        x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, the state
-            being zero where one begins. A single array is not copied and may be memory-mapped.
-        y: (T,) or (T, ...), the target at each step; a list of them if x is one. To predict the next token:
+        x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, with a zero
+            state at the start of each. A single array is not copied and may be memory-mapped.
+        y: (T,) or (T, ...), the target at each step; a list of them if x is a list. To predict the next token:
             x = text[:-1], y = text[1:].
-        batch_size: pieces, and rows of every batch.
-        steps: of a batch.
-        sample_weight: (T,), what each step counts in the loss; a list if x is one.
+        batch_size: number of pieces, and of rows of every batch.
+        steps: number of steps of a batch.
+        sample_weight: (T,), the weight of each step in the loss; a list if x is a list.
 
     Returns:
-        An object to iterate over as often as wanted, with a length, the number of batches. It yields `Batch` objects,
-        all but the first with carry=True. The last is as short as what is left, with lengths if pieces differ.
+        An iterable that can be used repeatedly; its len() is the number of batches. It yields `Batch` objects, all but the
+        first with carry=True. The last may be shorter, with lengths if the pieces differ in length.
 
     Raises:
-        ValueError, TypeError: arrays that do not fit each other, or fewer steps than batch_size.
+        ValueError, TypeError: arrays whose shapes do not match, or fewer steps than batch_size.
     """
     name = "stateful"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
     laid = Laid.read(name, ("x", "y"), x, y, sample_weight)
     if len(laid.x) < batch_size:
         raise ValueError(
-            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected a step for each row at "
-            f"least; lower batch_size"
+            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected at least one step for each row; "
+            f"lower batch_size"
         )
     return Stateful(laid, batch_size, steps)
 
@@ -137,25 +137,26 @@ def sessions(
 ) -> Sessions:
     """Session-parallel batches of many short sequences (Hidasi et al. 2016, Session-based recommendations with RNNs).
 
-    The sequences are laid end to end in `batch_size` lanes, each going to the lane that is free first. Row n of every
-    batch reads `steps` steps of lane n and goes on from the state of the batch before; `reset` is true where a
-    sequence begins. Rows need no padding before the lanes run out, which lengths say.
+    The sequences are laid end to end in `batch_size` lanes, each sequence in the lane that becomes free first. Row n of
+    every batch reads the next `steps` steps of lane n, with the state carried over; `reset` is true where a sequence
+    starts. Padding, marked by lengths, occurs only when lanes run out.
 
     Args:
         sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out.
-        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a
-            session s: s[:-1] as sequence, s[1:] as targets.
-        batch_size: lanes, and rows of every batch.
-        steps: of a batch.
-        shuffle: whether each epoch lays the sequences in a new order.
-        seed: of these orders: the same seed gives the same ones. None is fresh; a run that goes on takes the first one's.
-        sample_weight: a list of arrays (T_n,), what each step counts in the loss.
+        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session s:
+            s[:-1] as sequence, s[1:] as targets.
+        batch_size: number of lanes, and of rows of every batch.
+        steps: number of steps of a batch.
+        shuffle: whether the order of the sequences is shuffled anew in each epoch.
+        seed: of these orders: the same seed gives the same ones. None for a fresh seed; a resumed run takes over that of the
+            first.
+        sample_weight: a list of arrays (T_n,), the weight of each step in the loss.
 
     Returns:
-        An object whose `epoch(number)` gives the `Batch` objects of an epoch, all but the first with carry=True.
+        An object whose `epoch(number)` yields the `Batch` objects of an epoch, all but the first with carry=True.
 
     Raises:
-        ValueError, TypeError: arrays that do not fit each other, or fewer sequences than batch_size.
+        ValueError, TypeError: arrays whose shapes do not match, or fewer sequences than batch_size.
     """
     name = "sessions"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
@@ -169,7 +170,7 @@ def sessions(
     count = int(np.count_nonzero(np.diff(laid.bounds)))
     if count < batch_size:
         raise ValueError(
-            f"{name}: got {count} sequences with steps for batch_size={batch_size}, expected one for each lane at "
-            f"least; lower batch_size"
+            f"{name}: got {count} non-empty sequences for batch_size={batch_size}, expected at least one for each "
+            f"lane; lower batch_size"
         )
     return Sessions(laid, batch_size, steps, seeds.resolve(name, seed) if shuffle else None, seed is not None)

@@ -1,4 +1,4 @@
-"""Data with masks in place of lengths: the valid steps of each row are moved to its front, as a call moves them."""
+"""Data with masks instead of lengths: the valid steps of each row are moved to its front, as in a call."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Masked:
-    """Inputs and their lengths without holes, and what else belongs to the steps moved likewise."""
+    """Inputs with their valid steps moved to the front, and targets, weights and predictions moved likewise."""
 
     def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any, mask: Any, reset: Any = None) -> None:
         graph, (inputs, self._outputs) = model._graph(), model.structures
         if is_source(x):
             raise ValueError(
-                f"{operation}: got mask for batches ready made, expected none; give each its own, data.Batch(..., mask=...)"
+                f"{operation}: got mask with a source of batches, expected none; give each batch its own, data.Batch(..., mask=...)"
             )
         arrays, valid, resets, masks = [], [], [], []
         for index, (one, own, steps, episodes) in enumerate(
@@ -38,8 +38,8 @@ class Masked:
         ):
             if steps is not None and is_list(one):
                 raise ValueError(
-                    f"{operation}: got {inputs.label('mask', index)} beside a list, expected none, as its rows have no "
-                    f"padding; leave mask out"
+                    f"{operation}: got {inputs.label('mask', index)} with a list of arrays, expected none, as these have "
+                    f"no padding; leave mask out"
                 )
             arrays.append(one if steps is None else checks.array(operation, inputs.label("x", index), one))
             valid.append(own)
@@ -50,7 +50,7 @@ class Masked:
         self.x, self.lengths, self.reset = (inputs.join(parts) for parts in (arrays, valid, resets))
 
     def targets(self, what: str, y: Any, losses: Sequence[Loss]) -> Any:
-        """y or sample_weight; what has no step for each of the output's, such as CTC's labels, stays as it is."""
+        """y or sample_weight, moved; arrays without the output's steps, such as CTC's labels, are unchanged."""
         if y is None:
             return None
         parts = self._outputs.spread(self._operation, what, y)
@@ -68,7 +68,7 @@ class Masked:
         return self._form.gradient(value, np.asarray(array))
 
     def predictions(self, y: Any) -> Any:
-        """Outputs of the rows, or of the first ones, put back to where their steps were."""
+        """The outputs of all rows, or of the first ones, moved back to the places of their steps."""
         parts = self._outputs.spread(self._operation, "outputs", y)
         self._form.keep_rows(len(parts[0]))
         return self._outputs.join([self._form.out(value, one) for value, one in zip(self._values, parts, strict=True)])

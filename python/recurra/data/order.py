@@ -1,4 +1,4 @@
-"""Which rows: those to train on and those to validate with, and those that make each batch."""
+"""Which rows to train on, which to validate with, and which form each batch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from recurra.data.rows import Chosen
 
 
 def validation_rows(operation: str, fraction: float, rows: int) -> tuple[slice, slice]:
-    """The rows to train on, and the last `fraction` of all to validate with: before any shuffling, as Keras does."""
+    """The rows to train on, and the last `fraction` to validate with, taken before any shuffling, as in Keras."""
     fraction = checks.number(operation, "validation_split", fraction, 0.0, 1.0)
     first = int(rows * (1.0 - fraction) + 1e-9)  # 10 * (1.0 - 0.9) is less than 1
     if not 0 < first < rows:
         raise ValueError(
             f"{operation}: got validation_split={fraction:g} for {rows} rows, which leaves {first} to train on and "
-            f"{rows - first} to validate with, expected some of each; change it, or give validation_data"
+            f"{rows - first} to validate with, expected at least one of each; change it, or give validation_data"
         )
     return slice(0, first), slice(first, rows)
 
 
 def batches(rows: int, batch_size: int, seed: int | None) -> Iterator[Chosen]:
-    """Which rows make each batch: in order, or shuffled by `seed`."""
+    """The rows of each batch: in order, or shuffled by `seed`."""
     order = None if seed is None else seeds.generator(seed).permutation(rows)
     for begin in range(0, rows, batch_size):
         chosen = slice(begin, min(begin + batch_size, rows))
@@ -35,24 +35,24 @@ def batches(rows: int, batch_size: int, seed: int | None) -> Iterator[Chosen]:
 def bucket_batches(
     lengths: npt.ArrayLike, batch_size: int, seed: int | None, *, pool: int = 64, max_steps: int | None = None
 ) -> list[Array]:
-    """Which rows make each batch, rows of like lengths together, in a random order.
+    """Batches of rows of similar lengths, in random order.
 
-    The rows are shuffled and taken `pool` batches at a time; these are sorted by length and cut into batches, and the
-    batches of all pools are shuffled. Where there are few batches, a pool is at most half of them, so that other rows
-    meet in another order.
+    The rows are shuffled and taken `pool` batches at a time; each pool is sorted by length and cut into batches, and the
+    batches of all pools are shuffled. With few batches, a pool is at most half of them, so that another seed combines other
+    rows.
 
-    `bucket=True` of `fit` does this anew in every epoch. Batches of long rows alone hold more steps than a mixed batch;
-    max_steps bounds their memory.
+    `fit(bucket=True)` does this in every epoch. A batch of long rows only has more steps than a mixed one; max_steps bounds
+    its memory.
 
     Args:
         lengths: (N,) steps of each row.
-        batch_size: rows of a batch, at most.
-        seed: of the order: the same seed gives the same order. None is fresh.
-        pool: batches that are sorted together: more of them pad less and mix less; 1 is a plain shuffle.
-        max_steps: the steps that a batch may have with its padding, rows * longest: long rows make smaller batches.
+        batch_size: maximum number of rows of a batch.
+        seed: of the order: the same seed gives the same order. None for a fresh seed.
+        pool: number of batches sorted together: more means less padding and less mixing; 1 is a plain shuffle.
+        max_steps: maximum steps of a batch including padding, rows * longest, so that long rows form smaller batches.
 
     Returns:
-        An array of row numbers for each batch; every row is in one of them.
+        An array of row numbers for each batch; every row is in exactly one.
 
     Raises:
         ValueError: a row alone is longer than max_steps.
@@ -66,7 +66,7 @@ def bucket_batches(
         max_steps = checks.integer(name, "max_steps", max_steps)
         if steps.max(initial=0) > max_steps:
             raise ValueError(
-                f"{name}: got a row {steps.argmax()} of {steps.max()} steps, expected at most max_steps={max_steps}; "
+                f"{name}: got row {steps.argmax()} with {steps.max()} steps, expected at most max_steps={max_steps}; "
                 f"raise max_steps, or cut the row"
             )
     generator = seeds.generator(seeds.resolve(name, seed))

@@ -1,4 +1,4 @@
-"""How much rows, steps and classes of training data weigh."""
+"""Weights of rows, steps and classes of training data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from recurra.data.rows import ArrayRows, RaggedRows, Rows, cut, flat, is_list
 
 
 def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
-    """sample_weight, checked against the targets: (N,) or, where there are `steps`, (N, T) or a list."""
+    """sample_weight, checked against the targets: (N,) or, with a target at every step, (N, T) or a list."""
     count = len(targets)
     if is_list(weights) and steps and isinstance(targets, RaggedRows) and len(weights) and np.ndim(weights[0]) == 1:
         if len(weights) != count:
             raise ValueError(
-                f"{operation}: got sample_weight of {len(weights)} rows, expected {count}; give every row its weights"
+                f"{operation}: got sample_weight with {len(weights)} rows, expected {count}; give weights for every row"
             )
         return RaggedRows(_of_steps(operation, targets, weights))
     array = _checked(operation, "sample_weight", weights)
@@ -35,7 +35,7 @@ def given(operation: str, targets: Rows, weights: Any, steps: bool) -> Rows:
 
 
 def _of_steps(operation: str, targets: RaggedRows, weights: Any) -> list[Array]:
-    """A weight for each step of each row; checked all at once, since short rows are many."""
+    """A weight for each step of each row; checked together, as there may be many short rows."""
     arrays = [checks.array(operation, f"sample_weight[{index}]", one) for index, one in enumerate(weights)]
     for index, (item, target) in enumerate(zip(arrays, targets.items, strict=True)):
         if item.shape != target.shape[:1]:
@@ -45,7 +45,7 @@ def _of_steps(operation: str, targets: RaggedRows, weights: Any) -> list[Array]:
             )
     together = flat(arrays)
     if together is not None:
-        with contextlib.suppress(ValueError, TypeError):  # said below, where the row is known
+        with contextlib.suppress(ValueError, TypeError):  # raised again below, with the row
             return cut(_checked(operation, "sample_weight", together), targets.lengths)
     return [_checked(operation, f"sample_weight[{index}]", one) for index, one in enumerate(arrays)]
 
@@ -55,11 +55,11 @@ def _checked(operation: str, name: str, weights: Any) -> Array:
 
 
 def _in_range(operation: str, name: str, array: Array) -> Array:
-    """Neither they nor what a gradient is divided by too large or too small for a gradient in float32."""
+    """The weights, if none of them would overflow or underflow a float32 gradient that is multiplied or divided by them."""
     least = np.finfo(np.float32).tiny
     if ((checks.not_negative(operation, name, array) < least) & (array > 0)).any():
         raise ValueError(
-            f"{operation}: got numbers in {name} between 0 and {least:.2g}, expected 0 or larger ones; scale them"
+            f"{operation}: got numbers in {name} between 0 and {least:.2g}, expected 0 or larger numbers; scale them"
         )
     return array
 
@@ -69,8 +69,8 @@ def of_classes(operation: str, weights: Any) -> dict[int, float]:
     if not isinstance(weights, Mapping):
         if isinstance(weights, str):
             raise TypeError(
-                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; count "
-                f"the labels, and give their weights"
+                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; compute "
+                f"the weights, for instance from the labels' counts"
             )
         array = checks.numeric(operation, "class_weight", weights)
         if array.ndim != 1:
@@ -88,12 +88,12 @@ def of_classes(operation: str, weights: Any) -> dict[int, float]:
 
 
 def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mapping[int, float], loss: str) -> Rows:
-    """The weights of all targets of a loss by their labels, times `weights`; labels that are not named weigh 1."""
+    """The weights of all targets of a loss by label, times `weights`; labels not in `classes` have weight 1."""
 
     def of(labels: Array, own: Array | None) -> Array:
         if labels.dtype.kind not in "iu":
             raise TypeError(
-                f"{operation}: got class_weight for {loss}, which reads targets as numbers, expected a loss of labels, such as "
+                f"{operation}: got class_weight for {loss}, whose targets are numbers, expected a loss of labels, such as "
                 f"CrossEntropy; give sample_weight, the weight of each row or step, instead"
             )
         found, place = np.unique(labels, return_inverse=True)
@@ -112,7 +112,7 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
 
 
 def of_flat(targets: RaggedRows, weights: Rows) -> Array:
-    """The weights of all steps of ragged rows, one behind the other."""
+    """The weights of all steps of ragged rows, concatenated."""
     if isinstance(weights, RaggedRows):
         return np.concatenate(weights.items)
     return np.repeat(weights.array, targets.lengths)

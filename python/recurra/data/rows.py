@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 #: The rows of one input or target.
 Rows: TypeAlias = "ArrayRows | RaggedRows"
 
-#: Which rows make a batch.
+#: The rows of a batch.
 Chosen: TypeAlias = "Array | slice"
 
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows of one array, with lengths or without."""
+    """The rows of one array, with or without lengths."""
 
     array: Array
     lengths: Array | None = None
@@ -47,11 +47,11 @@ class ArrayRows:
         return self.array[rows], None if self.lengths is None else self.lengths[rows]
 
     def add_to(self, fingerprint: Fingerprint, rows: slice, lengths: Array | None) -> None:
-        """Take these rows in; what is past `lengths`, those of all rows, is padding."""
+        """Add these rows to the fingerprint; steps past `lengths`, those of all rows, are padding."""
         fingerprint.add_rows(self.array[rows], None if lengths is None or self.array.ndim < 2 else lengths[rows])
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
-        """The output of a batch as people expect it for such rows: as it is."""
+        """The output of a batch in the form of these rows: an array."""
         return y
 
     def join(self, outputs: list[Any]) -> Any:
@@ -61,7 +61,7 @@ class ArrayRows:
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """A list with an array, (T_n, ...), for each row; `padding` is put behind the shorter ones of a batch."""
+    """A list of an array (T_n, ...) for each row; in a batch, the shorter ones are padded with `padding`."""
 
     items: list[Array]
     padding: int = 0
@@ -91,11 +91,11 @@ class RaggedRows:
         return padded, lengths
 
     def add_to(self, fingerprint: Fingerprint, rows: slice, lengths: Array | None) -> None:
-        """Take these rows in."""
+        """Add these rows to the fingerprint."""
         fingerprint.add(self.items[rows])
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
-        """The output of a batch as people expect it for such rows: a list."""
+        """The output of a batch in the form of these rows: a list."""
         if lengths is None or not sequences:
             return list(y)
         return [row[:steps] for row, steps in zip(y, lengths, strict=True)]
@@ -106,8 +106,7 @@ class RaggedRows:
 
 
 def flat(items: Sequence[Array]) -> Array | None:
-    """The rows one behind the other, so that they are checked all at once; None if they differ in more than their lengths,
-    or are none."""
+    """The rows concatenated, to be checked together; None if they differ in more than their lengths, or if there are none."""
     return np.concatenate(items) if _alike(items) else None
 
 
@@ -116,13 +115,13 @@ def _alike(items: Sequence[Array]) -> bool:
 
 
 def cut(values: Array, lengths: Array) -> list[Array]:
-    """Rows of these lengths, views of what lies one behind the other."""
+    """The inverse of `flat`: views of rows of these lengths."""
     bounds = [0, *np.cumsum(lengths).tolist()]
     return [values[begin:end] for begin, end in pairwise(bounds)]
 
 
 def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
-    """Rows that may differ in their first axis only."""
+    """Rows that may differ only in their first axis."""
     if _alike(items):
         return RaggedRows(items, padding)
     for index, item in enumerate(items):
@@ -133,10 +132,10 @@ def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
                 f"{first.shape} and {first.dtype}, expected them to differ in the first axis only; convert the rows"
             )
     if not items:
-        raise ValueError(f"{operation}: got an empty list of rows, expected at least one; give some data")
+        raise ValueError(f"{operation}: got an empty list, expected at least one row; give some data")
     return RaggedRows(items, padding)
 
 
 def is_list(values: Any) -> bool:
-    """Whether these are ragged rows rather than one array."""
+    """Whether `values` are ragged rows rather than one array."""
     return isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 0)

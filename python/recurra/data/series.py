@@ -52,38 +52,37 @@ def windows(
     features: int | Sequence[int] | None = None,
     aligned: bool = False,
 ) -> Array | tuple[Array, Array]:
-    """Windows of `width` steps that slide along a series, and what is to be predicted from each.
+    """Sliding windows of `width` steps over a series, and the target of each.
 
-    Window n begins at step s = n * stride of its series. Its target is, of the series or of `target`,
+    Window n starts at step s = n * stride of its series. Its target is, from the series or from `target`,
 
-        horizon = h             steps s + width + gap ... s + width + gap + h - 1: what comes behind the window
-        aligned=True            steps s + horizon ... s + horizon + width - 1: for every step of the window the step
+        horizon = h             steps s + width + gap ... s + width + gap + h - 1: those after the window
+        aligned=True            steps s + horizon ... s + horizon + width - 1: for every step of the window, the step
                                 `horizon` later; 1 is the next step, 0 the step itself, as for its label
 
-    One label for a window is the last of its steps: `x, y = windows(series, width, target=labels, aligned=True)`, then
+    For one label per window, that of its last step: `x, y = windows(series, width, target=labels, aligned=True)`, then
     `y[:, -1]`.
 
     Args:
-        series: (T, F), or (T,) for one feature; or a list of several, each of its own T. No window reaches from one
-            into another.
-        width: steps of a window.
-        stride: steps from the beginning of a window to that of the next.
-        horizon: steps to predict; with aligned=True, how far ahead.
-        gap: steps between a window and what is to be predicted.
-        target: what to predict if not the series: (T,) or (T, ...), a value for each step; a list of them for a list.
-        features: a number, or numbers, of the features to predict; None for all.
-        aligned: whether there is a target for every step of a window, rather than for the steps behind it.
+        series: (T, F), or (T,) for one feature; or a list of several of any lengths. No window spans two series.
+        width: number of steps of a window.
+        stride: steps from the start of a window to that of the next.
+        horizon: number of steps to predict; with aligned=True, how many steps ahead.
+        gap: steps between a window and its target.
+        target: what to predict, if not the series: (T,) or (T, ...), a value for each step; a list of them if series is.
+        features: the index, or indices, of the features to predict; None for all.
+        aligned: whether there is a target for every step of a window, rather than the steps after it.
 
     Returns:
-        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N,
-        width, F), F the features to predict; of a `target` (T,) without the last axis. Windows that would reach over
-        the end are left out; those of several series follow each other.
+        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N, width,
+        F), with F the features to predict; for a `target` (T,), without the last axis. Windows that would extend past the
+        end are left out; those of several series are concatenated.
 
-        Of one series x and y are read-only views that take no memory (but for a copy of the chosen features). Give it
-        the dtype of the model: a conversion of x would write out every window. Of several series they are copies.
+        For a single series, x and y are read-only views that take no memory (but for a copy of the chosen features). Give
+        it in the dtype of the model: converting x would materialise every window. For several series, they are copies.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit each other, or series too short for a single window.
+        ValueError, TypeError: arguments that contradict each other, or series too short for a single window.
     """
     name = "windows"
     width, stride = checks.integer(name, "width", width), checks.integer(name, "stride", stride)
@@ -92,14 +91,14 @@ def windows(
     predicts = aligned or horizon > 0
     if gap and (aligned or not horizon):
         raise ValueError(
-            f"{name}: got gap={gap} with horizon={horizon}, aligned={aligned}, expected a horizon behind the gap; "
-            + ("put it into horizon" if aligned else "give horizon")
+            f"{name}: got gap={gap} with horizon={horizon}, aligned={aligned}, expected a horizon after the gap; "
+            + ("add it to horizon" if aligned else "give horizon")
         )
     if not predicts and (target is not None or features is not None):
         given = "a target" if target is not None else "features"
         raise ValueError(
             f"{name}: got {given} but nothing to predict, expected a horizon or aligned=True; give horizon=1 for the "
-            f"step behind a window, or aligned=True for a target at every step of it"
+            f"step after a window, or aligned=True for a target at every step of it"
         )
     sources = [_series(name, label, one) for label, one in _listed("series", series)]
     _check_alike(name, "series", sources)
@@ -109,7 +108,7 @@ def windows(
     if not any(counts):
         raise ValueError(
             f"{name}: got series of at most {max(map(len, sources), default=0)} steps, expected {width + ahead} for a "
-            f"window and its target; give longer ones, or lower width, horizon or gap"
+            f"window and its target; give longer series, or lower width, horizon or gap"
         )
     x = _slide(sources, counts, 0, width, stride)
     if not predicts:
@@ -119,7 +118,7 @@ def windows(
 
 
 def _listed(name: str, value: Any) -> list[tuple[str, Any]]:
-    """One or several, with what messages call them."""
+    """One or several arrays, each with its label in messages."""
     return [(f"{name}[{index}]", one) for index, one in enumerate(value)] if is_list(value) else [(name, value)]
 
 
@@ -136,13 +135,13 @@ def _series(operation: str, label: str, value: npt.ArrayLike) -> Array:
 
 
 def _targets(operation: str, sources: list[Array], target: Any, features: Any) -> list[Array]:
-    """What to predict, of each series."""
+    """The array to predict from, for each series."""
     found = sources
     if target is not None:
         listed = _listed("target", target)
         if len(listed) != len(sources):
             raise ValueError(
-                f"{operation}: got {len(listed)} targets for {len(sources)} series, expected as many; give one for each"
+                f"{operation}: got {len(listed)} targets for {len(sources)} series, expected the same number; give one for each"
             )
         found = [checks.numeric(operation, label, one) for label, one in listed]
         for (label, _), one, series in zip(listed, found, sources, strict=True):
@@ -157,25 +156,25 @@ def _targets(operation: str, sources: list[Array], target: Any, features: Any) -
     columns = np.atleast_1d(checks.numeric(operation, "features", features))
     if found[0].ndim != 2 or columns.ndim != 1 or not columns.size:
         raise ValueError(
-            f"{operation}: got features={features!r} of steps of shape {found[0].shape[1:]}, expected numbers of "
-            f"features to choose among; leave features out"
+            f"{operation}: got features={features!r} for steps of shape {found[0].shape[1:]}, expected indices into an "
+            f"axis of features; leave features out"
         )
     chosen = [checks.integer(operation, "features", one, 0, found[0].shape[1] - 1) for one in columns.tolist()]
     return [one[:, chosen] for one in found]
 
 
 def _check_alike(operation: str, name: str, arrays: list[Array]) -> None:
-    """Refuse arrays that cannot become one."""
+    """Refuse arrays that cannot be concatenated."""
     for index, one in enumerate(arrays):
         if one.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
                 f"{operation}: got {name}[{index}] of shape {one.shape}, expected (T, ...) with {arrays[0].shape[1:]} "
-                f"at each step, as {name}[0] has; give each as many features"
+                f"at each step, as {name}[0] has; give all the same number of features"
             )
 
 
 def _slide(series: list[Array], counts: list[int], begin: int, width: int, stride: int) -> Array:
-    """So many windows of each series, the first at step `begin`."""
+    """`counts[n]` windows of series n, the first at step `begin`."""
     parts = []
     for one, count in zip(series, counts, strict=True):
         if count:

@@ -1,4 +1,4 @@
-"""Where batches come from besides arrays: objects that yield them again and again, functions, iterators."""
+"""Sources of batches other than arrays: iterables, functions of the epoch, iterators."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def is_source(x: Any) -> bool:
     return not plain and (hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__")))
 
 
-#: Opcodes with which a function ends; a generator whose loop has no way out has none of them.
+#: Opcodes that return from a function; a generator with an endless loop has none of them.
 _RETURNS = ("RETURN_VALUE", "RETURN_CONST")
 
 
 def never_ends(items: Any) -> bool:
-    """Whether something to iterate over, or a function that makes it, surely goes on for ever."""
+    """Whether an iterable, or a function that returns one, certainly never ends."""
     if isinstance(items, itertools.cycle | itertools.count):
         return True
     if isinstance(items, itertools.repeat):
@@ -48,18 +48,20 @@ def never_ends(items: Any) -> bool:
         return False
     steps = list(dis.get_instructions(code))
     loops = [(one.argval, one.offset) for one in steps if one.opcode in dis.hasjrel and one.argval < one.offset]
-    ends = [one.offset for one in steps if one.opname == "RAISE_VARARGS"]  # in no loop: the error is the end
+    ends = [
+        one.offset for one in steps if one.opname == "RAISE_VARARGS"
+    ]  # an exception ends it, too, unless inside a loop
     return not any(one.opname in _RETURNS for one in steps) and all(
         any(begin <= at < back for begin, back in loops) for at in ends
     )
 
 
 def _refuse_endless(operation: str, items: Any, steps: str | None) -> None:
-    """`steps` is the argument that would bound them."""
+    """Refuse an endless source; `steps` is the argument that would bound it, None if it is given."""
     if steps is not None and never_ends(items):
         raise ValueError(
-            f"{operation}: got {type(items).__name__} that never ends, as its loop has no way out, expected batches of which "
-            f"there is a last one; give {steps}=, the batches of an epoch"
+            f"{operation}: got {type(items).__name__} that never ends, expected a finite number of batches; "
+            f"give {steps}=, the number of batches of an epoch"
         )
 
 
@@ -67,11 +69,11 @@ def read(operation: str, x: Any, epochs: int, steps: str | None = None, limit_na
     """The batches of a source, each checked as it comes.
 
     Args:
-        steps: the argument with which to bound the batches of an epoch, where they must end by themselves.
-        limit_name: that argument in any case, for messages.
-        x: an object that can be iterated over again and again; a function of the epoch's number, from 0, that returns
-            something to iterate over; or an iterator, for a single epoch. It gives tuples (x, y[, lengths[,
-            sample_weight]]) or `Batch` objects.
+        steps: the name of the argument that bounds the batches of an epoch, if the source itself must end them, else None.
+        limit_name: the name of that argument in any case, for messages.
+        x: an iterable that can be iterated over repeatedly; a function of the epoch's number, from 0, that returns an
+            iterable; or an iterator, for a single epoch. It yields tuples (x, y[, lengths[, sample_weight]]) or `Batch`
+            objects.
     """
     if isinstance(x, Batches):
         return x
@@ -81,9 +83,9 @@ def read(operation: str, x: Any, epochs: int, steps: str | None = None, limit_na
     if isinstance(x, Iterator):
         if epochs > 1:
             raise ValueError(
-                f"{operation}: got a {type(x).__name__}, which can be read once, with epochs={epochs}, expected "
+                f"{operation}: got a {type(x).__name__}, which can be read only once, with epochs={epochs}, expected "
                 f"batches for every epoch; give a function of the epoch's number that returns it, an object whose "
-                f"__iter__ begins anew, or {limit_name}=, the batches of an epoch"
+                f"__iter__ starts from the beginning, or {limit_name}=, the number of batches of an epoch"
             )
         return _Once(operation, x, limit_name)
     return (_Listed if isinstance(x, list | tuple) else _Iterable)(operation, x, steps)
@@ -94,7 +96,7 @@ class _Iterable(Batches):
         self._operation, self._x, self._limit = operation, x, limit
         try:
             self.steps = len(x)
-        except TypeError:  # also from a __len__ that cannot say, such as torch's for a dataset without one
+        except TypeError:  # also raised by some __len__, such as torch's DataLoader's for a dataset without a length
             self.steps = None
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -104,7 +106,7 @@ class _Iterable(Batches):
 
 
 class _Listed(_Iterable):
-    """Batches in a list: their content can be looked at."""
+    """Batches in a list, whose content can be fingerprinted."""
 
     stay = True
 
@@ -122,10 +124,10 @@ class _Function(Batches):
             inspect.signature(function).bind(0)
         except TypeError:
             raise TypeError(
-                f"{operation}: got a function that cannot be called with the number of an epoch, expected one that "
-                f"can; write lambda epoch: ..."
+                f"{operation}: got a function that cannot be called with the number of an epoch, expected one of "
+                f"the epoch; write lambda epoch: ..."
             ) from None
-        except ValueError:  # of a function without a signature
+        except ValueError:  # a function without a signature
             pass
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -146,14 +148,14 @@ class _Once(Batches):
     def epoch(self, number: int) -> Iterator[Batch]:
         if number:
             raise ValueError(
-                f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected as many as all epochs "
-                f"take; lower epochs or {self._limit_name}, or give an object whose __iter__ begins anew"
+                f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected enough for all "
+                f"epochs; lower epochs or {self._limit_name}, or give an object whose __iter__ starts from the beginning"
             )
         return _checked(self._operation, self._x, number)
 
 
 def inputs(operation: str, x: Any, steps: str | None) -> Iterator[Batch]:
-    """The batches of a source's first epoch, whose targets, if they have any, nobody needs."""
+    """The batches of a source's first epoch, with their targets, if any, ignored."""
     items = x.epoch(0) if isinstance(x, Batches) else x(0) if callable(x) else _items(x)
     for one in (x, items):
         _refuse_endless(operation, one, steps)
@@ -161,14 +163,14 @@ def inputs(operation: str, x: Any, steps: str | None) -> Iterator[Batch]:
 
 
 def _items(x: Any) -> Iterator[Any]:
-    """iter() would go on until an IndexError, which few classes with __getitem__ alone take care to raise."""
+    """An iterator over x. iter() of a class with only __getitem__ ends at an IndexError, which few such classes raise."""
     return iter(x) if hasattr(x, "__iter__") else (x[index] for index in range(len(x)))
 
 
 def _checked(
     operation: str, items: Iterable[Any], epoch: int, read_item: Callable[[str, Any], Batch] | None = None
 ) -> Iterator[Batch]:
-    """Each item as a batch that may follow the one before it."""
+    """Each item as a batch, checked against the one before it."""
     rows: int | None = None
     for index, item in enumerate(items):
         place = f"{operation}: batch {index} of epoch {epoch}"
@@ -176,19 +178,19 @@ def _checked(
         before, rows = rows, _rows(place, batch.x)
         if batch.carry and before is None:
             raise ValueError(
-                f"{place}: got carry=True, expected False, as no batch is before it; leave carry out of an "
+                f"{place}: got carry=True, expected False, as there is no batch before it; leave carry out of an "
                 f"epoch's first batch"
             )
         if batch.carry and rows != before:
             raise ValueError(
                 f"{place}: got {rows} rows with carry=True, expected {before}, as the batch before has; keep the "
-                f"rows, with lengths of 0 for those that are over"
+                f"rows, with a length of 0 for those that have ended"
             )
         yield batch
     if rows is None:
         raise ValueError(
             f"{operation}: got no batches in epoch {epoch}, expected at least one; give an object whose __iter__ "
-            f"begins anew, or a function of the epoch's number"
+            f"starts from the beginning, or a function of the epoch's number"
         )
 
 
@@ -204,23 +206,25 @@ def _batch(place: str, item: Any) -> Batch:
 
 
 def refuse_weights(place: str, item: Any) -> None:
-    """Refuse Keras' (x, y, weights), as far as floats tell weights from lengths."""
+    """Refuse Keras' (x, y, weights), recognised by weights being floats and lengths integers."""
     if len(item) > 2 and _are_floats(item[2]):
         raise TypeError(
             f"{place}: got floats in place of lengths, expected integers, as a batch is (x, y, lengths, sample_weight); put "
-            f"None before weights"
+            f"None before the weights"
         )
 
 
 def _are_floats(value: Any) -> bool:
-    """Also those of one of several inputs."""
+    """Also of a container with one item per input."""
     if isinstance(value, Mapping | tuple | list):
         return any(map(_are_floats, value.values() if isinstance(value, Mapping) else value))
-    return isinstance(value, float) or "float" in str(getattr(value, "dtype", ""))  # of numpy and of others
+    return isinstance(value, float) or "float" in str(
+        getattr(value, "dtype", "")
+    )  # numpy's and other libraries' dtypes
 
 
 def _input_batch(place: str, item: Any) -> Batch:
-    """x alone, or what `fit` takes."""
+    """A batch from x alone, or from what `fit` takes."""
     if isinstance(item, Batch):
         return item
     if not isinstance(item, tuple | list):
@@ -232,7 +236,7 @@ def _input_batch(place: str, item: Any) -> Batch:
 
 
 def _rows(place: str, x: Any) -> int:
-    """How many, by the first input."""
+    """The number of rows, taken from the first input."""
     if isinstance(x, Mapping | tuple) and x:
         x = next(iter(x.values() if isinstance(x, Mapping) else x))
     try:

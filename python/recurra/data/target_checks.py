@@ -1,4 +1,4 @@
-"""Targets that do not fit are refused before anything is trained, unless they do not count."""
+"""Refuses invalid targets before training starts, except those of weight 0."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from recurra.data.feed import OutputInfo
     from recurra.losses import Loss
 
-#: Rows of CTC or CRF that are padded to be checked together.
+#: Rows of CTC or CRF targets that are padded and checked together.
 _ROWS = 1024
 
 
 def check(operation: str, model: OutputInfo, x: Rows, targets: Rows, loss: Loss, weights: Rows | None = None) -> None:
-    """Refuse converted targets that the loss cannot read; steps of weight 0 may be anything, such as NaN for a gap."""
+    """Refuse converted targets that the loss cannot read; targets of weight 0 may be anything, such as NaN for a gap."""
     if model.output_size is None:
         return
     sequences = model.has_steps(x)
     if isinstance(targets, ArrayRows):
         count, *steps = x.shape[: 2 if sequences else 1]
         if model.makes_time:
-            steps = [0]  # whatever those of x are
+            steps = [0]  # independent of the steps of x
         lengths = output_lengths(model, x.lengths) if sequences and x.lengths is not None else None
         shape = (count, *output_lengths(model, np.array(steps, np.int64)).tolist(), model.output_size)
         loss.check(operation, "y", shape, targets.array, lengths, _array(weights))
@@ -38,12 +38,12 @@ def check(operation: str, model: OutputInfo, x: Rows, targets: Rows, loss: Loss,
 
 
 def _array(weights: Rows | None) -> Array | None:
-    """Weights that are one array, as those of whole rows are."""
+    """The weights if they are one array, as those of whole rows are."""
     return weights.array if isinstance(weights, ArrayRows) else None
 
 
 def _check_steps(operation: str, targets: RaggedRows, size: int, loss: Loss, weights: Rows | None) -> None:
-    """All steps of all rows at once; row by row only to say which one is wrong."""
+    """All steps of all rows together; row by row only to name the wrong one."""
     own = None if weights is None else row_weights.of_flat(targets, weights)
     together = np.concatenate(targets.items)
     try:

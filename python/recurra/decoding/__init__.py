@@ -1,1 +1,1 @@
-"""From scores to sequences."""
+"""Decoding: from scores to sequences."""

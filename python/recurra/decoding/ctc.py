@@ -15,9 +15,9 @@ __all__ = ["Hypothesis", "beam_search", "greedy"]
 
 
 class Hypothesis(NamedTuple):
-    """What a row may say.
+    """A label sequence of a row.
 
-    Attributes: labels, (S,) int64, without blanks; log_prob, the logarithm of its probability, in nats.
+    Attributes: labels, (S,) int64, without blanks; log_prob, its log-probability, in nats.
     """
 
     labels: npt.NDArray[np.int64]
@@ -28,12 +28,12 @@ def greedy(logits: Array, lengths: Lengths = None, *, blank: int = 0) -> list[Hy
     """The labels of each row's most probable path.
 
     Args:
-        logits: (N, T, C), float32 or float64; their softmax is taken here.
+        logits: (N, T, C), float32 or float64; softmax is applied here.
         lengths: (N,) valid steps of each row.
-        blank: the class that is no label.
+        blank: the class of the blank.
 
     Returns:
-        N hypotheses, each with the probability of that one path. Of equal logits the first class is taken.
+        N hypotheses, each with the log-probability of that one path. Of equal logits, the first class wins.
 
     Raises:
         ValueError, TypeError: logits, lengths or blank do not fit.
@@ -47,20 +47,20 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The most probable labels of each row, by prefix beam search (Graves 2012; Hannun et al. 2014).
 
-    After each step the `beam_size` prefixes of the largest probability are kept, each summed over its paths. Of equally
-    probable ones those stay that were there before, then those that go on from better ones, then those whose last label
-    is more probable, or else lower.
+    After each step, the `beam_size` most probable prefixes are kept, each with the sum over its paths. Ties go to prefixes
+    that were in the beam before, then to extensions of better prefixes, then to those whose last label is more probable, then
+    to the lower label.
 
     Args:
-        logits: (N, T, C), float32 or float64; their softmax is taken here.
+        logits: (N, T, C), float32 or float64; softmax is applied here.
         lengths: (N,) valid steps of each row.
-        beam_size: wide enough, and the result is exact.
-        blank: the class that is no label.
-        n_best: at most `beam_size`.
+        beam_size: number of prefixes kept; if large enough, the result is exact.
+        blank: the class of the blank.
+        n_best: number of hypotheses to return, at most `beam_size`.
 
     Returns:
-        For each of N rows up to `n_best` hypotheses, the most probable first, of equal ones the lower labels. Their
-        probabilities are of the paths that the search has followed, so at most the true ones.
+        For each of N rows, up to `n_best` hypotheses, the most probable first; ties go to the lower labels. The
+        probabilities sum over the paths that the search followed, so they are at most the true ones.
 
     Raises:
         ValueError, TypeError: logits, lengths, blank or sizes do not fit.
@@ -87,8 +87,8 @@ def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tup
     used = logits if valid is None else logits[checks.steps_within(valid, logits.shape[1])]
     if not (used < np.inf).all():
         raise ValueError(
-            f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for what is impossible; "
-            f"look at the model that made them"
+            f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for an impossible class; "
+            f"check the model that computed them"
         )
     if (used == -np.inf).all(-1).any():
         raise ValueError(

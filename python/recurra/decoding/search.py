@@ -1,4 +1,4 @@
-"""Generating sequences token by token, with one native call for all rows and steps: greedy and beam search."""
+"""Greedy and beam search: generates sequences token by token, in one native call for all rows and steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """What a search found, N rows, the best of each row first.
+    """The result of a search over N rows, each row's best hypothesis first.
 
     Attributes:
-        tokens: (N, n_best, L) integers: what follows the start, the end token included; 0 past the lengths.
-        lengths: (N, n_best); 0 where a row has fewer hypotheses than asked for.
-        scores: (N, n_best), float64: the sum of log-probabilities over the length penalty, -inf where there is none.
+        tokens: (N, n_best, L) integers: the tokens after the start, including the end token; 0 past the lengths.
+        lengths: (N, n_best); 0 where a row has fewer than n_best hypotheses.
+        scores: (N, n_best), float64: the sum of log-probabilities over the length penalty; -inf for missing hypotheses.
         log_probs: (N, n_best, L), the log-probability of each token.
-        weights: (N, n_best, L, Tm): how much the step that made each token looked at each step of the memory; None without
+        weights: (N, n_best, L, Tm), the attention weights over the memory at the step that generated each token; None without
             a memory.
     """
 
@@ -97,31 +97,31 @@ def beam_search(
     state: State = None,
     batch_size: int | None = None,
 ) -> Hypotheses:
-    """The most probable sequences, of those that a beam finds.
+    """The most probable sequences found by beam search.
 
         hypotheses = rc.search.beam_search((embedding, decoder, linear), start=1, end=2, max_steps=50,
                                            memory=memory, memory_lengths=lengths, state=state)
 
-    At each step the `beam_size` best extensions of a row's hypotheses are kept; those that end leave the beam, and those
-    that have not ended after `max_steps` are taken as they are. Hypotheses are ranked by the sum of their log-probabilities
-    over ((5 + length) / 6)^length_penalty (Wu et al. 2016). Of equals the one comes first whose hypothesis did, then the
-    smaller token. Each row is searched by itself.
+    At each step, the `beam_size` best extensions of a row's hypotheses are kept. Hypotheses that end leave the beam; those
+    that have not ended after `max_steps` are cut there. They are ranked by the sum of their log-probabilities over
+    ((5 + length) / 6)^length_penalty (Wu et al. 2016). Ties go to the extension of the earlier hypothesis, then to the smaller
+    token. Rows are searched independently.
 
     Args:
-        layers: what makes scores of the next token from a token, layers of the core in a row: an Embedding first; the last
-            gives a score (logit) for each token. One may be an `AttentionDecoder`. The layers of a model that was trained
-            will do, and so will a `Sequential`.
-        beam_size: hypotheses of each row.
-        n_best: how many of them to return.
-        length_penalty: 0 for none, 0.6 to 1 to let longer ones win.
-        start: the token that comes before the first.
-        end: the token that ends a sequence; None for none.
-        max_steps: the most tokens of a sequence, the end included.
-        memory: (N, Tm, memory_size), what the `AttentionDecoder` looks at.
-        memory_lengths: (N,) its valid steps.
-        state: of the layers before the first token: one layer's state as its call takes it, where only one has any, else a
-            list with one entry per layer. None for zeros.
-        batch_size: N, where neither a memory nor a state tells.
+        layers: native layers in sequence that compute the scores of the next token from a token: an Embedding first; the last
+            outputs a score (logit) for each token. One may be an `AttentionDecoder`. The layers of a trained model, or a
+            `Sequential`.
+        beam_size: number of hypotheses per row.
+        n_best: number of hypotheses to return.
+        length_penalty: 0 for none, 0.6 to 1 to favour longer sequences.
+        start: the start token, which precedes the first.
+        end: the end token; None if there is none.
+        max_steps: maximum length of a sequence, including the end token.
+        memory: (N, Tm, memory_size), the memory of the `AttentionDecoder`.
+        memory_lengths: (N,) valid steps of the memory.
+        state: the initial state of the layers: if only one has a state, that layer's state as its call takes it, else a list
+            with one entry per layer. None for zeros.
+        batch_size: N, if neither a memory nor a state is given.
 
     Raises:
         ValueError, TypeError: wrong layers, shapes or numbers.
@@ -185,13 +185,13 @@ def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
     chain = list(_in_a_row(layers)) if isinstance(layers, Sequential) else layers
     if not isinstance(chain, list | tuple) or not chain:
         raise TypeError(
-            f"{operation}: got {type(layers).__name__} as layers, expected layers in a row; write (embedding, ..., linear)"
+            f"{operation}: got {type(layers).__name__} as layers, expected layers in sequence; write (embedding, ..., linear)"
         )
     for index, layer in enumerate(chain):
         if not isinstance(layer, NativeLayer):
             raise TypeError(
-                f"{operation}: got {type(layer).__name__} as layer {index}, expected layers of the core, as the search runs "
-                f"there; write (embedding, ..., linear)"
+                f"{operation}: got {type(layer).__name__} as layer {index}, expected native layers, as the search runs in the "
+                f"core; write (embedding, ..., linear)"
             )
     return list(chain)
 

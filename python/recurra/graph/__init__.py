@@ -1,1 +1,1 @@
-"""Models as graphs of layers, before anything runs."""
+"""Models as graphs of layers, independent of how they run."""

@@ -1,4 +1,4 @@
-"""A layer or a model called on symbols: each of its layers becomes a call in the new model."""
+"""Calls of layers and models on symbols: each of their layers becomes a call in the new model."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def call(layer: Layer, x: Any, state: Any, lengths: Any, reset: Any, mask: Any = None) -> Any:
-    """The layer, or all layers of a model, at work on symbols."""
+    """Call a layer, or all layers of a model, on symbols."""
     if lengths is not None or reset is not None or mask is not None:
         raise ValueError(
-            f"{layer.label}: got lengths, reset or mask for a part of a model, expected none; give them when the model is called"
+            f"{layer.label}: got lengths, reset or mask in a symbolic call, expected none; give them when the model is called"
         )
     runner = layer._runner(x)
     inputs = runner.inputs.spread(layer.label, "x", x)
     for index, one in enumerate(inputs):
         if not isinstance(one, Symbol):
             raise TypeError(
-                f"{layer.label}: got {type(one).__name__} as {runner.inputs.label('x', index)}, expected what an Input or a "
-                f"layer has given, as the others are; make an Input for it"
+                f"{layer.label}: got {type(one).__name__} as {runner.inputs.label('x', index)}, expected a symbol, as "
+                f"the others are; make an Input for it"
             )
     own = runner.layout.flatten(layer.label, state)
     return _inlined(layer, len(inputs), inputs, own, runner.outputs)

@@ -1,4 +1,4 @@
-"""Inputs written otherwise than as batches with their padding behind: without a batch axis, or with a mask."""
+"""Inputs without a batch axis or with a mask, converted to padded batches with lengths and back."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from recurra.graph.graph import Graph
 
 
 class Form:
-    """How a call's arrays become a batch that runs, and what comes out becomes like what went in.
+    """Converts a call's arrays to a padded batch, and the results back to the caller's form.
 
     Without a batch axis, x is (T, features) or (T,), states are (num_layers * directions, H). A mask (N, T) is true at the
-    valid steps of an input: those of a row are moved together to its front, and what comes out is moved to where they were.
+    valid steps of an input: they are moved to the front of their row, and the results back to their places.
     """
 
     def __init__(self, owner: str, graph: Graph, unbatched: bool, time_major: bool) -> None:
@@ -24,22 +24,22 @@ class Form:
         self._rows = 1 if time_major else 0  # the axis of rows in arrays with a time axis
         self._masks: list[Array | None] = [None] * len(graph.inputs)
 
-    # What goes in
+    # Arguments
 
     def arrays(self, arrays: Sequence[Array]) -> list[Array]:
-        """Inputs with a batch axis."""
+        """The inputs with a batch axis."""
         if not self._unbatched:
             return list(arrays)
         return [np.expand_dims(one, self._rows if one.ndim > 1 else 0) for one in arrays]
 
     def lengths(self, lengths: Sequence[Array | None]) -> list[Array | None]:
-        """Lengths of each row."""
+        """The lengths with a batch axis."""
         if not self._unbatched:
             return list(lengths)
         return [None if one is None else one.reshape(one.shape or (1,)) for one in lengths]
 
     def resets(self, resets: Sequence[Array | None]) -> list[Array | None]:
-        """Resets, or masks, with a batch axis."""
+        """Resets or masks with a batch axis."""
         if not self._unbatched:
             return list(resets)
         return [None if one is None else np.expand_dims(one, min(self._rows, one.ndim)) for one in resets]
@@ -62,7 +62,7 @@ class Form:
     def moved(
         self, arrays: list[Array], lengths: list[Any], resets: list[Array | None], masks: Sequence[Any]
     ) -> tuple[list[Array], list[Any], list[Array | None]]:
-        """Inputs, lengths and resets without holes."""
+        """Inputs, lengths and resets with the valid steps at the front of each row."""
         for index, mask in enumerate(masks):
             if mask is None:
                 continue
@@ -74,7 +74,7 @@ class Form:
             self._masks[index] = valid
             arrays[index] = self._turned(to_front(self._turned(arrays[index]), valid))
             reset = None if resets[index] is None else self._turned(resets[index])
-            if reset is not None and reset.dtype == bool and reset.shape == valid.shape:  # others, the core refuses
+            if reset is not None and reset.dtype == bool and reset.shape == valid.shape:  # the core refuses any other
                 resets[index] = self._turned(episodes_to_front(reset, valid))
         self._check_joins()
         return arrays, lengths, resets
@@ -88,28 +88,28 @@ class Form:
             first, *others = [None if source is None else self._masks[source] for source in sources]
             if any((first is None) != (one is None) or not np.array_equal(first, one) for one in others):  # type: ignore[arg-type]
                 raise ValueError(
-                    f"{self._owner}: got inputs with different masks for {node.layer.label}, which puts their steps together, "
+                    f"{self._owner}: got inputs with different masks for {node.layer.label}, which pairs their steps, "
                     f"expected the same mask for each; give it to all of them"
                 )
 
     def _turned(self, array: Any) -> Array:
-        """Rows first, and back."""
+        """Swaps between time-major and rows first."""
         turned: Array = np.swapaxes(array, 0, 1) if self._rows else np.asarray(array)
         return turned
 
-    # What comes out
+    # Results
 
     def mask_of(self, value: int) -> Array | None:
-        """The mask of a value whose steps are those of an input."""
+        """The mask of a value, if it has the steps of an input."""
         source = self._graph.sources[value]
         return None if source is None or not self._graph.keeps_steps[value] else self._masks[source]
 
     def keep_rows(self, count: int) -> None:
-        """Go on with the first rows only."""
+        """Keep only the masks of the first `count` rows."""
         self._masks = [None if one is None else one[:count] for one in self._masks]
 
     def out(self, value: int, array: Array | None) -> Array | None:
-        """An output, or an input's gradient, as the caller wrote the input."""
+        """An output, or an input's gradient, in the caller's form."""
         if array is None:
             return None
         valid = self.mask_of(value)
@@ -118,7 +118,7 @@ class Form:
         return self._squeezed(array, self._graph.sources[value] is not None)
 
     def gradient(self, value: int, array: Array | None) -> Array | None:
-        """The gradient of an output, as the batch that ran has it."""
+        """The caller's gradient of an output, in the form of the batch that ran."""
         if array is None:
             return None
         if self._unbatched:
@@ -132,12 +132,12 @@ class Form:
         return np.squeeze(array, self._rows if sequence and array.ndim > 2 else 0)
 
     def final(self, flat: Sequence[Array]) -> list[Array]:
-        """A final state, or the gradient of a first one."""
+        """A final state, or the gradient of an initial one, in the caller's form."""
         return [one[:, 0] for one in flat] if self._unbatched else list(flat)
 
 
 def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
-    """A mask with rows first, (N, T)."""
+    """The mask with rows first, (N, T), as bool."""
     valid = checks.array(owner, "mask", mask)
     if lengths is not None:
         raise ValueError(f"{owner}: got both lengths and mask, expected one of them; leave one out")
@@ -147,54 +147,54 @@ def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
         numbers = f", from {valid.min()} to {valid.max()}" if valid.dtype.kind in "iuf" and valid.size else ""
         raise TypeError(
             f"{owner}: got mask of {valid.dtype}{numbers}, expected bool, or integers 0 and 1, true at the valid steps; write "
-            f"mask != 0, or mask == 0 if it is 0 at them"
+            f"mask != 0, or mask == 0 if it marks padding"
         )
     if valid.shape != x.shape[:2] or x.ndim < 2:
         raise ValueError(
-            f"{owner}: got mask of shape {valid.shape}, expected {x.shape[:2]}; give a truth value for each step of each row"
+            f"{owner}: got mask of shape {valid.shape}, expected {x.shape[:2]}; give True or False for each step of each row"
         )
     return valid.T if rows else valid
 
 
 def is_suffix_padded(mask: Array, lengths: Array) -> bool:
-    """Whether each row's valid steps come before its padding, so that lengths say it all."""
+    """Whether each row's valid steps come before its padding, so that lengths are enough."""
     return bool((mask == checks.steps_within(lengths, mask.shape[1])).all())
 
 
 def check_movable(owner: str, graph: Graph, index: int, mask: Array) -> None:
-    """Refuse holes, valid steps with padding between them, where a layer looks at neighbouring steps.
+    """Refuse holes, that is, padding between valid steps, before a layer that reads neighbouring steps.
 
-    Elsewhere a step that is left out is a step that is not there: recurrent layers go on from the state before it.
+    Other layers skip masked steps: recurrent ones continue from the state before them.
     """
     rises = np.diff(mask.astype(np.int8), axis=1, prepend=0) > 0
     if not (rises.sum(1) > 1).any():
-        return  # one stretch of valid steps in each row
+        return  # the valid steps of each row are contiguous
     for node in graph.nodes:
         if graph.sources[node.inputs[0]] == index and not node.layer.allows_holes:
             row = int(np.flatnonzero(rises.sum(1) > 1)[0])
             raise ValueError(
                 f"{owner}: got a mask with padding between the valid steps of row {row}, expected none before "
-                f"{node.layer.label}, as it looks at neighbouring steps, and those beside a hole are none; give rows whose "
-                f"valid steps follow each other"
+                f"{node.layer.label}, as it reads neighbouring steps, which those on either side of padding are not; give rows "
+                f"whose valid steps are contiguous"
             )
 
 
 def to_front(array: Array, mask: Array) -> Array:
-    """What is at the valid steps, moved to the front of its row; zeros behind."""
+    """The valid steps, moved to the front of their row; zeros after them."""
     moved = np.zeros_like(array)
     moved[checks.steps_within(mask.sum(1), mask.shape[1])] = array[mask]
     return moved
 
 
 def to_places(array: Array, mask: Array) -> Array:
-    """The opposite: what is at the front of a row, moved to its valid steps; zeros elsewhere."""
+    """The inverse: the front of a row, moved to its valid steps; zeros elsewhere."""
     moved = np.zeros_like(array)
     moved[mask] = array[checks.steps_within(mask.sum(1), mask.shape[1])]
     return moved
 
 
 def episodes_to_front(reset: Array, mask: Array) -> Array:
-    """Where episodes start, moved likewise: one that starts at padding starts at the valid step behind it."""
+    """Resets, moved likewise: a reset at padding moves to the next valid step."""
     count = np.cumsum(reset, axis=1)
     moved = to_front(count, mask)
     within = checks.steps_within(mask.sum(1), mask.shape[1])

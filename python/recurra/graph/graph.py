@@ -1,4 +1,4 @@
-"""Layers and the values that pass between them, as plain data: what a model computes, not how."""
+"""Layers and the values that pass between them, as plain data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def pack(values: Sequence[Any]) -> Any:
-    """Values as programs take them: one as it is, several in a tuple."""
+    """Values as programs take them: a single one as is, several as a tuple."""
     return values[0] if len(values) == 1 else tuple(values)
 
 
 def unpack(values: Any, count: int) -> Sequence[Any]:
-    """The same values in a list; None stands for None everywhere."""
+    """The inverse of `pack`; None stands for None everywhere."""
     return [values] * count if count == 1 or values is None else values
 
 
 class Port(NamedTuple):
-    """An input. kind: "features", "tokens" or "any"; size: features or different tokens, None for any; axis: "sequence",
-    "vector" (no time) or "either"; dtype: float32 or float64, None for what the layers say."""
+    """An input. kind: "features", "tokens" or "any"; size: number of features or of distinct tokens, None for any; axis:
+    "sequence", "vector" (no time axis) or "either"; dtype: float32 or float64, None for the layers' dtype."""
 
     kind: str = "any"
     size: int | None = None
@@ -37,22 +37,22 @@ class Port(NamedTuple):
 
 
 class Node:
-    """A layer at work: the values it reads and, for each array of its state, the vector it begins with; None: the model's
-    own state says. Its output is value `output`, its final states the ones behind."""
+    """One call of a layer: the values it reads and, for each array of its state, the value with the initial state, or None for
+    the model's own state. Its output is value `output`; its final states are the values after it."""
 
     def __init__(self, layer: LeafLayer, inputs: Sequence[int], states: Sequence[int | None], output: int) -> None:
         self.layer, self.inputs, self.states, self.output = layer, tuple(inputs), tuple(states), output
 
     @cached_property
     def own_states(self) -> list[int]:
-        """Which arrays of its state are the model's own."""
+        """The arrays of its state that belong to the model's own state."""
         return [index for index, value in enumerate(self.states) if value is None]
 
 
 class Graph:
     """Values are numbered: the inputs, then for each node its output and its final states.
 
-    Made from layers, the values each reads, and what its states begin with (empty: all are the model's own).
+    Built from layers, the values each reads, and its initial states (empty: all are the model's own).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Graph:
 
     @classmethod
     def chain(cls, graphs: Sequence[Graph]) -> Graph:
-        """Graphs in a row, as one: the inputs of each are the outputs of the one before."""
+        """The composition of graphs: the inputs of each are the outputs of the one before."""
         ports = graphs[0].inputs
         given: Sequence[int] = range(len(ports))
         following = len(ports)
@@ -90,31 +90,31 @@ class Graph:
 
     @cached_property
     def layers(self) -> tuple[LeafLayer, ...]:
-        """Each layer once, in the order in which they are first at work."""
+        """Each layer once, in the order of first use."""
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
 
     @property
     def all_parameters(self) -> list[_core.Parameters]:
-        """Those of all layers."""
+        """The parameters of all layers."""
         return [one for layer in self.layers for one in layer.all_parameters]
 
     @cached_property
     def all_native(self) -> bool:
-        """Whether all layers run in the core, as one program then."""
+        """Whether all layers are native, so that the graph runs as one program."""
         return all(layer.native for layer in self.layers)
 
     def lengths(self, given: Sequence[Array | None]) -> list[Array | None]:
-        """The valid steps of every value, from those of the inputs; None where all are or there is no time."""
+        """The lengths of every value, given those of the inputs; None where every step is valid or there is no time axis."""
         values = self.spread(given)
         self.follow(self.nodes, values, self.spread([]))
         return values
 
     def spread(self, given: Sequence[Array | None]) -> list[Array | None]:
-        """What is given for the inputs, with room for all other values."""
+        """One entry per value: those given for the inputs, None for all others."""
         return [*given, *[None] * (self.count - len(given))]
 
     def follow(self, nodes: Sequence[Node], lengths: list[Array | None], resets: list[Array | None]) -> None:
-        """Fill in the lengths and resets of what these nodes make."""
+        """Fill in the lengths and resets of the outputs of these nodes."""
         for node in nodes:
             valid, reset = lengths[node.inputs[0]], resets[node.inputs[0]]
             if node.layer.made_steps is not None:
@@ -125,8 +125,11 @@ class Graph:
 
     @cached_property
     def sources(self) -> list[int | None]:
-        """For every value the input whose time axis it has, or its layers have made their own from; None for vectors."""
-        behind = [*range(len(self.inputs)), *[0] * (self.count - len(self.inputs))]  # the input that its rows come from
+        """For every value, the input that its time axis comes from; None for vectors."""
+        behind = [
+            *range(len(self.inputs)),
+            *[0] * (self.count - len(self.inputs)),
+        ]  # the input that a value's rows come from
         found: list[int | None] = [None if port.axis == "vector" else at for at, port in enumerate(self.inputs)]
         found += [None] * (self.count - len(self.inputs))
         for node in self.nodes:
@@ -140,7 +143,7 @@ class Graph:
 
     @cached_property
     def makes_time(self) -> list[bool]:
-        """For every value whether its time axis is no input's: a layer has made it of vectors."""
+        """For every value, whether a layer made its time axis from vectors, so that it is no input's."""
         found = [False] * self.count
         for node in self.nodes:
             layer = node.layer
@@ -149,7 +152,7 @@ class Graph:
 
     @cached_property
     def keeps_steps(self) -> list[bool]:
-        """For every value whether its steps are those of its source."""
+        """For every value, whether its steps are those of its source."""
         found = [True] * len(self.inputs) + [False] * (self.count - len(self.inputs))
         for node in self.nodes:
             layer = node.layer
@@ -159,7 +162,7 @@ class Graph:
 
     @cached_property
     def needs_sequences(self) -> list[bool]:
-        """For every value whether it must have a time axis, as some layer that reads it, or what follows that, needs one."""
+        """For every value, whether it must have a time axis, because a layer that reads it, or one further on, needs it."""
         needs = [port.axis == "sequence" for port in self.inputs] + [False] * (self.count - len(self.inputs))
         for node in reversed(self.nodes):
             layer = node.layer
@@ -171,7 +174,7 @@ class Graph:
         return needs
 
     def axes(self, given: Sequence[str]) -> list[str]:
-        """Whether the outputs are a "sequence", a "vector" or "either", for inputs of which that is known."""
+        """The axes of the outputs, "sequence", "vector" or "either", given those of the inputs."""
         found = [*given, *["vector"] * (self.count - len(given))]
         for node in self.nodes:
             if node.layer.made_steps is not None:
@@ -182,24 +185,24 @@ class Graph:
 
     @cached_property
     def names(self) -> list[str]:
-        """What texts call the values: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1, ..."""
+        """The values' names in `summary` and `repr`: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1, ..."""
         found = [port.name or f"x{index}" for index, port in enumerate(self.inputs)]
         for index, node in enumerate(self.nodes):
             found += [f"v{index}", *(f"v{index}.state.{name}" for name in node.layer.state_names)]
         return found
 
     def reads(self, node: Node) -> list[str]:
-        """The names of what a node reads and begins with."""
+        """The names of a node's inputs and initial states."""
         begin = [self.names[value] for value in node.states if value is not None]
         return [*(self.names[value] for value in node.inputs), *(f"state={name}" for name in begin)]
 
     @cached_property
     def features(self) -> list[int | None]:
-        """Of every value; None if known only when it runs."""
+        """The number of features of every value; None if known only at run time."""
         return self.features_from([None if port.kind == "tokens" else port.size for port in self.inputs])
 
     def features_from(self, given: Sequence[int | None]) -> list[int | None]:
-        """The same for inputs of so many features."""
+        """The number of features of every value, given each input's."""
         found = list(given)
         for node in self.nodes:
             found.append(node.layer.joined_features([found[value] for value in node.inputs]))
@@ -207,14 +210,14 @@ class Graph:
         return found
 
     def why_not_streamable(self) -> str | None:
-        """What keeps a graph of layers that can all be streamed from it; None if nothing does."""
+        """Why a graph of streamable layers cannot be streamed; None if it can."""
         outputs = {node.output for node in self.nodes}
         read = {value for node in self.nodes for value in (*node.inputs, *node.states)} | set(self.outputs)
         for index, port in enumerate(self.inputs):
             if port.axis == "vector":
                 return f"input {index}, which has no time axis"
         if any(len(node.own_states) < len(node.states) for node in self.nodes):
-            return "a layer that begins with another one's final state"
+            return "a layer whose initial state is another layer's final state"
         if read - outputs - set(range(len(self.inputs))) - {None}:
-            return "a layer that reads another one's final state, or has it as output"
+            return "a layer's final state used as an input or output"
         return None

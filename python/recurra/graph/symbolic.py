@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from recurra.layers.leaf import LeafLayer
 
-_serial = count()  # later calls have larger numbers, so they come later in a model
+_serial = count()  # numbers calls in the order in which they were made, which is the order of layers in a model
 
 
 class Call:
@@ -26,35 +26,37 @@ class Call:
 
 
 class Symbol:
-    """What will be there when the model runs: a sequence (N, T, features), a vector (N, features), or tokens (N, T).
+    """A value of a model being built: a sequence (N, T, features), a vector (N, features), or tokens (N, T).
 
-    `a + b`, `a - b` and `a * b` go element by element; `a[..., 2:5]` takes features, as `recurra.Slice`. Attributes: features, None if known only then; sequence, whether there is a
-    time axis; tokens, whether it holds integers.
+    `a + b`, `a - b` and `a * b` are elementwise; `a[..., 2:5]` selects features, as `recurra.Slice` does.
+
+    Attributes: features, None if known only at run time; sequence, whether there is a time axis; tokens, whether it holds
+    integers.
     """
 
     def __init__(
         self, source: Port | Call, which: int, features: int | None, sequence: bool, tokens: bool = False
     ) -> None:
         self.source = source
-        self.which = which  # of a call: 0 the output, then the states
+        self.which = which  # 0: the output of the call, 1 and up: its final states
         self.features, self.sequence, self.tokens = features, sequence, tokens
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """None for what is known only when the model runs."""
+        """The shape, with None for sizes known only at run time."""
         time = (None,) if self.sequence else ()
         return (None, *time) if self.tokens else (None, *time, self.features)
 
     @property
     def state(self) -> Any:
-        """The final state of the layer that gives this, built like that layer's state, each array of it a vector (N,
-        num_layers * directions * H) that may begin another layer or be fed to one."""
+        """The final state of the layer whose output this is, structured like that layer's state. Each array is a vector (N,
+        num_layers * directions * H), to be another layer's initial state or input."""
         layer = self.source.layer if isinstance(self.source, Call) else None
         if layer is None or not layer.state_names:
             what = "an Input" if layer is None else layer.label
             raise AttributeError(
-                f"state: got the output of {what}, expected that of a recurrent layer, as only those have states; "
-                f"take the state of the tensor that the recurrent layer gave"
+                f"state: got the output of {what}, expected the output of a recurrent layer, as only those have a state; "
+                f"take the state of a recurrent layer's output"
             )
         found = [Symbol(self.source, 1 + index, size, sequence=False) for index, size in enumerate(state_sizes(layer))]
         return found[0] if len(found) == 1 else tuple(found)
@@ -73,20 +75,17 @@ class Symbol:
 
     def __iter__(self) -> Any:
         raise TypeError(
-            "Symbol: got a loop over its parts, expected none, as it has them only when the model runs; take features as "
+            "Symbol: cannot be iterated over, as it has no values before the model runs; select features with "
             "symbol[..., 2:5]"
         )
 
     def __bool__(self) -> bool:
-        raise TypeError(
-            "Symbol: got a question about its value, expected none, as it has one only when the model runs; "
-            "call a recurra.Model on arrays"
-        )
+        raise TypeError("Symbol: has no truth value before the model runs; call a recurra.Model on arrays")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
-            "Symbol: got a use as an array, expected layers called on it, as it has values only when the model runs; "
-            "make a recurra.Model and call that on arrays"
+            "Symbol: cannot be used as an array, as it has no values before the model runs; call layers on it, or make a "
+            "recurra.Model and call that on arrays"
         )
 
     def __repr__(self) -> str:
@@ -101,19 +100,19 @@ def Input(  # noqa: N802 - as in Keras
     name: str | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Symbol:
-    """Where data enter a model: sequences (N, T, features), vectors (N, features), or tokens (N, T).
+    """An input of a model: sequences (N, T, features), vectors (N, features), or tokens (N, T).
 
         x = rc.Input(features=16)
         h = rc.LSTM(16, 32)(x)
         model = rc.Model(x, rc.Linear(32, 4)(h))
 
     Args:
-        features: how many each step has; or
-        tokens: how many different ones there are.
+        features: number of features of each step; or
+        tokens: number of distinct tokens.
         sequence: False for vectors, without a time axis.
         name: for `summary`.
-        dtype: float32 or float64, as the layers that read it; None for whatever they have. `a + b` of two inputs of
-            float64 is float64.
+        dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of float64
+            is float64.
     """
     if (features is None) == (tokens is None):
         raise ValueError(
@@ -122,7 +121,7 @@ def Input(  # noqa: N802 - as in Keras
         )
     sequence = checks.flag("Input", "sequence", sequence)
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"Input: got name={name!r}, expected a text; write name='...'")
+        raise TypeError(f"Input: got name={name!r}, expected a str; write name='...'")
     if tokens is not None and not sequence:
         raise ValueError("Input: got tokens with sequence=False, expected sequences of tokens; leave sequence out")
     if tokens is not None and dtype is not None:
@@ -137,14 +136,14 @@ def Input(  # noqa: N802 - as in Keras
 
 
 def found(x: Any) -> bool:
-    """Whether x is a symbol or has one among its parts."""
+    """Whether x is a symbol or contains one."""
     if isinstance(x, tuple | list):
         return any(isinstance(one, Symbol) for one in x)
     return isinstance(x, Symbol) or (isinstance(x, dict) and any(isinstance(one, Symbol) for one in x.values()))
 
 
 def state_sizes(layer: LeafLayer) -> list[int]:
-    """How many numbers each array of the layer's state has for a row."""
+    """Numbers per row of each array of the layer's state."""
     return [array.shape[0] * array.shape[2] for array in layer.state_zeros(0)]
 
 
@@ -156,19 +155,19 @@ def _merged(kind: str, one: Symbol, other: Any) -> Any:
 
 
 def _sliced(symbol: Symbol, key: Any) -> Any:
-    """`symbol[..., start:stop:step]`, with as many `:` as there are other axes if they are written out."""
+    """`symbol[..., start:stop:step]`, or with a `:` for each of the other axes."""
     *before, features = key if isinstance(key, tuple) else (key,)
     axes = len(symbol.shape) - 1
     leads = before == [Ellipsis] or (len(before) == axes and all(one == slice(None) for one in before))
     if symbol.tokens or not leads or not isinstance(features, slice):
         raise TypeError(
-            f"Symbol: got [{key!r}] of {symbol!r}, expected features, [..., start:stop]; for one of them write [..., 3:4], "
-            f"for the last step recurra.Pool('last')"
+            f"Symbol: got [{key!r}] of {symbol!r}, expected a slice of features, [..., start:stop]; for one feature write [..., 3:4], "
+            f"for the last step use recurra.Pool('last')"
         )
     if symbol.features is None:
         raise ValueError(
-            "Symbol: got a slice of features whose number is known only when the model runs, expected a known number; take "
-            "it of what a layer with an output_size gives"
+            "Symbol: got a slice of features whose number is known only at run time, expected a known number; slice the "
+            "output of a layer with an output_size"
         )
     start, stop, step = features.indices(symbol.features)
     config = {"start": start, "stop": stop, "step": step, "dtype": _dtype(symbol) or "float32"}
@@ -176,7 +175,7 @@ def _sliced(symbol: Symbol, key: Any) -> Any:
 
 
 def _dtype(symbol: Symbol) -> Any:
-    """That of the layers and inputs behind it; None where none says."""
+    """The dtype of the layers and inputs that the symbol depends on; None if none has one."""
     waiting: list[Port | Call] = [symbol.source]
     while waiting:
         source = waiting.pop()

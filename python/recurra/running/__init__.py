@@ -1,1 +1,1 @@
-"""How graphs run: programs, tapes, streams, states."""
+"""Running graphs: programs, tapes, streams, states."""

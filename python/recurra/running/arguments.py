@@ -1,4 +1,4 @@
-"""The arguments of a call: checked, and brought into the form that programs take."""
+"""The arguments of a call, checked and converted to the form that programs take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recurra.graph.forms import Form
 from recurra.graph.graph import Graph
 from recurra.running.state import StateLayout
 
-#: A call's inputs, flat state, lengths and resets as programs take them, and how its results are written.
+#: Inputs, flat state, lengths and resets as programs take them, and the form to convert the results to.
 Arguments: TypeAlias = "tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None], Form | None]"
 
 
@@ -34,7 +34,7 @@ class ArgumentReader:
     def read(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
         """The arguments; lengths and resets against x are checked by the programs."""
         owner, inputs = self._owner, self._inputs
-        if inputs.count is None:  # at once: small calls feel what follows
+        if inputs.count is None:  # fast path: what follows would slow small calls down
             arrays = [x if type(x) is np.ndarray else checks.array(owner, "x", x)]
             if mask is not None or arrays[0].ndim == self._rank:
                 return self._formed(arrays, state, lengths, reset, mask)
@@ -56,11 +56,11 @@ class ArgumentReader:
         return arrays, flat, valid, restart, None
 
     def _is_unbatched(self, arrays: Sequence[Array]) -> bool:
-        """Whether the inputs have no batch axis: the first that must be a sequence tells."""
+        """Whether the inputs have no batch axis, judged by those that must be sequences."""
         return any(one.ndim == rank for one, rank in zip(arrays, self._ranks, strict=True) if rank > 0)
 
     def _formed(self, arrays: list[Array], state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
-        """The arguments of a call whose inputs are written otherwise than the core takes them."""
+        """The arguments of a call without a batch axis, or with a mask."""
         owner, inputs = self._owner, self._inputs
         form = Form(owner, self._graph, self._is_unbatched(arrays), self._time_major)
         arrays = form.arrays(arrays)

@@ -1,4 +1,4 @@
-"""Views of parameters and gradients by name, over one layer or all layers of a model."""
+"""Named views of parameters and gradients, of one layer or of all layers of a model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
 
-#: A layer's parameters and what stands before their names: "" or, in a model, "0.".
+#: The prefix of the names, "" or, in a model, "0.", and a layer's parameters.
 Parts: TypeAlias = "Sequence[tuple[str, _core.Parameters]]"
 
 
 class NamedArrays(Mapping[str, Array]):
-    """A mapping from names to views; assigning to a name writes into the memory behind it."""
+    """A mapping from names to views; assigning to a name writes to the viewed memory."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class NamedArrays(Mapping[str, Array]):
         try:
             return self._places[name]
         except (KeyError, TypeError):
-            known = ", ".join(self._places) or "none at all"
+            known = ", ".join(self._places) or "none, as there are no parameters"
             raise KeyError(f"{self._kind}: got the name {name!r}, expected one of: {known}") from None
 
     def __getitem__(self, name: str) -> Array:
@@ -50,7 +50,7 @@ class NamedArrays(Mapping[str, Array]):
 
     def __reduce__(self) -> str:
         raise TypeError(
-            f"{self._kind}: got a request to pickle or copy views of a model's memory, expected arrays; take "
+            f"{self._kind}: views of a model's memory cannot be pickled or copied; take "
             f"{'state_dict()' if self._kind == 'params' else '{name: array.copy() for name, array in grads.items()}'}"
         )
 
@@ -60,13 +60,13 @@ class NamedArrays(Mapping[str, Array]):
 
 
 class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
-    """A view of a sparse gradient, which says how that is written; what is computed from it is a plain array."""
+    """A read-only view of a sparse gradient, whose errors say how to write it; results of computations are plain arrays."""
 
     def _check(self) -> None:
         if not self.flags.writeable:
             raise ValueError(
-                "grads: got a write into a sparse gradient, which is read-only, as the rows that are not zero must be known; "
-                "expected it to be written as a whole: grads[name] = array, such as grads[name] = grads[name] + more"
+                "grads: got a write to a view of a sparse gradient, expected an assignment of the whole array, as recurra keeps a "
+                "list of its non-zero rows; write grads[name] = array, such as grads[name] = grads[name] + more"
             )
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -92,14 +92,14 @@ def _read_gradient(parameters: _core.Parameters, name: str) -> Array:
 
 
 def _write_gradient(parameters: _core.Parameters, name: str, array: Array) -> None:
-    if parameters.sparse:  # whose rows must be known
+    if parameters.sparse:  # keeps the list of non-zero rows true
         parameters.assign_grad(name, array)
     else:
-        parameters.grad(name)[...] = array  # also what `grads[name] += array` ends with
+        parameters.grad(name)[...] = array  # also the last step of `grads[name] += array`
 
 
 def params(parts: Parts) -> NamedArrays:
-    """Read-only views; an assignment checks shape and dtype and moves the version on."""
+    """Read-only views; an assignment checks shape and dtype and increments the version."""
     return NamedArrays("params", parts, _core.Parameters.value, _core.Parameters.assign)
 
 
@@ -109,7 +109,7 @@ def grads(parts: Parts) -> NamedArrays:
 
 
 def is_view(array: Array) -> bool:
-    """Whether it shows memory of the core's, as `params` does."""
+    """Whether the array is a view of the core's memory, as those of `params` are."""
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
@@ -117,10 +117,10 @@ def is_view(array: Array) -> bool:
 
 
 class Edit:
-    """`with Edit(parts) as copies:` writable copies of parameters, which the block's end writes back.
+    """`with Edit(parts) as copies:` gives writable copies of parameters, which are written back at the end of the block.
 
-    Copies, as no array can take back the views that others made of it: what is written there after the block reaches
-    nothing, and a block that raises changes nothing.
+    Copies and not views, as a view cannot be revoked: writes after the block have no effect, and a block that raises changes
+    nothing.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -136,7 +136,7 @@ class Edit:
 
     def _write(self, parameters: _core.Parameters, name: str, array: Array) -> None:
         copy = self._copy(parameters, name)
-        if array is not copy:  # `copies[name] += 1` has written already
+        if array is not copy:  # `copies[name] += 1` has already written
             copy[...] = array
 
     def __enter__(self) -> NamedArrays:
@@ -151,8 +151,8 @@ class Edit:
         for (parameters, name), (before, _after) in copies.items():
             if parameters.value(name).tobytes() != before.tobytes():
                 raise ValueError(
-                    f"edit: got {name!r} written by something else inside the block, expected no other writer until its end, "
-                    f"which would undo that; nothing was written: write it through the block, or end the block first"
+                    f"edit: got {name!r} changed by another writer during the block, expected none, as the end of the block would "
+                    f"overwrite that change; nothing was written: write through the block, or after it"
                 )
         for _prefix, parameters in self._parts:
             parameters.touch()

@@ -1,7 +1,7 @@
-"""What the layers written in Python add to their gradients in one backward: kept apart until all of it is done.
+"""Gradients that layers written in Python accumulate during one backward, kept separate until all of it has succeeded.
 
-So a backward that fails takes away nothing but its own, whatever other threads have added, and no lock is held while
-users' code runs, which may run another backward: a model inside the layer, a signal's handler, a finaliser.
+A backward that fails thus discards only its own, whatever other threads add, and no lock is held while users' code runs,
+which may start another backward: of a model inside the layer, in a signal handler, in a finaliser.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-#: Flat gradients by the parameters of the layers at work in the innermost backward.
+#: The flat gradients of the innermost backward on this thread, by the layers' parameters.
 _at_work: ContextVar[dict[_core.Parameters, Array] | None] = ContextVar("_at_work", default=None)
 
 
 def collect(layers: Iterable[LeafLayer], run: Callable[[], _Result]) -> tuple[_Result, dict[_core.Parameters, Array]]:
-    """run(), and what these layers added to their gradients meanwhile, on this thread."""
+    """The result of run(), and the gradients that these layers accumulated during it on this thread."""
     flat = {layer.parameters: np.zeros(layer.parameters.size, layer.parameters.dtype) for layer in layers}
 
     def within() -> _Result:
         _at_work.set(flat)
         return run()
 
-    return copy_context().run(within), flat  # which forgets `flat` again, however it ends
+    return copy_context().run(within), flat  # the context forgets `flat`, even after an exception
 
 
 def of(layer: LeafLayer) -> arrays.NamedArrays | None:
-    """The layer's own part of the backward at work on this thread; None if there is none."""
+    """The layer's gradients in the backward running on this thread; None outside one."""
     flat = _at_work.get()
     if flat is None or layer.parameters not in flat:
         return None

@@ -1,4 +1,4 @@
-"""Runs a layer written in Python: what `_core.Program` and `_core.Stream` are to native layers."""
+"""The counterparts of `_core.Program` and `_core.Stream` for a layer written in Python."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _is_sequence(x: Array) -> bool:
 
 
 class PythonProgram:
-    """Checks and masks around a user's `forward`."""
+    """A user's `forward`, with its arguments and results checked and padding zeroed."""
 
     def __init__(self, layer: PythonLayer) -> None:
         self._layer = layer
 
     def run(self, x: Array, lengths: Array | None, reset: Array | None, training: bool, seed: int) -> tuple[Array, Any]:
-        """The output, read-only, and what the user saved."""
+        """The output, read-only, and what `forward` saved for backward."""
         layer = self._layer
         self._check_input(x, lengths, reset)
         result: Any = layer.forward(
@@ -39,7 +39,7 @@ class PythonProgram:
         )
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
-                f"{layer.label}.forward: got a {type(result).__name__} back, expected the pair (y, saved); return both, "
+                f"{layer.label}.forward: returned {type(result).__name__}, expected the pair (y, saved); return both, with "
                 f"None as saved if backward needs nothing"
             )
         y, saved = result
@@ -55,7 +55,9 @@ class PythonProgram:
         if ("integers" if x.dtype.kind in "iu" else x.dtype.name) not in allowed:
             raise TypeError(f"{layer.label}: got x of {x.dtype}, expected {' or '.join(allowed)}; write x.astype(...)")
         if x.ndim < 2:
-            raise ValueError(f"{layer.label}: got x of shape {x.shape}, expected rows first; add an axis, x[None]")
+            raise ValueError(
+                f"{layer.label}: got x of shape {x.shape}, expected (N, ...), rows first; add the batch axis, x[None]"
+            )
         if layer.input_size is not None and x.dtype.kind == "f" and x.shape[-1] != layer.input_size:
             raise ValueError(
                 f"{layer.label}: got {x.shape[-1]} features, expected {layer.input_size}; change x or input_size"
@@ -68,8 +70,8 @@ class PythonProgram:
             checks.lengths_within(layer.label, lengths, *x.shape[:2])
         if reset is not None and not layer.stateless:
             raise ValueError(
-                f"{layer.label}: got reset, expected none, as only a layer with stateless = True can honour it; set that in "
-                f"the class if each step of the output depends on that step of the input alone, or leave reset out"
+                f"{layer.label}: got reset, expected none, as only a layer with stateless = True supports it; set that in the "
+                f"class if each step of the output depends only on the same step of the input, or leave reset out"
             )
 
     def _check_output(self, y: Any, x: Array) -> None:
@@ -87,7 +89,7 @@ class PythonProgram:
             wanted = ", ".join([*map(str, x.shape[:kept]), str(layer.output_size or "features")])
             raise ValueError(
                 f"{layer.label}.forward: got y of shape {y.shape}, expected ({wanted}); "
-                f"set return_sequences = False in the class if the time axis ends here"
+                f"set return_sequences = False in the class if the output has no time axis"
             )
 
     def forward(
@@ -98,7 +100,7 @@ class PythonProgram:
         state: Sequence[Array] | None = None,
         time_major: bool = False,
     ) -> tuple[Array, list[Array]]:
-        """Inference; there is no state."""
+        """Inference; the state is empty."""
         y, _saved = self.run(x, lengths, reset, False, 0)
         return y, []
 
@@ -115,46 +117,46 @@ class PythonProgram:
         memory_budget: int | None = None,
         finishes: bool = True,
     ) -> PythonTape:
-        """The same, remembered."""
+        """The same, recorded for backward."""
         y, saved = self.run(x, lengths, reset, training, seed)
         wanted = (x.shape, x.dtype) if input_grad and x.dtype.kind == "f" else None
         return PythonTape(self._layer, y, saved, lengths, wanted)
 
     def stream(self, batch_size: int) -> PythonStream:
-        """Steps, for a stateless layer."""
+        """A stream, for a stateless layer."""
         return PythonStream(self, batch_size)
 
 
 class PythonStream:
-    """Steps through a layer that carries nothing from one to the next."""
+    """The stream of a stateless layer."""
 
     def __init__(self, program: PythonProgram, batch_size: int) -> None:
         self._program, self.batch_size = program, batch_size
 
     def step(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
-        """One step, as a sequence of one."""
+        """One step, run as a sequence of length 1."""
         return self.process(np.asarray(x)[:, None], None if reset is None else np.asarray(reset)[:, None])[:, 0]
 
     def process(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
-        """A chunk, as a whole sequence."""
+        """A chunk, run as a whole sequence."""
         x = np.asarray(x)
         if x.shape[:1] != (self.batch_size,):
             raise ValueError(
-                f"stream: got x of shape {x.shape}, expected {self.batch_size} rows; make a stream of as many"
+                f"stream: got x of shape {x.shape}, expected {self.batch_size} rows; make a stream with that batch_size"
             )
         y, _saved = self._program.run(x, None, reset, False, 0)
         return y
 
     def reset(self, rows: Array | None = None) -> None:
-        """Nothing to forget."""
+        """Nothing to reset."""
 
     def state(self) -> list[Array]:
-        """Nothing is carried."""
+        """Always empty."""
         return []
 
     def load_state(self, state: Sequence[Array]) -> None:
-        """Nothing to take over."""
+        """Nothing to load."""
 
     def fork(self, copies: int) -> PythonStream:
-        """More rows."""
+        """A stream of N * copies rows."""
         return PythonStream(self._program, self.batch_size * copies)

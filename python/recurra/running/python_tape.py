@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _nbytes(value: Any) -> int:
-    """Bytes of the arrays in whatever a user's forward saved."""
+    """Bytes of the arrays in what a user's forward saved."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, dict):
@@ -24,7 +24,7 @@ def _nbytes(value: Any) -> int:
 
 
 class PythonTape:
-    """What a user's `forward` saved, for one `backward`."""
+    """Holds what a user's `forward` saved, for one `backward`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class PythonTape:
 
     @property
     def state(self) -> list[Array]:
-        """Nothing is carried."""
+        """Always empty."""
         self._refuse_if_closed()
         return []
 
@@ -56,16 +56,16 @@ class PythonTape:
 
     @property
     def closed(self) -> bool:
-        """Whether it was used or closed."""
+        """Whether the tape has run backward or was closed."""
         return self._closed or self._used
 
     def close(self) -> None:
-        """Drop what was saved."""
+        """Release what was saved."""
         self._closed, self._saved, self._y = True, None, self._y[:0]
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise ValueError(f"{self._layer.label}: got a tape that is closed, expected an open one; record again")
+            raise ValueError(f"{self._layer.label}: the tape is closed; record again")
 
     def backward(
         self,
@@ -74,10 +74,10 @@ class PythonTape:
         more: Sequence[Any] = (),
         commits: bool = True,
     ) -> tuple[Array | None, list[Array]]:
-        """Checks and masks around a user's `backward`."""
+        """A user's `backward`, with its arguments and results checked and padding zeroed."""
         layer, y = self._layer, self.y
         if self._used:
-            raise ValueError(f"{layer.label}.backward: got a tape that was used, expected a fresh one; record again")
+            raise ValueError(f"{layer.label}.backward: the tape was already used, and works once; record again")
         if dy is None:
             dy = np.zeros_like(y)
         if dy.shape != y.shape or dy.dtype != y.dtype:
@@ -97,7 +97,7 @@ class PythonTape:
         if not isinstance(dx, np.ndarray) or dx.shape != shape or dx.dtype != dtype:
             got = f"an array of shape {dx.shape} and {dx.dtype}" if isinstance(dx, np.ndarray) else type(dx).__name__
             raise ValueError(
-                f"{layer.label}.backward: got {got} back, expected the gradient with respect to x, of shape {shape} and "
+                f"{layer.label}.backward: returned {got}, expected the gradient with respect to x, of shape {shape} and "
                 f"{dtype}; return dx"
             )
         return users_arrays.apart(users_arrays.without_padding(dx, self._lengths)), []

@@ -1,4 +1,4 @@
-"""Runs a graph of layers: forwards, recorded, as a stream."""
+"""Runs a graph of layers: inference, recording, streaming."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from recurra.running.tape import Tape, TapePiece
 
 
 def _copies(arrays: Sequence[Array | None]) -> list[Array | None]:
-    """So that layers written in Python see the same as all others, whatever the caller does to its arrays."""
+    """Copies: all runs must see the same arrays, even if another thread writes to the caller's while users' code runs."""
     return [None if one is None else one.copy() for one in arrays]
 
 
 class _Call:
-    """The values of a call, as far as they are made, their lengths and resets."""
+    """The values of a call computed so far, with their lengths and resets."""
 
     def __init__(
         self, graph: Graph, x: Sequence[Array], lengths: Sequence[Array | None], resets: Sequence[Array | None]
@@ -35,19 +35,19 @@ class _Call:
         self._lengths, self._resets = graph.spread(lengths), graph.spread(resets)
 
     def given(self, run: Run) -> tuple[Any, Any, Any]:
-        """What the run's program takes."""
+        """The arguments of the run's program."""
         taken = (self.values, self._lengths, self._resets)
         x, lengths, resets = (pack([one[value] for value in run.inputs]) for one in taken)
         return x, lengths, resets
 
     def take(self, run: Run, y: Any) -> None:
-        """What it made. It has checked lengths and resets, so that layers can say what becomes of them."""
+        """Store the run's outputs, and derive their lengths and resets; the program has checked those of its inputs."""
         self.values.update(run.made(y))
         self._graph.follow(run.nodes, self._lengths, self._resets)
 
 
 class Runner:
-    """Runs a graph forwards, records it, streams it: the one way that layers alone and models are run."""
+    """Runs, records and streams the graph of a single layer or of a model."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Runner:
         self._owner, self._graph, self._time_major = owner, graph, time_major
         self.inputs, self.outputs = inputs, outputs
         self._runs = cut(owner, graph)
-        #: What runs all of it, if one native program does.
+        #: The program of the whole graph, if it is a single native one.
         self._whole = self._runs[0].program if len(self._runs) == 1 and graph.all_native else None
         self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
@@ -94,7 +94,7 @@ class Runner:
         return pack([call.values[value] for value in self._graph.outputs]), final
 
     def _written(self, y: Any, form: Form | None = None) -> Any:
-        """The outputs, as a program gives them, as people write them."""
+        """A program's outputs in the caller's structure and form."""
         graph = self._graph
         parts = unpack(y, len(graph.outputs))
         if form is not None:
@@ -113,7 +113,7 @@ class Runner:
         memory_budget: int | None = None,
         mask: Any = None,
     ) -> Tape:
-        """The same, remembered."""
+        """The same, recorded for backward."""
         operation = f"{self._owner}.record"
         if memory_budget is not None:
             memory_budget = self._checked_budget(operation, memory_budget)
@@ -121,15 +121,15 @@ class Runner:
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
-        if not self._graph.all_native:  # what users' layers save is the tape's own
+        if not self._graph.all_native:  # users' layers may save them on the tape
             arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
         given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget)
         versions: list[int] = []
-        if self._graph.all_native:  # a native program looks at the versions of its layers by itself
+        if self._graph.all_native:  # a native program checks the versions of its layers itself
             pieces = self._record_runs(True, *given)
         else:
             versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_versions, *given)
-            # Batch norm moves its statistics here, as the record may have been made more than once.
+            # Batch norm updates its running statistics only here, as recording may have been repeated.
             _core.finish_records([piece for piece, _run in pieces if isinstance(piece, _core.Tape)])
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
 
@@ -171,13 +171,13 @@ class Runner:
         if python:
             raise ValueError(
                 f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected native "
-                f"layers only, as only they know ahead what they will keep; leave memory_budget out, or record the native "
-                f"part of the model with it"
+                f"layers only, as only they know in advance what their tape takes; leave memory_budget out, or record the "
+                f"native part of the model with it"
             )
         return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 
     def _gradients_wanted(self, input_grad: bool) -> list[bool]:
-        """Of which values the gradient is: those of inputs, if asked for, and of layers with anything to learn behind."""
+        """For every value, whether its gradient is needed: by the caller, for inputs, or by parameters that it depends on."""
         if input_grad in self._wanted:
             return self._wanted[input_grad]
         graph = self._graph
@@ -191,15 +191,15 @@ class Runner:
         return wanted
 
     def stream(self, batch_size: int) -> Stream:
-        """A state at rest and the buffers of a step."""
+        """A stream with zero state."""
         operation = f"{self._owner}.stream"
         batch_size = checks.integer(operation, "batch_size", batch_size, 0)
         layers = self._graph.layers
         for index, layer in enumerate(layers):
             if why := layer.why_not_streamable():
                 place = layer.label if len(layers) == 1 else f"layer {index} ({layer.label})"
-                raise ValueError(f"{operation}: got {place}, expected layers that run step by step; it {why}")
+                raise ValueError(f"{operation}: got {place}, expected layers that can run step by step; it {why}")
         if why := self._graph.why_not_streamable():
-            raise ValueError(f"{operation}: got {why}, expected sequences throughout; use a call of the model")
+            raise ValueError(f"{operation}: got {why}, expected sequences throughout; call the model instead")
         pieces = [(run.program.stream(batch_size), run) for run in self._runs]
         return Stream(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Program(Protocol):
-    """What runs one run: `_core.Program`, or its twin for a layer written in Python.
+    """The program of one run: `_core.Program`, or its counterpart for a layer written in Python.
 
-    What belongs to the inputs is given in a tuple if there are several, else as it is; the same for the outputs.
+    Arguments for several inputs are tuples, for a single one plain; the same for outputs.
     """
 
     def forward(
@@ -45,7 +45,7 @@ class Program(Protocol):
 
 
 class Run(NamedTuple):
-    """Nodes that one program runs, the values it takes and makes, and the place of its arrays in the flat state."""
+    """The nodes of one program, its input and output values, and the slice of its arrays in the flat state."""
 
     program: Program
     nodes: tuple[Node, ...]
@@ -54,17 +54,17 @@ class Run(NamedTuple):
     states: slice
 
     def pick(self, flat: list[Any] | None) -> list[Any] | None:
-        """This run's part of a flat state; None where there is nothing to give."""
+        """This run's part of a flat state; None if it is empty."""
         return (flat[self.states] or None) if flat is not None else None
 
     def made(self, y: Any) -> Iterable[tuple[int, Any]]:
-        """What the program returned, by the values' numbers."""
+        """The program's outputs by value number."""
         return zip(self.outputs, unpack(y, len(self.outputs)), strict=True)
 
 
 def cut(owner: str, graph: Graph) -> list[Run]:
     """The runs, in order."""
-    # A layer written in Python has a key of its own, so that it makes a run alone.
+    # Each layer written in Python has a unique key, and so is a run by itself.
     groups = [
         tuple(node for _index, node in neighbours)
         for _key, neighbours in groupby(

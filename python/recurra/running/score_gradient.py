@@ -1,4 +1,4 @@
-"""The gradient of a loss that has parameters of its own: they learn by way of the predictions' gradient."""
+"""The gradient of a loss with parameters: the predictions' gradient carries that of the parameters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ ParameterGradient: TypeAlias = "tuple[_core.Parameters, Array]"
 
 
 class ScoreGradient(np.ndarray[Any, Any]):
-    """A gradient with respect to predictions, with which `Tape.backward` gets that of a layer's parameters, too.
+    """A gradient with respect to predictions that carries the gradient of a layer's parameters to `Tape.backward`.
 
-    Times or over a number it is scaled as a whole. What anything else makes of it has lost the parameters' part, and is
-    refused by `backward`; `np.asarray(gradient)` is the predictions' part alone.
+    Multiplying or dividing by a number scales both parts. The result of any other operation has lost the parameters' part,
+    and `backward` refuses it; `np.asarray(gradient)` is the predictions' part alone.
     """
 
     parameters: ParameterGradient | None
 
     @classmethod
     def of(cls, gradient: Array, parameters: _core.Parameters, own: Array) -> ScoreGradient:
-        """Both parts."""
+        """The gradient with both parts."""
         made = gradient.view(cls)
         made.parameters = (parameters, own)
         return made
@@ -44,7 +44,7 @@ class ScoreGradient(np.ndarray[Any, Any]):
         return made
 
     def _scaled(self, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]) -> ParameterGradient | None:
-        """The parameters' part of a product with a number, or a quotient."""
+        """The parameters' part of a product with a number, or a quotient; None for other operations."""
         scales = method == "__call__" and ufunc in (np.multiply, np.divide, np.negative)
         if not scales or self.parameters is None:
             return None
@@ -57,16 +57,16 @@ class ScoreGradient(np.ndarray[Any, Any]):
 
 
 def parameter_gradients(operation: str, gradients: list[Any]) -> list[ParameterGradient]:
-    """What the gradients given to a backward bring along."""
+    """The parameters' parts of the gradients given to a backward."""
     found = []
     for one in gradients:
         if type(one) is not ScoreGradient:
             continue
         if one.parameters is None:
             raise ValueError(
-                f"{operation}: got a gradient made from one of losses.CRF, which has lost that of the transitions, expected "
-                f"it as the loss gave it, or times a number; give value.gradient, or np.asarray(...) of it for no gradient of "
-                f"the transitions"
+                f"{operation}: got a gradient computed from that of losses.CRF, which has lost the gradient of the transitions, "
+                f"expected it as the loss returned it, or times a number; give value.gradient, or np.asarray(...) of it for no "
+                f"gradient of the transitions"
             )
         found.append(one.parameters)
     return found

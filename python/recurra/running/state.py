@@ -1,4 +1,4 @@
-"""Between a state as people write it and the flat list of arrays that programs take."""
+"""Conversion between a nested state and the flat list of arrays that programs take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recurra.graph.graph import Node
 
 
 class StateLayout:
-    """What the state of `nodes` looks like.
+    """The structure of the state of `nodes`.
 
-    Alone, a layer's state is None (it has none), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state
-    is a list with one such entry per layer at work; what begins with another layer's state is no part of it.
+    A single layer's state is None (no state), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state is a
+    list with one such entry per node; states initialised from another layer's state are not part of it.
     """
 
     def __init__(self, owner: str, nodes: Sequence[Node], alone: bool) -> None:
@@ -22,7 +22,7 @@ class StateLayout:
         self._counts = [len(node.own_states) for node in nodes]
 
     def flatten(self, operation: str, state: State) -> list[Array | None] | None:
-        """The arrays in order, None for those left out; None if all of them are."""
+        """The arrays in order, with None for those left out; None if all are."""
         if state is None:
             return None
         if self._alone:
@@ -41,7 +41,7 @@ class StateLayout:
         return arrays
 
     def arrays(self, operation: str, state: State) -> list[Array | None] | None:
-        """The same, of whatever converts to arrays."""
+        """The same, with array-likes converted."""
         flat = self.flatten(operation, state)
         return flat and [None if one is None else checks.array(operation, "a state", one) for one in flat]
 
@@ -52,7 +52,7 @@ class StateLayout:
             return [None] * len(names)
         if not names:
             raise ValueError(
-                f"{operation}: got a state for {layer.label}, expected None, as it has none of its own; give None there"
+                f"{operation}: got a state for {layer.label}, expected None, as it has no entry in the state; give None there"
             )
         if len(names) == 1 and hasattr(entry, "shape"):
             return [entry]
@@ -70,14 +70,14 @@ class StateLayout:
         )
 
     def fill(self, arrays: list[Array | None] | None, batch_size: int) -> list[Array] | None:
-        """`arrays` with zeros for those left out."""
+        """`arrays`, with zeros for those left out."""
         if arrays is None:
             return None
         zeros = iter(self.zeros(batch_size))
         return [zero if array is None else array for array, zero in zip(arrays, zeros, strict=True)]
 
     def zeros(self, batch_size: int) -> list[Array]:
-        """The arrays of a state at rest."""
+        """The arrays of the zero state."""
         found = []
         for node in self._nodes:
             arrays = node.layer.state_zeros(batch_size)
@@ -85,7 +85,7 @@ class StateLayout:
         return found
 
     def nest(self, arrays: Sequence[Array]) -> State:
-        """The state as people write it."""
+        """The nested state."""
         entries: list[State] = []
         begin = 0
         for count in self._counts:

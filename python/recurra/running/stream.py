@@ -1,4 +1,4 @@
-"""Sequences fed step by step, or chunk by chunk, as they arrive."""
+"""Streams: sequences processed step by step or chunk by chunk, with carried state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StreamPiece(Protocol):
-    """The stream of one run of a graph: `_core.Stream`, or its twin for a layer written in Python."""
+    """The stream of one run of a graph: `_core.Stream`, or its counterpart for a layer written in Python."""
 
     @property
     def batch_size(self) -> int: ...
@@ -33,10 +33,10 @@ class StreamPiece(Protocol):
 
 
 class Stream:
-    """The state of N sequences under way. It follows changes of the parameters; the layers know nothing of it.
+    """The carried state of N sequences. Changes of the parameters take effect at the next step.
 
-    Feeding a sequence in any steps and chunks gives the bits of one call over the whole. Not to be used by two threads at
-    once; each thread takes its own, all on one model.
+    Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by two
+    threads at once; each thread takes its own, all on one model.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Stream:
         self._whole = natives[0] if graph.all_native else None  # a single native run
         self._together = _core.Together(owner, natives, graph.all_parameters)
         if self._whole and self._inputs.names is None and self._outputs.names is None:
-            self.step = self._whole.step  # type: ignore[method-assign] # a call less on the way
+            self.step = self._whole.step  # type: ignore[method-assign] # saves a Python call
             self.process = self._whole.process  # type: ignore[method-assign]
 
     @property
@@ -65,17 +65,17 @@ class Stream:
         """One step of every sequence.
 
         Args:
-            x: (N, features), or (N,) tokens; of a model with several inputs as many of them, as a call takes them.
-            reset: (N,) bool; true means that the state before this step is zero.
-            out: (N, output features), written and returned if given; of a model with several outputs as many of them. It
-                may lie where x does.
+            x: (N, features), or (N,) tokens; for a model with several inputs, one each, in the structure that a call takes.
+            reset: (N,) bool, true to zero a row's state before this step.
+            out: (N, output features), written and returned if given; for a model with several outputs, one each. It may be
+                the array x.
 
         Returns:
             (N, output features).
 
         Raises:
-            ValueError, TypeError: arrays do not fit; another thread uses the stream. After these, and after an exception
-                from a layer written in Python or from Ctrl-C, the state is what it was before the step.
+            ValueError, TypeError: arrays do not fit, or another thread is using the stream. After these, and after an
+                exception from a layer written in Python or from Ctrl-C, the state is as before the step.
         """
         return self._run("step", x, reset, out)
 
@@ -92,7 +92,7 @@ class Stream:
             getattr(self._whole, method)(pack(given), reset, pack(targets))
             return self._outputs.join(targets)
         if reset is not None:
-            reset = checks.array(operation, "reset", reset).copy()  # every run is to see the same
+            reset = checks.array(operation, "reset", reset).copy()  # all runs must see the same
         return self._together(self._run_pieces, operation, method, given, reset, targets)
 
     def _run_pieces(
@@ -104,17 +104,20 @@ class Stream:
         return self._outputs.join(self._written(operation, [values[value] for value in self._graph.outputs], targets))
 
     def _written(self, operation: str, made: Sequence[Array], targets: Sequence[Any]) -> list[Array]:
-        """What was made, in the arrays that the caller gave, if they can take it."""
+        """The outputs, copied into the caller's arrays where given."""
         given = [(self._outputs.label("out", index), out) for index, out in enumerate(targets) if out is not None]
         for (name, out), y in zip(
             given, [y for y, out in zip(made, targets, strict=True) if out is not None], strict=True
         ):
             if not isinstance(out, np.ndarray) or out.dtype != y.dtype:
                 got = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-                raise TypeError(f"{operation}: got {name} of {got}, expected an array of {y.dtype}; make it so")
+                raise TypeError(
+                    f"{operation}: got {name} of {got}, expected an array of {y.dtype}; allocate it with that dtype"
+                )
             if out.shape != y.shape or not out.flags.writeable:
                 raise ValueError(
-                    f"{operation}: got {name} of shape {out.shape}, expected {y.shape}, writable; make it so"
+                    f"{operation}: got {name} of shape {out.shape}, writable={out.flags.writeable}, expected {y.shape}, writable; "
+                    f"allocate such an array"
                 )
         for index, (name, out) in enumerate(given):
             for before, other in given[:index]:
@@ -123,7 +126,7 @@ class Stream:
                         f"{operation}: got {before} and {name} that share memory, expected arrays that do not overlap; give "
                         f"a copy of one"
                     )
-        # A layer may have passed on x, where an output lies.
+        # A layer may have returned x itself, which may overlap `out`.
         whole = [y.copy() if any(np.may_share_memory(y, out) for _name, out in given) else y for y in made]
         for y, out in zip(whole, targets, strict=True):
             if out is not None:
@@ -131,7 +134,7 @@ class Stream:
         return [y if out is None else out for y, out in zip(whole, targets, strict=True)]
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Start these rows (an index, a list of indices, or a bool for every row) anew; None: all of them."""
+        """Zero the state of these rows (an index, a list of indices, or a bool for every row); None for all."""
         chosen = None if rows is None else np.atleast_1d(checks.array(f"{self._owner}.reset", "rows", rows))
         if chosen is not None and chosen.dtype == bool:
             if chosen.shape != (self.batch_size,):
@@ -150,11 +153,11 @@ class Stream:
         self._together(reset)
 
     def state(self) -> State:
-        """A copy of the state, as a call of the layer or model returns it."""
+        """A copy of the state, structured as a call of the layer or model returns it."""
         return self._layout.nest(self._together(lambda: [a for piece, _run in self._pieces for a in piece.state()]))
 
     def load_state(self, state: State) -> None:
-        """Go on from `state`, built as `state()` returns it; zeros where it is None."""
+        """Continue from `state`, structured as `state()` returns it; zeros where it is None."""
         flat = self._layout.fill(self._layout.arrays(f"{self._owner}.load_state", state), self.batch_size)
         if flat is None:
             self.reset()

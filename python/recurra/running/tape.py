@@ -1,4 +1,4 @@
-"""A recorded forward: it owns its memory and runs backwards once."""
+"""Tapes: a recorded forward that owns its memory and runs backward once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TapePiece(Protocol):
-    """The tape of one run of a graph: `_core.Tape`, or its twin for a layer written in Python."""
+    """The tape of one run of a graph: `_core.Tape`, or its counterpart for a layer written in Python."""
 
     @property
     def y(self) -> Any: ...
@@ -37,10 +37,10 @@ class TapePiece(Protocol):
 
 
 class Tape:
-    """What `record` returns. It works once, on any thread; several may be outstanding, in any order.
+    """What `record` returns. It runs backward once, on any thread; any number may be outstanding, in any order.
 
-    Attributes: y, the output, read-only; state, the final state, as the call returns it; nbytes, the memory held; closed,
-    whether it was used or closed.
+    Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds; closed,
+    whether it has run backward or was closed.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Tape:
 
     @property
     def y(self) -> Any:
-        """The output, as the call returns it; read-only."""
+        """The output, as a call returns it; read-only."""
         if len(self._pieces) == 1 and self._outputs.count is None and self._form is None:
             return self._pieces[0][0].y
         values: dict[int, Array] = {}
@@ -69,7 +69,7 @@ class Tape:
         return self._outputs.join([self._as_written(value, values[value]) for value in self._graph.outputs])
 
     def _as_written(self, value: int, array: Array) -> Array | None:
-        """An output in the form of the input, read-only."""
+        """An output in the caller's form, read-only."""
         if self._form is None:
             return array
         made = self._form.out(value, array)
@@ -79,13 +79,13 @@ class Tape:
 
     @property
     def state(self) -> State:
-        """The final state, as the call returns it."""
+        """The final state, as a call returns it."""
         flat = [array for piece, _run in self._pieces for array in piece.state]
         return self._layout.nest(flat if self._form is None else self._form.final(flat))
 
     @property
     def pieces(self) -> Sequence[tuple[TapePiece, Run]]:
-        """The tapes of its runs, in order, for diagnosis."""
+        """The tapes of the runs in order, for diagnosis."""
         return self._pieces
 
     @property
@@ -95,28 +95,28 @@ class Tape:
 
     @property
     def closed(self) -> bool:
-        """Whether the tape has run backwards or was closed."""
+        """Whether the tape has run backward or was closed."""
         return any(piece.closed for piece, _run in self._pieces)
 
     def close(self) -> None:
-        """Give the memory back without running backwards."""
+        """Release the memory without running backward."""
         for piece, _run in self._pieces:
             piece.close()
 
     @keywords.explained_method
     def backward(self, dy: Any, dstate: State = None) -> tuple[Any, State]:
-        """Back-propagation through time: adds the gradients of the parameters into `grads`.
+        """Backpropagation through time: adds the gradients of the parameters to `grads`.
 
         Args:
-            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of its shape; None for zeros. Of a
-                model with several outputs as many of them. That of `losses.CRF` brings the transitions' along.
-            dstate: gradient with respect to the final state, built like it; any array of it may be None for zeros.
+            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of the same shape; None for zeros. For a
+                model with several outputs, one each. That of `losses.CRF` carries the gradient of the transitions.
+            dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for zeros.
 
         Returns:
-            The gradients with respect to x (None if not asked for, or if x holds tokens) and the initial state.
+            The gradients with respect to x (None if input_grad was False, or if x holds tokens) and the initial state.
 
         Raises:
-            ValueError: wrong shapes; the tape was used or closed; parameters changed since `record`.
+            ValueError: wrong shapes, a tape that was used or closed, or parameters that changed since `record`.
             TypeError: wrong dtype.
         """
         operation = f"{self._owner}.backward"
@@ -131,14 +131,14 @@ class Tape:
         if self._form is not None:
             gradients = {value: self._form.gradient(value, one) for value, one in gradients.items()}
             flat = self._form.states(operation, flat)
-        if self._graph.all_native:  # one piece, and it checks and undoes by itself
+        if self._graph.all_native:  # a single native tape, which checks and undoes by itself
             return self._backward_pieces(gradients, flat, more)
         self._refuse_if_stale()
         python = [layer for layer in self._graph.layers if not layer.native and layer.parameters.size]
         try:
             result, own = contributions.collect(python, lambda: self._backward_pieces(gradients, flat))
             self._refuse_if_stale(used=True)
-        except BaseException:  # an interrupt, too, leaves the gradients as they were
+        except BaseException:  # Ctrl-C included: the gradients stay unchanged
             self.close()
             raise
         native = [piece for piece, _run in self._pieces if isinstance(piece, _core.Tape)]
@@ -148,8 +148,8 @@ class Tape:
     def _check_known(self, operation: str, more: Sequence[ParameterGradient]) -> None:
         if any(all(layer.parameters is not parameters for layer in self._graph.layers) for parameters, _own in more):
             raise ValueError(
-                f"{operation}: got the gradient of losses.CRF with a layer that is not in the model, expected that of the "
-                f"model; make the loss with its own CRF"
+                f"{operation}: got the gradient of a losses.CRF whose layer is not in the model, expected one of the "
+                f"model's layers; make the loss with the model's CRF"
             )
 
     def _backward_pieces(
@@ -165,7 +165,7 @@ class Tape:
             initial[:0] = part
             for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
                 before = gradients.get(value)
-                if gradient is not None:  # the sum over all that read the value
+                if gradient is not None:  # summed over all readers of the value
                     gradients[value] = gradient if before is None else before + gradient
         inputs = [gradients.get(index) for index in range(len(self._graph.inputs))]
         if self._form is not None:
@@ -175,12 +175,10 @@ class Tape:
 
     def _refuse_if_stale(self, used: bool = False) -> None:
         if self.closed and not used:
-            raise ValueError(
-                f"{self._owner}.backward: got a tape that was used or closed, expected a fresh one; call record again"
-            )
+            raise ValueError(f"{self._owner}.backward: the tape was used or closed, and works once; call record again")
         for index, (layer, version) in enumerate(zip(self._graph.layers, self._versions, strict=True)):
             if layer.parameters.version != version:
                 raise ValueError(
-                    f"{self._owner}.backward: got parameters of {index}.{layer.label} that changed since record, "
-                    f"expected the same; call record again, and change parameters after backward"
+                    f"{self._owner}.backward: the parameters of {index}.{layer.label} have changed since record, "
+                    f"expected the same; record again, and change parameters only after backward"
                 )

@@ -1,4 +1,4 @@
-"""Arrays that pass between the core and a layer written in Python."""
+"""Arrays passed to and from layers written in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.common.typing import Array
 
 
 def without_padding(array: Array, lengths: Array | None) -> Array:
-    """`array` with zeros past the lengths; itself if there is no padding."""
+    """`array` with zeros past the lengths; the array itself if there is no padding."""
     if lengths is None or bool((lengths >= array.shape[1]).all()):
         return array
     valid = checks.steps_within(lengths, array.shape[1])
@@ -17,12 +17,12 @@ def without_padding(array: Array, lengths: Array | None) -> Array:
 
 
 def guarded(array: Array) -> Array:
-    """A view that cannot be written, for users' code."""
+    """A read-only view, for users' code."""
     view: Array = array.view()
     view.flags.writeable = False
     return view
 
 
 def apart(array: Array) -> Array:
-    """`array`, or a copy if it is a view: of what a method was given, a parameter, anything that somebody may write to."""
+    """`array`, or a copy if it is a view, as of an argument or a parameter, which may change later."""
     return array if array.base is None else array.copy()

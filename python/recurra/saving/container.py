@@ -1,4 +1,4 @@
-"""safetensors files with a checksum: the same content gives the same bytes, and a changed bit is noticed."""
+"""safetensors files with checksums: equal content gives equal bytes, and a flipped bit is detected."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _DTYPES = {
 }
 #: The longest header that safetensors reads.
 _LONGEST_HEADER = 100_000_000
-#: Of the arrays' bytes; and of the header, with zeros in its own place.
+#: Checksums of the arrays' bytes, and of the header with zeros in place of its own checksum.
 _DATA, _HEADER = "data_checksum", "header_checksum"
 _PREFIX = "sha256:"
 _ZEROS = "0" * 64
-#: What the metadata of a file without checksums, from before there were any, may have.
+#: Keys of the metadata of files written before there were checksums.
 _WITHOUT_CHECKSUMS = {"format", "format_version", "library_version", "dtype", "config", "training"}
 
 
 class DamagedFileError(ModelFormatError):
-    """A file is not as it was written: cut off, or with other bytes."""
+    """A file that is truncated, or whose bytes have changed since it was written."""
 
 
 class Content(NamedTuple):
-    """What a file holds; `whole`: whether its checksums are right."""
+    """The content of a file; `whole`: whether its checksums match."""
 
     arrays: dict[str, Array]
     metadata: dict[str, str]
@@ -52,15 +52,17 @@ class Content(NamedTuple):
 
 
 def serialise(operation: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
-    """The parts of a file, one behind the other: the header, then the arrays, larger numbers first and by name, so that
-    every array is aligned."""
+    """The parts of a file in order: the header, then the arrays, sorted by item size (largest first) and name, so that every
+    array is aligned."""
     plain: dict[str, Array] = {}
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES:
             raise ValueError(
                 f"{operation}: got {name} of {array.dtype}, expected numbers or bool; convert it with astype(...)"
             )
-        plain[name] = np.require(array, array.dtype.newbyteorder("<"), "C")  # which leaves () as it is
+        plain[name] = np.require(
+            array, array.dtype.newbyteorder("<"), "C"
+        )  # unlike ascontiguousarray, this keeps shape ()
     end = 0
     parts: list[Any] = []
     tensors: dict[str, Any] = {}
@@ -77,7 +79,7 @@ def serialise(operation: str, arrays: Mapping[str, Array], metadata: Mapping[str
             f"{operation}: got a configuration and a state of {len(text)} bytes beside the arrays, expected at most "
             f"{_LONGEST_HEADER}; let config() and state_dict() return large things as arrays"
         )
-    mark = f'"{_HEADER}":"{_PREFIX}'.encode()  # found nowhere else, as quotes within texts are escaped
+    mark = f'"{_HEADER}":"{_PREFIX}'.encode()  # unique, as quotes inside strings are escaped
     head = struct.pack("<Q", len(text)) + text.replace(mark + _ZEROS.encode(), mark + _checksum([text]).encode())
     return [head, *parts]
 
@@ -87,7 +89,7 @@ def _compact(header: dict[str, Any], ascii_only: bool = True) -> bytes:
 
 
 def _checksum(parts: list[Any]) -> str:
-    import hashlib  # here, as safetensors below: an import of recurra need not wait for it
+    import hashlib  # late, as safetensors below, to keep `import recurra` cheap
 
     digest = hashlib.sha256()
     for part in parts:
@@ -96,12 +98,12 @@ def _checksum(parts: list[Any]) -> str:
 
 
 def read(operation: str, path: str | os.PathLike[str]) -> Content:
-    """What a file holds; nothing is read of one whose size is not what its header says.
+    """The content of a file. A file whose size contradicts its header is not read.
 
-    Checksums are looked at and not insisted on, so that a file of a newer format can be told apart from a damaged one.
+    A wrong checksum is reported in the result and not raised, so that a newer format can be told from a damaged file.
 
     Raises:
-        ModelFormatError: it is no safetensors file, is damaged, or is no regular file.
+        ModelFormatError: it is not a safetensors file, is damaged, or is not a regular file.
         OSError: it cannot be read.
     """
     try:
@@ -114,16 +116,18 @@ def read(operation: str, path: str | os.PathLike[str]) -> Content:
         except ModelFormatError as error:
             raise type(error)(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
         except MemoryError as error:
-            raise MemoryError(f"{operation}: {os.fspath(path)}: its {size} bytes do not fit into memory") from error
+            raise MemoryError(f"{operation}: {os.fspath(path)}: its {size} bytes do not fit in memory") from error
 
 
 def _damaged(what: str) -> DamagedFileError:
-    return DamagedFileError(f"got no whole safetensors file ({what}), expected one; save the model again")
+    return DamagedFileError(
+        f"got a damaged or foreign file ({what}), expected a safetensors file; save the model again"
+    )
 
 
 def _whole(file: Any, size: int) -> bytes:
-    """All bytes, once header and size agree."""
-    head = file.read(8) if size > 8 else b""  # what claims to be empty, as all in /proc does, is not read
+    """All bytes, after checking that header and size agree."""
+    head = file.read(8) if size > 8 else b""  # files that claim to be empty, as those in /proc do, are not read
     (length,) = struct.unpack("<Q", head) if len(head) == 8 else (0,)
     if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
         raise _damaged(f"{size} bytes with a header of {length}")
@@ -133,9 +137,9 @@ def _whole(file: Any, size: int) -> bytes:
         end = max((one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0)
         agrees = 8 + length + end == size
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise _damaged(f"no header that can be read: {type(error).__name__}") from error
+        raise _damaged(f"unreadable header: {type(error).__name__}") from error
     if not agrees:
-        raise _damaged(f"{size} bytes, {8 + length + end} by its header")
+        raise _damaged(f"{size} bytes, {8 + length + end} according to its header")
     content: bytes = head + file.read(end)
     if len(content) != size:
         raise _damaged(f"{len(content)} bytes of {size}")
@@ -160,15 +164,15 @@ def _parsed(content: bytes) -> Content:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name that is there twice")
+        raise ValueError("duplicate name")
     return found
 
 
 def _is_whole(text: bytes, header: dict[str, Any], metadata: Mapping[str, str], data: memoryview) -> bool:
-    """Whether all is as it was written, as far as checksums say.
+    """Whether header and arrays match their checksums.
 
-    A header that another program has written anew, with spaces, has lost its checksum; that of the arrays holds. Files
-    from before there were checksums have none.
+    Another program that rewrites the header, with spaces, invalidates its checksum, which is then skipped; that of the
+    arrays still holds. Files written before there were checksums have none.
     """
     if _HEADER not in metadata:
         return set(metadata) <= _WITHOUT_CHECKSUMS

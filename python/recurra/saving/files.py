@@ -1,4 +1,4 @@
-"""Model files: safetensors, with the configuration as JSON in the metadata; nothing in them is ever executed."""
+"""Model files: safetensors with the configuration as JSON in the metadata. Nothing in them is ever executed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 
-#: What the names of a training's arrays begin with, in a file that holds one beside its model.
+#: Prefix of the arrays of a training, in a checkpoint, which holds them beside the model.
 TRAINING = "training."
 
 
 def save(layer: Layer, path: str | os.PathLike[str]) -> None:
-    """Write `layer` to `path`, whole or not at all."""
+    """Write `layer` to `path` atomically."""
     whole_file.write("save", path, content("save", layer))
 
 
@@ -35,13 +35,13 @@ def content(
     arrays: Mapping[str, Array] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> list[Any]:
-    """The parts of a file: the layer, and what else is given."""
+    """The parts of a file: the layer, and further `arrays` and `metadata`."""
     try:
         config = json.dumps(registry.describe(layer), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{operation}: got a configuration that JSON cannot hold ({error}), expected plain data; let config() return "
-            f"numbers, texts, lists and dicts only"
+            f"only numbers, strings, lists and dicts"
         ) from error
     about = {
         "format": "recurra",
@@ -58,8 +58,8 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
 
     Args:
         path: a file written by `save`.
-        custom: classes of layers written in Python, by name: {"MyLayer": MyLayer}. Only these and the library's own are
-            made from a file.
+        custom: classes of layers written in Python, by name: {"MyLayer": MyLayer}. Only these and the library's own
+            classes are instantiated from a file.
 
     Raises:
         ModelFormatError: the file is damaged, not a model, of a newer format or of unknown layers.
@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
     if not isinstance(custom, Mapping):
         raise TypeError(f"load: got custom={custom!r}, expected classes by name; write {{'MyLayer': MyLayer}}")
     for name, cls in custom.items():
-        if not inspect.isclass(cls) or not hasattr(cls, "made_of_layers"):  # as layers have, and no other library's
+        if not inspect.isclass(cls) or not hasattr(cls, "made_of_layers"):  # an attribute of recurra's layers only
             raise TypeError(
                 f"load: got custom[{name!r}]={cls!r}, expected a class of layers; write {{'MyLayer': MyLayer}}"
             )
@@ -89,8 +89,8 @@ def read(operation: str, path: str | os.PathLike[str]) -> container.Content:
         _check_version(found.metadata)
         if not found.whole:
             raise container.DamagedFileError(
-                "got bytes other than those that the checksums in it are of, expected the file as it was written; it was "
-                "damaged or edited: save the model again, or take a copy"
+                "got a file that does not match its checksums, expected it as it was written; it was damaged or edited: "
+                "save the model again, or restore a copy"
             )
     except ModelFormatError as error:
         kind = type(error) if found.whole else container.DamagedFileError
@@ -110,12 +110,12 @@ def _build(arrays: Mapping[str, Array], metadata: Mapping[str, str], custom: Map
         raise
     except MemoryError as error:
         raise ModelFormatError(
-            f"got a configuration that asks for more memory than there is ({error}), expected one of the sizes of the file's "
+            f"got a configuration that needs more memory than there is ({error}), expected the sizes of the file's "
             f"arrays; save the model again"
         ) from error
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFormatError(
-            f"got contents that do not make a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
+            f"got contents that are not a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
         ) from error
     return layer
 

@@ -18,18 +18,18 @@ _BUILT_IN: dict[str, type[Layer]] = {}
 
 
 def built_in(cls: type[T]) -> type[T]:
-    """A decorator for classes that are found by their names, without `custom`."""
+    """Class decorator: registers a built-in class, which is then found by its name without `custom`."""
     _BUILT_IN[cls.__name__] = cls
     cls._built_in = cls
     return cls
 
 
 def describe(layer: Layer) -> dict[str, Any]:
-    """What `build` makes the layer from, parameters aside."""
+    """The plain data from which `build` makes the layer, parameters aside."""
     name = type(layer).__name__
     if _BUILT_IN.get(name, type(layer)) is not type(layer):
         raise ValueError(
-            f"describe: got a class of its own named {name}, expected another name than a built-in one has; rename it"
+            f"describe: got a custom class named {name}, which is the name of a built-in layer, expected another name; rename it"
         )
     description = {"type": name, "config": layer.config()}
     return description if layer.made_of_layers else {**description, "trainable": layer.trainable}
@@ -46,10 +46,11 @@ def find(name: Any, custom: Mapping[str, type[Layer]] | None = None) -> type[Lay
 
 
 def build(description: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> Layer:
-    """The layer, with parameters drawn anew unless that is turned off: never in the constructor of a user's class."""
+    """The layer, newly initialised. `initialise.drawing(False)` skips that for built-in classes; constructors of users' classes
+    always initialise."""
     cls = find(description["type"], custom)
     with nullcontext() if cls.is_built_in() else initialise.drawing(True):
         layer = cls.from_config(description["config"], custom)
-    if not cls.made_of_layers:  # whose layers say so themselves
+    if not cls.made_of_layers:  # a model's layers have their own flags
         layer.trainable = description["trainable"]
     return layer

@@ -1,4 +1,4 @@
-"""Configurations that ask for more numbers than a file holds are refused before anything of that size is made."""
+"""Refuses a configuration with other sizes than the file's arrays, before anything of that size is allocated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check(description: Mapping[str, Any], arrays: Mapping[str, Array], custom: Mapping[str, type[Layer]]) -> None:
-    """Refuse a configuration that does not ask for exactly these arrays, layer by layer."""
+    """Refuse a configuration whose number of parameters differs from the file's arrays, layer by layer."""
     held: dict[str, int] = {}
     for name, array in arrays.items():
         prefix = name[: name.rfind(".") + 1]

@@ -1,4 +1,4 @@
-"""Files that are read whole, if they are regular files, and written whole or not at all."""
+"""Regular files, written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: Short, as the name of the file itself may be as long as the file system allows.
+#: Short and independent of the target's name, which may have the maximum length.
 _TEMPORARY = re.compile(r"\.recurra-[0-9a-f]{16}\.tmp")
 
 _KINDS = {
@@ -23,23 +23,23 @@ _KINDS = {
 
 
 def _check_regular(operation: str, path: str, status: os.stat_result) -> None:
-    """Refuse what is no regular file: reading may never end, and writing would replace a device by a file."""
+    """Refuse anything but a regular file: reading might never end, and writing would replace a device by a file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, f"{operation}: got a directory, expected a file", path)
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
         raise ValueError(f"{operation}: got {path}, which is {kind}, expected a regular file; give the path of one")
 
 
 def open_regular(operation: str, path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """A regular file for reading, and its size.
+    """A regular file, open for reading, and its size.
 
     Raises:
-        ValueError: it is a FIFO, a socket or a device; none of them is waited for.
+        ValueError: it is a FIFO, a socket or a device; the call does not block on them.
         OSError: it cannot be read.
     """
     name = os.fspath(path)
-    _check_regular(operation, name, os.stat(name))  # noqa: PTH116 - opening a device may do something
+    _check_regular(operation, name, os.stat(name))  # noqa: PTH116 - opening a device may have side effects
     descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
@@ -51,17 +51,17 @@ def open_regular(operation: str, path: str | os.PathLike[str]) -> tuple[BinaryIO
 
 
 def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *, follow: bool = True) -> None:
-    """Write `parts`, bytes or flat arrays of them, to a file that is the old one or the new one at any moment.
+    """Atomically replace a file with `parts`, bytes or flat arrays of bytes.
 
-    A symbolic link is followed, or else replaced; the file keeps its mode and, where that is allowed, its owner. What a
-    killed process was writing vanishes with it or, on file systems without anonymous files, before the next write to the
-    directory.
+    A symbolic link is followed if `follow`, else replaced; the file keeps its mode and, where permitted, its owner. The
+    temporary file of a killed process vanishes with it or, on file systems without anonymous files, at the next write to
+    the directory.
 
     Raises:
-        ValueError: something that is no regular file is there.
-        OSError: it cannot be written; the old file is as it was.
+        ValueError: the path is not a regular file.
+        OSError: it cannot be written; the old file is unchanged.
     """
-    target = Path(os.path.realpath(path) if follow else os.path.abspath(path))  # noqa: PTH100 - which leaves links alone
+    target = Path(os.path.realpath(path) if follow else os.path.abspath(path))  # noqa: PTH100 - abspath does not resolve links
     old: os.stat_result | None = None
     with suppress(FileNotFoundError):
         if follow or not target.is_symlink():
@@ -74,7 +74,7 @@ def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *,
     try:
         new.fill(parts)
         new.become(target, old)
-    except OSError as error:  # a full disk does not say which file it was
+    except OSError as error:  # a full disk gives no filename
         error.filename = error.filename or os.fspath(path)
         raise
     finally:
@@ -83,7 +83,7 @@ def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *,
 
 
 def check(operation: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that `write` could not replace, without touching it.
+    """Refuse a file that `write` could not replace, without changing it.
 
     Raises:
         ValueError, OSError: as `write` does.
@@ -94,7 +94,7 @@ def check(operation: str, path: str | os.PathLike[str]) -> None:
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Whether this process holds the file now, until it closes it; False if another does, or if there are no locks here."""
+    """Lock the file until it is closed. False if another process holds it, or if locks are not available."""
     try:
         import fcntl  # not on Windows
     except ImportError:
@@ -107,7 +107,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 
 class _Temporary:
-    """A file that is being written: locked, so that others do not clear it away, and without a name where that is possible."""
+    """The file being written: locked, so that other processes do not remove it, and anonymous where possible."""
 
     def __init__(self, directory: Path, private: bool) -> None:
         self._name: Path | None = None
@@ -122,9 +122,11 @@ class _Temporary:
             return None
         try:
             descriptor = os.open(self._directory, flag | os.O_RDWR, self._mode)
-        except OSError:  # the file system knows none, or the directory cannot be written, which _named() will say
+        except OSError:  # not supported, or the directory is read-only, which _named() reports
             return None
-        if _lock(descriptor, wait=True) and Path(f"/proc/self/fd/{descriptor}").exists():  # needed to give it a name
+        if (
+            _lock(descriptor, wait=True) and Path(f"/proc/self/fd/{descriptor}").exists()
+        ):  # needed to name the file later
             return descriptor
         os.close(descriptor)
         return None
@@ -142,7 +144,7 @@ class _Temporary:
             with suppress(FileNotFoundError):
                 if os.path.samestat(self._name.stat(), os.fstat(descriptor)):
                     return descriptor
-            os.close(descriptor)  # another process cleared it away before it was locked
+            os.close(descriptor)  # another process removed it before it was locked
 
     def fill(self, parts: Iterable[Any]) -> None:
         assert self._descriptor is not None
@@ -155,7 +157,7 @@ class _Temporary:
         assert self._descriptor is not None
         if self._name is None:
             name = self._free_name()
-            # Without a src_dir_fd, which an absolute path does not need, CPython would not follow the link.
+            # src_dir_fd is irrelevant for an absolute path, but without it CPython would not follow the link.
             os.link(f"/proc/self/fd/{self._descriptor}", name, src_dir_fd=self._descriptor, follow_symlinks=True)
             self._name = name
         if old is not None and os.name == "posix":
@@ -175,7 +177,7 @@ class _Temporary:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what killed processes left: temporary files that nobody holds a lock on."""
+    """Remove the temporary files of killed processes: those that are not locked."""
     with suppress(OSError), os.scandir(directory) as entries:
         for name in [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
             with suppress(OSError):
@@ -188,7 +190,7 @@ def _clear(directory: Path) -> None:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Bring a new name to the disk: it is there only when its directory is."""
+    """Flush a new file name to disk, which takes an fsync of the directory."""
     if os.name != "posix":
         return
     descriptor = os.open(directory, os.O_RDONLY)
