@@ -530,7 +530,7 @@ def test_what_is_said_of_saturation() -> None:
     x = np.random.default_rng(0).standard_normal((3, 20, 2)).astype(np.float32)
     lstm = rc.LSTM(2, 4, seed=0, forget_bias=-20.0)
     assert "f closed: the cell forgets at every step" in rc.diagnose.saturation(lstm, x).verdict
-    assert rc.diagnose.saturation(rc.LSTM(2, 4, seed=0), x).verdict == "no gate is stuck"
+    assert rc.diagnose.saturation(rc.LSTM(2, 4, seed=0), x).verdict == "no gate is saturated"
     rnn = rc.RNN(2, 4, seed=0)
     rnn.params["weight_ih_l0"] = rnn.params["weight_ih_l0"] * 100
     assert "scale the input down" in rc.diagnose.saturation(rnn, x).verdict

@@ -1,4 +1,4 @@
-"""What is wrong when a model does not learn: gradients through time, numbers that are not finite, gates that are stuck."""
+"""Diagnosis of models that do not learn: gradients through time, NaN and infinity, saturated gates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of what attention looked at."""
+"""A plot of attention weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def plot_attention(
     """Draw attention weights as a heat map, as in Bahdanau, Cho, Bengio 2015, figure 3: a row for each output.
 
     Args:
-        weights: (T, Tm) of one sequence, such as `decoder.weights(...)[row]`: T outputs, Tm steps looked at.
-        source_labels: what stood at the Tm steps, such as characters; a shorter list leaves out what lies behind, padding.
-        target_labels: the T outputs, likewise.
+        weights: (T, Tm) of one sequence, such as `decoder.weights(...)[row]`: T outputs, Tm memory steps.
+        source_labels: labels of the Tm memory steps, such as characters; a shorter list cuts off the rest, such as padding.
+        target_labels: labels of the T outputs, likewise.
         ax: matplotlib axes to draw on; None makes a figure.
 
     Returns:
@@ -28,7 +28,7 @@ def plot_attention(
 
     Raises:
         ValueError: weights of another shape, or more labels than steps.
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
     """
     array = checks.numeric("plot_attention", "weights", weights)
     if array.ndim != 2:
@@ -38,8 +38,8 @@ def plot_attention(
     for name, labels, axis in (("target_labels", target_labels, 0), ("source_labels", source_labels, 1)):
         if labels is not None and len(labels) > array.shape[axis]:
             raise ValueError(
-                f"plot_attention: got {len(labels)} {name}, expected at most {array.shape[axis]}, as weights has steps; "
-                f"leave the others out"
+                f"plot_attention: got {len(labels)} {name}, expected at most {array.shape[axis]}, the steps of weights; "
+                f"leave the rest out"
             )
     outputs = array.shape[0] if target_labels is None else len(target_labels)
     steps = array.shape[1] if source_labels is None else len(source_labels)
@@ -54,6 +54,6 @@ def plot_attention(
         axes.xaxis.set_label_position("top")
     if target_labels is not None:
         axes.set_yticks(range(outputs), [str(label) for label in target_labels])
-    axes.set(xlabel="looked at", ylabel="output")
+    axes.set(xlabel="memory", ylabel="output")
     axes.tick_params(length=0)
     return axes

@@ -1,4 +1,4 @@
-"""The picture of a gradient's way back."""
+"""A plot of the gradient through time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw(flow: GradientFlow, ax: Any) -> Axes:
     axes.set_yscale("log")
     axes.set(
         title=f"Gradient of the loss through time: {flow.verdict}",
-        xlabel="step, counted from each sequence's last",
+        xlabel="step, counted back from each sequence's last",
         ylabel="norm of dL/dh",
     )
     if any(not np.array_equal(layer.reach, layer.from_end) for layer in flow.layers):
@@ -37,5 +37,5 @@ def draw(flow: GradientFlow, ax: Any) -> Axes:
 
 
 def _visible(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What a logarithmic scale can show."""
+    """The values that a logarithmic scale can show; NaN for others."""
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)

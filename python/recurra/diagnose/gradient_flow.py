@@ -1,4 +1,4 @@
-"""How far back through time the loss's gradient reaches."""
+"""How far the gradient of the loss reaches back through time."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ VANISHING, EXPLODING = 1e-3, 50.0
 
 @dataclass(frozen=True)
 class LayerFlow:
-    """The gradient's way through one layer and direction.
+    """The gradient through one layer and direction.
 
-    Steps are counted in the order in which the direction reads them: the reverse one begins at a row's end. "Back" counts
-    from each row's own last step, so that ragged rows are aligned where the gradient enters.
+    Steps are counted in the order in which the direction reads them: the reverse one starts at a row's end. "Back" counts
+    from each row's last step, so that ragged rows are aligned where the gradient enters.
 
     Attributes:
-        name: of the layer, as in `params`, such as "0.LSTM l1_reverse".
-        layer: its place among the model's layers.
+        name: the layer and direction, as in `params`, such as "0.LSTM l1_reverse".
+        layer: the index of the layer in the model.
         norms: (N, T) norm of the total derivative of the mean loss with respect to each step's h, by time; 0 past the
             lengths.
         lengths: (N,) valid steps.
-        from_start: (T,) mean of `norms` over the rows that have the step, counted from their first.
-        from_end: (T,) the same counted back from their last.
-        reach: (T,) the same, counted back, of the error at the last step alone: as from_end where there is one output a row.
-        ratio: median of `reach` over the first tenth of the steps / median over the last tenth, the last step left out.
-        growth: that median over the first tenth / the larger of the other one and the value at the last step itself.
-        rate: factor per step back that fits `reach` best, by least squares of its logarithm.
-        half_life: steps after which half is left; infinity where nothing is lost.
+        from_start: (T,) mean of `norms` over the rows that have the step, counted from their first step.
+        from_end: (T,) the same, counted back from their last step.
+        reach: (T,) the same, counted back, for the error at the last step only; equal to from_end with one output per row.
+        ratio: median of `reach` over the first tenth of the steps / median over the last tenth without the last step.
+        growth: median of `reach` over the first tenth / the larger of the median over the last tenth and the last step's value.
+        rate: factor per step back, fitted to `reach` by least squares of its logarithm.
+        half_life: steps back after which half is left; infinity if nothing is lost.
         verdict: "vanishing", "healthy" or "exploding".
         advice: what to try.
     """
@@ -63,7 +63,7 @@ class LayerFlow:
 
     @property
     def steps(self) -> int:
-        """Those of the longest row, T."""
+        """T, the steps of the longest row."""
         return int(self.lengths.max(initial=0))
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class LayerFlow:
         elif self.steps < 3:
             evidence = f"{self.steps} steps are too few to tell"
         else:
-            evidence = f"the first of {self.steps} steps get {self.ratio:.1e} of what the last ones get, x {self.rate:.3f} per step"
+            evidence = f"the first of {self.steps} steps get {self.ratio:.1e} of what the last ones get, a factor of {self.rate:.3f} per step"
             if np.isfinite(self.half_life):
                 evidence += f", half of it lost in {self.half_life:.3g}"
         tips = "".join(f"\n    try {tip}" for tip in self.advice)
@@ -107,7 +107,7 @@ class GradientFlow:
             ax: matplotlib axes to draw on; None makes a figure.
 
         Raises:
-            ImportError: matplotlib is not there.
+            ImportError: matplotlib is not installed.
         """
         return draw(self, ax)
 
@@ -123,20 +123,20 @@ def gradient_flow(
     training: bool = True,
     seed: int | None = None,
 ) -> GradientFlow:
-    """How the gradient of the loss travels back through every recurrent layer, and whether it arrives.
+    """The gradient of the loss through time, in every recurrent layer, and whether it vanishes or explodes.
 
-    The norm of dL/dh_t, the total derivative, for each step t: what comes from the layer above at t and what comes back
-    through time. A share that shrinks or grows by a factor per step is what makes long sequences hard to learn (Bengio,
-    Simard, Frasconi 1994; Pascanu, Mikolov, Bengio 2013). Model and gradients stay as they are.
+    Measures the norm of dL/dh_t, the total derivative, at each step t: the gradient from the layer above at t plus that
+    from later steps. A norm that shrinks or grows by a factor per step makes long sequences hard to learn (Bengio, Simard,
+    Frasconi 1994; Pascanu, Mikolov, Bengio 2013). The model and its gradients are left unchanged.
 
     Args:
         model: a model, or a layer alone.
-        x, y, lengths, loss, loss_weights: a batch, as `fit` takes it; some tens of rows tell as much as thousands.
+        x, y, lengths, loss, loss_weights: a batch, as `fit` takes it; a few dozen rows are enough.
         training: whether dropout and zoneout are random, as in training.
-        seed: of their masks; None for fresh randomness.
+        seed: of their masks; None for a fresh seed.
 
     Raises:
-        ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
+        ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
     """
     subject = subject_of("gradient_flow", model, x, lengths)
     parts = subject.need_parts()
@@ -145,7 +145,7 @@ def gradient_flow(
     seed = seeds.resolve("gradient_flow", seed)
 
     def backward(choose: Callable[[Array], Array]) -> tuple[list[Array], float, bool]:
-        """Norms of each part, the loss, and whether `choose` left all gradients of the outputs as they are."""
+        """The norms of each part, the loss, and whether `choose` left all gradients of the outputs unchanged."""
         tape = subject.model.record(subject.x, lengths=subject.lengths, training=training, input_grad=False, seed=seed)
         pieces = {id(piece): piece for piece, _ in (subject.place_of(tape, part.node) for part in parts)}
         for piece in pieces.values():
@@ -176,7 +176,7 @@ def gradient_flow(
 
 
 def _last(dy: Array) -> Array:
-    """The gradient of each row's last step that has any; others are 0."""
+    """The gradient at each row's last step with a non-zero one; 0 elsewhere."""
     if dy.ndim < 3:
         return dy
     some = (dy != 0).any(-1)
@@ -186,13 +186,13 @@ def _last(dy: Array) -> Array:
 
 
 def _first(dy: Array) -> Array:
-    """That of the first one, which the reverse direction reads last."""
+    """The gradient at the first such step, which the reverse direction reads last."""
     return dy if dy.ndim < 3 else _last(dy[:, ::-1])[:, ::-1]
 
 
 def _flow(part: Part, norms: Array, alone: Sequence[Array], lengths: Array) -> LayerFlow:
     start, end = _profile(norms, lengths, part.reverse)
-    # Of the errors at a row's two ends, the one that this direction meets at its own last step.
+    # Of the errors at the two ends of a row, the one at the step that this direction reads last.
     reach = max((_profile(one, lengths, part.reverse)[1] for one in alone), key=lambda one: float(one[:1].sum()))
     (ratio, growth), rate = _ratio(reach), _rate(reach)
     if not (np.isfinite(reach).all() and np.isfinite(norms).all()) or growth > EXPLODING:
@@ -207,7 +207,7 @@ def _flow(part: Part, norms: Array, alone: Sequence[Array], lengths: Array) -> L
 
 
 def _profile(norms: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]:
-    """Means over rows, counted from each one's first step and back from its last, in the order of reading."""
+    """Means over rows, counted from each row's first step and back from its last, in reading order."""
     longest = int(lengths.max(initial=0))
     sums = np.zeros((2, longest))
     for row, length in zip(norms, lengths, strict=True):
@@ -219,8 +219,8 @@ def _profile(norms: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]
 
 
 def _ratio(reach: Array) -> tuple[float, float]:
-    """What the first tenth of the steps gets for what the last one gets, by medians: the step where the error enters says
-    nothing of what travels, and is left out. Then the same for the largest of all that is near the end."""
+    """`ratio` and `growth` of `LayerFlow`. The ratio leaves out the step where the error enters, which says nothing about
+    propagation; the growth includes it, in the larger value near the end."""
     if len(reach) < 3:
         return (1.0, 1.0) if reach.any() or not len(reach) else (0.0, 0.0)
     tenth = max(len(reach) // 10, 1)

@@ -1,4 +1,4 @@
-"""What the units of the recurrent layers do over time."""
+"""The states of recurrent layers over time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class LayerStates:
     """The states of one layer and direction.
 
-    Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; h, (N, T, H or h's own size), after every step, 0 past
-    the lengths; c, the LSTM's, (N, T, H), else None; lengths, (N,).
+    Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; h, (N, T, H or proj_size), after every step, 0 past the
+    lengths; c, (N, T, H) for an LSTM, else None; lengths, (N,).
     """
 
     name: str
@@ -30,16 +30,16 @@ class LayerStates:
     lengths: Array
 
     def plot(self, row: int = 0, values: str = "h", ax: Any = None) -> Axes:
-        """Draw a row as a heat map: a unit per line, time to the right.
+        """Draw a row as a heat map: one line per unit, time to the right.
 
         Args:
-            row: which sequence of the batch.
-            values: "h", or "c" of an LSTM.
+            row: index of the sequence in the batch.
+            values: "h", or "c" for an LSTM.
             ax: matplotlib axes to draw on; None makes a figure.
 
         Raises:
             ValueError: no such row or values.
-            ImportError: matplotlib is not there.
+            ImportError: matplotlib is not installed.
         """
         row = checks.integer("plot", "row", row, 0, len(self.lengths) - 1)
         values = checks.choice("plot", "values", values, ("h",) if self.c is None else ("h", "c"))
@@ -48,7 +48,7 @@ class LayerStates:
         units, steps = shown.shape
         if not steps:
             raise ValueError(
-                f"plot: got row={row}, which has no valid steps, expected a row with some; choose another row"
+                f"plot: got row={row}, which has no valid steps, expected a row with at least one; choose another row"
             )
         axes = axes_of("plot", ax, 7.0, min(1.4 + 0.06 * units, 6.0))
         finite = np.abs(shown[np.isfinite(shown)])
@@ -84,7 +84,7 @@ def hidden_states(model: Any, x: Any, lengths: Any = None) -> HiddenStates:
         x, lengths: a batch, as `predict` takes it.
 
     Raises:
-        ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
+        ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
     """
     subject = subject_of("hidden_states", model, x, lengths)
     subject.need_parts()

@@ -1,4 +1,4 @@
-"""What may be diagnosed."""
+"""The models that can be diagnosed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def subject_of(operation: str, model: Any, x: Any, lengths: Any) -> Subject:
 
 
 def _as_model(operation: str, model: Any) -> Trainable:
-    """The model itself, or one of the layer alone."""
+    """The model itself, or a layer wrapped in a model."""
     if isinstance(model, Trainable):
         return model
     if isinstance(model, LeafLayer) and model.num_inputs == 1:

@@ -1,4 +1,4 @@
-"""Where the first NaN or infinity comes from."""
+"""The origin of the first NaN or infinity."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def nonfinite(
     training: bool = True,
     seed: int | None = None,
 ) -> NonFinite | None:
-    """The first value that is not finite in a step of training, in the order of computation: in the input, the state, the
-    parameters, the layers' outputs, the loss, the gradients.
+    """The first non-finite value in a training step, in order of computation: inputs, state, parameters, the layers'
+    outputs, the loss, the gradients.
 
-    The batch runs once more with all layers' outputs kept; with the arguments of a `record` that failed, masks of dropout
-    included, it repeats it to the bit. Model and gradients stay as they are.
+    Runs the batch again and keeps the outputs of all layers. Given the arguments of a `record` that failed, it repeats that
+    bit for bit, dropout masks included. The model and its gradients are left unchanged.
 
     Args:
         model: a model, or a layer alone.
-        x, lengths: a batch, as `fit` takes it; padding is not looked at.
-        y, loss, loss_weights, sample_weight: targets and loss, as `fit` takes them; None looks at the outputs only.
+        x, lengths: a batch, as `fit` takes it; padding is ignored.
+        y, loss, loss_weights, sample_weight: targets and loss, as `fit` takes them; None checks the forward only.
         state, reset, training, seed: as in `record`.
 
     Returns:
-        What was found, or None if all is finite.
+        The finding, or None if everything is finite.
 
     Raises:
-        ValueError, TypeError: data that do not fit.
+        ValueError, TypeError: data that do not fit the model.
     """
     subject = subject_of("nonfinite", model, x, lengths)
     if (y is None) != (loss is None):

@@ -1,4 +1,4 @@
-"""Which gates are stuck at their ends."""
+"""Saturation of gates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recurra.inspection.subject import Activity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Below the first or above the second a sigmoid's slope is less than a fifth of its largest; a tanh's beyond the third is
-#: less than a tenth.
+#: Below LOW or above HIGH, the slope of a sigmoid is less than a fifth of its maximum; beyond +-TANH, that of a tanh is less
+#: than a tenth.
 LOW, HIGH, TANH = 0.05, 0.95, 0.95
 
 
 class Gate(NamedTuple):
-    """A gate of a cell: its place among what the cell keeps, and what it comes out of."""
+    """A gate of a cell: its index among the values saved for backward, and its activation."""
 
     name: str
     kept: int
@@ -30,7 +30,7 @@ class Gate(NamedTuple):
 
 
 _GRU = (Gate("r", 0, "sigmoid"), Gate("z", 1, "sigmoid"), Gate("n", 2, "tanh"))
-#: Of every cell, in the order of its equations. What has no ends, minGRU's candidate, is left out.
+#: The gates of every cell, in the order of its equations. minGRU's candidate is unbounded and cannot saturate.
 GATES = {
     "rnn_tanh": (Gate("h", 0, "tanh"),),
     "rnn_relu": (Gate("h", 0, "relu"),),
@@ -42,21 +42,21 @@ GATES = {
     "min_lstm": (Gate("i/(f+i)", 2, "sigmoid"),),
 }
 
-#: (cell or "", gate, end) -> what it means where more than the share of values is there.
+#: (cell or "", gate, end) -> (share of values at that end above which the note applies, note)
 _MEANING = {
     ("", "tanh", "both"): (0.5, "the tanh lets little gradient through: scale the input down, or use layer_norm=True"),
     ("rnn_sigmoid", "h", "both"): (0.5, "the sigmoid lets little gradient through: scale the input down"),
     ("lstm", "i", "low"): (0.9, "closed: next to nothing is written to the cell"),
     ("lstm", "f", "low"): (0.9, "closed: the cell forgets at every step; try forget_bias=1.0 or more"),
-    ("lstm", "f", "high"): (0.9, "open: the cell keeps what it has, for long sequences as it should be"),
-    ("lstm", "o", "low"): (0.9, "closed: next to nothing of the cell is seen"),
-    ("gru", "z", "high"): (0.9, "the state is kept and takes little in"),
+    ("lstm", "f", "high"): (0.9, "open: the cell keeps its content, which is right for long sequences"),
+    ("lstm", "o", "low"): (0.9, "closed: next to nothing of the cell is output"),
+    ("gru", "z", "high"): (0.9, "the state is kept and takes in little"),
     ("gru", "z", "low"): (0.9, "the state is overwritten at every step"),
     ("gru", "r", "low"): (0.9, "closed: the candidate does not see the state"),
     ("min_gru", "z", "high"): (0.9, "the state is overwritten at every step"),
-    ("min_gru", "z", "low"): (0.9, "the state is kept and takes little in"),
+    ("min_gru", "z", "low"): (0.9, "the state is kept and takes in little"),
     ("min_lstm", "i/(f+i)", "high"): (0.9, "the state is overwritten at every step"),
-    ("min_lstm", "i/(f+i)", "low"): (0.9, "the state is kept and takes little in"),
+    ("min_lstm", "i/(f+i)", "low"): (0.9, "the state is kept and takes in little"),
 }
 
 
@@ -66,11 +66,11 @@ _LIKE = {"tanh": "tanh", "softsign": "tanh", "sigmoid": "sigmoid", "hard_sigmoid
 
 @dataclass(frozen=True)
 class GateShare:
-    """How much of a gate is where, over all units and all valid steps.
+    """The distribution of a gate's values over all units and all valid steps.
 
-    Attributes: name, as in the layer's equations, h where a plain RNN's activation is meant; kind, "sigmoid", "tanh" or
-    "relu"; low, the share of values below 0.05 (tanh: -0.95; relu: at 0); high, above 0.95 (relu: 0); mean; units, (H,) the
-    share that is low or high of each unit; note, what that means where it is remarkable, else "".
+    Attributes: name, as in the layer's equations, h for a plain RNN's activation; kind, "sigmoid", "tanh" or "relu"; low,
+    the share of values below 0.05 (tanh: -0.95; relu: at 0); high, the share above 0.95 (relu: 0); mean; units, (H,), each
+    unit's share of low and high values; note, an interpretation if the shares are unusual, else "".
     """
 
     name: str
@@ -88,7 +88,7 @@ class GateShare:
 
     @property
     def dead(self) -> int:
-        """Units that were low or high all the time; of a relu those that never were above 0."""
+        """Number of units that were low or high at every step; for a relu, units that were never above 0."""
         return int((self.units == 1.0).sum())
 
     def __str__(self) -> str:
@@ -123,21 +123,21 @@ class Saturation:
 
     @property
     def verdict(self) -> str:
-        """What is remarkable, a line each."""
+        """The notes, one per line."""
         notes = [f"{layer.name}: {gate.name} {gate.note}" for layer in self.layers for gate in layer.gates if gate.note]
-        return "\n".join(notes) or "no gate is stuck"
+        return "\n".join(notes) or "no gate is saturated"
 
     def __str__(self) -> str:
         return "\n".join(["saturation of gates, over the valid steps", *map(str, self.layers)])
 
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the shares as bars, a bar per gate.
+        """Draw the shares as bars, one per gate.
 
         Args:
             ax: matplotlib axes to draw on; None makes a figure.
 
         Raises:
-            ImportError: matplotlib is not there.
+            ImportError: matplotlib is not installed.
         """
         bars = [(f"{layer.name}  {gate.name}", gate) for layer in self.layers for gate in layer.gates]
         axes = axes_of("plot", ax, 7.0, 1.3 + 0.3 * len(bars))
@@ -161,15 +161,15 @@ class Saturation:
 
 
 def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
-    """The share of gate activations near their ends, per gate, layer and direction, in inference: where a gate is stuck, no
-    gradient passes through it, and what it controls does not depend on the data.
+    """The share of saturated gate activations, per gate, layer and direction, in inference. A saturated gate passes no
+    gradient, and what it controls does not depend on the data.
 
     Args:
         model: a model, or a layer alone.
         x, lengths: a batch, as `predict` takes it.
 
     Raises:
-        ValueError, TypeError: data that do not fit, or a model without a recurrent layer.
+        ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
     """
     subject = subject_of("saturation", model, x, lengths)
     subject.need_parts()
@@ -199,7 +199,7 @@ def _layer(activity: Activity, layer: Any) -> LayerSaturation:
 
 
 def _share(cell: str, gate: Gate, values: Array) -> GateShare:
-    """Of values (steps, H)."""
+    """The share of a gate, given its values (steps, H)."""
     below, above = {"sigmoid": (LOW, HIGH), "tanh": (-TANH, TANH), "relu": (0.0, np.inf)}[gate.kind]
     low = values <= below if gate.kind == "relu" else values < below
     high = values > above

@@ -1,1 +1,1 @@
-"""Looking into a model at work."""
+"""Inspection of a model's forward and backward, layer by layer."""

@@ -1,4 +1,4 @@
-"""The loss of a model's outputs, as `fit` counts it."""
+"""The loss of a model's outputs, as `fit` computes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recurra.objective.goal import Goal
 
 
 class Objective:
-    """A goal and the targets of all rows at once."""
+    """A goal with the targets of all rows."""
 
     def __init__(
         self, subject: Subject, y: Any, loss: Any, loss_weights: Any = None, sample_weight: Any = None
@@ -26,12 +26,12 @@ class Objective:
         return self.goal.structure.spread(self._subject.operation, "y", y)
 
     def lengths(self) -> list[Array | None]:
-        """The valid steps of each output; None where all are or there is no time."""
+        """The lengths of each output; None where every step is valid or there is no time axis."""
         valid = self._subject.valid()
         return [valid[value] for value in self._subject.graph.outputs]
 
     def values(self, outputs: Sequence[Array], row: int | None = None) -> list[LossValue]:
-        """The loss of each output, or of one of its rows."""
+        """The loss of each output, over all rows or one."""
         rows = slice(None) if row is None else slice(row, row + 1)
         return [
             loss(
@@ -46,7 +46,7 @@ class Objective:
         ]
 
     def gradient(self, values: Sequence[LossValue]) -> tuple[list[Array | None], float]:
-        """dy for each output, and what it is to be multiplied by."""
+        """dy for each output, and the scale to multiply it by."""
         counts = [value.count for value in values]
         return self.goal.gradients(values, counts), self.goal.scale(counts)
 

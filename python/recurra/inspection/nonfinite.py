@@ -1,4 +1,4 @@
-"""Where the first NaN or infinity comes from."""
+"""The origin of the first NaN or infinity."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from recurra.running.tape import Tape
 
 @dataclass(frozen=True)
 class NonFinite:
-    """What `nonfinite` found; print it.
+    """The result of `nonfinite`; print it.
 
     Attributes:
         where: "input", "state", "parameter", "output", "loss" or "gradient".
-        layer: the layer's place in the model, and so the number before its parameters' names; None where none is meant.
-        name: what else says where, such as "0.LSTM l1_reverse" or "x".
-        parameter: a parameter's (or buffer's) name as in `params`; None where none is meant.
-        rows: rows of the batch that have such values, in order; empty where rows do not matter.
-        step: the time step at which they begin, in the order of computation: the first one forwards, the last one of the
-            reverse direction and of gradients; None where there is no time or it is not known.
-        count: how many values are not finite.
-        kind: "NaN", or "infinity" where there is no NaN; of those at that step.
+        layer: the index of the layer in the model, which is the prefix of its parameters' names; None outside layers.
+        name: the place in words, such as "0.LSTM l1_reverse" or "x".
+        parameter: the name of a parameter or buffer, as in `params`; None if it is not one.
+        rows: the rows of the batch with non-finite values, in order; empty if the values have no rows.
+        step: the first such time step in order of computation: the smallest in a forward, the largest in the reverse
+            direction and in a gradient; None if there is no time axis or it is not known.
+        count: the number of non-finite values.
+        kind: "NaN" if there is a NaN at that step, else "infinity".
         message: what happened and what to try.
     """
 
@@ -53,7 +53,7 @@ class NonFinite:
 def first_nonfinite(
     subject: Subject, objective: Objective | None, state: State, reset: Any, training: bool, seed: int
 ) -> NonFinite | None:
-    """What is found first when the subject is recorded so and, with an objective, run backwards; see
+    """The first finding when the subject is recorded with these arguments and, given an objective, run backward; see
     `recurra.diagnose.nonfinite`."""
     return next(_findings(subject, objective, state, reset, training, seed), None)
 
@@ -85,13 +85,13 @@ def _found(
     label: str = "",
 ) -> NonFinite:
     values = array[bad] if step is None or array.ndim < 3 else array[:, step][bad[:, step]]
-    kind = "NaN" if np.isnan(values).any() else "infinity"  # at that step: what follows from an infinity is often NaN
+    kind = "NaN" if np.isnan(values).any() else "infinity"  # at that step only, as an infinity often leads to NaN later
     text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
     return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
 
 
 def _where_in_time(bad: Array, *, backwards: bool = False) -> tuple[tuple[int, ...], int | None]:
-    """Rows and step of bad values (N, T, ...) or (N, ...) with time where there are three axes."""
+    """Rows and first step of bad values, (N, T, ...) with three axes or more, else (N, ...) without time."""
     rows = tuple(int(row) for row in np.flatnonzero(bad.reshape(len(bad), -1).any(1)))
     if bad.ndim < 3:
         return rows, None
@@ -100,7 +100,7 @@ def _where_in_time(bad: Array, *, backwards: bool = False) -> tuple[tuple[int, .
 
 
 def _valid(array: Array, lengths: Array | None) -> Array:
-    """Where an array (N, T, F) or (N, F) is not padding, to be broadcast."""
+    """The mask of an array's valid steps, to be broadcast to (N, T, F) or (N, F)."""
     if lengths is None or array.ndim < 3:
         return np.ones((1,) * array.ndim, bool)
     return checks.steps_within(lengths, array.shape[1])[..., None]
@@ -134,8 +134,8 @@ def _parameters(subject: Subject) -> Iterator[NonFinite]:
 
 
 def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int) -> Tape:
-    """Recorded as the model does it, but all layers' outputs and states come out: the same nodes in the same order draw the
-    same masks."""
+    """Record as the model does, but with all layers' outputs and states as outputs. The same nodes in the same order draw
+    the same masks."""
     model, graph = subject.model, subject.graph
     nodes = [(node.layer, node.inputs, node.states) for node in graph.nodes]
     every = [value for node in graph.nodes for value in range(node.output, node.output + 1 + len(node.states))]
@@ -146,7 +146,7 @@ def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed
 
 
 def _outputs_of_nodes(subject: Subject, tape: Tape) -> dict[int, Array]:
-    """Every node's output and final states, by the values' numbers."""
+    """Every node's output and final states, by value number."""
     first = len(subject.graph.inputs)
     return dict(enumerate(tape.y, first))
 
@@ -227,7 +227,7 @@ def _through_time(subject: Subject, part: Part, tape: Tape) -> Iterator[NonFinit
 
 
 def _of_parameters(subject: Subject, index: int, node: Node, end: str, name: str) -> Iterator[NonFinite]:
-    """Those whose names end so."""
+    """Gradients of the parameters whose names end with `end`."""
     for parameter, array in node.layer.grads.items():
         bad = ~np.isfinite(array)
         if parameter.endswith(end) and bad.any():

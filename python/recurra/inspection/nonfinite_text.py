@@ -1,17 +1,17 @@
-"""What to say about values that are not finite."""
+"""Messages about non-finite values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _TIPS = {
-    "input": "look at how x is made: missing values, a division by zero, the logarithm of zero; clean it, or leave the rows out",
-    "state": "look at where the state comes from; begin with state=None",
-    "parameter": "an earlier step of training, or a file, put it there: go back to parameters from before, then lower the "
+    "input": "check how x is computed: missing values, a division by zero, the logarithm of zero; clean it, or leave the rows out",
+    "state": "check where the state comes from, or start with state=None",
+    "parameter": "it comes from an earlier training step or from a file: restore earlier parameters, then lower the "
     "learning rate or clip with clip_norm=1.0",
-    "loss": "the predictions are finite but the loss has no value for them: look at the targets, and at whether the "
-    "predictions are as far off as the loss can take; lower the learning rate",
-    "gradient": "clip with clip_norm=1.0, lower the learning rate, or make sequences shorter",
+    "loss": "the predictions are finite, but the loss of them is not: check the targets, and whether the predictions "
+    "are so far off that the loss overflows; lower the learning rate",
+    "gradient": "clip with clip_norm=1.0, lower the learning rate, or shorten the sequences",
 }
 
 
@@ -26,17 +26,17 @@ def message(
     dtype: str,
     label: str,
 ) -> str:
-    """Where the first such values are, what that means and what to try."""
+    """The place of the first such values, the likely cause and what to try."""
     values = f"{count} value{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not finite ({kind}{' first' * (count > 1)})"
     at = _rows(rows) + (f", from step {step} on" if step is not None else "")
     if where == "input":
         what = f"{name} holds {values} in {_rows(rows)}" + (f", the first at step {step}" if step is not None else "")
     elif where == "state":
-        what = f"the state that the batch begins with holds {values} in {_rows(rows)}"
+        what = f"the initial state of the batch holds {values} in {_rows(rows)}"
     elif where == "parameter":
         what = f"the parameter {parameter} of {name} holds {values}"
     elif where == "output":
-        what = f"the output of {name} has {values} in {at}, though what goes in is finite"
+        what = f"the output of {name} has {values} in {at}, though its input is finite"
     elif where == "loss":
         what = f"the loss {name} is not finite ({kind}) for {_rows(rows)}"
     elif parameter is not None:
@@ -48,17 +48,19 @@ def message(
 
 
 def _of_output(label: str, kind: str, dtype: str) -> str:
-    grown = f"numbers there outgrew {dtype}" if kind == "infinity" else f"an overflow of {dtype} or a NaN arose there"
+    grown = (
+        f"numbers overflowed {dtype} there" if kind == "infinity" else f"an overflow of {dtype} or a NaN arose there"
+    )
     if label == "RNN":
         return (
             f'{grown}: a state may grow at every step with nonlinearity="relu"; use "tanh" or recurrent_init="orthogonal", '
             f"scale x down, lower the learning rate"
         )
-    return f"{grown}: look at the size of its parameters and its input, scale x down, lower the learning rate, clip gradients"
+    return f"{grown}: check the size of its parameters and its input, scale x down, lower the learning rate, clip gradients"
 
 
 def _rows(rows: Sequence[int]) -> str:
     if not rows:
-        return "no row alone"
+        return "no single row"
     shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     return f"row{'s' if len(rows) > 1 else ''} {shown}"

@@ -1,4 +1,4 @@
-"""The model under diagnosis: its recurrent parts, what goes in, and a promise to leave it as it was."""
+"""The model under diagnosis: its data and recurrent parts; the model is left unchanged."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One layer and direction of a recurrent layer at work.
+    """One layer and direction of a call of a recurrent layer.
 
-    `node` is its place among the graph's nodes, `slot` that among the layers and directions of its stack; `prefix` and
-    `end` stand around the names of its parameters.
+    `node` is the index in the graph's nodes, `slot` that among the layers and directions of its stack; `prefix` and `end` are
+    the prefix and suffix of the names of its parameters.
     """
 
     node: int
@@ -42,8 +42,8 @@ class Part(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What a part did in a recorded forward: h (N, T, size), what the cell kept beside it (N, T, values, H), c (N, T, H)
-    or None, zeros past the lengths (N,)."""
+    """A part's activity in a recorded forward: h (N, T, size), the values saved for backward (N, T, values, H), c (N, T, H)
+    or None; zeros past the lengths (N,)."""
 
     part: Part
     h: Array
@@ -53,9 +53,9 @@ class Activity(NamedTuple):
 
 
 class Subject:
-    """A model and its data, checked and converted as `fit` does.
+    """A model and its data, checked and converted as by `fit`.
 
-    `given` is what was asked about, if that is a layer of the model alone, whose parameters' names have no number before them.
+    `given` is the layer under diagnosis, if `model` merely wraps it: its parameters' names then have no prefix.
     """
 
     def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any, given: Layer | None = None) -> None:
@@ -71,16 +71,16 @@ class Subject:
         self.prefix = {id(layer): prefix for prefix, layer in (given or model).leaves}
 
     def inputs(self) -> list[Array]:
-        """The arrays that go in."""
+        """The input arrays."""
         return self.model.structures[0].spread(self.operation, "x", self.x)
 
     def valid(self) -> list[Array | None]:
-        """The valid steps of every value of the graph; None where all are or there is no time."""
+        """The lengths of every value of the graph; None where every step is valid or there is no time axis."""
         given = self.model.structures[0].spread_optional(self.operation, "lengths", self.lengths)
         return self.graph.lengths([None if one is None else np.asarray(one) for one in given])
 
     def node_name(self, index: int) -> str:
-        """What messages call a layer at work."""
+        """The name of a node in messages."""
         node = self.graph.nodes[index]
         calls = [place for place, other in enumerate(self.graph.nodes) if other.layer is node.layer]
         again = f" (call {calls.index(index) + 1})" if len(calls) > 1 else ""
@@ -105,17 +105,17 @@ class Subject:
         if not parts:
             names = ", ".join(layer.label for layer in self.graph.layers)
             raise ValueError(
-                f"{self.operation}: got a model of {names}, expected one with a recurrent layer; there is nothing to look at"
+                f"{self.operation}: got a model of {names}, expected one with a recurrent layer; give such a model"
             )
         return parts
 
     def node_lengths(self, node: Node, steps: int, rows: int) -> Array:
-        """The valid steps that a node sees, of so many."""
+        """The lengths of a node's input; `steps` for each of `rows` rows if every step is valid."""
         own = self.valid()[node.inputs[0]]
         return np.full(rows, steps) if own is None else own
 
     def activity(self, tape: Tape) -> Iterator[Activity]:
-        """What the parts did in a recorded forward of the model."""
+        """The activity of the parts in a recorded forward of the model."""
         read: list[tuple[Array, Array, Array | None]] = []
         for part in self.parts():
             if part.slot == 0:
@@ -128,7 +128,7 @@ class Subject:
             yield Activity(part, h, values, c, self.node_lengths(self.graph.nodes[part.node], steps, rows))
 
     def place_of(self, tape: Tape, node: int) -> tuple[_core.Tape, int]:
-        """The piece of a tape that ran a node of the core, and the node's place in it."""
+        """The native tape that ran a node, and the node's index in it."""
         for piece, run in tape.pieces:
             if node < len(run.nodes):
                 return cast("_core.Tape", piece), node
@@ -137,7 +137,7 @@ class Subject:
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """Gradients start at zero inside; they and the buffers are as they were outside, whatever happens."""
+        """Within the block, gradients start at zero; on exit, they and the buffers are restored, even after an exception."""
         layers = self.graph.layers
         grads = [{name: array.copy() for name, array in layer.grads.items()} for layer in layers]
         buffers = [{name: array.copy() for name, array in layer.own_buffers.items()} for layer in layers]
@@ -155,7 +155,7 @@ class Subject:
 
 
 def _slots(layer: LeafLayer) -> Sequence[tuple[str, int, bool]]:
-    """The cell, layer and direction of each part of a layer; none of one that is not recurrent."""
+    """The cell, layer and direction of each part of a layer; empty if it is not recurrent."""
     if isinstance(layer, AttentionDecoder):
         return [(layer.core_cell, 0, False)]
     if not isinstance(layer, Recurrent):
