@@ -80,11 +80,11 @@ class LambdaCallback(Callback):
     """A callback made of functions: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))`.
 
     Args:
-        on_train_begin, on_train_end: functions of nothing; None for none, as for the others.
+        on_train_begin, on_train_end: functions without arguments; None for none, as for the others.
         on_epoch_begin: a function of the epoch.
-        on_epoch_end: of the epoch and its logs.
-        on_train_batch_begin: of the batch.
-        on_train_batch_end: of the batch and the logs so far.
+        on_epoch_end: a function of the epoch and its logs.
+        on_train_batch_begin: a function of the batch.
+        on_train_batch_end: a function of the batch and the logs so far.
     """
 
     def __init__(

@@ -58,11 +58,11 @@ def greedy(
     """The most probable token at each step: `beam_search` with a beam of 1.
 
     Args:
-        layers: what makes scores of the next token from a token: see `beam_search`.
-        start, end, max_steps: the token before the first, the one that ends a sequence (None for none), the most tokens.
-        memory, memory_lengths: what an `AttentionDecoder` among the layers looks at, (N, Tm, memory_size), and its valid steps.
-        state: of the layers before the first token; None for zeros.
-        batch_size: N, where neither a memory nor a state tells.
+        layers: native layers in sequence that compute the scores of the next token from a token; see `beam_search`.
+        start, end, max_steps: the start token, the end token (None if there is none), the maximum length.
+        memory, memory_lengths: the memory of an `AttentionDecoder` among the layers, (N, Tm, memory_size), and its valid steps.
+        state: the initial state of the layers; None for zeros.
+        batch_size: N, if neither a memory nor a state is given.
 
     Raises:
         ValueError, TypeError: as `beam_search`.

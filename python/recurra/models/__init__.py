@@ -1,1 +1,1 @@
-"""Graphs of layers that are called, trained, saved and streamed as one."""
+"""Models: graphs of layers that are called, trained, saved and streamed as one."""

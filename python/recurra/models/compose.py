@@ -1,4 +1,4 @@
-"""Any layer with a shortcut around it, any pair of layers in two directions: small models, to be parts of larger ones."""
+"""Residual and Bidirectional: small models of other layers, to be parts of larger models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recurra.models.model import Model
 
 
 def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
-    """y = x + layer(x) (He et al. 2016), of a layer or model with as many outputs as inputs.
+    """y = x + layer(x) (He et al. 2016), for a layer or model with equally many input and output features.
 
         h = rc.Residual(rc.Sequential(rc.Linear(32, 32), rc.Dropout(0.1)))(x)
 
@@ -21,7 +21,7 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
         layer: it, with its own input_size.
 
     Raises:
-        ValueError: the features differ, or the layer takes any number of them.
+        ValueError: the numbers of features differ, or the layer accepts any number.
     """
     x = _input_of("Residual", "layer", layer)
     return Model(x, x + layer(x))
@@ -30,23 +30,23 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
 def Bidirectional(  # noqa: N802
     forward: Layer, backward: Layer | EllipsisType = ..., *, merge_mode: str | None = "concat"
 ) -> Model:
-    """The outputs of `forward` and those of `backward`, which reads each sequence from its end, at every step (Schuster and
-    Paliwal 1997).
+    """The outputs of `forward`, combined at every step with those of `backward`, which reads each sequence in reverse
+    (Schuster and Paliwal 1997).
 
-    With return_sequences=False in both, each one's last output: of `backward`, the one at the first step.
+    With return_sequences=False in both, combines their last outputs: that of `backward` is the one at the first step.
 
         h = rc.Bidirectional(rc.GRU(8, 32), rc.LSTM(8, 16))(x)
         h = rc.Bidirectional(rc.GRU(8, 32), merge_mode="sum")(x)
 
     Args:
-        forward, backward: layers or models with as many inputs; without `backward`, it is one like `forward` with parameters of
-            its own.
-        merge_mode: how the two become one, as in Keras: "concat", side by side; "sum", "mul" or "ave", element by element;
-            None for a model with the two as a pair of outputs.
+        forward, backward: layers or models with the same input size; without `backward`, a copy of `forward` with its own
+            parameters.
+        merge_mode: how the two outputs are combined, as in Keras: "concat"; elementwise "sum", "mul" or "ave"; None for a
+            model with the pair as its outputs.
 
     Raises:
-        ValueError: the two take different numbers of features, or any number, or one returns sequences and the other not;
-            they are to be merged element by element and give different numbers of features.
+        ValueError: the two have different input sizes, or accept any number of features; only one returns sequences; or they
+            are merged elementwise and have different output sizes.
     """
     x = _input_of("Bidirectional", "forward", forward)
     checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
@@ -65,7 +65,7 @@ def Bidirectional(  # noqa: N802
 
 
 def _like(layer: Any) -> Layer:
-    """A layer of the same arguments, whose parameters wait for a model's seed."""
+    """A layer with the same configuration, whose parameters a model's seed can still initialise."""
     checks.kind("Bidirectional", "forward", layer, Layer, "recurra")
     custom = {type(leaf).__name__: type(leaf) for _prefix, leaf in layer.leaves if not leaf.native}
     made: Layer = type(layer).from_config(layer.config(), custom)
@@ -78,6 +78,6 @@ def _input_of(operation: str, name: str, layer: Layer) -> Symbol:
         got = "tokens" if layer.input_kind == "tokens" else "any number of features"
         raise ValueError(
             f"{operation}: got {layer.label}, which takes {got}, expected a layer with an input_size; "
-            f"put it behind such a layer in a Sequential"
+            f"put it after such a layer in a Sequential"
         )
     return Input(features=layer.input_size)

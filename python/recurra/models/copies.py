@@ -1,4 +1,4 @@
-"""Pickled and copied models are of one version, whoever writes to them meanwhile."""
+"""Consistent pickles and copies of models, even if another thread writes to the model meanwhile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Remainder:
-    """What a model's pickle ends with, behind its layers: nothing, or a state_dict() if the layers were written meanwhile.
+    """The end of a model's pickle, after its layers: empty, or a state_dict() if the layers were written to meanwhile.
 
-    Each layer carries its own arrays, so that models in one pickle share their layers as before.
+    Each layer pickles its own arrays, so that models in one pickle still share their layers.
     """
 
     def __init__(self, model: Layer) -> None:

@@ -1,4 +1,4 @@
-"""What Sequential and Model share: a graph of layers that is called, trained, saved and streamed as one."""
+"""GraphModel, the base of Sequential and Model: a graph of layers called, trained, saved and streamed as one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recurra.training.model import TrainableModel
 
 
 class GraphModel(TrainableModel):
-    """A model of a graph of layers. Parameters are named by the layer's place: "0.weight_ih_l0"."""
+    """A model made of a graph of layers. Parameters are prefixed with the index of their layer: "0.weight_ih_l0"."""
 
     def __init__(
         self,
@@ -52,18 +52,18 @@ class GraphModel(TrainableModel):
 
     @property
     def structures(self) -> tuple[Structure, Structure]:
-        """How inputs and outputs are written."""
+        """The structures of inputs and outputs."""
         return self._only_runner.inputs, self._only_runner.outputs
 
     def input_infos(self) -> list[InputInfo]:
-        """What each input takes."""
+        """The properties of each input."""
         return [
             InputInfo(port.kind, port.size, self._whole.needs_sequences[index], self._dtype)
             for index, port in enumerate(self._whole.inputs)
         ]
 
     def output_infos(self) -> list[OutputInfo]:
-        """What each output is."""
+        """The properties of each output."""
         graph = self._whole
 
         def steps_of(value: int) -> Callable[[Array], Array | None]:
@@ -76,14 +76,14 @@ class GraphModel(TrainableModel):
         ]
 
     def output_lengths(self, lengths: Any) -> Any:
-        """The valid steps of each row of the output, given the input's, each as in a call; None where every step is valid or
-        none is left."""
+        """The lengths of the outputs, given those of the inputs, each in the structure of a call; None where every step is
+        valid or there is no time axis."""
         graph, runner = self._whole, self._only_runner
         every = graph.lengths(runner.inputs.spread_optional(self.label, "lengths", lengths))
         return runner.outputs.join([every[value] for value in graph.outputs])
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw the parameters of all layers anew, each from a seed of its own; None is fresh randomness."""
+        """Reinitialise the parameters of all layers, each from its own seed derived from `seed`; None for a fresh seed."""
         self._draw(seeds.resolve(f"{self.label}.reset_parameters", seed), only_waiting=False)
 
     def _draw(self, seed: int, *, only_waiting: bool) -> None:
@@ -93,27 +93,27 @@ class GraphModel(TrainableModel):
 
     @abstractmethod
     def _remade(self) -> tuple[Any, ...]:
-        """A function and its arguments that make the model of its layers again; each layer carries itself, so that no class
-        need be found by its name."""
+        """A function and arguments that rebuild the model from its layers, for pickle. Each layer pickles itself, so that no
+        class is looked up by name."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (*self._remade(), Remainder(self))
 
     def __setstate__(self, state: dict[str, Array] | Remainder) -> None:
-        if isinstance(state, dict) and state:  # not of copy.copy, which has the same layers
+        if isinstance(state, dict) and state:  # empty after copy.copy, which shares the layers
             self.load_state_dict(state)
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
-        """Inference, or a part of a larger model: as any layer's call; with lists of ragged arrays as inputs, the outputs are
+        """Inference, or a part of a larger model, as in a layer's call. With lists of ragged arrays as inputs, the outputs are
         lists too."""
-        if type(x) is np.ndarray:  # at once: small calls feel what follows
+        if type(x) is np.ndarray:  # fast path: what follows would slow small calls down
             return self._only_runner.forward(x, state, lengths, reset, mask)
         label, (inputs, _outputs) = self.label, self.structures
         if symbolic.found(x) or not any(isinstance(one, list) for one in inputs.spread(label, "x", x)):
             return super().__call__(x, state, lengths, reset, mask)
         if mask is not None:
             raise ValueError(
-                f"{label}: got mask beside a list, expected none, as its rows have no padding; leave mask out"
+                f"{label}: got mask with a list of arrays, expected none, as these have no padding; leave mask out"
             )
         rows = [
             self._rows(inputs.label("x", index), one, valid)
@@ -134,12 +134,12 @@ class GraphModel(TrainableModel):
             return ArrayRows(checks.array(label, name, x), valid)
         if lengths is not None:
             raise ValueError(
-                f"{label}: got lengths beside a list, expected none, as its rows have their own; leave lengths out"
+                f"{label}: got lengths with a list of arrays, expected none, as each array has its own length; leave lengths out"
             )
         return ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
 
     def summary(self) -> None:
-        """Print a table: what each layer reads, the shape of its output, and how many parameters it holds."""
+        """Print a table of the layers: their inputs, output shapes and numbers of parameters."""
         graph = self._whole
         place = {id(layer): prefix[:-1] for prefix, layer in self.leaves}
         met: set[str] = set()
@@ -169,13 +169,13 @@ class GraphModel(TrainableModel):
 
 
 def _check_dtypes(owner: str, graph: Graph) -> np.dtype[Any]:
-    """The one dtype of all inputs and layers that say which they have; float32 if none does."""
+    """The common dtype of all inputs and layers that have one; float32 if none has."""
     known = [
-        (f"input {index}", np.dtype(port.dtype), "say the same dtype in Input and in the layers")
+        (f"input {index}", np.dtype(port.dtype), "give Input and the layers the same dtype")
         for index, port in enumerate(graph.inputs)
         if port.dtype is not None
     ] + [
-        (f"layer {index} ({layer.label})", layer.dtype, "make all layers with the same dtype")
+        (f"layer {index} ({layer.label})", layer.dtype, "give all layers the same dtype")
         for index, layer in enumerate(graph.layers)
         if layer.dtype is not None
     ]

@@ -1,4 +1,4 @@
-"""Models drawn as graphs: several inputs and outputs, branches, shared layers, states passed between layers."""
+"""Functional models: several inputs and outputs, branches, shared layers, states passed between layers."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ if TYPE_CHECKING:
 
 @registry.built_in
 class Model(GraphModel):
-    """A model of all that lies between symbolic inputs and outputs, in the manner of Keras' functional models.
+    """The model between symbolic inputs and outputs, as in Keras' functional API.
 
         x = rc.Input(features=8)
         h = rc.LSTM(8, 32)(x)
         model = rc.Model(x, rc.Linear(32, 4)(h) + rc.Linear(8, 4)(x))
         y, states = model(array)
 
-    A model may be called as a layer is: its layers become layers of this model, which shares their parameters with it.
-    A layer may be called several times: its parameters are shared, their gradients add up. `h.state` is its final state,
-    which another layer can begin with: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream`, `save` are those of
-    `Sequential`; where there are several inputs or outputs, x and lengths, y and loss are written as `inputs` and
-    `outputs` are here.
+    A model can be called like a layer: its layers become layers of this model, and share their parameters. A layer can be
+    called several times: its parameters are shared, and their gradients add up. `h.state` is its final state, which can be
+    another layer's initial state: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream` and `save` are as for
+    `Sequential`; with several inputs or outputs, x and lengths, y and loss have the structure of `inputs` and `outputs` here.
 
-    A state is a list with one entry per call of a layer, in the order in which they were made; None for those without a
-    state of their own. Parameters are named by the layer's place: "0.weight_ih_l0".
+    The state is a list with one entry per call of a layer, in the order of the calls; None for calls without a state of
+    the model. Parameters are prefixed with the index of their layer: "0.weight_ih_l0".
 
     Args:
-        inputs: what `recurra.Input` gave: one, or several in a tuple or a dict.
-        outputs: what layers called on them gave, likewise.
-        seed: draws the parameters of layers that were given no seed and not written since; each gets a seed of its own.
-            None leaves them as they are.
+        inputs: the symbol of a `recurra.Input`, or several in a tuple or a dict.
+        outputs: the outputs of layers called on them, likewise.
+        seed: initialises the parameters of layers that were given no seed and have not been written since, each from its own
+            derived seed. None leaves them unchanged.
 
     Raises:
-        ValueError, TypeError: the graph is not whole; the message says what is missing.
+        ValueError, TypeError: the graph is incomplete; the message says what is missing.
     """
 
     def __init__(self, inputs: Any, outputs: Any, *, seed: int | None = None) -> None:
@@ -56,22 +55,22 @@ class Model(GraphModel):
 
     @property
     def layers(self) -> tuple[LeafLayer, ...]:
-        """Each layer once, in the order in which they are first at work; those of models among them."""
+        """Each layer once, in the order of first use, including the layers of models."""
         return self._whole.layers
 
     @property
     def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
-        """The layers, and what stands before their parameters' names."""
+        """The layers, each with the prefix of its parameters' names."""
         return [(f"{index}.", layer) for index, layer in enumerate(self.layers)]
 
     @property
     def input_size(self) -> int | None:
-        """Features of the (first) input, or the number of different tokens."""
+        """Number of features of the (first) input, or of distinct tokens."""
         return self._whole.inputs[0].size
 
     @property
     def output_size(self) -> int | None:
-        """Features of the (first) output; None where they are known only when it runs."""
+        """Number of features of the (first) output; None if known only at run time."""
         return self._output_sizes[0]
 
     def config(self) -> dict[str, Any]:
@@ -91,18 +90,18 @@ class Model(GraphModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom: Mapping[str, type[Layer]] | None = None) -> Self:
-        """A new model from what `config()` returned; its parameters are drawn anew."""
+        """A new model from what `config()` returned, newly initialised."""
         return cls._from_layers(config, [registry.build(one, custom or {}) for one in config["layers"]])
 
     @classmethod
     def _from_layers(cls, config: Mapping[str, Any], layers: Sequence[Layer]) -> Self:
-        """Made as its maker made it, so that every check is done again."""
+        """Built by calling the layers again, so that every check is repeated."""
         values: list[Symbol] = [_input(port) for port in config["inputs"]]
         count = len(values)
         for place, reads, states in config["nodes"]:
             layer = layers[place]
             if not isinstance(layer, LeafLayer):
-                raise TypeError(f"Model: got a {layer.label} in a configuration, expected plain layers")
+                raise TypeError(f"Model: got a {layer.label} in a configuration, expected layers that are no models")
             read = tuple(values[value] for value in reads)
             begin = [None if value is None else values[value] for value in states]
             symbol = layer(
@@ -131,7 +130,7 @@ class Model(GraphModel):
 
 
 def _rebuild(cls: type[Model], config: dict[str, Any], layers: Sequence[Layer]) -> Model:
-    """A pickled or copied model; each layer carries itself, so that no class need be found by its name."""
+    """Rebuild a pickled or copied model. Each layer pickles itself, so that no class is looked up by name."""
     return cls._from_layers(config, layers)
 
 
@@ -153,13 +152,13 @@ def _ports(structure: Structure, inputs: Sequence[Any]) -> list[Port]:
         if not isinstance(one, Symbol) or not isinstance(one.source, Port):
             got = "the output of a layer" if isinstance(one, Symbol) else type(one).__name__
             raise TypeError(
-                f"Model: got {got} as {label}, expected what recurra.Input gave; begin with Input(features=...)"
+                f"Model: got {got} as {label}, expected the symbol of a recurra.Input; start with Input(features=...)"
             )
         if any(one.source is port for port in ports):
-            raise ValueError(f"Model: got one Input twice in inputs ({label}), expected each once; leave it out")
+            raise ValueError(f"Model: got the same Input twice in inputs ({label}), expected each once; leave one out")
         ports.append(one.source)
     if not ports:
-        raise ValueError("Model: got no inputs, expected at least one; begin with Input(features=...)")
+        raise ValueError("Model: got no inputs, expected at least one; start with Input(features=...)")
     return ports
 
 
@@ -168,27 +167,27 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
         label = wanted.label("outputs", index)
         if not isinstance(one, Symbol):
             raise TypeError(
-                f"Model: got {type(one).__name__} as {label}, expected what a layer gave when called on an Input; "
+                f"Model: got {type(one).__name__} as {label}, expected the output of a layer called on an Input; "
                 f"write layer(x) with x = recurra.Input(...)"
             )
         if not isinstance(one.source, Call):
-            raise TypeError(f"Model: got an Input as {label}, expected what a layer gave; call a layer on it first")
+            raise TypeError(f"Model: got an Input as {label}, expected the output of a layer; call a layer on it first")
         if any(one.source is other.source and one.which == other.which for other in outputs[:index]):
-            raise ValueError(f"Model: got one tensor twice in outputs ({label}), expected each once; leave it out")
+            raise ValueError(f"Model: got the same output twice in outputs ({label}), expected each once; leave one out")
     if not outputs:
-        raise ValueError("Model: got no outputs, expected at least one; give what the last layer gave")
+        raise ValueError("Model: got no outputs, expected at least one; give the output of the last layer")
     calls, reached = _behind([one.source for one in outputs])
     for port in reached:
         if not any(port is known for known in ports):
             name = f" named {port.name!r}" if port.name else ""
             raise ValueError(
-                f"Model: got outputs that depend on an Input{name} which is not among inputs, expected all of them; "
+                f"Model: got outputs that depend on an Input{name} that is not in inputs, expected all of them there; "
                 f"add it to inputs"
             )
     for index, port in enumerate(ports):
         if not any(port is one for one in reached):
             raise ValueError(
-                f"Model: got {given.label('inputs', index)}, which no output depends on, expected all to be used; leave it "
+                f"Model: got {given.label('inputs', index)}, which no output depends on, expected all inputs to be used; leave it "
                 f"out, or call a layer on it"
             )
     first: dict[int, int] = {id(port): index for index, port in enumerate(ports)}
@@ -204,7 +203,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
 
 
 def _behind(sources: Sequence[Port | Call]) -> tuple[list[Call], list[Port]]:
-    """All calls that these depend on, in the order in which they were made, and all inputs."""
+    """All calls that `sources` depend on, in the order in which they were made, and all inputs."""
     found: dict[int, Port | Call] = {}
     waiting = list(sources)
     while waiting:

@@ -1,4 +1,4 @@
-"""Layers one after another, as one model."""
+"""Sequential: a model of layers in sequence."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
 @registry.built_in
 class Sequential(GraphModel):
-    """A model of layers in a row: native neighbours run as one native call, lengths travel along.
+    """A model of layers in sequence. Adjacent native layers run as one native call; lengths are passed along.
 
-    `y, states = model(x)`; a state is a list with one entry per layer, None for a layer without. Parameters are named by
-    the layer's place: "0.weight_ih_l0".
+    `y, states = model(x)`; the state is a list with one entry per layer, None for a layer without state. Parameters are
+    prefixed with the index of their layer: "0.weight_ih_l0".
 
-    Models stand among the layers, too: `Sequential(Bidirectional(GRU(3, 4), LSTM(3, 4)), Linear(8, 2))`. They run in the
-    same native call, and stay models of their own that share their parameters with this one. Their layers have an entry
-    each in the state, and names as in PyTorch: "0.2.weight_ih_l0" is that of layer 2 of the model at place 0. The first
-    model may have several inputs and the last one several outputs; between two as many come out as go in.
+    Models can be used as layers: `Sequential(Bidirectional(GRU(3, 4), LSTM(3, 4)), Linear(8, 2))`. They run in the same
+    native call, and remain usable by themselves, sharing their parameters with this model. Each of their layers has an entry
+    in the state, and names are as in PyTorch: "0.2.weight_ih_l0" belongs to layer 2 of the model at index 0. The first model
+    may have several inputs and the last several outputs; in between, a layer takes as many inputs as the one before has
+    outputs.
 
     Args:
-        layers: layers and models, in the order in which data passes through them.
-        seed: draws the parameters of layers that were given no seed and not written since; each gets a seed of its own.
-            None leaves them as they are.
+        layers: layers and models, in order.
+        seed: initialises the parameters of layers that were given no seed and have not been written since, each from its own
+            derived seed. None leaves them unchanged.
 
     Raises:
-        ValueError: neighbours do not fit; the message says which.
+        ValueError: adjacent layers do not fit; the message says which.
     """
 
     def __init__(self, *layers: Layer, seed: int | None = None) -> None:
@@ -57,17 +58,17 @@ class Sequential(GraphModel):
 
     @property
     def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
-        """The layers, those of models among them, and what stands before their parameters' names."""
+        """The layers, including those of models, each with the prefix of its parameters' names."""
         return [(f"{place}.{inner}", leaf) for place, one in enumerate(self.layers) for inner, leaf in one.leaves]
 
     @property
     def input_size(self) -> int | None:
-        """That of the first layer."""
+        """The input size of the first layer."""
         return self.layers[0].input_size
 
     @property
     def output_size(self) -> int | None:
-        """Features of the (first) output; None where they are known only when it runs."""
+        """Number of features of the (first) output; None if known only at run time."""
         return self._output_sizes[0]
 
     def config(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class Sequential(GraphModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom: Mapping[str, type[Layer]] | None = None) -> Self:
-        """A new model from what `config()` returned; its parameters are drawn anew."""
+        """A new model from what `config()` returned, newly initialised."""
         layers: list[Any] = [registry.build(description, custom or {}) for description in config["layers"]]
         return cls(*layers)
 
@@ -89,14 +90,14 @@ class Sequential(GraphModel):
 
 
 def _joined(layers: Sequence[Layer]) -> Graph:
-    """The graph of layers of which each fits behind the one before it."""
+    """The graph of the layers in sequence; refuses adjacent layers that do not fit."""
     if not layers:
         raise ValueError("Sequential: got no layers, expected at least one; write Sequential(a, b, ...)")
     _check_shared(layers)
     graphs: list[Graph] = []
     features: list[int | None] = []
     axes: list[str] = []
-    ends_time = ""  # the last place where a time axis ended
+    ends_time = ""  # the last layer whose output has no time axis
     for index, layer in enumerate(layers):
         place = f"layer {index} ({layer.label})"
         before = f"layer {index - 1} ({layers[index - 1].label})" if index else ""
@@ -108,8 +109,8 @@ def _joined(layers: Sequence[Layer]) -> Graph:
             axes = [port.axis for port in graph.inputs]
         elif len(graph.inputs) != len(features):
             raise ValueError(
-                f"Sequential: got {place}, which takes {len(graph.inputs)} inputs, behind {before} with {len(features)} "
-                f"outputs, expected as many; make a Model of them"
+                f"Sequential: got {place}, which takes {len(graph.inputs)} inputs, after {before} with {len(features)} "
+                f"outputs, expected the same number; make a Model of them"
             )
         for number, port in enumerate(graph.inputs):
             if index:
@@ -131,7 +132,7 @@ def _joined(layers: Sequence[Layer]) -> Graph:
 def _as_sequence(place: str, before: str, axis: str) -> str:
     if axis == "vector":
         raise ValueError(
-            f"Sequential: got {place} behind {before}, which gives only the last output, expected "
+            f"Sequential: got {place} after {before}, which gives only the last output, expected "
             f"sequences; make that one with return_sequences=True"
         )
     return "sequence"
@@ -140,14 +141,14 @@ def _as_sequence(place: str, before: str, axis: str) -> str:
 def _as_vector(place: str, before: str, axis: str) -> str:
     if axis == "sequence":
         raise ValueError(
-            f"Sequential: got {place}, which takes vectors (N, features), behind {before}, which gives "
+            f"Sequential: got {place}, which takes vectors (N, features), after {before}, which gives "
             f"sequences, expected one vector for each row; make that one with return_sequences=False"
         )
     return "vector"
 
 
 def _with_known_axes(graph: Graph) -> Graph:
-    """The graph with inputs that say so where only vectors will do."""
+    """The graph, with inputs declared vectors where the layers accept nothing else."""
     wanted = {value for node in graph.nodes if node.layer.made_steps is not None for value in node.inputs}
     axes = ["vector" if value in wanted else port.axis for value, port in enumerate(graph.inputs)]
     ports = [port._replace(axis=axis) for port, axis in zip(graph.inputs, axes, strict=True)]
@@ -157,7 +158,7 @@ def _with_known_axes(graph: Graph) -> Graph:
 def _check_leaf(place: str, layer: LeafLayer) -> None:
     if layer.num_inputs != 1:
         raise ValueError(
-            f"Sequential: got {place}, which takes several inputs, expected layers of one; make a Model of it"
+            f"Sequential: got {place}, which takes several inputs, expected layers with one input; make a Model of it"
         )
     if not getattr(layer, "batch_first", True):
         raise ValueError(
@@ -167,9 +168,9 @@ def _check_leaf(place: str, layer: LeafLayer) -> None:
 
 
 def _check_port(place: str, before: str, port: Port, features: int | None, native: bool) -> None:
-    """Whether what `before` gives, by a layer of the core or not, goes into an input."""
+    """Refuse an output of the layer `before` that does not fit the input `port`; `native` is whether that layer is native."""
     if port.kind == "tokens" and native:
-        raise ValueError(f"Sequential: got {place} behind {before}, expected tokens there; put it first")
+        raise ValueError(f"Sequential: got {place} after {before}, expected tokens as its input; put it first")
     if port.kind != "tokens" and None not in (features, port.size) and features != port.size:
         raise ValueError(
             f"Sequential: got {before} with {features} output features before {place} with an input size of "
@@ -178,7 +179,7 @@ def _check_port(place: str, before: str, port: Port, features: int | None, nativ
 
 
 def _check_shared(layers: Sequence[Layer]) -> None:
-    """Refuse a layer at two places, whose parameters would have two names."""
+    """Refuse a layer used twice, whose parameters would have two names."""
     seen: dict[int, int] = {}
     for index, layer in enumerate(layers):
         for _prefix, leaf in layer.leaves:
@@ -187,5 +188,5 @@ def _check_shared(layers: Sequence[Layer]) -> None:
                 whole = layers[twin] is layer
                 raise ValueError(
                     f"Sequential: got one layer {'as' if whole else f'({leaf.label}) in'} layer {twin} and layer {index} "
-                    f"({layer.label}), expected each once; use copy.deepcopy for another, or call it twice in a Model"
+                    f"({layer.label}), expected each once; use copy.deepcopy for a second one, or call it twice in a Model"
                 )
