@@ -189,9 +189,9 @@ def test_drop_last_leaves_out_what_fills_no_batch(shuffle: bool, bucket: bool) -
 
 
 def test_errors_of_drop_last() -> None:
-    with pytest.raises(ValueError, match="drop_last=True for fewer rows than a batch"):
+    with pytest.raises(ValueError, match="drop_last=True with fewer rows than batch_size"):
         fit(model(), X, Y, drop_last=True, batch_size=15)
-    with pytest.raises(ValueError, match="drop_last=True for fewer rows than a batch"):
+    with pytest.raises(ValueError, match="drop_last=True with fewer rows than batch_size"):
         fit(model(), X, Y, drop_last=True, batch_size=15, steps_per_epoch=2)
     with pytest.raises(ValueError, match="drop_last=True for batches made by"):
         fit(model(), listed(2), drop_last=True)

@@ -214,7 +214,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(rc.ModelFormatError, match=r"checkpoint-00001.*damaged or foreign file"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
     model().save(path)
-    with pytest.raises(rc.ModelFormatError, match="without a training to go on with"):
+    with pytest.raises(rc.ModelFormatError, match="without a state of training"):
         fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
 
 

@@ -173,7 +173,9 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
         if not isinstance(one.source, Call):
             raise TypeError(f"Model: got an Input as {label}, expected the output of a layer; call a layer on it first")
         if any(one.source is other.source and one.which == other.which for other in outputs[:index]):
-            raise ValueError(f"Model: got the same output twice in outputs ({label}), expected each once; leave one out")
+            raise ValueError(
+                f"Model: got the same output twice in outputs ({label}), expected each once; leave one out"
+            )
     if not outputs:
         raise ValueError("Model: got no outputs, expected at least one; give the output of the last layer")
     calls, reached = _behind([one.source for one in outputs])

@@ -1,1 +1,1 @@
-"""How models learn from data: `fit`, `evaluate`, `predict` and what they are made of."""
+"""Training: `fit`, `evaluate`, `predict` and their parts."""

@@ -1,4 +1,4 @@
-"""Batches that a model cannot learn from are found before training, not at the end of the first epoch."""
+"""Finds batches that a model cannot learn from before training starts, not at the end of the first epoch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def check_batches(
     operation: str, model: TrainableModel, source: Source, truncate: TruncatedBPTT | None, seed: int
 ) -> None:
-    """Refuse a batch, or a window of one, of a single step that batch norm cannot normalise; it is tried, and nothing of the
-    model moves."""
+    """Refuse a batch, or a window of one, with a single valid step, which batch norm cannot normalise. The batch is run to see;
+    the model is left unchanged."""
     source = source.source if isinstance(source, Steps) else source
     if not isinstance(source, RowSource):
         return
     if source.steps == 0:
         raise ValueError(
-            f"{operation}: got drop_last=True for fewer rows than a batch has, which leaves none, expected some; lower "
+            f"{operation}: got drop_last=True with fewer rows than batch_size, which leaves no batch, expected at least one; lower "
             f"batch_size"
         )
     if not any(isinstance(leaf, BatchNorm) for _prefix, leaf in model.leaves):
@@ -35,7 +35,7 @@ def check_batches(
             operation,
             model,
             suspect,
-            "got rows that leave one for the last batch, expected two or more, as batch norm has no variance of one; give "
+            "got a last batch of one row, expected two or more, as batch norm needs a variance; give "
             "drop_last=True, or another batch_size",
         )
     if truncate is None and not source.ragged:
@@ -48,12 +48,12 @@ def check_batches(
                     model,
                     suspect,
                     "got rows so short that a batch, or a window of truncate, has one valid step, expected two or more, as "
-                    "batch norm has no variance of one; leave such rows out, or give another batch_size, bucket or truncate",
+                    "batch norm needs a variance; leave such rows out, or give another batch_size, bucket or truncate",
                 )
 
 
 def _windows(batch: Segment, truncate: TruncatedBPTT | None) -> Iterator[Segment]:
-    """What is recorded of a batch at a time, to learn from."""
+    """The segments of a batch that are recorded for learning."""
     if truncate is None:
         yield batch
         return

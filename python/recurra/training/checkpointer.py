@@ -1,4 +1,4 @@
-"""What a checkpoint of a training holds, and how a training resumes from it."""
+"""The content of checkpoints, and resuming from them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Checkpointer:
     def __init__(self, training: Training) -> None:
         self._training = training
         self._setup = resume.Setup(training.model, training.optimizer)
-        self._origin: dict[str, Any] = {}  # the setup where the run began, before callbacks changed it
-        self._asked_to_stop: bool | None = None  # before anything was restored; None until then
+        self._origin: dict[str, Any] = {}  # the setup at the start of the run, before callbacks changed it
+        self._asked_to_stop: bool | None = None  # stop_training before the first restore; None until then
 
     def note_origin(self) -> None:
-        """Remember the setup where the run begins."""
+        """Remember the setup at the start of the run."""
         if not self._origin:
             self._origin = self._setup.description()
 
@@ -92,7 +92,7 @@ class Checkpointer:
         """Refuse a checkpoint of another run."""
         training = self._training
         own, other = resume.plain(self._fingerprint()), state["settings"]
-        for name in self._origin:  # of the same objects, as they were left
+        for name in self._origin:  # the objects are the same, and callbacks had changed them
             if name in other and own[name] == state["setup"].get(name):
                 own[name] = other[name]
         if training._seed_given:
@@ -100,7 +100,7 @@ class Checkpointer:
         resume.compare(path, own, other)
 
     def _parts(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> dict[str, tuple[resume.Stateful, Any]]:
-        """What is restored beside model and optimiser, with its state, by what messages call it."""
+        """What is restored beside parameters and optimiser state: name in messages -> (object, state)."""
         training = self._training
         callbacks, metrics = training._callbacks.all, training._metrics.metrics()
         if (len(state["metrics"]), len(state["callbacks"])) != (len(metrics), len(callbacks)):
@@ -118,7 +118,7 @@ class Checkpointer:
         return parts
 
     def _progress(self) -> dict[str, Any]:
-        """How far the run has come, as plain data."""
+        """The progress of the run as plain data."""
         training = self._training
         mean, history = training._mean, training.history
         return {
@@ -143,7 +143,7 @@ class Checkpointer:
         training._next = (epoch, batch, window)
 
     def _fingerprint(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the first one; more epochs are fine."""
+        """What a resumed run must have in common with the original one. The number of epochs may differ."""
         training = self._training
         settings = training._settings
         self.note_origin()

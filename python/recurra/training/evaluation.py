@@ -1,4 +1,4 @@
-"""Losses and metrics over data that nothing is learnt from."""
+"""Evaluation of losses and metrics."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def evaluate(
     show: bool = False,
     warn_as: str | None = "evaluate",
 ) -> dict[str, float]:
-    """The mean loss and the metrics, exact for ragged rows. Rows that the losses left out are told of under the name
-    `warn_as`, unless that is None."""
+    """The mean loss and the metrics, exact for ragged rows. Warns, as `warn_as`, of rows that the losses leave out; None does
+    not warn."""
     inputs, outputs = model.structures
     mean = goal.mean()
     state: State = None

@@ -1,4 +1,4 @@
-"""What to say when a loss or a gradient is not finite."""
+"""The NaN guard: explains a non-finite loss or gradient."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: str) -> NoReturn:
-    """Runs what was recorded since the last step once more, layer by layer, to say where it began.
+    """Run again what was recorded since the last step, layer by layer, and raise an error that says where NaN or infinity
+    arose.
 
     The parameters are still those of the last good step.
     """
@@ -37,21 +38,17 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             if report is not None:
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
             state = model.record(x, state, lengths, reset, training=piece.learn, input_grad=False, seed=own).state
-    # Each part alone is finite: what they add up to is not.
+    # Each piece is finite; their sum is not.
     names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
-    what = (
-        f"the sum of whose parts for {names[0]}"
-        if names
-        else "whose norm, or what it is multiplied by for the loss's mean"
-    )
+    what = f"whose sum for {names[0]}" if names else "whose norm, or scale for the mean loss,"
     raise NonFiniteError(
-        f"fit: {where}: got a gradient {what}, {model.dtype} cannot hold though all its numbers are finite, expected less; lower "
-        f"the learning rate or the weights, make smaller batches or accumulate fewer, or scale the data"
+        f"fit: {where}: got a gradient {what} overflows {model.dtype} although all its parts are finite, expected a smaller "
+        f"one; lower the learning rate or the weights, make smaller batches or accumulate fewer, or scale the data"
     )
 
 
 def _in_the_data(report: NonFinite, segment: Segment) -> str:
-    """Where the rows and the step of the report, which are the batch's, are in all the data."""
+    """The rows and the step of the report, which are those of the batch, as places in the data."""
     places = []
     if segment.rows is not None and report.rows:
         rows = ", ".join(str(segment.rows[row]) for row in report.rows[:5])

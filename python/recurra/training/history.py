@@ -1,4 +1,4 @@
-"""What `fit` returns."""
+"""The history of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from recurra.objective.metric_group import as_float
 
 @dataclass
 class History:
-    """The numbers of a run.
+    """The numbers of a run, as `fit` returns them.
 
-    Attributes: history, a list with a number per epoch for each name; epoch, the epochs' numbers; seed, which repeats the
-    run. The names: "loss" (mean over the epoch, while the parameters moved) and the metrics; "lr", the rate after the last
-    step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean fraction that clipping
-    cut; with validation data `val_loss` and each metric behind `val_`.
+    Attributes: history, for each name a list with a number per epoch; epoch, the epochs' numbers; seed, which repeats the
+    run. The names: "loss" (mean over the epoch, during which the parameters changed) and the metrics; "lr", the rate after
+    the last step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean fraction that was
+    clipped; with validation data, `val_loss` and each metric prefixed with `val_`.
     """
 
     seed: int
@@ -27,14 +27,14 @@ class History:
         """Draw the numbers over the epochs with matplotlib: training and validation of one name in one panel.
 
         Args:
-            names: which to draw, one or several, without `val_`; None for loss, metrics, and the gradient's norm.
-            axes: as many of matplotlib's axes to draw into; None makes a figure.
+            names: the names to draw, one or several, without `val_`; None for loss, metrics, and the gradient norm.
+            axes: matplotlib axes to draw on, one for each name; None makes a figure.
 
         Returns:
             The axes, in an array.
 
         Raises:
-            ImportError: matplotlib is not there; `pip install recurra[plot]` brings it.
+            ImportError: matplotlib is not installed; run `pip install recurra[plot]`.
             ValueError: an unknown name.
         """
         from recurra.training.history_plot import draw
@@ -42,7 +42,7 @@ class History:
         return draw(self, names, axes)
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """One more epoch, or more numbers of the last one. Where a name has none, it is NaN."""
+        """Add an epoch, or more numbers of the last one. Missing numbers are NaN."""
         if not self.epoch or self.epoch[-1] != epoch:
             self.epoch.append(epoch)
         for name in {**self.history, **logs}:

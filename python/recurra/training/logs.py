@@ -1,4 +1,4 @@
-"""The numbers of an epoch so far."""
+"""The logs of an epoch so far."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cached_property
 
 
 class LazyLogs(Mapping[str, float]):
-    """Made when they are first looked at: AUC sorts all scores so far, which after every step would take hours."""
+    """Logs computed on first access: AUC sorts all scores so far, which would take hours after every step."""
 
     def __init__(self, make: Callable[[], dict[str, float]]) -> None:
         self._make = make

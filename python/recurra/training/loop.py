@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """A fit at work; callbacks find it as `self.training`.
+    """A running fit; callbacks access it as `self.training`.
 
-    Attributes: model, optimizer, history, as they are at the moment; epochs, how many there shall be; epoch, the one at work,
-    from 0; step, the optimiser's steps so far; seed, which repeats the run; stop_training: set it to True to end after the
-    step at work. The latter is not saved: a callback for which a run is over for good sets it again in load_state_dict.
+    Attributes: model, optimizer, history, in their current state; epochs, the number of epochs to run; epoch, the current
+    epoch, from 0; step, the number of optimiser steps so far; seed, which repeats the run; stop_training: set it to True to
+    end training after the current step. The latter is not saved: a callback that has ended a run for good sets it again in
+    load_state_dict.
     """
 
     def __init__(
@@ -58,48 +59,48 @@ class Training:
         self._seed_given = seed is not None
         self.epoch = self.step = 0
         self.stop_training = False
-        self._ended = False  # by numbers that are not finite: a run that is over, however often it is called again
-        self._cut = False  # a callback stopped in the middle of the epoch
+        self._ended = False  # by NaN or infinity: the run is over, even if fit is called again
+        self._cut = False  # a callback stopped training within the epoch
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
         self._settings = settings
         self._callbacks = CallbackGroup(callbacks, self)
         self._mean, self._running = goal.mean(), Running()
         self._buffers = list(model.buffers.values())
         self._state: State = None
-        self._told = False  # what the losses leave out
-        # The next piece: its epoch, batch, and place in the batch; where a checkpoint resumes.
+        self._told = False  # whether the warning about rows that the losses leave out was given
+        # The next piece: epoch, batch, and index in the batch; where a checkpoint resumes.
         self._next = (0, 0, 0)
         self._checkpointer = Checkpointer(self)
 
     @property
     def epochs(self) -> int:
-        """How many there shall be."""
+        """The number of epochs to run."""
         return self._settings.epochs
 
     @property
     def seed(self) -> int:
-        """What repeats the run."""
+        """The seed, which repeats the run."""
         return self.history.seed
 
     @property
     def position(self) -> tuple[int, int, int]:
-        """Where the run goes on: the epoch, the batch and, with truncated BPTT, the window in it, all from 0."""
+        """Where the run continues: the epoch, the batch and, with truncated BPTT, the window, all from 0."""
         return self._next
 
     @property
     def epoch_is_whole(self) -> bool:
-        """Whether the epoch at work was not stopped by a callback between two of its steps."""
+        """False if a callback stopped the current epoch between two of its steps."""
         return not self._cut
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over for good: numbers were not finite, and a callback ended it quietly."""
+        """Whether the run is over for good, ended by a callback because of NaN or infinity."""
         return self._ended
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do, however often the same fit is called: all epochs are whole, or the run was ended for
-        good. A callback that only sets `stop_training` ends this call alone."""
+        """Whether calling the same fit again would have nothing to do: all epochs are complete, or the run was ended for good.
+        A callback that only sets `stop_training` ends this call alone."""
         done = self._next[0] >= self.epochs and not self._cut
         return done or self._ended or any(one.has_ended_run() for one in self._callbacks.all)
 
@@ -108,25 +109,25 @@ class Training:
         return f"epoch {self.epoch + 1}, step {self._running.groups + 1}"
 
     def mode(self, name: str) -> str | None:
-        """ "min" or "max", which way a number of the logs is better: a loss or a metric; None where nothing says so."""
+        """ "min" or "max", whichever is better for a number of the logs, a loss or a metric; None if unknown."""
         plain = name.removeprefix("val_")
         return "min" if plain == "loss" else self._metrics.mode(plain)
 
     @property
     def step_log_names(self) -> list[str]:
-        """The names of the numbers that are known after a step."""
+        """The names of the numbers available after a step."""
         return ["loss", *self._metrics.names, "lr", "grad_norm", "clipped"]
 
     @property
     def log_names(self) -> list[str]:
-        """The names of the numbers that an epoch gives."""
+        """The names of the numbers available after an epoch."""
         names = self.step_log_names
         if self._validation is not None:
             names += [f"val_{name}" for name in ("loss", *self._metrics.names)]
         return names + self._callbacks.log_names
 
     def run(self) -> History:
-        """All epochs that are left."""
+        """Run the remaining epochs."""
         self._callbacks.call("on_train_begin")
         self.epoch = self._next[0]
         while self.epoch < self.epochs and not self.stop_training:
@@ -136,8 +137,8 @@ class Training:
         return self.history
 
     def watch_data(self) -> None:
-        """From here on follow what generators yield, so that a run that goes on can be told where they yield something else;
-        for callbacks that will ask for snapshots."""
+        """From here on, record what generators yield, so that a resumed run is warned if they yield something else. For
+        callbacks that take snapshots."""
         self._checkpointer.note_origin()
         self._source.watch()
         if self._validation is not None:
@@ -183,7 +184,7 @@ class Training:
     def _run_group(self, seed: int, group: Sequence[Place]) -> None:
         """The pieces between two steps of the optimiser, and the step."""
         number = self._running.groups
-        self.model.zero_grad()  # so that a step that fails leaves them as it found them
+        self.model.zero_grad()  # so that a step that fails can restore them
         self._callbacks.call("on_train_batch_begin", number)
         try:
             with self._whole_steps():
@@ -199,13 +200,13 @@ class Training:
         """Validation, callbacks and history: the epoch's logs."""
         epoch = self.epoch
         burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
-        if burn_in and not self._running.steps and not self.stop_training:  # its loss, 0, would look very good
+        if burn_in and not self._running.steps and not self.stop_training:  # else the loss of 0 would look very good
             raise ValueError(
-                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected less than "
+                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer than "
                 f"the steps of the sequences; lower it"
             )
         told, self._told = self._told, True
-        if not told:  # of what every epoch leaves out
+        if not told:  # of rows that every epoch leaves out
             self._mean.warn("fit")
         logs = self._logs()
         if self._validation is not None:
@@ -213,7 +214,7 @@ class Training:
             found = evaluate(self.model, self._goal, self._validation, self._metrics.fresh(), warn_as=warn_as)
             logs |= {f"val_{name}": value for name, value in found.items()}
         self._next = (epoch + 1, 0, 0)
-        for callback in self._callbacks.all:  # each finds in the history what those before it have added
+        for callback in self._callbacks.all:  # each sees in the history the numbers that those before it have added
             self.history.append(epoch, logs)
             callback.on_epoch_end(epoch, logs)
         self.history.append(epoch, logs)
@@ -232,7 +233,7 @@ class Training:
 
     @contextmanager
     def _whole_steps(self) -> Iterator[None]:
-        """Buffers and gradients, which move when a batch is recorded, are put back if no step of the optimiser comes of it."""
+        """Restore buffers and gradients, which recording changes, if the block fails before the optimiser has stepped."""
         kept, steps = [array.copy() for array in self._buffers], self.optimizer.steps
         try:
             yield
@@ -243,7 +244,7 @@ class Training:
             raise
 
     def _learn(self, seed: int, group: Sequence[Piece]) -> None:
-        """One step of the optimiser, or none if there was nothing to count."""
+        """One optimiser step, or none if no row counts in the loss."""
         settings = self._settings
         self.model.zero_grad()
         recorder = Recorder(self.model, self._goal, self._metrics, settings.memory_budget)
@@ -256,7 +257,7 @@ class Training:
             if settings.nan_guard and not all(math.isfinite(value.sum) for value in values):
                 guard.explain(self.model, self._goal, recorder.done, self._where)
         running = self._running
-        if any(recorder.counts):  # a batch of empty rows has nothing to say
+        if any(recorder.counts):  # not so for a batch of empty rows
             try:
                 norm, clipped = self.optimizer.step(
                     self.model,
@@ -266,7 +267,7 @@ class Training:
                     error_if_nonfinite=settings.nan_guard,
                 )
             except FloatingPointError as error:
-                if not str(error).startswith(f"{type(self.optimizer).__name__}.step: "):  # of a schedule of the user's
+                if not str(error).startswith(f"{type(self.optimizer).__name__}.step: "):  # raised by a user's schedule
                     raise
                 guard.explain(self.model, self._goal, recorder.done, self._where)
             self.step += 1

@@ -1,4 +1,4 @@
-"""The pieces of an epoch, in order, from any of them on."""
+"""The pieces of an epoch in order, starting anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recurra.training.truncation import TruncatedBPTT
 
 
 class Place(NamedTuple):
-    """A piece, its batch, and its place in the batch."""
+    """A piece, with the index of its batch, its index in the batch, and whether it is the last there."""
 
     piece: Piece
     batch: int
@@ -20,14 +20,14 @@ class Place(NamedTuple):
 
     @property
     def following(self) -> tuple[int, int]:
-        """The batch and the place of the one behind it."""
+        """The batch and index of the next piece."""
         return (self.batch + 1, 0) if self.last else (self.batch, self.window + 1)
 
 
 def groups(
     source: Source, truncate: TruncatedBPTT | None, size: int, epoch: int, seed: int, batch: int, window: int
 ) -> Iterator[list[Place]]:
-    """The pieces between two steps of the optimiser, from piece `window` of `batch` on: `size` of them are learnt from."""
+    """The pieces of each optimiser step, `size` of them with a loss, starting at piece `window` of `batch`."""
     group: list[Place] = []
     learning = 0
     for place in _places(source, truncate, epoch, seed, batch, window):
@@ -36,7 +36,7 @@ def groups(
         if learning == size:
             yield group
             group, learning = [], 0
-        elif place.last and source.reuses_memory:  # the next batch may be where this one is
+        elif place.last and source.reuses_memory:  # the next batch may overwrite this one
             group = [one._replace(piece=one.piece.own()) if one.batch == place.batch else one for one in group]
     if group:
         yield group

@@ -1,4 +1,4 @@
-"""Outputs for batches that come one after the other."""
+"""Predictions for a source of batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Chunk:
-    """One output for the rows of a batch, and of those that carry on behind it: arrays (N, T, F), or (N, F)."""
+    """One output for the rows of a batch and of those that continue it with carry=True: arrays (N, T, F) or (N, F)."""
 
     def __init__(self) -> None:
         self.parts: list[Array] = []
@@ -32,13 +32,13 @@ class _Chunk:
 
     @property
     def whole(self) -> Array | None:
-        """As one array; None where rows differ in length."""
+        """The output as one array; None if rows differ in length."""
         if any(one is not None for one in self.lengths):
             return None
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts, 1)
 
     def rows(self) -> list[Array]:
-        """An array for each row, of its valid steps."""
+        """For each row, an array of its valid steps."""
         found = []
         for row in range(len(self.parts[0])):
             own = [
@@ -50,7 +50,7 @@ class _Chunk:
 
 
 def predict_batches(model: TrainableModel, x: Any, steps: int | None, *, show: bool) -> Any:
-    """The outputs for what yields batches; see `predict`."""
+    """The outputs for a source of batches; see `predict`."""
     inputs, outputs = model.structures
     chunks: list[list[_Chunk]] = [[] for _ in model.output_infos()]
     state: State = None
@@ -70,18 +70,18 @@ def predict_batches(model: TrainableModel, x: Any, steps: int | None, *, show: b
             y, state = model(given, state=state if batch.carry else None, lengths=valid, reset=reset)
             lengths = Outputs(model, feed.parts).lengths(valid)
             if masked is not None:
-                y, lengths = masked.predictions(y), [None] * len(lengths)  # whole, as the batch was
+                y, lengths = masked.predictions(y), [None] * len(lengths)  # with padding, as in the batch
             for found, one, own in zip(chunks, outputs.spread("predict", "y", y), lengths, strict=True):
                 if not batch.carry:
                     found.append(_Chunk())
                 found[-1].parts.append(one)
-                found[-1].lengths.append(None if own is None else own.copy())  # whoever yields may fill it anew
+                found[-1].lengths.append(None if own is None else own.copy())  # the source may reuse its array
             bar.update()
     return outputs.join([_together(found) for found in chunks])
 
 
 def _together(chunks: list[_Chunk]) -> Any:
-    """One array, if all rows are of one length."""
+    """One array if all rows have the same length, else a list."""
     whole = [one for chunk in chunks if (one := chunk.whole) is not None]
     if len(whole) == len(chunks) and len({one.shape[1:] for one in whole}) == 1:
         return np.concatenate(whole)

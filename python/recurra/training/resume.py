@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what must be the same, what is warned of, and all of it or nothing."""
+"""Resuming from a checkpoint: what must match, what is warned about, and restoring all parts or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recurra.saving import registry
 
 
 class Stateful(Protocol):
-    """What is saved and restored: callbacks, metrics, sources of batches."""
+    """An object with a saved state: callbacks, metrics, sources of batches."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -27,7 +27,7 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class OptimizerOf:
-    """An optimiser's state, with which part of it is whose of the model's layers."""
+    """An optimiser's state, by the layers of the model."""
 
     optimizer: Optimizer
     model: Layer
@@ -37,14 +37,14 @@ class OptimizerOf:
         return self.optimizer._state_for(self.model)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The layers take their parts at once: their parameters may change before the next step."""
+        """Assigns the state to the layers at once, as parameters may be replaced before the next step."""
         self.optimizer._load_state_for(state, self.model)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Model and optimiser without their arrays, with what callbacks may change between epochs: which layers are trainable,
-    and the optimiser's options."""
+    """Model and optimiser without their arrays, including what callbacks may change between epochs: which layers are
+    trainable, and the optimiser's options."""
 
     model: Layer
     optimizer: Optimizer
@@ -54,25 +54,25 @@ class Setup:
         return {"model": registry.describe(self.model), "optimizer": self.optimizer.config()}
 
     def state_dict(self) -> dict[str, Any]:
-        """As they are now."""
+        """The current description and flags."""
         return {**self.description(), "trainable": [leaf.trainable for _prefix, leaf in self.model.leaves]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Flags and options as they were then."""
+        """Restore the flags and options."""
         now = self.state_dict()
         if not _is_like(state, now):
-            raise ValueError(f"got {state!r:.200}, expected a description such as {now!r:.200}")
+            raise ValueError(f"got {state!r:.200}, expected a description like {now!r:.200}")
         options = {name: getattr(self.optimizer, name) for name in now["optimizer"] if name not in ("class", "lr")}
         differing = [name for name in _differ(state["optimizer"], now["optimizer"]) if name in options]
         if differing:
             options |= {name: state["optimizer"][name] for name in differing}
-            checked = type(self.optimizer)(1.0, **options)  # the constructor refuses what is no option
+            checked = type(self.optimizer)(1.0, **options)  # the constructor refuses invalid options
             vars(self.optimizer).update({name: getattr(checked, name) for name in differing})
         for (_prefix, leaf), trainable in zip(self.model.leaves, state["trainable"], strict=True):
             leaf.trainable = trainable
 
 
-#: What a checkpoint holds, and of what kind.
+#: The entries of a checkpoint and their types.
 _KINDS: dict[str, Any] = {
     "settings": dict,
     "setup": dict,
@@ -87,14 +87,14 @@ _KINDS: dict[str, Any] = {
 
 
 def check(path: str | os.PathLike[str], state: Any, progress: Mapping[str, Any]) -> None:
-    """Refuse what lacks a part, or whose progress is not made as the one given."""
+    """Refuse a state that lacks an entry, or whose progress differs in structure from `progress`."""
     problem = _problem(state, progress)
     if problem is not None:
         refuse(path, problem)
 
 
 def refuse(path: str | os.PathLike[str], got: str) -> NoReturn:
-    """Say what is wrong with a file."""
+    """Raise the error for a file with wrong content."""
     raise ModelFormatError(
         f"fit: {os.fspath(path)}: got {got}, expected what BackupAndRestore writes; delete the file, or choose another "
         f"directory"
@@ -118,7 +118,8 @@ def _problem(state: Any, progress: Mapping[str, Any]) -> str | None:
 
 
 def _is_like(value: Any, like: Any) -> bool:
-    """Whether it is of the same kind; lists are as long, unless that one is empty, numbers are not negative."""
+    """Whether `value` has the structure of `like`: the same types, lists of the same length unless `like` is empty, ints not
+    negative."""
     if isinstance(like, bool):
         return isinstance(value, bool)
     if isinstance(like, int):
@@ -141,7 +142,7 @@ def _is_like(value: Any, like: Any) -> bool:
 
 
 def circumstances(validation: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
-    """What may differ between runs that go on, but not without a word."""
+    """What may differ in a resumed run, with a warning."""
     options = [(type(one).__name__, one.config()) for one in callbacks]
     return {
         "library version": _core.__version__,
@@ -152,12 +153,12 @@ def circumstances(validation: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
 
 
 def plain(state: Mapping[str, Any]) -> Any:
-    """As JSON gives it back."""
+    """`state` as JSON would return it."""
     return json.loads(json.dumps(state))
 
 
 def _differ(own: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
-    """The names of what is not the same; as text, in which NaN is the same as NaN."""
+    """The names whose values differ, compared as JSON, in which NaN equals NaN."""
     return [
         name
         for name in {**own, **other}  # in this order
@@ -166,7 +167,7 @@ def _differ(own: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
 
 
 def _where_they_differ(own: Any, other: Any) -> tuple[Any, Any]:
-    """Of dicts and lists only what differs, by key or index: whole models are more than anybody reads."""
+    """Only the differing parts of dicts and lists, by key or index, as whole models are too long for a message."""
     if isinstance(own, list) and isinstance(other, list) and len(own) == len(other):
         own, other = dict(enumerate(own)), dict(enumerate(other))
     if not isinstance(own, dict) or not isinstance(other, dict) or own.keys() != other.keys():
@@ -176,39 +177,39 @@ def _where_they_differ(own: Any, other: Any) -> tuple[Any, Any]:
 
 
 def compare(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """Refuse a run that differs in what all runs that go on must have in common."""
+    """Refuse to resume a run whose fingerprint differs."""
     for name in _differ(own, other):
         got, expected = _where_they_differ(own.get(name), other.get(name))
         raise ValueError(
-            f"fit: got {name}={got!r}, expected {expected!r}, as in the run that {os.fspath(path)} "
-            f"is of; give the same data and arguments, or another directory"
+            f"fit: got {name}={got!r}, expected {expected!r}, as in the run of {os.fspath(path)}"
+            f"; give the same data and arguments, or another directory"
         )
 
 
 def warn(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """Say what else differs."""
+    """Warn of differing circumstances."""
     for name in _differ(own, other):
         errors.warn(
-            f"fit: got {name} {own.get(name)!r}, expected {other.get(name)!r}, as in the run that {os.fspath(path)} is "
-            f"of: the run goes on, but may not have the bits of one without a break",
+            f"fit: got {name} {own.get(name)!r}, expected {other.get(name)!r}, as in the run of {os.fspath(path)}: "
+            f"the run resumes, but its results may differ from those of an uninterrupted run",
             ResumeWarning,
         )
 
 
 def load(path: str | os.PathLike[str], what: str, one: Stateful, state: Any) -> None:
-    """One part, with an error that says which if it does not take the state."""
+    """Restore one part; an error names the part that refused its state."""
     try:
         one.load_state_dict(state)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFormatError(
-            f"fit: {os.fspath(path)}: got a state that {what} does not take ({type(error).__name__}: {error}), expected what "
+            f"fit: {os.fspath(path)}: got a state that {what} refuses ({type(error).__name__}: {error}), expected what "
             f"its state_dict() returned; delete the file, or choose another directory"
         ) from error
 
 
 @contextmanager
 def all_or_nothing(model: Layer, optimizer: Optimizer, parts: Sequence[Stateful]) -> Iterator[None]:
-    """Put model, optimiser and the other parts back as they were if the block fails."""
+    """Restore model, optimiser and the other parts if the block fails."""
     weights, memory = model.state_dict(), dict(vars(optimizer))
     states = [copy.deepcopy(one.state_dict()) for one in parts]
     try:
@@ -219,6 +220,6 @@ def all_or_nothing(model: Layer, optimizer: Optimizer, parts: Sequence[Stateful]
             vars(optimizer).clear()
             vars(optimizer).update(memory)
             for one, state in zip(parts, states, strict=True):
-                with suppress(Exception):  # of the part that has failed already
+                with suppress(Exception):  # the part that has failed may fail again
                     one.load_state_dict(state)
         raise

@@ -1,4 +1,4 @@
-"""How a fit goes about it."""
+"""`fit`'s options, checked."""
 
 from __future__ import annotations
 

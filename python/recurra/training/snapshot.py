@@ -1,4 +1,4 @@
-"""A training as a file that a model can be loaded from, and that the training can go on from."""
+"""Checkpoint files: a model file that also holds the state of training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from recurra.common.typing import Array
 from recurra.layers.layer import Layer
 from recurra.saving import files
 
-#: What stands for an array in the JSON.
+#: The key that stands for an array in the JSON.
 _ARRAY = "array of the file"
 
 
 def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
-    """The content of a file: the model as `save` writes it, and `state`, of plain data and arrays."""
+    """The content of a file: the model as `save` writes it, and `state`, plain data and arrays."""
     arrays: dict[str, Array] = {}
 
     def plain(value: Any) -> Any:
@@ -27,11 +27,11 @@ def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
             name = f"{files.TRAINING}{len(arrays)}"
             if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
                 raise TypeError(f"an array of {value.dtype}")
-            arrays[name] = np.require(value, requirements="C")  # which leaves () as it is
+            arrays[name] = np.require(value, requirements="C")  # unlike ascontiguousarray, this keeps shape ()
             return {_ARRAY: name}
         if isinstance(value, Mapping):
             if not all(isinstance(key, str) for key in value):
-                raise TypeError(f"the keys {list(value)!r:.100}, which are not all text")
+                raise TypeError(f"the keys {list(value)!r:.100}, which are not all strings")
             return {key: plain(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [plain(one) for one in value]
@@ -48,7 +48,7 @@ def pack(model: Layer, state: Mapping[str, Any]) -> bytes:
 
 
 def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The model's parameters and buffers, and the state."""
+    """The model's parameters and buffers, and the state of training."""
     arrays, metadata, _whole = files.read("fit", path)
 
     def restored(value: Any) -> Any:
@@ -62,8 +62,8 @@ def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, An
         state = restored(json.loads(metadata["training"]))
     except (LookupError, ValueError, TypeError, RecursionError) as error:
         raise ModelFormatError(
-            f"fit: {os.fspath(path)}: got a file without a training to go on with, expected one by BackupAndRestore; delete "
-            f"it, or choose another directory ({type(error).__name__}: {error})"
+            f"fit: {os.fspath(path)}: got a file without a state of training, expected one by BackupAndRestore; delete it, "
+            f"or choose another directory ({type(error).__name__}: {error})"
         ) from error
     model = {name: array for name, array in arrays.items() if not name.startswith(files.TRAINING)}
     return model, state

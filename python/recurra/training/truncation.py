@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time: a long sequence as many short windows with carried state."""
+"""Truncated backpropagation through time: a long sequence as short windows with carried state."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TruncatedBPTT:
-    """An optimiser step after every `k1` steps of time, with gradients that reach back over the last `k2` of them.
+    """An optimiser step after every `k1` time steps, with gradients that reach back over the last `k2` of them.
 
-    This is BPTT(k2; k1) of Williams and Peng (1990). The state is carried from window to window, with the bits that the
-    whole sequence would give if the parameters stood still. Where k2 > k1, the steps before the new ones are computed anew
-    with the parameters as they are then; the loss counts every step once.
+    This is BPTT(k2; k1) of Williams and Peng (1990). The state is carried from window to window, with the same bits as for
+    the whole sequence if the parameters did not change. If k2 > k1, the steps before the new ones are recomputed with the
+    current parameters; the loss counts every step once.
 
     Attributes:
-        k1: new steps of a window.
-        k2: steps that the gradient flows through, at least k1; None for k1.
-        burn_in: steps at the beginning of every sequence that only warm the state up (Kapturowski et al. 2019): no loss,
-            no gradient. Sequences that continue an earlier batch have none.
+        k1: number of new steps of a window.
+        k2: number of steps that the gradient flows through, at least k1; None for k1.
+        burn_in: steps at the start of every sequence that only warm up the state (Kapturowski et al. 2019): no loss, no
+            gradient. Sequences that continue an earlier batch have none.
     """
 
     k1: int
@@ -39,12 +39,12 @@ class TruncatedBPTT:
         checks.integer(name, "burn_in", self.burn_in, 0)
         if self.k2 is not None and checks.integer(name, "k2", self.k2) < self.k1:
             raise ValueError(
-                f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as each step's loss must reach its own "
-                f"step; raise k2, or leave it out"
+                f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as otherwise some steps would get no "
+                f"gradient; raise k2, or leave it out"
             )
 
     def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
-        """The windows of a batch in order; `carry` says that it goes on where the batch before it ended."""
+        """The windows of a batch in order; `carry`: whether it continues the batch before it."""
         if not whole.has_time:
             raise ValueError(
                 "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); leave "
@@ -56,7 +56,7 @@ class TruncatedBPTT:
         start = begin
         for new in range(begin, whole.steps, self.k1):
             end = min(new + self.k1, whole.steps)
-            after = min(end + self.k1, whole.steps)  # where the next window ends; the last one may be short
+            after = min(end + self.k1, whole.steps)  # the end of the next window; the last one may be short
             following = end if end == whole.steps else min(end, max(begin, after - (self.k2 or self.k1)))
             bounds = ((start, following), (following, end))
             yield Piece(
@@ -68,13 +68,13 @@ class TruncatedBPTT:
 
 
 def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT) -> None:
-    """Refuse what cannot be learnt window by window."""
+    """Refuse models and losses that cannot be trained window by window."""
     checks.kind("fit", "truncate", truncate, TruncatedBPTT, "recurra")
     check_runs_in_parts("fit", "truncate", model)
     for loss, info in zip(goal.losses, model.output_infos(), strict=True):
         if loss.whole_rows or not info.return_sequences:
             whole = f"{type(loss).__name__}, a loss of whole rows" if loss.whole_rows else "an output for the whole row"
             raise ValueError(
-                f"fit: got truncate for {whole}, expected a loss of every step by itself; leave truncate out, and give "
+                f"fit: got truncate for {whole}, expected a loss that is a sum over steps; leave truncate out, and give "
                 f"memory_budget if memory is short"
             )

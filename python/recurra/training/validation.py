@@ -1,4 +1,4 @@
-"""What a fit validates with."""
+"""Validation data of `fit`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def validation_source(
     epochs: int,
     steps: int | None,
 ) -> Source | None:
-    """For validation_data and validation_split of `fit`; the latter takes its rows away from the source to train on."""
+    """The source for validation_data or validation_split of `fit`; the latter removes its rows from the training source."""
     fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
     if data is None and steps is not None:
         raise ValueError(
@@ -41,12 +41,14 @@ def validation_source(
             )
         if not isinstance(training, RowSource):
             raise ValueError(
-                "fit: got validation_split for batches ready made, expected rows; give validation_data instead"
+                "fit: got validation_split with a source of batches, expected rows; give validation_data instead"
             )
         return training.split(fraction)
     operation, limit = "fit: validation_data", ("validation_steps", steps)
     if fraction:
-        raise ValueError(f"{operation}: got validation_split={fraction:g}, too, expected one of the two; leave one out")
+        raise ValueError(
+            f"{operation}: got validation_split={fraction:g} as well, expected one of the two; leave one out"
+        )
     if is_source(data):
         return make_source(operation, model, goal, data, None, None, batch_size=batch_size, epochs=epochs, steps=limit)
     if not isinstance(data, tuple | list) or len(data) not in (2, 3, 4):
