@@ -265,7 +265,7 @@ def test_an_iterator_is_for_one_epoch() -> None:
     assert sources.is_source(generate(0))
     batches = list(sources.read("fit", generate(0), 1).epoch(0))
     assert [batch.lengths for batch in batches] == [[3, 2]] * 3
-    with pytest.raises(ValueError, match=r"^fit: got a generator, which can be read once, with epochs=2, expected"):
+    with pytest.raises(ValueError, match=r"^fit: got a generator, which can be read only once, with epochs=2, expected"):
         sources.read("fit", generate(0), 2)
 
 
@@ -295,11 +295,11 @@ def carried(rows: int) -> rc.data.Batch:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (of(), "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ begins anew"),
+        (of(), "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ starts from the beginning"),
         (of(BATCH, SERIES), "fit: batch 1 of epoch 0: got ndarray, expected \\(x, y\\), .*; yield one of these"),
         (of((SERIES,)), "fit: batch 0 of epoch 0: got 1 parts, expected \\(x, y\\), "),
         (of((3, 4)), "fit: batch 0 of epoch 0: got x of type int, expected rows; give an array"),
-        (of(carried(2)), "fit: batch 0 of epoch 0: got carry=True, expected False, as no batch is before it; leave"),
+        (of(carried(2)), "fit: batch 0 of epoch 0: got carry=True, expected False, as there is no batch before it; leave"),
         (
             of(BATCH, carried(3)),
             "fit: batch 1 of epoch 0: got 3 rows with carry=True, expected 2, as .*; keep the rows",
@@ -362,7 +362,7 @@ def carried(rows: int) -> rc.data.Batch:
         ),
         (
             lambda: rc.data.windows([SERIES, SERIES], 4, horizon=1, target=[LABELS]),
-            "windows: got 1 targets for 2 series, expected as many; give one for each",
+            "windows: got 1 targets for 2 series, expected the same number; give one for each",
         ),
         (lambda: rc.data.windows(SERIES, 0), "windows: got width=0, expected an integer from 1"),
         (lambda: rc.data.windows("text", 2), "windows: got text in series, expected numbers"),  # type: ignore[arg-type]
@@ -375,7 +375,7 @@ def carried(rows: int) -> rc.data.Batch:
         (lambda: rc.data.bucket_batches([3.0], 2, 0), "bucket_batches: got lengths of float64, expected integers"),
         (
             lambda: stateful(SERIES, LABELS, 41),
-            "stateful: got 40 steps in all for batch_size=41, expected a step for each",
+            "stateful: got 40 steps in all for batch_size=41, expected at least one step for each",
         ),
         (
             lambda: stateful(SERIES, LABELS[1:]),
@@ -408,7 +408,7 @@ def carried(rows: int) -> rc.data.Batch:
         ),
         (
             lambda: sessions([[1], []], [[1], []]),
-            "sessions: got 1 sequences with steps for batch_size=2, expected one for",
+            "sessions: got 1 non-empty sequences for batch_size=2, expected at least one for",
         ),
         (
             lambda: sessions(SERIES, LABELS),

@@ -215,7 +215,7 @@ def test_errors() -> None:
         rc.search.greedy(translator("gru"), **settings)
     x = rc.Input(tokens=4)
     model = rc.Model(x, layers[0](x))
-    with pytest.raises(TypeError, match=r"greedy: got Model as layers, expected layers in a row"):
+    with pytest.raises(TypeError, match=r"greedy: got Model as layers, expected layers in sequence"):
         rc.search.greedy(model, **settings)
 
 

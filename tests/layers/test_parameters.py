@@ -251,7 +251,7 @@ def test_two_writers_of_one_edit_are_told() -> None:
             params["bias_ih_l0"][...] = 1.0
             layer.params["bias_ih_l0"] = np.full_like(layer.params["bias_ih_l0"], 2.0)
 
-    with pytest.raises(ValueError, match=r"^edit: got 'bias_ih_l0' written by something else .* expected"):
+    with pytest.raises(ValueError, match=r"^edit: got 'bias_ih_l0' changed by another writer .* expected"):
         both()
     assert (layer.params["bias_ih_l0"] == 2.0).all()
     with layer.edit() as params:

@@ -148,7 +148,7 @@ def test_something_else_in_place_of_an_object(name: str, given: Any, package: An
     there = str(found.value).rpartition(": ")[2].split(", ")
     assert set(some) <= set(there)
     assert all(isinstance(getattr(package, one), type) for one in there)
-    with pytest.raises(TypeError, match=r"^fit: got truncate=5, expected an object of TruncatedBPTT; make one$"):
+    with pytest.raises(TypeError, match=r"^fit: got truncate=5, expected an instance of TruncatedBPTT; make one$"):
         fitted(truncate=5)
 
 

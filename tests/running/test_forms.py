@@ -284,7 +284,7 @@ def test_masks_in_fit_that_do_not_fit() -> None:
     model, x, mask = tagger(), drawn(), masks()["left"]
     for call, text in [
         (lambda: model.predict(x, mask=mask[:, :4]), r"predict: got mask of shape"),
-        (lambda: model.predict(list(x), mask=mask), r"predict: got mask beside a list"),
+        (lambda: model.predict(list(x), mask=mask), r"predict: got mask with a list"),
         (lambda: model.predict(x, [9] * ROWS, mask=mask), "both lengths and mask"),
         (
             lambda: model.fit(

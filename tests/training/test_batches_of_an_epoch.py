@@ -212,7 +212,7 @@ def test_a_row_left_alone_is_found_before_training(form: str, shuffle: bool) -> 
     if form == "ragged":
         lengths = np.array([5, 4, 3, 5, 2, 2, 5, 5, 4, 3, 5, 5, 1])
     before = one.state_dict()
-    with pytest.raises(ValueError, match=r"fit: got rows that leave one .*give drop_last=True"):
+    with pytest.raises(ValueError, match=r"fit: got a last batch of one row, .*give drop_last=True"):
         fit(one, x, y, lengths, shuffle=shuffle)
     for key, array in one.state_dict().items():
         assert_same_bits(array, before[key])
@@ -315,7 +315,7 @@ def test_a_window_of_one_step_is_found_before_training(shuffle: bool) -> None:
     one = normalised(True)
     x, y = X[:13, :5], Y[:13, :5]
     before = one.state_dict()
-    with pytest.raises(ValueError, match=r"fit: got rows that leave one .*give drop_last=True"):
+    with pytest.raises(ValueError, match=r"fit: got a last batch of one row, .*give drop_last=True"):
         fit(one, x, y, shuffle=shuffle, truncate=rc.TruncatedBPTT(2))
     for key, array in one.state_dict().items():
         assert_same_bits(array, before[key])
