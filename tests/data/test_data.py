@@ -342,7 +342,7 @@ def carried(rows: int) -> rc.data.Batch:
         (lambda: rc.data.windows(SERIES, 4, gap=1), "windows: got gap=1 with horizon=0, .*; give horizon"),
         (
             lambda: rc.data.windows(SERIES, 4, horizon=1, gap=1, aligned=True),
-            "windows: got gap=1 with .*; put it into hor",
+            "windows: got gap=1 with .*; add it to hor",
         ),
         (
             lambda: rc.data.windows(SERIES, 4, horizon=1, features=3),
@@ -350,11 +350,11 @@ def carried(rows: int) -> rc.data.Batch:
         ),
         (
             lambda: rc.data.windows(SERIES, 4, horizon=1, features=[]),
-            r"windows: got features=\[\] of steps of shape \(3,\)",
+            r"windows: got features=\[\] for steps of shape \(3,\)",
         ),
         (
             lambda: rc.data.windows(SERIES, 4, horizon=1, target=LABELS, features=0),
-            r"windows: got features=0 of steps of shape \(\), expected numbers .*; leave features out",
+            r"windows: got features=0 for steps of shape \(\), expected indices .*; leave features out",
         ),
         (
             lambda: rc.data.windows(SERIES, 4, horizon=1, target=LABELS[1:]),
@@ -368,7 +368,7 @@ def carried(rows: int) -> rc.data.Batch:
         (lambda: rc.data.windows("text", 2), "windows: got text in series, expected numbers"),  # type: ignore[arg-type]
         (
             lambda: rc.data.bucket_batches([3, 9], 2, 0, max_steps=8),
-            "bucket_batches: got a row 1 of 9 steps, expected at most max_steps=8; raise max_steps, or cut the row",
+            "bucket_batches: got row 1 with 9 steps, expected at most max_steps=8; raise max_steps, or cut the row",
         ),
         (lambda: rc.data.bucket_batches([3, -1], 2, 0), r"bucket_batches: got lengths\[1\] = -1, expected 0 to"),
         (lambda: rc.data.bucket_batches([[3]], 2, 0), r"bucket_batches: got lengths of shape \(1, 1\), expected"),

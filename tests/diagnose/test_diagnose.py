@@ -621,7 +621,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an empty row": (
         lambda: rc.diagnose.hidden_states(rc.GRU(2, 3), np.zeros((1, 4, 2)), [0]).plot(),
         ValueError,
-        "plot: got row=0, which has no valid steps, expected a row with some",
+        "plot: got row=0, which has no valid steps, expected a row with at least one",
     ),
     "a cell's c": (
         lambda: rc.diagnose.hidden_states(rc.GRU(2, 3), np.zeros((1, 4, 2))).plot(values="c"),

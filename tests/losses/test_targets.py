@@ -43,8 +43,8 @@ SHAPES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     (classifier(), X, LABELS, SQUARED, "y of shape (6,)", "(6, 4)", "use CrossEntropy"),
     (tagger(), X, TAGS, BINARY, "y of shape (6, 5)", "(6, 5, 4)", "use CrossEntropy"),
     (classifier(3), X, LABELS, rc.losses.Quantile(), "y of shape (6,)", "(6, 1)", "write y[..., None]"),
-    (classifier(), X, LABELS[:5], ENTROPY, "y of 5 rows", "6, as x has", "one target for each row"),
-    (tagger(), RAGGED, RAGGED_TAGS[:5], ENTROPY, "y of 5 rows", "6, as x has", "one target for each row"),
+    (classifier(), X, LABELS[:5], ENTROPY, "y with 5 rows", "6, as x has", "one target for each row"),
+    (tagger(), RAGGED, RAGGED_TAGS[:5], ENTROPY, "y with 5 rows", "6, as x has", "one target for each row"),
     (
         tagger(),
         RAGGED,

@@ -164,7 +164,7 @@ def test_masks_that_do_not_fit() -> None:
             layer(x, **given)
     with pytest.raises(ValueError, match="mask"):
         layer(rc.Input(features=3), mask=mask)
-    with pytest.raises(ValueError, match="beside a list"):
+    with pytest.raises(ValueError, match="with a list of arrays"):
         tagger()([x[0]], mask=mask)
     time_major = rc.GRU(3, 4, batch_first=False, seed=0)
     y, _ = time_major(x.swapaxes(0, 1), mask=mask.T)
