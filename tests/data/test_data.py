@@ -265,7 +265,9 @@ def test_an_iterator_is_for_one_epoch() -> None:
     assert sources.is_source(generate(0))
     batches = list(sources.read("fit", generate(0), 1).epoch(0))
     assert [batch.lengths for batch in batches] == [[3, 2]] * 3
-    with pytest.raises(ValueError, match=r"^fit: got a generator, which can be read only once, with epochs=2, expected"):
+    with pytest.raises(
+        ValueError, match=r"^fit: got a generator, which can be read only once, with epochs=2, expected"
+    ):
         sources.read("fit", generate(0), 2)
 
 
@@ -295,11 +297,17 @@ def carried(rows: int) -> rc.data.Batch:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (of(), "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ starts from the beginning"),
+        (
+            of(),
+            "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ starts from the beginning",
+        ),
         (of(BATCH, SERIES), "fit: batch 1 of epoch 0: got ndarray, expected \\(x, y\\), .*; yield one of these"),
         (of((SERIES,)), "fit: batch 0 of epoch 0: got 1 parts, expected \\(x, y\\), "),
         (of((3, 4)), "fit: batch 0 of epoch 0: got x of type int, expected rows; give an array"),
-        (of(carried(2)), "fit: batch 0 of epoch 0: got carry=True, expected False, as there is no batch before it; leave"),
+        (
+            of(carried(2)),
+            "fit: batch 0 of epoch 0: got carry=True, expected False, as there is no batch before it; leave",
+        ),
         (
             of(BATCH, carried(3)),
             "fit: batch 1 of epoch 0: got 3 rows with carry=True, expected 2, as .*; keep the rows",

@@ -22,9 +22,10 @@ EVENTS = (
 class Callback:
     """Base class of callbacks: override methods, and pass an instance to `fit(callbacks=[...])`.
 
-    `self.training` is the running fit, a `recurra.training.loop.Training`; `self.training.stop_training = True` ends it. A
-    "batch" is one step of the optimiser; `logs` are the epoch's numbers so far, by name. Numbers that a callback adds to the
-    logs of `on_epoch_end` go into the history; list their names in `log_names`, so that other callbacks can monitor them.
+    `self.training` is the running fit, a `recurra.training.loop.Training`; `self.training.stop_training = True` ends
+    it. A "batch" is one step of the optimiser; `logs` are the epoch's numbers so far, by name. Numbers that a callback
+    adds to the logs of `on_epoch_end` go into the history; list their names in `log_names`, so that other callbacks can
+    monitor them.
     """
 
     training: Training
@@ -32,8 +33,8 @@ class Callback:
     log_names: ClassVar[tuple[str, ...]] = ()
 
     def has_ended_run(self) -> bool:
-        """Whether this callback has ended the run for good, so that calling the same fit again has nothing to do. A callback
-        that only stops the current call, such as a time limit, returns False."""
+        """Whether this callback has ended the run for good, so that calling the same fit again has nothing to do. A
+        callback that only stops the current call, such as a time limit, returns False."""
         return False
 
     def on_train_begin(self) -> None:
@@ -55,8 +56,8 @@ class Callback:
         """After that step. Metrics are computed when the logs are first read, which must be before the next step."""
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:
-        """When a loss or a gradient is not finite, before it changes any parameter. True ends training without an error;
-        otherwise fit raises it."""
+        """When a loss or a gradient is not finite, before it changes any parameter. True ends training without an
+        error; otherwise fit raises it."""
         return False
 
     def config(self) -> dict[str, Any]:
@@ -68,8 +69,8 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state from `state_dict()`; called after `on_train_begin`. A callback that had ended the run for good sets
-        `self.training.stop_training` here."""
+        """Restore the state from `state_dict()`; called after `on_train_begin`. A callback that had ended the run for
+        good sets `self.training.stop_training` here."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or pickle leaves out `training`, and so the model and the data of the last fit."""

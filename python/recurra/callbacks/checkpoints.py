@@ -40,8 +40,8 @@ class Checkpoints:
         self._damaged.add(path)
 
     def write(self, position: tuple[int, int, int], content: bytes) -> None:
-        """Write a checkpoint, named by epoch, batch and window, then delete the damaged files and the oldest. Files of later
-        positions do not count towards `keep`, as this run has not reached them."""
+        """Write a checkpoint, named by epoch, batch and window, then delete the damaged files and the oldest. Files of
+        later positions do not count towards `keep`, as this run has not reached them."""
         epoch, batch, window = position
         path = self._directory / f"checkpoint-{epoch:05d}-{batch:09d}-{window:06d}.safetensors"
         whole_file.write("BackupAndRestore", path, [content], follow=False)  # a link might point outside the directory

@@ -23,13 +23,14 @@ class CSVLogger(Callback):
         name = type(self).__name__
         if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"+-.' or separator.isalnum():
             raise ValueError(
-                f"{name}: got separator={separator!r}, expected one character that occurs in no number; write separator=','"
+                f"{name}: got separator={separator!r}, expected one character that occurs in no number; write "
+                f"separator=','"
             )
         self._path, self._separator = Path(checks.path(name, "filename", filename)), separator
 
     def on_train_begin(self) -> None:
-        """Creates the directory, and checks that the file can be written. An existing file stays until the first epoch, as
-        the run may resume from a checkpoint."""
+        """Creates the directory, and checks that the file can be written. An existing file stays until the first epoch,
+        as the run may resume from a checkpoint."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
             self._write()

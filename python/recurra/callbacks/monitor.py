@@ -58,7 +58,8 @@ class Monitor:
         if self.name not in logs:
             raise ValueError(
                 f"{self.owner}: got logs without {self.name!r}, expected it from the callback that lists it in "
-                f"log_names; put that callback before {self.owner} in callbacks=[...], and let it add the number in every epoch"
+                f"log_names; put that callback before {self.owner} in callbacks=[...], and let it add the number in "
+                f"every epoch"
             )
         return float(logs[self.name])
 

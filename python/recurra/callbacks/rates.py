@@ -114,7 +114,8 @@ class LearningRateScheduler(Callback):
             inspect.signature(schedule).bind(0, 1.0)
         except TypeError:
             raise TypeError(
-                f"{name}: got a function that cannot be called with an epoch and a rate, expected one of both; write lambda "
+                f"{name}: got a function that cannot be called with an epoch and a rate, expected one of both; write "
+                f"lambda "
                 f"epoch, lr: ..."
             ) from None
         except ValueError:  # a function without a signature

@@ -28,8 +28,8 @@ class ModelCheckpoint(Callback):
     """Saves the model, atomically, after every epoch or only when it has improved.
 
     Args:
-        filepath: the path; its directory is created if needed. `{epoch}` (from 1) and the names of the epoch's numbers are
-            filled in, as in "model-{epoch:03d}-{val_loss:.2f}.safetensors".
+        filepath: the path; its directory is created if needed. `{epoch}` (from 1) and the names of the epoch's numbers
+            are filled in, as in "model-{epoch:03d}-{val_loss:.2f}.safetensors".
         monitor: for save_best_only, the number's name in the history.
         save_best_only: whether to save only models better than all before.
         mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
@@ -56,7 +56,8 @@ class ModelCheckpoint(Callback):
         self._every = _frequency(name, save_freq)
         if self.save_best_only and self._every is not None:
             raise ValueError(
-                f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known only after "
+                f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known "
+                f"only after "
                 f"an epoch; leave save_freq out"
             )
         self.keep = None if keep is None else checks.integer(name, "keep", keep)
@@ -114,12 +115,13 @@ class ModelCheckpoint(Callback):
         return {**self._monitor.config(), "save_best_only": self.save_best_only}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and the files written, as the numbers in their names. Paths to delete are always built from
-        the present `filepath`, so that a forged checkpoint cannot name others."""
+        """The best value so far, and the files written, as the numbers in their names. Paths to delete are always built
+        from the present `filepath`, so that a forged checkpoint cannot name others."""
         return {"best": self._monitor.best, "written": [[one.epoch, dict(one.logs)] for one in self._written]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the state. Files that the present `filepath` cannot name, as it uses other numbers, are left alone."""
+        """Restores the state. Files that the present `filepath` cannot name, as it uses other numbers, are left
+        alone."""
         written = []
         for epoch, used in state["written"]:
             if type(epoch) is not int or not all(type(value) in (int, float) for value in used.values()):
@@ -132,8 +134,8 @@ class ModelCheckpoint(Callback):
 
 
 class _Filled(dict[str, float]):
-    """The values to fill into a path. Logs are read only when a name needs them, as computing them may be costly; `used` are
-    those that were read."""
+    """The values to fill into a path. Logs are read only when a name needs them, as computing them may be costly;
+    `used` are those that were read."""
 
     def __init__(self, epoch: int, logs: Mapping[str, float]) -> None:
         super().__init__(epoch=epoch + 1)
@@ -155,21 +157,22 @@ class _Filled(dict[str, float]):
 class BackupAndRestore(Callback):
     """Saves checkpoints of the whole training, and resumes from the newest when the same fit is called again.
 
-    A run that was killed at any moment and is started again with the same data and arguments ends with the same bits as an
-    uninterrupted one: the file holds parameters, optimiser, schedule, order of rows, masks, carried state, history, callbacks
-    and metrics. Files are written atomically. `recurra.load` can read the model from them, too.
+    A run that was killed at any moment and is started again with the same data and arguments ends with the same bits as
+    an
+    uninterrupted one: the file holds parameters, optimiser, schedule, order of rows, masks, carried state, history,
+    callbacks and metrics. Files are written atomically. `recurra.load` can read the model from them, too.
 
     Args:
         directory: where the files go; it is created if needed. One directory belongs to one run.
         save_freq: "epoch", or a number of optimiser steps.
         keep: number of files to keep, the last ones.
-        delete_checkpoint: whether to delete the files when the run is over: after the last epoch, or when a callback such as
-            EarlyStopping has ended it for good, but not when a time limit stopped it. If they are kept, calling the same fit
-            again returns at once, and one with more epochs continues.
+        delete_checkpoint: whether to delete the files when the run is over: after the last epoch, or when a callback
+            such as EarlyStopping has ended it for good, but not when a time limit stopped it. If they are kept, calling
+            the same fit again returns at once, and one with more epochs continues.
 
-    If the newest file is damaged, the run resumes from the one before it, with a `recurra.ResumeWarning`. It also warns if
-    the library version, the instruction set, the validation data or callbacks' options have changed, and if batches come
-    from a generator or loader whose content cannot be compared.
+    If the newest file is damaged, the run resumes from the one before it, with a `recurra.ResumeWarning`. It also warns
+    if the library version, the instruction set, the validation data or callbacks' options have changed, and if batches
+    come from a generator or loader whose content cannot be compared.
 
     Raises:
         ValueError: the files are of another run; the message names the arguments that differ. Nothing has changed then.
@@ -206,8 +209,8 @@ class BackupAndRestore(Callback):
                 errors.warn(f"{error}; resuming from {path}, the checkpoint before it", ResumeWarning)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves, also with a number as save_freq, as the end of an epoch is a good place to resume. An epoch stopped between
-        two steps resumes there."""
+        """Saves, also with a number as save_freq, as the end of an epoch is a good place to resume. An epoch stopped
+        between two steps resumes there."""
         if self.training.epoch_is_whole:
             self._save()
 

@@ -21,12 +21,13 @@ class EarlyStopping(Callback):
         patience: epochs without improvement after which training ends; it never ends after the first epoch.
         mode: "min" or "max", whichever is better; "auto": "min" for a loss, the metric's own mode for a metric.
         baseline: a value that an epoch must also beat to count as an improvement for patience. None for no such value.
-        restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, even if training ran
-            to its last epoch. (Keras' default is False.)
+        restore_best_weights: whether the model ends with the parameters and buffers of its best epoch, even if training
+            ran to its last epoch. (Keras' default is False.)
         start_from_epoch: earlier epochs are ignored.
         verbose: 1 prints when it stops.
 
-    Attributes: best, best_epoch, the best value so far and its epoch; stopped_epoch, None if training ran to its last epoch.
+    Attributes: best, best_epoch, the best value so far and its epoch; stopped_epoch, None if training ran to its last
+    epoch.
     """
 
     def __init__(
@@ -92,7 +93,8 @@ class EarlyStopping(Callback):
         if self.verbose and self.stopped_epoch is not None:
             best = "none was good enough" if self.best_epoch is None else f"epoch {self.best_epoch + 1} was best"
             print(
-                f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} {self.best:.4g}"
+                f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} "
+                f"{self.best:.4g}"
             )
 
     def config(self) -> dict[str, Any]:

@@ -144,7 +144,8 @@ def array(operation: str, name: str, value: Any) -> Array:
         return np.asarray(value)
     except Exception as error:  # the value's own conversion may raise anything
         raise TypeError(
-            f"{operation}: got {name} of type {type(value).__name__}, expected an array; convert it with np.asarray ({error})"
+            f"{operation}: got {name} of type {type(value).__name__}, expected an array; convert it with np.asarray "
+            f"({error})"
         ) from error
 
 
@@ -165,19 +166,21 @@ def numeric(operation: str, name: str, value: Any) -> Array:
         )
     if result.dtype.kind not in "biuf":
         raise TypeError(
-            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or, if rows differ in "
+            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or, if rows "
+            f"differ in "
             f"length, give fit, evaluate and predict a list of arrays as x and, with a target at every step, as y"
         )
     return result
 
 
 def lengths(operation: str, value: Any) -> Array:
-    """`value` as an array of int64, since differences of small or unsigned integers may overflow. The core or the caller
-    checks it against x."""
+    """`value` as an array of int64, since differences of small or unsigned integers may overflow. The core or the
+    caller checks it against x."""
     result = array(operation, "lengths", value)
     if result.dtype.kind not in "iu":
         raise TypeError(
-            f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every row"
+            f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every "
+            f"row"
         )
     return result.astype(np.int64, copy=False)
 
@@ -188,7 +191,8 @@ def valid_steps(operation: str, value: Any) -> Array:
     if result.ndim != 1 or (result.size and result.min() < 0):
         got = f"of shape {result.shape}" if result.ndim != 1 else f"[{result.argmin()}] = {result.min()}"
         raise ValueError(
-            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers, 0 or more; give the "
+            f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers, 0 or more; give "
+            f"the "
             f"number of valid steps of every row"
         )
     return result

@@ -13,8 +13,8 @@ _ENTRY = re.compile(r"^ {4}(\w+(?:, \w+)*):.*\n(?: {5,}.*\n)*", re.MULTILINE)
 
 
 def with_inherited_arguments(cls: type[T]) -> type[T]:
-    """A decorator: arguments that the class takes and only its bases describe appear in its docstring, too, in the order
-    of its signature."""
+    """A decorator: arguments that the class takes and only its bases describe appear in its docstring, too, in the
+    order of its signature."""
     if cls.__doc__ is None:  # python -OO
         return cls
     described: dict[str, str] = {}

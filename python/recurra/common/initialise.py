@@ -1,4 +1,5 @@
-"""Initialisation of parameters. Values are drawn in double precision, so that a seed gives the same ones in both dtypes."""
+"""Initialisation of parameters. Values are drawn in double precision, so that a seed gives the same ones in both
+dtypes."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ _drawing = _Drawing()
 
 @contextmanager
 def drawing(on: bool) -> Iterator[None]:
-    """Within the block, whether native layers created by this thread initialise their parameters. Loading turns it off, as it
-    writes all of them anyway."""
+    """Within the block, whether native layers created by this thread initialise their parameters. Loading turns it off,
+    as it writes all of them anyway."""
     before, _drawing.on = _drawing.on, on
     try:
         yield

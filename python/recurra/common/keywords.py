@@ -90,8 +90,8 @@ def _names(functions: Iterable[Any]) -> list[str]:
 
 
 def _explanation(error: TypeError, names: list[str], given: dict[str, Any], known: list[str]) -> TypeError | None:
-    """The better error for a call of `names[0]`, with its bases in `names[1:]`; None if `error` is not about an unknown keyword
-    argument of this call."""
+    """The better error for a call of `names[0]`, with its bases in `names[1:]`; None if `error` is not about an unknown
+    keyword argument of this call."""
     found = _UNKNOWN.search(str(error))
     wrong = found[1] if found is not None else None
     if found is None and "() missing " in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:

@@ -14,7 +14,8 @@ T = TypeVar("T")
 def found(
     operation: str, name: str, value: Any, expected: Any, package: str, names: Mapping[str, Callable[[], T]]
 ) -> T:
-    """The object of class `expected` that the argument `name` means: itself, its name, or a class that needs no arguments.
+    """The object of class `expected` that the argument `name` means: itself, its name, or a class that needs no
+    arguments.
 
     Raises:
         ValueError: no such name. TypeError: something else.

@@ -1,7 +1,7 @@
 """Batches from windows of series, long sequences, sessions, and rows of different lengths.
 
-`fit` takes arrays and lists of ragged arrays directly, and anything that yields a `Batch`, or a tuple of its first two to
-four fields, for each step. No function here starts a thread or a process.
+`fit` takes arrays and lists of ragged arrays directly, and anything that yields a `Batch`, or a tuple of its first two
+to four fields, for each step. No function here starts a thread or a process.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
     if is_list(x):
         if lengths is not None:
             raise ValueError(
-                f"{operation}: got lengths with a list of arrays, expected none, as each array has its own length; leave lengths out"
+                f"{operation}: got lengths with a list of arrays, expected none, as each array has its own length; "
+                f"leave lengths out"
             )
         items = [_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)]
         for index, item in enumerate(items):
@@ -34,7 +35,8 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
         return rows
     if not rows.has_time:
         raise ValueError(
-            f"{operation}: got lengths for x of shape {array.shape}, expected none without a time axis; leave lengths out"
+            f"{operation}: got lengths for x of shape {array.shape}, expected none without a time axis; leave lengths "
+            f"out"
         )
     valid = checks.lengths_within(operation, lengths, *array.shape[:2])
     if model.input_kind == "tokens":
@@ -81,7 +83,8 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
             )
         if model.input_size not in (None, array.shape[-1]):
             raise ValueError(
-                f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size of "
+                f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size "
+                f"of "
                 f"the first layer"
             )
     try:
@@ -116,7 +119,8 @@ def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> R
         for index, (item, steps) in enumerate(zip(items, output_lengths(model, x.lengths).tolist(), strict=True)):
             if item.shape[:1] != (steps,):
                 raise ValueError(
-                    f"{operation}: got y[{index}] of shape {item.shape}, expected {steps} steps, as the output for x[{index}] "
+                    f"{operation}: got y[{index}] of shape {item.shape}, expected {steps} steps, as the output for "
+                    f"x[{index}] "
                     f"has; give a target for every step, or make the last recurrent layer with return_sequences=False"
                 )
         return ragged(operation, items)
@@ -143,11 +147,13 @@ def _check_whole(operation: str, y: Any, sequences: bool) -> None:
         return
     if sequences:
         raise ValueError(
-            f"{operation}: got y with rows of different lengths, expected one array, as x is one; give x as a list of arrays, "
+            f"{operation}: got y with rows of different lengths, expected one array, as x is one; give x as a list of "
+            f"arrays, "
             f"too, or pad y to the steps of x and give lengths"
         )
     raise ValueError(
-        f"{operation}: got y with rows of different lengths, expected one target for each row, as the model has one output "
+        f"{operation}: got y with rows of different lengths, expected one target for each row, as the model has one "
+        f"output "
         f"per row; for a target at every step, leave return_sequences=True in the recurrent layers"
     )
 
@@ -159,7 +165,8 @@ def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: 
     for index, item in enumerate(items):
         if item.ndim != 1:
             raise ValueError(
-                f"{operation}: got {name}[{index}] of shape {item.shape}, expected (labels,); give an array of labels for "
+                f"{operation}: got {name}[{index}] of shape {item.shape}, expected (labels,); give an array of labels "
+                f"for "
                 f"each row"
             )
     return ragged(operation, items, loss.padding)

@@ -28,8 +28,8 @@ class InputInfo(NamedTuple):
 class OutputInfo(NamedTuple):
     """An output's properties.
 
-    `source` is the input that its time axis comes from, None for a vector; `output_lengths` maps that input's lengths to the
-    output's. `makes_time`: a layer made the time axis from vectors, independent of the input's.
+    `source` is the input that its time axis comes from, None for a vector; `output_lengths` maps that input's lengths
+    to the output's. `makes_time`: a layer made the time axis from vectors, independent of the input's.
     """
 
     source: int | None
@@ -106,7 +106,8 @@ class Outputs:
         for info, valid in zip(self.infos, self.lengths(self.join_inputs(full)), strict=True):
             if info.output_size is None:
                 raise ValueError(
-                    "fit: got accumulate with several outputs, one of whose number of features is known only at run time, "
+                    "fit: got accumulate with several outputs, one of whose number of features is known only at run "
+                    "time, "
                     "expected known numbers; put a Linear layer last"
                 )
             if valid is None and info.makes_time:

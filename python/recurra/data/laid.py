@@ -15,7 +15,8 @@ from recurra.data.rows import is_list
 
 
 class Laid(NamedTuple):
-    """Sequences laid end to end: x, y and weight at each step; bounds, the start of each sequence and the end of the last."""
+    """Sequences laid end to end: x, y and weight at each step; bounds, the start of each sequence and the end of the
+    last."""
 
     x: Array
     y: Array
@@ -56,8 +57,8 @@ class Laid(NamedTuple):
         return Fingerprint().add(tuple(self)).text
 
     def batches(self, begins: Array, counts: Array, steps: int, order: Array | None = None) -> Iterator[Batch]:
-        """Batches of `steps` steps; over all of them, row n reads the steps begins[n] ... begins[n] + counts[n] - 1, of `order`
-        if given."""
+        """Batches of `steps` steps; over all of them, row n reads the steps begins[n] ... begins[n] + counts[n] - 1, of
+        `order` if given."""
         starts = np.zeros(len(self.x) + 1, bool)
         starts[self.bounds] = True
         for at in range(0, int(counts.max()), steps):

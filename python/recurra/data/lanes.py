@@ -94,9 +94,9 @@ class Sessions(Batches):
 def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Rows | None = None) -> Stateful:
     """Batches of long sequences for truncated backpropagation through time.
 
-    The sequence is cut into `batch_size` pieces whose lengths differ by one step at most. Row n of every batch reads the
-    next `steps` steps of piece n, starting from its final state in the batch before: the state is carried through a whole
-    piece, gradients flow through `steps` steps only (Williams and Peng 1990).
+    The sequence is cut into `batch_size` pieces whose lengths differ by one step at most. Row n of every batch reads
+    the next `steps` steps of piece n, starting from its final state in the batch before: the state is carried through a
+    whole piece, gradients flow through `steps` steps only (Williams and Peng 1990).
 
     Args:
         x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, with a zero
@@ -108,8 +108,8 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
         sample_weight: (T,), the weight of each step in the loss; a list if x is a list.
 
     Returns:
-        An iterable that can be used repeatedly; its len() is the number of batches. It yields `Batch` objects, all but the
-        first with carry=True. The last may be shorter, with lengths if the pieces differ in length.
+        An iterable that can be used repeatedly; its len() is the number of batches. It yields `Batch` objects, all but
+        the first with carry=True. The last may be shorter, with lengths if the pieces differ in length.
 
     Raises:
         ValueError, TypeError: arrays whose shapes do not match, or fewer steps than batch_size.
@@ -119,7 +119,8 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
     laid = Laid.read(name, ("x", "y"), x, y, sample_weight)
     if len(laid.x) < batch_size:
         raise ValueError(
-            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected at least one step for each row; "
+            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected at least one step for each "
+            f"row; "
             f"lower batch_size"
         )
     return Stateful(laid, batch_size, steps)
@@ -143,13 +144,13 @@ def sessions(
 
     Args:
         sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out.
-        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session s:
-            s[:-1] as sequence, s[1:] as targets.
+        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session
+            s: s[:-1] as sequence, s[1:] as targets.
         batch_size: number of lanes, and of rows of every batch.
         steps: number of steps of a batch.
         shuffle: whether the order of the sequences is shuffled anew in each epoch.
-        seed: of these orders: the same seed gives the same ones. None for a fresh seed; a resumed run takes over that of the
-            first.
+        seed: of these orders: the same seed gives the same ones. None for a fresh seed; a resumed run takes over that
+            of the first.
         sample_weight: a list of arrays (T_n,), the weight of each step in the loss.
 
     Returns:

@@ -24,7 +24,8 @@ class Masked:
         graph, (inputs, self._outputs) = model._graph(), model.structures
         if is_source(x):
             raise ValueError(
-                f"{operation}: got mask with a source of batches, expected none; give each batch its own, data.Batch(..., mask=...)"
+                f"{operation}: got mask with a source of batches, expected none; give each batch its own, "
+                f"data.Batch(..., mask=...)"
             )
         arrays, valid, resets, masks = [], [], [], []
         for index, (one, own, steps, episodes) in enumerate(
@@ -38,7 +39,8 @@ class Masked:
         ):
             if steps is not None and is_list(one):
                 raise ValueError(
-                    f"{operation}: got {inputs.label('mask', index)} with a list of arrays, expected none, as these have "
+                    f"{operation}: got {inputs.label('mask', index)} with a list of arrays, expected none, as these "
+                    f"have "
                     f"no padding; leave mask out"
                 )
             arrays.append(one if steps is None else checks.array(operation, inputs.label("x", index), one))

@@ -37,12 +37,12 @@ def bucket_batches(
 ) -> list[Array]:
     """Batches of rows of similar lengths, in random order.
 
-    The rows are shuffled and taken `pool` batches at a time; each pool is sorted by length and cut into batches, and the
-    batches of all pools are shuffled. With few batches, a pool is at most half of them, so that another seed combines other
-    rows.
+    The rows are shuffled and taken `pool` batches at a time; each pool is sorted by length and cut into batches, and
+    the batches of all pools are shuffled. With few batches, a pool is at most half of them, so that another seed
+    combines other rows.
 
-    `fit(bucket=True)` does this in every epoch. A batch of long rows only has more steps than a mixed one; max_steps bounds
-    its memory.
+    `fit(bucket=True)` does this in every epoch. A batch of long rows only has more steps than a mixed one; max_steps
+    bounds its memory.
 
     Args:
         lengths: (N,) steps of each row.

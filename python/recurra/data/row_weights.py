@@ -55,7 +55,8 @@ def _checked(operation: str, name: str, weights: Any) -> Array:
 
 
 def _in_range(operation: str, name: str, array: Array) -> Array:
-    """The weights, if none of them would overflow or underflow a float32 gradient that is multiplied or divided by them."""
+    """The weights, if none of them would overflow or underflow a float32 gradient that is multiplied or divided by
+    them."""
     least = np.finfo(np.float32).tiny
     if ((checks.not_negative(operation, name, array) < least) & (array > 0)).any():
         raise ValueError(
@@ -69,13 +70,15 @@ def of_classes(operation: str, weights: Any) -> dict[int, float]:
     if not isinstance(weights, Mapping):
         if isinstance(weights, str):
             raise TypeError(
-                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; compute "
+                f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; "
+                f"compute "
                 f"the weights, for instance from the labels' counts"
             )
         array = checks.numeric(operation, "class_weight", weights)
         if array.ndim != 1:
             raise ValueError(
-                f"{operation}: got class_weight of shape {array.shape}, expected {{label: weight}}, or a number for each "
+                f"{operation}: got class_weight of shape {array.shape}, expected {{label: weight}}, or a number for "
+                f"each "
                 f"label (labels,); write {{0: 1.0, 1: 2.5}}"
             )
         weights = dict(enumerate(array.tolist()))
@@ -93,7 +96,8 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
     def of(labels: Array, own: Array | None) -> Array:
         if labels.dtype.kind not in "iu":
             raise TypeError(
-                f"{operation}: got class_weight for {loss}, whose targets are numbers, expected a loss of labels, such as "
+                f"{operation}: got class_weight for {loss}, whose targets are numbers, expected a loss of labels, such "
+                f"as "
                 f"CrossEntropy; give sample_weight, the weight of each row or step, instead"
             )
         found, place = np.unique(labels, return_inverse=True)

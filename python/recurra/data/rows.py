@@ -106,7 +106,8 @@ class RaggedRows:
 
 
 def flat(items: Sequence[Array]) -> Array | None:
-    """The rows concatenated, to be checked together; None if they differ in more than their lengths, or if there are none."""
+    """The rows concatenated, to be checked together; None if they differ in more than their lengths, or if there are
+    none."""
     return np.concatenate(items) if _alike(items) else None
 
 

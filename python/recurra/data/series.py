@@ -69,16 +69,18 @@ def windows(
         stride: steps from the start of a window to that of the next.
         horizon: number of steps to predict; with aligned=True, how many steps ahead.
         gap: steps between a window and its target.
-        target: what to predict, if not the series: (T,) or (T, ...), a value for each step; a list of them if series is.
+        target: what to predict, if not the series: (T,) or (T, ...), a value for each step; a list of them if series
+            is.
         features: the index, or indices, of the features to predict; None for all.
         aligned: whether there is a target for every step of a window, rather than the steps after it.
 
     Returns:
-        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N, width,
-        F), with F the features to predict; for a `target` (T,), without the last axis. Windows that would extend past the
-        end are left out; those of several series are concatenated.
+        x (N, width, F), alone if horizon is 0 and aligned False; else x and y. y is (N, horizon, F) or, aligned, (N,
+        width, F), with F the features to predict; for a `target` (T,), without the last axis. Windows that would extend
+        past the end are left out; those of several series are concatenated.
 
-        For a single series, x and y are read-only views that take no memory (but for a copy of the chosen features). Give
+        For a single series, x and y are read-only views that take no memory (but for a copy of the chosen features).
+        Give
         it in the dtype of the model: converting x would materialise every window. For several series, they are copies.
 
     Raises:
@@ -141,7 +143,8 @@ def _targets(operation: str, sources: list[Array], target: Any, features: Any) -
         listed = _listed("target", target)
         if len(listed) != len(sources):
             raise ValueError(
-                f"{operation}: got {len(listed)} targets for {len(sources)} series, expected the same number; give one for each"
+                f"{operation}: got {len(listed)} targets for {len(sources)} series, expected the same number; give one "
+                f"for each"
             )
         found = [checks.numeric(operation, label, one) for label, one in listed]
         for (label, _), one, series in zip(listed, found, sources, strict=True):

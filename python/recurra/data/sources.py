@@ -69,7 +69,8 @@ def read(operation: str, x: Any, epochs: int, steps: str | None = None, limit_na
     """The batches of a source, each checked as it comes.
 
     Args:
-        steps: the name of the argument that bounds the batches of an epoch, if the source itself must end them, else None.
+        steps: the name of the argument that bounds the batches of an epoch, if the source itself must end them, else
+            None.
         limit_name: the name of that argument in any case, for messages.
         x: an iterable that can be iterated over repeatedly; a function of the epoch's number, from 0, that returns an
             iterable; or an iterator, for a single epoch. It yields tuples (x, y[, lengths[, sample_weight]]) or `Batch`
@@ -148,8 +149,10 @@ class _Once(Batches):
     def epoch(self, number: int) -> Iterator[Batch]:
         if number:
             raise ValueError(
-                f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected enough for all "
-                f"epochs; lower epochs or {self._limit_name}, or give an object whose __iter__ starts from the beginning"
+                f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected enough for "
+                f"all "
+                f"epochs; lower epochs or {self._limit_name}, or give an object whose __iter__ starts from the "
+                f"beginning"
             )
         return _checked(self._operation, self._x, number)
 
@@ -163,7 +166,8 @@ def inputs(operation: str, x: Any, steps: str | None) -> Iterator[Batch]:
 
 
 def _items(x: Any) -> Iterator[Any]:
-    """An iterator over x. iter() of a class with only __getitem__ ends at an IndexError, which few such classes raise."""
+    """An iterator over x. iter() of a class with only __getitem__ ends at an IndexError, which few such classes
+    raise."""
     return iter(x) if hasattr(x, "__iter__") else (x[index] for index in range(len(x)))
 
 
@@ -209,7 +213,8 @@ def refuse_weights(place: str, item: Any) -> None:
     """Refuse Keras' (x, y, weights), recognised by weights being floats and lengths integers."""
     if len(item) > 2 and _are_floats(item[2]):
         raise TypeError(
-            f"{place}: got floats in place of lengths, expected integers, as a batch is (x, y, lengths, sample_weight); put "
+            f"{place}: got floats in place of lengths, expected integers, as a batch is (x, y, lengths, "
+            f"sample_weight); put "
             f"None before the weights"
         )
 

@@ -20,7 +20,8 @@ _ROWS = 1024
 
 
 def check(operation: str, model: OutputInfo, x: Rows, targets: Rows, loss: Loss, weights: Rows | None = None) -> None:
-    """Refuse converted targets that the loss cannot read; targets of weight 0 may be anything, such as NaN for a gap."""
+    """Refuse converted targets that the loss cannot read; targets of weight 0 may be anything, such as NaN for a
+    gap."""
     if model.output_size is None:
         return
     sequences = model.has_steps(x)

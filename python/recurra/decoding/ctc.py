@@ -47,9 +47,9 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The most probable labels of each row, by prefix beam search (Graves 2012; Hannun et al. 2014).
 
-    After each step, the `beam_size` most probable prefixes are kept, each with the sum over its paths. Ties go to prefixes
-    that were in the beam before, then to extensions of better prefixes, then to those whose last label is more probable, then
-    to the lower label.
+    After each step, the `beam_size` most probable prefixes are kept, each with the sum over its paths. Ties go to
+    prefixes that were in the beam before, then to extensions of better prefixes, then to those whose last label is more
+    probable, then to the lower label.
 
     Args:
         logits: (N, T, C), float32 or float64; softmax is applied here.
@@ -87,12 +87,14 @@ def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tup
     used = logits if valid is None else logits[checks.steps_within(valid, logits.shape[1])]
     if not (used < np.inf).all():
         raise ValueError(
-            f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for an impossible class; "
+            f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for an impossible "
+            f"class; "
             f"check the model that computed them"
         )
     if (used == -np.inf).all(-1).any():
         raise ValueError(
-            f"{operation}: got a step whose logits are all -infinity, expected a possible class at each step; give lengths"
+            f"{operation}: got a step whose logits are all -infinity, expected a possible class at each step; give "
+            f"lengths"
         )
     return logits, valid, checks.integer(operation, "blank", blank, 0, logits.shape[2] - 1)
 

@@ -26,8 +26,8 @@ class Hypotheses:
         lengths: (N, n_best); 0 where a row has fewer than n_best hypotheses.
         scores: (N, n_best), float64: the sum of log-probabilities over the length penalty; -inf for missing hypotheses.
         log_probs: (N, n_best, L), the log-probability of each token.
-        weights: (N, n_best, L, Tm), the attention weights over the memory at the step that generated each token; None without
-            a memory.
+        weights: (N, n_best, L, Tm), the attention weights over the memory at the step that generated each token; None
+            without a memory.
     """
 
     tokens: Array
@@ -60,7 +60,8 @@ def greedy(
     Args:
         layers: native layers in sequence that compute the scores of the next token from a token; see `beam_search`.
         start, end, max_steps: the start token, the end token (None if there is none), the maximum length.
-        memory, memory_lengths: the memory of an `AttentionDecoder` among the layers, (N, Tm, memory_size), and its valid steps.
+        memory, memory_lengths: the memory of an `AttentionDecoder` among the layers, (N, Tm, memory_size), and its
+            valid steps.
         state: the initial state of the layers; None for zeros.
         batch_size: N, if neither a memory nor a state is given.
 
@@ -102,15 +103,15 @@ def beam_search(
         hypotheses = rc.search.beam_search((embedding, decoder, linear), start=1, end=2, max_steps=50,
                                            memory=memory, memory_lengths=lengths, state=state)
 
-    At each step, the `beam_size` best extensions of a row's hypotheses are kept. Hypotheses that end leave the beam; those
-    that have not ended after `max_steps` are cut there. They are ranked by the sum of their log-probabilities over
-    ((5 + length) / 6)^length_penalty (Wu et al. 2016). Ties go to the extension of the earlier hypothesis, then to the smaller
-    token. Rows are searched independently.
+    At each step, the `beam_size` best extensions of a row's hypotheses are kept. Hypotheses that end leave the beam;
+    those that have not ended after `max_steps` are cut there. They are ranked by the sum of their log-probabilities
+    over ((5 + length) / 6)^length_penalty (Wu et al. 2016). Ties go to the extension of the earlier hypothesis, then to
+    the smaller token. Rows are searched independently.
 
     Args:
-        layers: native layers in sequence that compute the scores of the next token from a token: an Embedding first; the last
-            outputs a score (logit) for each token. One may be an `AttentionDecoder`. The layers of a trained model, or a
-            `Sequential`.
+        layers: native layers in sequence that compute the scores of the next token from a token: an Embedding first;
+            the last outputs a score (logit) for each token. One may be an `AttentionDecoder`. The layers of a trained
+            model, or a `Sequential`.
         beam_size: number of hypotheses per row.
         n_best: number of hypotheses to return.
         length_penalty: 0 for none, 0.6 to 1 to favour longer sequences.
@@ -119,8 +120,8 @@ def beam_search(
         max_steps: maximum length of a sequence, including the end token.
         memory: (N, Tm, memory_size), the memory of the `AttentionDecoder`.
         memory_lengths: (N,) valid steps of the memory.
-        state: the initial state of the layers: if only one has a state, that layer's state as its call takes it, else a list
-            with one entry per layer. None for zeros.
+        state: the initial state of the layers: if only one has a state, that layer's state as its call takes it, else a
+            list with one entry per layer. None for zeros.
         batch_size: N, if neither a memory nor a state is given.
 
     Raises:
@@ -185,12 +186,14 @@ def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
     chain = list(_in_a_row(layers)) if isinstance(layers, Sequential) else layers
     if not isinstance(chain, list | tuple) or not chain:
         raise TypeError(
-            f"{operation}: got {type(layers).__name__} as layers, expected layers in sequence; write (embedding, ..., linear)"
+            f"{operation}: got {type(layers).__name__} as layers, expected layers in sequence; write (embedding, ..., "
+            f"linear)"
         )
     for index, layer in enumerate(chain):
         if not isinstance(layer, NativeLayer):
             raise TypeError(
-                f"{operation}: got {type(layer).__name__} as layer {index}, expected native layers, as the search runs in the "
+                f"{operation}: got {type(layer).__name__} as layer {index}, expected native layers, as the search runs "
+                f"in the "
                 f"core; write (embedding, ..., linear)"
             )
     return list(chain)

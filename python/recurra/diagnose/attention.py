@@ -19,7 +19,8 @@ def plot_attention(
 
     Args:
         weights: (T, Tm) of one sequence, such as `decoder.weights(...)[row]`: T outputs, Tm memory steps.
-        source_labels: labels of the Tm memory steps, such as characters; a shorter list cuts off the rest, such as padding.
+        source_labels: labels of the Tm memory steps, such as characters; a shorter list cuts off the rest, such as
+            padding.
         target_labels: labels of the T outputs, likewise.
         ax: matplotlib axes to draw on; None makes a figure.
 
@@ -33,12 +34,14 @@ def plot_attention(
     array = checks.numeric("plot_attention", "weights", weights)
     if array.ndim != 2:
         raise ValueError(
-            f"plot_attention: got weights of shape {array.shape}, expected (T, Tm) of one sequence; take a row, weights[0]"
+            f"plot_attention: got weights of shape {array.shape}, expected (T, Tm) of one sequence; take a row, "
+            f"weights[0]"
         )
     for name, labels, axis in (("target_labels", target_labels, 0), ("source_labels", source_labels, 1)):
         if labels is not None and len(labels) > array.shape[axis]:
             raise ValueError(
-                f"plot_attention: got {len(labels)} {name}, expected at most {array.shape[axis]}, the steps of weights; "
+                f"plot_attention: got {len(labels)} {name}, expected at most {array.shape[axis]}, the steps of "
+                f"weights; "
                 f"leave the rest out"
             )
     outputs = array.shape[0] if target_labels is None else len(target_labels)

@@ -27,8 +27,8 @@ VANISHING, EXPLODING = 1e-3, 50.0
 class LayerFlow:
     """The gradient through one layer and direction.
 
-    Steps are counted in the order in which the direction reads them: the reverse one starts at a row's end. "Back" counts
-    from each row's last step, so that ragged rows are aligned where the gradient enters.
+    Steps are counted in the order in which the direction reads them: the reverse one starts at a row's end. "Back"
+    counts from each row's last step, so that ragged rows are aligned where the gradient enters.
 
     Attributes:
         name: the layer and direction, as in `params`, such as "0.LSTM l1_reverse".
@@ -38,9 +38,11 @@ class LayerFlow:
         lengths: (N,) valid steps.
         from_start: (T,) mean of `norms` over the rows that have the step, counted from their first step.
         from_end: (T,) the same, counted back from their last step.
-        reach: (T,) the same, counted back, for the error at the last step only; equal to from_end with one output per row.
+        reach: (T,) the same, counted back, for the error at the last step only; equal to from_end with one output per
+            row.
         ratio: median of `reach` over the first tenth of the steps / median over the last tenth without the last step.
-        growth: median of `reach` over the first tenth / the larger of the median over the last tenth and the last step's value.
+        growth: median of `reach` over the first tenth / the larger of the median over the last tenth and the last
+            step's value.
         rate: factor per step back, fitted to `reach` by least squares of its logarithm.
         half_life: steps back after which half is left; infinity if nothing is lost.
         verdict: "vanishing", "healthy" or "exploding".
@@ -126,8 +128,8 @@ def gradient_flow(
     """The gradient of the loss through time, in every recurrent layer, and whether it vanishes or explodes.
 
     Measures the norm of dL/dh_t, the total derivative, at each step t: the gradient from the layer above at t plus that
-    from later steps. A norm that shrinks or grows by a factor per step makes long sequences hard to learn (Bengio, Simard,
-    Frasconi 1994; Pascanu, Mikolov, Bengio 2013). The model and its gradients are left unchanged.
+    from later steps. A norm that shrinks or grows by a factor per step makes long sequences hard to learn (Bengio,
+    Simard, Frasconi 1994; Pascanu, Mikolov, Bengio 2013). The model and its gradients are left unchanged.
 
     Args:
         model: a model, or a layer alone.
@@ -219,8 +221,8 @@ def _profile(norms: Array, lengths: Array, reverse: bool) -> tuple[Array, Array]
 
 
 def _ratio(reach: Array) -> tuple[float, float]:
-    """`ratio` and `growth` of `LayerFlow`. The ratio leaves out the step where the error enters, which says nothing about
-    propagation; the growth includes it, in the larger value near the end."""
+    """`ratio` and `growth` of `LayerFlow`. The ratio leaves out the step where the error enters, which says nothing
+    about propagation; the growth includes it, in the larger value near the end."""
     if len(reach) < 3:
         return (1.0, 1.0) if reach.any() or not len(reach) else (0.0, 0.0)
     tenth = max(len(reach) // 10, 1)

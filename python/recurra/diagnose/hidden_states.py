@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class LayerStates:
     """The states of one layer and direction.
 
-    Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; h, (N, T, H or proj_size), after every step, 0 past the
-    lengths; c, (N, T, H) for an LSTM, else None; lengths, (N,).
+    Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; h, (N, T, H or proj_size), after every step, 0 past
+    the lengths; c, (N, T, H) for an LSTM, else None; lengths, (N,).
     """
 
     name: str

@@ -28,8 +28,8 @@ def nonfinite(
     """The first non-finite value in a training step, in order of computation: inputs, state, parameters, the layers'
     outputs, the loss, the gradients.
 
-    Runs the batch again and keeps the outputs of all layers. Given the arguments of a `record` that failed, it repeats that
-    bit for bit, dropout masks included. The model and its gradients are left unchanged.
+    Runs the batch again and keeps the outputs of all layers. Given the arguments of a `record` that failed, it repeats
+    that bit for bit, dropout masks included. The model and its gradients are left unchanged.
 
     Args:
         model: a model, or a layer alone.

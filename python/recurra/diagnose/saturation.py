@@ -16,8 +16,8 @@ from recurra.inspection.subject import Activity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Below LOW or above HIGH, the slope of a sigmoid is less than a fifth of its maximum; beyond +-TANH, that of a tanh is less
-#: than a tenth.
+#: Below LOW or above HIGH, the slope of a sigmoid is less than a fifth of its maximum; beyond +-TANH, that of a tanh is
+#: less than a tenth.
 LOW, HIGH, TANH = 0.05, 0.95, 0.95
 
 
@@ -68,9 +68,9 @@ _LIKE = {"tanh": "tanh", "softsign": "tanh", "sigmoid": "sigmoid", "hard_sigmoid
 class GateShare:
     """The distribution of a gate's values over all units and all valid steps.
 
-    Attributes: name, as in the layer's equations, h for a plain RNN's activation; kind, "sigmoid", "tanh" or "relu"; low,
-    the share of values below 0.05 (tanh: -0.95; relu: at 0); high, the share above 0.95 (relu: 0); mean; units, (H,), each
-    unit's share of low and high values; note, an interpretation if the shares are unusual, else "".
+    Attributes: name, as in the layer's equations, h for a plain RNN's activation; kind, "sigmoid", "tanh" or "relu";
+    low, the share of values below 0.05 (tanh: -0.95; relu: at 0); high, the share above 0.95 (relu: 0); mean; units,
+    (H,), each unit's share of low and high values; note, an interpretation if the shares are unusual, else "".
     """
 
     name: str

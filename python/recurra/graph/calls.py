@@ -18,7 +18,8 @@ def call(layer: Layer, x: Any, state: Any, lengths: Any, reset: Any, mask: Any =
     """Call a layer, or all layers of a model, on symbols."""
     if lengths is not None or reset is not None or mask is not None:
         raise ValueError(
-            f"{layer.label}: got lengths, reset or mask in a symbolic call, expected none; give them when the model is called"
+            f"{layer.label}: got lengths, reset or mask in a symbolic call, expected none; give them when the model is "
+            f"called"
         )
     runner = layer._runner(x)
     inputs = runner.inputs.spread(layer.label, "x", x)
@@ -86,14 +87,16 @@ def _check_size(layer: LeafLayer, first: Symbol) -> None:
     if None not in (size, layer.input_size) and size != layer.input_size:
         what = "different tokens" if first.tokens else "features"
         raise ValueError(
-            f"{layer.label}: got {size} {what}, expected {layer.input_size}; change the layer's input size or what comes before it"
+            f"{layer.label}: got {size} {what}, expected {layer.input_size}; change the layer's input size or what "
+            f"comes before it"
         )
 
 
 def _check_time(layer: LeafLayer, first: Symbol) -> None:
     if layer.made_steps is not None and first.sequence:
         raise ValueError(
-            f"{layer.label}: got sequences (N, T, {first.features}), expected vectors; give it a state, or make the layer "
+            f"{layer.label}: got sequences (N, T, {first.features}), expected vectors; give it a state, or make the "
+            f"layer "
             f"before it with return_sequences=False"
         )
     if layer.needs_sequences and not first.sequence:
@@ -110,7 +113,8 @@ def _check_states(layer: LeafLayer, states: Sequence[Any]) -> None:
             continue
         if not isinstance(symbol, Symbol):
             raise TypeError(
-                f"{layer.label}: got {type(symbol).__name__} as state {name} in a part of a model, expected a symbol; make an "
+                f"{layer.label}: got {type(symbol).__name__} as state {name} in a part of a model, expected a symbol; "
+                f"make an "
                 f"Input(features={wanted}, sequence=False) for it"
             )
         if symbol.sequence or symbol.tokens or symbol.features not in (None, wanted):

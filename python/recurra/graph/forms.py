@@ -15,7 +15,8 @@ from recurra.graph.graph import Graph
 class Form:
     """Converts a call's arrays to a padded batch, and the results back to the caller's form.
 
-    Without a batch axis, x is (T, features) or (T,), states are (num_layers * directions, H). A mask (N, T) is true at the
+    Without a batch axis, x is (T, features) or (T,), states are (num_layers * directions, H). A mask (N, T) is true at
+    the
     valid steps of an input: they are moved to the front of their row, and the results back to their places.
     """
 
@@ -53,7 +54,8 @@ class Form:
             array = None if one is None else checks.array(operation, "state", one)
             if array is not None and array.ndim != 2:
                 raise ValueError(
-                    f"{operation}: got a state of shape {array.shape} for x without a batch axis, expected (num_layers * "
+                    f"{operation}: got a state of shape {array.shape} for x without a batch axis, expected (num_layers "
+                    f"* "
                     f"directions, H); write state[:, 0], or give x a batch axis, too, x[None]"
                 )
             found.append(None if array is None else array[:, None])
@@ -146,12 +148,14 @@ def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
     if valid.dtype != bool:
         numbers = f", from {valid.min()} to {valid.max()}" if valid.dtype.kind in "iuf" and valid.size else ""
         raise TypeError(
-            f"{owner}: got mask of {valid.dtype}{numbers}, expected bool, or integers 0 and 1, true at the valid steps; write "
+            f"{owner}: got mask of {valid.dtype}{numbers}, expected bool, or integers 0 and 1, true at the valid "
+            f"steps; write "
             f"mask != 0, or mask == 0 if it marks padding"
         )
     if valid.shape != x.shape[:2] or x.ndim < 2:
         raise ValueError(
-            f"{owner}: got mask of shape {valid.shape}, expected {x.shape[:2]}; give True or False for each step of each row"
+            f"{owner}: got mask of shape {valid.shape}, expected {x.shape[:2]}; give True or False for each step of "
+            f"each row"
         )
     return valid.T if rows else valid
 
@@ -174,7 +178,8 @@ def check_movable(owner: str, graph: Graph, index: int, mask: Array) -> None:
             row = int(np.flatnonzero(rises.sum(1) > 1)[0])
             raise ValueError(
                 f"{owner}: got a mask with padding between the valid steps of row {row}, expected none before "
-                f"{node.layer.label}, as it reads neighbouring steps, which those on either side of padding are not; give rows "
+                f"{node.layer.label}, as it reads neighbouring steps, which those on either side of padding are not; "
+                f"give rows "
                 f"whose valid steps are contiguous"
             )
 

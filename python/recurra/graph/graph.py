@@ -26,8 +26,8 @@ def unpack(values: Any, count: int) -> Sequence[Any]:
 
 
 class Port(NamedTuple):
-    """An input. kind: "features", "tokens" or "any"; size: number of features or of distinct tokens, None for any; axis:
-    "sequence", "vector" (no time axis) or "either"; dtype: float32 or float64, None for the layers' dtype."""
+    """An input. kind: "features", "tokens" or "any"; size: number of features or of distinct tokens, None for any;
+    axis: "sequence", "vector" (no time axis) or "either"; dtype: float32 or float64, None for the layers' dtype."""
 
     kind: str = "any"
     size: int | None = None
@@ -37,8 +37,8 @@ class Port(NamedTuple):
 
 
 class Node:
-    """One call of a layer: the values it reads and, for each array of its state, the value with the initial state, or None for
-    the model's own state. Its output is value `output`; its final states are the values after it."""
+    """One call of a layer: the values it reads and, for each array of its state, the value with the initial state, or
+    None for the model's own state. Its output is value `output`; its final states are the values after it."""
 
     def __init__(self, layer: LeafLayer, inputs: Sequence[int], states: Sequence[int | None], output: int) -> None:
         self.layer, self.inputs, self.states, self.output = layer, tuple(inputs), tuple(states), output
@@ -104,7 +104,8 @@ class Graph:
         return all(layer.native for layer in self.layers)
 
     def lengths(self, given: Sequence[Array | None]) -> list[Array | None]:
-        """The lengths of every value, given those of the inputs; None where every step is valid or there is no time axis."""
+        """The lengths of every value, given those of the inputs; None where every step is valid or there is no time
+        axis."""
         values = self.spread(given)
         self.follow(self.nodes, values, self.spread([]))
         return values
@@ -162,7 +163,8 @@ class Graph:
 
     @cached_property
     def needs_sequences(self) -> list[bool]:
-        """For every value, whether it must have a time axis, because a layer that reads it, or one further on, needs it."""
+        """For every value, whether it must have a time axis, because a layer that reads it, or one further on, needs
+        it."""
         needs = [port.axis == "sequence" for port in self.inputs] + [False] * (self.count - len(self.inputs))
         for node in reversed(self.nodes):
             layer = node.layer
@@ -185,7 +187,8 @@ class Graph:
 
     @cached_property
     def names(self) -> list[str]:
-        """The values' names in `summary` and `repr`: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1, ..."""
+        """The values' names in `summary` and `repr`: an input's name or x0, x1, ...; then v0, v0.state.h, ..., v1,
+        ..."""
         found = [port.name or f"x{index}" for index, port in enumerate(self.inputs)]
         for index, node in enumerate(self.nodes):
             found += [f"v{index}", *(f"v{index}.state.{name}" for name in node.layer.state_names)]

@@ -30,8 +30,8 @@ class Symbol:
 
     `a + b`, `a - b` and `a * b` are elementwise; `a[..., 2:5]` selects features, as `recurra.Slice` does.
 
-    Attributes: features, None if known only at run time; sequence, whether there is a time axis; tokens, whether it holds
-    integers.
+    Attributes: features, None if known only at run time; sequence, whether there is a time axis; tokens, whether it
+    holds integers.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Symbol:
 
     @property
     def state(self) -> Any:
-        """The final state of the layer whose output this is, structured like that layer's state. Each array is a vector (N,
-        num_layers * directions * H), to be another layer's initial state or input."""
+        """The final state of the layer whose output this is, structured like that layer's state. Each array is a vector
+        (N, num_layers * directions * H), to be another layer's initial state or input."""
         layer = self.source.layer if isinstance(self.source, Call) else None
         if layer is None or not layer.state_names:
             what = "an Input" if layer is None else layer.label
             raise AttributeError(
-                f"state: got the output of {what}, expected the output of a recurrent layer, as only those have a state; "
+                f"state: got the output of {what}, expected the output of a recurrent layer, as only those have a "
+                f"state; "
                 f"take the state of a recurrent layer's output"
             )
         found = [Symbol(self.source, 1 + index, size, sequence=False) for index, size in enumerate(state_sizes(layer))]
@@ -84,7 +85,8 @@ class Symbol:
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
-            "Symbol: cannot be used as an array, as it has no values before the model runs; call layers on it, or make a "
+            "Symbol: cannot be used as an array, as it has no values before the model runs; call layers on it, or make "
+            "a "
             "recurra.Model and call that on arrays"
         )
 
@@ -111,8 +113,8 @@ def Input(  # noqa: N802 - as in Keras
         tokens: number of distinct tokens.
         sequence: False for vectors, without a time axis.
         name: for `summary`.
-        dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of float64
-            is float64.
+        dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of
+            float64 is float64.
     """
     if (features is None) == (tokens is None):
         raise ValueError(
@@ -161,12 +163,14 @@ def _sliced(symbol: Symbol, key: Any) -> Any:
     leads = before == [Ellipsis] or (len(before) == axes and all(one == slice(None) for one in before))
     if symbol.tokens or not leads or not isinstance(features, slice):
         raise TypeError(
-            f"Symbol: got [{key!r}] of {symbol!r}, expected a slice of features, [..., start:stop]; for one feature write [..., 3:4], "
+            f"Symbol: got [{key!r}] of {symbol!r}, expected a slice of features, [..., start:stop]; for one feature "
+            f"write [..., 3:4], "
             f"for the last step use recurra.Pool('last')"
         )
     if symbol.features is None:
         raise ValueError(
-            "Symbol: got a slice of features whose number is known only at run time, expected a known number; slice the "
+            "Symbol: got a slice of features whose number is known only at run time, expected a known number; slice "
+            "the "
             "output of a layer with an output_size"
         )
     start, stop, step = features.indices(symbol.features)

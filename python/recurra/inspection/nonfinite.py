@@ -134,8 +134,8 @@ def _parameters(subject: Subject) -> Iterator[NonFinite]:
 
 
 def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int) -> Tape:
-    """Record as the model does, but with all layers' outputs and states as outputs. The same nodes in the same order draw
-    the same masks."""
+    """Record as the model does, but with all layers' outputs and states as outputs. The same nodes in the same order
+    draw the same masks."""
     model, graph = subject.model, subject.graph
     nodes = [(node.layer, node.inputs, node.states) for node in graph.nodes]
     every = [value for node in graph.nodes for value in range(node.output, node.output + 1 + len(node.states))]

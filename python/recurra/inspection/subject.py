@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Part(NamedTuple):
     """One layer and direction of a call of a recurrent layer.
 
-    `node` is the index in the graph's nodes, `slot` that among the layers and directions of its stack; `prefix` and `end` are
-    the prefix and suffix of the names of its parameters.
+    `node` is the index in the graph's nodes, `slot` that among the layers and directions of its stack; `prefix` and
+    `end` are the prefix and suffix of the names of its parameters.
     """
 
     node: int
@@ -42,8 +42,8 @@ class Part(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """A part's activity in a recorded forward: h (N, T, size), the values saved for backward (N, T, values, H), c (N, T, H)
-    or None; zeros past the lengths (N,)."""
+    """A part's activity in a recorded forward: h (N, T, size), the values saved for backward (N, T, values, H), c (N,
+    T, H) or None; zeros past the lengths (N,)."""
 
     part: Part
     h: Array
@@ -137,7 +137,8 @@ class Subject:
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """Within the block, gradients start at zero; on exit, they and the buffers are restored, even after an exception."""
+        """Within the block, gradients start at zero; on exit, they and the buffers are restored, even after an
+        exception."""
         layers = self.graph.layers
         grads = [{name: array.copy() for name, array in layer.grads.items()} for layer in layers]
         buffers = [{name: array.copy() for name, array in layer.own_buffers.items()} for layer in layers]

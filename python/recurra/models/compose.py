@@ -39,14 +39,14 @@ def Bidirectional(  # noqa: N802
         h = rc.Bidirectional(rc.GRU(8, 32), merge_mode="sum")(x)
 
     Args:
-        forward, backward: layers or models with the same input size; without `backward`, a copy of `forward` with its own
-            parameters.
-        merge_mode: how the two outputs are combined, as in Keras: "concat"; elementwise "sum", "mul" or "ave"; None for a
-            model with the pair as its outputs.
+        forward, backward: layers or models with the same input size; without `backward`, a copy of `forward` with its
+            own parameters.
+        merge_mode: how the two outputs are combined, as in Keras: "concat"; elementwise "sum", "mul" or "ave"; None for
+            a model with the pair as its outputs.
 
     Raises:
-        ValueError: the two have different input sizes, or accept any number of features; only one returns sequences; or they
-            are merged elementwise and have different output sizes.
+        ValueError: the two have different input sizes, or accept any number of features; only one returns sequences; or
+            they are merged elementwise and have different output sizes.
     """
     x = _input_of("Bidirectional", "forward", forward)
     checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))

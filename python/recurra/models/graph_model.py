@@ -76,14 +76,15 @@ class GraphModel(TrainableModel):
         ]
 
     def output_lengths(self, lengths: Any) -> Any:
-        """The lengths of the outputs, given those of the inputs, each in the structure of a call; None where every step is
-        valid or there is no time axis."""
+        """The lengths of the outputs, given those of the inputs, each in the structure of a call; None where every step
+        is valid or there is no time axis."""
         graph, runner = self._whole, self._only_runner
         every = graph.lengths(runner.inputs.spread_optional(self.label, "lengths", lengths))
         return runner.outputs.join([every[value] for value in graph.outputs])
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Reinitialise the parameters of all layers, each from its own seed derived from `seed`; None for a fresh seed."""
+        """Reinitialise the parameters of all layers, each from its own seed derived from `seed`; None for a fresh
+        seed."""
         self._draw(seeds.resolve(f"{self.label}.reset_parameters", seed), only_waiting=False)
 
     def _draw(self, seed: int, *, only_waiting: bool) -> None:
@@ -93,8 +94,8 @@ class GraphModel(TrainableModel):
 
     @abstractmethod
     def _remade(self) -> tuple[Any, ...]:
-        """A function and arguments that rebuild the model from its layers, for pickle. Each layer pickles itself, so that no
-        class is looked up by name."""
+        """A function and arguments that rebuild the model from its layers, for pickle. Each layer pickles itself, so
+        that no class is looked up by name."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (*self._remade(), Remainder(self))
@@ -104,8 +105,8 @@ class GraphModel(TrainableModel):
             self.load_state_dict(state)
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
-        """Inference, or a part of a larger model, as in a layer's call. With lists of ragged arrays as inputs, the outputs are
-        lists too."""
+        """Inference, or a part of a larger model, as in a layer's call. With lists of ragged arrays as inputs, the
+        outputs are lists too."""
         if type(x) is np.ndarray:  # fast path: what follows would slow small calls down
             return self._only_runner.forward(x, state, lengths, reset, mask)
         label, (inputs, _outputs) = self.label, self.structures
@@ -134,7 +135,8 @@ class GraphModel(TrainableModel):
             return ArrayRows(checks.array(label, name, x), valid)
         if lengths is not None:
             raise ValueError(
-                f"{label}: got lengths with a list of arrays, expected none, as each array has its own length; leave lengths out"
+                f"{label}: got lengths with a list of arrays, expected none, as each array has its own length; leave "
+                f"lengths out"
             )
         return ragged(label, [checks.array(label, f"a row of {name}", row) for row in x])
 

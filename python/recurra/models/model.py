@@ -26,10 +26,12 @@ class Model(GraphModel):
         model = rc.Model(x, rc.Linear(32, 4)(h) + rc.Linear(8, 4)(x))
         y, states = model(array)
 
-    A model can be called like a layer: its layers become layers of this model, and share their parameters. A layer can be
-    called several times: its parameters are shared, and their gradients add up. `h.state` is its final state, which can be
-    another layer's initial state: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream` and `save` are as for
-    `Sequential`; with several inputs or outputs, x and lengths, y and loss have the structure of `inputs` and `outputs` here.
+    A model can be called like a layer: its layers become layers of this model, and share their parameters. A layer can
+    be
+    called several times: its parameters are shared, and their gradients add up. `h.state` is its final state, which can
+    be another layer's initial state: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream` and `save` are as for
+    `Sequential`; with several inputs or outputs, x and lengths, y and loss have the structure of `inputs` and `outputs`
+    here.
 
     The state is a list with one entry per call of a layer, in the order of the calls; None for calls without a state of
     the model. Parameters are prefixed with the index of their layer: "0.weight_ih_l0".
@@ -37,8 +39,8 @@ class Model(GraphModel):
     Args:
         inputs: the symbol of a `recurra.Input`, or several in a tuple or a dict.
         outputs: the outputs of layers called on them, likewise.
-        seed: initialises the parameters of layers that were given no seed and have not been written since, each from its own
-            derived seed. None leaves them unchanged.
+        seed: initialises the parameters of layers that were given no seed and have not been written since, each from
+            its own derived seed. None leaves them unchanged.
 
     Raises:
         ValueError, TypeError: the graph is incomplete; the message says what is missing.
@@ -123,7 +125,8 @@ class Model(GraphModel):
         graph = self._whole
         place = {id(layer): index for index, layer in enumerate(self.layers)}
         lines = [
-            f"  {graph.names[node.output]} = {place[id(node.layer)]}: {node.layer!r} ({', '.join(graph.reads(node))}),\n"
+            f"  {graph.names[node.output]} = {place[id(node.layer)]}: {node.layer!r} "
+            f"({', '.join(graph.reads(node))}),\n"
             for node in graph.nodes
         ]
         return f"Model(\n{''.join(lines)}  -> {', '.join(graph.names[value] for value in graph.outputs)}\n)"
@@ -189,7 +192,8 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
     for index, port in enumerate(ports):
         if not any(port is one for one in reached):
             raise ValueError(
-                f"Model: got {given.label('inputs', index)}, which no output depends on, expected all inputs to be used; leave it "
+                f"Model: got {given.label('inputs', index)}, which no output depends on, expected all inputs to be "
+                f"used; leave it "
                 f"out, or call a layer on it"
             )
     first: dict[int, int] = {id(port): index for index, port in enumerate(ports)}

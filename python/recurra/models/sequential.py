@@ -24,15 +24,16 @@ class Sequential(GraphModel):
     prefixed with the index of their layer: "0.weight_ih_l0".
 
     Models can be used as layers: `Sequential(Bidirectional(GRU(3, 4), LSTM(3, 4)), Linear(8, 2))`. They run in the same
-    native call, and remain usable by themselves, sharing their parameters with this model. Each of their layers has an entry
-    in the state, and names are as in PyTorch: "0.2.weight_ih_l0" belongs to layer 2 of the model at index 0. The first model
-    may have several inputs and the last several outputs; in between, a layer takes as many inputs as the one before has
-    outputs.
+    native call, and remain usable by themselves, sharing their parameters with this model. Each of their layers has an
+    entry
+    in the state, and names are as in PyTorch: "0.2.weight_ih_l0" belongs to layer 2 of the model at index 0. The first
+    model may have several inputs and the last several outputs; in between, a layer takes as many inputs as the one
+    before has outputs.
 
     Args:
         layers: layers and models, in order.
-        seed: initialises the parameters of layers that were given no seed and have not been written since, each from its own
-            derived seed. None leaves them unchanged.
+        seed: initialises the parameters of layers that were given no seed and have not been written since, each from
+            its own derived seed. None leaves them unchanged.
 
     Raises:
         ValueError: adjacent layers do not fit; the message says which.
@@ -42,7 +43,8 @@ class Sequential(GraphModel):
         for index, layer in enumerate(layers):
             if not isinstance(layer, LeafLayer | GraphModel):
                 raise TypeError(
-                    f"Sequential: got {type(layer).__name__} as layer {index}, expected a layer; write Sequential(a, b, ...)"
+                    f"Sequential: got {type(layer).__name__} as layer {index}, expected a layer; write Sequential(a, "
+                    f"b, ...)"
                 )
         graph = _joined(layers)
         first, last = layers[0], layers[-1]
@@ -168,7 +170,8 @@ def _check_leaf(place: str, layer: LeafLayer) -> None:
 
 
 def _check_port(place: str, before: str, port: Port, features: int | None, native: bool) -> None:
-    """Refuse an output of the layer `before` that does not fit the input `port`; `native` is whether that layer is native."""
+    """Refuse an output of the layer `before` that does not fit the input `port`; `native` is whether that layer is
+    native."""
     if port.kind == "tokens" and native:
         raise ValueError(f"Sequential: got {place} after {before}, expected tokens as its input; put it first")
     if port.kind != "tokens" and None not in (features, port.size) and features != port.size:
@@ -187,6 +190,8 @@ def _check_shared(layers: Sequence[Layer]) -> None:
             if twin != index:
                 whole = layers[twin] is layer
                 raise ValueError(
-                    f"Sequential: got one layer {'as' if whole else f'({leaf.label}) in'} layer {twin} and layer {index} "
-                    f"({layer.label}), expected each once; use copy.deepcopy for a second one, or call it twice in a Model"
+                    f"Sequential: got one layer {'as' if whole else f'({leaf.label}) in'} layer {twin} and layer "
+                    f"{index} "
+                    f"({layer.label}), expected each once; use copy.deepcopy for a second one, or call it twice in a "
+                    f"Model"
                 )

@@ -60,12 +60,14 @@ class NamedArrays(Mapping[str, Array]):
 
 
 class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
-    """A read-only view of a sparse gradient, whose errors say how to write it; results of computations are plain arrays."""
+    """A read-only view of a sparse gradient, whose errors say how to write it; results of computations are plain
+    arrays."""
 
     def _check(self) -> None:
         if not self.flags.writeable:
             raise ValueError(
-                "grads: got a write to a view of a sparse gradient, expected an assignment of the whole array, as recurra keeps a "
+                "grads: got a write to a view of a sparse gradient, expected an assignment of the whole array, as "
+                "recurra keeps a "
                 "list of its non-zero rows; write grads[name] = array, such as grads[name] = grads[name] + more"
             )
 
@@ -117,10 +119,11 @@ def is_view(array: Array) -> bool:
 
 
 class Edit:
-    """`with Edit(parts) as copies:` gives writable copies of parameters, which are written back at the end of the block.
+    """`with Edit(parts) as copies:` gives writable copies of parameters, which are written back at the end of the
+    block.
 
-    Copies and not views, as a view cannot be revoked: writes after the block have no effect, and a block that raises changes
-    nothing.
+    Copies and not views, as a view cannot be revoked: writes after the block have no effect, and a block that raises
+    changes nothing.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -151,7 +154,8 @@ class Edit:
         for (parameters, name), (before, _after) in copies.items():
             if parameters.value(name).tobytes() != before.tobytes():
                 raise ValueError(
-                    f"edit: got {name!r} changed by another writer during the block, expected none, as the end of the block would "
+                    f"edit: got {name!r} changed by another writer during the block, expected none, as the end of the "
+                    f"block would "
                     f"overwrite that change; nothing was written: write through the block, or after it"
                 )
         for _prefix, parameters in self._parts:

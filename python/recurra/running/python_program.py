@@ -39,7 +39,8 @@ class PythonProgram:
         )
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
-                f"{layer.label}.forward: returned {type(result).__name__}, expected the pair (y, saved); return both, with "
+                f"{layer.label}.forward: returned {type(result).__name__}, expected the pair (y, saved); return both, "
+                f"with "
                 f"None as saved if backward needs nothing"
             )
         y, saved = result
@@ -64,13 +65,15 @@ class PythonProgram:
             )
         if lengths is not None and not _is_sequence(x):
             raise ValueError(
-                f"{layer.label}: got lengths for x of shape {x.shape}, expected none without a time axis; leave lengths out"
+                f"{layer.label}: got lengths for x of shape {x.shape}, expected none without a time axis; leave "
+                f"lengths out"
             )
         if lengths is not None:
             checks.lengths_within(layer.label, lengths, *x.shape[:2])
         if reset is not None and not layer.stateless:
             raise ValueError(
-                f"{layer.label}: got reset, expected none, as only a layer with stateless = True supports it; set that in the "
+                f"{layer.label}: got reset, expected none, as only a layer with stateless = True supports it; set that "
+                f"in the "
                 f"class if each step of the output depends only on the same step of the input, or leave reset out"
             )
 

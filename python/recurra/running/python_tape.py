@@ -82,7 +82,8 @@ class PythonTape:
             dy = np.zeros_like(y)
         if dy.shape != y.shape or dy.dtype != y.dtype:
             raise (ValueError if dy.dtype == y.dtype else TypeError)(
-                f"{layer.label}.backward: got dy of shape {dy.shape} and {dy.dtype}, expected {y.shape} and {y.dtype}, as y; "
+                f"{layer.label}.backward: got dy of shape {dy.shape} and {dy.dtype}, expected {y.shape} and {y.dtype}, "
+                f"as y; "
                 f"reshape it or write dy.astype(...)"
             )
         saved = self._saved
@@ -97,7 +98,8 @@ class PythonTape:
         if not isinstance(dx, np.ndarray) or dx.shape != shape or dx.dtype != dtype:
             got = f"an array of shape {dx.shape} and {dx.dtype}" if isinstance(dx, np.ndarray) else type(dx).__name__
             raise ValueError(
-                f"{layer.label}.backward: returned {got}, expected the gradient with respect to x, of shape {shape} and "
+                f"{layer.label}.backward: returned {got}, expected the gradient with respect to x, of shape {shape} "
+                f"and "
                 f"{dtype}; return dx"
             )
         return users_arrays.apart(users_arrays.without_padding(dx, self._lengths)), []

@@ -20,7 +20,8 @@ from recurra.running.tape import Tape, TapePiece
 
 
 def _copies(arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Copies: all runs must see the same arrays, even if another thread writes to the caller's while users' code runs."""
+    """Copies: all runs must see the same arrays, even if another thread writes to the caller's while users' code
+    runs."""
     return [None if one is None else one.copy() for one in arrays]
 
 
@@ -170,14 +171,17 @@ class Runner:
         python = [layer.label for layer in self._graph.layers if not layer.native]
         if python:
             raise ValueError(
-                f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected native "
-                f"layers only, as only they know in advance what their tape takes; leave memory_budget out, or record the "
+                f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected "
+                f"native "
+                f"layers only, as only they know in advance what their tape takes; leave memory_budget out, or record "
+                f"the "
                 f"native part of the model with it"
             )
         return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 
     def _gradients_wanted(self, input_grad: bool) -> list[bool]:
-        """For every value, whether its gradient is needed: by the caller, for inputs, or by parameters that it depends on."""
+        """For every value, whether its gradient is needed: by the caller, for inputs, or by parameters that it depends
+        on."""
         if input_grad in self._wanted:
             return self._wanted[input_grad]
         graph = self._graph

@@ -16,8 +16,8 @@ ParameterGradient: TypeAlias = "tuple[_core.Parameters, Array]"
 class ScoreGradient(np.ndarray[Any, Any]):
     """A gradient with respect to predictions that carries the gradient of a layer's parameters to `Tape.backward`.
 
-    Multiplying or dividing by a number scales both parts. The result of any other operation has lost the parameters' part,
-    and `backward` refuses it; `np.asarray(gradient)` is the predictions' part alone.
+    Multiplying or dividing by a number scales both parts. The result of any other operation has lost the parameters'
+    part, and `backward` refuses it; `np.asarray(gradient)` is the predictions' part alone.
     """
 
     parameters: ParameterGradient | None
@@ -64,8 +64,10 @@ def parameter_gradients(operation: str, gradients: list[Any]) -> list[ParameterG
             continue
         if one.parameters is None:
             raise ValueError(
-                f"{operation}: got a gradient computed from that of losses.CRF, which has lost the gradient of the transitions, "
-                f"expected it as the loss returned it, or times a number; give value.gradient, or np.asarray(...) of it for no "
+                f"{operation}: got a gradient computed from that of losses.CRF, which has lost the gradient of the "
+                f"transitions, "
+                f"expected it as the loss returned it, or times a number; give value.gradient, or np.asarray(...) of "
+                f"it for no "
                 f"gradient of the transitions"
             )
         found.append(one.parameters)

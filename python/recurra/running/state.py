@@ -13,8 +13,8 @@ from recurra.graph.graph import Node
 class StateLayout:
     """The structure of the state of `nodes`.
 
-    A single layer's state is None (no state), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state is a
-    list with one such entry per node; states initialised from another layer's state are not part of it.
+    A single layer's state is None (no state), an array (RNN, GRU) or a tuple of arrays (LSTM: h and c). A model's state
+    is a list with one such entry per node; states initialised from another layer's state are not part of it.
     """
 
     def __init__(self, owner: str, nodes: Sequence[Node], alone: bool) -> None:
@@ -52,7 +52,8 @@ class StateLayout:
             return [None] * len(names)
         if not names:
             raise ValueError(
-                f"{operation}: got a state for {layer.label}, expected None, as it has no entry in the state; give None there"
+                f"{operation}: got a state for {layer.label}, expected None, as it has no entry in the state; give "
+                f"None there"
             )
         if len(names) == 1 and hasattr(entry, "shape"):
             return [entry]

@@ -35,8 +35,8 @@ class StreamPiece(Protocol):
 class Stream:
     """The carried state of N sequences. Changes of the parameters take effect at the next step.
 
-    Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by two
-    threads at once; each thread takes its own, all on one model.
+    Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by
+    two threads at once; each thread takes its own, all on one model.
     """
 
     def __init__(
@@ -65,10 +65,11 @@ class Stream:
         """One step of every sequence.
 
         Args:
-            x: (N, features), or (N,) tokens; for a model with several inputs, one each, in the structure that a call takes.
+            x: (N, features), or (N,) tokens; for a model with several inputs, one each, in the structure that a call
+                takes.
             reset: (N,) bool, true to zero a row's state before this step.
-            out: (N, output features), written and returned if given; for a model with several outputs, one each. It may be
-                the array x.
+            out: (N, output features), written and returned if given; for a model with several outputs, one each. It may
+                be the array x.
 
         Returns:
             (N, output features).
@@ -80,8 +81,8 @@ class Stream:
         return self._run("step", x, reset, out)
 
     def process(self, x: Any, reset: Array | None = None, out: Any = None) -> Any:
-        """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features). `out` and
-        errors are as in `step`."""
+        """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features).
+        `out` and errors are as in `step`."""
         return self._run("process", x, reset, out)
 
     def _run(self, method: str, x: Any, reset: Array | None, out: Any) -> Any:
@@ -116,14 +117,16 @@ class Stream:
                 )
             if out.shape != y.shape or not out.flags.writeable:
                 raise ValueError(
-                    f"{operation}: got {name} of shape {out.shape}, writable={out.flags.writeable}, expected {y.shape}, writable; "
+                    f"{operation}: got {name} of shape {out.shape}, writable={out.flags.writeable}, expected "
+                    f"{y.shape}, writable; "
                     f"allocate such an array"
                 )
         for index, (name, out) in enumerate(given):
             for before, other in given[:index]:
                 if np.shares_memory(out, other):
                     raise ValueError(
-                        f"{operation}: got {before} and {name} that share memory, expected arrays that do not overlap; give "
+                        f"{operation}: got {before} and {name} that share memory, expected arrays that do not overlap; "
+                        f"give "
                         f"a copy of one"
                     )
         # A layer may have returned x itself, which may overlap `out`.

@@ -39,8 +39,8 @@ class TapePiece(Protocol):
 class Tape:
     """What `record` returns. It runs backward once, on any thread; any number may be outstanding, in any order.
 
-    Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds; closed,
-    whether it has run backward or was closed.
+    Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds;
+    closed, whether it has run backward or was closed.
     """
 
     def __init__(
@@ -108,9 +108,11 @@ class Tape:
         """Backpropagation through time: adds the gradients of the parameters to `grads`.
 
         Args:
-            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of the same shape; None for zeros. For a
-                model with several outputs, one each. That of `losses.CRF` carries the gradient of the transitions.
-            dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for zeros.
+            dy: gradient of the loss (of its sum over the batch) with respect to `y`, of the same shape; None for zeros.
+                For a model with several outputs, one each. That of `losses.CRF` carries the gradient of the
+                transitions.
+            dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for
+                zeros.
 
         Returns:
             The gradients with respect to x (None if input_grad was False, or if x holds tokens) and the initial state.

@@ -52,8 +52,8 @@ class Content(NamedTuple):
 
 
 def serialise(operation: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
-    """The parts of a file in order: the header, then the arrays, sorted by item size (largest first) and name, so that every
-    array is aligned."""
+    """The parts of a file in order: the header, then the arrays, sorted by item size (largest first) and name, so that
+    every array is aligned."""
     plain: dict[str, Array] = {}
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES:

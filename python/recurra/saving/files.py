@@ -40,7 +40,8 @@ def content(
         config = json.dumps(registry.describe(layer), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{operation}: got a configuration that JSON cannot hold ({error}), expected plain data; let config() return "
+            f"{operation}: got a configuration that JSON cannot hold ({error}), expected plain data; let config() "
+            f"return "
             f"only numbers, strings, lists and dicts"
         ) from error
     about = {
@@ -89,7 +90,8 @@ def read(operation: str, path: str | os.PathLike[str]) -> container.Content:
         _check_version(found.metadata)
         if not found.whole:
             raise container.DamagedFileError(
-                "got a file that does not match its checksums, expected it as it was written; it was damaged or edited: "
+                "got a file that does not match its checksums, expected it as it was written; it was damaged or "
+                "edited: "
                 "save the model again, or restore a copy"
             )
     except ModelFormatError as error:
@@ -115,7 +117,8 @@ def _build(arrays: Mapping[str, Array], metadata: Mapping[str, str], custom: Map
         ) from error
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFormatError(
-            f"got contents that are not a model ({type(error).__name__}: {error}), expected what save wrote; save it again"
+            f"got contents that are not a model ({type(error).__name__}: {error}), expected what save wrote; save it "
+            f"again"
         ) from error
     return layer
 
@@ -126,6 +129,7 @@ def _check_version(metadata: Mapping[str, str]) -> None:
         raise ModelFormatError(f"got format_version {text!r}, expected a number; save the model again")
     if int(text) > FORMAT_VERSION:
         raise ModelFormatError(
-            f"got format_version {int(text)}, written by recurra {metadata.get('library_version', '?')}, expected at most "
+            f"got format_version {int(text)}, written by recurra {metadata.get('library_version', '?')}, expected at "
+            f"most "
             f"{FORMAT_VERSION}, which this recurra {_core.__version__} reads; upgrade recurra"
         )

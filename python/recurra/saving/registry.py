@@ -29,7 +29,8 @@ def describe(layer: Layer) -> dict[str, Any]:
     name = type(layer).__name__
     if _BUILT_IN.get(name, type(layer)) is not type(layer):
         raise ValueError(
-            f"describe: got a custom class named {name}, which is the name of a built-in layer, expected another name; rename it"
+            f"describe: got a custom class named {name}, which is the name of a built-in layer, expected another name; "
+            f"rename it"
         )
     description = {"type": name, "config": layer.config()}
     return description if layer.made_of_layers else {**description, "trainable": layer.trainable}
@@ -40,14 +41,15 @@ def find(name: Any, custom: Mapping[str, type[Layer]] | None = None) -> type[Lay
     known = {**_BUILT_IN, **(custom or {})}
     if not isinstance(name, str) or name not in known:
         raise ModelFormatError(
-            f"got a layer of type {name!r}, expected one of {', '.join(known)}; pass the class as custom={{{name!r}: ...}}"
+            f"got a layer of type {name!r}, expected one of {', '.join(known)}; pass the class as "
+            f"custom={{{name!r}: ...}}"
         )
     return known[name]
 
 
 def build(description: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> Layer:
-    """The layer, newly initialised. `initialise.drawing(False)` skips that for built-in classes; constructors of users' classes
-    always initialise."""
+    """The layer, newly initialised. `initialise.drawing(False)` skips that for built-in classes; constructors of users'
+    classes always initialise."""
     cls = find(description["type"], custom)
     with nullcontext() if cls.is_built_in() else initialise.drawing(True):
         layer = cls.from_config(description["config"], custom)

@@ -34,5 +34,6 @@ def _check(
     expected, found = cls.count_parameters(config), held.get(prefix, 0)
     if expected is not None and expected != found:
         raise ModelFormatError(
-            f"got {found} numbers for {prefix}{cls.__name__}, expected {expected} by its configuration; save the model again"
+            f"got {found} numbers for {prefix}{cls.__name__}, expected {expected} by its configuration; save the model "
+            f"again"
         )

@@ -54,8 +54,8 @@ def write(operation: str, path: str | os.PathLike[str], parts: Iterable[Any], *,
     """Atomically replace a file with `parts`, bytes or flat arrays of bytes.
 
     A symbolic link is followed if `follow`, else replaced; the file keeps its mode and, where permitted, its owner. The
-    temporary file of a killed process vanishes with it or, on file systems without anonymous files, at the next write to
-    the directory.
+    temporary file of a killed process vanishes with it or, on file systems without anonymous files, at the next write
+    to the directory.
 
     Raises:
         ValueError: the path is not a regular file.

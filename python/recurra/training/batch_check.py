@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 def check_batches(
     operation: str, model: TrainableModel, source: Source, truncate: TruncatedBPTT | None, seed: int
 ) -> None:
-    """Refuse a batch, or a window of one, with a single valid step, which batch norm cannot normalise. The batch is run to see;
-    the model is left unchanged."""
+    """Refuse a batch, or a window of one, with a single valid step, which batch norm cannot normalise. The batch is run
+    to see; the model is left unchanged."""
     source = source.source if isinstance(source, Steps) else source
     if not isinstance(source, RowSource):
         return
     if source.steps == 0:
         raise ValueError(
-            f"{operation}: got drop_last=True with fewer rows than batch_size, which leaves no batch, expected at least one; lower "
+            f"{operation}: got drop_last=True with fewer rows than batch_size, which leaves no batch, expected at "
+            f"least one; lower "
             f"batch_size"
         )
     if not any(isinstance(leaf, BatchNorm) for _prefix, leaf in model.leaves):
@@ -47,7 +48,8 @@ def check_batches(
                     operation,
                     model,
                     suspect,
-                    "got rows so short that a batch, or a window of truncate, has one valid step, expected two or more, as "
+                    "got rows so short that a batch, or a window of truncate, has one valid step, expected two or "
+                    "more, as "
                     "batch norm needs a variance; leave such rows out, or give another batch_size, bucket or truncate",
                 )
 

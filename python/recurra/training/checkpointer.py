@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Running:
     """Sums over an epoch so far.
 
-    Attributes: groups, of pieces between steps; steps, the groups that made a step of the optimiser; norm, clipped, sums over
-    these steps.
+    Attributes: groups, of pieces between steps; steps, the groups that made a step of the optimiser; norm, clipped,
+    sums over these steps.
     """
 
     groups: int = 0

@@ -23,8 +23,8 @@ def evaluate(
     show: bool = False,
     warn_as: str | None = "evaluate",
 ) -> dict[str, float]:
-    """The mean loss and the metrics, exact for ragged rows. Warns, as `warn_as`, of rows that the losses leave out; None does
-    not warn."""
+    """The mean loss and the metrics, exact for ragged rows. Warns, as `warn_as`, of rows that the losses leave out;
+    None does not warn."""
     inputs, outputs = model.structures
     mean = goal.mean()
     state: State = None

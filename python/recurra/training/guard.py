@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: str) -> NoReturn:
-    """Run again what was recorded since the last step, layer by layer, and raise an error that says where NaN or infinity
-    arose.
+    """Run again what was recorded since the last step, layer by layer, and raise an error that says where NaN or
+    infinity arose.
 
     The parameters are still those of the last good step.
     """
@@ -42,7 +42,8 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
     names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
     what = f"whose sum for {names[0]}" if names else "whose norm, or scale for the mean loss,"
     raise NonFiniteError(
-        f"fit: {where}: got a gradient {what} overflows {model.dtype} although all its parts are finite, expected a smaller "
+        f"fit: {where}: got a gradient {what} overflows {model.dtype} although all its parts are finite, expected a "
+        f"smaller "
         f"one; lower the learning rate or the weights, make smaller batches or accumulate fewer, or scale the data"
     )
 

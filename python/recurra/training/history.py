@@ -13,10 +13,10 @@ from recurra.objective.metric_group import as_float
 class History:
     """The numbers of a run, as `fit` returns them.
 
-    Attributes: history, for each name a list with a number per epoch; epoch, the epochs' numbers; seed, which repeats the
-    run. The names: "loss" (mean over the epoch, during which the parameters changed) and the metrics; "lr", the rate after
-    the last step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean fraction that was
-    clipped; with validation data, `val_loss` and each metric prefixed with `val_`.
+    Attributes: history, for each name a list with a number per epoch; epoch, the epochs' numbers; seed, which repeats
+    the run. The names: "loss" (mean over the epoch, during which the parameters changed) and the metrics; "lr", the
+    rate after the last step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean
+    fraction that was clipped; with validation data, `val_loss` and each metric prefixed with `val_`.
     """
 
     seed: int

@@ -22,7 +22,8 @@ def draw(history: History, names: str | Sequence[str] | None, axes: Any) -> Any:
     unknown = [name for name in names if name not in own]
     if unknown:
         raise ValueError(
-            f"plot: got the name {unknown[0]!r}, expected some of {', '.join(own) or 'none, as no epoch has run'}; correct it"
+            f"plot: got the name {unknown[0]!r}, expected some of {', '.join(own) or 'none, as no epoch has run'}; "
+            f"correct it"
         )
     plt = plots.pyplot("plot")
     from matplotlib.ticker import MaxNLocator

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 class Training:
     """A running fit; callbacks access it as `self.training`.
 
-    Attributes: model, optimizer, history, in their current state; epochs, the number of epochs to run; epoch, the current
-    epoch, from 0; step, the number of optimiser steps so far; seed, which repeats the run; stop_training: set it to True to
-    end training after the current step. The latter is not saved: a callback that has ended a run for good sets it again in
-    load_state_dict.
+    Attributes: model, optimizer, history, in their current state; epochs, the number of epochs to run; epoch, the
+    current epoch, from 0; step, the number of optimiser steps so far; seed, which repeats the run; stop_training: set
+    it to True to end training after the current step. The latter is not saved: a callback that has ended a run for good
+    sets it again in load_state_dict.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Training:
 
     @property
     def over(self) -> bool:
-        """Whether calling the same fit again would have nothing to do: all epochs are complete, or the run was ended for good.
-        A callback that only sets `stop_training` ends this call alone."""
+        """Whether calling the same fit again would have nothing to do: all epochs are complete, or the run was ended
+        for good. A callback that only sets `stop_training` ends this call alone."""
         done = self._next[0] >= self.epochs and not self._cut
         return done or self._ended or any(one.has_ended_run() for one in self._callbacks.all)
 
@@ -202,7 +202,8 @@ class Training:
         burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
         if burn_in and not self._running.steps and not self.stop_training:  # else the loss of 0 would look very good
             raise ValueError(
-                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer than "
+                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer "
+                f"than "
                 f"the steps of the sequences; lower it"
             )
         told, self._told = self._told, True
@@ -233,7 +234,8 @@ class Training:
 
     @contextmanager
     def _whole_steps(self) -> Iterator[None]:
-        """Restore buffers and gradients, which recording changes, if the block fails before the optimiser has stepped."""
+        """Restore buffers and gradients, which recording changes, if the block fails before the optimiser has
+        stepped."""
         kept, steps = [array.copy() for array in self._buffers], self.optimizer.steps
         try:
             yield

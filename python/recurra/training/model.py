@@ -66,48 +66,55 @@ class TrainableModel(Trainable):
 
         Args:
             x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
-                features) or (T_n,), padded batch by batch. Without y: batches ready made, by an iterable or by a function
-                of the epoch that gives one, each a `recurra.data.Batch` or a tuple (x, y[, lengths[, sample_weight]]).
-            y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else (N,)
-                or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
+                features) or (T_n,), padded batch by batch. Without y: batches ready made, by an iterable or by a
+                function of the epoch that gives one, each a `recurra.data.Batch` or a tuple (x, y[, lengths[,
+                sample_weight]]).
+            y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else
+                (N,) or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
             loss: one of `recurra.losses`, or the name of one with its default options, such as "mse".
-            optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as "adam",
-                which is made anew.
+            optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as
+                "adam", which is made anew.
             loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
             metrics: of `recurra.metrics`, or their names: one, or a list. Names follow the loss: "accuracy" is that of
-                `BinaryCrossEntropy` or of `CrossEntropy`, with its ignored label; objects say it themselves. They look at training and validation batches,
-                with truncate at each window as at a batch. They do not know of weights.
-            weighted_metrics: the same, in which rows, steps and labels count as sample_weight and class_weight say; the name
-                begins with `weighted_` where metrics have it, too.
+                `BinaryCrossEntropy` or of `CrossEntropy`, with its ignored label; objects say it themselves. They look
+                at training and validation batches, with truncate at each window as at a batch. They do not know of
+                weights.
+            weighted_metrics: the same, in which rows, steps and labels count as sample_weight and class_weight say; the
+                name begins with `weighted_` where metrics have it, too.
             epochs: how often.
             batch_size: rows of a batch.
-            sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays: how
-                much each step does. The mean loss is the weighted one. What has a weight of 0 may have any target, also NaN.
-            mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths: padding may lie before,
-                behind or between them. y and sample_weight have their steps where x has them. See a layer's call.
-            class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for labels
-                not named. It multiplies sample_weight, also in validation.
-            validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or an
-                iterable of batches.
+            sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays:
+                how much each step does. The mean loss is the weighted one. What has a weight of 0 may have any target,
+                also NaN.
+            mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths: padding may lie
+                before, behind or between them. y and sample_weight have their steps where x has them. See a layer's
+                call.
+            class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for
+                labels not named. It multiplies sample_weight, also in validation.
+            validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or
+                an iterable of batches.
             validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
-            steps_per_epoch: batches of an epoch; the next epoch goes on behind them, and what is over begins anew. None: an
-                epoch is over when the data are; a generator of `while True` must have a number.
+            steps_per_epoch: batches of an epoch; the next epoch goes on behind them, and what is over begins anew.
+                None: an epoch is over when the data are; a generator of `while True` must have a number.
             validation_steps: the same for validation_data, of which each epoch sees the first ones.
-            drop_last: whether to leave out rows that do not fill a batch, in each epoch others if shuffled. Batch norm may
+            drop_last: whether to leave out rows that do not fill a batch, in each epoch others if shuffled. Batch norm
+                may
                 need that: a single row has no variance.
             callbacks: of `recurra.callbacks`, or of classes of your own: one, or a list.
             clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
             clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
-            accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them all,
-                up to rounding.
-            bucket: whether rows of like lengths come together, in an order that is still random. A number bounds the steps
+            accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them
+                all, up to rounding.
+            bucket: whether rows of like lengths come together, in an order that is still random. A number bounds the
+                steps
                 of a batch, padding included: long rows then make smaller batches.
             truncate: back-propagation in windows, with carried state; see `recurra.TruncatedBPTT`.
-            memory_budget: bytes that what a batch remembers for its gradient may take; a longer one is checkpointed. See
-                `record`.
+            memory_budget: bytes that what a batch remembers for its gradient may take; a longer one is checkpointed.
+                See `record`.
             shuffle: whether each epoch takes the rows in a new order.
-            nan_guard: whether a loss or a gradient that is not finite ends the training before it spoils the parameters.
+            nan_guard: whether a loss or a gradient that is not finite ends the training before it spoils the
+                parameters.
             seed: of the order and of dropout: the same gives the same bits, on any number of threads. None is fresh.
             verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
 
@@ -256,15 +263,16 @@ class TrainableModel(Trainable):
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
-            x, lengths, mask: as in `fit`; with a mask, outputs are where the steps of x are, 0 elsewhere. What yields batches
-                yields x alone, or what it yields for `fit`, whose targets are not looked at; rows that carry their state on
-                go on in time.
+            x, lengths, mask: as in `fit`; with a mask, outputs are where the steps of x are, 0 elsewhere. What yields
+                batches yields x alone, or what it yields for `fit`, whose targets are not looked at; rows that carry
+                their state on go on in time.
             steps: the first batches only, so many; None for all.
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or of several
-            numbers of steps, a list with an array for each row. Of a model with several outputs as many of them.
+            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or of
+            several numbers of steps, a list with an array for each row. Of a model with several outputs as many of
+            them.
         """
         from recurra.data.sources import is_source
         from recurra.training.prediction import predict_batches
@@ -279,7 +287,8 @@ class TrainableModel(Trainable):
         if is_source(x):
             if lengths is not None:
                 raise ValueError(
-                    f"predict: got lengths beside batches made by {type(x).__name__}, expected none, as every batch has its "
+                    f"predict: got lengths beside batches made by {type(x).__name__}, expected none, as every batch "
+                    f"has its "
                     f"own; yield data.Batch(x, None, lengths)"
                 )
             return predict_batches(self, x, limit, show=verbose == 1)
@@ -311,7 +320,8 @@ class TrainableModel(Trainable):
         """`predict`, as probabilities: the softmax or sigmoid that is a part of the loss is applied.
 
         Args:
-            loss: what the model was trained with, such as "cross_entropy"; None for that of the last `fit` of this object.
+            loss: what the model was trained with, such as "cross_entropy"; None for that of the last `fit` of this
+                object.
             x, lengths, mask, batch_size, steps, verbose: as in `predict`.
 
         Returns:
@@ -326,7 +336,8 @@ class TrainableModel(Trainable):
         name = "predict_proba"
         if loss is None and not self._fitted_losses:
             raise ValueError(
-                f"{name}: got no loss for a model that fit has not trained since it was made or loaded, expected the loss that "
+                f"{name}: got no loss for a model that fit has not trained since it was made or loaded, expected the "
+                f"loss that "
                 f"it was trained with; write predict_proba(x, loss='cross_entropy') or loss='bce'"
             )
         losses = self._fitted_losses if loss is None else Goal(name, self, loss).losses

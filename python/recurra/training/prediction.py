@@ -94,7 +94,8 @@ def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], 
     for loss, one in zip(losses, structure.spread(operation, "y", y), strict=True):
         if not isinstance(loss, BinaryCrossEntropy | CrossEntropy):
             raise TypeError(
-                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy or BinaryCrossEntropy, of "
+                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy or "
+                f"BinaryCrossEntropy, of "
                 f"whose predictions there are probabilities; use predict"
             )
         found.append([loss.probabilities(row) for row in one] if isinstance(one, list) else loss.probabilities(one))

@@ -118,8 +118,8 @@ def _problem(state: Any, progress: Mapping[str, Any]) -> str | None:
 
 
 def _is_like(value: Any, like: Any) -> bool:
-    """Whether `value` has the structure of `like`: the same types, lists of the same length unless `like` is empty, ints not
-    negative."""
+    """Whether `value` has the structure of `like`: the same types, lists of the same length unless `like` is empty,
+    ints not negative."""
     if isinstance(like, bool):
         return isinstance(value, bool)
     if isinstance(like, int):

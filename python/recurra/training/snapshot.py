@@ -62,7 +62,8 @@ def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, An
         state = restored(json.loads(metadata["training"]))
     except (LookupError, ValueError, TypeError, RecursionError) as error:
         raise ModelFormatError(
-            f"fit: {os.fspath(path)}: got a file without a state of training, expected one by BackupAndRestore; delete it, "
+            f"fit: {os.fspath(path)}: got a file without a state of training, expected one by BackupAndRestore; delete "
+            f"it, "
             f"or choose another directory ({type(error).__name__}: {error})"
         ) from error
     model = {name: array for name, array in arrays.items() if not name.startswith(files.TRAINING)}

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TruncatedBPTT:
     """An optimiser step after every `k1` time steps, with gradients that reach back over the last `k2` of them.
 
-    This is BPTT(k2; k1) of Williams and Peng (1990). The state is carried from window to window, with the same bits as for
-    the whole sequence if the parameters did not change. If k2 > k1, the steps before the new ones are recomputed with the
-    current parameters; the loss counts every step once.
+    This is BPTT(k2; k1) of Williams and Peng (1990). The state is carried from window to window, with the same bits as
+    for the whole sequence if the parameters did not change. If k2 > k1, the steps before the new ones are recomputed
+    with the current parameters; the loss counts every step once.
 
     Attributes:
         k1: number of new steps of a window.
@@ -39,7 +39,8 @@ class TruncatedBPTT:
         checks.integer(name, "burn_in", self.burn_in, 0)
         if self.k2 is not None and checks.integer(name, "k2", self.k2) < self.k1:
             raise ValueError(
-                f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as otherwise some steps would get no "
+                f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as otherwise some steps would get "
+                f"no "
                 f"gradient; raise k2, or leave it out"
             )
 
@@ -47,7 +48,8 @@ class TruncatedBPTT:
         """The windows of a batch in order; `carry`: whether it continues the batch before it."""
         if not whole.has_time:
             raise ValueError(
-                "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); leave "
+                "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); "
+                "leave "
                 "truncate out"
             )
         begin = 0 if carry else min(self.burn_in, whole.steps)
@@ -75,6 +77,7 @@ def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT
         if loss.whole_rows or not info.return_sequences:
             whole = f"{type(loss).__name__}, a loss of whole rows" if loss.whole_rows else "an output for the whole row"
             raise ValueError(
-                f"fit: got truncate for {whole}, expected a loss that is a sum over steps; leave truncate out, and give "
+                f"fit: got truncate for {whole}, expected a loss that is a sum over steps; leave truncate out, and "
+                f"give "
                 f"memory_budget if memory is short"
             )

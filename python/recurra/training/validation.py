@@ -25,7 +25,8 @@ def validation_source(
     epochs: int,
     steps: int | None,
 ) -> Source | None:
-    """The source for validation_data or validation_split of `fit`; the latter removes its rows from the training source."""
+    """The source for validation_data or validation_split of `fit`; the latter removes its rows from the training
+    source."""
     fraction = checks.number("fit", "validation_split", fraction, 0.0, 1.0)
     if data is None and steps is not None:
         raise ValueError(
