@@ -132,7 +132,7 @@ def test_operators_and_their_mistakes() -> None:
     ]:
         with pytest.raises(error, match=r"got.*expected"):
             x[key]
-    with pytest.raises(TypeError, match="loop"):
+    with pytest.raises(TypeError, match="iterated over"):
         list(x)
     with pytest.raises(TypeError, match="tuple of 2"):
         rc.Subtract()((x, z, x))

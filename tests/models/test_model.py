@@ -660,7 +660,7 @@ def test_mistakes_with_models_are_explained() -> None:
     ]:
         with pytest.raises((ValueError, TypeError), match=text):
             rc.Model(inputs, outputs)
-    with pytest.raises(AttributeError, match="states"):
+    with pytest.raises(AttributeError, match="have a state"):
         y.state  # noqa: B018
     model = translator("float32")
     a, b = inputs_of(model, "float32")

@@ -56,10 +56,10 @@ def test_an_optimizer_by_its_name_learns(name: str) -> None:
         ({"loss": "categorical_crossentropy"}, ValueError, r"fit: .*write loss='cross_entropy' with y\.argmax\(-1\)"),
         ({"loss": rc.losses.CRF}, TypeError, r"fit: got loss=the class CRF, .*write CRF\(\.\.\.\)"),
         ({"loss": rc.losses.Loss}, TypeError, r"fit: got loss=the class Loss"),
-        ({"loss": rc.optim.Adam}, TypeError, r"fit: got loss=the class Adam, expected an object of Loss"),
+        ({"loss": rc.optim.Adam}, TypeError, r"fit: got loss=the class Adam, expected an instance of Loss"),
         ({"optimizer": "adamm"}, ValueError, r"fit: got optimizer='adamm', .*write optimizer='adam"),
         ({"optimizer": rc.optim.SGD}, TypeError, r"fit: got optimizer=the class SGD, .*write SGD\(\.\.\.\)"),
-        ({"optimizer": 0.01}, TypeError, r"fit: got optimizer=0.01, expected an object of Optimizer"),
+        ({"optimizer": 0.01}, TypeError, r"fit: got optimizer=0.01, expected an instance of Optimizer"),
         ({"metrics": "acuracy"}, ValueError, r"fit: got the metric 'acuracy', .*write 'accuracy'"),
     ],
 )

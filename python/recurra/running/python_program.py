@@ -39,7 +39,7 @@ class PythonProgram:
         )
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
-                f"{layer.label}.forward: returned {type(result).__name__}, expected the pair (y, saved); return both, "
+                f"{layer.label}.forward: got {type(result).__name__} as its result, expected the pair (y, saved); return both, "
                 f"with "
                 f"None as saved if backward needs nothing"
             )

@@ -98,7 +98,7 @@ class PythonTape:
         if not isinstance(dx, np.ndarray) or dx.shape != shape or dx.dtype != dtype:
             got = f"an array of shape {dx.shape} and {dx.dtype}" if isinstance(dx, np.ndarray) else type(dx).__name__
             raise ValueError(
-                f"{layer.label}.backward: returned {got}, expected the gradient with respect to x, of shape {shape} "
+                f"{layer.label}.backward: got {got} as its result, expected the gradient with respect to x, of shape {shape} "
                 f"and "
                 f"{dtype}; return dx"
             )
