@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,50 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
         raise ModelFormatError(
             f"{one}: got inputs of shapes {shapes}, which it cannot be computed of ({error})"
         ) from error
+
+
+Run = Callable[[list[Any], Mapping[str, Any]], list[Array]]
+
+
+def prepared(one: Node, known: Sequence[Any]) -> Run:
+    """`node` for a running model, with what follows from inputs that are known; numpy's warnings are the caller's."""
+    quick = _QUICK.get(one.op, _usual)(one, known) if not one.domain else None
+    if quick is None:
+        return lambda inputs, outer: node(one, inputs, outer, RUNNING)
+    found = quick
+
+    def run(inputs: list[Any], outer: Mapping[str, Any]) -> list[Array]:
+        try:
+            return found(inputs)
+        except BROKEN:
+            return node(one, inputs, outer, RUNNING)  # which says what is wrong
+
+    return run
+
+
+def _usual(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
+    operator = OPERATORS.get(("", one.op))
+    if operator is None or any(one.outputs[1:]):
+        return None
+    return lambda inputs: operator(one, inputs, RUNNING)
+
+
+def _one_place(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
+    """Gather of a single known place."""
+    if known[1] is None or known[1].size != 1:
+        return _usual(one, known)
+    axis, at, axes = int(one.attributes.get("axis", 0)), int(known[1].reshape(-1)[0]), known[1].ndim
+
+    def run(inputs: list[Any]) -> list[Array]:
+        x = inputs[0]
+        begin = axis + x.ndim if axis < 0 else axis
+        taken = x[(slice(None),) * begin + (at,)]
+        return [taken.reshape(*x.shape[:begin], *[1] * axes, *x.shape[begin + 1 :])]
+
+    return run
+
+
+_QUICK = {"Gather": _one_place}
 
 
 def _cell(one: Node, inputs: list[Any]) -> list[Array]:

@@ -61,6 +61,10 @@ class _Folding:
         if node.op in ("Identity", "Dropout") and inputs[0] and not any(node.outputs[1:]):
             self._same[node.outputs[0]] = inputs[0]
             return
+        if node.op in ("Add", "Sub") and self._adds_nothing(node.op, inputs):
+            kept = inputs[0] if inputs[1] in self.known else inputs[1]
+            self._same[node.outputs[0]] = kept
+            return
         folded = Node(node.op, node.domain, node.name, inputs, node.outputs, self._renamed(node), node.opset)
         if node.graphs or any(one and one not in self.known for one in inputs):
             self.nodes.append(folded)
@@ -72,6 +76,17 @@ class _Folding:
                 f"{node}: got constants of more than {_ALL} numbers in all, expected fewer; simplify the model"
             )
         self.known.update(zip(node.outputs, made, strict=False))
+
+    def _adds_nothing(self, op: str, inputs: list[str]) -> bool:
+        """A single known zero beside another value; only of float, so that no dtype and no shape changes."""
+        zeros = [
+            one in self.known
+            and self.known[one].ndim == 0
+            and self.known[one].dtype.kind == "f"
+            and not self.known[one]
+            for one in inputs
+        ]
+        return len(zeros) == 2 and zeros.count(True) == 1 and (op == "Add" or zeros[1])
 
     def _inline(self, node: Node, branch: Graph) -> None:
         self.known.update(branch.constants)

@@ -40,8 +40,9 @@ class Plan:
         """The outputs."""
         slots = list(self.start)
         slots[: len(inputs)] = inputs
-        for step in self.steps:
-            step(slots)
+        with np.errstate(all="ignore"):
+            for step in self.steps:
+                step(slots)
         return [slots[at] for at in self.outputs]
 
 
@@ -174,10 +175,11 @@ class Tracer:
         reads = [None if one is None else self.place(one) for one in inputs]
         outer = [(name, self.place(self.values[name])) for name in free]
         writes = [self.slot() for _name in node.outputs]
+        run = evaluate.prepared(node, [None if one is None else one.known for one in inputs])
 
         def step(slots: list[Any]) -> None:
             given = [None if at is None else slots[at] for at in reads]
-            made = evaluate.node(node, given, {name: slots[at] for name, at in outer}, evaluate.RUNNING)
+            made = run(given, {name: slots[at] for name, at in outer})
             for at, array in zip(writes, made, strict=False):
                 slots[at] = array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,14 +91,22 @@ class Arrangement:
             sizes["T"] = self.base[1]
         return "".join(one for one in letters if one in self.order), sizes
 
+    @cached_property
+    def _in_order(self) -> bool:
+        return self._plain()[0] == self.order
+
     def to_base(self, array: Array) -> Array:
         """(N, T, F) or (N, F)."""
+        if self._in_order:
+            return np.ascontiguousarray(array).reshape(self.base)
         plain, sizes = self._plain()
         flat = array.reshape([sizes[one] for one in self.order])
         return np.ascontiguousarray(flat.transpose([self.order.index(one) for one in plain])).reshape(self.base)
 
     def from_base(self, array: Array) -> Array:
         """The graph's shape."""
+        if self._in_order:
+            return array.reshape(self.shape)
         plain, sizes = self._plain()
         split = array.reshape([sizes[one] for one in plain])
         found: Array = split.transpose([plain.index(one) for one in self.order]).reshape(self.shape)
