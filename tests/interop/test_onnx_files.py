@@ -227,3 +227,37 @@ def test_native_parts_give_what_numpy_gives() -> None:
             np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
     assert " 0 nodes in numpy" in layers.import_report()
     assert "LSTM x 1" in numpy.import_report()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+@pytest.mark.parametrize("per_column", [False, True])
+def test_an_lstm_of_8_bit_weights_comes_as_float(kind: Any, per_column: bool) -> None:
+    """Exactly that of the numbers that its weights stand for; onnxruntime, which also rounds x and h, is near."""
+    ort = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    low = np.iinfo(kind).min
+    sizes = {"W": (2, 3, 16), "R": (2, 4, 16)}
+    numbers = {name: rng.integers(low, low + 256, size).astype(kind) for name, size in sizes.items()}
+    shape = (2, 16) if per_column else (2,)
+    scales = {name: rng.uniform(0.003, 0.006, shape).astype(np.float32) for name in sizes}
+    zero = np.full(shape, 0 if kind == np.int8 else 128, kind)
+    constants = {**numbers, "sW": scales["W"], "zW": zero, "sR": scales["R"], "zR": zero}
+    inputs = ["x", "W", "R", "", "", "", "", "", "sW", "zW", "sR", "zR"]
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", inputs, ["y"], domain="com.microsoft", hidden_size=4, direction="bidirectional"
+    )
+    found = onnx.load_from_string(model([node], {"x": ["T", "N", 3]}, ["y"], constants))
+    found.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    data = found.SerializeToString()
+
+    def real(name: str) -> Any:
+        each = scales[name][:, None] if per_column else scales[name][:, None, None]
+        return ((numbers[name].astype(np.float32) - float(zero.flat[0])) * each).transpose(0, 2, 1)
+
+    plain = helper.make_node("LSTM", ["x", "W", "R"], ["y"], hidden_size=4, direction="bidirectional")
+    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+    wanted, _state = rc.from_onnx(model([plain], {"x": ["T", "N", 3]}, ["y"], {"W": real("W"), "R": real("R")}))(x)
+    got, _state = rc.from_onnx(data)(x)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=0.02)

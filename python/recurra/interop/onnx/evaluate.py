@@ -11,7 +11,7 @@ from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 from recurra.interop.onnx import recurrent
 from recurra.interop.onnx.graph import Graph, Node
-from recurra.interop.onnx.ops import OPERATORS
+from recurra.interop.onnx.ops import OPERATORS, shapes
 
 #: Numbers in the result of a node that is run before the model is, and in one of a running model.
 FOLDED, RUNNING = 1 << 24, 1 << 31
@@ -106,7 +106,28 @@ def _one_place(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Ar
     return run
 
 
-_QUICK = {"Gather": _one_place}
+def _mirrored(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
+    """Pad by known widths with what is there."""
+    mode, widths = one.attributes.get("mode", "constant"), known[1] if len(known) > 1 else None
+    if mode == "constant" or widths is None or len(known) > 2 or widths.min(initial=0) < 0:
+        return _usual(one, known)
+    each = len(widths) // 2
+    sides = [
+        (axis, int(widths[axis]), int(widths[axis + each]))
+        for axis in range(each)
+        if widths[axis] or widths[axis + each]
+    ]
+
+    def run(inputs: list[Any]) -> list[Array]:
+        x = inputs[0]
+        for axis, low, high in sides:
+            x = x.take(shapes.mirrored_places(x.shape[axis], low, high, mode), axis)
+        return [x]
+
+    return run
+
+
+_QUICK = {"Gather": _one_place, "Pad": _mirrored}
 
 
 def _cell(one: Node, inputs: list[Any]) -> list[Array]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.interop.onnx import evaluate
+from recurra.interop.onnx import evaluate, quantised
 from recurra.interop.onnx.graph import Graph, Node
 
 #: Numbers that all known results may have together.
@@ -53,6 +54,9 @@ class _Folding:
 
     def add(self, node: Node) -> None:
         inputs = [self.name(one) for one in node.inputs]
+        if quantised.is_quantised(node):
+            node = quantised.plain(replace(node, inputs=inputs), self.known)
+            inputs = node.inputs
         if node.op == "If" and inputs[0] in self.known:
             self._inline(
                 node, node.attributes["then_branch" if evaluate.truth(self.known[inputs[0]]) else "else_branch"]
@@ -146,5 +150,5 @@ def fold(graph: Graph) -> Graph:
 
 def _check(node: Node) -> None:
     """Refuse an unknown operator before its inputs are looked at; branches of If may never be taken."""
-    if not node.graphs:
+    if not node.graphs and not quantised.is_quantised(node):
         evaluate.check_known(Graph(nodes=[node]))

@@ -180,12 +180,12 @@ def _pad(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     y = x[cut]
     for axis, (low, high) in enumerate(pads):
         if low or high:
-            y = np.take(y, _places(y.shape[axis], low, high, mode), axis)
+            y = np.take(y, mirrored_places(y.shape[axis], low, high, mode), axis)
     return [y]
 
 
 @lru_cache(64)
-def _places(size: int, low: int, high: int, mode: str) -> Array:
+def mirrored_places(size: int, low: int, high: int, mode: str) -> Array:
     """Which of `size` places a padded axis shows."""
     if mode not in ("reflect", "edge", "wrap"):
         raise ValueError(f"got the mode {mode!r}")
