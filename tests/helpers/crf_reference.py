@@ -16,14 +16,14 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Chain:
-    """The scores that all rows share; -infinity forbids."""
+    """The scores shared by all rows; -infinity forbids a transition."""
 
     transitions: Array
     start: Array
     end: Array
 
     def score(self, x: Array, tags: tuple[int, ...] | Labels) -> float:
-        """Of a tagging of x (T, K)."""
+        """The score of a tagging of x (T, K)."""
         if not len(tags):
             return 0.0
         total = self.start[tags[0]] + self.end[tags[-1]] + sum(x[t, tag] for t, tag in enumerate(tags))
@@ -43,7 +43,7 @@ class Chain:
         return {tags: self.score(x, tags) for tags in itertools.product(range(x.shape[1]), repeat=len(x))}
 
     def loss(self, x: Array, tags: Labels, ignored: int | None = None) -> float:
-        """-log p of the tags; of all taggings that agree with the known ones."""
+        """-log p of the tags: of all taggings that agree with the known tags."""
         clamped = np.array(x, np.float64)
         for step, tag in enumerate(tags):
             if tag != ignored:

@@ -1,4 +1,4 @@
-"""Calls of the core with arguments that nobody should give: whatever comes back, the process goes on."""
+"""Calls of the core with invalid arguments: whatever the result, the process must survive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def unmade(kind: type) -> Any:
 
 
 def values() -> list[Any]:
-    """What is given in place of an argument."""
+    """Values to pass instead of an argument."""
     extremes = [-(2**63), -(2**31), -1, 0, 1, 3, 2**31 - 1, 2**31, 2**48, 2**62, 2**63 - 1, 2**64 - 1, 2**64]
     numbers = [*extremes, 0.5, float("nan"), float("inf"), -1e308, True, 1j]
     arrays = [
@@ -52,14 +52,14 @@ def tape() -> Any:
 
 
 def pending() -> Any:
-    """A tape whose gradients wait for `add_gradients`."""
+    """A tape with gradients pending for `add_gradients`."""
     made = tape()
     made.backward(floats(2, 3, 5), None, (), False)
     return made
 
 
 def unfinished() -> Any:
-    """A tape that waits for `finish_records`."""
+    """A tape pending for `finish_records`."""
     return program().record(floats(2, 3, 4), None, None, None, False, True, True, 0, None, False)
 
 
@@ -100,7 +100,7 @@ def decoder_search() -> Call:
     return _core.search, [layers, 2, [None], None, None, 0, 1, 4, 2, 1, 0.0]
 
 
-#: By name, as often as a call has more than one form: the function, and arguments that it takes.
+#: By name, one entry per form of a call: the function, and valid arguments.
 GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("num_threads", lambda: (_core.num_threads, [])),
     ("set_num_threads", lambda: (_core.set_num_threads, [2])),
@@ -196,7 +196,7 @@ def attempt(call: Callable[..., Any], *arguments: Any) -> None:
 
 
 def try_arguments(name: str) -> None:
-    """Each argument of a function replaced by everything, alone; then fewer and more arguments."""
+    """Each argument of a function replaced by every value, one at a time; then too few and too many arguments."""
     for _name, make in (each for each in GOOD_CALLS if each[0] == name):
         call, good = make()
         call(*good)
@@ -212,7 +212,7 @@ def try_arguments(name: str) -> None:
 
 
 def try_unmade(kind: type) -> None:
-    """Every attribute of an object that no constructor has seen, called as it is and as its class's, on strangers too."""
+    """Every attribute of an object made by __new__ alone, called on it and, through its class, on other objects too."""
     for attribute in dir(kind):
         if attribute in ("__class__", "__init_subclass__", "__subclasshook__", "__new__"):
             continue

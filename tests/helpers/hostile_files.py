@@ -1,5 +1,5 @@
-"""Model files with sizes that they do not back, loaded where memory is short: run by test_hostile_files.py in a process of
-its own, since the limit cannot be taken back.
+"""Model files with sizes that they do not back, loaded where memory is short: run by test_hostile_files.py in a process
+of its own, since the limit cannot be taken back.
 
 Prints a line for every file that was neither refused with a ModelFormatError nor loaded.
 """
@@ -21,7 +21,7 @@ import safetensors.numpy
 import recurra as rc
 
 HUGE = [0, -1, -5, 1 << 16, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40, 1 << 62, 1 << 64, 10**40]
-#: Values for options of any kind: what is true without being True, what is a number without being one.
+#: Values for options of any kind, such as values that are truthy but not True, or numeric but not numbers.
 ODD: list[Any] = [
     None,
     True,
@@ -44,7 +44,7 @@ LIMIT = 512 << 20
 
 
 def layers() -> Iterator[Any]:
-    """One of every kind, and of every option that changes sizes."""
+    """One layer of every kind, and of every option that changes sizes."""
     for make in (rc.RNN, rc.GRU, rc.LSTM, rc.MinGRU, rc.MinLSTM):
         yield make(3, 4)
         yield make(3, 4, 2, bidirectional=True, bias=False)
@@ -73,7 +73,7 @@ def layers() -> Iterator[Any]:
 
 
 def models() -> Iterator[Any]:
-    """Each layer alone, and in both kinds of model where that is possible."""
+    """Each layer alone and, where possible, in both kinds of model."""
     for layer in layers():
         yield layer
         if layer.num_inputs == 1:
@@ -84,7 +84,7 @@ def models() -> Iterator[Any]:
 
 
 def variants(value: Any) -> Iterator[Any]:
-    """A configuration with one value in it changed: everything that is in it, however deep."""
+    """Configurations with one value changed, for every value at any depth."""
     if isinstance(value, dict):
         for name, inner in value.items():
             for one in variants(inner):
@@ -103,7 +103,7 @@ def variants(value: Any) -> Iterator[Any]:
 
 
 def write(path: Path, arrays: dict[str, Any], description: Any) -> None:
-    """As an attacker would: without a checksum."""
+    """Write a file as an attacker would: without checksums."""
     metadata = {"format": "recurra", "format_version": "1", "config": json.dumps(description)}
     path.write_bytes(safetensors.numpy.save(arrays, metadata))
 

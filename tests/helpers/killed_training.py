@@ -1,9 +1,9 @@
-"""A training that is killed again and again, and goes on each time: run by test_resume.py in a process of its own.
+"""A training that is killed repeatedly and resumes each time: run by test_resume.py in a separate process.
 
     python killed_training.py DIRECTORY KILLS
 
-Forks a child that trains, kills it at a random moment, looks at what it left behind; at last lets it end. Prints the steps
-done at each kill, and the checksum of the parameters.
+Forks a child that trains, kills it at a random moment, looks at what it left behind; at last lets it end. Prints the
+steps done at each kill, and the checksum of the parameters.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def train(directory: Path | None, steps: mmap.mmap | None) -> Any:
 
 
 def step_of_the_newest(directory: Path) -> int:
-    """By reading it whole; 0 where there is none yet."""
+    """Read the whole file; 0 if there is none yet."""
     from recurra.training import snapshot
 
     found = sorted(directory.glob("checkpoint-*.safetensors"))

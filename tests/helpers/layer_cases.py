@@ -1,4 +1,4 @@
-"""Every layer that is not recurrent, by name, and decoders with attention."""
+"""Every non-recurrent layer by name, and decoders with attention."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from support import Array
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"]
 FUNCTIONS = ["sqrt", "square", "exp", "log", "abs"]
 
-#: What needs more than a step, but for what is causal.
+#: Layers that need more than one step, except causal ones.
 WHOLE = ("Conv1d", "MaxPool1d", "AvgPool1d", "Pool", "Att")
 
-#: By name: a layer for so many features.
+#: By name: a function of the number of features that returns a layer.
 LAYERS: dict[str, Callable[[int, str], Any]] = {
     "Conv1d causal": lambda size, dtype: rc.Conv1d(size, 5, 3, dilation=2, dtype=dtype, seed=0),
     "Conv1d same": lambda size, dtype: rc.Conv1d(size, 5, 4, padding="same", dtype=dtype, seed=0),
@@ -43,7 +43,7 @@ NAMES = list(LAYERS)
 
 
 def make(name: str, size: int, dtype: str) -> Any:
-    """A layer whose parameters and buffers are not those it began with."""
+    """A layer with parameters and buffers other than its initial ones."""
     layer = LAYERS[name](size, dtype)
     rng = np.random.default_rng(5)
     drawn = {key: 1.0 + 0.3 * rng.standard_normal(array.shape) for key, array in layer.state_dict().items()}
@@ -52,13 +52,13 @@ def make(name: str, size: int, dtype: str) -> Any:
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
-    """Normal numbers; positive ones for what is not defined elsewhere."""
+    """Normally distributed numbers; positive ones for functions defined only there."""
     x = np.random.default_rng(seed).standard_normal(shape)
     return np.abs(x) + 0.5 if name in ("sqrt", "log") else x
 
 
 def decoder(cell: str, kind: str, hidden: int, dtype: str, **options: Any) -> Any:
-    """`kind`: a score, and "unfed" behind it where a is not fed."""
+    """`kind`: a score, followed by "unfed" without input feeding."""
     score, *unfed = kind.split()
     memory = hidden if "dot" in score else 4
     size = {"attention_size": hidden + 1} if score == "additive" else {}

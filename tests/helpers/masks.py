@@ -1,4 +1,5 @@
-"""The random masks of training as the native core draws them, in numpy: a function of seed, stream, row and step alone."""
+"""The random masks of training as the native core draws them, in numpy: a function of seed, stream, row and step
+alone."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ Words = npt.NDArray[np.uint32]
 WORD, LONG = (1 << 32) - 1, (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
-#: What a mask is for. Its stream is kind << 20 | slot, slot = layer * directions + direction; for the dropout between
+#: Kinds of masks. A mask's stream is kind << 20 | slot, slot = layer * directions + direction; for the dropout between
 #: layers it is the number of the layer below. Both directions read one masked input, of the first one's slot.
 INPUT, RECURRENT, ZONEOUT, ZONEOUT_CELL = 1, 2, 3, 4
 
@@ -30,7 +31,7 @@ def philox(key: int, high: Any, low: Any) -> tuple[Words, ...]:
 
 
 def hit(seed: int, stream: int, row: Any, step: Any, units: int, p: float) -> npt.NDArray[np.bool_]:
-    """Which units are dropped or zoned out; row and step are numbers or arrays, whose shape the units follow."""
+    """Which units are dropped or zoned out; row and step are numbers or arrays, the units are a further last axis."""
     row, step = (np.asarray(value, np.uint64)[..., None] for value in (row, step))
     unit = np.arange(units, dtype=np.uint64)
     words = philox(seed ^ ((stream + 1) * GOLDEN & LONG), row << 32 | step, unit // 64 * 16 + unit % 16)
@@ -46,7 +47,7 @@ def dropout(seed: int | None, stream: int, row: Any, step: Any, units: int, p: f
 
 
 def zoneout(seed: int | None, stream: int, row: Any, step: Any, units: int, p: float) -> npt.NDArray[np.float64]:
-    """The share of the old value: 0 or 1, its mean p in inference."""
+    """The share of the previous value: 0 or 1, or its mean p in inference."""
     if seed is None or p == 0.0:
         return np.full((*np.broadcast(row, step).shape, units), p)
     return hit(seed, stream, row, step, units, p).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The `every_isa` tests with the instruction sets that do not run here: processes beside this one.
+"""The `every_isa` tests with the other instruction sets, in processes beside this one.
 
 Where there are several, they share the tests out: each runs with the best set, and with one of the others.
 """
@@ -18,7 +18,7 @@ OTHERS = [isa for isa in ISAS if isa != rc.isa()]
 
 
 class Run:
-    """One of them; RECURRA_ISA is read at import."""
+    """One such process; RECURRA_ISA is read at import."""
 
     def __init__(self, isa: str, part: str) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process runs
@@ -37,20 +37,20 @@ class Run:
         return status, self._output.read().decode()
 
     def kill(self) -> None:
-        """End it, if it runs."""
+        """Terminate it if it is running."""
         self._process.kill()
 
 
-#: By name, once they are started.
+#: The running processes by instruction set.
 RUNS: dict[str, Run] = {}
 
 
 def start() -> None:
-    """Start all."""
+    """Start all processes."""
     RUNS.update({isa: Run(isa, f"{index}/{len(OTHERS)}") for index, isa in enumerate(OTHERS)})
 
 
 def stop() -> None:
-    """Of what was started, end what is left."""
+    """Terminate the processes that are still running."""
     for run in RUNS.values():
         run.kill()

@@ -49,7 +49,7 @@ def norm(v: Array) -> Array:
 
 @dataclass(frozen=True)
 class Options:
-    """Options that have no parameters. The others are on where a layer has their parameters, see Weights."""
+    """Options without parameters. Other options are on if a layer has their parameters, see Weights."""
 
     dropout: float = 0.0  # chances: between layers,
     input_dropout: float = 0.0  # of a layer's input,
@@ -65,14 +65,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of one layer and direction, by the names without their ends, and the options, as a step uses them."""
+    """The parameters of one layer and direction, by their names without suffixes, and the options, as a step uses
+    them."""
 
     params: Mapping[str, Array]
     options: Options = Options()
 
     @staticmethod
     def of(params: Mapping[str, Array], end: str, options: Options = Options()) -> Weights:
-        """Those of `params` whose names end so, such as _l0_reverse."""
+        """Those of `params` with the suffix `end`, such as _l0_reverse."""
         own = {name.removesuffix(end): value for name, value in params.items() if name.endswith(end)}
         return Weights(own, options)
 
@@ -94,8 +95,8 @@ class Weights:
         return np.split(self.params.get("weight_peephole", np.zeros(3)), 3)
 
     def output(self, o: Array, c: Array) -> Array:
-        """h of the LSTM: o tanh(c), or another activation's value; with layer norm of the normalised c, projected where there is a projection (Sak,
-        Senior, Beaufays 2014)."""
+        """h of the LSTM: o tanh(c), or another activation's value; with layer norm of the normalised c, projected where
+        there is a projection (Sak, Senior, Beaufays 2014)."""
         if "weight_norm_c" in self.params:
             c = self.params["weight_norm_c"] * norm(c) + self.params["bias_norm_c"]
         h = o * activation(self.options.output_activation or self.options.activation)(c)
@@ -212,7 +213,8 @@ def run(
     options: Options = Options(),
     seed: int | None = None,
 ) -> tuple[Array, State]:
-    """A stack of recurrent layers: x (N, T, I), state (L*D, N, P or H) and (L*D, N, H) -> y (N, T, D * (P or H)), state.
+    """A stack of recurrent layers: x (N, T, I), state (L*D, N, P or H) and (L*D, N, H) -> y (N, T, D * (P or H)),
+    state.
 
     Row n runs over its first lengths[n] steps only; y is 0 past them, and the final state is the one after the last of
     them (the initial one where there is none). reset[n, t] says that an episode starts at step t: no state crosses from

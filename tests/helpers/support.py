@@ -1,4 +1,4 @@
-"""Problems for the recurrent layers: drawn once, solved by recurra, by the specification and by PyTorch."""
+"""Test cases for the recurrent layers: generated once, computed by recurra, by the specification and by PyTorch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Array = npt.NDArray[Any]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The block's calls have one thread, whatever the test's others have: its thousands of small calls wait for none."""
+    """Calls in the block use one thread, whatever the test's setting: thousands of small calls would wait for
+    others."""
     before = rc.get_num_threads()
     rc.set_num_threads(1)
     try:
@@ -60,21 +61,21 @@ SIZES = [
 
 @dataclass(frozen=True)
 class Variant:
-    """A cell of the specification, and the keywords of its layer: one line of options."""
+    """A cell of the specification, with the options of its layer."""
 
     cell: str
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def random(self) -> bool:
-        """Whether training is not what inference is."""
+        """Whether training differs from inference."""
         return any("dropout" in name or "zoneout" in name for name in self.keywords)
 
 
 REGULARISED = {"input_dropout": 0.2, "recurrent_dropout": 0.3, "zoneout": 0.15}
 EXTENDED = {"peepholes": True, "cell_clip": 0.4, "zoneout_cell": 0.35}
 HARD = ("hard_sigmoid", 0.2, 0.5)
-#: Every cell, alone and with every option by itself and in company. Projections are cut to what fits the hidden size.
+#: Every cell without options, with each option alone and with several. Projections are limited to the hidden size.
 VARIANTS = {cell: Variant(cell) for cell in reference.CELLS} | {
     "rnn_tanh+layer-norm": Variant("rnn_tanh", {"layer_norm": True}),
     "rnn_tanh+input-dropout": Variant("rnn_tanh", {"input_dropout": 0.3}),
@@ -128,7 +129,7 @@ VARIANTS = {cell: Variant(cell) for cell in reference.CELLS} | {
         "gru_reset_before", {"recurrent_activation": "softsign", "activation": "linear", "zoneout": 0.25}
     ),
 }
-#: Those that every test of cells takes: without options, and with as many as one cell can have.
+#: The variants that every test of cells uses: without options, and with as many as one cell can have.
 CELLS = [
     *reference.CELLS,
     *(
@@ -146,7 +147,8 @@ NORMALISED = [name for name, variant in VARIANTS.items() if variant.keywords.get
 
 @dataclass(frozen=True)
 class Case:
-    """What to compute, with the cell and options of a variant; `seed` draws the numbers, and the masks in training."""
+    """A test case: the cell and options of a variant, sizes, lengths, resets; `seed` generates the numbers and
+    masks."""
 
     cell: str
     input_size: int = 3
@@ -187,25 +189,25 @@ class Case:
 
     @property
     def options(self) -> reference.Options:
-        """Those of them that have no parameters."""
+        """The options without parameters."""
         names = {f.name for f in fields(reference.Options)}
         return reference.Options(**{name: value for name, value in self.keywords.items() if name in names})
 
     @property
     def units(self) -> int:
-        """Of h."""
+        """The size of h."""
         return self.keywords.get("proj_size") or self.hidden_size
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Of h, and of c where there is one."""
+        """The size of h and, if there is one, of c."""
         return (self.units, self.hidden_size)[: self.spec.parts]
 
     def state_shapes(self) -> list[tuple[int, int, int]]:
         return [(self.slots, self.rows, size) for size in self.state_sizes]
 
     def parameter_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Of a layer and direction, in the order in which layers hold them."""
+        """The parameters' shapes of a layer and direction, in the layer's order."""
         hidden, gates, units, on = self.hidden_size, self.spec.gates * self.hidden_size, self.units, self.keywords
         inputs = self.directions * units if layer else self.input_size
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs)}
@@ -231,7 +233,7 @@ class Case:
 
 @dataclass
 class Problem:
-    """Numbers that float32 holds exactly, kept in float64. Padding (lengths) is NaN in x and dy: nobody may read it."""
+    """Numbers that float32 represents exactly, as float64. Padding in x and dy is NaN, as it must not be read."""
 
     case: Case
     params: dict[str, Array]
@@ -271,7 +273,7 @@ class Outcome:
 
 
 def grid() -> list[Case]:
-    """Every plain cell x layers x direction x lengths x resets, each going through all sizes; some of that for options."""
+    """Every plain cell x layers x direction x lengths x resets, each with all sizes; a selection for options."""
     cases = []
     for c, cell in enumerate(reference.CELLS):
         options = product((1, 2, 3), (False, True), (False, True), (False, True))
@@ -295,8 +297,8 @@ def option_grid() -> list[Case]:
 
 
 def steady(cases: Iterable[Case]) -> list[Case]:
-    """Without layer norm: where values are nearly equal it magnifies roundings, ours as the peer's, so that which of the
-    two is closer in one case is a matter of luck. test_options.py compares the means over many."""
+    """Without layer norm, which amplifies rounding errors of nearly equal values, ours and the peer's, so that which of
+    the two is closer in one case is chance. test_options.py compares means over many cases."""
     return [case for case in cases if case.cell not in NORMALISED]
 
 
@@ -369,7 +371,7 @@ def solver(problem: Problem, dtype: str) -> Any:
 
 
 def pack(parts: tuple[Array, ...] | None, dtype: str) -> Any:
-    """State parts -> what the layers take: None, h or (h, c)."""
+    """State parts -> a layer's state: None, h or (h, c)."""
     if parts is None:
         return None
     arrays = tuple(part.astype(dtype) for part in parts)
@@ -377,7 +379,7 @@ def pack(parts: tuple[Array, ...] | None, dtype: str) -> Any:
 
 
 def unpack(state: Any) -> tuple[Array, ...]:
-    """What the layers return -> state parts."""
+    """A layer's state -> state parts."""
     return tuple(state) if isinstance(state, tuple | list) else (state,)
 
 
@@ -387,7 +389,7 @@ def inputs(problem: Problem, dtype: str) -> dict[str, Any]:
 
 
 def solve(problem: Problem, dtype: str, layer: Any = None, training: bool = False) -> Outcome:
-    """Forward and backward by recurra; training is something else only for a variant with masks."""
+    """Forward and backward by recurra; training differs from inference only for a variant with masks."""
     layer = solver(problem, dtype) if layer is None else layer
     layer.zero_grad()
     x, seed = problem.x.astype(dtype), problem.case.seed
@@ -422,7 +424,7 @@ def specified(problem: Problem, training: bool = False) -> tuple[Array, tuple[Ar
 
 
 def take(problem: Problem, rows: Any) -> Problem:
-    """The same problem for some of its rows, in that order."""
+    """The same case for these rows, in this order."""
     index = np.asarray(rows)
 
     def parts(state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -441,7 +443,7 @@ def take(problem: Problem, rows: Any) -> Problem:
 
 
 def pad(problem: Problem, steps: int, value: float = np.nan) -> Problem:
-    """The same problem with `steps` more steps of padding."""
+    """The same case with `steps` more steps of padding."""
     case = problem.case
     extra = np.full((case.rows, steps), True)
 
@@ -478,7 +480,7 @@ def assert_same_outcome(actual: Outcome, expected: Outcome) -> None:
 
 
 def polls(call: Callable[[], object]) -> int:
-    """How often a call looks whether it should stop: a measure of its work, and of how soon it would."""
+    """How often a call polls its stop function: a measure of its work, and of how soon it would stop."""
     most = 1 << 40
     _core.interrupt_at(most)
     try:
@@ -489,7 +491,7 @@ def polls(call: Callable[[], object]) -> int:
 
 
 def run_python(code: str, *, timeout: float = 120.0, **environment: str) -> str:
-    """Runs code in a fresh interpreter that can import these tests; returns its output, fails with it."""
+    """Run code in a fresh interpreter that can import these tests; return its output, fail if it fails."""
     tests = str(Path(__file__).parents[1])
     paths = [*(path for path in sys.path if path.startswith(tests)), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
@@ -521,9 +523,10 @@ DTYPES = ["float32", "float64"]
 def assert_as_close_as(peer: Array, actual: Array, exact: Array, what: str) -> None:
     """float32: the error against float64 is at most twice the peer's own, as a root mean square over the array.
 
-    The largest error of a few thousand is a matter of luck, the peer's as well as ours: it may be three times the peer's,
-    which still finds a single element gone wrong. The floors, one and two units in the last place of the array's largest
-    value (or of 1), are for arrays so small that the peer is exact by luck: rounding the result costs as much.
+    The largest error of a few thousand is a matter of luck, the peer's as well as ours: it may be three times the
+    peer's, which still finds a single element gone wrong. The floors, one and two units in the last place of the
+    array's largest value (or of 1), are for arrays so small that the peer is exact by luck: rounding the result costs
+    as much.
     """
     scale = max(1.0, np.abs(exact).max(initial=0.0))
     mine, its = (np.abs(array - exact).ravel() for array in (actual, peer))

@@ -1,4 +1,4 @@
-"""PyTorch as an independent peer: torch.nn where it has the cell, a masked loop of torch operations elsewhere."""
+"""PyTorch as an independent peer: torch.nn if it has the cell, else a masked loop of torch operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULES |= {name: torch.nn.LSTM for name, variant in VARIANTS.items() if [*varia
 def module(
     case: Case, params: dict[str, Array] | None = None, dtype: str = "float32", **options: Any
 ) -> torch.nn.RNNBase:
-    """The torch.nn module of a case, with its parameters where they are given."""
+    """The torch.nn module of a case, with the given parameters, if any."""
     if case.cell.startswith("rnn"):
         options["nonlinearity"] = case.cell.removeprefix("rnn_")
     made = MODULES[case.cell](
@@ -37,11 +37,11 @@ def module(
 
 
 def run_module(problem: Problem, dtype: str) -> Outcome:
-    """Forward and every gradient by torch.nn, through packed sequences where there are lengths."""
+    """Forward and all gradients by torch.nn, with packed sequences if there are lengths."""
     case = problem.case
     peer = module(case, problem.params, dtype)
     valid = torch.from_numpy(problem.valid())
-    # PyTorch refuses rows of length 0; their outcome is by definition no output, the initial state and its gradient.
+    # PyTorch refuses rows of length 0; by definition they have no output, and the initial state and its gradient pass.
     alive = np.flatnonzero(problem.valid().any(axis=1))
     x, *state = leaves = _leaves(problem, dtype)
     packed: Any = x[alive]
@@ -162,7 +162,7 @@ STEPS = {
 
 
 def run_loop(problem: Problem, dtype: str, training: bool = False) -> Outcome:
-    """Forward and every gradient by autograd over a loop of steps: all rows together, masked where they have ended."""
+    """Forward and all gradients by autograd over a loop of steps, all rows together, masked past their lengths."""
     case, options = problem.case, problem.case.options
     params = {name: torch.tensor(value.astype(dtype), requires_grad=True) for name, value in problem.params.items()}
     valid = torch.from_numpy(problem.valid())
@@ -214,7 +214,7 @@ def run(problem: Problem, dtype: str, training: bool = False) -> Outcome:
 
 @cache
 def solved(case: Case, dtype: str, training: bool = False) -> Outcome:
-    """The peer's outcome of a case, computed once for all the tests that ask."""
+    """The peer's results of a case, cached for all tests."""
     return run(draw(case), dtype, training)
 
 

@@ -1,4 +1,4 @@
-"""A user's program, as a type checker sees it: test_types.py runs mypy --strict on it, nobody runs it."""
+"""A user's program, as a type checker sees it: test_types.py runs mypy --strict on it, and never runs it."""
 
 from __future__ import annotations
 

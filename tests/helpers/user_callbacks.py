@@ -9,7 +9,7 @@ import recurra as rc
 
 
 def planted(values: Sequence[float]) -> Any:
-    """A callback that says what the number "planted" is in each epoch."""
+    """A callback that sets the number "planted" in each epoch."""
 
     class Planted(rc.callbacks.Callback):
         log_names = ("planted",)

@@ -50,7 +50,7 @@ class Softsign(rc.PythonLayer):
 
 
 class Mean(rc.PythonLayer):
-    """The mean over the valid steps: the time axis ends here, and lengths are needed."""
+    """The mean over the valid steps: an output without time axis, which needs lengths."""
 
     return_sequences = False
 
@@ -80,7 +80,7 @@ class Noise(rc.PythonLayer):
 
 
 class Failing(rc.PythonLayer):
-    """Raises where it is told to."""
+    """Raises on request."""
 
     stateless = True
 
