@@ -158,8 +158,7 @@ class BackupAndRestore(Callback):
     """Saves checkpoints of the whole training, and resumes from the newest when the same fit is called again.
 
     A run that was killed at any moment and is started again with the same data and arguments ends with the same bits as
-    an
-    uninterrupted one: the file holds parameters, optimiser, schedule, order of rows, masks, carried state, history,
+    an uninterrupted one: the file holds parameters, optimiser, schedule, order of rows, masks, carried state, history,
     callbacks and metrics. Files are written atomically. `recurra.load` can read the model from them, too.
 
     Args:

@@ -16,8 +16,7 @@ class Form:
     """Converts a call's arrays to a padded batch, and the results back to the caller's form.
 
     Without a batch axis, x is (T, features) or (T,), states are (num_layers * directions, H). A mask (N, T) is true at
-    the
-    valid steps of an input: they are moved to the front of their row, and the results back to their places.
+    the valid steps of an input: they are moved to the front of their row, and the results back to their places.
     """
 
     def __init__(self, owner: str, graph: Graph, unbatched: bool, time_major: bool) -> None:

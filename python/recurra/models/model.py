@@ -27,11 +27,10 @@ class Model(GraphModel):
         y, states = model(array)
 
     A model can be called like a layer: its layers become layers of this model, and share their parameters. A layer can
-    be
-    called several times: its parameters are shared, and their gradients add up. `h.state` is its final state, which can
-    be another layer's initial state: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream` and `save` are as for
-    `Sequential`; with several inputs or outputs, x and lengths, y and loss have the structure of `inputs` and `outputs`
-    here.
+    be called several times: its parameters are shared, and their gradients add up. `h.state` is its final state, which
+    can be another layer's initial state: `rc.LSTM(8, 32)(z, state=h.state)`. Calls, `fit`, `stream` and `save` are as
+    for `Sequential`; with several inputs or outputs, x and lengths, y and loss have the structure of `inputs` and
+    `outputs` here.
 
     The state is a list with one entry per call of a layer, in the order of the calls; None for calls without a state of
     the model. Parameters are prefixed with the index of their layer: "0.weight_ih_l0".

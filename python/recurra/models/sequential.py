@@ -25,10 +25,9 @@ class Sequential(GraphModel):
 
     Models can be used as layers: `Sequential(Bidirectional(GRU(3, 4), LSTM(3, 4)), Linear(8, 2))`. They run in the same
     native call, and remain usable by themselves, sharing their parameters with this model. Each of their layers has an
-    entry
-    in the state, and names are as in PyTorch: "0.2.weight_ih_l0" belongs to layer 2 of the model at index 0. The first
-    model may have several inputs and the last several outputs; in between, a layer takes as many inputs as the one
-    before has outputs.
+    entry in the state, and names are as in PyTorch: "0.2.weight_ih_l0" belongs to layer 2 of the model at index 0. The
+    first model may have several inputs and the last several outputs; in between, a layer takes as many inputs as the
+    one before has outputs.
 
     Args:
         layers: layers and models, in order.

@@ -66,69 +66,64 @@ class TrainableModel(Trainable):
 
         Args:
             x: (N, T, features) or tokens (N, T), converted to the model's dtype; or a list of N ragged arrays (T_n,
-                features) or (T_n,), padded batch by batch. Without y: batches ready made, by an iterable or by a
-                function of the epoch that gives one, each a `recurra.data.Batch` or a tuple (x, y[, lengths[,
+                features) or (T_n,), padded batch by batch. Without y: a source of batches, an iterable or a function of
+                the epoch that returns one, each batch a `recurra.data.Batch` or a tuple (x, y[, lengths[,
                 sample_weight]]).
-            y: targets. With an output at every step (N, T) or (N, T, features), or a list of arrays if x is one; else
-                (N,) or (N, features). The loss says which dtype and shape. For CTC, a list of arrays of any lengths.
-            lengths: (N,) valid steps of each row of an array x; padding counts for nothing.
+            y: targets. With an output at every step, (N, T) or (N, T, features), or a list of arrays if x is a list;
+                else (N,) or (N, features). The loss defines dtype and shape. For CTC, a list of arrays of any lengths.
+            lengths: (N,) valid steps of each row of an array x; padding is ignored.
             loss: one of `recurra.losses`, or the name of one with its default options, such as "mse".
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as
-                "adam", which is made anew.
-            loss_weights: numbers, to make the sum of several outputs' mean losses from; None for 1 each.
+                "adam", for a new optimiser.
+            loss_weights: weights of the outputs' mean losses in their sum; None for 1 each.
             metrics: of `recurra.metrics`, or their names: one, or a list. Names follow the loss: "accuracy" is that of
-                `BinaryCrossEntropy` or of `CrossEntropy`, with its ignored label; objects say it themselves. They look
-                at training and validation batches, with truncate at each window as at a batch. They do not know of
-                weights.
-            weighted_metrics: the same, in which rows, steps and labels count as sample_weight and class_weight say; the
-                name begins with `weighted_` where metrics have it, too.
-            epochs: how often.
+                `BinaryCrossEntropy` or of `CrossEntropy`, with its ignored label; objects say it themselves. They see
+                training and validation batches; with truncate, each window is a batch. They ignore weights.
+            weighted_metrics: the same, weighted by sample_weight and class_weight; the name is prefixed with
+                `weighted_` if metrics has it, too.
+            epochs: number of epochs.
             batch_size: rows of a batch.
-            sample_weight: (N,) how much each row counts or, with an output at every step, (N, T) or a list of arrays:
-                how much each step does. The mean loss is the weighted one. What has a weight of 0 may have any target,
-                also NaN.
-            mask: (N, T) bool, true at the valid steps of each row of an array x, in place of lengths: padding may lie
-                before, behind or between them. y and sample_weight have their steps where x has them. See a layer's
+            sample_weight: (N,), the weight of each row or, with an output at every step, (N, T) or a list of arrays,
+                that of each step. The mean loss is the weighted mean. A target of weight 0 may be anything, also NaN.
+            mask: (N, T) bool, true at the valid steps of each row of an array x, instead of lengths: padding may
+                precede, follow or separate them. y and sample_weight have their steps where x has them. See a layer's
                 call.
-            class_weight: {label: weight}, or a number for each label: how much rows or steps of a label count; 1 for
-                labels not named. It multiplies sample_weight, also in validation.
+            class_weight: {label: weight}, or a number for each label: the weight of rows or steps with that label; 1
+                for labels not named. It multiplies sample_weight, also in validation.
             validation_data: (x, y), (x, y, lengths) or (x, y, lengths, sample_weight) to evaluate after each epoch; or
                 an iterable of batches.
-            validation_split: without validation_data, which part of the rows, the last ones, to keep back for it.
-            steps_per_epoch: batches of an epoch; the next epoch goes on behind them, and what is over begins anew.
-                None: an epoch is over when the data are; a generator of `while True` must have a number.
-            validation_steps: the same for validation_data, of which each epoch sees the first ones.
-            drop_last: whether to leave out rows that do not fill a batch, in each epoch others if shuffled. Batch norm
-                may
-                need that: a single row has no variance.
-            callbacks: of `recurra.callbacks`, or of classes of your own: one, or a list.
-            clip_norm: a longer gradient (of a step's mean loss, over all parameters together) is scaled to this norm.
-            clip_value: numbers of that gradient are cut at this absolute value, before clip_norm.
-            accumulate: batches whose gradients make one step of the optimiser: the same step as for one batch of them
-                all, up to rounding.
-            bucket: whether rows of like lengths come together, in an order that is still random. A number bounds the
-                steps
-                of a batch, padding included: long rows then make smaller batches.
-            truncate: back-propagation in windows, with carried state; see `recurra.TruncatedBPTT`.
-            memory_budget: bytes that what a batch remembers for its gradient may take; a longer one is checkpointed.
-                See `record`.
-            shuffle: whether each epoch takes the rows in a new order.
-            nan_guard: whether a loss or a gradient that is not finite ends the training before it spoils the
-                parameters.
-            seed: of the order and of dropout: the same gives the same bits, on any number of threads. None is fresh.
+            validation_split: without validation_data, the fraction of rows, the last ones, to hold out for validation.
+            steps_per_epoch: number of batches of an epoch; the next epoch continues after them, and data that end
+                start again. None: an epoch ends with the data; a generator of `while True` needs a number.
+            validation_steps: the number of batches of validation_data, of which each epoch uses the first ones.
+            drop_last: whether to leave out rows that do not fill a batch, others in each epoch if shuffled. Batch norm
+                may need that: a single row has no variance.
+            callbacks: of `recurra.callbacks`, or of your own classes: one, or a list.
+            clip_norm: the maximum norm of the gradient of a step's mean loss, over all parameters together.
+            clip_value: the maximum absolute value of that gradient's elements, applied before clip_norm.
+            accumulate: number of batches whose gradients make one optimiser step: the same step as for one batch of
+                them all, up to rounding.
+            bucket: whether to batch rows of similar lengths together, in an order that is still random. A number bounds
+                the steps of a batch, padding included, so that long rows form smaller batches.
+            truncate: backpropagation in windows, with carried state; see `recurra.TruncatedBPTT`.
+            memory_budget: maximum bytes of a batch's tape; a larger one is recomputed in parts. See `record`.
+            shuffle: whether the order of the rows is shuffled anew in each epoch.
+            nan_guard: whether a NaN or infinity in a loss or gradient ends training before it changes the parameters.
+            seed: of the order and of dropout: the same seed gives the same bits, on any number of threads. None for a
+                fresh seed.
             verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
 
-        A model with several inputs or outputs takes as many x and lengths, y, loss, metrics and weights, written as its
-        inputs or outputs were when it was made: in a tuple, or a dict.
+        With several inputs or outputs, x, lengths, y, loss, metrics and weights have one item for each, in the structure
+        of the model's inputs or outputs: a tuple, or a dict.
 
         Returns:
-            The history. On Ctrl-C, KeyboardInterrupt leaves the model and the optimiser as some whole step left them.
+            The history. On Ctrl-C, KeyboardInterrupt leaves the model and the optimiser as after a complete step.
 
         Raises:
-            ValueError, TypeError: data that do not fit, before anything is trained.
+            ValueError, TypeError: data that do not fit the model, before training starts.
             NonFiniteError: a loss or a gradient is NaN or infinite; the message names the layer, the rows and the step.
         """
-        # Here: an import of recurra need not wait for what only training needs.
+        # Late, to keep `import recurra` cheap.
         from recurra.callbacks.group import listed
         from recurra.objective.crf_losses import warn_of_untrained
         from recurra.objective.goal import Goal
@@ -215,12 +210,12 @@ class TrainableModel(Trainable):
         """The mean loss over all valid elements, exact for ragged rows.
 
         Args:
-            steps: the first batches only, so many; None for all.
+            steps: the number of batches to use, the first ones; None for all.
 
         All others as in `fit`.
 
         Returns:
-            The loss, a float; where metrics are asked for, a dict with "loss" and each of them.
+            The loss, a float; with metrics, a dict with "loss" and each of them.
         """
         from recurra.objective.goal import Goal
         from recurra.objective.metric_group import MetricGroup
@@ -263,16 +258,15 @@ class TrainableModel(Trainable):
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
-            x, lengths, mask: as in `fit`; with a mask, outputs are where the steps of x are, 0 elsewhere. What yields
-                batches yields x alone, or what it yields for `fit`, whose targets are not looked at; rows that carry
-                their state on go on in time.
-            steps: the first batches only, so many; None for all.
+            x, lengths, mask: as in `fit`; with a mask, outputs are at the places of the valid steps, 0 elsewhere. A source
+                of batches yields x alone, or the same as for `fit`, with targets ignored; batches with carry=True
+                continue their rows in time.
+            steps: the number of batches to use, the first ones; None for all.
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or of
-            several numbers of steps, a list with an array for each row. Of a model with several outputs as many of
-            them.
+            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or
+            with different numbers of steps, a list with an array for each row. With several outputs, one for each.
         """
         from recurra.data.sources import is_source
         from recurra.training.prediction import predict_batches
