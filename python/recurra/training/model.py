@@ -113,8 +113,8 @@ class TrainableModel(Trainable):
                 fresh seed.
             verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
 
-        With several inputs or outputs, x, lengths, y, loss, metrics and weights have one item for each, in the structure
-        of the model's inputs or outputs: a tuple, or a dict.
+        With several inputs or outputs, x, lengths, y, loss, metrics and weights have one item for each, in the
+        structure of the model's inputs or outputs: a tuple, or a dict.
 
         Returns:
             The history. On Ctrl-C, KeyboardInterrupt leaves the model and the optimiser as after a complete step.
@@ -258,9 +258,9 @@ class TrainableModel(Trainable):
         """The outputs for all rows, `batch_size` of them at a time; each row's bits do not depend on the others.
 
         Args:
-            x, lengths, mask: as in `fit`; with a mask, outputs are at the places of the valid steps, 0 elsewhere. A source
-                of batches yields x alone, or the same as for `fit`, with targets ignored; batches with carry=True
-                continue their rows in time.
+            x, lengths, mask: as in `fit`; with a mask, outputs are at the places of the valid steps, 0 elsewhere. A
+                source of batches yields x alone, or the same as for `fit`, with targets ignored; batches with
+                carry=True continue their rows in time.
             steps: the number of batches to use, the first ones; None for all.
             verbose: 1 shows a progress bar.
 
