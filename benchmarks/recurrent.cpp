@@ -26,8 +26,8 @@ class Stack {
     const RecurrentOffsets offsets = {0, rows * size.inputs, rows * (size.inputs + size.hidden),
                                       rows * (size.inputs + size.hidden + 1)};
     const std::vector<T> parameters = numbers<T>(rows * (size.inputs + size.hidden + 2), 0.1);
-    forward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), false, 1, {});
-    backward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), true, 1, {});
+    forward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), false, 1, Arena());
+    backward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), true, 1, Arena());
     state_size_ = size.hidden * (info.has_cell ? 2 : 1);
     x_ = numbers<T>(size.rows * size.steps * size.inputs);
     dy_ = numbers<T>(size.rows * size.steps * size.hidden);
@@ -66,7 +66,7 @@ class Stack {
 
  private:
   ptrdiff_t weights() const { return gates_ * size_.hidden * (size_.inputs + state_inputs_); }
-  Run run() { return {cpu_devices(), scratch_, 1, nullptr, true, 0}; }
+  Run run() { return {cpu_devices(), scratch_, scratch_, 1, nullptr, true, 0}; }
   RecurrentForward<T> forward_call() {
     RecurrentForward<T> call = {};
     call.spec = &spec_;

@@ -15,7 +15,7 @@ std::shared_ptr<Program<T>> program_of(const char* cell, ptrdiff_t inputs, ptrdi
   options.cell = cell;
   options.input_size = inputs;
   options.hidden_size = hidden;
-  const auto layer = std::make_shared<Recurrent<T>>(options);
+  const auto layer = std::make_shared<Recurrent<T>>(cpu_devices(), options);
   const ptrdiff_t n = layer->parameters()->size();
   const std::vector<T> values = numbers<T>(n, 0.1);
   std::copy(values.begin(), values.end(), layer->parameters()->values());

@@ -50,9 +50,10 @@ std::shared_ptr<Program<float>> language_model() {
   options.input_size = 8;
   options.hidden_size = 20;
   options.num_layers = 2;
-  std::vector<std::shared_ptr<Layer<float>>> layers = {
-      std::make_shared<Embedding<float>>(30, 8), std::make_shared<Recurrent<float>>(options),
-      std::make_shared<Dropout<float>>(0.5), std::make_shared<Dense<float>>(20, 30, true)};
+  std::vector<std::shared_ptr<Layer<float>>> layers = {std::make_shared<Embedding<float>>(cpu_devices(), 30, 8),
+                                                       std::make_shared<Recurrent<float>>(cpu_devices(), options),
+                                                       std::make_shared<Dropout<float>>(cpu_devices(), 0.5),
+                                                       std::make_shared<Dense<float>>(cpu_devices(), 20, 30, true)};
   for (const auto& layer : layers) {
     for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
       layer->parameters()->values()[i] = float((i * 37) % 101 - 50) / 100;
@@ -76,8 +77,8 @@ Value<float> token_input(const std::vector<int64_t>& x) {
 // A whole call; outputs and final state.
 template <class T>
 std::vector<std::vector<T>> outputs_of(const Program<T>& program, const std::vector<Value<T>>& inputs) {
-  Arena arena;
-  Value<T>* values = program.graph().plan(inputs.data(), arena);
+  Memory memory(program.devices());
+  Value<T>* values = program.graph().plan(inputs.data(), memory.host);
   std::vector<std::vector<T>> made;
   std::vector<Sequence<T>> y;
   for (ptrdiff_t v : program.graph().outputs()) {
@@ -86,7 +87,7 @@ std::vector<std::vector<T>> outputs_of(const Program<T>& program, const std::vec
     y.push_back({made.back().data(), value.batch.steps * value.features, value.features});
   }
   made.emplace_back(size_t(inputs[0].batch.rows * program.state_size()));
-  program.forward({inputs.data(), {}}, values, y.data(), {made.back().data(), program.state_size()}, arena);
+  program.forward({inputs.data(), {}}, values, y.data(), {made.back().data(), program.state_size()}, memory);
   return made;
 }
 
@@ -127,7 +128,7 @@ struct Streamed {
     options.hidden_size = hidden;
     options.num_layers = 3;
     options.return_sequences = return_sequences;
-    layer = std::make_shared<Recurrent<float>>(options);
+    layer = std::make_shared<Recurrent<float>>(cpu_devices(), options);
     set(1);
     program = std::make_shared<Program<float>>(std::vector<std::shared_ptr<Layer<float>>>{layer}, "layer");
     for (ptrdiff_t i = 0; i < rows * kSteps * inputs; ++i) x.push_back(float((i * 29) % 83 - 41) / 40);
@@ -284,12 +285,12 @@ struct Translator {
       options.cell = cell;
       options.input_size = kFeatures;
       options.hidden_size = kHidden;
-      return std::make_shared<Recurrent<double>>(options);
+      return std::make_shared<Recurrent<double>>(cpu_devices(), options);
     };
-    const auto shared = std::make_shared<Dense<double>>(kFeatures, kFeatures, true);
+    const auto shared = std::make_shared<Dense<double>>(cpu_devices(), kFeatures, kFeatures, true);
     const auto encoder = rnn("gru"), decoder = rnn("lstm");
-    const auto add = std::make_shared<Add<double>>();
-    const auto concatenate = std::make_shared<Concatenate<double>>();
+    const auto add = std::make_shared<Add<double>>(cpu_devices());
+    const auto concatenate = std::make_shared<Concatenate<double>>(cpu_devices());
     layers = {shared, encoder, decoder};
     for (const auto& layer : layers) {
       for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
@@ -390,7 +391,7 @@ TEST(Graph, GradientsAreThoseOfCentralDifferences) {
 // Reads two time axes: y = x * (the sum of the other input's valid steps).
 class Scaled final : public Layer<double> {
  public:
-  Scaled() : Layer<double>(std::vector<ParameterSpec>{}) {}
+  explicit Scaled(const Devices& devices) : Layer<double>(devices) {}
   const char* kind() const override { return "scaled"; }
   ptrdiff_t inputs() const override { return 2; }
   ptrdiff_t input_size() const override { return 0; }
@@ -403,11 +404,11 @@ class Scaled final : public Layer<double> {
         for (ptrdiff_t k = 0; k < call.features; ++k)
           call.y.at(r, s)[k] = call.x.features.at(r, s)[k] * sum(call.others[0], r);
   }
-  std::unique_ptr<LayerTape<double>> record(const Run& run, const LayerForward<double>& call, Arena&) override {
+  std::unique_ptr<LayerTape<double>> record(const Run& run, const LayerForward<double>& call, Memory&) override {
     forward(run, call);
     return std::make_unique<LayerTape<double>>();
   }
-  void backward(const Run&, const LayerBackward<double>& call, LayerTape<double>&, Arena&) override {
+  void backward(const Run&, const LayerBackward<double>& call, LayerTape<double>&, Memory&) override {
     const OtherInput<double>& other = call.others[0];
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
       double gradient = 0;
@@ -432,7 +433,7 @@ class Scaled final : public Layer<double> {
 TEST(Graph, OtherInputsHaveTimeAxesOfTheirOwn) {
   GraphSpec<double> graph;
   graph.inputs = {{}, {}};
-  graph.nodes = {{std::make_shared<Scaled>(), {0, 1}}, {std::make_shared<Scaled>(), {2, 1}}};
+  graph.nodes = {{std::make_shared<Scaled>(cpu_devices()), {0, 1}}, {std::make_shared<Scaled>(cpu_devices()), {2, 1}}};
   graph.outputs = {3};
   const auto program = std::make_shared<Program<double>>(graph, "scaled");
   constexpr ptrdiff_t kX = 4, kOther = 3;
@@ -464,12 +465,12 @@ TEST(Graph, OtherInputsHaveTimeAxesOfTheirOwn) {
 }
 
 TEST(Graph, StepsThroughBranchesGiveTheSequencesBits) {
-  const auto dense = std::make_shared<Dense<float>>(3, 3, true);
+  const auto dense = std::make_shared<Dense<float>>(cpu_devices(), 3, 3, true);
   RecurrentOptions options;
   options.cell = "gru";
   options.input_size = 6;
   options.hidden_size = 5;
-  const auto gru = std::make_shared<Recurrent<float>>(options);
+  const auto gru = std::make_shared<Recurrent<float>>(cpu_devices(), options);
   for (const auto& layer : std::vector<std::shared_ptr<Layer<float>>>{dense, gru}) {
     for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
       layer->parameters()->values()[i] = float((i * 37) % 101 - 50) / 90;
@@ -478,8 +479,8 @@ TEST(Graph, StepsThroughBranchesGiveTheSequencesBits) {
   GraphSpec<float> graph;
   graph.inputs = {{Axis::kSequence, 3}, {Axis::kSequence, 3}};
   graph.nodes = {{dense, {0}},
-                 {std::make_shared<Multiply<float>>(), {2, 1}},
-                 {std::make_shared<Concatenate<float>>(), {3, 0}},
+                 {std::make_shared<Multiply<float>>(cpu_devices()), {2, 1}},
+                 {std::make_shared<Concatenate<float>>(cpu_devices()), {3, 0}},
                  {gru, {4}}};
   graph.outputs = {5, 2};  // the latter is read by another node as well
   const auto program = std::make_shared<Program<float>>(graph, "branches");
@@ -505,15 +506,15 @@ TEST(Graph, StepsThroughBranchesGiveTheSequencesBits) {
 }
 
 TEST(Graph, RefusesWhatDoesNotFit) {
-  const auto dense = std::make_shared<Dense<float>>(3, 3, true);
-  const auto add = std::make_shared<Add<float>>();
-  const auto embedding = std::make_shared<Embedding<float>>(5, 3);
+  const auto dense = std::make_shared<Dense<float>>(cpu_devices(), 3, 3, true);
+  const auto add = std::make_shared<Add<float>>(cpu_devices());
+  const auto embedding = std::make_shared<Embedding<float>>(cpu_devices(), 5, 3);
   RecurrentOptions options;
   options.cell = "rnn_tanh";
   options.input_size = 3;
   options.hidden_size = 4;
   options.return_sequences = false;
-  const auto last = std::make_shared<Recurrent<float>>(options);
+  const auto last = std::make_shared<Recurrent<float>>(cpu_devices(), options);
   const std::vector<GraphSpec<float>> wrong = {
       {{{}}, {{dense, {1}}}, {1}},                               // reads itself
       {{{}}, {{dense, {0, 0}}}, {1}},                            // too many inputs
@@ -544,8 +545,8 @@ TEST(Graph, RefusesWhatDoesNotFit) {
 }
 
 TEST(Program, RefusesLayersThatDoNotFit) {
-  const std::vector<std::shared_ptr<Layer<float>>> layers = {std::make_shared<Dense<float>>(3, 4, true),
-                                                             std::make_shared<Dense<float>>(5, 2, true)};
+  const std::vector<std::shared_ptr<Layer<float>>> layers = {std::make_shared<Dense<float>>(cpu_devices(), 3, 4, true),
+                                                             std::make_shared<Dense<float>>(cpu_devices(), 5, 2, true)};
   EXPECT_THROW(Program<float>(layers, "model"), std::invalid_argument);
   EXPECT_THROW(Program<float>(GraphSpec<float>{}, "model"), std::invalid_argument);
 }

@@ -48,7 +48,7 @@ struct Model {
     options.hidden_size = c.hidden;
     options.num_layers = c.layers;
     options.bidirectional = c.bidirectional;
-    layer = std::make_shared<Recurrent<T>>(options);
+    layer = std::make_shared<Recurrent<T>>(cpu_devices(), options);
     program = std::make_shared<Program<T>>(std::vector<std::shared_ptr<Layer<T>>>{layer}, "test");
     weights = random_values(size_t(layer->parameters()->size()), 1);
     for (double& w : weights) w *= 0.7 / std::sqrt(double(c.hidden));

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "bindings/tape.h"
-#include "cpu/isa.h"
 
 namespace recurra::bindings {
 namespace {
@@ -23,7 +22,8 @@ py::list tape_activity(Tape<T>& tape, size_t node) {
   const RecurrentPart<T> part = tape.recurrent(node);
   if (!part.tape) return list;
   const RecurrentSpec& spec = *part.spec;
-  const CellInfo& cell = *kernels<T>().cells[spec.cell]->info;
+  const Device<T>& device = tape.program().devices().template of<T>();
+  const CellInfo& cell = device.cell(spec.cell);
   const Batch& batch = tape.node_batch(node);
   const int64_t rows = batch.rows, steps = batch.steps, H = spec.hidden_size;
   for (ptrdiff_t i = 0; i < spec.layers * spec.directions; ++i) {
@@ -36,7 +36,7 @@ py::list tape_activity(Tape<T>& tape, size_t node) {
     py::object c = cell.has_cell ? py::object(zeros(H)) : py::none();
     RecurrentActivity<T> to = {sequence_of<T>(h), sequence_of<T>(saved), {}, part.order};
     if (cell.has_cell) to.c = sequence_of<T>(py::reinterpret_borrow<py::array>(c));
-    check(cpu_device<T>().read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
+    check(device.read_tape(spec, *part.tape, size_t(i), to), tape.program().name().c_str(),
           "got a tape recorded with memory_budget, expected one that holds all steps; record without memory_budget");
     list.append(py::make_tuple(std::move(h), std::move(saved), std::move(c)));
   }

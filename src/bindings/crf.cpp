@@ -1,5 +1,3 @@
-#include "losses/crf.h"
-
 #include <pybind11/stl.h>
 
 #include <optional>
@@ -76,9 +74,9 @@ py::tuple loss(const py::object& scores, const py::object& targets, const py::ob
     std::vector<double> sums(gradient ? size_t(chain.parameters()) : 0);
     double sum = 0;
     call.run(
-        [&](Stop* stop) {
-          sum = crf<T>(call.batch, chain, call.rows(), tags.data(), ignored ? &*ignored : nullptr, call.gradient_rows,
-                       gradient ? sums.data() : nullptr, stop);
+        [&](Stop*) {
+          sum = call.device().crf({&call.batch, &chain, call.rows(), tags.data(), ignored ? &*ignored : nullptr,
+                                   call.gradient_rows, gradient ? sums.data() : nullptr});
         },
         operations(call));
     if (!gradient) return py::make_tuple(sum, py::none(), py::none());
@@ -104,7 +102,8 @@ py::tuple viterbi(const py::object& scores, const py::object& lengths, const Par
     py::array best = new_array<double>({call.batch.rows});
     auto* to = static_cast<int64_t*>(tags.mutable_data());
     auto* to_best = static_cast<double*>(best.mutable_data());
-    call.run([&](Stop* stop) { crf_viterbi<T>(call.batch, chain, call.rows(), to, to_best, stop); }, operations(call));
+    call.run([&](Stop* stop) { call.device().crf_viterbi(call.batch, chain, call.rows(), to, to_best, stop); },
+             operations(call));
     return py::make_tuple(std::move(tags), std::move(best));
   });
 }
@@ -118,7 +117,7 @@ py::object marginals(const py::object& scores, const py::object& lengths, const 
     LossCall<T> call(kName, scores, lengths, py::none(), true);
     check_sequences(call, kName);
     const Chain chain = read_chain(parameters, allowed, kName, call.features);
-    call.run([&](Stop* stop) { crf_marginals<T>(call.batch, chain, call.rows(), call.gradient_rows, stop); },
+    call.run([&](Stop* stop) { call.device().crf_marginals(call.batch, chain, call.rows(), call.gradient_rows, stop); },
              operations(call));
     return call.gradient;
   });

@@ -1,7 +1,6 @@
-#include "losses/ctc.h"
-
 #include "bindings/loss_call.h"
 #include "bindings/module.h"
+#include "losses/ctc_decode.h"
 
 namespace recurra::bindings {
 namespace {
@@ -33,8 +32,8 @@ py::tuple loss(const py::object& logits, const py::object& targets, const py::ob
     py::array_t<bool> feasible(call.batch.rows);
     bool* possible = feasible.mutable_data();
     double sum = 0;
-    call.run([&](Stop* stop) {
-      sum = ctc<T>(call.batch, call.features, blank, call.rows(), rows, call.gradient_rows, possible, stop);
+    call.run([&](Stop*) {
+      sum = call.device().ctc({&call.batch, call.features, blank, call.rows(), rows, call.gradient_rows, possible});
     });
     return py::make_tuple(sum, call.gradient, std::move(feasible));
   });
@@ -53,7 +52,8 @@ py::list greedy(const py::object& logits, const py::object& lengths, ptrdiff_t b
     LossCall<T> call(kName, logits, lengths, py::none(), false);
     check_symbols(call, blank, kName);
     std::vector<CtcHypothesis> found;
-    call.run([&](Stop* stop) { found = ctc_greedy<T>(call.batch, call.features, blank, call.rows(), stop); });
+    call.run(
+        [&](Stop* stop) { found = ctc_greedy<T>(call.device(), call.batch, call.features, blank, call.rows(), stop); });
     py::list rows;
     for (const CtcHypothesis& one : found) rows.append(as_pair(one));
     return rows;
@@ -71,7 +71,8 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
     std::vector<std::vector<CtcHypothesis>> found;
     call.run(
         [&](Stop* stop) {
-          found = ctc_beam_search<T>(call.batch, call.features, blank, beam_size, best, call.rows(), stop);
+          found =
+              ctc_beam_search<T>(call.device(), call.batch, call.features, blank, beam_size, best, call.rows(), stop);
         },
         20 + double(beam_size));
     py::list rows;

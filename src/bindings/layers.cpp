@@ -61,7 +61,7 @@ std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const 
   auto made = std::make_unique<Py>();
   with_dtype(dtype, operation, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
-    made->object = std::shared_ptr<Layer<T>>(std::make_shared<Native<T>>(args...));
+    made->object = std::shared_ptr<Layer<T>>(std::make_shared<Native<T>>(cpu_devices(), args...));
   });
   return made;
 }
@@ -88,10 +88,10 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
   py::array weights = new_array<T>({batch.rows, batch.steps});
   const Sequence<T> to = sequence_of<T>(weights);
   run_native(layer->work() * double(batch.tokens()), [&](Stop* stop) {
-    Arena scratch;
-    T* pooled = scratch.take<T>(size_t(batch.rows * layer->output_size()));
+    Memory scratch(layer->devices());
+    T* pooled = scratch.device.take<T>(size_t(batch.rows * layer->output_size()));
     const Sequence<T> y = {pooled, layer->output_size(), 0};
-    const Run run = {cpu_devices(), scratch, num_threads(), stop, false, 0};
+    const Run run = {layer->devices(), scratch.device, scratch.host, num_threads(), stop, false, 0};
     static_cast<AttentionPool<T>&>(*layer).attend(
         run, {batch, layer->input_size(), {sequence_of<const T>(x), {}}, y, {}, {}}, {to.data, batch.steps, 1});
     if (run.stopped()) throw Interrupted();

@@ -1,7 +1,7 @@
 // The checked arguments of a loss.
 #pragma once
 #include "bindings/arrays.h"
-#include "losses/losses.h"
+#include "device/device.h"
 
 namespace recurra::bindings {
 
@@ -50,6 +50,7 @@ struct LossCall {
     }
   }
 
+  const Device<T>& device() const { return cpu_devices().of<T>(); }
   Sequence<const T> rows() const { return sequence_of<const T>(predictions); }
 
   // Runs f(stop), which takes about `operations` per prediction.

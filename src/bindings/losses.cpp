@@ -1,5 +1,3 @@
-#include "losses/losses.h"
-
 #include <pybind11/stl.h>
 
 #include <numeric>
@@ -7,7 +5,6 @@
 
 #include "bindings/loss_call.h"
 #include "bindings/module.h"
-#include "losses/mixture.h"
 
 namespace recurra::bindings {
 namespace {
@@ -44,15 +41,14 @@ py::tuple cross_entropy(Object logits, Object targets, Object lengths, Object we
               kName, "targets hold ", *rows.at(r, s), " in row ", r, " at step ", s, ", expected 0 to ",
               call.features - 1, ", one of the ", call.features, " classes");
     return call.result([&] {
-      return softmax_cross_entropy<T>(call.batch, call.features, call.rows(), rows, options, call.gradient_rows);
+      return call.device().label_loss({&call.batch, call.features, call.rows(), rows, options, call.gradient_rows});
     });
   });
 }
 
 // A loss with numeric targets of `width` features; 0: as many as the predictions.
-template <class F>
 py::tuple with_targets(const char* name, Object predictions, Object targets, Object lengths, Object weights,
-                       bool gradient, const F& f, ptrdiff_t width = 0) {
+                       bool gradient, const LossOptions& options, ptrdiff_t width = 0) {
   return by_dtype(name, predictions, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
     LossCall<T> call(name, predictions, lengths, weights, gradient);
@@ -60,8 +56,9 @@ py::tuple with_targets(const char* name, Object predictions, Object targets, Obj
     std::vector<int64_t> shape(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim());
     if (width) shape.back() = width;
     check_shape(wanted, shape, name, "targets");
-    return call.result(
-        [&] { return f(call.batch, shape.back(), call.rows(), sequence_of<const T>(wanted), call.gradient_rows); });
+    const StepLoss<T> loss = {options,           &call.batch, shape.back(), call.rows(), sequence_of<const T>(wanted),
+                              call.gradient_rows};
+    return call.result([&] { return call.device().step_loss(loss); });
   });
 }
 
@@ -82,23 +79,15 @@ ptrdiff_t targets_of(const py::object& predictions, ptrdiff_t each, const char* 
 py::tuple quantiles(Object predictions, Object targets, Object lengths, Object weights, bool gradient,
                     const std::vector<double>& quantiles) {
   constexpr const char* kName = "quantile_loss";
-  return with_targets(
-      kName, predictions, targets, lengths, weights, gradient,
-      [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
-        return quantile_loss(batch, features, quantiles, rest...);
-      },
-      targets_of(predictions, ptrdiff_t(quantiles.size()), kName));
+  return with_targets(kName, predictions, targets, lengths, weights, gradient, {LossKind::kQuantile, 0, &quantiles},
+                      targets_of(predictions, ptrdiff_t(quantiles.size()), kName));
 }
 
 py::tuple gaussian(Object predictions, Object targets, Object lengths, Object weights, bool gradient, double eps) {
   constexpr const char* kName = "gaussian_nll";
   check(eps > 0, kName, "got eps=", eps, ", expected more than 0");
-  return with_targets(
-      kName, predictions, targets, lengths, weights, gradient,
-      [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
-        return gaussian_nll(batch, features, eps, rest...);
-      },
-      targets_of(predictions, 2, kName));
+  return with_targets(kName, predictions, targets, lengths, weights, gradient, {LossKind::kGaussian, eps},
+                      targets_of(predictions, 2, kName));
 }
 
 py::tuple mixture(Object predictions, Object targets, Object lengths, Object weights, bool gradient,
@@ -112,37 +101,31 @@ py::tuple mixture(Object predictions, Object targets, Object lengths, Object wei
   const Mixture mixture = {components, features, correlated, binary, eps};
   check(last_axis(predictions, kName) == mixture.predictions(), kName, "got ", last_axis(predictions, kName),
         " predictions a step, expected ", mixture.predictions());
-  return with_targets(
-      kName, predictions, targets, lengths, weights, gradient,
-      [&](const LossBatch& batch, ptrdiff_t, const auto&... rest) { return mixture_density(batch, mixture, rest...); },
-      mixture.targets());
+  return with_targets(kName, predictions, targets, lengths, weights, gradient,
+                      {LossKind::kMixture, 0, nullptr, &mixture}, mixture.targets());
 }
 
 }  // namespace
 
-#define RECURRA_LOSS(name)                                                                    \
-  m.def(                                                                                      \
-      #name,                                                                                  \
-      [](Object predictions, Object targets, Object lengths, Object weights, bool gradient) { \
-        return with_targets(#name, predictions, targets, lengths, weights, gradient,          \
-                            [](const auto&... args) { return name(args...); });               \
-      },                                                                                      \
+#define RECURRA_LOSS(name, kind)                                                                        \
+  m.def(                                                                                                \
+      #name,                                                                                            \
+      [](Object predictions, Object targets, Object lengths, Object weights, bool gradient) {           \
+        return with_targets(#name, predictions, targets, lengths, weights, gradient, {LossKind::kind}); \
+      },                                                                                                \
       py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"), py::arg("gradient"))
 
 void register_losses(py::module_& m) {
   m.def("softmax_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"), py::arg("lengths"),
         py::arg("weights"), py::arg("gradient"), py::arg("class_weights") = py::none(), py::arg("smoothing") = 0.0,
         py::arg("ignored") = py::none());
-  RECURRA_LOSS(binary_cross_entropy);
-  RECURRA_LOSS(mean_squared_error);
-  RECURRA_LOSS(absolute_error);
+  RECURRA_LOSS(binary_cross_entropy, kBinaryCrossEntropy);
+  RECURRA_LOSS(mean_squared_error, kSquaredError);
+  RECURRA_LOSS(absolute_error, kAbsoluteError);
   m.def(
       "huber",
       [](Object predictions, Object targets, Object lengths, Object weights, bool gradient, double delta) {
-        return with_targets("huber", predictions, targets, lengths, weights, gradient,
-                            [&](const LossBatch& batch, ptrdiff_t features, const auto&... rest) {
-                              return huber(batch, features, delta, rest...);
-                            });
+        return with_targets("huber", predictions, targets, lengths, weights, gradient, {LossKind::kHuber, delta});
       },
       py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"), py::arg("gradient"),
       py::arg("delta"));

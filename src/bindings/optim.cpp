@@ -7,7 +7,7 @@
 
 #include "bindings/handles.h"
 #include "bindings/module.h"
-#include "optim/rows.h"
+#include "device/row_blocks.h"
 
 namespace recurra::bindings {
 namespace {
@@ -72,7 +72,7 @@ Update sgd_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t end
     auto* v = moments(update, velocity, "sgd_update", "velocity", p);
     const SgdOptions own = {momentum, nesterov};
     return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
-      sgd_step(p.values() + at, p.grads() + at, v ? v + at : nullptr, n, options, own);
+      sgd_step(p.device(), p.values() + at, p.grads() + at, v ? v + at : nullptr, n, options, own);
     };
   });
 }
@@ -87,7 +87,7 @@ Update adam_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t en
     check(m && v, "adam_update", "m and v are None, expected arrays");
     const AdamOptions own = {count, beta1, beta2, eps, bare_eps, decoupled};
     return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
-      adam_step(p.values() + at, p.grads() + at, m + at, v + at, n, options, own);
+      adam_step(p.device(), p.values() + at, p.grads() + at, m + at, v + at, n, options, own);
     };
   });
 }
@@ -102,8 +102,8 @@ Update rmsprop_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t
     check(s, "rmsprop_update", "square is None, expected an array");
     const RmspropOptions own = {alpha, eps, momentum};
     return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
-      rmsprop_step(p.values() + at, p.grads() + at, s + at, m ? m + at : nullptr, v ? v + at : nullptr, n, options,
-                   own);
+      rmsprop_step(p.device(), p.values() + at, p.grads() + at, s + at, m ? m + at : nullptr, v ? v + at : nullptr, n,
+                   options, own);
     };
   });
 }
@@ -115,7 +115,7 @@ Update adagrad_update(const ParametersHandle& handle, ptrdiff_t begin, ptrdiff_t
     check(s, "adagrad_update", "square is None, expected an array");
     const AdagradOptions own = {eps};
     return [=, &p](ptrdiff_t at, ptrdiff_t n, const StepOptions& options) {
-      adagrad_step(p.values() + at, p.grads() + at, s + at, n, options, own);
+      adagrad_step(p.device(), p.values() + at, p.grads() + at, s + at, n, options, own);
     };
   });
 }
@@ -142,9 +142,10 @@ py::tuple norm_of(const ParametersHandle& handle, double scale, double limit) {
       const WriteLock lock(p->mutex());  // rows() may sort
       if (TouchedRows* const touched = p->touched()) {
         const std::vector<int64_t>& rows = touched->rows();
-        norm = gradient_norm(p->grads(), touched->row_size(), scale, limit, rows.data(), ptrdiff_t(rows.size()));
+        norm = gradient_norm(p->device(), p->grads(), touched->row_size(), scale, limit, rows.data(),
+                             ptrdiff_t(rows.size()));
       } else {
-        norm = gradient_norm(p->grads(), p->size(), scale, limit, nullptr, 0);
+        norm = gradient_norm(p->device(), p->grads(), p->size(), scale, limit, nullptr, 0);
       }
     });
     return py::make_tuple(norm.sum, norm.exponent, norm.count);

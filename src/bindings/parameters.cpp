@@ -126,7 +126,8 @@ void register_parameters(py::module_& m) {
                  std::vector<ParameterSpec> list;
                  for (const auto& spec : specs) list.push_back({spec.first, spec.second});
                  return with_dtype(dtype, "Parameters", [&](auto* type) {
-                   return ParametersHandle{std::make_shared<Parameters<std::remove_pointer_t<decltype(type)>>>(list)};
+                   return ParametersHandle{
+                       std::make_shared<Parameters<std::remove_pointer_t<decltype(type)>>>(cpu_devices(), list)};
                  });
                }),
            py::arg("dtype"), py::arg("specs"))
@@ -181,7 +182,7 @@ void register_parameters(py::module_& m) {
            [](const ParametersHandle& self) {
              self.visit([](const auto& p) {
                const WriteLock lock(p->mutex());
-               p->zero_grad([](auto* grads, ptrdiff_t n) { clear(grads, n, threads_to_move(n)); });
+               p->zero_grad();
              });
            })
       .def_property_readonly("sparse",

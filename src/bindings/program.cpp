@@ -61,8 +61,8 @@ template <class T>
 py::tuple forward(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
-  std::unique_ptr<Arena> scratch = program.scratch().take();
-  Value<T>* values = program.graph().plan(call.inputs.data(), *scratch);
+  std::unique_ptr<Memory> scratch = program.scratch().take();
+  Value<T>* values = program.graph().plan(call.inputs.data(), scratch->host);
   Outputs<T> y(program, values, time_major);
   const ptrdiff_t rows = call.rows(), size = program.state_size();
   std::vector<T> final_state(size_t(rows * size));

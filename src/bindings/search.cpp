@@ -140,12 +140,13 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   const std::vector<T> from = state_rows<T>(layer.states(), state, rows, name);
   py::array weights = new_array<T>({rows, steps, looked_at.input.batch.steps});
   std::fill_n(static_cast<T*>(weights.mutable_data()), weights.size(), T(0));
-  Arena arena;
+  recurra::Memory scratch(layer.devices());
+  Arena& arena = scratch.device;
   const ptrdiff_t width = layer.output_size(), size = layer.state_size();
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
   const double work = layer.work(batch, &looked_at.input.batch);
   const auto attend = [&](Stop* stop) {
-    layer.attend({cpu_devices(), arena, threads_for(work, kReleaseWork), stop, false, 0},
+    layer.attend({layer.devices(), arena, scratch.host, threads_for(work, kReleaseWork), stop, false, 0},
                  {batch,
                   layer.input_size(),
                   {sequence_of<const T>(queries), {}},

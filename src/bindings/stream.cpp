@@ -63,8 +63,8 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
           " steps, expected the same number");
   check_tokens(call, program);
   for (ptrdiff_t i = 0; i < inputs; ++i) read_reset(call, program, i, reset, false);
-  std::unique_ptr<Arena> scratch = program.scratch().take();
-  const Value<T>* values = program.graph().plan(call.inputs.data(), *scratch);
+  std::unique_ptr<Memory> scratch = program.scratch().take();
+  const Value<T>* values = program.graph().plan(call.inputs.data(), scratch->host);
   Outputs<T> y = out.is_none() ? Outputs<T>(program, values, false) : given_outputs(call, program, values, out);
   const double work = program.graph().work(values);
   program.scratch().give_back(std::move(scratch));

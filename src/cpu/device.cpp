@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 #include "cpu/mask.h"
-#include "cpu/ops/matrix.h"
+#include "cpu/ops/steps.h"
 
 namespace recurra {
 namespace {
@@ -22,6 +24,11 @@ void for_stretches(const Batch& batch, Sequence<T> x, const F& f) {
 }
 
 }  // namespace
+
+template <class T>
+const CellInfo& CpuDevice<T>::cell(CellKind kind) const {
+  return *kernels<T>().cells[kind]->info;
+}
 
 template <class T>
 ptrdiff_t CpuDevice<T>::packed_size(ptrdiff_t k, ptrdiff_t columns) const {
@@ -53,6 +60,11 @@ void CpuDevice<T>::product(const Run& run, const Batch& batch, ptrdiff_t k, ptrd
       if (!stopped(run)) rows_of(r, 0, batch.length(r));
     });
   }
+}
+
+template <class T>
+void CpuDevice<T>::multiply(const ProductCall<T>& call) const {
+  kernels<T>().product(call);
 }
 
 template <class T>
@@ -91,6 +103,29 @@ void CpuDevice<T>::zero_padding(const Batch& batch, ptrdiff_t features, Sequence
 }
 
 template <class T>
+void CpuDevice<T>::sum_valid(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x,
+                             T* total) const {
+  sum_over_steps(run, batch, features, total, [&](ptrdiff_t row, ptrdiff_t step, T* sums) {
+    kernels<T>().rows.add_scaled(T(1), x.at(row, step), sums, features);
+  });
+}
+
+template <class T>
+void CpuDevice<T>::log_softmax(const T* x, T* y, ptrdiff_t n) const {
+  kernels<T>().attention.log_softmax(x, y, n);
+}
+
+template <class T>
+void CpuDevice<T>::log_probabilities(const T* x, double* y, ptrdiff_t n) const {
+  const double most = double(*std::max_element(x, x + n));
+  std::vector<double> exponentials(static_cast<size_t>(n));
+  for (ptrdiff_t k = 0; k < n; ++k) y[k] = double(x[k]) - most;
+  kernels<double>().rows.exp(y, exponentials.data(), n);
+  const double log_sum = std::log(std::accumulate(exponentials.begin(), exponentials.end(), 0.0));
+  for (ptrdiff_t k = 0; k < n; ++k) y[k] = std::isnan(y[k]) ? -std::numeric_limits<double>::infinity() : y[k] - log_sum;
+}
+
+template <class T>
 const Device<T>& cpu_device() {
   static const CpuDevice<T> device;
   return device;
@@ -99,7 +134,7 @@ template const Device<float>& cpu_device();
 template const Device<double>& cpu_device();
 
 const Devices& cpu_devices() {
-  static const Devices devices = {cpu_device<float>(), cpu_device<double>()};
+  static const Devices devices = {cpu_device<float>(), cpu_device<double>(), host_memory()};
   return devices;
 }
 

@@ -8,6 +8,7 @@ template <class T>
 class CpuDevice final : public Device<T> {
  public:
   const char* name() const override { return "cpu"; }
+  const CellInfo& cell(CellKind kind) const override;
   std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
                                             const T* parameters, bool transposed, int threads,
                                             Arena memory) const override;
@@ -26,10 +27,22 @@ class CpuDevice final : public Device<T> {
   void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const override;
   void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
                Sequence<const T> x, Sequence<T> y) const override;
+  void multiply(const ProductCall<T>& call) const override;
   void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
              T* gradient, T* bias_gradient) const override;
   void dropout(const Run& run, const Batch& batch, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
                Sequence<const T> x, Sequence<T> y) const override;
+  void copy(const Copy<T>& call) const override;
+  void fill(const Batch& batch, ptrdiff_t features, T value, Sequence<T> to) const override;
+  void add(const Batch& batch, ptrdiff_t features, Sequence<const T> from, Sequence<T> to) const override;
+  void sum_each_row(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x,
+                    Sequence<T> y) const override;
+  void look_up(const Lookup& call, const T* table, Sequence<T> y) const override;
+  void pack_valid(const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* to) const override;
+  void add_to_table(const Lookup& call, const T* packed, T* table) const override;
+  void keep_past(const PastInputs<T>& call) const override;
+  void keep_past_gradient(const ConvolutionSpec& spec, const Batch& batch, StateRows<const T> dfinal, Sequence<T> dx,
+                          StateRows<T> dstate) const override;
   void zero_padding(const Batch& batch, ptrdiff_t features, Sequence<T> y) const override;
   void convolve(const Run& run, const ConvolutionForward<T>& call) const override;
   void convolve_gradient(const Run& run, const ConvolutionBackward<T>& call) const override;
@@ -49,6 +62,24 @@ class CpuDevice final : public Device<T> {
   void feature_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm,
                              bool of_batch, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
                              T* dshift) const override;
+  void sum_valid(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* total) const override;
+  void log_softmax(const T* x, T* y, ptrdiff_t n) const override;
+  void merge(const Run& run, const Merging<T>& call, Sequence<T> y) const override;
+  void merge_gradient(const Run& run, const Merging<T>& call, Sequence<const T> dy) const override;
+  void sgd(const SgdCall<T>& call) const override;
+  void adam(const AdamCall<T>& call) const override;
+  void rmsprop(const RmspropCall<T>& call) const override;
+  Clipped sum_squares(const Numbers<T>& numbers, T scale, T limit) const override;
+  double peak(const Numbers<T>& numbers) const override;
+  double label_loss(const LabelLoss<T>& call) const override;
+  double step_loss(const StepLoss<T>& call) const override;
+  double ctc(const CtcLoss<T>& call) const override;
+  double crf(const CrfLoss<T>& call) const override;
+  void crf_viterbi(const Batch& batch, const Chain& chain, Sequence<const T> scores, int64_t* tags, double* scores_of,
+                   Stop* stop) const override;
+  void crf_marginals(const Batch& batch, const Chain& chain, Sequence<const T> scores, Sequence<T> marginals,
+                     Stop* stop) const override;
+  void log_probabilities(const T* x, double* y, ptrdiff_t n) const override;
   void pool(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
             Sequence<T> y) const override;
   void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
@@ -56,6 +87,10 @@ class CpuDevice final : public Device<T> {
   void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override;
   void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
                              Sequence<T> dx, StateRows<T> dpast) const override;
+  std::unique_ptr<AttentionMemory<T>> attention_memory(const Run& run, const AttentionInput<T>& input,
+                                                       Arena& memory) const override;
+  void count_attention_memory(const AttentionSpec& spec, const Batch& batch, bool own_keys,
+                              Arena& count) const override;
   void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override;
   void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
                        T* dv) const override;

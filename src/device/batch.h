@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/cells/call.h"
+#include "kernels/gemm/call.h"
 #include "platform/memory.h"
 
 namespace recurra {
@@ -44,16 +45,75 @@ Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features,
 template <class T>
 class Device;
 
-// One device, for either type.
+// Told when the host is about to look at a device's memory by itself.
+class HostGate {
+ public:
+  virtual ~HostGate() = default;
+  virtual void open() = 0;  // waits for what the device is at
+  virtual void close() = 0;
+};
+
+// One device, for either type, and where its arrays live. gate null: the host may look at them at any time.
 struct Devices {
   const Device<float>& f32;
   const Device<double>& f64;
+  MemorySource& memory;
+  HostGate* gate = nullptr;
+  template <class T>
+  const Device<T>& of() const {
+    if constexpr (std::is_same_v<T, float>)
+      return f32;
+    else
+      return f64;
+  }
+};
+
+// A scope in which the host reads or writes a device's arrays. What is not in one leaves that to the device.
+class HostAccess {
+ public:
+  explicit HostAccess(const Devices& devices) : gate_(devices.gate) {
+    if (gate_) gate_->open();
+  }
+  ~HostAccess() {
+    if (gate_) gate_->close();
+  }
+  HostAccess(const HostAccess&) = delete;
+  HostAccess& operator=(const HostAccess&) = delete;
+
+ private:
+  HostGate* gate_;
+};
+
+// The memory of a call or a tape: the device's arrays, and what the host keeps beside them, such as lengths and orders.
+struct Memory {
+  Arena device, host;
+  explicit Memory(const Devices& devices) : device(devices.memory) {}
+  // As Arena::counting().
+  static Memory counting() { return {Arena::counting(), Arena::counting()}; }
+
+  struct Mark {
+    Arena::Mark device, host;
+  };
+  Mark mark() const { return {device.mark(), host.mark()}; }
+  void rewind(const Mark& mark) {
+    device.rewind(mark.device);
+    host.rewind(mark.host);
+  }
+  void reset() {
+    device.reset();
+    host.reset();
+  }
+  size_t used() const { return device.used() + host.used(); }
+
+ private:
+  Memory(Arena&& on_device, Arena&& on_host) : device(std::move(on_device)), host(std::move(on_host)) {}
 };
 
 // What every call is given: the device, scratch memory, how many threads it may use, and whom to ask whether to go on.
 struct Run {
   const Devices& devices;
-  Arena& arena;
+  Arena& arena;  // the device's
+  Arena& host;
   int threads;
   Stop* stop;
   bool training;
@@ -62,10 +122,7 @@ struct Run {
   bool poll() const { return stop && stop->poll(); }
   template <class T>
   const Device<T>& device() const {
-    if constexpr (std::is_same_v<T, float>)
-      return devices.f32;
-    else
-      return devices.f64;
+    return devices.of<T>();
   }
 };
 

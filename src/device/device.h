@@ -1,11 +1,14 @@
 // The seam between devices, crossed once per call of a whole recurrent stack or of a plain layer, so that a device
-// schedules layers, directions, rows and steps as suits it. Packed weights and tapes are its own. A run carries its
-// device; memory is the host's, and losses, optimisers, search and some layers still call the CPU's kernels directly.
+// schedules layers, directions, rows and steps as suits it. Packed weights and tapes are its own. Layers, losses,
+// optimisers, programs and searches reach memory and operations through it alone; docs/architecture.md says how.
 #pragma once
 #include <memory>
 #include <vector>
 
+#include "device/attention.h"
+#include "device/losses.h"
 #include "device/ops.h"
+#include "device/optim.h"
 #include "device/recurrent.h"
 
 namespace recurra {
@@ -15,6 +18,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const char* name() const = 0;
+  virtual const CellInfo& cell(CellKind) const = 0;
 
   // `transposed`: for backward(), else for forward() and record(). They live in `memory`, which becomes theirs.
   virtual std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,
@@ -40,6 +44,8 @@ class Device {
   // y = x B + bias over all valid (row, step); bias null: none.
   virtual void product(const Run&, const Batch&, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
                        Sequence<const T> x, Sequence<T> y) const = 0;
+  // The same for rows at constant distances, on this thread. A bias is packed as a matrix of one row.
+  virtual void multiply(const ProductCall<T>&) const = 0;
   // gradient (out, in) += sum of dy x^T, bias_gradient (out; null: none) += sum of dy.
   virtual void outer(const Run&, const Batch&, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
                      T* gradient, T* bias_gradient) const = 0;
@@ -48,6 +54,22 @@ class Device {
   // may be the same.
   virtual void dropout(const Run&, const Batch&, ptrdiff_t features, double p, uint64_t stream, bool one_mask,
                        Sequence<const T> x, Sequence<T> y) const = 0;
+
+  // What moves bytes.
+  virtual void copy(const Copy<T>&) const = 0;
+  virtual void fill(const Batch&, ptrdiff_t features, T value, Sequence<T> to) const = 0;
+  // to += from
+  virtual void add(const Batch&, ptrdiff_t features, Sequence<const T> from, Sequence<T> to) const = 0;
+  // The sum of each row's steps; y has one step.
+  virtual void sum_each_row(const Run&, const Batch&, ptrdiff_t features, Sequence<const T> x, Sequence<T> y) const = 0;
+  virtual void look_up(const Lookup&, const T* table, Sequence<T> y) const = 0;
+  // The valid steps one behind the other, rows in order; added to the rows of a table that they were looked up in.
+  virtual void pack_valid(const Batch&, ptrdiff_t features, Sequence<const T> x, T* to) const = 0;
+  virtual void add_to_table(const Lookup&, const T* packed, T* table) const = 0;
+  virtual void keep_past(const PastInputs<T>&) const = 0;
+  // Adds to dx and dstate; data null: not wanted.
+  virtual void keep_past_gradient(const ConvolutionSpec&, const Batch&, StateRows<const T> dfinal, Sequence<T> dx,
+                                  StateRows<T> dstate) const = 0;
   virtual void zero_padding(const Batch&, ptrdiff_t features, Sequence<T> y) const = 0;
 
   virtual void convolve(const Run&, const ConvolutionForward<T>&) const = 0;
@@ -78,6 +100,39 @@ class Device {
                                      Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
                                      T* dshift) const = 0;
 
+  // total (features) += the sum over the valid steps, in an order that follows from the shape.
+  virtual void sum_valid(const Run&, const Batch&, ptrdiff_t features, Sequence<const T> x, T* total) const = 0;
+  // The logarithms of softmax(x), n each, on this thread.
+  virtual void log_softmax(const T* x, T* y, ptrdiff_t n) const = 0;
+
+  // Maximum and minimum: NaN wins, and the gradient goes to the first input that has it.
+  virtual void merge(const Run&, const Merging<T>&, Sequence<T> y) const = 0;
+  virtual void merge_gradient(const Run&, const Merging<T>&, Sequence<const T> dy) const = 0;
+
+  // Optimisers' steps.
+  virtual void sgd(const SgdCall<T>&) const = 0;
+  virtual void adam(const AdamCall<T>&) const = 0;
+  virtual void rmsprop(const RmspropCall<T>&) const = 0;
+  // Of clamp(scale * x, -limit, limit), in double, over blocks of fixed size.
+  virtual Clipped sum_squares(const Numbers<T>&, T scale, T limit) const = 0;
+  // The largest absolute value; infinite if one is, NaN if one is.
+  virtual double peak(const Numbers<T>&) const = 0;
+
+  // Losses give their sum.
+  virtual double label_loss(const LabelLoss<T>&) const = 0;
+  virtual double step_loss(const StepLoss<T>&) const = 0;
+  virtual double ctc(const CtcLoss<T>&) const = 0;
+  virtual double crf(const CrfLoss<T>&) const = 0;
+  // Each row's tagging of the highest score: (row, step), 0 past the lengths; of equal ones the lower tag, the last
+  // step first. `scores_of` [rows] gets their scores, -infinity where every tagging is forbidden.
+  virtual void crf_viterbi(const Batch&, const Chain&, Sequence<const T> scores, int64_t* tags, double* scores_of,
+                           Stop*) const = 0;
+  // The probability of each tag at each step; zeros past the lengths, NaN in rows in which every tagging is forbidden.
+  virtual void crf_marginals(const Batch&, const Chain&, Sequence<const T> scores, Sequence<T> marginals,
+                             Stop*) const = 0;
+  // log_softmax() in double; -infinity for a NaN, so that it can be compared and is not chosen.
+  virtual void log_probabilities(const T* x, double* y, ptrdiff_t n) const = 0;
+
   // One vector from the valid steps of each row's last episode, zeros where there are none; y and dy have one step.
   virtual void pool(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
                     Sequence<T> y) const = 0;
@@ -87,6 +142,11 @@ class Device {
   // Adds to dx and dpast; data null: not wanted.
   virtual void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T> y, Sequence<const T> dy,
                                      Sequence<T> dx, StateRows<T> dpast) const = 0;
+  // It lives in `memory`, where keys must stay too.
+  virtual std::unique_ptr<AttentionMemory<T>> attention_memory(const Run&, const AttentionInput<T>&,
+                                                               Arena& memory) const = 0;
+  // Takes from an arena that only counts what one that can run backwards takes. `own_keys`: they are not the memory.
+  virtual void count_attention_memory(const AttentionSpec&, const Batch&, bool own_keys, Arena& count) const = 0;
   virtual void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y) const = 0;
   // du, and adds to dv.
   virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du,

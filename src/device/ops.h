@@ -45,6 +45,36 @@ struct ConvolutionBackward {
 // enough.
 enum FunctionKind { kSqrt = kActivations, kSquare, kExp, kLog, kAbs, kFunctions };
 
+// to = from at every valid step.
+template <class T>
+struct Copy {
+  const Batch* batch;
+  ptrdiff_t features;
+  Sequence<const T> from;
+  Sequence<T> to;
+  ptrdiff_t from_feature = 1, to_feature = 1;  // distances of a step's features
+  bool reversed = false;                       // a row's first step goes to its last one's place
+  Stop* stop = nullptr;
+};
+
+// Rows of a table, `size` numbers each, that the tokens of valid steps name.
+struct Lookup {
+  const Batch* batch;
+  ptrdiff_t size;
+  Sequence<const int64_t> tokens;
+};
+
+// The inputs that the next window of each row still sees, `spec.left` of them, from those of a call and those before.
+template <class T>
+struct PastInputs {
+  const ConvolutionSpec* spec;
+  const Batch* batch;
+  Sequence<const T> x;
+  StateRows<const T> state;  // data null: zeros
+  StateRows<T> final_state;
+  bool counts;  // whether behind them there is the number of those that are there
+};
+
 enum class PoolKind { kLast, kMean, kMax };
 
 // One vector from each window of steps (spec: where they lie; in = features): the mean or the maximum of the inputs
@@ -57,6 +87,23 @@ struct WindowPool {
   PoolKind kind;
   Sequence<const T> x;
   StateRows<const T> past, count;
+};
+
+enum class MergeKind { kAdd, kMultiply, kSubtract, kAverage, kMaximum, kMinimum, kDot, kConcatenate };
+
+// One of several inputs with the same steps. dx: where its gradient goes; data null: not wanted.
+template <class T>
+struct MergePart {
+  Sequence<const T> x;
+  Sequence<T> dx;
+  ptrdiff_t features;
+};
+template <class T>
+struct Merging {
+  MergeKind kind;
+  const Batch* batch;
+  const MergePart<T>* parts;
+  ptrdiff_t count;
 };
 
 // Normalisation of every feature by statistics of its own: y = (x - mean) rstd gain + shift.

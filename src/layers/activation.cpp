@@ -25,7 +25,7 @@ struct Activation<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Activation<T>::Activation(const std::string& name) : Layer<T>(std::vector<ParameterSpec>{}), kind_(kind_of(name)) {}
+Activation<T>::Activation(const Devices& devices, const std::string& name) : Layer<T>(devices), kind_(kind_of(name)) {}
 
 template <class T>
 void Activation<T>::forward(const Run& run, const LayerForward<T>& call) {
@@ -33,7 +33,7 @@ void Activation<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Activation<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Activation<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   auto tape = std::make_unique<Tape>();
   tape->y = read_only(call.y);
@@ -41,7 +41,7 @@ std::unique_ptr<LayerTape<T>> Activation<T>::record(const Run& run, const LayerF
 }
 
 template <class T>
-void Activation<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
+void Activation<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory&) {
   if (!call.dx.data || !call.dy.data) return;
   run.device<T>().activation_gradient(run, call.batch, call.features, kind_, call.x.features,
                                       static_cast<Tape&>(tape).y, call.dy, call.dx);

@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class Activation final : public Layer<T> {
  public:
-  explicit Activation(const std::string& name);
+  Activation(const Devices&, const std::string& name);
 
   const char* kind() const override { return "activation"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -15,8 +15,8 @@ class Activation final : public Layer<T> {
   double work() const override { return 256; }  // some features, a few operations each
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

@@ -1,7 +1,5 @@
 // The gain and shift of normalising layers: parameters weight and bias, or 1 and 0.
 #pragma once
-#include <algorithm>
-
 #include "layers/layer.h"
 
 namespace recurra {
@@ -24,20 +22,21 @@ Affine<T> affine_of(Parameters<T>& parameters, ptrdiff_t features, Arena& memory
   T* data = memory.take<T>(size_t(2 * features));
   if (parameters.size()) {
     const ReadLock lock(parameters.mutex());
-    std::copy_n(parameters.values(), 2 * features, data);
+    copy_flat<T>(parameters.device(), parameters.values(), 2 * features, data);
   } else {
-    std::fill_n(data, features, T(1));
-    std::fill_n(data + features, features, T(0));
+    fill_flat(parameters.device(), data, features, T(1));
+    fill_flat(parameters.device(), data + features, features, T(0));
   }
   return {data, data + features};
 }
 
 // Where the gradients of gain and shift are to be added: in the tape, or, where they are not parameters, in scratch.
 template <class T>
-Affine<T> start_affine_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, ptrdiff_t features, Arena& memory,
+Affine<T> start_affine_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, ptrdiff_t features, Memory& memory,
                                 Arena& scratch) {
   T* to = start_gradient(tape, parameters, memory);
-  if (!parameters.size()) std::fill_n(to = scratch.take<T>(size_t(2 * features)), 2 * features, T(0));
+  if (!parameters.size())
+    fill_flat(parameters.device(), to = scratch.take<T>(size_t(2 * features)), 2 * features, T(0));
   return {to, to + features};
 }
 

@@ -18,8 +18,8 @@ class AttendingLayer : public Layer<T> {
   virtual void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) = 0;
 
  protected:
-  AttendingLayer(const std::vector<ParameterSpec>& parameters, Scoring<T> scoring)
-      : Layer<T>(parameters), scoring_(std::move(scoring)) {
+  AttendingLayer(const Devices& devices, const std::vector<ParameterSpec>& parameters, Scoring<T> scoring)
+      : Layer<T>(devices, parameters), scoring_(std::move(scoring)) {
     scoring_.find(*this->parameters());
   }
 

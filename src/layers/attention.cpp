@@ -14,10 +14,12 @@ struct Attention<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-Attention<T>::Attention(const ScoringOptions& options) : Attention(Scoring<T>("Attention", options)) {}
+Attention<T>::Attention(const Devices& devices, const ScoringOptions& options)
+    : Attention(devices, Scoring<T>("Attention", options)) {}
 
 template <class T>
-Attention<T>::Attention(const Scoring<T>& scoring) : AttendingLayer<T>(scoring.parameters(), scoring) {}
+Attention<T>::Attention(const Devices& devices, const Scoring<T>& scoring)
+    : AttendingLayer<T>(devices, scoring.parameters(), scoring) {}
 
 template <class T>
 double Attention<T>::work() const {
@@ -29,7 +31,7 @@ auto Attention<T>::packed(bool backward) -> Weights {
   return this->cached(backward ? both_ : forward_, [&](Arena memory) {
     auto made = std::make_unique<Packed>();
     made->memory = std::move(memory);
-    made->scoring = scoring_.pack(this->parameters()->values(), backward, made->memory);
+    made->scoring = scoring_.pack(this->device(), this->parameters()->values(), backward, made->memory);
     return made;
   });
 }
@@ -62,22 +64,21 @@ void Attention<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   auto tape = std::make_unique<Tape>();
   const Weights weight = packed(false);
-  look(run, call, *weight.value, true, {}, tape->attending, memory);
+  look(run, call, *weight.value, true, {}, tape->attending, memory.device);
   return tape;
 }
 
 template <class T>
-void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   T* gradient = start_gradient(tape, *this->parameters(), memory);
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
   Attending<T>& to = tape.attending;
   if (!call.dy.data) {
-    for (ptrdiff_t r = 0; dmemory.data && r < to.batch.rows; ++r)
-      for (ptrdiff_t s = 0; s < to.batch.length(r); ++s) std::fill_n(dmemory.at(r, s), this->memory_size(), T(0));
+    if (dmemory.data) run.device<T>().fill(to.batch, this->memory_size(), T(0), dmemory);
     return;
   }
   const Weights weight = packed(true);
@@ -102,13 +103,13 @@ void Attention<T>::commit(LayerTape<T>& tape, int) {
 }
 
 template <class T>
-void Attention<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
-  count.take<T>(size_t(this->parameters()->size()));
+void Attention<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
+  count.device.take<T>(size_t(this->parameters()->size()));
   const OtherInput<T>& memory = call.others[0];
   this->check_size(call.batch, memory);
-  scoring_.count(memory, count);
-  if (scoring_.projects_query()) take_sequence<T>(count, call.batch, scoring_.spec().key_size);
-  take_sequence<T>(count, call.batch, memory.batch.steps);
+  scoring_.count(this->device(), memory, count.device);
+  if (scoring_.projects_query()) take_sequence<T>(count.device, call.batch, scoring_.spec().key_size);
+  take_sequence<T>(count.device, call.batch, memory.batch.steps);
 }
 
 template class Attention<float>;

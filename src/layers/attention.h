@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class Attention final : public AttendingLayer<T> {
  public:
-  explicit Attention(const ScoringOptions&);
+  Attention(const Devices&, const ScoringOptions&);
 
   const char* kind() const override { return "attention"; }
   ptrdiff_t input_size() const override { return this->scoring_.query_size(); }
@@ -15,21 +15,21 @@ class Attention final : public AttendingLayer<T> {
   double work() const override;
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
+  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
-  explicit Attention(const Scoring<T>&);
+  Attention(const Devices&, const Scoring<T>&);
 
   struct Packed;
   struct Tape;
   typedef typename Layer<T>::template Cached<Packed> Weights;
   Weights packed(bool backward);
-  // `backward`: as in AttentionMemory; `weights` data null: they go to `arena`.
+  // `backward`: as in AttentionInput; `weights` data null: they go to `arena`.
   void look(const Run&, const LayerForward<T>&, const Packed&, bool backward, Sequence<T> weights, Attending<T>&,
             Arena& arena) const;
 

@@ -16,7 +16,7 @@ ScoringOptions scoring_options(const AttentionDecoderOptions& o) {
   return {o.attention, o.hidden_size, o.memory_size, o.attention_size};
 }
 
-RecurrentSpec cell_spec(const AttentionDecoderOptions& o) {
+RecurrentSpec cell_spec(const Devices& devices, const AttentionDecoderOptions& o) {
   check(o.input_size >= 1 && o.input_size <= 1 << 20, kName, "input_size is ", o.input_size, ", expected 1 to ",
         1 << 20);
   check(o.input_feeding || !is_additive(o), kName,
@@ -26,16 +26,16 @@ RecurrentSpec cell_spec(const AttentionDecoderOptions& o) {
   r.input_size = o.input_size + (is_additive(o) ? o.memory_size : o.input_feeding ? o.hidden_size : 0);
   r.hidden_size = o.hidden_size;
   r.bias = o.bias;
-  const RecurrentSpec spec = recurrent_spec(r);
-  check(kernels<float>().cells[spec.cell]->info->stages > 0, kName, "got cell '", o.cell,
+  const RecurrentSpec spec = recurrent_spec(devices, r);
+  check(devices.f32.cell(spec.cell).stages > 0, kName, "got cell '", o.cell,
         "', expected one whose gates see the state, as it runs step by step");
   return spec;
 }
 
 template <class T>
-std::vector<ParameterSpec> parameter_specs(const AttentionDecoderOptions& o) {
+std::vector<ParameterSpec> parameter_specs(const Devices& devices, const AttentionDecoderOptions& o) {
   const std::vector<ParameterSpec> attention = Scoring<T>(kName, scoring_options(o)).parameters();
-  std::vector<ParameterSpec> specs = recurrent_parameters(cell_spec(o));
+  std::vector<ParameterSpec> specs = recurrent_parameters(devices, cell_spec(devices, o));
   specs.insert(specs.end(), attention.begin(), attention.end());
   if (!is_additive(o)) specs.push_back({"weight_combine", {o.hidden_size, o.memory_size + o.hidden_size}});
   return specs;
@@ -61,28 +61,28 @@ struct AttentionDecoder<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-AttentionDecoder<T>::AttentionDecoder(const AttentionDecoderOptions& options)
-    : AttendingLayer<T>(parameter_specs<T>(options), Scoring<T>(kName, scoring_options(options))),
+AttentionDecoder<T>::AttentionDecoder(const Devices& devices, const AttentionDecoderOptions& options)
+    : AttendingLayer<T>(devices, parameter_specs<T>(devices, options), Scoring<T>(kName, scoring_options(options))),
       input_size_(options.input_size),
       feeds_(options.input_feeding && !is_additive(options)),
-      spec_(cell_spec(options)),
-      offsets_(recurrent_offsets(spec_, *this->parameters())) {
+      spec_(cell_spec(devices, options)),
+      offsets_(recurrent_offsets(devices, spec_, *this->parameters())) {
   const auto& entries = this->parameters()->entries();
-  cell_end_ = entries[recurrent_parameters(spec_).size() - 1].end;
+  cell_end_ = entries[recurrent_parameters(devices, spec_).size() - 1].end;
   if (!looks_first()) weight_combine_ = entries.back().begin;
 }
 
 template <class T>
 std::vector<StateSpec> AttentionDecoder<T>::states() const {
   std::vector<StateSpec> states = {{"h", 1, spec_.hidden_size}};
-  if (kernels<T>().cells[spec_.cell]->info->has_cell) states.push_back({"c", 1, spec_.hidden_size});
+  if (this->device().cell(spec_.cell).has_cell) states.push_back({"c", 1, spec_.hidden_size});
   if (feeds_) states.push_back({"a", 1, spec_.hidden_size});
   return states;
 }
 
 template <class T>
 double AttentionDecoder<T>::work() const {
-  const double H = double(spec_.hidden_size), gates = kernels<T>().cells[spec_.cell]->info->gates * H;
+  const double H = double(spec_.hidden_size), gates = this->device().cell(spec_.cell).gates * H;
   return gates * (double(spec_.input_size) + H + 20) + scoring_.work() +
          (looks_first() ? 0 : H * (double(this->memory_size()) + H + 20));
 }
@@ -93,10 +93,10 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
     auto made = std::make_unique<Packed>();
     made->memory = std::move(memory);
     const T* values = this->parameters()->values();
-    made->scoring = scoring_.pack(values, backward, made->memory);
+    made->scoring = scoring_.pack(this->device(), values, backward, made->memory);
     const auto combine = [&](bool transposed) {
-      return PackedMatrix<T>::of(values + weight_combine_, spec_.hidden_size, this->memory_size() + spec_.hidden_size,
-                                 nullptr, transposed, made->memory);
+      return PackedMatrix<T>::of(this->device(), values + weight_combine_, spec_.hidden_size,
+                                 this->memory_size() + spec_.hidden_size, nullptr, transposed, made->memory);
     };
     if (!looks_first()) made->combine = combine(false);
     if (!looks_first() && backward) made->combine_t = combine(true);
@@ -107,7 +107,7 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
 template <class T>
 auto AttentionDecoder<T>::cell_weights(bool transposed, int threads) -> CellWeights {
   return this->cached(transposed ? cell_transposed_ : cell_forward_, [&](Arena memory) {
-    return cpu_device<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return this->device().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
@@ -130,13 +130,13 @@ void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
 
 template <class T>
 void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
-                                Pass& pass, Arena& arena) const {
+                                Pass& pass, Arena& arena, Arena& host) const {
   const ptrdiff_t N = call.batch.rows, H = spec_.hidden_size, S = this->state_size();
   check(!call.batch.reset, kName,
         "got reset, expected none, as what a row looks at stays the same; give each sequence a row of its own");
   this->check_size(call.batch, call.others[0]);
-  int32_t* order = arena.take<int32_t>(size_t(N));
-  int64_t* lengths = arena.take<int64_t>(size_t(N));
+  int32_t* order = host.take<int32_t>(size_t(N));
+  int64_t* lengths = host.take<int64_t>(size_t(N));
   std::iota(order, order + N, 0);
   std::stable_sort(order, order + N, [&](int32_t a, int32_t b) { return call.batch.length(a) > call.batch.length(b); });
   for (ptrdiff_t r = 0; r < N; ++r) lengths[r] = call.batch.length(order[r]);
@@ -149,20 +149,17 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   pass.attending.call.weights = take_sequence<T>(arena, N, steps, pass.attending.batch.steps);
   if (call.state.data) {
     T* state = arena.take<T>(size_t(N * S));
+    const HostAccess access(run.devices);
     for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.state.at(order[r]), S, state + r * S);
     pass.state = {state, S};
   }
   pass.final_state = {arena.take<T>(size_t(N * S)), S};
-  for (ptrdiff_t r = 0; r < N; ++r) {
-    if (pass.state.data)
-      std::copy_n(pass.state.at(r), H, pass.h.at(r, 0));
-    else
-      std::fill_n(pass.h.at(r, 0), H, T(0));
-  }
+  copy_rows<T>(run.device<T>(), N, H, pass.state, {pass.h.data, pass.h.row_stride});
 }
 
 template <class T>
 void AttentionDecoder<T>::end(const LayerForward<T>& call, const Pass& pass) const {
+  const HostAccess access(this->devices());
   const ptrdiff_t H = spec_.hidden_size;
   for (ptrdiff_t r = 0; r < pass.batch.rows; ++r) {
     const ptrdiff_t row = pass.order[r], steps = pass.batch.length(r);
@@ -185,8 +182,11 @@ template <class F>
 void AttentionDecoder<T>::run_pass(const Run& run, const LayerForward<T>& call, const Packed& packed, Pass& pass,
                                    const F& run_cell) {
   const CellWeights weights = cell_weights(false, run.threads);
-  ForwardHook hook(*this, packed, pass, call.x.features, call.y, run.stop);
-  if (!fed_size()) for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
+  ForwardHook hook(*this, packed, pass, call.x.features, call.y, run);
+  if (!fed_size()) {
+    const HostAccess access(run.devices);
+    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
+  }
   RecurrentForward<T> cell = {&spec_,         weights.value.get(), &pass.batch,      read_only(pass.x),
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
   run_cell(cell);
@@ -199,33 +199,34 @@ template <class T>
 void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights packed = this->packed(false);
   Pass pass;
-  begin(run, call, *packed.value, false, pass, run.arena);
+  begin(run, call, *packed.value, false, pass, run.arena, run.host);
   if (run.stopped()) return;
   run_pass(run, call, *packed.value, pass,
            [&](const RecurrentForward<T>& cell) { run.device<T>().forward(run, cell); });
   if (run.stopped()) return;
   end(call, pass);
+  const HostAccess access(run.devices);
   for (ptrdiff_t r = 0; weights.data && r < pass.batch.rows; ++r)
     for (ptrdiff_t s = 0; s < pass.batch.length(r); ++s)
       std::copy_n(pass.attending.call.weights.at(r, s), call.others[0].batch.steps, weights.at(pass.order[r], s));
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   const Weights packed = this->packed(false);
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
-  begin(run, call, *packed.value, true, tape->pass, memory);
+  begin(run, call, *packed.value, true, tape->pass, memory.device, memory.host);
   if (run.stopped()) return tape;
   run_pass(run, call, *packed.value, tape->pass,
-           [&](const RecurrentForward<T>& cell) { tape->cell = run.device<T>().record(run, cell, memory); });
+           [&](const RecurrentForward<T>& cell) { tape->cell = run.device<T>().record(run, cell, memory.device); });
   if (!run.stopped()) end(call, tape->pass);
   return tape;
 }
 
 template <class T>
 void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape,
-                                   Arena& memory) {
+                                   Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   Pass& pass = tape.pass;
   Attending<T>& to = pass.attending;
@@ -233,8 +234,8 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   const CellWeights weights = cell_weights(true, run.threads);
   const ptrdiff_t N = pass.batch.rows, steps = pass.batch.steps, H = spec_.hidden_size, S = this->state_size();
   const ptrdiff_t rest = this->parameters()->size() - cell_end_;
-  tape.gradient = memory.take<T>(size_t(rest));
-  std::fill_n(tape.gradient, rest, T(0));
+  tape.gradient = memory.device.take<T>(size_t(rest));
+  fill_flat(run.device<T>(), tape.gradient, rest, T(0));
   T* gradient = tape.gradient - cell_end_;
 
   typename BackwardHook::Gradients d = {};
@@ -254,6 +255,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   }
   if (call.dfinal.data) {
     T* dfinal = run.arena.take<T>(size_t(N * S));
+    const HostAccess access(run.devices);
     for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.dfinal.at(pass.order[r]), S, dfinal + r * S);
     d.final_state = {dfinal, S};
   }
@@ -285,13 +287,16 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   const Sequence<T> dmemory = call.others_dx ? call.others_dx[0] : Sequence<T>{};
   scoring_.finish(run, packed.value->scoring, pass.batch, pass.order, to, dmemory, gradient);
   if (run.stopped()) return;
-  const Batch by_steps = turned(pass.batch, run.arena);
+  const Batch by_steps = turned(pass.batch, run.host);
   scoring_.finish_queries(run, by_steps, turned(pass.h), turned(to.call.dquery), gradient);
   if (!looks_first())
     run.device<T>().outer(run, by_steps, this->memory_size() + H, H, turned(pass.combined), turned(d.a),
                           gradient + weight_combine_, nullptr);
-  if (call.dx.data && !fed_size())
+  if (call.dx.data && !fed_size()) {
+    const HostAccess access(run.devices);
     for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
+  }
+  const HostAccess access(run.devices);
   for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {
     const ptrdiff_t row = pass.order[r], n = pass.batch.length(r);
     T* from = dstate.at(r);
@@ -311,16 +316,16 @@ template <class T>
 void AttentionDecoder<T>::commit(LayerTape<T>& any_tape, int threads) {
   const auto& tape = static_cast<Tape&>(any_tape);
   T* gradient = this->parameters()->grads();
-  cpu_device<T>().add_gradient(spec_, offsets_, *tape.cell, gradient, threads);
-  for (ptrdiff_t i = cell_end_; i < this->parameters()->size(); ++i) gradient[i] += tape.gradient[i - cell_end_];
+  this->device().add_gradient(spec_, offsets_, *tape.cell, gradient, threads);
+  add_flat<T>(this->device(), tape.gradient, this->parameters()->size() - cell_end_, gradient + cell_end_);
 }
 
 template <class T>
 std::unique_ptr<LayerStep<T>> AttentionDecoder<T>::prepare_search(const Run& run, ptrdiff_t copies,
                                                                   const TwoStates<T>& states,
                                                                   const OtherInput<T>& memory, T* weights,
-                                                                  Arena& arena) {
-  return std::make_unique<Step>(*this, run, copies, states, memory, weights, arena);
+                                                                  Memory& kept) {
+  return std::make_unique<Step>(*this, run, copies, states, memory, weights, kept);
 }
 
 template <class T>
@@ -332,14 +337,14 @@ TapeBytes AttentionDecoder<T>::tape_bytes(const LayerForward<T>& call, bool trai
   Arena count = Arena::counting();
   count.take<int32_t>(N);  // the rows' order
   count.take<int64_t>(N);
-  scoring_.count(call.others[0], count);
+  scoring_.count(this->device(), call.others[0], count);
   Pass pass;
   pass.batch = {batch.rows, batch.steps, nullptr, nullptr, 0, 0};
   take_arrays(pass, count);
   take_sequence<T>(count, batch, call.others[0].batch.steps);  // the weights
   for (int i = call.state.data ? 0 : 1; i < 2; ++i) count.take<T>(states);
   count.take<T>(size_t(this->parameters()->size() - cell_end_));  // their gradient
-  const size_t all = count.used() + cpu_device<T>().tape_bytes(spec_, batch, training).all;
+  const size_t all = count.used() + this->device().tape_bytes(spec_, batch, training).all;
   return {all, all};
 }
 

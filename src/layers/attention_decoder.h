@@ -23,7 +23,7 @@ struct AttentionDecoderOptions {
 template <class T>
 class AttentionDecoder final : public AttendingLayer<T> {
  public:
-  explicit AttentionDecoder(const AttentionDecoderOptions&);
+  AttentionDecoder(const Devices&, const AttentionDecoderOptions&);
 
   const char* kind() const override { return "attention_decoder"; }
   ptrdiff_t input_size() const override { return input_size_; }
@@ -33,15 +33,15 @@ class AttentionDecoder final : public AttendingLayer<T> {
   double work() const override;
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
   // Single steps over a memory that stays: of its row r, rows [r * copies, (r + 1) * copies) look at it. A step writes
-  // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `arena`.
+  // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `kept`.
   std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const TwoStates<T>&,
-                                               const OtherInput<T>& memory, T* weights, Arena& arena);
+                                               const OtherInput<T>& memory, T* weights, Memory& kept);
 
  private:
   using AttendingLayer<T>::scoring_;
@@ -62,7 +62,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
   template <class F>
   void run_pass(const Run&, const LayerForward<T>&, const Packed&, Pass&, const F& run_cell);
   void take_arrays(Pass&, Arena&) const;  // but for the weights, for the pass's batch
-  void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena&) const;
+  void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena& arena, Arena& host) const;
   void end(const LayerForward<T>&, const Pass&) const;
 
   ptrdiff_t input_size_;

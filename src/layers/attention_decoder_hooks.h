@@ -4,24 +4,32 @@
 
 namespace recurra {
 
+// For what a hook does on its own thread, which takes a moment.
+inline Run on_one_thread(const Run& run) {
+  return {run.devices, run.arena, run.host, 1, nullptr, run.training, run.seed};
+}
+
 // What attention does for some rows at a step, or for some steps of a row. The caller's x and y are copied then too,
 // while their other side is in a near cache; where data is null, x is in its place already, or y not wanted.
 template <class T>
 class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
  public:
   ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> x, Sequence<T> y,
-              Stop* stop)
-      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), stop_(stop) {}
+              const Run& run)
+      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), run_(run), alone_(on_one_thread(run)) {}
 
   void copy_x(ptrdiff_t row, ptrdiff_t step) const {
     std::copy_n(x_.at(pass_.order[row], step), layer_.input_size_, pass_.x.at(row, step));
   }
 
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
-    for (ptrdiff_t r = first; x_.data && r < first + count; ++r) {
-      copy_x(r, step);
-      if (step + 1 < pass_.batch.length(r)) ask_for(x_.at(pass_.order[r], step + 1), layer_.input_size_);
-      ask_for(y_.at(pass_.order[r], step), layer_.spec_.hidden_size);
+    if (x_.data) {
+      const HostAccess access(run_.devices);
+      for (ptrdiff_t r = first; r < first + count; ++r) {
+        copy_x(r, step);
+        if (step + 1 < pass_.batch.length(r)) ask_for(x_.at(pass_.order[r], step + 1), layer_.input_size_);
+        ask_for(y_.at(pass_.order[r], step), layer_.spec_.hidden_size);
+      }
     }
     if (layer_.looks_first()) {
       const AttentionCall<T>& call = pass_.attending.call;
@@ -29,6 +37,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
                                      const_cast<T*>(call.query.at(first, step)), call.query.row_stride);
       for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
     } else {
+      const HostAccess access(run_.devices);
       const ptrdiff_t H = layer_.spec_.hidden_size;
       for (ptrdiff_t r = first; r < first + count; ++r) {
         T* to = pass_.x.at(r, step) + layer_.input_size_;
@@ -47,6 +56,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
       for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
       combine(first, step, count, &Sequence<T>::row_stride);
     }
+    const HostAccess access(run_.devices);
     for (ptrdiff_t r = first; y_.data && r < first + count; ++r) copy_y(r, step);
   }
 
@@ -54,11 +64,12 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
     look(row, begin, count);
     combine(row, begin, count, &Sequence<T>::step_stride);
+    const HostAccess access(run_.devices);
     for (ptrdiff_t s = begin; s < begin + count; ++s) copy_y(row, s);
   }
 
  private:
-  bool stopped() const { return stop_ && stop_->poll(); }
+  bool stopped() const { return run_.poll(); }
   void copy_y(ptrdiff_t row, ptrdiff_t step) const {
     const T* y = layer_.looks_first() ? pass_.h.at(row, step + 1) : pass_.a.at(row, step);
     std::copy_n(y, layer_.spec_.hidden_size, y_.at(pass_.order[row], step));
@@ -72,11 +83,11 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
     const ptrdiff_t H = layer_.spec_.hidden_size, combined_next = pass_.combined.*along, a_next = pass_.a.*along;
     T* combined = pass_.combined.at(row, step);
     T* a = pass_.a.at(row, step);
-    for (ptrdiff_t i = 0; i < count; ++i)
-      std::copy_n(pass_.h.at(row, step + 1) + i * (pass_.h.*along), H,
-                  combined + i * combined_next + layer_.memory_size());
+    copy_rows<T>(run_.template device<T>(), count, H, {pass_.h.at(row, step + 1), pass_.h.*along},
+                 {combined + layer_.memory_size(), combined_next});
     packed_.combine.multiply(count, combined, combined_next, a, a_next);
-    for (ptrdiff_t i = 0; i < count; ++i) kernels<T>().rows.tanh(a + i * a_next, a + i * a_next, H);
+    const Sequence<T> rows = {a, a_next, H};
+    alone_.template device<T>().activation(alone_, single_step(count), H, kTanh, read_only(rows), rows);
   }
 
   const AttentionDecoder& layer_;
@@ -84,7 +95,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   const Pass& pass_;
   Sequence<const T> x_;
   Sequence<T> y_;
-  Stop* stop_;
+  const Run run_, alone_;
 };
 
 template <class T>
@@ -100,7 +111,14 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
 
   BackwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> dy,
                Sequence<T> dx, const Gradients& gradients, const Run& run)
-      : layer_(layer), packed_(packed), pass_(pass), dy_(dy), dx_(dx), d_(gradients), stop_(run.stop) {
+      : layer_(layer),
+        packed_(packed),
+        pass_(pass),
+        dy_(dy),
+        dx_(dx),
+        d_(gradients),
+        run_(run),
+        alone_(on_one_thread(run)) {
     if (layer.looks_first())
       through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
   }
@@ -111,6 +129,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
     const ptrdiff_t H = layer_.spec_.hidden_size;
     if (layer_.looks_first()) {
+      const HostAccess access(run_.devices);
       for (ptrdiff_t r = first; r < first + count; ++r) {
         T* dh = d_.h.at(r, step + 1);
         copy_dy(r, step, dh);
@@ -120,25 +139,32 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       }
       return;
     }
-    for (ptrdiff_t r = first; r < first + count; ++r) {
-      T* da = d_.a.at(r, step);
-      copy_dy(r, step, da);
-      if (!layer_.feeds_) continue;
-      const T* fed = step + 1 < pass_.batch.length(r) ? d_.x.at(r, step + 1) + layer_.input_size_
-                     : d_.final_state.data            ? d_.final_state.at(r) + layer_.fed_state()
-                                                      : nullptr;
-      for (ptrdiff_t k = 0; fed && k < H; ++k) da[k] += fed[k];
+    {
+      const HostAccess access(run_.devices);
+      for (ptrdiff_t r = first; r < first + count; ++r) {
+        T* da = d_.a.at(r, step);
+        copy_dy(r, step, da);
+        if (!layer_.feeds_) continue;
+        const T* fed = step + 1 < pass_.batch.length(r) ? d_.x.at(r, step + 1) + layer_.input_size_
+                       : d_.final_state.data            ? d_.final_state.at(r) + layer_.fed_state()
+                                                        : nullptr;
+        for (ptrdiff_t k = 0; fed && k < H; ++k) da[k] += fed[k];
+      }
     }
     combine(first, step, count, &Sequence<T>::row_stride);
     for (ptrdiff_t r = first; r < first + count && !stopped(); ++r) look(r, step, 1);
   }
 
   void after_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
-    for (ptrdiff_t r = first; dx_.data && r < first + count; ++r) copy_dx(r, step);
+    if (dx_.data) {
+      const HostAccess access(run_.devices);
+      for (ptrdiff_t r = first; r < first + count; ++r) copy_dx(r, step);
+    }
     if (!layer_.looks_first()) return;
     const AttentionCall<T>& call = pass_.attending.call;
-    for (ptrdiff_t r = first; r < first + count; ++r)
-      std::copy_n(d_.x.at(r, step) + layer_.input_size_, layer_.memory_size(), d_.context.at(r, step));
+    copy_rows<T>(run_.template device<T>(), count, layer_.memory_size(),
+                 {d_.x.at(first, step) + layer_.input_size_, d_.x.row_stride},
+                 {d_.context.at(first, step), d_.context.row_stride});
     for (ptrdiff_t r = first; r < first + count && !stopped(); ++r)
       pass_.attending.rows->backward(call, r, pass_.order[r], step, 1);
     packed_.scoring.query_t.multiply(count, call.dquery.at(first, step), call.dquery.row_stride,
@@ -146,7 +172,10 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   }
 
   void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
-    for (ptrdiff_t s = begin; s < begin + count; ++s) copy_dy(row, s, d_.a.at(row, s));
+    {
+      const HostAccess access(run_.devices);
+      for (ptrdiff_t s = begin; s < begin + count; ++s) copy_dy(row, s, d_.a.at(row, s));
+    }
     combine(row, begin, count, &Sequence<T>::step_stride);
     look(row, begin, count);
   }
@@ -162,21 +191,22 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
     else
       std::fill_n(to, layer_.spec_.hidden_size, T(0));
   }
-  bool stopped() const { return stop_ && stop_->poll(); }
+  bool stopped() const { return run_.poll(); }
   // From the gradient of a to that of [c; h].
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
     T* da = d_.a.at(row, step);
     const ptrdiff_t next = d_.a.*along;
-    for (ptrdiff_t i = 0; i < count; ++i) {
-      const T* a = pass_.a.at(row, step) + i * (pass_.a.*along);
-      kernels<T>().rows.activation_gradient[kTanh](a, a, da + i * next, da + i * next, layer_.spec_.hidden_size);
-    }
+    const ptrdiff_t H = layer_.spec_.hidden_size;
+    const Sequence<const T> a = {pass_.a.at(row, step), pass_.a.*along, H};
+    const Sequence<T> d = {da, next, H};
+    alone_.template device<T>().activation_gradient(alone_, single_step(count), H, kTanh, a, a, read_only(d), d);
     packed_.combine_t.multiply(count, da, next, d_.combined.at(row, step), d_.combined.*along);
   }
   // To that of h, by way of c too.
   void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
     const AttentionCall<T>& call = pass_.attending.call;
     pass_.attending.rows->backward(call, row, pass_.order[row], begin, count);
+    const HostAccess access(run_.devices);
     for (ptrdiff_t s = begin; s < begin + count; ++s) {
       const T* direct = d_.combined.at(row, s) + layer_.memory_size();
       const T* query = call.dquery.at(row, s);
@@ -191,7 +221,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   Sequence<const T> dy_;
   Sequence<T> dx_;
   Gradients d_;
-  Stop* stop_;
+  const Run run_, alone_;
   StateRows<T> through_query_ = {};
 };
 

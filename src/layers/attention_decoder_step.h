@@ -9,21 +9,21 @@ template <class T>
 class AttentionDecoder<T>::Step final : public LayerStep<T> {
  public:
   Step(AttentionDecoder& layer, const Run& run, ptrdiff_t copies, const TwoStates<T>& states,
-       const OtherInput<T>& memory, T* weights, Arena& arena)
+       const OtherInput<T>& memory, T* weights, Memory& kept)
       : layer_(layer),
         rows_(memory.batch.rows * copies),
         states_(states),
         packed_(layer.packed(false)),
         cell_weights_(layer.cell_weights(false, 1)),
-        cell_(cpu_device<T>().prepare_step(layer.spec_, rows_, states)),
-        hook_(layer, *packed_.value, pass_, {}, {}, nullptr) {
+        cell_(layer.device().prepare_step(layer.spec_, rows_, states)),
+        hook_(layer, *packed_.value, pass_, {}, {}, run) {
     const ptrdiff_t steps = memory.batch.steps;
-    int32_t* order = arena.take<int32_t>(size_t(rows_));
+    int32_t* order = kept.host.take<int32_t>(size_t(rows_));
     for (ptrdiff_t r = 0; r < rows_; ++r) order[r] = int32_t(r / copies);
     pass_.order = order;
     pass_.batch = {rows_, 1, nullptr, nullptr, 0, 0};
-    layer.scoring_.prepare(run, packed_.value->scoring, memory, false, pass_.attending, arena);
-    layer.take_arrays(pass_, arena);
+    layer.scoring_.prepare(run, packed_.value->scoring, memory, false, pass_.attending, kept.device);
+    layer.take_arrays(pass_, kept.device);
     pass_.attending.call.weights = {weights, steps, steps};
   }
 
@@ -31,10 +31,9 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
     const ptrdiff_t H = layer_.spec_.hidden_size;
     const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
     pass_.state = {from.data, from.stride};
-    for (ptrdiff_t r = 0; r < rows_; ++r) {
-      std::copy_n(call.x + r * call.x_row, layer_.input_size_, pass_.x.at(r, 0));
-      std::copy_n(from.at(r), H, pass_.h.at(r, 0));
-    }
+    const Device<T>& device = layer_.device();
+    copy_rows<T>(device, rows_, layer_.input_size_, {call.x, call.x_row}, {pass_.x.data, pass_.x.row_stride});
+    copy_rows<T>(device, rows_, H, {from.data, from.stride}, {pass_.h.data, pass_.h.row_stride});
     if (layer_.fed_size()) hook_.before_step(0, rows_, 0);
     StepCall<T> cell = call;
     cell.x = pass_.x.data;
@@ -44,10 +43,9 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
     cell_->run(*cell_weights_.value, cell);
     hook_.after_step(0, rows_, 0);
     const Sequence<T> y = layer_.looks_first() ? pass_.h_after() : pass_.a;
-    for (ptrdiff_t r = 0; r < rows_; ++r) {
-      std::copy_n(y.at(r, 0), H, call.y + r * call.y_row);
-      if (layer_.feeds_) std::copy_n(pass_.a.at(r, 0), H, to.at(r) + layer_.fed_state());
-    }
+    copy_rows<T>(device, rows_, H, {y.data, y.row_stride}, {call.y, call.y_row});
+    if (layer_.feeds_)
+      copy_rows<T>(device, rows_, H, {pass_.a.data, pass_.a.row_stride}, {to.data + layer_.fed_state(), to.stride});
   }
 
  private:

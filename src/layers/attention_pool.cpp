@@ -17,7 +17,7 @@ template <class T>
 struct AttentionPool<T>::Packed {
   Arena memory;
   PackedMatrix<T> forward, transposed;
-  std::vector<T> v;
+  const T* v;
 };
 
 template <class T>
@@ -27,8 +27,8 @@ struct AttentionPool<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-AttentionPool<T>::AttentionPool(ptrdiff_t features, ptrdiff_t hidden)
-    : Layer<T>(parameter_specs(features, hidden)), features_(features), hidden_(hidden) {}
+AttentionPool<T>::AttentionPool(const Devices& devices, ptrdiff_t features, ptrdiff_t hidden)
+    : Layer<T>(devices, parameter_specs(features, hidden)), features_(features), hidden_(hidden) {}
 
 template <class T>
 auto AttentionPool<T>::weights() -> Weights {
@@ -36,9 +36,11 @@ auto AttentionPool<T>::weights() -> Weights {
     const T *weight = this->parameters()->values(), *bias = weight + hidden_ * features_, *v = bias + hidden_;
     auto made = std::make_unique<Packed>();
     made->memory = std::move(memory);
-    made->forward = PackedMatrix<T>::of(weight, hidden_, features_, bias, false, made->memory);
-    made->transposed = PackedMatrix<T>::of(weight, hidden_, features_, nullptr, true, made->memory);
-    made->v.assign(v, v + hidden_);
+    made->forward = PackedMatrix<T>::of(this->device(), weight, hidden_, features_, bias, false, made->memory);
+    made->transposed = PackedMatrix<T>::of(this->device(), weight, hidden_, features_, nullptr, true, made->memory);
+    T* own_v = made->memory.template take<T>(size_t(hidden_));
+    copy_flat(this->device(), v, hidden_, own_v);
+    made->v = own_v;
     return made;
   });
 }
@@ -55,8 +57,7 @@ template <class T>
 void AttentionPool<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights packed = this->weights();
   const Sequence<T> u = take_sequence<T>(run.arena, call.batch, hidden_);
-  attend(run, call, {features_, hidden_, packed.value->v.data(), call.x.features, read_only(u), weights}, u,
-         *packed.value);
+  attend(run, call, {features_, hidden_, packed.value->v, call.x.features, read_only(u), weights}, u, *packed.value);
 }
 
 template <class T>
@@ -65,27 +66,27 @@ void AttentionPool<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> AttentionPool<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> AttentionPool<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   auto tape = std::make_unique<Tape>();
   tape->packed = weights();
-  tape->u = take_sequence<T>(memory, call.batch, hidden_);
-  tape->weights = take_sequence<T>(memory, call.batch, 1);
+  tape->u = take_sequence<T>(memory.device, call.batch, hidden_);
+  tape->weights = take_sequence<T>(memory.device, call.batch, 1);
   const Packed& packed = *tape->packed.value;
-  attend(run, call, {features_, hidden_, packed.v.data(), call.x.features, read_only(tape->u), tape->weights}, tape->u,
+  attend(run, call, {features_, hidden_, packed.v, call.x.features, read_only(tape->u), tape->weights}, tape->u,
          packed);
   return tape;
 }
 
 // With scores e = v . u, u = tanh(W h + b) and weights a: da = dy . h, de = a (da - sum of a da), du = de v (1 - u^2).
 template <class T>
-void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   T* gradient = start_gradient(tape, *this->parameters(), memory);
   if (!call.dy.data) return;
   const Packed& packed = *tape.packed.value;
   const Sequence<T> du = take_sequence<T>(run.arena, call.batch, hidden_);
   T* dbias = gradient + hidden_ * features_;
-  const Attend<T> attend = {features_, hidden_, packed.v.data(), call.x.features, read_only(tape.u), tape.weights};
+  const Attend<T> attend = {features_, hidden_, packed.v, call.x.features, read_only(tape.u), tape.weights};
   run.device<T>().attend_gradient(run, call.batch, attend, call.dy, du, dbias + hidden_);
   run.device<T>().activation_gradient(run, call.batch, hidden_, kTanh, read_only(tape.u), read_only(tape.u),
                                       read_only(du), du);
@@ -101,10 +102,10 @@ void AttentionPool<T>::commit(LayerTape<T>& tape, int) {
 }
 
 template <class T>
-void AttentionPool<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
+void AttentionPool<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
   Layer<T>::count_tape(call, count);
-  take_sequence<T>(count, call.batch, hidden_);
-  take_sequence<T>(count, call.batch, 1);
+  take_sequence<T>(count.device, call.batch, hidden_);
+  take_sequence<T>(count.device, call.batch, 1);
 }
 
 template class AttentionPool<float>;

@@ -8,7 +8,7 @@ namespace recurra {
 template <class T>
 class AttentionPool final : public Layer<T> {
  public:
-  AttentionPool(ptrdiff_t features, ptrdiff_t hidden);
+  AttentionPool(const Devices&, ptrdiff_t features, ptrdiff_t hidden);
 
   const char* kind() const override { return "attention_pool"; }
   ptrdiff_t input_size() const override { return features_; }
@@ -19,15 +19,15 @@ class AttentionPool final : public Layer<T> {
   double work() const override { return double(hidden_) * double(features_ + 20) + 2 * double(features_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
   // forward(), with the weights of the steps, (row, step), left in `weights`: 0 past the lengths.
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights);
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
+  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

@@ -14,16 +14,16 @@ struct BatchNorm<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-BatchNorm<T>::BatchNorm(ptrdiff_t features, double eps, double momentum, bool affine)
-    : Layer<T>(affine_specs("BatchNorm", features, affine)),
+BatchNorm<T>::BatchNorm(const Devices& devices, ptrdiff_t features, double eps, double momentum, bool affine)
+    : Layer<T>(devices, affine_specs("BatchNorm", features, affine)),
       features_(features),
       eps_(T(eps)),
       momentum_(T(momentum)),
       running_(std::make_shared<Parameters<T>>(
-          std::vector<ParameterSpec>{{"running_mean", {features}}, {"running_var", {features}}})) {
+          devices, std::vector<ParameterSpec>{{"running_mean", {features}}, {"running_var", {features}}})) {
   check(eps > 0, "BatchNorm", "eps is ", eps, ", expected a number above 0");
   check(momentum >= 0 && momentum <= 1, "BatchNorm", "momentum is ", momentum, ", expected 0 to 1");
-  std::fill_n(running_->values() + features, features, T(1));
+  fill_flat(this->device(), running_->values() + features, features, T(1));
 }
 
 template <class T>
@@ -35,12 +35,14 @@ auto BatchNorm<T>::take_statistics(Arena& memory) const -> Statistics {
 template <class T>
 void BatchNorm<T>::read_running(Statistics& statistics) const {
   const ReadLock lock(running_->mutex());
-  std::copy_n(running_->values(), 2 * features_, statistics.mean);  // the variance follows the mean in both
+  copy_flat<T>(this->device(), running_->values(), 2 * features_,
+               statistics.mean);  // the variance follows the mean in both
 }
 
 template <class T>
 void BatchNorm<T>::move_running(const Statistics& statistics, ptrdiff_t steps) {
   const WriteLock lock(running_->mutex());
+  const HostAccess access(this->devices());
   T *mean = running_->values(), *variance = mean + features_;
   const T unbiased = T(steps) / T(steps - 1);
   for (ptrdiff_t k = 0; k < features_; ++k) {
@@ -51,7 +53,10 @@ void BatchNorm<T>::move_running(const Statistics& statistics, ptrdiff_t steps) {
 
 template <class T>
 void BatchNorm<T>::normalise(const Run& run, const LayerForward<T>& call, Statistics& statistics) {
-  for (ptrdiff_t k = 0; k < features_; ++k) statistics.rstd[k] = 1 / std::sqrt(statistics.variance[k] + eps_);
+  {
+    const HostAccess access(this->devices());
+    for (ptrdiff_t k = 0; k < features_; ++k) statistics.rstd[k] = 1 / std::sqrt(statistics.variance[k] + eps_);
+  }
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
   run.device<T>().feature_norm(run, call.batch, features_, {statistics.mean, statistics.rstd, affine.gain},
                                affine.shift, call.x.features, call.y);
@@ -65,9 +70,9 @@ void BatchNorm<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   auto tape = std::make_unique<Tape>();
-  tape->statistics = take_statistics(memory);
+  tape->statistics = take_statistics(memory.device);
   tape->steps = run.training && !frozen() ? call.batch.tokens() : 0;
   if (tape->of_batch()) {
     check(tape->steps > 1, "BatchNorm",
@@ -89,7 +94,7 @@ void BatchNorm<T>::recorded(const LayerTape<T>& any_tape) {
 }
 
 template <class T>
-void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
   if (!call.dy.data) return;
@@ -105,9 +110,9 @@ void BatchNorm<T>::commit(LayerTape<T>& tape, int) {
 }
 
 template <class T>
-void BatchNorm<T>::count_tape(const LayerForward<T>&, Arena& count) const {
-  count.take<T>(size_t(this->parameters()->size()));
-  count.take<T>(size_t(3 * features_));
+void BatchNorm<T>::count_tape(const LayerForward<T>&, Memory& count) const {
+  count.device.take<T>(size_t(this->parameters()->size()));
+  count.device.take<T>(size_t(3 * features_));
 }
 
 template class BatchNorm<float>;

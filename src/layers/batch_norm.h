@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class BatchNorm final : public Layer<T> {
  public:
-  BatchNorm(ptrdiff_t features, double eps, double momentum, bool affine);
+  BatchNorm(const Devices&, ptrdiff_t features, double eps, double momentum, bool affine);
 
   const char* kind() const override { return "batch_norm"; }
   ptrdiff_t input_size() const override { return features_; }
@@ -24,13 +24,13 @@ class BatchNorm final : public Layer<T> {
   void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_relaxed); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void recorded(const LayerTape<T>&) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
+  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

@@ -3,7 +3,7 @@
 #include <string>
 #include <utility>
 
-#include "kernels/cells/activation.h"
+#include "device/recurrent.h"
 #include "platform/error.h"
 
 namespace recurra {

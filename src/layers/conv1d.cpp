@@ -1,6 +1,7 @@
 #include "layers/conv1d.h"
 
-#include <algorithm>
+#include <optional>
+#include <vector>
 
 namespace recurra {
 namespace {
@@ -32,8 +33,8 @@ std::vector<ParameterSpec> parameter_specs(const Conv1dOptions& options) {
 }  // namespace
 
 template <class T>
-Conv1d<T>::Conv1d(const Conv1dOptions& options)
-    : Layer<T>(parameter_specs(options)), spec_(checked_spec(options)), bias_(options.bias) {}
+Conv1d<T>::Conv1d(const Devices& devices, const Conv1dOptions& options)
+    : Layer<T>(devices, parameter_specs(options)), spec_(checked_spec(options)), bias_(options.bias) {}
 
 template <class T>
 Batch Conv1d<T>::output_batch(const Batch& batch, Arena& memory) const {
@@ -58,13 +59,15 @@ auto Conv1d<T>::weights(bool transposed) -> Weights {
     const T* weight = this->parameters()->values();
     const ptrdiff_t width = spec_.kernel * spec_.in;
     std::vector<T> ordered(static_cast<size_t>(weight_size()));
+    std::optional<HostAccess> access(this->devices());
     for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
       for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
         ordered[size_t(i / spec_.in * width + j * spec_.in + i % spec_.in)] = weight[i * spec_.kernel + j];
-    return transposed
-               ? pack_matrix(ordered.data(), spec_.out, width, false, static_cast<const T*>(nullptr), std::move(memory))
-               : pack_matrix(ordered.data(), width, spec_.out, true, bias_ ? weight + weight_size() : nullptr,
-                             std::move(memory));
+    access.reset();
+    return transposed ? pack_matrix(this->device(), ordered.data(), spec_.out, width, false,
+                                    static_cast<const T*>(nullptr), std::move(memory))
+                      : pack_matrix(this->device(), ordered.data(), width, spec_.out, true,
+                                    bias_ ? weight + weight_size() : nullptr, std::move(memory));
   });
 }
 
@@ -72,7 +75,8 @@ template <class T>
 void Conv1d<T>::product(const Run& run, const LayerForward<T>& call, const OwnedMatrix<T>& packed) const {
   run.device<T>().convolve(run, {&spec_, &call.batch, packed.matrix, packed.bias, call.x.features,
                                  has_state() ? call.state : StateRows<const T>{}, call.y});
-  if (has_state()) keep_past(spec_, call);
+  if (has_state())
+    run.device<T>().keep_past({&spec_, &call.batch, call.x.features, call.state, call.final_state, false});
 }
 
 template <class T>
@@ -87,29 +91,30 @@ std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t rows, ptrdiff_t 
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<FlatTape<T>>();
 }
 
 template <class T>
-void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
+void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   const bool carries = has_state();
   const StateRows<T> dpast = carries ? call.dstate : StateRows<T>{};
-  if (dpast.data)
-    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::fill_n(dpast.at(r), spec_.left * spec_.in, T(0));
+  if (dpast.data) fill_rows(run.device<T>(), call.batch.rows, spec_.left * spec_.in, T(0), dpast);
   if (call.dy.data) {
     const Weights packed = weights(true);
     run.device<T>().convolve_gradient(
         run, {&spec_, &call.batch, packed.value->matrix, call.x.features, carries ? call.state : StateRows<const T>{},
               call.dy, call.dx, dpast, gradient, bias_ ? gradient + weight_size() : nullptr});
   }
-  if (carries) keep_past_gradient(spec_, call);
+  if (carries && call.dfinal.data)
+    run.device<T>().keep_past_gradient(spec_, call.batch, call.dfinal, call.dx, call.dstate);
 }
 
 template <class T>
 void Conv1d<T>::commit(LayerTape<T>& tape, int) {
+  const HostAccess access(this->devices());
   const T* gradient = static_cast<FlatTape<T>&>(tape).gradient;
   T* grads = this->parameters()->grads();
   const ptrdiff_t width = spec_.kernel * spec_.in;

@@ -15,7 +15,7 @@ struct Conv1dOptions {
 template <class T>
 class Conv1d final : public Layer<T> {
  public:
-  explicit Conv1d(const Conv1dOptions&);
+  Conv1d(const Devices&, const Conv1dOptions&);
 
   const char* kind() const override { return "conv1d"; }
   ptrdiff_t input_size() const override { return spec_.in; }
@@ -29,8 +29,8 @@ class Conv1d final : public Layer<T> {
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  private:

@@ -8,7 +8,7 @@ namespace recurra {
 template <class T>
 class Crf final : public Layer<T> {
  public:
-  explicit Crf(ptrdiff_t tags);
+  Crf(const Devices&, ptrdiff_t tags);
 
   const char* kind() const override { return "crf"; }
   ptrdiff_t input_size() const override { return tags_; }
@@ -16,12 +16,12 @@ class Crf final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena&) const override {}
+  void count_tape(const LayerForward<T>&, Memory&) const override {}
 
  private:
   ptrdiff_t tags_;

@@ -16,15 +16,19 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t in, ptrdiff_t out, bool bia
 }  // namespace
 
 template <class T>
-Dense<T>::Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
-    : Layer<T>(parameter_specs(in_features, out_features, bias)), in_(in_features), out_(out_features), bias_(bias) {}
+Dense<T>::Dense(const Devices& devices, ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
+    : Layer<T>(devices, parameter_specs(in_features, out_features, bias)),
+      in_(in_features),
+      out_(out_features),
+      bias_(bias) {}
 
 template <class T>
 auto Dense<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
     const T* weight = this->parameters()->values();
-    return transposed ? pack_matrix(weight, out_, in_, false, static_cast<const T*>(nullptr), std::move(memory))
-                      : pack_matrix(weight, in_, out_, true, bias(), std::move(memory));
+    return transposed ? pack_matrix(this->device(), weight, out_, in_, false, static_cast<const T*>(nullptr),
+                                    std::move(memory))
+                      : pack_matrix(this->device(), weight, in_, out_, true, bias(), std::move(memory));
   });
 }
 
@@ -45,13 +49,13 @@ std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t rows, ptrdiff_t f
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Dense<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Dense<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<FlatTape<T>>();
 }
 
 template <class T>
-void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
+void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   if (!call.dy.data) return;
   run.device<T>().outer(run, call.batch, in_, out_, call.x.features, call.dy, gradient,

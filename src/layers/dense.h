@@ -8,7 +8,7 @@ namespace recurra {
 template <class T>
 class Dense final : public Layer<T> {
  public:
-  Dense(ptrdiff_t in_features, ptrdiff_t out_features, bool bias);
+  Dense(const Devices&, ptrdiff_t in_features, ptrdiff_t out_features, bool bias);
 
   const char* kind() const override { return "dense"; }
   ptrdiff_t input_size() const override { return in_; }
@@ -17,8 +17,8 @@ class Dense final : public Layer<T> {
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  private:

@@ -1,7 +1,5 @@
 #include "layers/dropout.h"
 
-#include <cstring>
-
 namespace recurra {
 
 template <class T>
@@ -10,20 +8,18 @@ void Dropout<T>::forward(const Run& run, const LayerForward<T>& call) {
     run.device<T>().dropout(run, call.batch, call.features, p_, 0, false, call.x.features, call.y);
     return;
   }
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-      std::memcpy(call.y.at(r, s), call.x.features.at(r, s), size_t(call.features) * sizeof(T));
+  run.device<T>().copy({&call.batch, call.features, call.x.features, call.y});
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Dropout<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Dropout<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<LayerTape<T>>();
 }
 
 // The derivative is the same mask: dx from dy as y from x.
 template <class T>
-void Dropout<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
+void Dropout<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (call.dx.data && call.dy.data) forward(run, {call.batch, call.features, {call.dy, {}}, call.dx, {}, {}});
 }
 

@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class Dropout final : public Layer<T> {
  public:
-  explicit Dropout(double p) : Layer<T>(std::vector<ParameterSpec>{}), p_(p) {
+  Dropout(const Devices& devices, double p) : Layer<T>(devices), p_(p) {
     check(p >= 0 && p < 1, "Dropout", "p is ", p, ", expected 0 <= p < 1");
   }
 
@@ -17,8 +17,8 @@ class Dropout final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run& run, const LayerForward<T>& call) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

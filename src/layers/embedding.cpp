@@ -1,7 +1,5 @@
 #include "layers/embedding.h"
 
-#include <algorithm>
-
 namespace recurra {
 namespace {
 
@@ -25,58 +23,50 @@ struct Embedding<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Embedding<T>::Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse)
-    : Layer<T>(parameter_specs(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {
+Embedding<T>::Embedding(const Devices& devices, ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse)
+    : Layer<T>(devices, parameter_specs(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {
   if (sparse) this->parameters()->make_sparse();
 }
 
 template <class T>
-void Embedding<T>::forward(const Run&, const LayerForward<T>& call) {
+void Embedding<T>::forward(const Run& run, const LayerForward<T>& call) {
   const ReadLock lock(this->parameters()->mutex());
-  const T* table = this->parameters()->values();
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s)
-      std::copy_n(table + *call.x.tokens.at(r, s) * size_, size_, call.y.at(r, s));
+  run.device<T>().look_up({&call.batch, size_, call.x.tokens}, this->parameters()->values(), call.y);
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Embedding<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Embedding<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<Tape>();
 }
 
 template <class T>
-void Embedding<T>::backward(const Run&, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void Embedding<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   tape.gradient = nullptr;
   if (!call.dy.data) return;
-  T* kept = memory.take<T>(size_t(call.batch.tokens() * size_));
+  T* kept = memory.device.take<T>(size_t(call.batch.tokens() * size_));
   tape.batch = call.batch;
   tape.tokens = call.x.tokens;
   tape.gradient = kept;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) kept = std::copy_n(call.dy.at(r, s), size_, kept);
+  run.device<T>().pack_valid(call.batch, size_, call.dy, kept);
 }
 
 template <class T>
 void Embedding<T>::commit(LayerTape<T>& any_tape, int) {
   const auto& tape = static_cast<const Tape&>(any_tape);
-  const T* from = tape.gradient;
-  if (!from) return;
-  TouchedRows* const touched = this->parameters()->touched();
-  if (touched) touched->reserve(tape.batch.tokens());
-  for (ptrdiff_t r = 0; r < tape.batch.rows; ++r)
-    for (ptrdiff_t s = 0; s < tape.batch.length(r); ++s, from += size_) {
-      const int64_t token = *tape.tokens.at(r, s);
-      if (touched) touched->add(token);
-      T* gradient = this->parameters()->grads() + token * size_;
-      for (ptrdiff_t k = 0; k < size_; ++k) gradient[k] += from[k];
-    }
+  if (!tape.gradient) return;
+  if (TouchedRows* const touched = this->parameters()->touched()) {
+    touched->reserve(tape.batch.tokens());
+    for (ptrdiff_t r = 0; r < tape.batch.rows; ++r)
+      for (ptrdiff_t s = 0; s < tape.batch.length(r); ++s) touched->add(*tape.tokens.at(r, s));
+  }
+  this->device().add_to_table({&tape.batch, size_, tape.tokens}, tape.gradient, this->parameters()->grads());
 }
 
 template <class T>
-void Embedding<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
-  count.take<T>(size_t(call.batch.tokens() * size_));
+void Embedding<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
+  count.device.take<T>(size_t(call.batch.tokens() * size_));
 }
 
 template class Embedding<float>;

@@ -8,7 +8,7 @@ template <class T>
 class Embedding final : public Layer<T> {
  public:
   // Sparse: the rows that the gradient reaches are kept account of, and others are touched by nobody.
-  Embedding(ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse = false);
+  Embedding(const Devices&, ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse = false);
 
   const char* kind() const override { return "embedding"; }
   bool takes_tokens() const override { return true; }
@@ -17,12 +17,12 @@ class Embedding final : public Layer<T> {
   double work() const override { return double(size_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
+  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

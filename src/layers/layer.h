@@ -94,8 +94,13 @@ class LayerStep {
 template <class T>
 class Layer {
  public:
-  explicit Layer(const std::vector<ParameterSpec>& specs) : parameters_(std::make_shared<Parameters<T>>(specs)) {}
+  explicit Layer(const Devices& devices, const std::vector<ParameterSpec>& specs = {})
+      : parameters_(std::make_shared<Parameters<T>>(devices, specs)) {}
   virtual ~Layer() = default;
+
+  // Where it computes, and its parameters live.
+  const Devices& devices() const { return parameters_->devices(); }
+  const Device<T>& device() const { return parameters_->device(); }
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
   // Of all that a call reads.
@@ -144,24 +149,24 @@ class Layer {
   // step is a forward.
   virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&);
   // `memory` belongs to the tape.
-  virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) = 0;
+  virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) = 0;
   // What record() and backward() take of the tape's memory. Nothing is read but sizes and lengths.
   virtual TapeBytes tape_bytes(const LayerForward<T>& call, bool /*training*/) const {
-    Arena count = Arena::counting();
+    Memory count = Memory::counting();
     count_tape(call, count);
     return {count.used(), count.used()};
   }
   // Called once the whole program is recorded: what a recorded forward changes in the layer itself, so that one which
   // fails or is interrupted changes nothing.
   virtual void recorded(const LayerTape<T>&) {}
-  virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) = 0;
+  virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) = 0;
   // Adds the parameters' gradient that backward() left in the tape; the caller holds the parameters' mutex.
   virtual void commit(LayerTape<T>&, int threads) = 0;
 
  protected:
   // Takes the same from an arena that only counts.
-  virtual void count_tape(const LayerForward<T>&, Arena& count) const {
-    if (parameters_->size()) count.take<T>(size_t(parameters_->size()));  // their gradient
+  virtual void count_tape(const LayerForward<T>&, Memory& count) const {
+    if (parameters_->size()) count.device.take<T>(size_t(parameters_->size()));  // their gradient
   }
 
   // Where a value that dies leaves its memory, while there is somebody who takes it.
@@ -190,7 +195,7 @@ class Layer {
     const uint64_t version = parameters_->version();
     if (cache.value && cache.version == version) return cache;
     if (!cache.heir) cache.heir = std::make_shared<Heir>();
-    Arena memory;
+    Arena memory(devices().memory);
     cache.heir->set(&memory);
     cache.value.reset();
     cache.heir->set(nullptr);
@@ -215,28 +220,30 @@ class Layer {
 template <class T>
 class ForwardStep : public LayerStep<T> {
  public:
-  ForwardStep(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : rows_(rows), features_(features), states_(states) {}
+  ForwardStep(const Devices& devices, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
+      : devices_(devices), rows_(rows), features_(features), states_(states), scratch_(devices) {}
   void run(const LayerStepCall<T>& call) final {
     if (scratch_.used()) scratch_.reset();
     const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
     const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
-    forward({cpu_devices(), scratch_, 1, call.stop, false, 0}, {batch,
-                                                                features_,
-                                                                {{call.x, call.x_row, call.x_row}, call.tokens},
-                                                                {call.y, call.y_row, call.y_row},
-                                                                {from.data, from.stride},
-                                                                to,
-                                                                call.others,
-                                                                call.other_count});
+    forward({devices_, scratch_.device, scratch_.host, 1, call.stop, false, 0},
+            {batch,
+             features_,
+             {{call.x, call.x_row, call.x_row}, call.tokens},
+             {call.y, call.y_row, call.y_row},
+             {from.data, from.stride},
+             to,
+             call.others,
+             call.other_count});
   }
 
  private:
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
 
+  const Devices& devices_;
   ptrdiff_t rows_, features_;
   TwoStates<T> states_;
-  Arena scratch_;
+  Memory scratch_;
 };
 
 template <class T>
@@ -244,7 +251,7 @@ std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t rows, ptrdiff_t f
   class Step final : public ForwardStep<T> {
    public:
     Step(Layer& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-        : ForwardStep<T>(rows, features, states), layer_(layer) {}
+        : ForwardStep<T>(layer.devices(), rows, features, states), layer_(layer) {}
 
    private:
     void forward(const Run& run, const LayerForward<T>& call) override { layer_.forward(run, call); }
@@ -259,9 +266,9 @@ struct FlatTape : LayerTape<T> {
   T* gradient = nullptr;
 };
 template <class T>
-T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Arena& memory) {
-  tape.gradient = memory.take<T>(size_t(parameters.size()));
-  for (ptrdiff_t i = 0; i < parameters.size(); ++i) tape.gradient[i] = T(0);
+T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Memory& memory) {
+  tape.gradient = memory.device.take<T>(size_t(parameters.size()));
+  fill_flat(parameters.device(), tape.gradient, parameters.size(), T(0));
   return tape.gradient;
 }
 template <class T>

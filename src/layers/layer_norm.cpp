@@ -19,8 +19,8 @@ struct LayerNorm<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-LayerNorm<T>::LayerNorm(ptrdiff_t features, double eps, bool affine)
-    : Layer<T>(affine_specs("LayerNorm", features, affine)), features_(features), eps_(T(eps)) {
+LayerNorm<T>::LayerNorm(const Devices& devices, ptrdiff_t features, double eps, bool affine)
+    : Layer<T>(devices, affine_specs("LayerNorm", features, affine)), features_(features), eps_(T(eps)) {
   check(eps > 0, "LayerNorm", "eps is ", eps, ", expected a number above 0");
 }
 
@@ -37,15 +37,15 @@ void LayerNorm<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> LayerNorm<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> LayerNorm<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   auto tape = std::make_unique<Tape>();
-  tape->statistics = take_statistics<T>(call.batch, memory);
+  tape->statistics = take_statistics<T>(call.batch, memory.device);
   normalise(run, call, tape->statistics);
   return tape;
 }
 
 template <class T>
-void LayerNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void LayerNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
   if (!call.dy.data) return;
@@ -60,9 +60,9 @@ void LayerNorm<T>::commit(LayerTape<T>& tape, int) {
 }
 
 template <class T>
-void LayerNorm<T>::count_tape(const LayerForward<T>& call, Arena& count) const {
-  count.take<T>(size_t(this->parameters()->size()));
-  take_statistics<T>(call.batch, count);
+void LayerNorm<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
+  count.device.take<T>(size_t(this->parameters()->size()));
+  take_statistics<T>(call.batch, count.device);
 }
 
 template class LayerNorm<float>;

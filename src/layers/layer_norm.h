@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class LayerNorm final : public Layer<T> {
  public:
-  LayerNorm(ptrdiff_t features, double eps, bool affine);
+  LayerNorm(const Devices&, ptrdiff_t features, double eps, bool affine);
 
   const char* kind() const override { return "layer_norm"; }
   ptrdiff_t input_size() const override { return features_; }
@@ -15,12 +15,12 @@ class LayerNorm final : public Layer<T> {
   double work() const override { return 8 * double(features_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  protected:
-  void count_tape(const LayerForward<T>&, Arena& count) const override;
+  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

@@ -1,9 +1,5 @@
 #include "layers/learnt_vector.h"
 
-#include <algorithm>
-
-#include "cpu/ops/steps.h"
-
 namespace recurra {
 namespace {
 
@@ -16,32 +12,31 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t features) {
 }  // namespace
 
 template <class T>
-LearntVector<T>::LearntVector(ptrdiff_t features) : Layer<T>(parameter_specs(features)) {}
+LearntVector<T>::LearntVector(const Devices& devices, ptrdiff_t features)
+    : Layer<T>(devices, parameter_specs(features)) {}
 
 template <class T>
-void LearntVector<T>::forward(const Run&, const LayerForward<T>& call) {
+void LearntVector<T>::forward(const Run& run, const LayerForward<T>& call) {
   Parameters<T>& parameters = *this->parameters();
   const ReadLock lock(parameters.mutex());
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r) std::copy_n(parameters.values(), output_size(), call.y.at(r, 0));
+  copy_rows<T>(run.device<T>(), call.batch.rows, output_size(), {parameters.values(), 0},
+               {call.y.data, call.y.row_stride});
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> LearntVector<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> LearntVector<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<FlatTape<T>>();
 }
 
 template <class T>
-void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena& memory) {
+void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   const ptrdiff_t features = output_size();
-  for (ptrdiff_t r = 0; call.dx.data && r < call.batch.rows; ++r)  // the input is not looked at
-    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) std::fill_n(call.dx.at(r, s), call.features, T(0));
+  if (call.dx.data) run.device<T>().fill(call.batch, call.features, T(0), call.dx);  // the input is not looked at
   if (!call.dy.data) return;
   const Batch vectors = {call.batch.rows, 1, nullptr, nullptr, 0, 0};
-  sum_over_steps(run, vectors, features, gradient, [&](ptrdiff_t row, ptrdiff_t, T* sums) {
-    kernels<T>().rows.add_scaled(T(1), call.dy.at(row, 0), sums, features);
-  });
+  run.device<T>().sum_valid(run, vectors, features, call.dy, gradient);
 }
 
 template <class T>

@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class LearntVector final : public Layer<T> {
  public:
-  explicit LearntVector(ptrdiff_t features);
+  LearntVector(const Devices&, ptrdiff_t features);
 
   const char* kind() const override { return "learnt_vector"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -17,8 +17,8 @@ class LearntVector final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override;
 };
 

@@ -3,132 +3,50 @@
 
 namespace recurra {
 
-// Several inputs with the same steps become one. Without parameters; a class says what happens at one step.
+// Several inputs with the same steps become one, as the device's MergeKind says. Without parameters.
 template <class T>
 class Merge : public Layer<T> {
  public:
-  // inputs: how many; 0: any number.
-  explicit Merge(ptrdiff_t inputs = 0) : Layer<T>(std::vector<ParameterSpec>{}), inputs_(inputs) {}
-
-  ptrdiff_t inputs() const final { return inputs_; }
+  const char* kind() const final;
+  ptrdiff_t inputs() const final { return kind_ == MergeKind::kSubtract || kind_ == MergeKind::kDot ? 2 : 0; }
   bool joins() const final { return true; }
   ptrdiff_t input_size() const final { return 0; }
   ptrdiff_t output_size() const final { return 0; }
-  ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t inputs) const override;
+  ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t inputs) const final;
   double work() const final { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) final;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) final;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) final;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) final;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) final;
   void commit(LayerTape<T>&, int) final {}
 
  protected:
-  // An input at one step.
-  struct Part {
-    const T* x;
-    T* dx;  // null: not wanted
-    ptrdiff_t features;
-  };
+  Merge(const Devices& devices, MergeKind kind) : Layer<T>(devices), kind_(kind) {}
 
  private:
-  virtual void merge(const Part* parts, ptrdiff_t count, T* y) const = 0;
-  virtual void split(const Part* parts, ptrdiff_t count, const T* dy) const = 0;
-
-  ptrdiff_t inputs_;
+  MergeKind kind_;
 };
 
-// y = x_1 + ... + x_n, added in that order.
-template <class T>
-class Add final : public Merge<T> {
+template <class T, MergeKind kKind>
+class MergeOf final : public Merge<T> {
  public:
-  const char* kind() const override { return "add"; }
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
-
-// y = x_1 * ... * x_n, element by element, multiplied in that order.
-template <class T>
-class Multiply final : public Merge<T> {
- public:
-  const char* kind() const override { return "multiply"; }
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
-
-// y = x_1 - x_2
-template <class T>
-class Subtract final : public Merge<T> {
- public:
-  Subtract() : Merge<T>(2) {}
-  const char* kind() const override { return "subtract"; }
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
-
-// y = (x_1 + ... + x_n) / n, added in that order.
-template <class T>
-class Average final : public Merge<T> {
- public:
-  const char* kind() const override { return "average"; }
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
-
-// The largest or smallest of the inputs, element by element; NaN wins. Its gradient goes to the first input that has
-// it.
-template <class T, bool kLargest>
-class Extreme final : public Merge<T> {
- public:
-  const char* kind() const override { return kLargest ? "maximum" : "minimum"; }
-
- private:
-  typedef typename Merge<T>::Part Part;
-  static bool wins(T x, T over) { return x != x ? over == over : kLargest ? x > over : x < over; }
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
+  explicit MergeOf(const Devices& devices) : Merge<T>(devices, kKind) {}
 };
 template <class T>
-using Maximum = Extreme<T, true>;
+using Add = MergeOf<T, MergeKind::kAdd>;
 template <class T>
-using Minimum = Extreme<T, false>;
-
-// y = x_1 . x_2, one value.
+using Multiply = MergeOf<T, MergeKind::kMultiply>;
 template <class T>
-class Dot final : public Merge<T> {
- public:
-  Dot() : Merge<T>(2) {}
-  const char* kind() const override { return "dot"; }
-  ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t inputs) const override;
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
-
-// y holds the features of x_1, then those of x_2, ...
+using Subtract = MergeOf<T, MergeKind::kSubtract>;
 template <class T>
-class Concatenate final : public Merge<T> {
- public:
-  const char* kind() const override { return "concatenate"; }
-  ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t inputs) const override;
-
- private:
-  typedef typename Merge<T>::Part Part;
-  void merge(const Part*, ptrdiff_t count, T* y) const override;
-  void split(const Part*, ptrdiff_t count, const T* dy) const override;
-};
+using Average = MergeOf<T, MergeKind::kAverage>;
+template <class T>
+using Maximum = MergeOf<T, MergeKind::kMaximum>;
+template <class T>
+using Minimum = MergeOf<T, MergeKind::kMinimum>;
+template <class T>
+using Dot = MergeOf<T, MergeKind::kDot>;
+template <class T>
+using Concatenate = MergeOf<T, MergeKind::kConcatenate>;
 
 }  // namespace recurra

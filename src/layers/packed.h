@@ -14,12 +14,13 @@ struct OwnedMatrix : PackedMatrix<T> {
 
 // `plain` is (columns, k) if `transposed`, else (k, columns); bias (columns), or null. `memory` becomes the matrix's.
 template <class T>
-std::unique_ptr<OwnedMatrix<T>> pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
-                                            const T* bias, Arena memory) {
+std::unique_ptr<OwnedMatrix<T>> pack_matrix(const Device<T>& device, const T* plain, ptrdiff_t k, ptrdiff_t columns,
+                                            bool transposed, const T* bias, Arena memory) {
   auto made = std::make_unique<OwnedMatrix<T>>();
   made->memory = std::move(memory);
-  static_cast<PackedMatrix<T>&>(*made) = transposed ? PackedMatrix<T>::of(plain, columns, k, bias, false, made->memory)
-                                                    : PackedMatrix<T>::of(plain, k, columns, bias, true, made->memory);
+  static_cast<PackedMatrix<T>&>(*made) = transposed
+                                             ? PackedMatrix<T>::of(device, plain, columns, k, bias, false, made->memory)
+                                             : PackedMatrix<T>::of(device, plain, k, columns, bias, true, made->memory);
   return made;
 }
 
@@ -29,7 +30,7 @@ template <class T, class L>
 class PackedStep final : public ForwardStep<T> {
  public:
   PackedStep(L& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : ForwardStep<T>(rows, features, states), layer_(layer) {}
+      : ForwardStep<T>(layer.devices(), rows, features, states), layer_(layer) {}
 
  private:
   void forward(const Run& run, const LayerForward<T>& call) override {

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "device/moves.h"
 #include "layers/touched_rows.h"
 #include "layers/versions.h"
 #include "platform/error.h"
 #include "platform/fork.h"
-#include "platform/memory.h"
 #include "platform/no_memory.h"
 
 namespace recurra {
@@ -35,7 +35,8 @@ class Parameters {
     ptrdiff_t begin, end;
   };
 
-  explicit Parameters(const std::vector<ParameterSpec>& specs) {
+  Parameters(const Devices& devices, const std::vector<ParameterSpec>& specs)
+      : devices_(devices), memory_(devices.memory) {
     for (const ParameterSpec& spec : specs) {
       ptrdiff_t n = 1;
       for (int64_t d : spec.shape) {
@@ -56,8 +57,7 @@ class Parameters {
       throw NoMemory("Parameters: " + NoMemory::text_of(error) + ": there are " + std::to_string(size_) +
                      " numbers, and as many gradients; make the layer smaller");
     }
-    for (T* data : {values_, grads_})
-      for (ptrdiff_t i = 0; i < size_; ++i) data[i] = T(0);
+    for (T* data : {values_, grads_}) fill_flat(device(), data, size_, T(0));
   }
 
   const std::vector<Entry>& entries() const { return entries_; }
@@ -69,6 +69,9 @@ class Parameters {
     fail("Parameters", "no array is named '" + name + "'; there are: " + (names.empty() ? "none" : names));
   }
   ptrdiff_t size() const { return size_; }
+  // Where they live.
+  const Devices& devices() const { return devices_; }
+  const Device<T>& device() const { return devices_.of<T>(); }
   T* values() const { return values_; }
   T* grads() const { return grads_; }
 
@@ -79,15 +82,17 @@ class Parameters {
     touched_ = std::make_unique<TouchedRows>(table.shape[0], table.shape[1]);
   }
   // Adds a flat gradient to that of parameters that are not sparse; the caller holds the mutex.
-  void add_gradient(const T* gradient) {
-    for (ptrdiff_t i = 0; i < size_; ++i) grads_[i] += gradient[i];
-  }
+  void add_gradient(const T* gradient) { add_flat(device(), gradient, size_, grads_); }
   // Sets the gradient to zero; the caller holds the mutex.
-  template <class Clear>
-  void zero_grad(const Clear& clear) {
-    if (!touched_) return clear(grads_, size_);
+  void zero_grad() {
+    if (!touched_) {  // in pieces, which several threads can take
+      constexpr ptrdiff_t kPiece = 1 << 16;
+      const ptrdiff_t pieces = size_ / kPiece;
+      fill_rows(device(), pieces, kPiece, T(0), {grads_, kPiece});
+      return fill_flat(device(), grads_ + pieces * kPiece, size_ % kPiece, T(0));
+    }
     const ptrdiff_t size = touched_->row_size();
-    for (int64_t row : touched_->rows()) std::fill_n(grads_ + row * size, size, T(0));
+    for (int64_t row : touched_->rows()) fill_flat(device(), grads_ + row * size, size, T(0));
     touched_->clear();
   }
 
@@ -100,6 +105,7 @@ class Parameters {
   std::shared_mutex& mutex() { return mutex_; }
 
  private:
+  const Devices& devices_;
   std::vector<Entry> entries_;
   ptrdiff_t size_ = 0;
   Arena memory_;

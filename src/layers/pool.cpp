@@ -19,7 +19,7 @@ struct Pool<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Pool<T>::Pool(const std::string& mode) : Layer<T>(std::vector<ParameterSpec>{}), kind_(kind_of(mode)) {}
+Pool<T>::Pool(const Devices& devices, const std::string& mode) : Layer<T>(devices), kind_(kind_of(mode)) {}
 
 template <class T>
 void Pool<T>::forward(const Run& run, const LayerForward<T>& call) {
@@ -27,7 +27,7 @@ void Pool<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Pool<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Pool<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   auto tape = std::make_unique<Tape>();
   tape->y = read_only(call.y);
@@ -35,7 +35,7 @@ std::unique_ptr<LayerTape<T>> Pool<T>::record(const Run& run, const LayerForward
 }
 
 template <class T>
-void Pool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
+void Pool<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory&) {
   if (!call.dx.data || !call.dy.data) return;
   run.device<T>().pool_gradient(run, call.batch, call.features, kind_, call.x.features, static_cast<Tape&>(tape).y,
                                 call.dy, call.dx);

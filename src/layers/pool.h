@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class Pool final : public Layer<T> {
  public:
-  explicit Pool(const std::string& mode);
+  Pool(const Devices&, const std::string& mode);
 
   const char* kind() const override { return "pool"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -18,8 +18,8 @@ class Pool final : public Layer<T> {
   double work() const override { return 256; }  // some features, an operation or two each
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

@@ -1,8 +1,5 @@
 #include "layers/recurrent.h"
 
-#include <cstring>
-
-#include "cpu/isa.h"
 #include "platform/error.h"
 
 namespace recurra {
@@ -10,10 +7,10 @@ namespace {
 
 constexpr ptrdiff_t kMostUnits = 1 << 20;  // keeps every product of sizes far from overflow
 
-CellKind cell_kind(const std::string& name) {
+CellKind cell_kind(const Devices& devices, const std::string& name) {
   std::string names;
   for (int i = 0; i < kCellKinds; ++i) {
-    const char* known = kernels<float>().cells[i]->info->name;
+    const char* known = devices.f32.cell(CellKind(i)).name;
     if (name == known) return CellKind(i);
     names += (i ? ", " : "") + std::string(known);
   }
@@ -22,8 +19,8 @@ CellKind cell_kind(const std::string& name) {
 
 }  // namespace
 
-RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
-  const CellKind cell = cell_kind(o.cell);
+RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) {
+  const CellKind cell = cell_kind(devices, o.cell);
   const auto check_size = [](const char* name, ptrdiff_t size, ptrdiff_t most) {
     check(size >= 1 && size <= most, "Recurrent", name, " is ", size, ", expected 1 to ", most);
   };
@@ -38,7 +35,7 @@ RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
   check_rate("recurrent_dropout", o.recurrent_dropout);
   check_rate("zoneout", o.zoneout);
   check_rate("zoneout_cell", o.zoneout_cell);
-  const CellInfo& info = *kernels<float>().cells[cell]->info;
+  const CellInfo& info = devices.f32.cell(cell);
   check(o.proj_size >= 0 && o.proj_size < o.hidden_size, "Recurrent", "proj_size is ", o.proj_size,
         ", expected 0 (none) to ", o.hidden_size - 1);
   check(o.cell_clip >= 0, "Recurrent", "cell_clip is ", o.cell_clip, ", expected 0 (none) or more");
@@ -71,9 +68,9 @@ RecurrentSpec recurrent_spec(const RecurrentOptions& o) {
   };
 }
 
-std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec& spec) {
+std::vector<ParameterSpec> recurrent_parameters(const Devices& devices, const RecurrentSpec& spec) {
   std::vector<ParameterSpec> specs;
-  const CellInfo& info = *kernels<float>().cells[spec.cell]->info;
+  const CellInfo& info = devices.f32.cell(spec.cell);
   const int64_t gates = info.gates * spec.hidden_size;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
@@ -95,8 +92,9 @@ std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec& spec) {
 }
 
 template <class T>
-std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec& spec, const Parameters<T>& parameters) {
-  const CellInfo& info = *kernels<T>().cells[spec.cell]->info;
+std::vector<RecurrentOffsets> recurrent_offsets(const Devices& devices, const RecurrentSpec& spec,
+                                                const Parameters<T>& parameters) {
+  const CellInfo& info = devices.of<T>().cell(spec.cell);
   const bool bias = spec.bias, state = info.stages > 0, norm = spec.layer_norm, norm_c = norm && info.has_cell;
   auto entry = parameters.entries().begin();
   const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
@@ -115,8 +113,10 @@ std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec& spec, const
   }
   return offsets;
 }
-template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<float>&);
-template std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<double>&);
+template std::vector<RecurrentOffsets> recurrent_offsets(const Devices&, const RecurrentSpec&,
+                                                         const Parameters<float>&);
+template std::vector<RecurrentOffsets> recurrent_offsets(const Devices&, const RecurrentSpec&,
+                                                         const Parameters<double>&);
 
 template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
@@ -126,28 +126,28 @@ struct Recurrent<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Recurrent<T>::Recurrent(const RecurrentOptions& options)
-    : Layer<T>(recurrent_parameters(recurrent_spec(options))),
-      spec_(recurrent_spec(options)),
+Recurrent<T>::Recurrent(const Devices& devices, const RecurrentOptions& options)
+    : Layer<T>(devices, recurrent_parameters(devices, recurrent_spec(devices, options))),
+      spec_(recurrent_spec(devices, options)),
       return_sequences_(options.return_sequences),
-      offsets_(recurrent_offsets(spec_, *this->parameters())) {}
+      offsets_(recurrent_offsets(devices, spec_, *this->parameters())) {}
 
 template <class T>
 const char* Recurrent<T>::kind() const {
-  return kernels<T>().cells[spec_.cell]->info->name;
+  return this->device().cell(spec_.cell).name;
 }
 
 template <class T>
 std::vector<StateSpec> Recurrent<T>::states() const {
   const ptrdiff_t count = spec_.layers * spec_.directions;
   std::vector<StateSpec> states = {{"h", count, spec_.state_size()}};
-  if (kernels<T>().cells[spec_.cell]->info->has_cell) states.push_back({"c", count, spec_.hidden_size});
+  if (this->device().cell(spec_.cell).has_cell) states.push_back({"c", count, spec_.hidden_size});
   return states;
 }
 
 template <class T>
 double Recurrent<T>::work() const {
-  const CellInfo& cell = *kernels<T>().cells[spec_.cell]->info;
+  const CellInfo& cell = this->device().cell(spec_.cell);
   const double H = double(spec_.hidden_size), gates = cell.gates * H, D = double(spec_.directions);
   // An activation costs about as much as twenty multiply-adds.
   const double other = (cell.stages ? H : 0) + 20;
@@ -157,14 +157,14 @@ double Recurrent<T>::work() const {
 template <class T>
 auto Recurrent<T>::weights(bool transposed, int threads) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
-    return cpu_device<T>().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return this->device().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
   });
 }
 
 template <class T>
 void Recurrent<T>::last_output(ptrdiff_t rows, StateRows<const T> final_state, T* y, ptrdiff_t y_row) const {
   const ptrdiff_t n = output_size(), from = (spec_.layers - 1) * n;
-  for (ptrdiff_t r = 0; r < rows; ++r) std::memcpy(y + r * y_row, final_state.at(r) + from, size_t(n) * sizeof(T));
+  copy_rows<T>(this->device(), rows, n, {final_state.data + from, final_state.stride}, {y, y_row});
 }
 
 template <class T>
@@ -181,7 +181,7 @@ template <class T>
 class Recurrent<T>::Step final : public LayerStep<T> {
  public:
   Step(Recurrent& layer, ptrdiff_t rows, const TwoStates<T>& states)
-      : layer_(layer), rows_(rows), states_(states), stack_(cpu_device<T>().prepare_step(layer.spec_, rows, states)) {}
+      : layer_(layer), rows_(rows), states_(states), stack_(layer.device().prepare_step(layer.spec_, rows, states)) {}
 
   void run(const LayerStepCall<T>& call) override {
     if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false, 1);
@@ -210,16 +210,16 @@ std::unique_ptr<LayerStep<T>> Recurrent<T>::prepare_step(ptrdiff_t rows, ptrdiff
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Arena& memory) {
+std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
   const Weights packed = weights(false, run.threads);
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
   Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
-  if (!return_sequences_) y = take_sequence<T>(memory, call.batch, output_size());
+  if (!return_sequences_) y = take_sequence<T>(memory.device, call.batch, output_size());
   RecurrentForward<T> stack = {&spec_, packed.value.get(), &call.batch,     call.x.features,
                                y,      call.state,         call.final_state};
   if (call.tape_bytes != size_t(-1)) stack.tape_bytes = call.tape_bytes - own_tape_bytes(call.batch);
-  tape->stack = run.device<T>().record(run, stack, memory);
+  tape->stack = run.device<T>().record(run, stack, memory.device);
   if (!return_sequences_)
     last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
   return tape;
@@ -238,13 +238,13 @@ size_t Recurrent<T>::own_tape_bytes(const Batch& batch) const {
 
 template <class T>
 TapeBytes Recurrent<T>::tape_bytes(const LayerForward<T>& call, bool training) const {
-  const TapeBytes stack = cpu_device<T>().tape_bytes(spec_, call.batch, training);
+  const TapeBytes stack = this->device().tape_bytes(spec_, call.batch, training);
   const size_t own = own_tape_bytes(call.batch);
   return {stack.all + own, stack.least + own};
 }
 
 template <class T>
-void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Arena& memory) {
+void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& any_tape, Memory& memory) {
   auto& tape = static_cast<Tape&>(any_tape);
   const Weights packed = weights(true, run.threads), again = weights(false, run.threads);
   RecurrentBackward<T> c = {};
@@ -260,12 +260,9 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
     c.dy = call.dy;
   } else if (call.dy.data) {  // the output is the final h: its gradient joins that of the state
     const ptrdiff_t size = this->state_size(), n = output_size(), from = (spec_.layers - 1) * n;
-    T* sum = memory.take<T>(size_t(call.batch.rows * size));
-    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
-      T* to = sum + r * size;
-      for (ptrdiff_t k = 0; k < size; ++k) to[k] = call.dfinal.data ? call.dfinal.at(r)[k] : T(0);
-      for (ptrdiff_t k = 0; k < n; ++k) to[from + k] += call.dy.at(r, 0)[k];
-    }
+    T* sum = memory.device.take<T>(size_t(call.batch.rows * size));
+    copy_rows<T>(run.device<T>(), call.batch.rows, size, call.dfinal, {sum, size});
+    add_rows<T>(run.device<T>(), call.batch.rows, n, {call.dy.data, call.dy.row_stride}, {sum + from, size});
     c.dfinal = {sum, size};
   }
   run.device<T>().backward(run, c, *tape.stack);
@@ -273,7 +270,7 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 
 template <class T>
 void Recurrent<T>::commit(LayerTape<T>& tape, int threads) {
-  cpu_device<T>().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
+  this->device().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
 }
 
 template class Recurrent<float>;

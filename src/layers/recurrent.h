@@ -19,16 +19,16 @@ struct RecurrentOptions {
 
 // A stack as a device takes it, checked; its parameters and where they lie, first of all. Also for layers that run a
 // stack inside.
-RecurrentSpec recurrent_spec(const RecurrentOptions&);
-std::vector<ParameterSpec> recurrent_parameters(const RecurrentSpec&);
+RecurrentSpec recurrent_spec(const Devices&, const RecurrentOptions&);
+std::vector<ParameterSpec> recurrent_parameters(const Devices&, const RecurrentSpec&);
 template <class T>
-std::vector<RecurrentOffsets> recurrent_offsets(const RecurrentSpec&, const Parameters<T>&);
+std::vector<RecurrentOffsets> recurrent_offsets(const Devices&, const RecurrentSpec&, const Parameters<T>&);
 
 // A stack of RNN, LSTM or GRU layers.
 template <class T>
 class Recurrent final : public Layer<T> {
  public:
-  explicit Recurrent(const RecurrentOptions&);
+  Recurrent(const Devices&, const RecurrentOptions&);
 
   const char* kind() const override;
   ptrdiff_t input_size() const override { return spec_.input_size; }
@@ -41,9 +41,9 @@ class Recurrent final : public Layer<T> {
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int threads) override;
 
  private:

@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class RepeatVector final : public Layer<T> {
  public:
-  explicit RepeatVector(ptrdiff_t times);
+  RepeatVector(const Devices&, ptrdiff_t times);
 
   const char* kind() const override { return "repeat_vector"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -18,8 +18,8 @@ class RepeatVector final : public Layer<T> {
   double work() const override { return double(times_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

@@ -2,16 +2,12 @@
 
 #include <algorithm>
 
-#include "layers/valid_steps.h"
-
 namespace recurra {
 namespace {
 
 template <class T>
 void turn(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, Sequence<T> y) {
-  const auto to = [&](ptrdiff_t r, ptrdiff_t s) { return y.at(r, batch.length(r) - 1 - s); };
-  for_each_valid(
-      batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(x.at(r, s), features, to(r, s)); }, run.stop);
+  run.device<T>().copy({&batch, features, x, y, 1, 1, true, run.stop});
 }
 
 }  // namespace
@@ -40,13 +36,13 @@ void Reverse<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Reverse<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Reverse<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<LayerTape<T>>();
 }
 
 template <class T>
-void Reverse<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
+void Reverse<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (call.dy.data && call.dx.data) turn(run, call.batch, call.features, call.dy, call.dx);
 }
 

@@ -8,7 +8,7 @@ namespace recurra {
 template <class T>
 class Reverse final : public Layer<T> {
  public:
-  Reverse() : Layer<T>(std::vector<ParameterSpec>{}) {}
+  explicit Reverse(const Devices& devices) : Layer<T>(devices) {}
 
   const char* kind() const override { return "reverse"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -19,8 +19,8 @@ class Reverse final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 };
 

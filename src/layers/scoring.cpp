@@ -59,16 +59,16 @@ double Scoring<T>::work_per_memory_step() const {
 }
 
 template <class T>
-auto Scoring<T>::pack(const T* values, bool backward, Arena& memory) const -> Packed {
+auto Scoring<T>::pack(const Device<T>& device, const T* values, bool backward, Arena& memory) const -> Packed {
   Packed packed = {};
   const auto matrix = [&](ptrdiff_t weight, ptrdiff_t in, const T* bias, bool transposed) {
-    return PackedMatrix<T>::of(values + weight, spec_.key_size, in, bias, transposed, memory);
+    return PackedMatrix<T>::of(device, values + weight, spec_.key_size, in, bias, transposed, memory);
   };
   if (projects_query()) {
     packed.query = matrix(weight_query_, query_size_, values + bias_query_, false);
     if (backward) packed.query_t = matrix(weight_query_, query_size_, nullptr, true);
     T* v = memory.take<T>(size_t(spec_.key_size));
-    std::copy_n(values + weight_score_, spec_.key_size, v);
+    copy_flat(device, values + weight_score_, spec_.key_size, v);
     packed.v = v;
   }
   if (projects_memory_) {
@@ -88,14 +88,14 @@ void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<
     to.keys = take_sequence<T>(arena, memory.batch, A);
     packed.memory.multiply(run, memory.batch, memory.x, to.keys);
   }
-  to.rows = std::make_unique<AttentionMemory<T>>(spec_, memory.batch, memory.x, read_only(to.keys), packed.v, backward,
-                                                 run, arena);
+  to.rows = run.device<T>().attention_memory(
+      run, {&spec_, &memory.batch, memory.x, read_only(to.keys), packed.v, backward}, arena);
 }
 
 template <class T>
-void Scoring<T>::count(const OtherInput<T>& memory, Arena& count) const {
+void Scoring<T>::count(const Device<T>& device, const OtherInput<T>& memory, Arena& count) const {
   if (projects_memory_) take_sequence<T>(count, memory.batch, spec_.key_size);
-  AttentionMemory<T>::count(spec_, memory.batch, projects_memory_, count);
+  device.count_attention_memory(spec_, memory.batch, projects_memory_, count);
 }
 
 template <class T>
@@ -108,14 +108,15 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
   const ptrdiff_t tasks = std::min<ptrdiff_t>(run.threads, queries.rows),
                   size = std::max(attending.rows->scratch_size(queries.steps), kKeyBlock * M);
   T* scratch = run.arena.take<T>(size_t(tasks * size));
+  const Device<T>& device = run.device<T>();
   // What the memory has from its keys.
   const auto add_from_keys = [&](ptrdiff_t row, T* product) {
     const ptrdiff_t steps = attending.batch.length(row);
     for (ptrdiff_t begin = 0; begin < steps && !(run.stop && run.stop->poll()); begin += kKeyBlock) {
       const ptrdiff_t count = std::min(kKeyBlock, steps - begin);
       packed.memory_t.multiply(count, dkeys.at(row, begin), dkeys.step_stride, product, M);
-      for (ptrdiff_t s = 0; s < count; ++s)
-        for (ptrdiff_t k = 0; k < M; ++k) dmemory.at(row, begin + s)[k] += product[s * M + k];
+      const Batch steps_of = {1, count, nullptr, nullptr, 0, 0};
+      device.add(steps_of, M, {product, 0, M}, {dmemory.at(row, begin), 0, dmemory.step_stride});
     }
   };
   for_each_task(tasks, run.threads, [&](ptrdiff_t task) {

@@ -3,7 +3,6 @@
 #pragma once
 #include <memory>
 
-#include "cpu/ops/attention.h"
 #include "layers/packed_matrix.h"
 #include "platform/tasks.h"
 
@@ -56,13 +55,13 @@ class Scoring {
     PackedMatrix<T> query_t, memory_t;  // for backward
     const T* v;
   };
-  Packed pack(const T* values, bool backward, Arena&) const;
+  Packed pack(const Device<T>&, const T* values, bool backward, Arena&) const;
 
-  // Projects the memory and packs it. `backward`: as in AttentionMemory.
+  // Projects the memory and packs it. `backward`: as in AttentionInput.
   void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
 
   // Takes the same from an arena that only counts, for one that can run backwards.
-  void count(const OtherInput<T>& memory, Arena& count) const;
+  void count(const Device<T>&, const OtherInput<T>& memory, Arena& count) const;
 
   // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
   // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,

@@ -1,14 +1,10 @@
 #include "layers/slice.h"
 
-#include <algorithm>
-
-#include "layers/valid_steps.h"
-
 namespace recurra {
 
 template <class T>
-Slice<T>::Slice(ptrdiff_t begin, ptrdiff_t end, ptrdiff_t step)
-    : Layer<T>(std::vector<ParameterSpec>{}), begin_(begin), end_(end), step_(step), count_(0) {
+Slice<T>::Slice(const Devices& devices, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t step)
+    : Layer<T>(devices), begin_(begin), end_(end), step_(step), count_(0) {
   constexpr ptrdiff_t kMost = ptrdiff_t(1) << 31;
   check(0 <= begin && begin < end && end <= kMost && step >= 1, "Slice", "got features ", begin, " to ", end, " by ",
         step, ", expected 0 <= start < stop and a step of 1 or more");
@@ -24,34 +20,26 @@ ptrdiff_t Slice<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const 
 
 template <class T>
 void Slice<T>::forward(const Run& run, const LayerForward<T>& call) {
-  for_each_valid(
-      call.batch, count_,
-      [&](ptrdiff_t r, ptrdiff_t s) {
-        const T* from = call.x.features.at(r, s) + begin_;
-        T* to = call.y.at(r, s);
-        for (ptrdiff_t i = 0; i < count_; ++i) to[i] = from[i * step_];
-      },
-      run.stop);
+  const Sequence<const T> x = call.x.features;
+  run.device<T>().copy(
+      {&call.batch, count_, {x.data + begin_, x.row_stride, x.step_stride}, call.y, step_, 1, false, run.stop});
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Slice<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> Slice<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   return std::make_unique<LayerTape<T>>();
 }
 
 template <class T>
-void Slice<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Arena&) {
+void Slice<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (!call.dy.data || !call.dx.data) return;
-  for_each_valid(
-      call.batch, call.features,
-      [&](ptrdiff_t r, ptrdiff_t s) {
-        const T* from = call.dy.at(r, s);
-        T* to = call.dx.at(r, s);
-        std::fill_n(to, call.features, T(0));
-        for (ptrdiff_t i = 0; i < count_; ++i) to[begin_ + i * step_] = from[i];
-      },
-      run.stop);
+  const Sequence<T> dx = call.dx;
+  T* const zeros = run.arena.template take<T>(size_t(call.features));
+  fill_flat(run.device<T>(), zeros, call.features, T(0));
+  run.device<T>().copy({&call.batch, call.features, {zeros, 0, 0}, dx, 1, 1, false, run.stop});
+  run.device<T>().copy(
+      {&call.batch, count_, call.dy, {dx.data + begin_, dx.row_stride, dx.step_stride}, 1, step_, false, run.stop});
 }
 
 template class Slice<float>;

@@ -7,7 +7,7 @@ namespace recurra {
 template <class T>
 class Slice final : public Layer<T> {
  public:
-  Slice(ptrdiff_t begin, ptrdiff_t end, ptrdiff_t step);
+  Slice(const Devices&, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t step);
 
   const char* kind() const override { return "slice"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -16,8 +16,8 @@ class Slice final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

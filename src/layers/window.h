@@ -1,6 +1,5 @@
-// What layers share whose outputs each look at a window of steps: padding, lengths, and the inputs that are carried on.
+// What layers share whose outputs each look at a window of steps: padding, lengths, and which steps belong together.
 #pragma once
-#include <algorithm>
 #include <string>
 
 #include "layers/layer.h"
@@ -42,49 +41,6 @@ inline Batch window_batch(const char* operation, const ConvolutionSpec& spec, co
     next.lengths = lengths;
   }
   return next;
-}
-
-// Calls f(i, step, from_state) for i < spec.left, the inputs that the next window of a row still sees: step `step` of
-// the row, or value `from_state` of the state before it; both -1 where an episode's beginning lies between.
-template <class F>
-void for_each_past(const ConvolutionSpec& spec, const Batch& batch, ptrdiff_t row, const F& f) {
-  const ptrdiff_t start = batch.last_reset(row), length = batch.length(row);
-  for (ptrdiff_t i = 0; i < spec.left; ++i) {
-    const ptrdiff_t step = length - spec.left + i;
-    if (step >= std::max<ptrdiff_t>(start, 0))
-      f(i, step, -1);
-    else
-      f(i, -1, start < 0 ? spec.left + step : -1);
-  }
-}
-
-// Those inputs in a row of the final state, from the inputs of a call and its initial state.
-template <class T>
-void keep_past(const ConvolutionSpec& spec, const LayerForward<T>& call) {
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for_each_past(spec, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
-      T* to = call.final_state.at(r) + i * spec.in;
-      if (step >= 0)
-        std::copy_n(call.x.features.at(r, step), spec.in, to);
-      else if (from_state >= 0 && call.state.data)
-        std::copy_n(call.state.at(r) + from_state * spec.in, spec.in, to);
-      else
-        std::fill_n(to, spec.in, T(0));
-    });
-}
-
-// The gradient of keep_past(), added to that of the inputs and of the initial state.
-template <class T>
-void keep_past_gradient(const ConvolutionSpec& spec, const LayerBackward<T>& call) {
-  if (!call.dfinal.data) return;
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-    for_each_past(spec, call.batch, r, [&](ptrdiff_t i, ptrdiff_t step, ptrdiff_t from_state) {
-      const T* from = call.dfinal.at(r) + i * spec.in;
-      T* to = nullptr;
-      if (step >= 0 && call.dx.data) to = call.dx.at(r, step);
-      if (from_state >= 0 && call.dstate.data) to = call.dstate.at(r) + from_state * spec.in;
-      for (ptrdiff_t k = 0; to && k < spec.in; ++k) to[k] += from[k];
-    });
 }
 
 }  // namespace recurra

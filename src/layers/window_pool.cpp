@@ -32,10 +32,8 @@ struct WindowPool1d<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-WindowPool1d<T>::WindowPool1d(const WindowPoolOptions& options)
-    : Layer<T>(std::vector<ParameterSpec>{}),
-      kind_(options.mode == "max" ? PoolKind::kMax : PoolKind::kMean),
-      spec_(checked_spec(options)) {
+WindowPool1d<T>::WindowPool1d(const Devices& devices, const WindowPoolOptions& options)
+    : Layer<T>(devices), kind_(options.mode == "max" ? PoolKind::kMax : PoolKind::kMean), spec_(checked_spec(options)) {
   check(options.mode == "max" || options.mode == "mean", "WindowPool1d", "got mode '", options.mode,
         "', expected 'max' or 'mean'");
 }
@@ -65,20 +63,14 @@ WindowPool<T> WindowPool1d<T>::pooled(const ConvolutionSpec& spec, const Batch& 
 
 template <class T>
 void WindowPool1d<T>::forward(const Run& run, const LayerForward<T>& call) {
-  if (has_state()) {
-    keep_past(spec_, call);
-    for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
-      const ptrdiff_t start = call.batch.last_reset(r), length = call.batch.length(r);
-      const T before = start < 0 && call.state.data ? call.state.at(r)[past_size()] : T(0);
-      call.final_state.at(r)[past_size()] = std::min(T(spec_.left), before + T(length - std::max<ptrdiff_t>(start, 0)));
-    }
-  }
+  if (has_state())
+    run.device<T>().keep_past({&spec_, &call.batch, call.x.features, call.state, call.final_state, true});
   const ConvolutionSpec spec = with_features(spec_, call.features);
   run.device<T>().pool_windows(run, pooled(spec, call.batch, call.x.features, call.state), call.y);
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> WindowPool1d<T>::record(const Run& run, const LayerForward<T>& call, Arena&) {
+std::unique_ptr<LayerTape<T>> WindowPool1d<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
   forward(run, call);
   auto tape = std::make_unique<Tape>();
   tape->y = read_only(call.y);
@@ -86,20 +78,18 @@ std::unique_ptr<LayerTape<T>> WindowPool1d<T>::record(const Run& run, const Laye
 }
 
 template <class T>
-void WindowPool1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Arena&) {
+void WindowPool1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory&) {
   const bool carries = has_state();
-  for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {
-    if (carries) std::fill_n(call.dstate.at(r), past_size() + 1, T(0));
-    for (ptrdiff_t s = 0; call.dx.data && s < call.batch.length(r); ++s)
-      std::fill_n(call.dx.at(r, s), call.features, T(0));
-  }
+  if (carries) fill_rows(run.device<T>(), call.batch.rows, past_size() + 1, T(0), call.dstate);
+  if (call.dx.data) run.device<T>().fill(call.batch, call.features, T(0), call.dx);
   if (call.dy.data) {
     const ConvolutionSpec spec = with_features(spec_, call.features);
     run.device<T>().pool_windows_gradient(run, pooled(spec, call.batch, call.x.features, call.state),
                                           static_cast<Tape&>(tape).y, call.dy, call.dx,
                                           carries ? call.dstate : StateRows<T>{});
   }
-  if (carries) keep_past_gradient(spec_, call);
+  if (carries && call.dfinal.data)
+    run.device<T>().keep_past_gradient(spec_, call.batch, call.dfinal, call.dx, call.dstate);
 }
 
 template class WindowPool1d<float>;

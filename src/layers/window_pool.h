@@ -14,7 +14,7 @@ struct WindowPoolOptions {
 template <class T>
 class WindowPool1d final : public Layer<T> {
  public:
-  explicit WindowPool1d(const WindowPoolOptions&);
+  WindowPool1d(const Devices&, const WindowPoolOptions&);
 
   const char* kind() const override { return kind_ == PoolKind::kMax ? "max_pool1d" : "avg_pool1d"; }
   ptrdiff_t input_size() const override { return spec_.in; }
@@ -27,8 +27,8 @@ class WindowPool1d final : public Layer<T> {
   double work() const override { return 256.0 * double(spec_.kernel) / double(spec_.stride); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Arena& memory) override;
-  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Arena& memory) override;
+  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, int) override {}
 
  private:

@@ -1,10 +1,10 @@
+#include "losses/ctc_decode.h"
+
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
-#include "cpu/isa.h"
-#include "losses/ctc.h"
-#include "losses/steps.h"
+#include "platform/tasks.h"
 
 namespace recurra {
 namespace {
@@ -16,30 +16,11 @@ double log_add(double a, double b) {
   return most == kNever ? kNever : most + std::log1p(std::exp(std::min(a, b) - most));
 }
 
-// log softmax of one step's logits, in double; -infinity for a NaN, so that it can be compared and is not chosen.
-class LogSoftmax {
- public:
-  explicit LogSoftmax(ptrdiff_t symbols) : values_(size_t(symbols)), exponentials_(size_t(symbols)) {}
-
-  template <class T>
-  const std::vector<double>& operator()(const T* x) {
-    const size_t n = values_.size();
-    const double most = double(*std::max_element(x, x + n));
-    for (size_t k = 0; k < n; ++k) values_[k] = double(x[k]) - most;
-    kernels<double>().rows.exp(values_.data(), exponentials_.data(), ptrdiff_t(n));
-    const double log_sum = std::log(std::accumulate(exponentials_.begin(), exponentials_.end(), 0.0));
-    for (double& value : values_) value = std::isnan(value) ? kNever : value - log_sum;
-    return values_;
-  }
-
- private:
-  std::vector<double> values_, exponentials_;
-};
-
 // Runs f(row) for all rows, on several threads if it is worth it.
 template <class F>
 void for_each_row(const Batch& batch, double work, Stop* stop, const F& f) {
-  for_each_task(batch.rows, threads_for(work), [&](ptrdiff_t row) {
+  constexpr double kParallelElements = 1 << 15;  // fewer are done by the caller alone
+  for_each_task(batch.rows, threads_for(work, kParallelElements), [&](ptrdiff_t row) {
     if (!(stop && stop->poll())) f(row);
   });
 }
@@ -208,16 +189,16 @@ class BeamSearch {
 }  // namespace
 
 template <class T>
-std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits,
-                                      Stop* stop) {
+std::vector<CtcHypothesis> ctc_greedy(const Device<T>& device, const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
+                                      Sequence<const T> logits, Stop* stop) {
   std::vector<CtcHypothesis> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), stop, [&](ptrdiff_t row) {
-    LogSoftmax log_softmax(symbols);
+    std::vector<double> log_p(static_cast<size_t>(symbols));
     CtcHypothesis result = {{}, 0};
     ptrdiff_t last = blank;
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
       if (stop && stop->poll()) return;
-      const std::vector<double>& log_p = log_softmax(logits.at(row, step));
+      device.log_probabilities(logits.at(row, step), log_p.data(), symbols);
       const ptrdiff_t best = std::max_element(log_p.begin(), log_p.end()) - log_p.begin();
       result.log_probability += log_p[size_t(best)];
       if (best != blank && best != last) result.labels.push_back(best);
@@ -229,26 +210,28 @@ std::vector<CtcHypothesis> ctc_greedy(const Batch& batch, ptrdiff_t symbols, ptr
 }
 
 template <class T>
-std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch& batch, ptrdiff_t symbols, ptrdiff_t blank,
-                                                        ptrdiff_t beam_size, ptrdiff_t best, Sequence<const T> logits,
-                                                        Stop* stop) {
+std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Device<T>& device, const Batch& batch, ptrdiff_t symbols,
+                                                        ptrdiff_t blank, ptrdiff_t beam_size, ptrdiff_t best,
+                                                        Sequence<const T> logits, Stop* stop) {
   std::vector<std::vector<CtcHypothesis>> results(size_t(batch.rows));
   for_each_row(batch, double(batch.tokens()) * double(symbols), stop, [&](ptrdiff_t row) {
-    LogSoftmax log_softmax(symbols);
+    std::vector<double> log_p(static_cast<size_t>(symbols));
     BeamSearch search(symbols, blank, beam_size);
     for (ptrdiff_t step = 0; step < batch.length(row); ++step) {
       if (stop && stop->poll()) return;
-      search.step(log_softmax(logits.at(row, step)));
+      device.log_probabilities(logits.at(row, step), log_p.data(), symbols);
+      search.step(log_p);
     }
     results[size_t(row)] = search.best(best);
   });
   return results;
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                    \
-  template std::vector<CtcHypothesis> ctc_greedy(const Batch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, Stop*);   \
-  template std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, \
-                                                                   ptrdiff_t, Sequence<const T>, Stop*)
+#define RECURRA_INSTANTIATE(T)                                                                         \
+  template std::vector<CtcHypothesis> ctc_greedy(const Device<T>&, const Batch&, ptrdiff_t, ptrdiff_t, \
+                                                 Sequence<const T>, Stop*);                            \
+  template std::vector<std::vector<CtcHypothesis>> ctc_beam_search(                                    \
+      const Device<T>&, const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, Sequence<const T>, Stop*)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/rows/optim_call.h"
+#include "device/device.h"
 
 namespace recurra {
 
@@ -19,7 +19,8 @@ struct SgdOptions {
 // velocity = momentum velocity + g; w -= lr velocity (Sutskever et al. 2013 in PyTorch's form); velocity null: no
 // momentum.
 template <class T>
-void sgd_step(T* values, const T* grads, T* velocity, ptrdiff_t n, const StepOptions&, const SgdOptions&);
+void sgd_step(const Device<T>&, T* values, const T* grads, T* velocity, ptrdiff_t n, const StepOptions&,
+              const SgdOptions&);
 
 struct AdamOptions {
   long step;  // 1 for the first
@@ -29,7 +30,8 @@ struct AdamOptions {
 };
 // The form of SparseAdam, whose eps stands beside the root of the uncorrected v, is `bare_eps`.
 template <class T>
-void adam_step(T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions&, const AdamOptions&);
+void adam_step(const Device<T>&, T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions&,
+               const AdamOptions&);
 
 struct RmspropOptions {
   double alpha, eps, momentum;
@@ -38,15 +40,16 @@ struct RmspropOptions {
 // running mean of g, its square is taken from square (Graves 2013); with velocity the quotient goes through momentum as
 // in sgd_step. Either may be null.
 template <class T>
-void rmsprop_step(T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n, const StepOptions&,
-                  const RmspropOptions&);
+void rmsprop_step(const Device<T>&, T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n,
+                  const StepOptions&, const RmspropOptions&);
 
 struct AdagradOptions {
   double eps;
 };
 // square += g^2; w -= lr g / (sqrt(square) + eps) (Duchi, Hazan & Singer 2011).
 template <class T>
-void adagrad_step(T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions&, const AdagradOptions&);
+void adagrad_step(const Device<T>&, T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions&,
+                  const AdagradOptions&);
 
 // The squared norm of clamp(scale * x, -limit, limit) is sum * 4^exponent, which double may not hold.
 struct Norm {
@@ -56,6 +59,7 @@ struct Norm {
 };
 // In double, over blocks of fixed size. `rows` non-null: of the `count` rows of size n alone that it names.
 template <class T>
-Norm gradient_norm(const T* x, ptrdiff_t n, double scale, double limit, const int64_t* rows, ptrdiff_t count);
+Norm gradient_norm(const Device<T>&, const T* x, ptrdiff_t n, double scale, double limit, const int64_t* rows,
+                   ptrdiff_t count);
 
 }  // namespace recurra

@@ -66,14 +66,29 @@ char* map_huge(size_t size) { return static_cast<char*>(std::aligned_alloc(kHuge
 void unmap_huge(char* data, size_t) { std::free(data); }
 #endif
 
+class HostMemory final : public MemorySource {
+ public:
+  char* take(size_t size, size_t alignment) override {
+    return size >= kHugePage ? map_huge(size) : static_cast<char*>(std::aligned_alloc(alignment, size));
+  }
+  void give_back(char* data, size_t size) override {
+    if (size >= kHugePage)
+      unmap_huge(data, size);
+    else
+      std::free(data);
+  }
+};
+
 }  // namespace
+
+MemorySource& host_memory() {
+  static HostMemory* const memory = new HostMemory();  // outlives every arena
+  return *memory;
+}
 
 void Arena::Free::operator()(char* data) const {
   ASAN_UNPOISON_MEMORY_REGION(data, size);
-  if (size >= kHugePage)
-    unmap_huge(data, size);
-  else
-    std::free(data);
+  source->give_back(data, size);
 }
 
 void* Arena::take_bytes(size_t size) {
@@ -95,14 +110,13 @@ void* Arena::take_bytes(size_t size) {
 }
 
 void Arena::add_chunk(size_t size) {
-  const bool huge = size >= kHugePage;
-  const size_t unit = huge ? kHugePage : kLine;
+  const size_t unit = size >= kHugePage ? kHugePage : kLine;
   size = round_up(size, unit);
   chunks_.reserve(chunks_.size() + 1);  // may throw: before there is something to lose
-  char* data = huge ? map_huge(size) : static_cast<char*>(std::aligned_alloc(unit, size));
+  char* data = source_->take(size, unit);
   if (data == nullptr) throw NoMemory::of_bytes(size);
   ASAN_POISON_MEMORY_REGION(data, size);
-  chunks_.emplace_back(data, Free{size});
+  chunks_.emplace_back(data, Free{size, source_});
   offset_ = 0;
 }
 

@@ -9,12 +9,22 @@
 
 namespace recurra {
 
+// Where arenas have their memory from.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  // `size` bytes, a multiple of the alignment, or null.
+  virtual char* take(size_t size, size_t alignment) = 0;
+  virtual void give_back(char* data, size_t size) = 0;
+};
+MemorySource& host_memory();
+
 // A bump allocator. Arrays begin at multiples of 64 bytes and are not initialised; big ones begin at different offsets
 // within a 4 KiB page, since equal ones make loads wait for unrelated stores. Memory goes back with the arena, or when
 // reset() replaces several chunks by one: calls of the same shape on one arena stop allocating after the first reset.
 class Arena {
  public:
-  Arena() = default;
+  explicit Arena(MemorySource& source = host_memory()) : source_(&source) {}
   // An arena that holds nothing: used() says what arrays take, and they must be neither read nor written.
   static Arena counting() {
     Arena arena;
@@ -23,6 +33,7 @@ class Arena {
   }
   Arena(Arena&& other) noexcept { *this = std::move(other); }
   Arena& operator=(Arena&& other) noexcept {
+    source_ = other.source_;
     chunks_ = std::exchange(other.chunks_, {});
     offset_ = std::exchange(other.offset_, 0);
     used_ = std::exchange(other.used_, 0);
@@ -54,6 +65,7 @@ class Arena {
  private:
   struct Free {
     size_t size;
+    MemorySource* source;
     void operator()(char* data) const;
   };
   typedef std::unique_ptr<char, Free> Chunk;
@@ -61,6 +73,7 @@ class Arena {
   void* take_bytes(size_t size);
   void add_chunk(size_t size);
 
+  MemorySource* source_;
   std::vector<Chunk> chunks_;  // arrays are taken from the last one
   size_t offset_ = 0;          // where in it the next array begins
   size_t used_ = 0;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "device/valid_steps.h"
 #include "platform/eager_stop.h"
 #include "platform/tasks.h"
-#include "program/sequences.h"
 
 namespace recurra {
 namespace {
@@ -14,9 +14,16 @@ namespace {
 constexpr double kParallelWork = 4e6, kInterruptibleWork = 2e8;
 
 template <class T>
-Sequence<const T> copy_of(Arena& memory, const Batch& batch, ptrdiff_t features, Sequence<const T> x) {
+Sequence<const T> copy_of(const Device<T>& device, Arena& memory, const Batch& batch, ptrdiff_t features,
+                          Sequence<const T> x) {
   const Sequence<T> to = take_sequence<T>(memory, batch, features);
-  copy_valid(batch, features, x, to);
+  device.copy({&batch, features, x, to});
+  return read_only(to);
+}
+
+Sequence<const int64_t> copy_tokens(Arena& memory, const Batch& batch, Sequence<const int64_t> tokens) {
+  const Sequence<int64_t> to = take_sequence<int64_t>(memory, batch, 1);
+  for_each_valid(batch, 1, [&](ptrdiff_t r, ptrdiff_t s) { *to.at(r, s) = *tokens.at(r, s); });
   return read_only(to);
 }
 
@@ -38,7 +45,7 @@ Batch copy_batch(Arena& memory, Batch batch) {
 template <class T>
 class Buffers {
  public:
-  Buffers(Arena& memory, size_t most) : memory_(memory), spare_(memory.take<Buffer>(most)) {}
+  Buffers(Memory& memory, size_t most) : memory_(memory.device), spare_(memory.host.take<Buffer>(most)) {}
 
   Sequence<T> take(const Value<T>& value) {
     const ptrdiff_t size = size_of(value);
@@ -65,28 +72,35 @@ class Buffers {
 
 }  // namespace
 
-std::unique_ptr<Arena> ArenaPool::take() {
+std::unique_ptr<Memory> MemoryPool::take() {
   const ForkSafe<std::lock_guard<std::mutex>> lock(mutex_);
-  if (spare_.empty()) return std::make_unique<Arena>();
-  std::unique_ptr<Arena> arena = std::move(spare_.back());
+  if (spare_.empty()) return std::make_unique<Memory>(devices_);
+  std::unique_ptr<Memory> memory = std::move(spare_.back());
   spare_.pop_back();
-  return arena;
+  return memory;
 }
 
-void ArenaPool::give_back(std::unique_ptr<Arena> arena) {
+void MemoryPool::give_back(std::unique_ptr<Memory> memory) {
   try {
-    arena->reset();
+    memory->reset();
     const ForkSafe<std::lock_guard<std::mutex>> lock(mutex_);
-    if (spare_.size() < kMost) spare_.push_back(std::move(arena));
+    if (spare_.size() < kMost) spare_.push_back(std::move(memory));
   } catch (const std::bad_alloc&) {  // then it is simply not kept
   }
 }
 
 template <class T>
-Program<T>::Program(const GraphSpec<T>& graph, std::string name) : graph_(graph, std::move(name)) {
-  for (const Node& node : graph_.nodes())
+Program<T>::Program(const GraphSpec<T>& graph, std::string name)
+    : graph_(graph, std::move(name)),
+      devices_(graph_.nodes().front().layer->devices()),
+      scratch_(devices_),
+      tapes_(devices_) {
+  for (const Node& node : graph_.nodes()) {
+    check(&node.layer->devices() == &devices_, graph_.name().c_str(),
+          "got layers on different devices, expected one for all");
     for (const Version* one : node.layer->versions())
       if (std::find(versions_.begin(), versions_.end(), one) == versions_.end()) versions_.push_back(one);
+  }
 }
 
 template <class T>
@@ -97,48 +111,50 @@ bool Program<T>::prepares_step(ptrdiff_t rows) const {
 }
 
 template <class T>
-Run Program<T>::run(double work, Stop* stop, Arena& scratch, bool training, uint64_t seed) const {
+Run Program<T>::run(double work, Stop* stop, Memory& scratch, bool training, uint64_t seed) const {
   const bool interruptible = work >= kInterruptibleWork || are_stops_eager();
-  return {cpu_devices(), scratch, threads_for(work, kParallelWork), interruptible ? stop : nullptr, training, seed};
+  return {devices_,
+          scratch.device,
+          scratch.host,
+          threads_for(work, kParallelWork),
+          interruptible ? stop : nullptr,
+          training,
+          seed};
 }
 
 template <class T>
 Run Program<T>::node_run(const Run& run, size_t node) const {
-  return {run.devices, run.arena, run.threads, run.stop, run.training, run.seed + uint64_t(node) * 0xD1B54A32D192ED03u};
+  Run own = run;
+  own.seed += uint64_t(node) * 0xD1B54A32D192ED03u;
+  return own;
 }
 
 // A node whose states are all the program's own reads and writes them where they are. Where some begin as values, they
 // are put side by side first.
 template <class T>
 LayerForward<T> Program<T>::node_call(size_t index, Value<T>* values, Sequence<T> y, StateRows<const T> state,
-                                      StateRows<T> final_state, Arena& memory) const {
+                                      StateRows<T> final_state, Memory& memory) const {
   const Node& node = graph_.nodes()[index];
   const Value<T>& first = values[node.inputs[0]];
   const ptrdiff_t rows = first.batch.rows, offset = graph_.state_offset(index);
   StateRows<const T> begin = {state.data ? state.data + offset : nullptr, state.stride};
   StateRows<T> end = {final_state.data + offset, final_state.stride};
   if (node.feeds_states) {
-    T* const begins = memory.take<T>(size_t(rows * node.state_size));
+    T* const begins = memory.device.take<T>(size_t(rows * node.state_size));
     ptrdiff_t own = 0, at = 0;
     for (size_t s = 0; s < node.specs.size(); ++s) {
       const ptrdiff_t size = node.specs[s].count * node.specs[s].size, v = node.states[s];
-      for (ptrdiff_t r = 0; r < rows; ++r) {
-        T* to = begins + r * node.state_size + at;
-        if (v != kOwnState)
-          std::copy_n(values[v].x.features.at(r, 0), size, to);
-        else if (begin.data)
-          std::copy_n(begin.at(r) + own, size, to);
-        else
-          std::fill_n(to, size, T(0));
-      }
+      StateRows<const T> from = {begin.data ? begin.data + own : nullptr, begin.stride};
+      if (v != kOwnState) from = {values[v].x.features.data, values[v].x.features.row_stride};
+      copy_rows<T>(devices_.of<T>(), rows, size, from, {begins + at, node.state_size});
       at += size;
       if (v == kOwnState) own += size;
     }
     begin = {begins, node.state_size};
-    end = {memory.take<T>(size_t(rows * node.state_size)), node.state_size};
+    end = {memory.device.take<T>(size_t(rows * node.state_size)), node.state_size};
   }
   const ptrdiff_t count = ptrdiff_t(node.inputs.size()) - 1;
-  auto* others = count ? memory.take<OtherInput<T>>(size_t(count)) : nullptr;
+  auto* others = count ? memory.host.take<OtherInput<T>>(size_t(count)) : nullptr;
   for (ptrdiff_t k = 0; k < count; ++k) {
     const Value<T>& other = values[node.inputs[size_t(k) + 1]];
     others[k] = {other.batch, other.features, other.x.features};
@@ -158,9 +174,9 @@ void Program<T>::finish_node(size_t index, const LayerForward<T>& call, StateRow
   if (!graph_.nodes()[index].feeds_states) return;
   for (const auto& state : graph_.states())
     if (state.node == ptrdiff_t(index))
-      for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
-        std::copy_n(call.final_state.at(r) + state.within, state.spec.count * state.spec.size,
-                    final_state.at(r) + state.offset);
+      copy_rows<T>(devices_.of<T>(), call.batch.rows, state.spec.count * state.spec.size,
+                   {call.final_state.data + state.within, call.final_state.stride},
+                   {final_state.data + state.offset, final_state.stride});
 }
 
 template <class T>
@@ -168,17 +184,18 @@ void Program<T>::finish_output(size_t output, const Value<T>* values, Sequence<T
   const ptrdiff_t v = graph_.outputs()[output];
   const Value<T>& value = values[v];
   if (v == graph_.nodes()[size_t(graph_.output(ptrdiff_t(output)).node)].output) {
-    cpu_device<T>().zero_padding(value.batch, value.features, y);
+    devices_.of<T>().zero_padding(value.batch, value.features, y);
     return;
   }
-  for (ptrdiff_t r = 0; r < value.batch.rows; ++r)  // a state
-    std::copy_n(value.x.features.at(r, 0), value.features, y.at(r, 0));
+  const Sequence<const T> state = value.x.features;
+  copy_rows<T>(devices_.of<T>(), value.batch.rows, value.features, {state.data, state.row_stride},
+               {y.data, y.row_stride});
 }
 
 template <class T>
 void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
-                         Arena& scratch) const {
-  Seen seen(versions_, scratch.take<uint64_t>(versions_.size()));
+                         Memory& scratch) const {
+  Seen seen(versions_, scratch.host.take<uint64_t>(versions_.size()));
   seen.look();
   const auto& nodes = graph_.nodes();
   const Run run = this->run(graph_.work(values), input.stop, scratch, false, 0);
@@ -245,23 +262,23 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   seen.look();
   auto tape = std::make_shared<Tape<T>>();
   tape->program_ = this->shared_from_this();
-  tape->memory_ = std::make_shared<typename Tape<T>::Memory>();
+  tape->memory_ = std::make_shared<typename Tape<T>::Owned>();
   tape->memory_->program = this->shared_from_this();
-  tape->memory_->arena = tapes_.take();
-  Arena& memory = *tape->memory_->arena;
+  tape->memory_->memory = tapes_.take();
+  Memory& memory = *tape->memory_->memory;
   const auto& nodes = graph_.nodes();
   const auto& infos = graph_.values();
 
-  auto* inputs = memory.take<Value<T>>(size_t(graph_.inputs()));
-  auto* wanted = memory.take<bool>(infos.size());
+  auto* inputs = memory.host.take<Value<T>>(size_t(graph_.inputs()));
+  auto* wanted = memory.host.take<bool>(infos.size());
   for (ptrdiff_t i = 0; i < graph_.inputs(); ++i) {
     const bool tokens = infos[size_t(i)].tokens;
     Value<T>& value = inputs[i] = input.inputs[i];
-    value.batch = copy_batch(memory, value.batch);
+    value.batch = copy_batch(memory.host, value.batch);
     if (tokens)
-      value.x.tokens = copy_of<int64_t>(memory, value.batch, 1, value.x.tokens);
+      value.x.tokens = copy_tokens(memory.host, value.batch, value.x.tokens);
     else
-      value.x.features = copy_of<T>(memory, value.batch, value.features, value.x.features);
+      value.x.features = copy_of(devices_.of<T>(), memory.device, value.batch, value.features, value.x.features);
     wanted[i] = !tokens && options.input_grad && options.input_grad[i];
   }
   for (const Node& node : nodes) {
@@ -270,21 +287,21 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
     for (ptrdiff_t v : node.states) any = any || v == kOwnState || wanted[v];
     std::fill_n(wanted + node.output, node.specs.size() + 1, any);
   }
-  Value<T>* values = graph_.plan(inputs, memory);
+  Value<T>* values = graph_.plan(inputs, memory.host);
   const ptrdiff_t rows = values[0].batch.rows, size = state_size();
   StateRows<const T> state = {};
   if (input.state.data) {
-    T* copy = memory.take<T>(size_t(rows * size));
-    for (ptrdiff_t r = 0; r < rows; ++r) std::copy_n(input.state.at(r), size, copy + r * size);
+    T* copy = memory.device.take<T>(size_t(rows * size));
+    copy_rows<T>(devices_.of<T>(), rows, size, input.state, {copy, size});
     state = {copy, size};
   }
-  const StateRows<T> final_state = {memory.take<T>(size_t(rows * size)), size};
-  auto* y = memory.take<Sequence<T>>(graph_.outputs().size());
+  const StateRows<T> final_state = {memory.device.take<T>(size_t(rows * size)), size};
+  auto* y = memory.host.take<Sequence<T>>(graph_.outputs().size());
   for (size_t i = 0; i < graph_.outputs().size(); ++i) {
     const Value<T>& value = values[graph_.outputs()[i]];
-    y[i] = take_sequence<T>(memory, value.batch, value.features, options.time_major && !value.vector);
+    y[i] = take_sequence<T>(memory.device, value.batch, value.features, options.time_major && !value.vector);
   }
-  auto* outputs = memory.take<Value<T>>(graph_.outputs().size());
+  auto* outputs = memory.host.take<Value<T>>(graph_.outputs().size());
   const std::vector<size_t> shares = share_budget(values, state, memory.used(), options);
   tape->values_ = values;
   tape->wanted_ = wanted;
@@ -294,13 +311,14 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   tape->training_ = options.training;
   tape->seed_ = options.seed;
 
-  std::unique_ptr<Arena> scratch = scratch_.take();
+  std::unique_ptr<Memory> scratch = scratch_.take();
   const Run run = this->run(tape->work_, input.stop, *scratch, options.training, options.seed);
   tape->steps_.reserve(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     Layer<T>& layer = *nodes[i].layer;
     const ptrdiff_t v = nodes[i].output, output = infos[size_t(v)].output;
-    const Sequence<T> out = output >= 0 ? y[output] : take_sequence<T>(memory, values[v].batch, values[v].features);
+    const Sequence<T> out =
+        output >= 0 ? y[output] : take_sequence<T>(memory.device, values[v].batch, values[v].features);
     LayerForward<T> call = node_call(i, values, out, state, final_state, memory);
     call.tape_bytes = shares[i];
     const uint64_t version = layer.parameters()->version();

@@ -23,16 +23,18 @@ struct ProgramInput {
   Stop* stop = nullptr;
 };
 
-// Arenas that calls borrow, so that calls of the same shape stop allocating; at most a few are kept.
-class ArenaPool {
+// Memory that calls borrow, so that calls of the same shape stop allocating; at most a few are kept.
+class MemoryPool {
  public:
-  std::unique_ptr<Arena> take();
-  void give_back(std::unique_ptr<Arena> arena);
+  explicit MemoryPool(const Devices& devices) : devices_(devices) {}
+  std::unique_ptr<Memory> take();
+  void give_back(std::unique_ptr<Memory> memory);
 
  private:
+  const Devices& devices_;
   static constexpr size_t kMost = 2;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Arena>> spare_;
+  std::vector<std::unique_ptr<Memory>> spare_;
 };
 
 template <class T>
@@ -60,6 +62,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
 
   const Graph<T>& graph() const { return graph_; }
   const std::string& name() const { return graph_.name(); }
+  const Devices& devices() const { return devices_; }
   ptrdiff_t state_size() const { return graph_.state_size(); }
   // Whether single steps of so many rows gain from a ProgramStep: they are neither shared out to threads nor
   // interrupted.
@@ -71,19 +74,19 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   // `values`: what graph().plan() has made of the inputs. y, for each output, and the final state hold all rows. As
   // record(), throws WeightsMoved where another thread has written weights meanwhile: then it is to be called again.
   void forward(const ProgramInput<T>&, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
-               Arena& scratch) const;
+               Memory& scratch) const;
   std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, const RecordOptions&);
 
-  ArenaPool& scratch() { return scratch_; }
+  MemoryPool& scratch() { return scratch_; }
 
  private:
   friend class Tape<T>;
   typedef typename Graph<T>::Node Node;
 
-  Run run(double work, Stop*, Arena& scratch, bool training, uint64_t seed) const;
+  Run run(double work, Stop*, Memory& scratch, bool training, uint64_t seed) const;
   Run node_run(const Run&, size_t node) const;  // a distinct seed for each node
   LayerForward<T> node_call(size_t node, Value<T>* values, Sequence<T> y, StateRows<const T> state,
-                            StateRows<T> final_state, Arena& memory) const;
+                            StateRows<T> final_state, Memory& memory) const;
   // What each node may take of a tape that holds so many bytes already, and the outputs.
   std::vector<size_t> share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
                                    const RecordOptions&) const;
@@ -91,8 +94,9 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
 
   Graph<T> graph_;
+  const Devices& devices_;  // of all layers
   std::vector<const Version*> versions_;
-  ArenaPool scratch_, tapes_;
+  MemoryPool scratch_, tapes_;
 };
 
 // A gradient of a layer's parameters that its output's does not tell, as a CRF's loss gives it: the whole flat buffer.
@@ -108,13 +112,13 @@ template <class T>
 class Tape {
  public:
   // The outputs and the final state; they keep the memory alive. Null memory: the tape is closed.
-  struct Memory {
+  struct Owned {
     std::shared_ptr<Program<T>> program;
-    std::unique_ptr<Arena> arena;
-    ~Memory();
+    std::unique_ptr<Memory> memory;
+    ~Owned();
   };
   ~Tape();
-  const std::shared_ptr<Memory>& memory() const { return memory_; }
+  const std::shared_ptr<Owned>& memory() const { return memory_; }
   const Program<T>& program() const { return *program_; }
   // Inputs and outputs; of an output, x.features holds it.
   const Value<T>& input(ptrdiff_t i) const { return values_[i]; }
@@ -123,7 +127,7 @@ class Tape {
   bool input_grad(ptrdiff_t i) const { return wanted_[i]; }
   bool time_major() const { return time_major_; }
   const T* final_state() const { return final_state_; }
-  size_t bytes() const { return memory_ ? memory_->arena->used() : 0; }
+  size_t bytes() const { return memory_ ? memory_->memory->used() : 0; }
   bool closed() const { return !memory_; }
   bool used() const { return used_; }
   void close();
@@ -176,14 +180,14 @@ class Tape {
   bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
 
   std::shared_ptr<Program<T>> program_;
-  std::shared_ptr<Memory> memory_;
+  std::shared_ptr<Owned> memory_;
   std::vector<Step> steps_;
   // In the memory: all values, the outputs, which values' gradients matter, the final state.
   const Value<T>* values_ = nullptr;
   const Value<T>* outputs_ = nullptr;
   const bool* wanted_ = nullptr;
   T* final_state_ = nullptr;
-  Arena::Mark recorded_ = {};  // where backward's own memory begins
+  Memory::Mark recorded_ = {};  // where backward's own memory begins
   double work_ = 0;
   bool time_major_ = false, training_ = true;
   uint64_t seed_ = 0;

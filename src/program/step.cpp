@@ -9,7 +9,8 @@ ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows, const Two
     : values_(program.graph().values().size()),
       buffers_(values_.size()),
       outputs_(program.graph().outputs()),
-      inputs_(size_t(program.graph().inputs())) {
+      inputs_(size_t(program.graph().inputs())),
+      memory_(program.devices().memory) {
   const Graph<T>& graph = program.graph();
   const auto features = [&](ptrdiff_t v) {
     const auto& value = graph.values()[size_t(v)];

@@ -8,6 +8,8 @@ template <class T>
 Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
     : program_(std::move(program)),
       rows_(rows),
+      memory_(program_->devices().memory),
+      work_(std::make_unique<Work>(program_->devices())),
       step_inputs_(size_t(program_->graph().inputs())),
       step_outputs_(program_->graph().outputs().size()),
       has_step_(program_->prepares_step(rows)),
@@ -21,7 +23,7 @@ Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
   const ptrdiff_t size = program_->state_size();
   for (StateRows<T>& state : states_) {
     state = {memory_.take<T>(size_t(rows * size)), size};
-    std::fill_n(state.data, rows * size, T(0));
+    fill_rows(device(), rows, size, T(0), state);
   }
 }
 
@@ -37,7 +39,7 @@ Stream<T>::Use::Use(const Stream& stream) : stream_(stream) {
         "the stream is in use by a call that is under way; give each thread a stream of its own");
   if (answer == Turn::kAbandoned) {
     static_cast<void>(stream_.work_.release());
-    stream_.work_ = std::make_unique<Work>();
+    stream_.work_ = std::make_unique<Work>(stream_.program_->devices());
   }
 }
 
@@ -53,9 +55,9 @@ void Stream<T>::run(const Value<T>* inputs, const Sequence<T>* outputs, Stop* st
     return;
   }
   const StateRows<T>&from = states_[current_], &to = states_[1 - current_];
-  Arena& scratch = work_->scratch;
+  Memory& scratch = work_->scratch;
   scratch.reset();  // what a call that failed has left
-  Value<T>* values = program_->graph().plan(inputs, scratch);
+  Value<T>* values = program_->graph().plan(inputs, scratch.host);
   program_->forward({inputs, {from.data, from.stride}, stop}, values, outputs, to, scratch);
   scratch.reset();
   move();
@@ -90,15 +92,15 @@ void Stream<T>::reset(const int64_t* rows, ptrdiff_t count) {
   const Use use(*this);
   const ptrdiff_t size = program_->state_size();
   T* to = states_[1 - current_].data;
-  std::copy_n(state(), rows_ * size, to);
-  for (ptrdiff_t i = 0; i < count; ++i) std::fill_n(to + rows[i] * size, size, T(0));
+  copy_rows<T>(device(), rows_, size, {state(), size}, {to, size});
+  for (ptrdiff_t i = 0; i < count; ++i) fill_flat(device(), to + rows[i] * size, size, T(0));
   move();
 }
 
 template <class T>
 void Stream<T>::load(const T* state) {
   const Use use(*this);
-  std::copy_n(state, rows_ * program_->state_size(), states_[1 - current_].data);
+  copy_flat(device(), state, rows_ * program_->state_size(), states_[1 - current_].data);
   move();
 }
 
@@ -117,8 +119,7 @@ std::unique_ptr<Stream<T>> Stream<T>::fork(ptrdiff_t copies) const {
   const Use use(*this);
   auto made = std::make_unique<Stream>(program_, rows_ * copies);
   const ptrdiff_t size = program_->state_size();
-  for (ptrdiff_t r = 0; r < rows_ * copies; ++r)
-    std::copy_n(states_[current_].at(r / copies), size, made->states_[made->current_].at(r));
+  repeat_rows<T>(device(), rows_, copies, size, {state(), size}, made->states_[made->current_].data);
   return made;
 }
 

@@ -46,10 +46,12 @@ class Stream {
   // What a call works with. A call that was under way in another thread when this process was forked has left the state
   // as it was before, but these in the midst of being changed: they are not looked at again, nor destroyed.
   struct Work {
-    Arena scratch;
+    explicit Work(const Devices& devices) : scratch(devices) {}
+    Memory scratch;
     std::unique_ptr<ProgramStep<T>> step;  // made when the first step comes
   };
 
+  const Device<T>& device() const { return program_->devices().template of<T>(); }
   void advance(ProgramStepCall<T> call);
   void move();
 
@@ -59,7 +61,7 @@ class Stream {
   TwoStates<T> states_;
   size_t current_ = 0;
   uint64_t moves_ = 0;
-  mutable std::unique_ptr<Work> work_ = std::make_unique<Work>();
+  mutable std::unique_ptr<Work> work_;
   std::vector<StepInput<T>> step_inputs_;
   std::vector<StepOutput<T>> step_outputs_;
   const bool has_step_;

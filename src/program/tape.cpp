@@ -2,13 +2,12 @@
 #include <algorithm>
 
 #include "program/program.h"
-#include "program/sequences.h"
 
 namespace recurra {
 
 template <class T>
-Tape<T>::Memory::~Memory() {
-  if (arena) program->tapes_.give_back(std::move(arena));
+Tape<T>::Owned::~Owned() {
+  if (memory) program->tapes_.give_back(std::move(memory));
 }
 
 template <class T>
@@ -29,7 +28,7 @@ Tape<T>::~Tape() {
 template <class T>
 void Tape<T>::abandon() {
   static_cast<void>(new std::vector<Step>(std::move(steps_)));
-  static_cast<void>(new std::shared_ptr<Memory>(std::move(memory_)));
+  static_cast<void>(new std::shared_ptr<Owned>(std::move(memory_)));
 }
 
 template <class T>
@@ -66,12 +65,12 @@ void Tape<T>::keep_gradient_norms() {
 template <class T>
 class Tape<T>::Gradients {
  public:
-  Gradients(const Tape& tape, const Sequence<const T>* dy, const Sequence<T>* dx, Arena& scratch)
-      : values_(tape.values_), dx_(dx), scratch_(scratch) {
+  Gradients(const Tape& tape, const Sequence<const T>* dy, const Sequence<T>* dx, Memory& scratch)
+      : device_(tape.program_->devices().template of<T>()), values_(tape.values_), dx_(dx), scratch_(scratch.device) {
     const Graph<T>& graph = tape.program_->graph();
     inputs_ = graph.inputs();
     const size_t count = graph.values().size();
-    sums_ = std::fill_n(scratch.take<Sum>(count), count, Sum{}) - count;
+    sums_ = std::fill_n(scratch.host.take<Sum>(count), count, Sum{}) - count;
     for (size_t i = 0; i < graph.outputs().size(); ++i) sums_[graph.outputs()[i]].data = dy[i];
   }
 
@@ -89,10 +88,10 @@ class Tape<T>::Gradients {
     Sum& sum = sums_[v];
     const Value<T>& value = values_[v];
     if (sum.own.data) {
-      add_valid(value.batch, value.features, read_only(part), sum.own);
+      device_.add(value.batch, value.features, read_only(part), sum.own);
       return;
     }
-    if (sum.data.data) add_valid(value.batch, value.features, sum.data, part);
+    if (sum.data.data) device_.add(value.batch, value.features, sum.data, part);
     sum.own = part;
     sum.data = read_only(part);
   }
@@ -103,6 +102,7 @@ class Tape<T>::Gradients {
     Sequence<T> own;  // data null: it is the caller's, not to be written
     bool given;       // whether the caller's array is in use
   };
+  const Device<T>& device_;
   const Value<T>* values_;
   const Sequence<T>* dx_;
   Arena& scratch_;
@@ -133,20 +133,17 @@ StateRows<const T> Tape<T>::final_gradient(size_t index, const Gradients& gradie
   any = any || (dfinal.data && std::count(node.states.begin(), node.states.end(), kOwnState) > 0);
   if (!any) return {};
   T* sum = scratch.take<T>(size_t(rows * node.state_size));
+  const Device<T>& device = program_->devices().template of<T>();
   ptrdiff_t own = 0, at = 0;
   for (size_t s = 0; s < node.specs.size(); ++s) {
     const ptrdiff_t size = node.specs[s].count * node.specs[s].size;
     const bool is_own = node.states[s] == kOwnState;
     const Sequence<const T> more = gradients.of(node.output + 1 + ptrdiff_t(s));
-    for (ptrdiff_t r = 0; r < rows; ++r) {
-      T* to = sum + r * node.state_size + at;
-      if (is_own && dfinal.data)
-        std::copy_n(dfinal.at(r) + offset + own, size, to);
-      else
-        std::fill_n(to, size, T(0));
-      if (more.data)
-        for (ptrdiff_t k = 0; k < size; ++k) to[k] += more.at(r, 0)[k];
-    }
+    const StateRows<T> to = {sum + at, node.state_size};
+    StateRows<const T> from = {};
+    if (is_own && dfinal.data) from = {dfinal.data + offset + own, dfinal.stride};
+    copy_rows(device, rows, size, from, to);
+    if (more.data) add_rows(device, rows, size, {more.data, more.row_stride}, to);
     at += size;
     if (is_own) own += size;
   }
@@ -169,17 +166,17 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
   if (!dy.data && !dend.data) return false;
   if (node.feeds_states) dbegin = {scratch.take<T>(size_t(rows * node.state_size)), node.state_size};
 
-  auto* dx = scratch.take<Sequence<T>>(node.inputs.size());
+  auto* dx = run.host.take<Sequence<T>>(node.inputs.size());
   for (size_t k = 0; k < node.inputs.size(); ++k) {
     const ptrdiff_t v = node.inputs[k];
     dx[k] = wanted_[v] ? gradients.room(v) : Sequence<T>{};
     // What a layer without steps passes down when no gradient reached its output is zero.
-    if (!dy.data && dx[k].data) clear_valid(values_[v].batch, values_[v].features, dx[k]);
+    if (!dy.data && dx[k].data) run.device<T>().fill(values_[v].batch, values_[v].features, T(0), dx[k]);
   }
   node.layer->backward(
       program_->node_run(run, index),
       {call.batch, call.features, call.x, dy, dx[0], call.state, dend, dbegin, call.others, dx + 1, call.other_count},
-      *steps_[index].tape, *memory_->arena);
+      *steps_[index].tape, *memory_->memory);
   if (run.poll()) throw Interrupted();
   for (size_t k = 0; k < node.inputs.size(); ++k)
     if (dx[k].data) gradients.add(node.inputs[k], dx[k]);
@@ -192,8 +189,8 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
   }
   for (const auto& state : graph.states())
     if (state.node == ptrdiff_t(index))
-      for (ptrdiff_t r = 0; r < rows; ++r)
-        std::copy_n(dbegin.at(r) + state.within, state.spec.count * state.spec.size, dstate.at(r) + state.offset);
+      copy_rows<T>(run.device<T>(), rows, state.spec.count * state.spec.size,
+                   {dbegin.data + state.within, dbegin.stride}, {dstate.data + state.offset, dstate.stride});
   return true;
 }
 
@@ -207,14 +204,14 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   check(!used_, name, "backward ran on this tape already and works once; record again");
   check_versions();
   // One that was interrupted has left its gradients there: this one begins anew.
-  memory_->arena->rewind(recorded_);
+  memory_->memory->rewind(recorded_);
   for (std::vector<double>& norms : gradient_norms_) std::fill(norms.begin(), norms.end(), 0);
 
   const Graph<T>& graph = program_->graph();
-  std::unique_ptr<Arena> scratch = program_->scratch_.take();
+  std::unique_ptr<Memory> scratch = program_->scratch_.take();
   const Run run = program_->run(work_, stop, *scratch, training_, seed_);
   Gradients gradients(*this, dy, dx, *scratch);
-  for (ptrdiff_t r = 0; r < rows(); ++r) std::fill_n(dstate.at(r), graph.state_size(), T(0));
+  fill_rows(run.device<T>(), rows(), graph.state_size(), T(0), dstate);
   ran_.assign(steps_.size(), false);
   threads_ = run.threads;
   for (size_t i = steps_.size(); i-- > 0;) ran_[i] = backward_node(i, gradients, dfinal, dstate, run);
@@ -224,9 +221,9 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
     const ptrdiff_t features = values_[i].features;
     const Sequence<const T> sum = gradients.of(i);
     if (!sum.data)
-      clear_valid(batch, features, dx[i]);
+      run.device<T>().fill(batch, features, T(0), dx[i]);
     else if (sum.data != dx[i].data)  // its only part came from a state
-      copy_valid(batch, features, sum, dx[i]);
+      run.device<T>().copy({&batch, features, sum, dx[i]});
     run.device<T>().zero_padding(batch, features, dx[i]);
   }
   check_versions();  // another thread may have written them meanwhile

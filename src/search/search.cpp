@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/isa.h"
 #include "layers/attention_decoder.h"
 #include "platform/tasks.h"
 
@@ -101,22 +100,23 @@ class Search<T>::Rows {
   Rows(const Search& search, ptrdiff_t rows, StateRows<const T> state, const OtherInput<T>* memory,
        const SearchOptions& options)
       : search_(search),
+        device_(search.layers_.front()->device()),
         options_(options),
         rows_(rows),
         slots_(rows * options.beam),
         memory_steps_(memory ? memory->batch.steps : 0),
+        memory_(search.layers_.front()->devices()),
         best_(size_t(options.beam)),
         finished_(size_t(rows)) {
     const ptrdiff_t size = search.state_size_;
-    for (StateRows<T>& s : states_) s = {arena_.take<T>(size_t(slots_ * size)), size};
-    for (ptrdiff_t slot = 0; slot < slots_; ++slot)
-      if (state.data)
-        std::copy_n(state.at(slot / options.beam), size, states_[0].at(slot));
-      else
-        std::fill_n(states_[0].at(slot), size, T(0));
-    weights_ = arena_.take<T>(size_t(slots_ * memory_steps_));
+    for (StateRows<T>& s : states_) s = {memory_.device.take<T>(size_t(slots_ * size)), size};
+    if (state.data)
+      repeat_rows(device_, rows, options.beam, size, state, states_[0].data);
+    else
+      fill_rows(device_, slots_, size, T(0), states_[0]);
+    weights_ = memory_.device.take<T>(size_t(slots_ * memory_steps_));
     prepare(memory);
-    log_probs_ = arena_.take<T>(size_t(slots_ * search.vocabulary_));
+    log_probs_ = memory_.device.take<T>(size_t(slots_ * search.vocabulary_));
     tokens_.assign(size_t(slots_), options.start);
     sums_.assign(size_t(slots_), 0);
     open_.assign(size_t(rows), 1);
@@ -133,7 +133,10 @@ class Search<T>::Rows {
       now.parents.assign(size_t(slots_), 0);
       now.tokens.assign(size_t(slots_), options_.start);
       now.log_probs.assign(size_t(slots_), T(0));
-      now.weights.assign(weights_, weights_ + slots_ * memory_steps_);
+      {
+        const HostAccess access(devices());
+        now.weights.assign(weights_, weights_ + slots_ * memory_steps_);
+      }
       for (ptrdiff_t row = 0; row < rows_; ++row) {
         if (stop && stop->poll()) return;
         if (open_[size_t(row)]) extend(row, step);
@@ -174,12 +177,12 @@ class Search<T>::Rows {
       offset += layer->state_size();
       Part part = {};
       if (auto* decoder = dynamic_cast<AttentionDecoder<T>*>(layer.get()))
-        part.step = decoder->prepare_search({cpu_devices(), arena_, 1, nullptr, false, 0}, options_.beam, own, *memory,
-                                            weights_, arena_);
+        part.step = decoder->prepare_search({decoder->devices(), memory_.device, memory_.host, 1, nullptr, false, 0},
+                                            options_.beam, own, *memory, weights_, memory_);
       else
         part.step = layer->prepare_step(slots_, features, own);
       if (layer->output_size()) features = layer->output_size();
-      part.y = arena_.take<T>(size_t(slots_ * features));
+      part.y = memory_.device.take<T>(size_t(slots_ * features));
       part.width = features;
       parts_.push_back(std::move(part));
     }
@@ -202,7 +205,8 @@ class Search<T>::Rows {
       if (slot % options_.beam >= open_[size_t(slot / options_.beam)]) continue;
       if (stop && stop->poll()) return;
       T* log_probs = log_probs_ + slot * n;
-      kernels<T>().attention.log_softmax(call.x + slot * n, log_probs, n);
+      device_.log_softmax(call.x + slot * n, log_probs, n);
+      const HostAccess access(devices());
       check(!std::isnan(log_probs[0]), "search",
             "got scores that hold NaN or that are all -infinity, expected one that ",
             "can be chosen; look for NaN in the parameters, the state or the memory");
@@ -210,6 +214,7 @@ class Search<T>::Rows {
   }
 
   void extend(ptrdiff_t row, ptrdiff_t step) {
+    const HostAccess access(devices());
     const ptrdiff_t n = search_.vocabulary_, first = row * options_.beam, length = step + 1;
     best_.clear();
     for (ptrdiff_t slot = first; slot < first + open_[size_t(row)]; ++slot)
@@ -273,10 +278,13 @@ class Search<T>::Rows {
     return h;
   }
 
+  const Devices& devices() const { return search_.layers_.front()->devices(); }
+
   const Search& search_;
+  const Device<T>& device_;
   const SearchOptions options_;
   const ptrdiff_t rows_, slots_, memory_steps_;
-  Arena arena_;
+  Memory memory_;
   TwoStates<T> states_;
   T* weights_ = nullptr;
   T* log_probs_ = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/device.h"
 #include "cpu/ops/matrix.h"
 
 namespace recurra {
@@ -27,30 +28,30 @@ void add_outer(const Run& run, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, c
 constexpr ptrdiff_t kQueryBlock = 64, kLongMemory = 1 << 14, kLongQueryBlock = 4;
 
 template <class T>
-AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch)
+CpuAttention<T>::CpuAttention(const AttentionSpec& spec, const Batch& batch)
     : spec_(spec), most_steps_(batch.steps), key_row_(spaced<T>(spec.key_size)), rows_(size_t(batch.rows)) {}
 
 template <class T>
-AttentionMemory<T>::AttentionMemory(const AttentionSpec& spec, const Batch& batch, Sequence<const T> x,
-                                    Sequence<const T> keys, const T* v, bool backward, const Run& run, Arena& memory)
-    : AttentionMemory(spec, batch) {
-  const bool own_keys = keys.data != nullptr;
-  take(batch, own_keys, backward, memory);
-  if (spec.additive) std::fill(std::copy_n(v, spec.key_size, v_), v_ + key_row_, T(0));
+CpuAttention<T>::CpuAttention(const Run& run, const AttentionInput<T>& input, Arena& memory)
+    : CpuAttention(*input.spec, *input.batch) {
+  const Batch& batch = *input.batch;
+  const bool own_keys = input.keys.data != nullptr;
+  take(batch, own_keys, input.backward, memory);
+  if (spec_.additive) std::fill(std::copy_n(input.v, spec_.key_size, v_), v_ + key_row_, T(0));
   for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
-    const Sequence<const T>& from = own_keys ? keys : x;
-    pack(run, rows_[size_t(r)], x.at(r, 0), x.step_stride, from.at(r, 0), from.step_stride);
+    const Sequence<const T>& from = own_keys ? input.keys : input.x;
+    pack(run, rows_[size_t(r)], input.x.at(r, 0), input.x.step_stride, from.at(r, 0), from.step_stride);
   });
 }
 
 template <class T>
-void AttentionMemory<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
-  AttentionMemory memory(spec, batch);
+void CpuAttention<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
+  CpuAttention memory(spec, batch);
   memory.take(batch, own_keys, true, count);
 }
 
 template <class T>
-void AttentionMemory<T>::take(const Batch& batch, bool own_keys, bool backward, Arena& memory) {
+void CpuAttention<T>::take(const Batch& batch, bool own_keys, bool backward, Arena& memory) {
   const AttentionSpec& spec = spec_;
   const ptrdiff_t M = spec.memory_size, A = spec.key_size;
   const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
@@ -73,8 +74,8 @@ void AttentionMemory<T>::take(const Batch& batch, bool own_keys, bool backward, 
 }
 
 template <class T>
-void AttentionMemory<T>::pack(const Run& run, Row& row, const T* x, ptrdiff_t x_row, const T* keys,
-                              ptrdiff_t keys_row) const {
+void CpuAttention<T>::pack(const Run& run, Row& row, const T* x, ptrdiff_t x_row, const T* keys,
+                           ptrdiff_t keys_row) const {
   const ptrdiff_t n = row.steps, M = spec_.memory_size, A = spec_.key_size;
   if (!n || stopped(run)) return;
   pack_rows(x, x_row, n, M, row.values);
@@ -92,8 +93,8 @@ void AttentionMemory<T>::pack(const Run& run, Row& row, const T* x, ptrdiff_t x_
 }
 
 template <class T>
-AdditiveCall<T> AttentionMemory<T>::additive(const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
-                                             ptrdiff_t step) const {
+AdditiveCall<T> CpuAttention<T>::additive(const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
+                                          ptrdiff_t step) const {
   AdditiveCall<T> c = {};
   c.size = spec_.key_size;
   c.count = m.steps;
@@ -112,8 +113,8 @@ AdditiveCall<T> AttentionMemory<T>::additive(const Row& m, const AttentionCall<T
 }
 
 template <class T>
-void AttentionMemory<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
-                                 ptrdiff_t count) const {
+void CpuAttention<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
+                              ptrdiff_t count) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
   T* weights = call.weights.at(row, begin);
@@ -140,8 +141,8 @@ void AttentionMemory<T>::forward(const AttentionCall<T>& call, ptrdiff_t row, pt
 }
 
 template <class T>
-void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
-                                  ptrdiff_t count) const {
+void CpuAttention<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
+                               ptrdiff_t count) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
   T* dscores = call.dscores.at(row, begin);
@@ -167,26 +168,26 @@ void AttentionMemory<T>::backward(const AttentionCall<T>& call, ptrdiff_t row, p
 }
 
 template <class T>
-ptrdiff_t AttentionMemory<T>::queries_at_once() const {
+ptrdiff_t CpuAttention<T>::queries_at_once() const {
   constexpr ptrdiff_t kMoment = 1 << 22, kMost = 64;
   return std::clamp<ptrdiff_t>(kMoment / (std::max<ptrdiff_t>(most_steps_, 1) * (spec_.memory_size + spec_.key_size)),
                                1, kMost);
 }
 
 template <class T>
-ptrdiff_t AttentionMemory<T>::widest() const {
+ptrdiff_t CpuAttention<T>::widest() const {
   return padded<T>(std::max(spec_.memory_size, spec_.key_size));
 }
 
 template <class T>
-ptrdiff_t AttentionMemory<T>::scratch_size(ptrdiff_t count) const {
+ptrdiff_t CpuAttention<T>::scratch_size(ptrdiff_t count) const {
   return std::max((most_steps_ + std::min(kOuterRows, count)) * widest(), std::min(kQueryBlock, count) * key_row_);
 }
 
 // The keys' gradient of additive scores, and v's.
 template <class T>
-void AttentionMemory<T>::key_gradient(const Run& run, const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
-                                      ptrdiff_t count, T* dkeys, ptrdiff_t dkey_row, T* scratch) const {
+void CpuAttention<T>::key_gradient(const Run& run, const Row& m, const AttentionCall<T>& call, ptrdiff_t row,
+                                   ptrdiff_t count, T* dkeys, ptrdiff_t dkey_row, T* scratch) const {
   std::fill_n(m.dv, key_row_, T(0));
   for (ptrdiff_t j = 0; j < m.steps; ++j) std::fill_n(dkeys + j * dkey_row, spec_.key_size, T(0));
   const ptrdiff_t block = m.steps <= kLongMemory ? kQueryBlock : kLongQueryBlock;
@@ -204,9 +205,8 @@ void AttentionMemory<T>::key_gradient(const Run& run, const Row& m, const Attent
 }
 
 template <class T>
-void AttentionMemory<T>::memory_gradient(const Run& run, const AttentionCall<T>& call, ptrdiff_t row,
-                                         ptrdiff_t memory_row, ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx,
-                                         T* scratch) const {
+void CpuAttention<T>::memory_gradient(const Run& run, const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row,
+                                      ptrdiff_t count, Sequence<T> dkeys, Sequence<T> dx, T* scratch) const {
   const Row& m = rows_[size_t(memory_row)];
   const ptrdiff_t n = m.steps, M = spec_.memory_size, A = spec_.key_size;
   if (spec_.additive) key_gradient(run, m, call, row, count, dkeys.at(memory_row, 0), dkeys.step_stride, scratch);
@@ -232,12 +232,29 @@ void AttentionMemory<T>::memory_gradient(const Run& run, const AttentionCall<T>&
 }
 
 template <class T>
-void AttentionMemory<T>::add_v_gradient(T* gradient) const {
+void CpuAttention<T>::add_v_gradient(T* gradient) const {
   for (const Row& row : rows_)
     for (ptrdiff_t k = 0; k < spec_.key_size; ++k) gradient[k] += row.dv[k];
 }
 
-template class AttentionMemory<float>;
-template class AttentionMemory<double>;
+template <class T>
+std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const Run& run, const AttentionInput<T>& input,
+                                                                   Arena& memory) const {
+  return std::make_unique<CpuAttention<T>>(run, input, memory);
+}
+
+template <class T>
+void CpuDevice<T>::count_attention_memory(const AttentionSpec& spec, const Batch& batch, bool own_keys,
+                                          Arena& count) const {
+  CpuAttention<T>::count(spec, batch, own_keys, count);
+}
+
+#define RECURRA_INSTANCES(T)                                                                                        \
+  template std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const Run&, const AttentionInput<T>&, \
+                                                                              Arena&) const;                        \
+  template void CpuDevice<T>::count_attention_memory(const AttentionSpec&, const Batch&, bool, Arena&) const;
+RECURRA_INSTANCES(float)
+RECURRA_INSTANCES(double)
+#undef RECURRA_INSTANCES
 
 }  // namespace recurra

@@ -1,10 +1,9 @@
-#include "losses/crf.h"
-
+// The loss of a linear-chain CRF: rows side by side.
 #include <algorithm>
 #include <numeric>
 
-#include "losses/crf_row.h"
-#include "losses/steps.h"
+#include "cpu/losses/crf_row.h"
+#include "cpu/losses/steps.h"
 
 namespace recurra {
 namespace {
@@ -27,17 +26,16 @@ struct ChainGradient {
 };
 
 template <class T>
-class CrfLoss {
+class CrfRows {
  public:
-  CrfLoss(const LossBatch& batch, const Chain& chain, Sequence<const T> scores, const int64_t* tags,
-          const int64_t* ignored, Sequence<T> gradient, Stop* stop)
-      : batch_(batch),
-        chain_(chain),
-        scores_(scores),
-        all_tags_(tags),
-        ignored_(ignored),
-        gradient_(gradient),
-        stop_(stop) {}
+  explicit CrfRows(const CrfLoss<T>& call)
+      : batch_(*call.batch),
+        chain_(*call.chain),
+        scores_(call.scores),
+        all_tags_(call.tags),
+        ignored_(call.ignored),
+        gradient_(call.gradient),
+        stop_(call.batch->stop) {}
 
   static size_t scratch(const Chain& chain, ptrdiff_t steps) {
     return CrfRow<T>::scratch(chain, steps) + size_t(steps);
@@ -119,40 +117,25 @@ class CrfLoss {
 
 }  // namespace
 
-Chain::Chain(ptrdiff_t tags, std::vector<double> transitions, std::vector<double> start, std::vector<double> end)
-    : tags_(tags),
-      transitions_(std::move(transitions)),
-      start_(std::move(start)),
-      end_(std::move(end)),
-      exp_(transitions_.size()),
-      exp_transposed_(transitions_.size()),
-      columns_(size_t(tags), kNever) {
-  for (ptrdiff_t i = 0; i < tags; ++i)
-    for (ptrdiff_t j = 0; j < tags; ++j) columns_[size_t(j)] = larger(columns_[size_t(j)], transition(i, j));
-  for (double& most : columns_)
-    if (most == kNever) most = 0;
-  for (ptrdiff_t i = 0; i < tags; ++i)
-    for (ptrdiff_t j = 0; j < tags; ++j)
-      exp_[size_t(i * tags + j)] = exp_transposed_[size_t(j * tags + i)] = std::exp(transition(i, j) - column(j));
-}
-
 template <class T>
-double crf(const LossBatch& batch, const Chain& chain, Sequence<const T> scores, const int64_t* tags,
-           const int64_t* ignored, Sequence<T> gradient, double* chain_gradient, Stop* stop) {
-  const CrfLoss<T> loss(batch, chain, scores, tags, ignored, gradient, stop);
+double CpuDevice<T>::crf(const CrfLoss<T>& call) const {
+  const CrfRows<T> loss(call);
+  const LossBatch& batch = *call.batch;
+  const Chain& chain = *call.chain;
+  double* const chain_gradient = call.chain_gradient;
   const ptrdiff_t k = chain.tags(), groups = std::min(kGroups, batch.rows);
   ptrdiff_t longest = 0;
   for (ptrdiff_t r = 0; r < batch.rows; ++r) longest = std::max(longest, batch.length(r));
   const int threads = int(std::clamp<ptrdiff_t>(threads_for(chain.work(batch)), 1, std::max<ptrdiff_t>(groups, 1)));
   Arena arena;
   std::vector<double*> memory(static_cast<size_t>(threads));
-  for (double*& own : memory) own = arena.take<double>(CrfLoss<T>::scratch(chain, longest));
+  for (double*& own : memory) own = arena.take<double>(CrfRows<T>::scratch(chain, longest));
   std::vector<ChainGradient> sums;
   for (ptrdiff_t g = 0; chain_gradient && g < groups; ++g)
     sums.emplace_back(arena.take<double>(ChainGradient::size(k)), k);
   std::vector<double> losses(size_t(batch.rows));
   share_tasks(groups, threads, [&](int member, ptrdiff_t group) {
-    for (ptrdiff_t r = group; r < batch.rows && !(stop && stop->poll()); r += groups)
+    for (ptrdiff_t r = group; r < batch.rows && !(batch.stop && batch.stop->poll()); r += groups)
       losses[size_t(r)] = loss.row(r, chain_gradient ? &sums[size_t(group)] : nullptr, memory[size_t(member)]);
   });
   if (chain_gradient) {
@@ -161,15 +144,12 @@ double crf(const LossBatch& batch, const Chain& chain, Sequence<const T> scores,
       for (ptrdiff_t i = 0; i < chain.parameters(); ++i) chain_gradient[i] += one.transitions[i];
       for (ptrdiff_t i = 0; i < k * k; ++i) chain_gradient[i] += one.factors[i] * chain.exp_from(0)[i];
     }
-    cpu_device<T>().zero_padding(batch, k, gradient);
+    zero_padding(batch, k, call.gradient);
   }
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                        \
-  template double crf(const LossBatch&, const Chain&, Sequence<const T>, const int64_t*, const int64_t*, Sequence<T>, \
-                      double*, Stop*)
-RECURRA_INSTANTIATE(float);
-RECURRA_INSTANTIATE(double);
+template double CpuDevice<float>::crf(const CrfLoss<float>&) const;
+template double CpuDevice<double>::crf(const CrfLoss<double>&) const;
 
 }  // namespace recurra

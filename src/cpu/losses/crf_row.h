@@ -6,14 +6,11 @@
 #include <cmath>
 #include <limits>
 
-#include "losses/crf.h"
+#include "device/chain.h"
 
 namespace recurra {
 
 constexpr double kNever = -std::numeric_limits<double>::infinity();
-
-// Larger of the two; a NaN wins and stays.
-inline double larger(double most, double x) { return x > most || x != x ? x : most; }
 
 // log(sum of exp(x(0)), ..., exp(x(n - 1)))
 template <class F>

@@ -1,11 +1,9 @@
-#include "losses/ctc.h"
-
+// Connectionist temporal classification: rows side by side.
 #include <cmath>
 #include <limits>
 
-#include "cpu/isa.h"
+#include "cpu/losses/steps.h"
 #include "kernels/rows/ctc_row_call.h"
-#include "losses/steps.h"
 
 namespace recurra {
 namespace {
@@ -21,13 +19,13 @@ ptrdiff_t steps_needed(const int64_t* labels, ptrdiff_t n) {
 
 }  // namespace
 
-ptrdiff_t Targets::labels(ptrdiff_t r) const {
-  return std::find_if(row(r), row(r) + width, [](int64_t label) { return label < 0; }) - row(r);
-}
-
 template <class T>
-double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<const T> logits, const Targets& targets,
-           Sequence<T> gradient, bool* feasible, Stop* stop) {
+double CpuDevice<T>::ctc(const CtcLoss<T>& call) const {
+  const LossBatch& batch = *call.batch;
+  const ptrdiff_t symbols = call.symbols;
+  const Targets& targets = call.targets;
+  const Sequence<T>& gradient = call.gradient;
+  bool* const feasible = call.feasible;
   std::vector<ptrdiff_t> labels(size_t(batch.rows));
   ptrdiff_t scratch = 0;
   double work = 0;
@@ -45,15 +43,16 @@ double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<
   for (T*& own : memory) own = arena.take<T>(size_t(scratch));
   std::vector<double> losses(size_t(batch.rows));
   share_tasks(batch.rows, threads, [&](int member, ptrdiff_t row) {
-    if (stop && stop->poll()) return;
+    if (batch.stop && batch.stop->poll()) return;
     const ptrdiff_t steps = batch.length(row), n = labels[size_t(row)];
     const double weight = batch.weight(row, 0);
     bool counts = feasible[row] && weight != 0;
     if (counts) {
-      const CtcRowCall<T> call = {{steps, symbols, blank, logits.at(row, 0), logits.step_stride, targets.row(row), n,
-                                   gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]},
-                                  stop};
-      const double loss = kernels<T>().ctc.row(call);
+      const CtcRowCall<T> one = {
+          {steps, symbols, call.blank, call.logits.at(row, 0), call.logits.step_stride, targets.row(row), n,
+           gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]},
+          batch.stop};
+      const double loss = kernels<T>().ctc.row(one);
       counts = feasible[row] = loss != kInfinity;
       if (counts) losses[size_t(row)] = weight * loss;
     }
@@ -64,14 +63,11 @@ double ctc(const LossBatch& batch, ptrdiff_t symbols, ptrdiff_t blank, Sequence<
         scale_gradient(gradient.at(row, step), symbols, weight);
     }
   });
-  if (gradient.data) cpu_device<T>().zero_padding(batch, symbols, gradient);
+  if (gradient.data) zero_padding(batch, symbols, gradient);
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                                       \
-  template double ctc(const LossBatch&, ptrdiff_t, ptrdiff_t, Sequence<const T>, const Targets&, Sequence<T>, bool*, \
-                      Stop*)
-RECURRA_INSTANTIATE(float);
-RECURRA_INSTANTIATE(double);
+template double CpuDevice<float>::ctc(const CtcLoss<float>&) const;
+template double CpuDevice<double>::ctc(const CtcLoss<double>&) const;
 
 }  // namespace recurra

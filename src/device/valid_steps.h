@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "device/device.h"
+#include "device/batch.h"
 #include "platform/tasks.h"
 
 namespace recurra {

@@ -1,10 +1,13 @@
-// Linear-chain conditional random fields (Lafferty et al. 2001): the loss, the best tagging, the marginals.
+// What a linear-chain conditional random field (Lafferty et al. 2001) knows of tags that follow each other.
 #pragma once
 #include <vector>
 
-#include "losses/losses.h"
+#include "device/batch.h"
 
 namespace recurra {
+
+// Larger of the two; a NaN wins and stays.
+inline double larger(double most, double x) { return x > most || x != x ? x : most; }
 
 // The scores that all rows share: of tag i followed by tag j, of the first and of the last tag; -infinity forbids. Sums
 // over tags are products with exp(transitions), each column divided by its largest element, wherever these do not
@@ -29,21 +32,5 @@ class Chain {
   ptrdiff_t tags_;
   std::vector<double> transitions_, start_, end_, exp_, exp_transposed_, columns_;
 };
-
-// The sum of -log p(tags) over the valid steps' rows. Tags must lie in [0, tags); at steps of the label `ignored`
-// (null: there are none) every tag is possible, and summed over. A row's weight is that of its first step. The gradient
-// of the chain's scores is added up in `chain_gradient`: transitions, start, end (null: neither gradient is wanted).
-template <class T>
-double crf(const LossBatch&, const Chain&, Sequence<const T> scores, const int64_t* tags, const int64_t* ignored,
-           Sequence<T> gradient, double* chain_gradient, Stop*);
-
-// Each row's tagging of the highest score: (row, step), 0 past the lengths; of equal ones the lower tag, the last step
-// first. `scores_of` [rows] gets their scores, -infinity where every tagging is forbidden.
-template <class T>
-void crf_viterbi(const Batch&, const Chain&, Sequence<const T> scores, int64_t* tags, double* scores_of, Stop*);
-
-// The probability of each tag at each step; zeros past the lengths, NaN in rows in which every tagging is forbidden.
-template <class T>
-void crf_marginals(const Batch&, const Chain&, Sequence<const T> scores, Sequence<T> marginals, Stop*);
 
 }  // namespace recurra

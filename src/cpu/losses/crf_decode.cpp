@@ -1,8 +1,8 @@
 // What a linear-chain CRF says of unknown tags.
 #include <algorithm>
 
-#include "losses/crf_row.h"
-#include "losses/steps.h"
+#include "cpu/losses/crf_row.h"
+#include "cpu/losses/steps.h"
 
 namespace recurra {
 namespace {
@@ -88,8 +88,8 @@ class Viterbi {
 }  // namespace
 
 template <class T>
-void crf_viterbi(const Batch& batch, const Chain& chain, Sequence<const T> scores, int64_t* tags, double* scores_of,
-                 Stop* stop) {
+void CpuDevice<T>::crf_viterbi(const Batch& batch, const Chain& chain, Sequence<const T> scores, int64_t* tags,
+                               double* scores_of, Stop* stop) const {
   std::fill_n(tags, batch.rows * batch.steps, int64_t(0));
   for_each_row<int32_t>(batch, chain, size_t(longest_row(batch) * chain.tags()), stop,
                         [&](ptrdiff_t row, int32_t* before) {
@@ -99,8 +99,8 @@ void crf_viterbi(const Batch& batch, const Chain& chain, Sequence<const T> score
 }
 
 template <class T>
-void crf_marginals(const Batch& batch, const Chain& chain, Sequence<const T> scores, Sequence<T> marginals,
-                   Stop* stop) {
+void CpuDevice<T>::crf_marginals(const Batch& batch, const Chain& chain, Sequence<const T> scores,
+                                 Sequence<T> marginals, Stop* stop) const {
   const ptrdiff_t k = chain.tags();
   for_each_row<double>(batch, chain, CrfRow<T>::scratch(chain, longest_row(batch)), stop,
                        [&](ptrdiff_t row, double* memory) {
@@ -111,12 +111,13 @@ void crf_marginals(const Batch& batch, const Chain& chain, Sequence<const T> sco
                            for (ptrdiff_t j = 0; j < k; ++j) marginals.at(row, t)[j] = T(gamma[j]);
                          });
                        });
-  cpu_device<T>().zero_padding(batch, k, marginals);
+  zero_padding(batch, k, marginals);
 }
 
-#define RECURRA_INSTANTIATE(T)                                                                        \
-  template void crf_viterbi(const Batch&, const Chain&, Sequence<const T>, int64_t*, double*, Stop*); \
-  template void crf_marginals(const Batch&, const Chain&, Sequence<const T>, Sequence<T>, Stop*)
+#define RECURRA_INSTANTIATE(T)                                                                                     \
+  template void CpuDevice<T>::crf_viterbi(const Batch&, const Chain&, Sequence<const T>, int64_t*, double*, Stop*) \
+      const;                                                                                                       \
+  template void CpuDevice<T>::crf_marginals(const Batch&, const Chain&, Sequence<const T>, Sequence<T>, Stop*) const
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
 

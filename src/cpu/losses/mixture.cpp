@@ -1,9 +1,8 @@
-#include "losses/mixture.h"
+#include "cpu/losses/mixture.h"
 
 #include <cmath>
 
-#include "cpu/isa.h"
-#include "losses/steps.h"
+#include "cpu/losses/steps.h"
 
 namespace recurra {
 namespace {
@@ -96,19 +95,17 @@ class Step {
 }  // namespace
 
 template <class T>
-double mixture_density(const LossBatch& batch, const Mixture& mixture, Sequence<const T> predictions,
-                       Sequence<const T> targets, Sequence<T> gradient) {
+double mixture_density(const StepLoss<T>& call) {
+  const Mixture& mixture = *call.options.mixture;
   const ptrdiff_t scratch = Step::scratch(mixture);
-  std::vector<double> memory(size_t(batch.rows * scratch));
-  return sum_steps<T>(batch, mixture.predictions(), gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+  std::vector<double> memory(size_t(call.batch->rows * scratch));
+  return sum_steps<T>(*call.batch, mixture.predictions(), call.gradient, [&](ptrdiff_t row, ptrdiff_t step) {
     return Step(mixture, memory.data() + row * scratch)
-        .run(predictions.at(row, step), targets.at(row, step), gradient_at(gradient, row, step));
+        .run(call.predictions.at(row, step), call.targets.at(row, step), gradient_at(call.gradient, row, step));
   });
 }
 
-#define RECURRA_INSTANTIATE(T) \
-  template double mixture_density(const LossBatch&, const Mixture&, Sequence<const T>, Sequence<const T>, Sequence<T>)
-RECURRA_INSTANTIATE(float);
-RECURRA_INSTANTIATE(double);
+template double mixture_density(const StepLoss<float>&);
+template double mixture_density(const StepLoss<double>&);
 
 }  // namespace recurra

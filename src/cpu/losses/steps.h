@@ -4,7 +4,8 @@
 #include <numeric>
 #include <vector>
 
-#include "losses/losses.h"
+#include "cpu/device.h"
+#include "cpu/isa.h"
 #include "platform/tasks.h"
 
 namespace recurra {

@@ -1,0 +1,51 @@
+// Rows and flat arrays moved by a device: its copy(), fill() and add() where there are no steps.
+#pragma once
+#include "device/device.h"
+
+namespace recurra {
+
+inline Batch single_step(ptrdiff_t rows) { return {rows, 1, nullptr, nullptr, 0, 0}; }
+
+template <class T>
+Sequence<T> as_steps(StateRows<T> rows) {
+  return {rows.data, rows.stride, 0};
+}
+
+template <class T>
+void fill_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, T value, StateRows<T> to) {
+  device.fill(single_step(rows), n, value, as_steps(to));
+}
+// from data null: zeros.
+template <class T>
+void copy_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from, StateRows<T> to) {
+  if (!from.data) return fill_rows(device, rows, n, T(0), to);
+  const Batch batch = single_step(rows);
+  device.copy({&batch, n, as_steps(from), as_steps(to)});
+}
+template <class T>
+void add_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from, StateRows<T> to) {
+  device.add(single_step(rows), n, as_steps(from), as_steps(to));
+}
+
+template <class T>
+void fill_flat(const Device<T>& device, T* to, ptrdiff_t n, T value) {
+  fill_rows(device, 1, n, value, {to, 0});
+}
+template <class T>
+void copy_flat(const Device<T>& device, const T* from, ptrdiff_t n, T* to) {
+  copy_rows<T>(device, 1, n, {from, 0}, {to, 0});
+}
+template <class T>
+void add_flat(const Device<T>& device, const T* from, ptrdiff_t n, T* to) {
+  add_rows<T>(device, 1, n, {from, 0}, {to, 0});
+}
+
+// Row r of `from` goes to rows [r * copies, (r + 1) * copies) of `to`, one after the other.
+template <class T>
+void repeat_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t copies, ptrdiff_t n, StateRows<const T> from,
+                 T* to) {
+  const Batch batch = {rows, copies, nullptr, nullptr, 0, 0};
+  device.copy({&batch, n, as_steps(from), {to, copies * n, n}});
+}
+
+}  // namespace recurra
