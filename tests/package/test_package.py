@@ -66,6 +66,29 @@ def test_nothing_includes_from_a_rung_above(rung: int) -> None:
                 assert folder in allowed, f"{path.relative_to(SRC)} includes {include}"
 
 
+@pytest.mark.parametrize("folder", ["losses", "optim", "layers", "program", "search", "bindings"])
+def test_what_lies_above_the_seam_knows_no_device(folder: str) -> None:
+    """Memory and operations are those of the device that a layer was made for. The bindings choose one, and tell about
+    the machine."""
+    of_machine = {"bindings/module.cpp", "bindings/runtime.cpp"}
+    paths = [path for path in sources(folder) if str(path.relative_to(SRC)) not in of_machine]
+    for path in paths:
+        for include in includes(path):
+            assert not include.startswith(('"cpu/', '"cuda/', '"kernels/')), (
+                f"{path.relative_to(SRC)} includes {include}"
+            )
+    chooses = "" if folder == "bindings" else r"|\bcpu_devices?\b"
+    assert not mentions(r"\bkernels<|\bcpu_device\b|\bcuda_device\b" + chooses, paths)
+
+
+def test_every_native_layer_runs_behind_the_fence() -> None:
+    bindings = (SRC / "bindings/layers.cpp").read_text()
+    layers = set(re.findall(r"(?:make|register_plain)<Py\w+, (\w+)>", bindings))
+    assert len(layers) > 25
+    tested = (ROOT / "cpp_tests/fence_test.cpp").read_text()
+    assert {layer for layer in layers if not re.search(rf"\b{layer}\b(?:<T>)?>", tested)} == set()
+
+
 #: What is compiled once for each instruction set; the lowest first.
 KERNELS = ["simd", "rows", "gemm", "cells"]
 
