@@ -49,6 +49,7 @@ from recurra.saving.files import load
 if _TYPE_CHECKING:
     from recurra import callbacks, data, diagnose, interop, losses, metrics, optim
     from recurra.decoding import ctc, search
+    from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
     from recurra.interop.torch.read import from_torch
     from recurra.training.history import History
@@ -65,6 +66,7 @@ __getattr__, __dir__ = _later.attributes(
         "ctc": "recurra.decoding.ctc",
         "data": "recurra.data",
         "diagnose": "recurra.diagnose",
+        "from_keras": "recurra.interop.keras.read",
         "from_onnx": "recurra.interop.onnx.read",
         "from_torch": "recurra.interop.torch.read",
         "interop": "recurra.interop",
@@ -131,6 +133,7 @@ __all__ = [
     "ctc",
     "data",
     "diagnose",
+    "from_keras",
     "from_onnx",
     "from_torch",
     "get_num_threads",

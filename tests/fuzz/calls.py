@@ -307,6 +307,23 @@ def _from_torch(rng: Generator) -> Call:
     return Call(rc.from_torch, {"source": None})
 
 
+@maker("from_keras")
+def _from_keras(rng: Generator) -> Call:
+    return Call(rc.from_keras, {"source": None, "skip_padding": False})
+
+
+@maker("interop.torch_layers")
+def _torch_layers(rng: Generator) -> Call:
+    state = {"a.weight": rng.random((2, 3)), "a.bias": rng.random(2)}
+    return Call(rc.interop.torch_layers, {"source": state, "options": {"a": {"type": "Linear"}}})
+
+
+@maker("interop.gates")
+def _gates(rng: Generator) -> Call:
+    given = {"array": rng.random((12, 2)), "cell": "LSTM", "source": "keras", "target": "onnx", "axis": 0}
+    return Call(rc.interop.gates, given, pure=True)
+
+
 # Training.
 
 

@@ -70,14 +70,14 @@ def edit(rng: np.random.Generator, content: bytes) -> bytes:
         key = inner[rng.integers(len(inner))]
         value = json.loads(metadata[key])
         for _ in range(rng.integers(1, 3)):
-            value = _changed(rng, value)
+            value = changed(rng, value)
         metadata[key] = json.dumps(value)
     else:
-        header = _changed(rng, header)
+        header = changed(rng, header)
     return rebuilt(content, header)
 
 
-def _changed(rng: np.random.Generator, value: Any) -> Any:
+def changed(rng: np.random.Generator, value: Any) -> Any:
     """The same but for one place, most often a number."""
     parts = list(places(value))
     weights = np.array([4.0 if type(one) in (int, float) else 1.0 for _path, one in parts])

@@ -24,7 +24,14 @@ def harness() -> Any:
 
 @pytest.mark.parametrize(
     ("target", "cases"),
-    [("arguments", 3000), ("files", 1500), ("programs", 300), ("checkpoints", 200), ("onnx_files", 300)],
+    [
+        ("arguments", 3000),
+        ("files", 1500),
+        ("programs", 300),
+        ("checkpoints", 200),
+        ("keras_files", 400),
+        ("onnx_files", 300),
+    ],
 )
 def test_nothing_is_found(target: str, cases: int) -> None:
     result = harness().run(str(FUZZ / f"{target}.py"), seed=1, cases=cases, show=False)

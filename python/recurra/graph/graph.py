@@ -27,13 +27,15 @@ def unpack(values: Any, count: int) -> Sequence[Any]:
 
 class Port(NamedTuple):
     """An input. kind: "features", "tokens" or "any"; size: number of features or of distinct tokens, None for any;
-    axis: "sequence", "vector" (no time axis) or "either"; dtype: float32 or float64, None for the layers' dtype."""
+    axis: "sequence", "vector" (no time axis) or "either"; dtype: float32 or float64, None for the layers' dtype;
+    mask_value: what padding holds, None for no mask of its own."""
 
     kind: str = "any"
     size: int | None = None
     axis: str = "either"
     name: str | None = None
     dtype: str | None = None
+    mask_value: float | None = None
 
 
 class Node:

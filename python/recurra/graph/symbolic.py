@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ def Input(  # noqa: N802 - as in Keras
     sequence: bool = True,
     name: str | None = None,
     dtype: npt.DTypeLike | None = None,
+    mask_value: float | None = None,
 ) -> Symbol:
     """An input of a model: sequences (N, T, features), vectors (N, features), or tokens (N, T).
 
@@ -115,6 +117,9 @@ def Input(  # noqa: N802 - as in Keras
         name: for `summary`.
         dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of
             float64 is float64.
+        mask_value: the token that is padding, or the number that all features of a step of padding have (Keras' mask_zero and
+            Masking): a call without lengths and mask makes its mask of that. None for every step valid. A model that this one is
+            a part of has inputs of its own.
     """
     if (features is None) == (tokens is None):
         raise ValueError(
@@ -133,7 +138,13 @@ def Input(  # noqa: N802 - as in Keras
     kind, size = ("features", features) if tokens is None else ("tokens", tokens)
     size = checks.integer("Input", kind, size)
     wanted = None if dtype is None else checks.dtype_name("Input", dtype)
-    port = Port(kind, size, "sequence" if sequence else "vector", name, wanted)
+    if mask_value is not None:
+        mask_value = checks.number("Input", "mask_value", mask_value, -math.inf)
+        if not sequence:
+            raise ValueError(
+                f"Input: got mask_value={mask_value} with sequence=False, expected None, as vectors have no padding; leave it out"
+            )
+    port = Port(kind, size, "sequence" if sequence else "vector", name, wanted, mask_value)
     return Symbol(port, 0, None if tokens is not None else size, sequence, kind == "tokens")
 
 

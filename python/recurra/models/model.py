@@ -80,7 +80,7 @@ class Model(GraphModel):
         place = {id(layer): index for index, layer in enumerate(self.layers)}
         return {
             "inputs": [
-                {"kind": one.kind, "size": one.size, "axis": one.axis, "name": one.name, "dtype": one.dtype}
+                {name: value for name, value in one._asdict().items() if name != "mask_value" or value is not None}
                 for one in graph.inputs
             ],
             "layers": [registry.describe(layer) for layer in self.layers],
@@ -144,6 +144,7 @@ def _input(port: Mapping[str, Any]) -> Symbol:
         sequence=port["axis"] == "sequence",
         name=port["name"],
         dtype=port.get("dtype"),
+        mask_value=port.get("mask_value"),
     )
 
 

@@ -67,7 +67,8 @@ class Runner:
         self._whole = self._runs[0].program if len(self._runs) == 1 and graph.all_native else None
         self._wanted: dict[bool, list[bool]] = {}
         self.layout = StateLayout(owner, graph.nodes, alone)
-        self._read = ArgumentReader(owner, graph, inputs, self.layout, time_major).read
+        reader = ArgumentReader(owner, graph, inputs, self.layout, time_major)
+        self._read = reader.read_masked if reader.finds_masks else reader.read
 
     def forward(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any = None) -> tuple[Any, State]:
         """The outputs and the final state."""

@@ -1,0 +1,1 @@
+"""Models from Keras, without Keras."""

@@ -1,0 +1,173 @@
+"""Weights of layers: by the attributes that hold them, by their place in a list, or of layers that are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from recurra.common.typing import Array
+from recurra.interop.keras.source import Weights, checked, class_of, name_of, refused
+
+
+class Node:
+    """A layer in a `.keras` file: arrays by their numbers, a name if the file says it, and what is below."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Callable[[], Array]] = {}
+        self.name: str | None = None
+        self.children: dict[str, Node] = {}
+
+    def at(self, path: Sequence[str]) -> Node:
+        """The node of a path, made where it is missing."""
+        node = self
+        for part in path:
+            node = node.children.setdefault(part, Node())
+        return node
+
+
+class TreeWeights:
+    """Weights as the new format has them: below the attributes that hold their layers."""
+
+    def __init__(self, node: Node, path: str = "model") -> None:
+        self._node, self._path = node, path
+
+    def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
+        """See Weights."""
+        found = self._node.arrays
+        arrays = [found[str(index)]() for index in range(len(shapes)) if str(index) in found]
+        return checked(arrays, shapes, self._path)
+
+    def part(self, *names: str) -> Weights:
+        """See Weights."""
+        for name in names:
+            if name in self._node.children:
+                return TreeWeights(self._node.children[name], f"{self._path}/{name}")
+        return TreeWeights(Node(), f"{self._path}/{names[0]}")
+
+    def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights."""
+        return self._inside(layers, "layers", "_layer_checkpoint_dependencies")
+
+    def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights."""
+        return self._inside(layers, "cells")
+
+    def _inside(self, layers: Sequence[Mapping[str, Any]], *names: str) -> Sequence[Weights]:
+        """Those of a container. Groups are numbered within each class, and say their layer's name or not."""
+        inside: dict[str, Node] = {}
+        for name in names:
+            if name in self._node.children:
+                inside = self._node.children[name].children
+                break
+        waiting: dict[str, list[Node]] = {}
+        for key, node in sorted(inside.items(), key=lambda item: (len(item[0]), item[0])):
+            waiting.setdefault(re.sub(r"_\d+$", "", key), []).append(node)
+        found: list[Weights] = []
+        for layer in layers:
+            nodes = waiting.get(_snake_case(class_of(layer)), [])
+            name = name_of(layer)
+            named = [node for node in nodes if node.name == name]
+            chosen = named[0] if named else next((node for node in nodes if node.name is None), None)
+            if chosen is not None:
+                nodes.remove(chosen)
+            found.append(TreeWeights(chosen or Node(), f"{self._path}/{name}"))
+        return found
+
+
+def _snake_case(name: str) -> str:
+    """The name of a class as Keras writes it in paths."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class ListWeights:
+    """Weights as the old format has them: a list for each layer of the model, with the names that they had."""
+
+    def __init__(self, entries: list[tuple[str, Callable[[], Array]]], name: str) -> None:
+        self._entries, self._name = entries, name
+
+    def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
+        """See Weights. What was given is not given again."""
+        given = [self._entries.pop(0)[1]() for _shape in shapes if self._entries]
+        return checked(given, shapes, self._name)
+
+    def next_shape(self) -> tuple[int, ...] | None:
+        """That of the next array."""
+        return self._entries[0][1]().shape if self._entries else None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def part(self, *names: str) -> Weights:
+        """See Weights: the list goes on."""
+        return self
+
+    def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights. By the layers' names within the weights' own; where they are not found, by their order."""
+        names = [name_of(layer) for layer in layers]
+        found = []
+        for name in names:
+            own = [entry for entry in self._entries if name in _parts(entry[0])]
+            found.append(ListWeights(own, name))
+        if sum(map(len, found)) == len(self._entries):
+            return found
+        return self.cells(layers)
+
+    def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights: the list goes on."""
+        return [self] * len(layers)
+
+
+def _parts(name: str) -> list[str]:
+    return re.sub(r":\d+$", "", name).split("/")
+
+
+class GroupWeights:
+    """The lists of a legacy file, by the names of the model's layers, or by their order where names differ."""
+
+    def __init__(self, lists: Mapping[str, ListWeights]) -> None:
+        self._lists = dict(lists)
+
+    def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
+        """See Weights: a model has none."""
+        raise refused("got weights of the model itself, expected those of its layers only")
+
+    def part(self, *names: str) -> Weights:
+        """See Weights: a model has none."""
+        raise refused("got weights of a part of the model, expected those of its layers only")
+
+    def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights."""
+        return [self._lists.get(name_of(layer)) or ListWeights([], name_of(layer)) for layer in layers]
+
+    def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights: a model has none."""
+        raise refused("got cells in the model itself, expected layers")
+
+
+class LiveWeights:
+    """Weights of layers that are there."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
+        """See Weights."""
+        return checked(list(self._layer.get_weights())[: len(shapes)], shapes, str(self._layer.name))
+
+    def part(self, *names: str) -> Weights:
+        """See Weights."""
+        for name in names:
+            if hasattr(self._layer, name):
+                return LiveWeights(getattr(self._layer, name))
+        return self
+
+    def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights."""
+        by_name = {one.name: one for one in self._layer.layers}
+        return [LiveWeights(by_name.get(name_of(layer))) for layer in layers]
+
+    def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
+        """See Weights."""
+        return [LiveWeights(one) for one in self._layer.cells]
