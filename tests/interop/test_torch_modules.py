@@ -310,6 +310,11 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "rnn": lambda: rc.RNN(3, H, 2, nonlinearity="relu", bidirectional=True),
     "sigmoid rnn": lambda: rc.RNN(3, H, nonlinearity="sigmoid", bias=False),
     "lstm": lambda: rc.LSTM(3, H, 2, proj_size=2, bidirectional=True),
+    "other lstm": lambda: rc.LSTM(
+        3, H, activation="softsign", recurrent_activation=("hard_sigmoid", 0.2, 0.5), output_activation="relu"
+    ),
+    "other gru": lambda: rc.GRU(3, H, activation="relu", recurrent_activation="hard_sigmoid", reset_after=False),
+    "other rnn": lambda: rc.RNN(3, H, nonlinearity=("hard_sigmoid", 0.3, 0.4)),
     "peepholes": lambda: rc.LSTM(3, H, 2, peepholes=True, proj_size=2, cell_clip=0.3, bidirectional=True),
     "gru": lambda: rc.GRU(3, H, 2, bias=False),
     "gru before": lambda: rc.GRU(3, H, 2, reset_after=False, bidirectional=True),

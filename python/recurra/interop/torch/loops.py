@@ -19,16 +19,25 @@ _COMPUTED = {
     "reset_after": True,
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
+    "output_activation": None,
 }
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
+    "softsign": nn.functional.softsign,
     "linear": lambda x: x,
     "hard_sigmoid": lambda x: (x / 6 + 0.5).clamp(0, 1),
-    "hard_sigmoid_keras2": lambda x: (0.2 * x + 0.5).clamp(0, 1),
 }
+
+
+def _function(activation: Any) -> Callable[[Tensor], Tensor]:
+    """The activation of a cell, by its name or as ("hard_sigmoid", alpha, beta)."""
+    if isinstance(activation, str):
+        return _FUNCTIONS[activation]
+    _name, alpha, beta = activation
+    return lambda x: (alpha * x + beta).clamp(0, 1)
 
 
 def needs_loop(operation: str, kind: str, config: dict[str, Any]) -> bool:
@@ -38,11 +47,6 @@ def needs_loop(operation: str, kind: str, config: dict[str, Any]) -> bool:
             raise ValueError(
                 f"{operation}: got {kind} with {name}={config[name]!r}, expected {usual!r}, as torch.nn has no such module; "
                 f"make the layer without it"
-            )
-    for name in ("activation", "recurrent_activation"):
-        if config.get(name, "tanh") not in _FUNCTIONS:
-            raise ValueError(
-                f"{operation}: got {kind} with {name}={config[name]!r}, expected one of {', '.join(_FUNCTIONS)}"
             )
     if kind.startswith("Min") or config.get("nonlinearity", "tanh") not in ("tanh", "relu"):
         return True
@@ -117,15 +121,15 @@ class RecurrentLoop(nn.Module):
     def _cell(self, fed: Tensor, state: list[Tensor], end: str) -> list[Tensor]:
         """One step, from the gates' products with x."""
         config, h = self.config, state[0]
-        act = _FUNCTIONS[config.get("activation", "tanh")]
-        gate = _FUNCTIONS[config.get("recurrent_activation", "sigmoid")]
+        act = _function(config.get("activation", "tanh"))
+        gate = _function(config.get("recurrent_activation", "sigmoid"))
         if self.kind.startswith("Min"):
             return [self._scan_cell(fed, h)]
         if self.kind == "GRU" and not config["reset_after"]:
             return [self._reset_before(fed, h, end, act, gate)]
         own = nn.functional.linear(h, self._own("weight_hh", end), self._own("bias_hh", end))
         if self.kind == "RNN":
-            return [_FUNCTIONS[config["nonlinearity"]](fed + own)]
+            return [_function(config["nonlinearity"])(fed + own)]
         if self.kind == "GRU":
             (r, z, n), (hr, hz, hn) = fed.chunk(3, 1), own.chunk(3, 1)
             z = gate(z + hz)
@@ -143,7 +147,8 @@ class RecurrentLoop(nn.Module):
             c = c.clamp(-self.config["cell_clip"], self.config["cell_clip"])
         if peepholes is not None:
             o = o + p_o * c
-        h = gate(o) * act(c)
+        output = self.config.get("output_activation")
+        h = gate(o) * (act if output is None else _function(output))(c)
         projection = self._own("weight_hr", end)
         return [h if projection is None else nn.functional.linear(h, projection), c]
 
