@@ -38,8 +38,9 @@ void for_each_parts(const Run& run, const Merging<T>& call, const F& f) {
   });
 }
 
+// Not inlined: where both summands are NaN, the compiler's choice for the code around it would decide which one stays.
 template <class T>
-void add_parts(const Part<T>* parts, ptrdiff_t count, T* y) {
+__attribute__((noinline)) void add_parts(const Part<T>* parts, ptrdiff_t count, T* y) {
   std::copy_n(parts[0].x, parts[0].features, y);
   for (ptrdiff_t k = 1; k < count; ++k)
     for (ptrdiff_t i = 0; i < parts[k].features; ++i) y[i] += parts[k].x[i];
