@@ -26,7 +26,7 @@ def _train(folder: Path, epochs: int, model: Any = None) -> None:
     model = model or _model()
     saving = rc.callbacks.ModelCheckpoint(folder / "best-{epoch}.safetensors", keep=1)
     stopping = rc.callbacks.EarlyStopping("loss", restore_best_weights=True, patience=9)
-    told = [saving, stopping, rc.callbacks.BackupAndRestore(folder / "backup")]
+    told = [saving, stopping, rc.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False)]
     loss, optimizer = rc.losses.CrossEntropy(), rc.optim.Adam(0.01)
     options: Any = {"batch_size": 2, "callbacks": told, "metrics": ["accuracy", "f1"], "seed": 0, "verbose": 0}
     model.fit(x, y, loss=loss, optimizer=optimizer, epochs=epochs, **options)

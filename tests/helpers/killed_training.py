@@ -40,7 +40,7 @@ def train(directory: Path | None, steps: mmap.mmap | None) -> Any:
     )
     callbacks: list[Any] = [rc.callbacks.ReduceLROnPlateau("loss", patience=2, factor=0.9)]
     if directory is not None:
-        callbacks.append(rc.callbacks.BackupAndRestore(directory, save_freq=EVERY, keep=2))
+        callbacks.append(rc.callbacks.BackupAndRestore(directory, save_freq=EVERY, keep=2, delete_checkpoint=False))
     if steps is not None:
         note = rc.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: steps.__setitem__(slice(8), struct.pack("q", note.training.step))

@@ -205,7 +205,7 @@ def test_it_trains_resumes_saves_and_is_guarded(tmp_path: Path) -> None:
     fit(whole, 4, [])
     fit(part, 2, [rc.callbacks.BackupAndRestore(tmp_path / "run", delete_checkpoint=False)])
     again = model(True)
-    fit(again, 4, [rc.callbacks.BackupAndRestore(tmp_path / "run")])
+    fit(again, 4, [rc.callbacks.BackupAndRestore(tmp_path / "run", delete_checkpoint=False)])
     same(whole, again)
     again.save(tmp_path / "model.safetensors")
     loaded = rc.load(tmp_path / "model.safetensors")

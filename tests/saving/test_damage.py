@@ -36,7 +36,7 @@ def run(directory: Path, *, epochs: int = 2, keep: int = 1) -> tuple[Any, Any]:
     callbacks = [
         rc.callbacks.EarlyStopping("loss", patience=9),
         rc.callbacks.ModelCheckpoint(directory / "best", monitor="loss", save_best_only=True),
-        rc.callbacks.BackupAndRestore(directory / "backup", keep=keep),
+        rc.callbacks.BackupAndRestore(directory / "backup", keep=keep, delete_checkpoint=False),
     ]
     before = model.state_dict()
     try:
@@ -246,7 +246,7 @@ def test_a_callback_that_fails_undoes_all(tmp_path: Path) -> None:
         told = [
             rc.callbacks.EarlyStopping("loss"),
             Picky(),
-            rc.callbacks.BackupAndRestore(tmp_path),
+            rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False),
         ]
         return model.fit(X, y, optimizer=optimizer, epochs=epochs, callbacks=told, **options)
 

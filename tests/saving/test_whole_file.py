@@ -93,7 +93,7 @@ def test_what_is_no_file_is_not_read(make: Callable[[Path], None], tmp_path: Pat
     assert isinstance(error, rc.ModelFormatError)
     assert str(error).startswith("load: got ")
     assert "expected a regular file" in str(error)
-    error = in_time(lambda: fit(rc.callbacks.BackupAndRestore(tmp_path)))
+    error = in_time(lambda: fit(rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)))
     assert isinstance(error, rc.ModelFormatError)
     assert str(error).startswith("fit: got ")
 

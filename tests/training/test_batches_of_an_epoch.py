@@ -99,9 +99,9 @@ def test_a_run_of_counted_steps_goes_on(stop: int, tmp_path: Path) -> None:
     whole = run()
     ender = rc.callbacks.LambdaCallback(on_train_batch_end=end)
     with pytest.raises(KeyboardInterrupt):
-        run(rc.callbacks.BackupAndRestore(tmp_path, save_freq=1), ender)
+        run(rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, delete_checkpoint=False), ender)
     rest = rc.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
-    resumed = run(rc.callbacks.BackupAndRestore(tmp_path, save_freq=1), rest)
+    resumed = run(rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, delete_checkpoint=False), rest)
     for key, array in resumed.state_dict().items():
         assert_same_bits(array, whole.state_dict()[key])
 

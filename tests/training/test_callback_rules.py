@@ -151,10 +151,9 @@ def told_of(name: str, base: type = rc.callbacks.Callback) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("on_batch_end", "write on_train_batch_end"),
         ("on_epoch_ends", "write on_epoch_end"),
-        ("on_test_end", "rename it"),
-        ("on_predict_begin", "rename it"),
+        ("on_test_end", "look at the val_"),
+        ("on_predict_begin", "put it around model"),
     ],
 )
 def test_a_hook_that_nothing_calls_is_told(name: str, hint: str) -> None:

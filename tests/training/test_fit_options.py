@@ -219,7 +219,10 @@ def test_metrics_are_asked_after_a_step_only_if_a_callback_reads_them(tmp_path: 
             asked.append(1)
             return super().result()
 
-    silent = [rc.callbacks.BackupAndRestore(tmp_path), rc.callbacks.ModelCheckpoint(tmp_path / "m", save_freq=1)]
+    silent = [
+        rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False),
+        rc.callbacks.ModelCheckpoint(tmp_path / "m", save_freq=1),
+    ]
     fit(tagger(), X, STEPS, metrics=Counts(), callbacks=silent)
     assert len(asked) == 1
     fit(tagger(), X, STEPS, metrics=Counts(), callbacks=rc.callbacks.LambdaCallback(on_train_batch_end=print))

@@ -103,14 +103,27 @@ def test_a_run_that_goes_on_has_the_bits_of_a_whole_one(run: dict[str, Any], cra
     """Stopped in the middle of an epoch, with a checkpoint after every second step; on another number of threads."""
     rc.set_num_threads(1)
     whole = fresh(run)
-    expected = fit(whole, run, [rc.callbacks.LambdaCallback(), rc.callbacks.BackupAndRestore(tmp_path / "whole")])
+    expected = fit(
+        whole,
+        run,
+        [rc.callbacks.LambdaCallback(), rc.callbacks.BackupAndRestore(tmp_path / "whole", delete_checkpoint=False)],
+    )
     broken = fresh(run)
     with pytest.raises(Stopped):
-        fit(broken, run, [crash_after(crash), rc.callbacks.BackupAndRestore(tmp_path / "own", save_freq=2)])
+        fit(
+            broken,
+            run,
+            [crash_after(crash), rc.callbacks.BackupAndRestore(tmp_path / "own", save_freq=2, delete_checkpoint=False)],
+        )
     rc.set_num_threads(2)
     again = fresh(run)
     found = fit(
-        again, run, [rc.callbacks.LambdaCallback(), rc.callbacks.BackupAndRestore(tmp_path / "own", save_freq=2)]
+        again,
+        run,
+        [
+            rc.callbacks.LambdaCallback(),
+            rc.callbacks.BackupAndRestore(tmp_path / "own", save_freq=2, delete_checkpoint=False),
+        ],
     )
     np.testing.assert_equal(found.history, expected.history)
     for name, array in whole.state_dict().items():
@@ -121,7 +134,7 @@ def test_more_epochs_go_on(tmp_path: Path) -> None:
     """k and k epochs are 2k, though nothing was interrupted; a run that is over returns at once."""
     whole, parts = model(), model()
     fit(whole, PLAIN, [], epochs=4)
-    backup = rc.callbacks.BackupAndRestore(tmp_path)
+    backup = rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
     fit(parts, PLAIN, [backup], epochs=2)
     assert fit(parts, PLAIN, [backup], epochs=4).epoch == [0, 1, 2, 3]
     for name, array in whole.state_dict().items():
@@ -132,7 +145,7 @@ def test_more_epochs_go_on(tmp_path: Path) -> None:
 
 
 def test_the_last_few_files_stay(tmp_path: Path) -> None:
-    fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, keep=3)])
+    fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, keep=3, delete_checkpoint=False)])
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
         "checkpoint-00003-000000003-000000.safetensors",
         "checkpoint-00003-000000004-000000.safetensors",
@@ -144,7 +157,7 @@ def test_the_last_few_files_stay(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
     one = model()
-    fit(one, PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
+    fit(one, PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)])
     assert_same_bits(rc.load(max(tmp_path.iterdir())).predict(X), one.predict(X))
 
 
@@ -166,9 +179,9 @@ def test_a_checkpoint_is_a_model(tmp_path: Path) -> None:
     ],
 )
 def test_another_run_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1)
     with pytest.raises(ValueError, match=f"fit: got {message}"):
-        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], **change)
+        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], **change)
 
 
 def test_a_schedule_of_ones_own_may_keep_an_array(tmp_path: Path) -> None:
@@ -183,7 +196,7 @@ def test_a_schedule_of_ones_own_may_keep_an_array(tmp_path: Path) -> None:
         return fit(
             model(),
             PLAIN,
-            [rc.callbacks.BackupAndRestore(tmp_path)],
+            [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)],
             optimizer=lambda: rc.optim.SGD(Table(rates)),
             epochs=epochs,
         )
@@ -195,15 +208,17 @@ def test_a_schedule_of_ones_own_may_keep_an_array(tmp_path: Path) -> None:
 
 
 def test_no_seed_goes_on_with_the_first_one(tmp_path: Path) -> None:
-    first = fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=1, seed=None)
-    second = fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=2, seed=None)
+    first = fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1, seed=None)
+    second = fit(
+        model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=2, seed=None
+    )
     assert second.seed == first.seed
     assert second.history["loss"][0] == first.history["loss"][0]
 
 
 def test_numbers_that_callbacks_add_are_in_the_file(tmp_path: Path) -> None:
-    first = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path)], epochs=2)
-    again = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path)], epochs=3)
+    first = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=2)
+    again = fit(model(), PLAIN, [Counted(), rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=3)
     assert first.history["steps"] == [4, 8]
     assert again.history["steps"] == [4, 8, 12]
 
@@ -212,10 +227,10 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-00001-000000000-000000.safetensors"
     path.write_bytes(b"nonsense")
     with pytest.raises(rc.ModelFormatError, match=r"checkpoint-00001.*damaged or foreign file"):
-        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
+        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)])
     model().save(path)
     with pytest.raises(rc.ModelFormatError, match="without a state of training"):
-        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path)])
+        fit(model(), PLAIN, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)])
 
 
 class Keeps(rc.callbacks.Callback):
@@ -233,8 +248,8 @@ class Keeps(rc.callbacks.Callback):
 
 def test_arrays_without_axes_stay_so(tmp_path: Path) -> None:
     first, second = Keeps(np.array(3.0)), Keeps(None)
-    fit(model(), PLAIN, [first, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
-    fit(model(), PLAIN, [second, rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    fit(model(), PLAIN, [first, rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1)
+    fit(model(), PLAIN, [second, rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1)
     assert second.found.shape == ()
 
 
@@ -242,7 +257,7 @@ def test_arrays_without_axes_stay_so(tmp_path: Path) -> None:
 def test_a_state_that_no_file_holds_is_refused(state: Any, tmp_path: Path) -> None:
     """Rather than given back as something else, such as text for the keys of a dict."""
     with pytest.raises(TypeError, match="fit: got a state that a checkpoint cannot hold"):
-        fit(model(), PLAIN, [Keeps(state), rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+        fit(model(), PLAIN, [Keeps(state), rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1)
 
 
 def test_the_newest_is_the_last_by_its_numbers(tmp_path: Path) -> None:
@@ -273,17 +288,17 @@ def test_it_survives_200_kills(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_files_before(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: the write fails in its middle, as on a full one."""
     rows = dict(PLAIN)
-    fit(model(), rows, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=1)
+    fit(model(), rows, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            fit(model(), rows, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=2)
+            fit(model(), rows, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     whole, again = model(), model()
     fit(whole, rows, [], epochs=2)
-    fit(again, rows, [rc.callbacks.BackupAndRestore(tmp_path)], epochs=2)
+    fit(again, rows, [rc.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)], epochs=2)
     assert_same_bits(again.params["0.weight_ih_l0"], whole.params["0.weight_ih_l0"])

@@ -233,7 +233,11 @@ def fit(one: Any, options: dict[str, Any], directory: Path, epochs: int, *more: 
     for name in ("x", "validation_data", "loss", "optimizer", "callbacks"):
         if callable(given.get(name)):
             given[name] = given[name]()
-    given["callbacks"] = [*given["callbacks"], *more, rc.callbacks.BackupAndRestore(directory, save_freq=1)]
+    given["callbacks"] = [
+        *given["callbacks"],
+        *more,
+        rc.callbacks.BackupAndRestore(directory, save_freq=1, delete_checkpoint=False),
+    ]
     return one.fit(**given, epochs=epochs, verbose=0)
 
 

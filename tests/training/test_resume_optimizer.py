@@ -48,7 +48,9 @@ def fit(one: Any, optimizer: Any, folder: Path | None = None, kill: int | None =
     """Five steps an epoch."""
     told = [Kill(kill), *more.pop("callbacks", [])]
     if folder is not None:
-        told.append(rc.callbacks.BackupAndRestore(folder, save_freq=more.pop("save_freq", "epoch")))
+        told.append(
+            rc.callbacks.BackupAndRestore(folder, save_freq=more.pop("save_freq", "epoch"), delete_checkpoint=False)
+        )
     options = {"loss": rc.losses.CrossEntropy(), "epochs": 2, "batch_size": 6, "seed": 1, "verbose": 0}
     return one.fit(X, Y, optimizer=optimizer, callbacks=told, **{**options, **more})
 

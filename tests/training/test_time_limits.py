@@ -96,7 +96,7 @@ def test_an_epoch_cut_short_is_not_judged(monitor: str, lr: float, tmp_path: Pat
                 rc.callbacks.ModelCheckpoint(directory / "best", monitor=monitor, save_best_only=True),
                 rc.callbacks.ModelCheckpoint(directory / "all" / "{epoch}-{loss:.6f}", keep=2),
                 rc.callbacks.ReduceLROnPlateau(monitor, patience=1, factor=0.5),
-                rc.callbacks.BackupAndRestore(directory / "run"),
+                rc.callbacks.BackupAndRestore(directory / "run", delete_checkpoint=False),
                 lr=lr,
                 validation_split=0.25,
             )
@@ -127,7 +127,8 @@ def test_a_stop_before_the_first_epoch_holds_for_a_run_that_goes_on(tmp_path: Pa
 
     for restores in (1, 2):
         backups = lambda restores=restores: [
-            rc.callbacks.BackupAndRestore(tmp_path / f"{restores}{index}") for index in range(restores)
+            rc.callbacks.BackupAndRestore(tmp_path / f"{restores}{index}", delete_checkpoint=False)
+            for index in range(restores)
         ]
         Never.on = False
         fit(STEPS + 2, Never(), *backups())
@@ -144,7 +145,7 @@ def test_a_stop_before_the_first_epoch_holds_for_a_run_that_goes_on(tmp_path: Pa
 @pytest.mark.parametrize("damaged", [0, 1, 2])
 def test_fewer_files_are_the_newest_whole_ones(keep: int, damaged: int, tmp_path: Path) -> None:
     """Whatever is damaged, a run that keeps fewer files goes on from the last step that it has written."""
-    backup = lambda keep: rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, keep=keep)
+    backup = lambda keep: rc.callbacks.BackupAndRestore(tmp_path, save_freq=1, keep=keep, delete_checkpoint=False)
     begun: list[int] = []
     fit(9, rc.callbacks.LambdaCallback(on_train_batch_begin=begun.append), backup(3))
     names = sorted(one.name for one in tmp_path.iterdir())
@@ -167,7 +168,7 @@ def test_a_path_of_other_numbers_goes_on(tmp_path: Path) -> None:
         fit(
             None,
             rc.callbacks.ModelCheckpoint(tmp_path / "models" / pattern, keep=1),
-            rc.callbacks.BackupAndRestore(tmp_path / "run"),
+            rc.callbacks.BackupAndRestore(tmp_path / "run", delete_checkpoint=False),
             epochs=epochs,
         )
 

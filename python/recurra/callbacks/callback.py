@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from recurra.callbacks.keras import OfTraining
+
 if TYPE_CHECKING:
     from recurra.training.loop import Training
+    from recurra.training.model import TrainableModel
 
 #: The events of a fit.
 EVENTS = (
@@ -26,9 +29,18 @@ class Callback:
     it. A "batch" is one step of the optimiser; `logs` are the epoch's numbers so far, by name. Numbers that a callback
     adds to the logs of `on_epoch_end` go into the history; list their names in `log_names`, so that other callbacks can
     monitor them.
+
+    Keras' callbacks work: `self.model`, whose `stop_training` may be set instead; `self.params` ("epochs", "steps",
+    "verbose"); `on_batch_begin` and `on_batch_end`; `set_model` and `set_params`; `logs=None` in every method.
     """
 
     training: Training
+    if TYPE_CHECKING:
+        model: TrainableModel
+        params: dict[str, int | None]
+    else:
+        model = OfTraining(lambda training: training.model)
+        params = OfTraining(lambda training: training.params)
     #: Names of the numbers that this callback adds to the logs of an epoch.
     log_names: ClassVar[tuple[str, ...]] = ()
 

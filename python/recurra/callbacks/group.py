@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from recurra.callbacks import keras
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.saving import BackupAndRestore
 from recurra.common import checks, errors
@@ -20,6 +21,20 @@ class CallbackGroup:
         self.all = sorted(callbacks, key=lambda one: isinstance(one, BackupAndRestore))
         for one in self.all:
             one.training = training
+        self._hooks = {(id(one), event): keras.hooks(one, event) for one in self.all for event in keras.ARGUMENTS}
+        self._with_logs = {
+            (id(one), name)
+            for one in self.all
+            for event in keras.ARGUMENTS
+            for name in keras.hooks(one, event)
+            if keras.takes_logs("fit", one, name)
+        }
+
+    def begin(self) -> None:
+        """Before the first event."""
+        for one in self.all:
+            keras.begin(one)
+        self.call("on_train_begin")
 
     @property
     def log_names(self) -> list[str]:
@@ -29,7 +44,11 @@ class CallbackGroup:
     def call(self, event: str, *arguments: Any) -> None:
         """Call the method `event` of all callbacks."""
         for one in self.all:
-            getattr(one, event)(*arguments)
+            for name in self._hooks[id(one), event]:
+                if (id(one), name) in self._with_logs:
+                    getattr(one, name)(*arguments, {})
+                else:
+                    getattr(one, name)(*arguments)
 
     def ends_quietly(self, error: FloatingPointError) -> bool:
         """Whether a callback handles the NaN or infinity, so that training ends without an error."""
@@ -43,6 +62,9 @@ def listed(operation: str, callbacks: Any) -> list[Callback]:
     for one in found:
         checks.kind(operation, "callbacks", one, Callback, "recurra.callbacks")
         _warn_of_strangers(operation, one)
+        for event in keras.ARGUMENTS:
+            for name in keras.hooks(one, event):
+                keras.takes_logs(operation, one, name)
     return found
 
 
@@ -50,11 +72,16 @@ def _warn_of_strangers(operation: str, callback: Callback) -> None:
     """Warn of methods with the name of a hook that nothing calls, such as hooks that only Keras has."""
     hooks = [name for name in dir(Callback) if name.startswith("on_")]
     for name in dir(callback):
-        if name.startswith("on_") and name not in hooks and callable(getattr(type(callback), name, None)):
+        if (
+            name.startswith("on_")
+            and name not in (*hooks, *keras.ALIASES)
+            and callable(getattr(type(callback), name, None))
+        ):
             import difflib  # late, to keep `import recurra` cheap
 
             close = difflib.get_close_matches(name, hooks, 1, 0.8)  # close enough for a misspelling only
             hint = f"write {close[0]}" if close else "rename it if something else calls it"
+            hint = keras.ELSEWHERE.get(name, hint)
             errors.warn(
                 f"{operation}: got {type(callback).__name__}.{name}, which is never called, expected some of "
                 f"{', '.join(hooks)}; {hint}"

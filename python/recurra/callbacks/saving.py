@@ -165,9 +165,10 @@ class BackupAndRestore(Callback):
         directory: where the files go; it is created if needed. One directory belongs to one run.
         save_freq: "epoch", or a number of optimiser steps.
         keep: number of files to keep, the last ones.
-        delete_checkpoint: whether to delete the files when the run is over: after the last epoch, or when a callback
-            such as EarlyStopping has ended it for good, but not when a time limit stopped it. If they are kept, calling
-            the same fit again returns at once, and one with more epochs continues.
+        delete_checkpoint: whether to delete the files when the run is over, as Keras does, so that calling the same fit
+            again trains anew: after the last epoch, or when a callback such as EarlyStopping has ended it for good, but not
+            when a time limit stopped it. If they are kept, calling the same fit again returns at once, and one with more
+            epochs continues.
 
     If the newest file is damaged, the run resumes from the one before it, with a `recurra.ResumeWarning`. It also warns
     if the library version, the instruction set, the validation data or callbacks' options have changed, and if batches
@@ -185,7 +186,7 @@ class BackupAndRestore(Callback):
         *,
         save_freq: str | int = "epoch",
         keep: int = 3,
-        delete_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
     ) -> None:
         name = type(self).__name__
         self._every = _frequency(name, save_freq)

@@ -55,10 +55,10 @@ class Training:
         seed: int | None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
+        model.stop_training = False
         self.history = History(seeds.resolve("fit", seed))
         self._seed_given = seed is not None
         self.epoch = self.step = 0
-        self.stop_training = False
         self._ended = False  # by NaN or infinity: the run is over, even if fit is called again
         self._cut = False  # a callback stopped training within the epoch
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
@@ -71,6 +71,21 @@ class Training:
         # The next piece: epoch, batch, and index in the batch; where a checkpoint resumes.
         self._next = (0, 0, 0)
         self._checkpointer = Checkpointer(self)
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether to end after the step at work; it is the model's attribute of that name, as in Keras."""
+        return self.model.stop_training
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        self.model.stop_training = value
+
+    @property
+    def params(self) -> dict[str, int | None]:
+        """What Keras tells its callbacks."""
+        settings = self._settings
+        return {"epochs": settings.epochs, "steps": self._source.steps, "verbose": settings.verbose}
 
     @property
     def epochs(self) -> int:
@@ -128,7 +143,7 @@ class Training:
 
     def run(self) -> History:
         """Run the remaining epochs."""
-        self._callbacks.call("on_train_begin")
+        self._callbacks.begin()
         self.epoch = self._next[0]
         while self.epoch < self.epochs and not self.stop_training:
             self._run_epoch()

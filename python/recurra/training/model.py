@@ -27,6 +27,8 @@ class TrainableModel(Trainable):
 
     #: Those of the last fit, not a part of copies and files.
     _fitted_losses: Sequence[Loss] = ()
+    #: Set to True by a callback, it ends the fit at work after the step.
+    stop_training: bool = False
 
     @keywords.explained
     def fit(

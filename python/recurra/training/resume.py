@@ -166,14 +166,33 @@ def _differ(own: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
     ]
 
 
-def _where_they_differ(own: Any, other: Any) -> tuple[Any, Any]:
-    """Only the differing parts of dicts and lists, by key or index, as whole models are too long for a message."""
-    if isinstance(own, list) and isinstance(other, list) and len(own) == len(other):
+def _where_they_differ(own: Any, other: Any) -> tuple[Any, ...]:
+    """Only the differing parts of dicts and lists, by key or index, as whole models are too long for a message. Of lists of
+    different lengths, what lies between their common beginning and end."""
+    if isinstance(own, list) and isinstance(other, list):
+        if len(own) != len(other):
+            first = _common(own, other)
+            last = _common(own[first:][::-1], other[first:][::-1])
+            return tuple(dict(enumerate(one[first : len(one) - last], first)) for one in (own, other))
         own, other = dict(enumerate(own)), dict(enumerate(other))
-    if not isinstance(own, dict) or not isinstance(other, dict) or own.keys() != other.keys():
+    if not isinstance(own, dict) or not isinstance(other, dict):
         return own, other
-    pairs = {name: _where_they_differ(own[name], other[name]) for name in _differ(own, other)}
-    return {name: one for name, (one, _) in pairs.items()}, {name: one for name, (_, one) in pairs.items()}
+    if own.get("class") != other.get("class") or own.get("type") != other.get("type"):  # options of another thing
+        return own, other
+    differ = _differ(own, other)
+    pairs = {name: _where_they_differ(own[name], other[name]) for name in differ if name in own and name in other}
+    return tuple(
+        {name: pairs[name][side] if name in pairs else one[name] for name in differ if name in one}
+        for side, one in enumerate((own, other))
+    )
+
+
+def _common(own: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many items from the first are the same."""
+    pairs = [
+        (json.dumps(one, sort_keys=True), json.dumps(two, sort_keys=True)) for one, two in zip(own, other, strict=False)
+    ]
+    return next((index for index, (one, two) in enumerate(pairs) if one != two), len(pairs))
 
 
 def compare(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -189,8 +208,9 @@ def compare(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping
 def warn(path: str | os.PathLike[str], own: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """Warn of differing circumstances."""
     for name in _differ(own, other):
+        got, expected = _where_they_differ(own.get(name), other.get(name))
         errors.warn(
-            f"fit: got {name} {own.get(name)!r}, expected {other.get(name)!r}, as in the run of {os.fspath(path)}: "
+            f"fit: got {name} {got!r}, expected {expected!r}, as in the run of {os.fspath(path)}: "
             f"the run resumes, but its results may differ from those of an uninterrupted run",
             ResumeWarning,
         )
