@@ -8,6 +8,7 @@ from __future__ import annotations
 from recurra.common import keywords as _keywords
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
+from recurra.losses.custom import CustomLoss, Function
 from recurra.losses.find import find
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss, LossValue
@@ -20,6 +21,8 @@ __all__ = [
     "L1",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "CustomLoss",
+    "Function",
     "GaussianNLL",
     "Huber",
     "Loss",

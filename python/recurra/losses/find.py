@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from recurra.common import names
+from recurra.layers.layer import Layer
 from recurra.losses.ctc import CTC
+from recurra.losses.custom import Function
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss
 from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError, Quantile
@@ -31,12 +33,12 @@ NAMES: dict[str, Callable[[], Loss]] = {
 }
 
 
-def find(loss: str | type[Loss] | Loss) -> Loss:
+def find(loss: str | type[Loss] | Loss | Callable[[Any, Any], Any]) -> Loss:
     """The loss that is meant.
 
     Args:
         loss: a loss, which is returned as it is; the name of one with its default options, such as "mse" or
-            "cross_entropy"; or the class of one that needs no arguments.
+            "cross_entropy"; the class of one that needs no arguments; or a function: see `Function`.
 
     Raises:
         ValueError: there is no such name. TypeError: it is something else.
@@ -51,4 +53,9 @@ def named(operation: str, loss: Any) -> Loss:
             f"{operation}: got loss={loss!r}, expected 'cross_entropy', whose targets are integer labels instead of one-hot "
             f"vectors; write loss='cross_entropy' with y.argmax(-1)"
         )
+    if callable(loss) and not isinstance(loss, Loss | Layer | type):
+        try:
+            return Function(loss)
+        except TypeError as error:
+            raise TypeError(f"{operation}: loss: {error}") from error.__cause__
     return names.found(operation, "loss", loss, Loss, "recurra.losses", NAMES)

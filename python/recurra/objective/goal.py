@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from recurra.objective.pieces import Segment
     from recurra.objective.trainable import Trainable
 
-#: A loss, the name of one, or its class.
-OneLoss: TypeAlias = "Loss | str | type[Loss]"
+#: A loss, the name of one, its class, or a function: see `recurra.losses.Function`.
+OneLoss: TypeAlias = "Loss | str | type[Loss] | Callable[[Any, Any], Any]"
 #: Of these one, or one for each output, written as the outputs are; the same for weights.
 Losses: TypeAlias = "OneLoss | Sequence[OneLoss] | Mapping[str, OneLoss]"
 Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"

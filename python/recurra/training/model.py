@@ -74,7 +74,8 @@ class TrainableModel(Trainable):
             y: targets. With an output at every step, (N, T) or (N, T, features), or a list of arrays if x is a list;
                 else (N,) or (N, features). The loss defines dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding is ignored.
-            loss: one of `recurra.losses`, or the name of one with its default options, such as "mse".
+            loss: an object of `recurra.losses`; the name of one with its default options, such as "mse"; or a function, see
+                `recurra.losses.Function`.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as
                 "adam", for a new optimiser.
             loss_weights: weights of the outputs' mean losses in their sum; None for 1 each.

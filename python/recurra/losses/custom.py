@@ -1,0 +1,199 @@
+"""Losses of one's own: a class with one method, or any function."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from recurra.common import checks
+from recurra.common.typing import Array
+from recurra.losses.loss import Checked, Loss, LossValue
+from recurra.losses.step_loss import count_steps, counted_steps
+
+
+class CustomLoss(Loss):
+    """The base of losses of one's own, which are a mean over steps.
+
+        class Poisson(rc.losses.CustomLoss):
+            def compute(self, predictions, targets):
+                rate = np.exp(predictions)
+                return (rate - targets * predictions).mean(), (rate - targets) / rate.size
+
+    `compute` sees the valid steps of a batch one behind the other, predictions (M, F) and targets (M,) or (M, ...), read-only;
+    padding, and what has a weight of 0, is not among them. The mean of several batches, ragged ones too, is that of all their
+    steps. Targets that are whole numbers come as int64, others in the dtype of the predictions. Options are attributes:
+    a run that goes on compares them. Steps of different weights need a loss that knows weights: derive from
+    `recurra.losses.Loss`.
+    """
+
+    @abstractmethod
+    def compute(self, predictions: Array, targets: Array) -> tuple[float, Array]:
+        """The mean over these steps, and its gradient with respect to the predictions, (M, F)."""
+
+    def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
+        """int64 for whole numbers and bool, else the predictions' dtype."""
+        return targets.astype(np.int64 if targets.dtype.kind in "iub" else dtype, copy=False)
+
+    def check(
+        self,
+        operation: str,
+        name: str,
+        shape: tuple[int, ...],
+        targets: Array,
+        lengths: Array | None = None,
+        weights: Array | None = None,
+    ) -> None:
+        """Refuse targets of other steps than the predictions'."""
+        if targets.shape[: len(shape) - 1] != shape[:-1]:
+            raise ValueError(
+                f"{operation}: got {name} of shape {targets.shape}, expected {(*shape[:-1], '...')} for predictions of shape "
+                f"{shape}; give a target for each step"
+            )
+
+    def _count(
+        self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
+    ) -> float:
+        return count_steps(shape[:-1], lengths, weights)
+
+    def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
+        x, targets, lengths, weights = batch
+        counted = counted_steps(x.shape, lengths, weights)
+        which = np.ones(x.shape[:-1], bool) if counted is None else counted
+        each = 1.0 if weights is None else self._weight(operation, weights, which)
+        count = self._count(operation, x.shape, targets, lengths, weights)
+        made = np.zeros_like(x)
+        if not which.any():
+            return LossValue(0.0, count, made if gradient else None)
+        seen, wanted = x[which], targets[which]
+        for array in (seen, wanted):
+            array.flags.writeable = False
+        mean, own = self._checked_result(operation, self.compute(seen, wanted), seen)
+        made[which] = own * (each * len(seen))
+        return LossValue(mean * each * len(seen), count, made if gradient else None)
+
+    def _weight(self, operation: str, weights: Array, which: Array) -> float:
+        """The weight that all these steps have."""
+        used = (weights if weights.ndim == which.ndim else np.broadcast_to(weights[:, None], which.shape))[which]
+        if used.size and (used != used[0]).any():
+            raise ValueError(
+                f"{operation}: got weights that differ for {self._name}, expected one weight, or 0, as it says the mean of all "
+                f"steps at once; leave them out, or derive from recurra.losses.Loss"
+            )
+        return float(used[0]) if used.size else 0.0
+
+    def _checked_result(self, operation: str, result: Any, predictions: Array) -> tuple[float, Array]:
+        said = f"{operation}: got {{}} from {self._name}, expected the pair of a number and its gradient, {predictions.shape}"
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(f"{said.format(repr(result)[:60])}; return mean, gradient")
+        try:
+            mean = float(result[0])
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{said.format(f'{result[0]!r:.60} as the mean')}; return a number") from error
+        gradient = checks.numeric(operation, f"the gradient of {self._name}", result[1])
+        if gradient.shape != predictions.shape:
+            raise ValueError(
+                f"{said.format(f'a gradient of shape {gradient.shape}')}; return one number for each prediction"
+            )
+        return mean, gradient.astype(predictions.dtype, copy=False)
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self).__name__}.compute"
+
+
+class Function(CustomLoss):
+    """Any function as a loss; `fit(loss=function)` means this.
+
+        def logcosh(prediction, target):
+            error = prediction - target
+            return np.log(np.cosh(error)).mean(), np.tanh(error) / error.size
+
+        loss = rc.losses.Function(logcosh)
+
+    It is called as `CustomLoss.compute` is, with the valid steps, and returns their mean and its gradient. Where PyTorch is
+    installed, it may be written in PyTorch's operations instead, also as a `torch.nn` module: it is then called with tensors
+    and returns the mean alone, whose gradient autograd finds. Note the order, prediction first, as in PyTorch; Keras' is
+    the other.
+
+    Args:
+        function: (prediction, target) -> mean, gradient; or tensors -> the mean, a tensor.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        if not callable(function) or inspect.isclass(function):
+            raise TypeError(
+                f"Function: got {function!r}, expected a function of prediction and target; give it, or an object of a class"
+            )
+        with_names = None if _is_torchs(function) else _names(function)
+        if with_names and with_names[0] in ("y_true", "target", "targets", "labels"):
+            raise TypeError(
+                f"Function: got a function of {', '.join(with_names)}, expected the prediction first, as in PyTorch; write "
+                f"lambda prediction, target: {_called(function)}(target, prediction)"
+            )
+        self._function, self._uses_torch = function, _is_torchs(function)
+        #: Where the function is from, by which a resumed run knows it.
+        self.function = _called(function, whole=True)
+
+    def compute(self, predictions: Array, targets: Array) -> tuple[float, Array]:
+        """What the function returns; with PyTorch's gradient where it gives none."""
+        if self._uses_torch:
+            return self._by_torch(predictions, targets)
+        result: Any = None
+        failed: Exception | None = None
+        try:
+            result = self._function(predictions, targets)
+        except (TypeError, AttributeError, ValueError) as error:  # as PyTorch's functions raise of arrays
+            failed = error
+        if (failed is not None or not isinstance(result, tuple | list)) and _has_torch():
+            with suppress(Exception):  # then it is no function of tensors, and its own error or result says more
+                return self._by_torch(predictions, targets)
+        if failed is not None:
+            raise failed
+        return result  # type: ignore[no-any-return] # checked by whoever called
+
+    def _by_torch(self, predictions: Array, targets: Array) -> tuple[float, Array]:
+        import torch  # here: only these functions need it
+
+        leaf = torch.tensor(predictions, requires_grad=True)
+        value = self._function(leaf, torch.tensor(targets))
+        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+            raise TypeError(
+                f"{type(self).__name__}: got {value!r:.100} from {self.function}, expected the mean, a tensor of one number that "
+                f"depends on the prediction; write it in PyTorch's operations, or return mean, gradient of arrays"
+            )
+        (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
+        self._uses_torch = True
+        return value.item(), gradient.numpy()
+
+    @property
+    def _name(self) -> str:
+        return self.function
+
+
+def _is_torchs(function: Any) -> bool:
+    return any(one.__module__.partition(".")[0] == "torch" for one in type(function).__mro__) or (
+        (getattr(function, "__module__", None) or "").partition(".")[0] == "torch"
+    )
+
+
+def _has_torch() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("torch") is not None
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _called(function: Any, *, whole: bool = False) -> str:
+    owner = function if hasattr(function, "__qualname__") else type(function)
+    return f"{owner.__module__}.{owner.__qualname__}" if whole else str(owner.__name__)
