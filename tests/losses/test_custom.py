@@ -119,5 +119,5 @@ def test_what_does_not_fit_is_told() -> None:
         Square()(X, T, weights=[1.0, 2.0, 3.0, 4.0])
     with pytest.raises(ZeroDivisionError):
         rc.losses.Function(lambda p, t: 1 / 0)(X, T)
-    with pytest.raises(TypeError, match="expected an object of Loss"):
+    with pytest.raises(TypeError, match=r"got loss=Linear\(.*give one of recurra\.losses"):
         rc.losses.find(rc.Linear(3, 3))  # type: ignore[arg-type]

@@ -116,7 +116,10 @@ LAYER = [
     [
         (rc.LSTM(2, 3), [*inspect.signature(rc.LSTM).parameters, "num_directions"]),
         (rc.Linear(2, 3), list(inspect.signature(rc.Linear).parameters)),
-        (rc.Sequential(rc.Linear(2, 3)), ["evaluate", "fit", "layers", "predict", "predict_proba", "summary"]),
+        (
+            rc.Sequential(rc.Linear(2, 3)),
+            ["evaluate", "fit", "layers", "predict", "predict_proba", "stop_training", "summary"],
+        ),
     ],
 )
 def test_completion_shows_public_names(layer: rc.Layer, own: list[str]) -> None:
