@@ -9,6 +9,7 @@
 #include "cpu/isa.h"
 #include "cpu/measure.h"
 #include "platform/tasks.h"
+#include "platform/threads.h"
 
 namespace recurra::bindings {
 namespace {
@@ -58,6 +59,7 @@ void register_runtime(py::module_& m) {
     info["isa"] = isa_name();
     info["isas_built"] = built_isas();
     info["isas_supported"] = supported_isas();
+    info["threads"] = thread_kind();
     info["default_threads"] = default_num_threads();
     info["cuda"] = false;
     return info;

@@ -28,5 +28,10 @@ def isa() -> str:
 
 
 def build_info() -> dict[str, Any]:
-    """How the native core was built: version, compiler, instruction sets, threading."""
+    """How the native core was built, and what it runs on.
+
+    `version`, `compiler`; `isas_built` and `isas_supported`, the instruction sets that this build has and this
+    processor runs, and `isa`, the one in use; `threads`, where threads come from: "pool", the package's own, or
+    "openmp"; `default_threads`, how many a call may use; `cuda`, whether the build has it.
+    """
     return _core.build_info()
