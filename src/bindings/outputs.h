@@ -9,7 +9,7 @@ inline py::object joined(std::vector<py::object>&& list) {
   if (list.size() == 1) return std::move(list.front());
   py::tuple made(list.size());
   for (size_t i = 0; i < list.size(); ++i) made[i] = std::move(list[i]);
-  return std::move(made);
+  return made;
 }
 
 // New arrays for the outputs of a planned call.
