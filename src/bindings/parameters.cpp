@@ -197,7 +197,7 @@ void register_parameters(py::module_& m) {
                                  const std::vector<int64_t>& rows = p->touched()->rows();
                                  py::array made = new_array<int64_t>({int64_t(rows.size())});
                                  std::copy(rows.begin(), rows.end(), static_cast<int64_t*>(made.mutable_data()));
-                                 return std::move(made);
+                                 return made;
                                });
                              })
       .def(
