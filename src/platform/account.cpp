@@ -9,11 +9,11 @@
 namespace recurra {
 namespace {
 
-// Gains of long ago do not count, so the balance never exceeds kCredit. A pause in which calls stay on their callers is
-// four times as long as the last one, unless things went well for that long before it.
+// The balance is capped at kCredit, so that old gains do not hide new losses. Each serial period is four times as long
+// as the last one, unless that long has passed without a new one.
 constexpr long long kCredit = 4'000'000, kFirstPause = 4'000'000, kLongestPause = 500'000'000;  // ns
 
-// Updated without a lock; a lost update does no harm.
+// Updated without a lock: a lost update does no harm.
 std::atomic<long long> balance{0}, alone_until{0}, last_pause{0};
 std::atomic<bool> patient{false};
 

@@ -1,15 +1,15 @@
-// Whether threads pay: what calls gain from helpers, and lose by waiting for those that the system keeps from running.
-// Read through stays_alone() (parallel.h).
+// Do threads pay? Sums the time that calls gain from helper threads and lose waiting for descheduled ones.
+// stays_alone() (parallel.h) reads the result.
 #pragma once
 
 namespace recurra {
 
-constexpr long long kLongWait = 100'000;  // ns; a caller that waited less for its helpers has lost nothing
+constexpr long long kLongWait = 100'000;  // ns; a shorter wait for helpers is no loss
 
-// Adds a gain and a loss, in ns. When losses prevail, calls stay on their callers for a while.
+// Adds a gain and a loss, in ns. When losses prevail, calls run serially on their callers for a while.
 void book(long long gained, long long lost);
 
-// Ends such a while.
+// Ends the serial period.
 void forgive_losses();
 
 }  // namespace recurra

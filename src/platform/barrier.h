@@ -1,5 +1,5 @@
-// Where the members of a team wait for each other, many times a millisecond. Included by per-ISA code: plain C++
-// without std::, nothing that becomes a symbol.
+// Spinning barrier for a team that synchronises many times per millisecond. Included by per-ISA code: plain C++ without
+// std::, and no function with external linkage.
 #pragma once
 #include "platform/pause.h"
 
@@ -7,16 +7,16 @@ namespace recurra {
 
 class SpinBarrier {
  public:
-  // What all members of a round are told alike: kLeft, one of them has left for good, and everyone should. kApart: one
-  // came so late that its processor must have other work, and one member had better go on alone.
+  // All members of a round get the same answer. kLeft: a member called leave(), and all should return. kApart: a member
+  // was so late that it must have been descheduled; one member should continue alone.
   enum Answer { kTogether, kApart, kLeft };
 
-  // Waits until `members` are here.
+  // Blocks until `members` threads have called it.
   inline __attribute__((always_inline)) Answer wait(int members) {
     const unsigned round = __atomic_load_n(&round_, __ATOMIC_RELAXED);
     if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == members) {
       __atomic_store_n(&arrived_, 0, __ATOMIC_RELAXED);
-      apart_ = __atomic_load_n(&late_, __ATOMIC_RELAXED);  // the last one decides
+      apart_ = __atomic_load_n(&late_, __ATOMIC_RELAXED);  // the last to arrive decides for all
       __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
     }
     for (int spins = 0; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round; ++spins) {
@@ -30,12 +30,12 @@ class SpinBarrier {
     return apart_ ? kApart : kTogether;
   }
   inline __attribute__((always_inline)) void leave() { __atomic_store_n(&broken_, 1, __ATOMIC_RELAXED); }
-  long long waited() const { return __atomic_load_n(&waited_, __ATOMIC_RELAXED); }  // ns, for those who were late
+  long long waited() const { return __atomic_load_n(&waited_, __ATOMIC_RELAXED); }  // ns, for late members
 
  private:
-  static constexpr int kSpins = 100;  // some 2 us: longer than a balanced step leaves open
+  static constexpr int kSpins = 100;  // about 2 us, longer than members of a balanced step wait
 
-  // False: someone has left.
+  // Slow path of wait(). False if a member left.
   bool wait_longer(unsigned round);
 
   alignas(64) int arrived_ = 0;

@@ -1,10 +1,10 @@
-// What the processor can run.
+// Detection of instruction sets.
 #pragma once
 
 namespace recurra {
 
-// True if code compiled for `isa` runs here: "baseline" (always), "avx2" (with FMA and BMI) or "avx512" (F, VL, BW and
-// DQ on top of that), the operating system saving the wide registers. An unknown name is not supported.
+// True if the processor and the operating system support `isa`: "baseline" (always), "avx2" (AVX2, FMA and BMI) or
+// "avx512" (these and AVX-512 F, VL, BW and DQ). False for an unknown name.
 bool cpu_supports(const char* isa);
 
 }  // namespace recurra

@@ -14,9 +14,9 @@ bool lists(const std::string& comma_separated, const std::string& word) {
   return ("," + comma_separated + ",").find("," + word + ",") != std::string::npos;
 }
 
-// The quota set in one cgroup's folder. v2: cpu.max, "max 100000" or "150000 100000"; v1: two files, -1 for none.
+// The quota in one cgroup's directory. v2: cpu.max, "max 100000" or "150000 100000"; v1: two files, quota -1 for none.
 double quota_of(const std::string& folder, bool v2) {
-  double quota = -1, period = -1;  // stay so where a file is absent or says "max"
+  double quota = -1, period = -1;  // unchanged if a file is missing or says "max"
   if (v2) {
     std::ifstream(folder + "/cpu.max") >> quota >> period;
   } else {
@@ -26,7 +26,7 @@ double quota_of(const std::string& folder, bool v2) {
   return quota > 0 && period > 0 ? quota / period : kNoQuota;
 }
 
-// This process's path in the hierarchy, from lines "7:cpu,cpuacct:/path" (v1) and "0::/path" (v2); "" if it has none.
+// This process's cgroup path, from lines such as "7:cpu,cpuacct:/path" (v1) and "0::/path" (v2); "" if there is none.
 std::string own_path(const std::string& root, bool v2) {
   std::ifstream file(root + "/proc/self/cgroup");
   for (std::string line; std::getline(file, line);) {
@@ -39,8 +39,8 @@ std::string own_path(const std::string& root, bool v2) {
 }
 
 double quota_in(const std::string& root, const std::string& mounted, const std::string& mount_point, bool v2) {
-  // Only what lies under `mounted` can be seen, at the mount point. A path elsewhere belongs to another namespace: all
-  // that can be known is then the mount point itself.
+  // Only cgroups below `mounted` are visible, at the mount point. A path outside it belongs to another namespace; then
+  // only the mount point itself can be read.
   std::string path = own_path(root, v2);
   const std::string prefix = mounted == "/" ? "" : mounted;
   const bool visible = path.compare(0, prefix.size(), prefix) == 0 && path.find("/..") == std::string::npos;

@@ -1,11 +1,11 @@
-// How much CPU time the process's cgroup grants it: containers limit it, while all processors stay visible.
+// The process's CPU quota. Containers limit CPU time by cgroups, while all processors stay visible.
 #pragma once
 #include <string>
 
 namespace recurra {
 
-// The tightest quota on the way from this process's cgroup to the root, in CPUs (2.5 is two and a half); infinity if
-// none. Knows cgroup v1 and v2. `root` is put before the paths it reads.
+// The smallest quota of this process's cgroup and its ancestors, in CPUs (such as 2.5); infinity if there is none.
+// Supports cgroup v1 and v2. `root` is prepended to the paths that are read.
 double cgroup_cpu_quota(const std::string& root = "");
 
 }  // namespace recurra

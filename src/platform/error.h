@@ -1,5 +1,5 @@
-// Errors found at the door. Their text begins with the operation and says what was got, what was expected and how to
-// fix it.
+// Errors in arguments. A message begins with the operation, then says what was got, what was expected and how to fix
+// it.
 #pragma once
 #include <cstdint>
 #include <sstream>
@@ -19,7 +19,7 @@ class TypeMismatch : public std::invalid_argument {
   throw std::invalid_argument(std::string(operation) + ": " + message);
 }
 
-// Fails unless `ok`; the text is put together from `parts` only then.
+// Throws unless `ok`. The message is formatted from `parts` only on failure.
 template <class... Parts>
 void check(bool ok, const char* operation, const Parts&... parts) {
   if (ok) return;
@@ -28,7 +28,7 @@ void check(bool ok, const char* operation, const Parts&... parts) {
   fail(operation, text.str());
 }
 
-// As Python writes a shape: "(2, 3, 5)", "(7,)", "()".
+// A shape in Python's notation: "(2, 3, 5)", "(7,)", "()".
 inline std::string shape_text(const int64_t* dims, int rank) {
   std::ostringstream text;
   text << '(';

@@ -1,5 +1,5 @@
-// Subnormal numbers are slow to compute with (tens of times, on decaying states and gradients): native calls flush them
-// to zero.
+// Arithmetic on subnormals is tens of times slower, and decaying states and gradients reach them: native calls flush
+// them to zero.
 #pragma once
 #include <cstdint>
 
@@ -9,8 +9,8 @@
 
 namespace recurra {
 
-// While it lives, this thread reads and writes subnormals as zero; then the caller's floating-point mode is back.
-// Does nothing on processors whose control register is not known here.
+// Sets flush-to-zero and denormals-are-zero for this thread; the destructor restores the caller's floating-point mode.
+// No effect on architectures other than x86 with SSE and AArch64.
 class FlushScope {
  public:
   FlushScope() : saved_(read()) {

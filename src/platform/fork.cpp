@@ -5,17 +5,17 @@
 namespace recurra {
 namespace {
 
-// Readers: NoFork. Writer: fork(), from before it to after it, in both processes.
+// NoFork locks it for reading; fork() for writing, until it has returned in both processes.
 pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
-thread_local int depth = 0;  // of this thread's NoForks
+thread_local int depth = 0;  // nesting of this thread's NoForks
 
-// How many forks lie between the first process and this one, from 1 on.
+// 1 in the first process, and one more in each child.
 std::atomic<uint64_t> generation{1};
 
 void close_gate() { pthread_rwlock_wrlock(&gate); }
 void open_gate() { pthread_rwlock_unlock(&gate); }
 void renew_in_child() {
-  gate = PTHREAD_RWLOCK_INITIALIZER;  // other threads' waiting for it was not inherited
+  gate = PTHREAD_RWLOCK_INITIALIZER;  // the parent's waiting threads do not exist here
   generation.fetch_add(1);
 }
 
@@ -25,7 +25,7 @@ constexpr int kThreadBits = 48;
 
 uint64_t this_process() { return generation.load(std::memory_order_relaxed) << kThreadBits; }
 
-// Never given twice, unlike addresses: a child's new threads may lie where those of its parent did.
+// Never reused, unlike addresses: a child's new thread may have the address of one of its parent's.
 uint64_t this_thread() {
   static std::atomic<uint64_t> threads{0};
   thread_local uint64_t number = 0;
@@ -33,7 +33,7 @@ uint64_t this_thread() {
   return number;
 }
 
-// A thread that forks in the midst of a call comes back to that call in the child.
+// The thread that forked during a call returns to that call in the child, so its own turns are not left behind.
 bool left_behind(uint64_t user) {
   const uint64_t thread = user & ((uint64_t{1} << kThreadBits) - 1);
   return user != 0 && user - thread != this_process() && thread != this_thread();

@@ -1,15 +1,15 @@
-// Locks and fork(): a child has only the thread that forked, so a lock that another held would stay locked in it for
-// ever.
+// Locks and fork(): a child has only the thread that forked, so a lock held by another thread would stay locked in it
+// forever.
 #pragma once
 #include <atomic>
 #include <cstdint>
 
 namespace recurra {
 
-// While one lives on any thread, no fork() begins; a fork() under way is waited for. Taken before every lock that a
-// call holds for a short time, so that a child finds all of them free and what they guard whole. May be nested. Nothing
-// that takes Python's GIL or calls back into Python may run meanwhile: a thread that forks holds the GIL and waits
-// here.
+// Blocks fork() on all threads during its lifetime; the constructor waits for a fork() in progress. Taken before every
+// lock that a call holds for a short time, so that a child finds these locks free and the data they guard consistent.
+// May be nested. Code in its scope must not take Python's GIL or call into Python: a thread that forks holds the GIL
+// while it waits here.
 class NoFork {
  public:
   NoFork();
@@ -18,7 +18,7 @@ class NoFork {
   NoFork& operator=(const NoFork&) = delete;
 };
 
-// A lock that keeps forks away: ForkSafe<std::lock_guard<std::mutex>> lock(mutex).
+// A lock that also blocks fork(): ForkSafe<std::lock_guard<std::mutex>> lock(mutex).
 template <class Lock>
 class ForkSafe {
  public:
@@ -30,20 +30,20 @@ class ForkSafe {
   Lock lock_;
 };
 
-// Marks an object as in use for as long as a call takes, which may be long: forks do not wait for it. Nobody waits for
-// a turn either; whoever comes while another has it is turned away.
+// Marks an object as in use during a call. Calls may be long, so fork() does not wait for it. It never blocks either:
+// take() fails while another thread has the turn.
 class Turn {
  public:
-  // kAbandoned: a thread of the process that forked this one was at work on the object, which may be in any state. The
-  // turn is taken all the same.
+  // kAbandoned: the turn is taken, but a thread of the parent process was using the object when this process was
+  // forked, so the object may be in any state.
   enum Answer { kTaken, kInUse, kAbandoned };
   Answer take();
   void end() { user_.store(0, std::memory_order_release); }
-  // What take() would answer kAbandoned to.
+  // True if take() would return kAbandoned.
   bool abandoned() const;
 
  private:
-  std::atomic<uint64_t> user_{0};  // process and thread; 0: nobody
+  std::atomic<uint64_t> user_{0};  // process and thread; 0 if free
 };
 
 }  // namespace recurra

@@ -3,9 +3,9 @@
 
 namespace recurra {
 
-// While one lives, threads that its thread starts have the signal mask of a helper. Signals are the business of the
-// threads that were there before, except those that concern the thread that they hit: a fault that is blocked ends the
-// process without its handler (Python's faulthandler), and a profiler samples all threads.
+// Threads started during its lifetime inherit the signal mask of a helper thread: all signals are blocked, so that the
+// application's own threads handle them, except synchronous ones and SIGPROF. A blocked fault would end the process
+// without its handler (Python's faulthandler), and a profiler samples all threads.
 class HelperSignals {
  public:
   HelperSignals();

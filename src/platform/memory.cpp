@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #endif
 
-// Under AddressSanitizer, what was not taken must not be touched.
+// Under AddressSanitizer, memory that is not allocated to an array is poisoned.
 #if defined(__SANITIZE_ADDRESS__)
 #define RECURRA_ASAN 1
 #elif defined(__has_feature)
@@ -32,7 +32,7 @@ constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kSmallestChunk = 4 * kPage;
 constexpr size_t kBigArray = 4 * kPage;
-constexpr size_t kStagger = 5 * kLine;  // a page has 64 lines: 64 big arrays in a row until an offset comes again
+constexpr size_t kStagger = 5 * kLine;  // a page has 64 lines, so page offsets repeat after 64 large arrays
 constexpr size_t kLargest = size_t(-1) / 4;
 #if defined(RECURRA_ASAN)
 constexpr size_t kRedZone = kLine;
@@ -42,13 +42,13 @@ constexpr size_t kRedZone = 0;
 
 size_t round_up(size_t size, size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 
-// The bytes an array costs. It depends on the size alone, so that what fitted into several chunks fits into their sum.
+// An array's bytes with padding. Depends on `size` alone, so that arrays of several chunks fit into one merged chunk.
 size_t span(size_t size) {
   return size < kBigArray ? round_up(std::max<size_t>(size, 1), kLine) + kRedZone : round_up(size, kPage) + kStagger;
 }
 
-// A chunk of huge pages comes from the system and goes back to it whole: from malloc it would leave holes that the
-// next, larger one does not fit, and the process would keep both.
+// Chunks of huge pages are mapped and unmapped whole: freed to malloc they would leave holes too small for the next,
+// larger chunk, and the process would keep both.
 #if defined(__linux__)
 char* map_huge(size_t size) {
   void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -57,7 +57,7 @@ char* map_huge(size_t size) {
   const size_t before = round_up(reinterpret_cast<size_t>(begin), kHugePage) - reinterpret_cast<size_t>(begin);
   if (before > 0) munmap(begin, before);
   munmap(begin + before + size, kHugePage - before);
-  madvise(begin + before, size, MADV_HUGEPAGE);  // advice: first touches cost a fraction, where the system follows it
+  madvise(begin + before, size, MADV_HUGEPAGE);  // first touches cost a fraction with huge pages
   return begin + before;
 }
 void unmap_huge(char* data, size_t size) { munmap(data, size); }
@@ -96,9 +96,9 @@ void* Arena::take_bytes(size_t size) {
   const size_t cost = span(size);
   if (counts_) {
     used_ += cost;
-    return reinterpret_cast<void*>(kPage);  // no array, but nobody adds to a null pointer
+    return reinterpret_cast<void*>(kPage);  // never dereferenced; arithmetic on null would be undefined
   }
-  // A new chunk is also a fair part of what is there, so that a long row of arrays needs few chunks.
+  // Chunks grow geometrically, so that many arrays need few chunks.
   if (chunks_.empty() || cost > chunks_.back().get_deleter().size - offset_) {
     add_chunk(std::max({cost, bytes() / 2, kSmallestChunk}));
   }
@@ -112,7 +112,7 @@ void* Arena::take_bytes(size_t size) {
 void Arena::add_chunk(size_t size) {
   const size_t unit = size >= kHugePage ? kHugePage : kLine;
   size = round_up(size, unit);
-  chunks_.reserve(chunks_.size() + 1);  // may throw: before there is something to lose
+  chunks_.reserve(chunks_.size() + 1);  // may throw, so it comes before the allocation
   char* data = source_->take(size, unit);
   if (data == nullptr) throw NoMemory::of_bytes(size);
   ASAN_POISON_MEMORY_REGION(data, size);

@@ -1,4 +1,4 @@
-// Scratch memory and tapes: many arrays, taken one after the other, forgotten together.
+// Memory of scratch arrays and tapes: many allocations, freed together.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -9,23 +9,23 @@
 
 namespace recurra {
 
-// Where arenas have their memory from.
+// Where arenas allocate their chunks.
 class MemorySource {
  public:
   virtual ~MemorySource() = default;
-  // `size` bytes, a multiple of the alignment, or null.
+  // Allocates `size` bytes, a multiple of `alignment`. Null on failure.
   virtual char* take(size_t size, size_t alignment) = 0;
   virtual void give_back(char* data, size_t size) = 0;
 };
 MemorySource& host_memory();
 
-// A bump allocator. Arrays begin at multiples of 64 bytes and are not initialised; big ones begin at different offsets
-// within a 4 KiB page, since equal ones make loads wait for unrelated stores. Memory goes back with the arena, or when
-// reset() replaces several chunks by one: calls of the same shape on one arena stop allocating after the first reset.
+// A bump allocator. Arrays are aligned to 64 bytes and not initialised. Large arrays get different offsets within a
+// 4 KiB page, since loads and stores of equal page offsets alias (4K aliasing). The destructor frees the memory, and
+// reset() merges several chunks into one: calls of one shape on one arena stop allocating after the first reset.
 class Arena {
  public:
   explicit Arena(MemorySource& source = host_memory()) : source_(&source) {}
-  // An arena that holds nothing: used() says what arrays take, and they must be neither read nor written.
+  // A dry run: used() counts the bytes of arrays, which have no memory and must be neither read nor written.
   static Arena counting() {
     Arena arena;
     arena.counts_ = true;
@@ -41,7 +41,7 @@ class Arena {
     return *this;
   }
 
-  // Room for n elements of T; throws std::bad_alloc if there is none.
+  // Allocates n elements of T; throws std::bad_alloc on failure.
   template <class T>
   T* take(size_t n) {
     static_assert(std::is_trivial<T>::value && alignof(T) <= 64, "the arena neither constructs nor destroys");
@@ -49,18 +49,18 @@ class Arena {
     return static_cast<T*>(take_bytes(n * sizeof(T)));
   }
 
-  // Forgets all arrays; pointers to them are invalid from here on. May throw std::bad_alloc, and is empty then.
+  // Invalidates all arrays. May throw std::bad_alloc; the arena is empty then.
   void reset();
 
-  // Forgets all arrays taken since the mark, and gives back the chunks that were added for them.
+  // rewind() invalidates all arrays taken since mark(), and frees the chunks added for them.
   struct Mark {
     size_t chunks, offset, used;
   };
   Mark mark() const { return {chunks_.size(), offset_, used_}; }
   void rewind(const Mark&);
 
-  size_t bytes() const;                  // what the arena holds
-  size_t used() const { return used_; }  // what was taken since the last reset, gaps between arrays included
+  size_t bytes() const;                  // allocated from the system
+  size_t used() const { return used_; }  // taken since the last reset, with gaps between arrays
 
  private:
   struct Free {
@@ -74,8 +74,8 @@ class Arena {
   void add_chunk(size_t size);
 
   MemorySource* source_;
-  std::vector<Chunk> chunks_;  // arrays are taken from the last one
-  size_t offset_ = 0;          // where in it the next array begins
+  std::vector<Chunk> chunks_;  // arrays are allocated from the last one
+  size_t offset_ = 0;          // of the next array in the last chunk
   size_t used_ = 0;
   bool counts_ = false;
 };

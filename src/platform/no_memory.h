@@ -1,4 +1,4 @@
-// Want of memory, in words: what asked for how much.
+// Allocation failure with a message.
 #pragma once
 #include <new>
 #include <string>

@@ -1,5 +1,5 @@
-// OpenMP's threads: those of one runtime, which other libraries of the process may use as well. A parallel region ends
-// when all its threads have come to its end, so nothing is taken back from one that is late.
+// Threads of the OpenMP runtime, which other libraries in the process may use as well. A parallel region ends only when
+// all its threads have reached its end, so no part can be taken back from a late thread.
 #include <omp.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -14,19 +14,19 @@
 namespace recurra {
 namespace {
 
-thread_local int started = 0;       // threads of this thread's last region, which the runtime keeps for its next one
-thread_local int forks = 0;         // between this thread and its first process
-thread_local bool cut_off = false;  // a child of a fork inside a region, which never comes to the region's end
+thread_local int started = 0;       // threads of this thread's last region; the runtime keeps them for the next
+thread_local int forks = 0;         // counted by the thread that forks, in the child
+thread_local bool cut_off = false;  // in a child forked inside a region, which it left without reaching the end
 
-// A runtime like GCC's does not notice that a child lacks the threads of its parent, and would wait for them. So a
-// thread gives its own back before it forks, and both processes start new ones. Inside a region it cannot.
+// GCC's runtime does not notice that a child lacks its parent's threads, and would wait for them. So a thread releases
+// its threads before it forks, and both processes start new ones. Inside a region this is impossible and has no effect.
 void give_threads_back() {
   if (started > 0 && omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) started = 0;
 }
 
 const int registered = pthread_atfork(give_threads_back, nullptr, [] { ++forks; });
 
-// By an empty region: the caller's own signals are let through while it works.
+// Starts the threads in an empty region, so that the caller's signals are not blocked during its own part.
 void start(int threads) {
   const HelperSignals signals;
 #pragma omp parallel num_threads(threads)
@@ -47,14 +47,13 @@ void run_parts(int threads, Part part, void* context) {
     return;
   }
   const long long offered = steady_ns();
-  long long caller_ended = 0, wall = 0, cpu = 0, late = 0;  // ns; the last three of all helpers together
+  long long caller_ended = 0, wall = 0, cpu = 0, late = 0;  // ns; the last three are sums over helpers
 #pragma omp parallel num_threads(threads) reduction(+ : wall, cpu, late)
   {
     const int member = omp_get_thread_num(), members = omp_get_num_threads();
     if (member == 0) {
       part(context, 0, members);
-      if (forks != forks_before)
-        longjmp(behind_region, 1);  // the region's end would wait for threads that are not here
+      if (forks != forks_before) longjmp(behind_region, 1);  // the region's end would wait for missing threads
       caller_ended = steady_ns();
     } else {
       const long long began = steady_ns(), began_cpu = cpu_ns(CLOCK_THREAD_CPUTIME_ID);

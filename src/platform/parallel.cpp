@@ -14,15 +14,15 @@
 namespace recurra {
 namespace {
 
-// No locks here: a fork may come at any moment, and its child must not find one held.
-std::atomic<int> active{0};        // threads inside a call, all callers together
-thread_local bool inside = false;  // this thread is one of them
-thread_local int claimed = 0;      // by this thread's call
+// No locks here: fork() may happen at any time, and the child must not inherit a locked one.
+std::atomic<int> active{0};        // threads inside calls, over all callers
+thread_local bool inside = false;  // this thread is inside a call
+thread_local int claimed = 0;      // threads of this thread's call
 
-// The child has one thread, which may be inside a call.
+// A child has one thread, which may be inside a call.
 const int registered = pthread_atfork(nullptr, nullptr, [] { active.store(claimed); });
 
-// While one lives, its thread is inside a call.
+// Marks this thread as inside a call during its lifetime.
 class Inside {
  public:
   Inside() : nested_(inside) { inside = true; }
@@ -35,7 +35,7 @@ class Inside {
   const bool nested_;
 };
 
-// This call's share of the limit: the caller always, the others as far as it goes.
+// A call's share of num_threads(): at least the caller, plus as many helpers as the limit leaves.
 class Claim {
  public:
   explicit Claim(int wanted) : threads_(1) {
@@ -59,13 +59,13 @@ class Claim {
   int threads_;
 };
 
-// First each member takes the task of its own number, so that repeated calls find their data in the same caches, then
-// whatever is left.
+// Each member first runs the task of its own number, so that repeated calls find their data in the same caches; the
+// remaining tasks are scheduled dynamically.
 struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
   ptrdiff_t tasks;
   TaskFunction fn;
   void* context;
-  alignas(64) std::atomic<ptrdiff_t> taken{0};  // apart from what all threads only read
+  alignas(64) std::atomic<ptrdiff_t> taken{0};  // its own cache line: the other fields are only read
 
   bool run(int member, int members) {
     const Inside scope;
@@ -75,14 +75,14 @@ struct Job {  // NOLINT(clang-analyzer-optin.performance.Padding)
   }
 };
 
-// Those who have come when the caller stops waiting; who comes later is turned away.
+// Consists of the caller and the helpers that arrive within kLateAfter; later ones are turned away.
 struct Team {
-  static constexpr int kClosed = 1 << 20;  // more than threads
+  static constexpr int kClosed = 1 << 20;  // more than there are threads
 
   TeamFunction fn;
   void* context;
-  std::atomic<int> arrived{0};  // helpers; and kClosed
-  std::atomic<int> members{0};  // 0: not settled
+  std::atomic<int> arrived{0};  // helpers that arrived, plus kClosed once the team is fixed
+  std::atomic<int> members{0};  // of the fixed team; 0 before
 
   bool run(int member, int invited) { return member == 0 ? lead(invited) : join(member, invited); }
 
@@ -96,7 +96,7 @@ struct Team {
     fn(context, 0, all);
     return true;
   }
-  // The numbers are the helpers' own where all came, else those of their arrival.
+  // Members are numbered as the helpers are if all arrived, else in order of arrival.
   bool join(int helper, int invited) {
     const int place = arrived.fetch_add(1) + 1;
     if (place > kClosed) return false;

@@ -1,4 +1,4 @@
-// Threads. The only header of platform/ beside the barrier's that per-ISA code may include, so plain C++ without std::.
+// Threads. Per-ISA code may include only this header and barrier.h of platform/, so it is plain C++ without std::.
 #pragma once
 #include <stddef.h>
 
@@ -6,39 +6,39 @@ namespace recurra {
 
 constexpr int kMostThreads = 1024;
 
-// Runs fn(context, member, task) for tasks 0 .. tasks - 1, on at most `threads` threads, the caller among them, and
-// returns when all are done. Each task runs exactly once; which thread runs it is not defined, and fewer threads than
-// asked for may come: other callers' threads count against the same limit, and nobody waits for a thread that has not
-// begun while the caller could do its work. A member, below `threads`, runs one task at a time. fn must not throw.
-// Nested calls run on their caller.
+// Parallel loop: runs fn(context, member, task) once for each task in [0, tasks) on at most `threads` threads, caller
+// included, and returns when all tasks are done. Tasks are scheduled dynamically. Fewer threads than `threads` may take
+// part: concurrent callers share one limit, and the caller takes over the tasks of a thread that has not started.
+// `member`, in [0, threads), identifies the thread; it runs one task at a time. fn must not throw. Nested calls run
+// serially on their caller.
 typedef void (*TaskFunction)(void* context, int member, ptrdiff_t task);
 void parallel_for(ptrdiff_t tasks, int threads, TaskFunction fn, void* context);
 
-// Runs fn(context, member, members) once on each of `members` <= threads threads at the same time, so that they may
-// wait for each other. How many come is settled before the first one starts, by the rules above.
+// Runs fn(context, member, members) once on each of `members` <= threads threads, all running concurrently, so that
+// they may synchronise with barriers. `members` is fixed before fn starts anywhere, by the rules above.
 typedef void (*TeamFunction)(void* context, int member, int members);
 void parallel_team(int threads, TeamFunction fn, void* context);
 
-// Threads that wait for each other lose more than they gain where the processors have other work, such as this
-// process's siblings. What calls gain and lose is kept account of; when more was lost, calls stay on their callers for
-// a moment, for longer each time that it is found again. A team adds what it has lost at its barriers.
+// On a machine with other load, such as sibling processes, threads that wait for each other cost more than they gain.
+// Gains and losses are summed over calls; when losses prevail, calls run serially on their callers for a while, which
+// grows each time that losses prevail again. note_waiting() adds `ns` that a team lost at its barriers.
 void note_waiting(long long ns);
 bool stays_alone();
-constexpr long long kLateAfter = 200'000;  // ns: no thread that has a processor is so late
+constexpr long long kLateAfter = 200'000;  // ns; a thread that is later than this was not scheduled
 
-// A patient process waits for its threads, however late, and keeps no account: for tests of what threads do together.
+// For tests of multithreaded code: a patient process always waits for its threads and never falls back to serial calls.
 void set_patient(bool patient);
 bool is_patient();
 
-// The limit for a call; the default respects the CPU affinity, the cgroup's quota and OMP_NUM_THREADS. Setting it
-// begins anew with as many threads.
+// The maximum number of threads in a call. The default is the least of the CPU affinity's size, the cgroup's CPU quota
+// and OMP_NUM_THREADS. Setting it also ends a fallback to serial calls.
 int num_threads();
 void set_num_threads(int threads);  // >= 1
 int default_num_threads();
 
-// What a long call polls to learn whether it should give up. poll() is cheap enough for an inner loop: it looks at the
-// clock, and at most every 50 ms, and only on the thread that made the Stop, asks the caller's function. Once it is
-// true it stays true, on every thread. It is true in a child that the function forked.
+// Cancellation of a long call. poll() is cheap enough for an inner loop: it reads the clock, and calls `ask` at most
+// every 50 ms, only on the thread that constructed the Stop. Once true it stays true, on every thread. It is also true
+// in a child process that `ask` forked.
 class Stop {
  public:
   typedef bool (*Function)(void* context);

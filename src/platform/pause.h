@@ -1,4 +1,4 @@
-// What a thread does between two looks at what it waits for.
+// The CPU's hint for spin loops.
 #pragma once
 
 namespace recurra {

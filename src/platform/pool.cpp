@@ -1,5 +1,5 @@
-// The package's own threads. What a call gives them is an offer: a thread that is late, because the processors have
-// other work, finds that the caller has taken it back.
+// The package's own thread pool. Parts are only offered to threads: when the caller is done with its own part, it takes
+// back those whose threads have not started because the processors have other work.
 #include <pthread.h>
 
 #include <array>
@@ -13,10 +13,10 @@
 namespace recurra {
 namespace {
 
-// All threads of a process, never given back: at its end they may be inside a call.
+// The process's threads. Never destroyed: at exit they may be inside a call.
 class Pool {
  public:
-  // Null where there is no memory for it.
+  // Null if memory is exhausted.
   static Pool* instance() {
     Pool* pool = current.load(std::memory_order_acquire);
     if (pool) return pool;
@@ -56,11 +56,11 @@ class Pool {
 
 std::atomic<Pool*> Pool::current{nullptr};
 
-// A forked child has none of the threads, and a lock of theirs may be held for ever.
+// A forked child has none of the threads, and their mutexes may be locked forever.
 const int registered = pthread_atfork(nullptr, nullptr, [] { Pool::current.store(nullptr); });
 
-// The threads that help with one call, on the caller's stack: as many as are free, started where there are too few;
-// fewer than wanted where the system gives no more.
+// Claims up to `wanted` threads for a call. Starts new ones if too few are idle; count() is lower than `wanted` if the
+// system refuses them.
 class Helpers {
  public:
   explicit Helpers(int wanted) noexcept : pool_(Pool::instance()) {
@@ -85,10 +85,10 @@ class Helpers {
   Helpers& operator=(const Helpers&) = delete;
 
   int count() const { return count_; }
-  // False in a child that was forked inside the call: its helpers are not here.
+  // False in a child that was forked inside the call, which has none of its helpers.
   bool are_here() const { return Pool::current.load() == pool_; }
 
-  // f(worker, its number, from 1 on)
+  // f(worker, member), member from 1 on
   template <class F>
   void each(const F& f) const {
     int i = 0;
@@ -97,7 +97,7 @@ class Helpers {
 
  private:
   Pool* const pool_;
-  Worker* first_ = nullptr;  // and those after it, linked
+  Worker* first_ = nullptr;  // head of a linked list
   int count_ = 0;
 };
 
@@ -112,9 +112,9 @@ void run_parts(int threads, Part part, void* context) {
   if (!is_patient()) {
     helpers.each([&](Worker& worker, int i) {
       if (!worker.withdraw()) return;
-      const bool useful = part(context, i, members);  // the work of one who is late is the caller's
+      const bool useful = part(context, i, members);  // the caller does the late thread's work
       if (useful && worker.absent() > kLateAfter)
-        book(0, steady_ns() - offered);  // whoever is on its processor is disturbed
+        book(0, steady_ns() - offered);  // its processor is busy with other work, which spinning disturbs
     });
   }
   helpers.each([&](Worker& worker, int) {

@@ -28,9 +28,9 @@ bool Stop::poll() {
   const long long now = steady_ns();
   if (now < next_ && !are_stops_eager()) return false;
   const pid_t process = getpid();
-  // A child forked in there has none of the threads that may have been at work.
+  // A child process forked by `ask` lacks the other threads of the call, so it must not wait for them.
   if (ask_(context_) || getpid() != process) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
-  next_ = steady_ns() + kAskEvery;  // counted from its end: asking may take as long as it likes
+  next_ = steady_ns() + kAskEvery;  // from the end of `ask`, which may take any time
   return requested();
 }
 

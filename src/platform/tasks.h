@@ -1,4 +1,4 @@
-// parallel_for and parallel_team over a callable.
+// parallel_for and parallel_team for callables.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -8,8 +8,8 @@
 
 namespace recurra {
 
-// An exception that left a thread's work, such as bad_alloc, would end the process: the first one is kept and thrown
-// when all threads are done; what has not begun is left out.
+// An exception that escaped on a helper thread, such as bad_alloc, would end the process. The first one is stored and
+// rethrown when all threads are done; work that has not started is skipped.
 class Failure {
  public:
   template <class F>
@@ -30,7 +30,7 @@ class Failure {
   std::exception_ptr error_;
 };
 
-// f(member, task), member < threads: for tasks that need memory of their thread's own.
+// f(member, task), member < threads: for tasks that use per-thread memory.
 template <class F>
 void share_tasks(ptrdiff_t tasks, int threads, const F& f) {
   Failure failure;
@@ -49,11 +49,11 @@ void for_each_task(ptrdiff_t tasks, int threads, const F& f) {
   share_tasks(tasks, threads, [&](int, ptrdiff_t task) { f(task); });
 }
 
-// The threads for so much work: below `least`, some 50 us, another one costs more than it brings.
+// The number of threads for `work`: 1 below `least`, the work of about 50 us, where threads cost more than they gain.
 int threads_for(double work, double least);
-// For copying or writing n elements.
+// The number of threads to copy or write n elements.
 inline int threads_to_move(ptrdiff_t n) { return threads_for(double(n), 1 << 18); }
-// An eager process shares out work of any size: for tests of how work is shared out.
+// For tests of work sharing: an eager process uses threads for work of any size.
 void set_eager(bool eager);
 
 // to[0, n) = 0
@@ -64,7 +64,7 @@ void clear(T* to, ptrdiff_t n, int threads) {
                 [&](ptrdiff_t i) { std::fill(to + i * kPiece, to + std::min(n, (i + 1) * kPiece), T(0)); });
 }
 
-// f(member, members), which must not throw: the others would wait for ever.
+// f(member, members), which must not throw: the other members would wait for it forever.
 template <class F>
 void for_each_member(int threads, const F& f) {
   parallel_team(

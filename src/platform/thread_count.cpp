@@ -16,7 +16,7 @@
 namespace recurra {
 namespace {
 
-std::atomic<int> limit{0};  // 0: not known yet
+std::atomic<int> limit{0};  // 0 before the first use
 
 int usable_processors() {
 #if defined(__linux__)

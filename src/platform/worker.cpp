@@ -11,7 +11,7 @@
 namespace recurra {
 namespace {
 
-constexpr long long kSpin = 100'000;  // ns that a thread looks for work, awake
+constexpr long long kSpin = 100'000;  // ns that an idle thread spins before it sleeps
 
 }  // namespace
 
@@ -87,7 +87,7 @@ void Worker::run() {
     }
     asked_.store(0);
     int offered = kOffered;
-    if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // none yet, or withdrawn
+    if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // not offered yet, or withdrawn
     began_ = steady_ns();
     began_cpu_ = cpu_ns(CLOCK_THREAD_CPUTIME_ID);
     part_(context_, member_, members_);
@@ -100,7 +100,8 @@ void Worker::set(State state) {
   state_.store(state);
   if (sleeping_.load() == 0) return;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);  // who was about to sleep does so, and hears it
+    const std::lock_guard<std::mutex> lock(
+        mutex_);  // a thread about to sleep is asleep by now and gets the notification
     if (state == kOffered && sleeping_.load() > 0) placement_.keep_off(sched_getcpu());
   }
   changed_.notify_all();

@@ -1,4 +1,4 @@
-// One thread of the pool. It spins for a moment between calls, then sleeps.
+// A thread of the pool. Between calls it spins briefly, then sleeps.
 #pragma once
 #include <pthread.h>
 #include <sched.h>
@@ -12,16 +12,16 @@
 
 namespace recurra {
 
-// Where a thread wakes up. Linux often puts one that is woken on its waker's processor although others are idle, in
-// virtual machines above all, and there it waits for as long as the waker spins. So a waker keeps it off its own
-// processor until it is awake. Where the system does not allow that, nothing happens. Both are done under the thread's
-// lock: else the narrowed mask could be read as the allowed one.
+// Controls where a sleeping thread wakes up. Linux, in virtual machines above all, often wakes a thread on its waker's
+// processor although others are idle, and there it waits as long as the waker spins. So the waker excludes its own
+// processor from the thread's affinity mask until the thread runs; no effect where the system forbids that. Both
+// functions are called under the thread's mutex, so that the narrowed mask is never saved as the allowed one.
 class Placement {
  public:
   void of(pthread_t thread) { thread_ = thread; }
-  // By the waker, while the thread sleeps.
+  // Called by the waker while the thread sleeps.
   void keep_off(int cpu);
-  // By the thread, awake.
+  // Called by the thread once it runs.
   void widen();
 
  private:
@@ -30,7 +30,7 @@ class Placement {
   bool narrowed_ = false;
 };
 
-// Whoever has claimed the thread, and the thread itself, take turns by its state.
+// The claimer and the thread hand control to each other through `state_`.
 class Worker {
  public:
   Worker();  // throws std::system_error or std::bad_alloc where the system gives no thread
@@ -38,16 +38,16 @@ class Worker {
   bool claim();
   void release();
 
-  // The thread is to run part(context, member, members).
+  // Asks the thread to run part(context, member, members).
   void offer(Part part, void* context, int member, int members);
-  // Takes the part back. False: it has begun, and must be finished.
+  // Takes an offered part back. Returns false if it has started; then finish() is required.
   bool withdraw();
-  // For how long, in ns, the thread has not come to look at what it was offered, by this call and those before.
+  // For how long, in ns, the thread has not responded to offers of this call and earlier ones.
   long long absent() const;
-  // Waits until the part has ended, if it was not withdrawn, and books what it brought.
+  // Waits for the end of a part that was not withdrawn, and books its gain and loss.
   void finish();
 
-  Worker* next = nullptr;  // of those with the same claimer
+  Worker* next = nullptr;  // in the list of its claimer's workers
 
  private:
   enum State { kIdle, kClaimed, kOffered, kBusy, kDone };
@@ -65,7 +65,7 @@ class Worker {
   Part part_ = nullptr;
   void* context_ = nullptr;
   int member_ = 0, members_ = 0;
-  std::atomic<long long> asked_{0};  // when it was first asked since it last looked; 0: not since then
+  std::atomic<long long> asked_{0};  // time of the first offer it has not responded to; 0 if none
   clockid_t clock_{};
   long long began_ = 0, began_cpu_ = 0, ended_ = 0;
 };
