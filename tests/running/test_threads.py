@@ -389,7 +389,10 @@ for _ in range(10):
     time.sleep(0.01)  # longer than threads stay awake
 threads = [int(task) for task in os.listdir("/proc/self/task") if task not in before]
 assert threads, "another thread came"
-assert all(os.sched_getaffinity(thread) == allowed for thread in threads)
+deadline = time.monotonic() + 20
+while any(os.sched_getaffinity(thread) != allowed for thread in threads):
+    assert time.monotonic() < deadline, "one is still kept off a processor"
+    time.sleep(0.005)  # a busy machine lets a thread that was woken wait
 """
     )
 
