@@ -599,9 +599,9 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"gradient_flow: got y of shape \(1, 4, 2\), expected \(1, 4, 3\)",
     ),
     "loss": (
-        lambda: rc.diagnose.gradient_flow(rc.GRU(2, 3), np.zeros((1, 4, 2)), 0, loss=rc.losses.L1),
+        lambda: rc.diagnose.gradient_flow(rc.GRU(2, 3), np.zeros((1, 4, 2)), 0, loss=rc.losses.MixtureDensity),
         TypeError,
-        "gradient_flow: got loss=the class L1",
+        "gradient_flow: got loss=the class MixtureDensity",
     ),
     "no rows": (
         lambda: rc.diagnose.nonfinite(rc.GRU(2, 3), np.zeros((0, 4, 2))),

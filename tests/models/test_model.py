@@ -676,7 +676,7 @@ def test_mistakes_with_models_are_explained() -> None:
         (lambda: model.fit((a, b[:2]), b[..., :2], loss=loss, optimizer=optimizer), "rows"),
         (lambda: model.fit(a, b, loss=loss, optimizer=optimizer), "tuple of 2"),
         (lambda: model.fit((a, b), b, loss=loss, optimizer=optimizer), r"expected \(4, 5, 2\)"),
-        (lambda: model.fit((a, b), b, loss=rc.losses.MeanSquaredError, optimizer=optimizer), "class"),
+        (lambda: model.fit((a, b), b, loss=rc.losses.MixtureDensity, optimizer=optimizer), "class"),
         (lambda: model.record((a, b)).backward(np.ones((4, 7, 2), np.float32)), "dy"),
         (lambda: two_headed("float32")({"a": a, "c": b}), "'b'"),
         (lambda: rc.Add()((a, b)), "7 steps and sequences of 5"),
