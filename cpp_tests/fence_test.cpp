@@ -393,6 +393,7 @@ void compare(const Case<T>& c) {
   ASSERT_EQ(plain.size(), fenced.size());
   for (size_t i = 0; i < plain.size(); ++i) {
     ASSERT_EQ(plain[i].size(), fenced[i].size());
+    if (plain[i].empty()) continue;  // memcmp wants addresses
     EXPECT_EQ(std::memcmp(plain[i].data(), fenced[i].data(), plain[i].size() * sizeof(T)), 0) << i;
   }
 }
