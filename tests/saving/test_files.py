@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
@@ -310,3 +311,28 @@ def test_training_goes_on_after_loading(tmp_path: Path) -> None:
     part.fit(TOKENS, y, optimizer=second, seed=2, **options)
     for name in whole.params:
         assert_same_bits(part.params[name], whole.params[name], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reader"),
+    [
+        ("model.keras", b"PK\x03\x04" + bytes(60), "rc.from_keras(path)"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "rc.from_keras(path)"),
+        ("model", b"\x89HDF\r\n\x1a\n" + bytes(60), "rc.from_keras(path)"),
+        ("model.onnx", b"\x08\x0a\x12\x04" + bytes(60), "rc.from_onnx(path)"),
+        ("model.pt", b"PK\x03\x04" + bytes(60), "rc.from_torch(torch.load(path, weights_only=True))"),
+        ("model.PTH", b"\x80\x02" + bytes(60), "rc.from_torch(torch.load(path, weights_only=True))"),
+        ("model.zip", b"PK\x03\x04" + bytes(60), "one of PyTorch by rc.from_torch"),
+    ],
+)
+def test_files_of_other_frameworks_are_told_their_reader(
+    tmp_path: Path, name: str, content: bytes, reader: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(rc.ModelFormatError, match=rf"^load: .*{re.escape(reader)}.*expected a safetensors file$"):
+        rc.load(path)
+    rc.Linear(2, 3).save(path)  # one of this library's own, however it is called
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(rc.ModelFormatError, match="damaged"):
+        rc.load(path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.saving import whole_file
+from recurra.saving import foreign, whole_file
 
 _DTYPES = {
     "bool": "BOOL",
@@ -114,6 +114,11 @@ def read(operation: str, path: str | os.PathLike[str]) -> Content:
         try:
             return _parsed(_whole(file, size))
         except ModelFormatError as error:
+            file.seek(0)
+            found = foreign.hint(os.fspath(path), file.read(9))
+            if found:
+                text = f"{operation}: {os.fspath(path)}: got {found}; expected a safetensors file"
+                raise type(error)(text) from error.__cause__
             raise type(error)(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
         except MemoryError as error:
             raise MemoryError(f"{operation}: {os.fspath(path)}: its {size} bytes do not fit in memory") from error

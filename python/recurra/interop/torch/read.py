@@ -20,7 +20,7 @@ def from_torch(source: Any) -> Layer:
 
         model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.GRU(8, 16)))
 
-    A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/interop/torch.md has
+    A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/from_torch.md has
     the list of classes and options. Arrays are (N, T, features) here, also for convolutions, which have (N, features, T) in
     torch; a recurrent layer alone keeps its batch_first. Frozen parameters stay frozen. The module may be on any device.
 
