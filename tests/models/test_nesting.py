@@ -169,7 +169,7 @@ def test_several_inputs_and_outputs() -> None:
     value, _ = ends(value, lengths=(LENGTHS, None))
     for name, array in value.items():
         assert_same_bits(y[name], array)
-    with pytest.raises(ValueError, match=r"layer 1 \(Model\), which takes 2 inputs, behind layer 0.*1 outputs"):
+    with pytest.raises(ValueError, match=r"layer 1 \(Model\), which takes 2 inputs, after layer 0.*1 outputs"):
         rc.Sequential(rc.Linear(3, 2), ends)
 
 
