@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from recurra.callbacks.keras import OfTraining
+from recurra.callbacks.keras import ARGUMENTS, OfTraining
 
 if TYPE_CHECKING:
     from recurra.training.loop import Training
     from recurra.training.model import TrainableModel
-
-#: The events of a fit.
-EVENTS = (
-    "on_train_begin",
-    "on_train_end",
-    "on_epoch_begin",
-    "on_epoch_end",
-    "on_train_batch_begin",
-    "on_train_batch_end",
-)
 
 
 class Callback:
@@ -111,7 +101,7 @@ class LambdaCallback(Callback):
         on_train_batch_end: Callable[[int, Mapping[str, float]], object] | None = None,
     ) -> None:
         given = locals()
-        for name in EVENTS:
+        for name in ARGUMENTS:
             function = given[name]
             if function is None:
                 continue

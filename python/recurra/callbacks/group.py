@@ -21,13 +21,12 @@ class CallbackGroup:
         self.all = sorted(callbacks, key=lambda one: isinstance(one, BackupAndRestore))
         for one in self.all:
             one.training = training
-        self._hooks = {(id(one), event): keras.hooks(one, event) for one in self.all for event in keras.ARGUMENTS}
-        self._with_logs = {
-            (id(one), name)
-            for one in self.all
+        # For each event the methods to call, and whether they want logs where there are none.
+        self._hooks = {
+            event: [
+                (one, name, keras.takes_logs("fit", one, name)) for one in self.all for name in keras.hooks(one, event)
+            ]
             for event in keras.ARGUMENTS
-            for name in keras.hooks(one, event)
-            if keras.takes_logs("fit", one, name)
         }
 
     def begin(self) -> None:
@@ -43,12 +42,8 @@ class CallbackGroup:
 
     def call(self, event: str, *arguments: Any) -> None:
         """Call the method `event` of all callbacks."""
-        for one in self.all:
-            for name in self._hooks[id(one), event]:
-                if (id(one), name) in self._with_logs:
-                    getattr(one, name)(*arguments, {})
-                else:
-                    getattr(one, name)(*arguments)
+        for one, name, wants_logs in self._hooks[event]:
+            getattr(one, name)(*arguments, *[{}] * wants_logs)
 
     def ends_quietly(self, error: FloatingPointError) -> bool:
         """Whether a callback handles the NaN or infinity, so that training ends without an error."""

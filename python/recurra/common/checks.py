@@ -101,16 +101,20 @@ def choice(operation: str, name: str, value: Any, allowed: tuple[Any, ...]) -> A
     return value
 
 
+def needs_no_arguments(cls: type) -> bool:
+    """Whether `cls()` makes an object."""
+    arguments = inspect.signature(cls).parameters.values()
+    return all(a.default is not a.empty or a.kind in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)
+
+
 def kind(operation: str, name: str, value: Any, expected: type, package: str) -> None:
     """Refuse a `value` that is not an instance of `expected`; `package` exports the classes to name in the message."""
     if isinstance(value, expected):
         return
     if isinstance(value, type) and issubclass(value, expected) and not inspect.isabstract(value):
-        arguments = inspect.signature(value).parameters.values()
-        required = any(a.default is a.empty and a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)
         raise TypeError(
             f"{operation}: got {name}=the class {value.__name__}, expected an instance of it; write "
-            f"{value.__name__}({'...' if required else ''})"
+            f"{value.__name__}({'' if needs_no_arguments(value) else '...'})"
         )
     home = importlib.import_module(package)
     classes = {one: getattr(home, one) for one in home.__all__}
@@ -192,8 +196,7 @@ def valid_steps(operation: str, value: Any) -> Array:
         got = f"of shape {result.shape}" if result.ndim != 1 else f"[{result.argmin()}] = {result.min()}"
         raise ValueError(
             f"{operation}: got lengths{' ' if result.ndim != 1 else ''}{got}, expected (N,) numbers, 0 or more; give "
-            f"the "
-            f"number of valid steps of every row"
+            "the number of valid steps of every row"
         )
     return result
 

@@ -35,13 +35,13 @@ def found(
         close = difflib.get_close_matches(key, names, 1, 0.7)
         hint = f"write {name}={close[0]!r}" if close else f"choose one, or give an object of {package}"
         raise ValueError(f"{operation}: got {name}={value!r}, expected one of {', '.join(sorted(names))}; {hint}")
-    if inspect.isclass(value) and issubclass(value, expected) and not inspect.isabstract(value) and _needs_none(value):
+    if (
+        inspect.isclass(value)
+        and issubclass(value, expected)
+        and not inspect.isabstract(value)
+        and checks.needs_no_arguments(value)
+    ):
         of_class: T = value()  # type: ignore[assignment]
         return of_class
     checks.kind(operation, name, value, expected, package)
     return made  # a user's own class may say that it is one
-
-
-def _needs_none(cls: type) -> bool:
-    arguments = inspect.signature(cls).parameters.values()
-    return all(a.default is not a.empty or a.kind in (a.VAR_POSITIONAL, a.VAR_KEYWORD) for a in arguments)

@@ -13,7 +13,7 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.typing import Array
 from recurra.losses.loss import Checked, Loss, LossValue
-from recurra.losses.step_loss import count_steps, counted_steps
+from recurra.losses.step_loss import count_steps, counted_steps, spread
 
 
 class CustomLoss(Loss):
@@ -78,7 +78,7 @@ class CustomLoss(Loss):
 
     def _weight(self, operation: str, weights: Array, which: Array) -> float:
         """The weight that all these steps have."""
-        used = (weights if weights.ndim == which.ndim else np.broadcast_to(weights[:, None], which.shape))[which]
+        used = spread(weights, which.shape)[which]
         if used.size and (used != used[0]).any():
             raise ValueError(
                 f"{operation}: got weights that differ for {self._name}, expected one weight, or 0, as it says the mean of all "

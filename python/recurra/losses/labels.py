@@ -12,7 +12,8 @@ from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
 from recurra.losses import probabilities
-from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_steps
+from recurra.losses.of_logits import OfLogits
+from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_steps, spread
 
 
 class LabelLoss(StepLoss):
@@ -69,12 +70,11 @@ class LabelLoss(StepLoss):
             return int(np.count_nonzero(used))
         each: Any = 1.0 if self.class_weights is None else self.class_weights[targets[used]]
         if weights is not None:
-            steps = weights if weights.ndim == targets.ndim else np.broadcast_to(weights[:, None], targets.shape)
-            each = each * steps[used]
+            each = each * spread(weights, targets.shape)[used]
         return float(np.sum(each))
 
 
-class CrossEntropy(LabelLoss):
+class CrossEntropy(OfLogits, LabelLoss):
     """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
 
     Predictions are logits (N, T, C) or (N, C), what the last layer gives without a softmax, which is part of the loss;
@@ -89,6 +89,9 @@ class CrossEntropy(LabelLoss):
         from_logits: False if predictions are probabilities p, of a model that ends in a softmax: -log(p_c / sum of p). It is
             less exact, as p is rounded: what is below the dtype's epsilon is taken as that, and learns nothing.
     """
+
+    activation = "softmax"
+    _as_logits = staticmethod(probabilities.log)
 
     def __init__(
         self,
@@ -119,16 +122,6 @@ class CrossEntropy(LabelLoss):
             )
         return shape[:-1]
 
-    def _sum(
-        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
-    ) -> tuple[float, Array | None]:
-        if not self.from_logits:
-            probabilities.check("CrossEntropy", "CrossEntropy", "softmax", predictions, lengths, weights)
-            logits, slope = probabilities.log(predictions)
-            total, own = self._sum_of_logits(logits, targets, lengths, weights, gradient)
-            return total, probabilities.chained(own, slope)
-        return self._sum_of_logits(predictions, targets, lengths, weights, gradient)
-
     def _sum_of_logits(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
@@ -138,10 +131,6 @@ class CrossEntropy(LabelLoss):
         return _core.softmax_cross_entropy(
             predictions, targets, lengths, weights, gradient, classes, self.label_smoothing, self.ignore_index
         )
-
-    def logits(self, predictions: Array) -> Array:
-        """Predictions as logits, which metrics read."""
-        return predictions if self.from_logits else probabilities.log(predictions)[0]
 
     def probabilities(self, predictions: Array) -> Array:
         """(..., C) the probability of each class, of what a model that this loss trained gives."""
@@ -178,7 +167,7 @@ def _in_range(name: str, low: int, high: int, features: int) -> str:
     return f"number the labels from 0, or make the last layer give {high + 1} features"
 
 
-class BinaryCrossEntropy(StepLoss):
+class BinaryCrossEntropy(OfLogits):
     """-w t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
 
     Predictions are logits x, what the last layer gives without a sigmoid, which is part of the loss; targets t, from 0 to
@@ -191,6 +180,9 @@ class BinaryCrossEntropy(StepLoss):
             is less exact, as p is rounded: what is nearer than the dtype's epsilon to 0 or 1 is taken as that far, and
             learns nothing.
     """
+
+    activation = "sigmoid"
+    _as_logits = staticmethod(probabilities.logit)
 
     def __init__(self, pos_weight: npt.ArrayLike | None = None, *, from_logits: bool = True) -> None:
         name = type(self).__name__
@@ -225,16 +217,6 @@ class BinaryCrossEntropy(StepLoss):
                 f"scale them, or use CrossEntropy for several classes"
             )
 
-    def _sum(
-        self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
-    ) -> tuple[float, Array | None]:
-        if not self.from_logits:
-            probabilities.check("BinaryCrossEntropy", "BinaryCrossEntropy", "sigmoid", predictions, lengths, weights)
-            logits, slope = probabilities.logit(predictions)
-            total, own = self._sum_of_logits(logits, targets, lengths, weights, gradient)
-            return total, probabilities.chained(own, slope)
-        return self._sum_of_logits(predictions, targets, lengths, weights, gradient)
-
     def _sum_of_logits(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
@@ -249,8 +231,8 @@ class BinaryCrossEntropy(StepLoss):
             each = positive + 1 - targets
             shares = np.where(each > 0, positive / each, 0)
         if weights is not None:
-            steps = weights if weights.ndim == len(shape) - 1 else np.broadcast_to(weights[:, None], shape[:-1])
-            each = np.where(steps[..., None] > 0, steps[..., None] * each, 0)
+            steps = spread(weights, shape[:-1])[..., None]
+            each = np.where(steps > 0, steps * each, 0)
         if lengths is not None:
             each = np.where(checks.steps_within(lengths, shape[1])[..., None], each, 0)
         total, own = _core.binary_cross_entropy(
@@ -261,10 +243,6 @@ class BinaryCrossEntropy(StepLoss):
             gradient,
         )
         return total, None if own is None else own.reshape(shape)
-
-    def logits(self, predictions: Array) -> Array:
-        """Predictions as logits, which metrics read."""
-        return predictions if self.from_logits else probabilities.logit(predictions)[0]
 
     def probabilities(self, predictions: Array) -> Array:
         """The probability of each element, of what a model that this loss trained gives."""

@@ -10,16 +10,14 @@ from recurra.common.typing import Array
 from recurra.losses.step_loss import counted_steps
 
 
-def check(
-    operation: str, loss: str, activation: str, predictions: Array, lengths: Array | None, weights: Array | None
-) -> None:
+def check(loss: str, activation: str, predictions: Array, lengths: Array | None, weights: Array | None) -> None:
     """Refuse predictions that count and do not lie from 0 to 1."""
     counted = counted_steps(predictions.shape, lengths, weights)
     valid = predictions if counted is None else predictions[counted]
     low, high = (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
     if low < 0.0 or high > 1.0:  # NaN goes on to the loss, as it does in logits
         raise ValueError(
-            f"{operation}: got predictions from {low:g} to {high:g} for {loss}(from_logits=False), expected probabilities from "
+            f"{loss}: got predictions from {low:g} to {high:g} for {loss}(from_logits=False), expected probabilities from "
             f"0 to 1; end the model in Activation({activation!r}), or leave from_logits=False out if they are logits"
         )
 

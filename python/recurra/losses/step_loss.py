@@ -98,14 +98,17 @@ def count_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | 
     return float((weights * (steps if lengths is None else lengths)).sum())
 
 
+def spread(weights: Array, lead: tuple[int, ...]) -> Array:
+    """The weights of all steps, `lead`, where they are those of the rows."""
+    return weights if weights.ndim == len(lead) else np.broadcast_to(weights[:, None], lead)
+
+
 def counted_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> Array | None:
     """Which of the steps, (N, T) or (N,), of predictions of `shape` count at all; None: all of them."""
     counted = None
     if lengths is not None:
         counted = checks.steps_within(lengths, shape[1])
     if weights is not None and not weights.all():
-        used = weights > 0
-        if used.ndim < len(shape) - 1:
-            used = np.broadcast_to(used[:, None], shape[:-1])
+        used = spread(weights > 0, shape[:-1])
         counted = used if counted is None else counted & used
     return counted

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from recurra.common import checks
 from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import BinaryCrossEntropy, CrossEntropy
-from recurra.losses.step_loss import counted_steps
-from recurra.metrics.metric import Ratio, choose, spread
+from recurra.losses.step_loss import counted_steps, spread
+from recurra.metrics.metric import Ratio, choose
 
 
 class Accuracy(Ratio):

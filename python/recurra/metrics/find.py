@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from recurra.common import checks
 from recurra.losses import CTC, BinaryCrossEntropy, Loss
 from recurra.losses.labels import LabelLoss
 from recurra.metrics import auc, classes, correct, edits, errors, means, quantiles
@@ -74,10 +75,10 @@ def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
         found = _following(metric, loss)
         found.name = metric
         return found
-    if isinstance(metric, type) and issubclass(metric, Metric) and not inspect.isabstract(metric):
-        arguments = inspect.signature(metric).parameters.values()
-        if all(one.default is not one.empty for one in arguments):
-            return metric()
+    is_metric = isinstance(metric, type) and issubclass(metric, Metric) and not inspect.isabstract(metric)
+    if is_metric and checks.needs_no_arguments(metric):
+        made: Metric = metric()
+        return made
     if isinstance(metric, type) and issubclass(metric, Metric | Loss):
         raise TypeError(
             f"{operation}: got the class {metric.__name__}, expected an object of it; write {metric.__name__}()"

@@ -15,7 +15,7 @@ from recurra.common import checks
 from recurra.common.structure import plain
 from recurra.common.typing import Array, Lengths, Rows
 from recurra.losses import Loss
-from recurra.losses.step_loss import counted_steps
+from recurra.losses.step_loss import counted_steps, spread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -189,11 +189,6 @@ class Ratio(Read):
     def result(self) -> float:
         """The sum divided by the count; NaN if there is nothing to count."""
         return self._sum / self._count if self._count else math.nan
-
-
-def spread(weights: Array, lead: tuple[int, ...]) -> Array:
-    """The weights of all steps, `lead`, where they are those of the rows."""
-    return weights if weights.ndim == len(lead) else np.broadcast_to(weights[:, None], lead)
 
 
 def checked_name(operation: str, name: str) -> str:

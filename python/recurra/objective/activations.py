@@ -10,7 +10,8 @@ from recurra.layers.basic import Dropout
 from recurra.layers.merge import Average, Concatenate, Reverse
 from recurra.layers.pooling import Pool
 from recurra.layers.slicing import Slice
-from recurra.losses import CTC, BinaryCrossEntropy, CrossEntropy
+from recurra.losses import CTC
+from recurra.losses.of_logits import OfLogits
 
 if TYPE_CHECKING:
     from recurra.graph.graph import Graph
@@ -25,14 +26,16 @@ def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> No
     """Tell who gives probabilities to a loss of logits, which would train, but badly."""
     graph = model._graph()
     for value, loss in zip(graph.outputs, losses, strict=True):
-        if not isinstance(loss, BinaryCrossEntropy | CrossEntropy | CTC) or not getattr(loss, "from_logits", True):
+        if isinstance(loss, CTC):
+            own, instead, then = "softmax", "", ""
+        elif isinstance(loss, OfLogits) and loss.from_logits:
+            own, instead = loss.activation, f", or write {type(loss).__name__}(from_logits=False)"
+            then = " Probabilities come from model.predict_proba(x)."
+        else:
             continue
         found = _last_activation(graph, value)
-        if found is not None and found in ("sigmoid", "softmax"):
+        if found in ("sigmoid", "softmax"):
             kind = type(loss).__name__
-            own = "sigmoid" if isinstance(loss, BinaryCrossEntropy) else "softmax"
-            instead = "" if isinstance(loss, CTC) else f", or write {kind}(from_logits=False)"
-            then = " Probabilities come from model.predict_proba(x)." if not isinstance(loss, CTC) else ""
             raise ValueError(
                 f"{operation}: got a model that ends in Activation({found!r}) for {kind}, expected logits, as the loss applies "
                 f"the {own} itself: a second one trains badly without a word; leave that layer out{instead}.{then}"

@@ -13,7 +13,8 @@ from recurra.common.structure import Structure
 from recurra.common.typing import Array
 from recurra.data import target_checks
 from recurra.data.rows import ArrayRows, Rows
-from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy, LabelLoss
+from recurra.losses.labels import BinaryCrossEntropy, LabelLoss
+from recurra.losses.of_logits import OfLogits
 from recurra.metrics.classes import ClassScore
 from recurra.metrics.correct import Accuracy
 from recurra.metrics.find import named
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from recurra.objective.trainable import Trainable
 
 
-#: Losses of logits, which may be of probabilities.
-FROM_LOGITS = (BinaryCrossEntropy, CrossEntropy)
 #: Names of numbers that are in every epoch's logs, and what file names call the epoch.
 TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
 
@@ -165,17 +164,16 @@ class MetricGroup:
         trained: Loss | None = None,
     ) -> None:
         """One more batch of an output. Those that read logits get them, also where the loss reads probabilities."""
-        given = predictions
         for name, metric in self._named[output].items():
-            predictions = given
-            if isinstance(trained, FROM_LOGITS) and not trained.from_logits and isinstance(metric, Read):
+            seen = predictions
+            if isinstance(trained, OfLogits) and not trained.from_logits and isinstance(metric, Read):
                 loss = metric.reads(np.ndim(targets), predictions.ndim)
-                if isinstance(loss, FROM_LOGITS) and loss.from_logits:
-                    predictions = trained.logits(predictions)
+                if isinstance(loss, OfLogits) and loss.from_logits:
+                    seen = trained.logits(predictions)
             if weights is not None and name in self._weighted:
-                metric.update(predictions, targets, lengths, weights=weights)  # type: ignore[call-arg]
+                metric.update(seen, targets, lengths, weights=weights)  # type: ignore[call-arg]
             else:
-                metric.update(predictions, targets, lengths)
+                metric.update(seen, targets, lengths)
 
     def results(self) -> dict[str, float]:
         """The numbers so far."""

@@ -15,7 +15,8 @@ from recurra.common.typing import Array, State
 from recurra.data import sources
 from recurra.data.feed import Feed, Outputs
 from recurra.data.masks import Masked
-from recurra.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from recurra.losses import Loss
+from recurra.losses.of_logits import OfLogits
 from recurra.objective.pieces import check_runs_in_parts
 from recurra.objective.sources import read_resets
 
@@ -92,11 +93,10 @@ def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], 
     """Predictions, each an array or a list of arrays, as what the losses say that they stand for."""
     found = []
     for loss, one in zip(losses, structure.spread(operation, "y", y), strict=True):
-        if not isinstance(loss, BinaryCrossEntropy | CrossEntropy):
+        if not isinstance(loss, OfLogits):
             raise TypeError(
                 f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy or "
-                f"BinaryCrossEntropy, of "
-                f"whose predictions there are probabilities; use predict"
+                "BinaryCrossEntropy, of whose predictions there are probabilities; use predict"
             )
         found.append([loss.probabilities(row) for row in one] if isinstance(one, list) else loss.probabilities(one))
     return structure.join(found)
