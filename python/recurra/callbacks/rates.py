@@ -115,8 +115,7 @@ class LearningRateScheduler(Callback):
         except TypeError:
             raise TypeError(
                 f"{name}: got a function that cannot be called with an epoch and a rate, expected one of both; write "
-                f"lambda "
-                f"epoch, lr: ..."
+                "lambda epoch, lr: ..."
             ) from None
         except ValueError:  # a function without a signature
             pass

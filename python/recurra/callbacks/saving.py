@@ -57,8 +57,7 @@ class ModelCheckpoint(Callback):
         if self.save_best_only and self._every is not None:
             raise ValueError(
                 f"{name}: got save_best_only=True with save_freq={save_freq}, expected 'epoch', as the number is known "
-                f"only after "
-                f"an epoch; leave save_freq out"
+                "only after an epoch; leave save_freq out"
             )
         self.keep = None if keep is None else checks.integer(name, "keep", keep)
         self.verbose = checks.choice(name, "verbose", verbose, (0, 1))

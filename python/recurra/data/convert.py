@@ -84,8 +84,7 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
         if model.input_size not in (None, array.shape[-1]):
             raise ValueError(
                 f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size "
-                f"of "
-                f"the first layer"
+                "of the first layer"
             )
     try:
         with np.errstate(over="raise"):
@@ -148,13 +147,11 @@ def _check_whole(operation: str, y: Any, sequences: bool) -> None:
     if sequences:
         raise ValueError(
             f"{operation}: got y with rows of different lengths, expected one array, as x is one; give x as a list of "
-            f"arrays, "
-            f"too, or pad y to the steps of x and give lengths"
+            "arrays, too, or pad y to the steps of x and give lengths"
         )
     raise ValueError(
         f"{operation}: got y with rows of different lengths, expected one target for each row, as the model has one "
-        f"output "
-        f"per row; for a target at every step, leave return_sequences=True in the recurrent layers"
+        "output per row; for a target at every step, leave return_sequences=True in the recurrent layers"
     )
 
 
@@ -166,8 +163,7 @@ def unaligned(operation: str, name: str, rows: Any, dtype: np.dtype[Any], loss: 
         if item.ndim != 1:
             raise ValueError(
                 f"{operation}: got {name}[{index}] of shape {item.shape}, expected (labels,); give an array of labels "
-                f"for "
-                f"each row"
+                "for each row"
             )
     return ragged(operation, items, loss.padding)
 

@@ -107,8 +107,7 @@ class Outputs:
             if info.output_size is None:
                 raise ValueError(
                     "fit: got accumulate with several outputs, one of whose number of features is known only at run "
-                    "time, "
-                    "expected known numbers; put a Linear layer last"
+                    "time, expected known numbers; put a Linear layer last"
                 )
             if valid is None and info.makes_time:
                 valid = info.output_lengths(np.zeros(1, np.int64))

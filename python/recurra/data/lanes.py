@@ -120,8 +120,7 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
     if len(laid.x) < batch_size:
         raise ValueError(
             f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected at least one step for each "
-            f"row; "
-            f"lower batch_size"
+            "row; lower batch_size"
         )
     return Stateful(laid, batch_size, steps)
 

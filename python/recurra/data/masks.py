@@ -40,8 +40,7 @@ class Masked:
             if steps is not None and is_list(one):
                 raise ValueError(
                     f"{operation}: got {inputs.label('mask', index)} with a list of arrays, expected none, as these "
-                    f"have "
-                    f"no padding; leave mask out"
+                    "have no padding; leave mask out"
                 )
             arrays.append(one if steps is None else checks.array(operation, inputs.label("x", index), one))
             valid.append(own)

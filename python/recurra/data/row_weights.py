@@ -71,15 +71,13 @@ def of_classes(operation: str, weights: Any) -> dict[int, float]:
         if isinstance(weights, str):
             raise TypeError(
                 f"{operation}: got class_weight={weights!r}, expected {{label: weight}}, or a number for each label; "
-                f"compute "
-                f"the weights, for instance from the labels' counts"
+                "compute the weights, for instance from the labels' counts"
             )
         array = checks.numeric(operation, "class_weight", weights)
         if array.ndim != 1:
             raise ValueError(
                 f"{operation}: got class_weight of shape {array.shape}, expected {{label: weight}}, or a number for "
-                f"each "
-                f"label (labels,); write {{0: 1.0, 1: 2.5}}"
+                f"each label (labels,); write {{0: 1.0, 1: 2.5}}"
             )
         weights = dict(enumerate(array.tolist()))
     return {
@@ -97,8 +95,7 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
         if labels.dtype.kind not in "iu":
             raise TypeError(
                 f"{operation}: got class_weight for {loss}, whose targets are numbers, expected a loss of labels, such "
-                f"as "
-                f"CrossEntropy; give sample_weight, the weight of each row or step, instead"
+                "as CrossEntropy; give sample_weight, the weight of each row or step, instead"
             )
         found, place = np.unique(labels, return_inverse=True)
         table = np.array([classes.get(int(label), 1.0) for label in found])

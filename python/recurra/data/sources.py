@@ -150,9 +150,8 @@ class _Once(Batches):
         if number:
             raise ValueError(
                 f"{self._operation}: got a {type(self._x).__name__} that has run out of batches, expected enough for "
-                f"all "
-                f"epochs; lower epochs or {self._limit_name}, or give an object whose __iter__ starts from the "
-                f"beginning"
+                f"all epochs; lower epochs or {self._limit_name}, or give an object whose __iter__ starts from the "
+                "beginning"
             )
         return _checked(self._operation, self._x, number)
 
@@ -214,8 +213,7 @@ def refuse_weights(place: str, item: Any) -> None:
     if len(item) > 2 and _are_floats(item[2]):
         raise TypeError(
             f"{place}: got floats in place of lengths, expected integers, as a batch is (x, y, lengths, "
-            f"sample_weight); put "
-            f"None before the weights"
+            "sample_weight); put None before the weights"
         )
 
 

@@ -88,8 +88,7 @@ def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tup
     if not (used < np.inf).all():
         raise ValueError(
             f"{operation}: got NaN or infinity in logits, expected finite numbers, or -infinity for an impossible "
-            f"class; "
-            f"check the model that computed them"
+            "class; check the model that computed them"
         )
     if (used == -np.inf).all(-1).any():
         raise ValueError(

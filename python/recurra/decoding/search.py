@@ -193,8 +193,7 @@ def _native_layers(operation: str, layers: Any) -> list[NativeLayer]:
         if not isinstance(layer, NativeLayer):
             raise TypeError(
                 f"{operation}: got {type(layer).__name__} as layer {index}, expected native layers, as the search runs "
-                f"in the "
-                f"core; write (embedding, ..., linear)"
+                "in the core; write (embedding, ..., linear)"
             )
     return list(chain)
 

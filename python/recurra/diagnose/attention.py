@@ -41,8 +41,7 @@ def plot_attention(
         if labels is not None and len(labels) > array.shape[axis]:
             raise ValueError(
                 f"plot_attention: got {len(labels)} {name}, expected at most {array.shape[axis]}, the steps of "
-                f"weights; "
-                f"leave the rest out"
+                "weights; leave the rest out"
             )
     outputs = array.shape[0] if target_labels is None else len(target_labels)
     steps = array.shape[1] if source_labels is None else len(source_labels)

@@ -96,8 +96,7 @@ def _check_time(layer: LeafLayer, first: Symbol) -> None:
     if layer.made_steps is not None and first.sequence:
         raise ValueError(
             f"{layer.label}: got sequences (N, T, {first.features}), expected vectors; give it a state, or make the "
-            f"layer "
-            f"before it with return_sequences=False"
+            "layer before it with return_sequences=False"
         )
     if layer.needs_sequences and not first.sequence:
         raise ValueError(
@@ -114,8 +113,7 @@ def _check_states(layer: LeafLayer, states: Sequence[Any]) -> None:
         if not isinstance(symbol, Symbol):
             raise TypeError(
                 f"{layer.label}: got {type(symbol).__name__} as state {name} in a part of a model, expected a symbol; "
-                f"make an "
-                f"Input(features={wanted}, sequence=False) for it"
+                f"make an Input(features={wanted}, sequence=False) for it"
             )
         if symbol.sequence or symbol.tokens or symbol.features not in (None, wanted):
             raise ValueError(

@@ -54,8 +54,7 @@ class Form:
             if array is not None and array.ndim != 2:
                 raise ValueError(
                     f"{operation}: got a state of shape {array.shape} for x without a batch axis, expected (num_layers "
-                    f"* "
-                    f"directions, H); write state[:, 0], or give x a batch axis, too, x[None]"
+                    "* directions, H); write state[:, 0], or give x a batch axis, too, x[None]"
                 )
             found.append(None if array is None else array[:, None])
         return found
@@ -148,8 +147,7 @@ def checked(owner: str, mask: Any, x: Array, lengths: Any, rows: int) -> Array:
         numbers = f", from {valid.min()} to {valid.max()}" if valid.dtype.kind in "iuf" and valid.size else ""
         raise TypeError(
             f"{owner}: got mask of {valid.dtype}{numbers}, expected bool, or integers 0 and 1, true at the valid "
-            f"steps; write "
-            f"mask != 0, or mask == 0 if it marks padding"
+            "steps; write mask != 0, or mask == 0 if it marks padding"
         )
     if valid.shape != x.shape[:2] or x.ndim < 2:
         raise ValueError(
@@ -178,8 +176,7 @@ def check_movable(owner: str, graph: Graph, index: int, mask: Array) -> None:
             raise ValueError(
                 f"{owner}: got a mask with padding between the valid steps of row {row}, expected none before "
                 f"{node.layer.label}, as it reads neighbouring steps, which those on either side of padding are not; "
-                f"give rows "
-                f"whose valid steps are contiguous"
+                "give rows whose valid steps are contiguous"
             )
 
 

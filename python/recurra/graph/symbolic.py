@@ -57,8 +57,7 @@ class Symbol:
             what = "an Input" if layer is None else layer.label
             raise AttributeError(
                 f"state: got the output of {what}, expected the output of a recurrent layer, as only those have a "
-                f"state; "
-                f"take the state of a recurrent layer's output"
+                "state; take the state of a recurrent layer's output"
             )
         found = [Symbol(self.source, 1 + index, size, sequence=False) for index, size in enumerate(state_sizes(layer))]
         return found[0] if len(found) == 1 else tuple(found)
@@ -87,8 +86,7 @@ class Symbol:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
             "Symbol: cannot be used as an array, as it has no values before the model runs; call layers on it, or make "
-            "a "
-            "recurra.Model and call that on arrays"
+            "a recurra.Model and call that on arrays"
         )
 
     def __repr__(self) -> str:
@@ -175,14 +173,12 @@ def _sliced(symbol: Symbol, key: Any) -> Any:
     if symbol.tokens or not leads or not isinstance(features, slice):
         raise TypeError(
             f"Symbol: got [{key!r}] of {symbol!r}, expected a slice of features, [..., start:stop]; for one feature "
-            f"write [..., 3:4], "
-            f"for the last step use recurra.Pool('last')"
+            "write [..., 3:4], for the last step use recurra.Pool('last')"
         )
     if symbol.features is None:
         raise ValueError(
             "Symbol: got a slice of features whose number is known only at run time, expected a known number; slice "
-            "the "
-            "output of a layer with an output_size"
+            "the output of a layer with an output_size"
         )
     start, stop, step = features.indices(symbol.features)
     config = {"start": start, "stop": stop, "step": step, "dtype": _dtype(symbol) or "float32"}

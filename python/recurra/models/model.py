@@ -193,8 +193,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
         if not any(port is one for one in reached):
             raise ValueError(
                 f"Model: got {given.label('inputs', index)}, which no output depends on, expected all inputs to be "
-                f"used; leave it "
-                f"out, or call a layer on it"
+                "used; leave it out, or call a layer on it"
             )
     first: dict[int, int] = {id(port): index for index, port in enumerate(ports)}
     following = len(ports)

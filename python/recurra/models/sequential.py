@@ -190,7 +190,6 @@ def _check_shared(layers: Sequence[Layer]) -> None:
                 whole = layers[twin] is layer
                 raise ValueError(
                     f"Sequential: got one layer {'as' if whole else f'({leaf.label}) in'} layer {twin} and layer "
-                    f"{index} "
-                    f"({layer.label}), expected each once; use copy.deepcopy for a second one, or call it twice in a "
-                    f"Model"
+                    f"{index} ({layer.label}), expected each once; use copy.deepcopy for a second one, or call it "
+                    "twice in a Model"
                 )

@@ -155,8 +155,7 @@ class Edit:
             if parameters.value(name).tobytes() != before.tobytes():
                 raise ValueError(
                     f"edit: got {name!r} changed by another writer during the block, expected none, as the end of the "
-                    f"block would "
-                    f"overwrite that change; nothing was written: write through the block, or after it"
+                    "block would overwrite that change; nothing was written: write through the block, or after it"
                 )
         for _prefix, parameters in self._parts:
             parameters.touch()

@@ -39,9 +39,8 @@ class PythonProgram:
         )
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
-                f"{layer.label}.forward: got {type(result).__name__} as its result, expected the pair (y, saved); return both, "
-                f"with "
-                f"None as saved if backward needs nothing"
+                f"{layer.label}.forward: got {type(result).__name__} as its result, expected the pair (y, saved); "
+                "return both, with None as saved if backward needs nothing"
             )
         y, saved = result
         self._check_output(y, x)

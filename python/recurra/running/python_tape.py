@@ -83,8 +83,7 @@ class PythonTape:
         if dy.shape != y.shape or dy.dtype != y.dtype:
             raise (ValueError if dy.dtype == y.dtype else TypeError)(
                 f"{layer.label}.backward: got dy of shape {dy.shape} and {dy.dtype}, expected {y.shape} and {y.dtype}, "
-                f"as y; "
-                f"reshape it or write dy.astype(...)"
+                "as y; reshape it or write dy.astype(...)"
             )
         saved = self._saved
         self._used, self._saved = True, None
@@ -98,8 +97,7 @@ class PythonTape:
         if not isinstance(dx, np.ndarray) or dx.shape != shape or dx.dtype != dtype:
             got = f"an array of shape {dx.shape} and {dx.dtype}" if isinstance(dx, np.ndarray) else type(dx).__name__
             raise ValueError(
-                f"{layer.label}.backward: got {got} as its result, expected the gradient with respect to x, of shape {shape} "
-                f"and "
-                f"{dtype}; return dx"
+                f"{layer.label}.backward: got {got} as its result, expected the gradient with respect to x, of shape "
+                f"{shape} and {dtype}; return dx"
             )
         return users_arrays.apart(users_arrays.without_padding(dx, self._lengths)), []

@@ -173,10 +173,8 @@ class Runner:
         if python:
             raise ValueError(
                 f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected "
-                f"native "
-                f"layers only, as only they know in advance what their tape takes; leave memory_budget out, or record "
-                f"the "
-                f"native part of the model with it"
+                "native layers only, as only they know in advance what their tape takes; leave memory_budget out, or "
+                "record the native part of the model with it"
             )
         return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 

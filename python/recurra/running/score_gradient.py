@@ -65,10 +65,8 @@ def parameter_gradients(operation: str, gradients: list[Any]) -> list[ParameterG
         if one.parameters is None:
             raise ValueError(
                 f"{operation}: got a gradient computed from that of losses.CRF, which has lost the gradient of the "
-                f"transitions, "
-                f"expected it as the loss returned it, or times a number; give value.gradient, or np.asarray(...) of "
-                f"it for no "
-                f"gradient of the transitions"
+                "transitions, expected it as the loss returned it, or times a number; give value.gradient, or "
+                "np.asarray(...) of it for no gradient of the transitions"
             )
         found.append(one.parameters)
     return found

@@ -118,16 +118,14 @@ class Stream:
             if out.shape != y.shape or not out.flags.writeable:
                 raise ValueError(
                     f"{operation}: got {name} of shape {out.shape}, writable={out.flags.writeable}, expected "
-                    f"{y.shape}, writable; "
-                    f"allocate such an array"
+                    f"{y.shape}, writable; allocate such an array"
                 )
         for index, (name, out) in enumerate(given):
             for before, other in given[:index]:
                 if np.shares_memory(out, other):
                     raise ValueError(
                         f"{operation}: got {before} and {name} that share memory, expected arrays that do not overlap; "
-                        f"give "
-                        f"a copy of one"
+                        "give a copy of one"
                     )
         # A layer may have returned x itself, which may overlap `out`.
         whole = [y.copy() if any(np.may_share_memory(y, out) for _name, out in given) else y for y in made]

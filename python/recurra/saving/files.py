@@ -41,8 +41,7 @@ def content(
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{operation}: got a configuration that JSON cannot hold ({error}), expected plain data; let config() "
-            f"return "
-            f"only numbers, strings, lists and dicts"
+            "return only numbers, strings, lists and dicts"
         ) from error
     about = {
         "format": "recurra",
@@ -91,8 +90,7 @@ def read(operation: str, path: str | os.PathLike[str]) -> container.Content:
         if not found.whole:
             raise container.DamagedFileError(
                 "got a file that does not match its checksums, expected it as it was written; it was damaged or "
-                "edited: "
-                "save the model again, or restore a copy"
+                "edited: save the model again, or restore a copy"
             )
     except ModelFormatError as error:
         kind = type(error) if found.whole else container.DamagedFileError
@@ -130,6 +128,5 @@ def _check_version(metadata: Mapping[str, str]) -> None:
     if int(text) > FORMAT_VERSION:
         raise ModelFormatError(
             f"got format_version {int(text)}, written by recurra {metadata.get('library_version', '?')}, expected at "
-            f"most "
-            f"{FORMAT_VERSION}, which this recurra {_core.__version__} reads; upgrade recurra"
+            f"most {FORMAT_VERSION}, which this recurra {_core.__version__} reads; upgrade recurra"
         )

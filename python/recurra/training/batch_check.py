@@ -25,8 +25,7 @@ def check_batches(
     if source.steps == 0:
         raise ValueError(
             f"{operation}: got drop_last=True with fewer rows than batch_size, which leaves no batch, expected at "
-            f"least one; lower "
-            f"batch_size"
+            "least one; lower batch_size"
         )
     if not any(isinstance(leaf, BatchNorm) for _prefix, leaf in model.leaves):
         return

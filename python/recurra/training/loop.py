@@ -218,8 +218,7 @@ class Training:
         if burn_in and not self._running.steps and not self.stop_training:  # else the loss of 0 would look very good
             raise ValueError(
                 f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer "
-                f"than "
-                f"the steps of the sequences; lower it"
+                "than the steps of the sequences; lower it"
             )
         told, self._told = self._told, True
         if not told:  # of rows that every epoch leaves out

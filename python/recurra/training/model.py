@@ -285,8 +285,7 @@ class TrainableModel(Trainable):
             if lengths is not None:
                 raise ValueError(
                     f"predict: got lengths beside batches made by {type(x).__name__}, expected none, as every batch "
-                    f"has its "
-                    f"own; yield data.Batch(x, None, lengths)"
+                    "has its own; yield data.Batch(x, None, lengths)"
                 )
             return predict_batches(self, x, limit, show=verbose == 1)
         rows = Feed("predict", self, x, lengths)
@@ -334,8 +333,7 @@ class TrainableModel(Trainable):
         if loss is None and not self._fitted_losses:
             raise ValueError(
                 f"{name}: got no loss for a model that fit has not trained since it was made or loaded, expected the "
-                f"loss that "
-                f"it was trained with; write predict_proba(x, loss='cross_entropy') or loss='bce'"
+                "loss that it was trained with; write predict_proba(x, loss='cross_entropy') or loss='bce'"
             )
         losses = self._fitted_losses if loss is None else Goal(name, self, loss).losses
         y = self.predict(x, lengths, mask=mask, batch_size=batch_size, steps=steps, verbose=verbose)

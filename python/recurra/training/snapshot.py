@@ -63,8 +63,7 @@ def unpack(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, An
     except (LookupError, ValueError, TypeError, RecursionError) as error:
         raise ModelFormatError(
             f"fit: {os.fspath(path)}: got a file without a state of training, expected one by BackupAndRestore; delete "
-            f"it, "
-            f"or choose another directory ({type(error).__name__}: {error})"
+            f"it, or choose another directory ({type(error).__name__}: {error})"
         ) from error
     model = {name: array for name, array in arrays.items() if not name.startswith(files.TRAINING)}
     return model, state

@@ -40,8 +40,7 @@ class TruncatedBPTT:
         if self.k2 is not None and checks.integer(name, "k2", self.k2) < self.k1:
             raise ValueError(
                 f"{name}: got k2={self.k2} below k1={self.k1}, expected at least k1, as otherwise some steps would get "
-                f"no "
-                f"gradient; raise k2, or leave it out"
+                "no gradient; raise k2, or leave it out"
             )
 
     def pieces(self, whole: Segment, carry: bool) -> Iterator[Piece]:
@@ -49,8 +48,7 @@ class TruncatedBPTT:
         if not whole.has_time:
             raise ValueError(
                 "fit: got truncate for x without a time axis, expected sequences (N, T, features) or tokens (N, T); "
-                "leave "
-                "truncate out"
+                "leave truncate out"
             )
         begin = 0 if carry else min(self.burn_in, whole.steps)
         if begin:
@@ -78,6 +76,5 @@ def check_truncatable(model: TrainableModel, goal: Goal, truncate: TruncatedBPTT
             whole = f"{type(loss).__name__}, a loss of whole rows" if loss.whole_rows else "an output for the whole row"
             raise ValueError(
                 f"fit: got truncate for {whole}, expected a loss that is a sum over steps; leave truncate out, and "
-                f"give "
-                f"memory_budget if memory is short"
+                "give memory_budget if memory is short"
             )
