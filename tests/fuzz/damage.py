@@ -83,8 +83,8 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
     weights = np.array([4.0 if type(one) in (int, float) else 1.0 for _path, one in parts])
     path, old = parts[rng.choice(len(parts), p=weights / weights.sum())]
     if path and rng.random() < 0.1:
-        return _put(value, path[:-1], _without(rng, value, path[:-1]))
-    return _put(value, path, _other(rng, old))
+        return put(value, path[:-1], _without(rng, value, path[:-1]))
+    return put(value, path, _other(rng, old))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -94,12 +94,13 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
         yield from places(one, (*path, key))
 
 
-def _put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The same with another part."""
     if not path:
         return new
     if isinstance(value, dict):
-        return {**value, path[0]: _put(value[path[0]], path[1:], new)}
-    return [*value[: path[0]], _put(value[path[0]], path[1:], new), *value[path[0] + 1 :]]
+        return {**value, path[0]: put(value[path[0]], path[1:], new)}
+    return [*value[: path[0]], put(value[path[0]], path[1:], new), *value[path[0] + 1 :]]
 
 
 def _without(rng: np.random.Generator, value: Any, path: tuple[Any, ...]) -> Any:

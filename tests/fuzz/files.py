@@ -38,19 +38,9 @@ def originals() -> list[bytes]:
 
 def case(rng: np.random.Generator, report: Callable[[str], None]) -> str | None:
     """A damaged file, loaded."""
-    original = originals()[rng.integers(len(originals()))]
     damages = [damage.flip, damage.cut, damage.grow, damage.relength, damage.bomb, _splice, *[damage.edit] * 3]
-    chosen = damages[rng.integers(len(damages))]
-    content = chosen(rng, original)
-    report(f"{chosen.__name__} of a file of {len(original)} bytes")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        path.write_bytes(content)
-        try:
-            rc.load(path, custom={"Doubled": models.Doubled})
-        except BaseException as error:  # noqa: BLE001 - whatever comes out is looked at
-            return harness.unexpected(error, (rc.ModelFormatError,))
-    return None
+    content = harness.damaged(rng, report, originals(), damages)
+    return harness.read(content, lambda path: rc.load(path, {"Doubled": models.Doubled}), (rc.ModelFormatError,))
 
 
 def _splice(rng: np.random.Generator, content: bytes) -> bytes:

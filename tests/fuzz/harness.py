@@ -159,6 +159,37 @@ def _one(case: Case, seed: int, number: int, report: Callable[[str], None]) -> s
             return f"the fuzzer itself: {unexpected(error, ())}"
 
 
+def damaged(
+    rng: np.random.Generator,
+    report: Callable[[str], None],
+    originals: Sequence[bytes],
+    damages: Sequence[Callable[[np.random.Generator, bytes], bytes]],
+    times: Sequence[int] = (1,),
+) -> bytes:
+    """One of the files, damaged as many times as one of `times` says."""
+    original = content = originals[rng.integers(len(originals))]
+    names = []
+    for _ in range(rng.choice(times)):
+        if content:
+            chosen = damages[rng.integers(len(damages))]
+            content = chosen(rng, content)
+            names.append(chosen.__name__)
+    report(f"{' and '.join(names)} of a file of {len(original)} bytes")
+    return content
+
+
+def read(content: bytes, reader: Callable[[Path], object], allowed: Sequence[type[BaseException]]) -> str | None:
+    """Why a file should not have been read as it was; None if it may."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        path.write_bytes(content)
+        try:
+            reader(path)
+        except BaseException as error:  # noqa: BLE001 - whatever comes out is looked at
+            return unexpected(error, allowed)
+    return None
+
+
 def unexpected(error: BaseException, allowed: Sequence[type[BaseException]]) -> str | None:
     """Why an exception should not have come out; None if it may. A message must say something."""
     if isinstance(error, tuple(allowed)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -35,19 +34,9 @@ def originals() -> list[bytes]:
 
 def case(rng: np.random.Generator, report: Callable[[str], None]) -> str | None:
     """A damaged file, read."""
-    original = originals()[rng.integers(len(originals()))]
     damages = [damage.flip, damage.cut, damage.grow, _noise, _bomb, *[_edit] * 5]
-    chosen = damages[rng.integers(len(damages))]
-    content = chosen(rng, original)
-    report(f"{chosen.__name__} of a file of {len(original)} bytes")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        path.write_bytes(content)
-        try:
-            rc.from_keras(path, skip_padding=bool(rng.integers(2)))
-        except BaseException as error:  # noqa: BLE001 - whatever comes out is looked at
-            return harness.unexpected(error, (rc.ModelFormatError,))
-    return None
+    content, skip = harness.damaged(rng, report, originals(), damages), bool(rng.integers(2))
+    return harness.read(content, lambda path: rc.from_keras(path, skip_padding=skip), (rc.ModelFormatError,))
 
 
 def _noise(rng: np.random.Generator, content: bytes) -> bytes:

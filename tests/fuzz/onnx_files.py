@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
-from damage import cut, flip, grow
+from damage import cut, flip, grow, places, put
 
 import recurra as rc
 from recurra.interop.onnx import schema, wire
@@ -45,14 +45,10 @@ def seeds() -> list[bytes]:
 
 def number(rng: np.random.Generator, content: bytes) -> bytes:
     """Another number, in as many bytes as it takes, in place of a byte."""
-    value, made = NUMBERS[rng.integers(len(NUMBERS))], bytearray()
-    while value > 127:
-        made.append(value & 127 | 128)
-        value >>= 7
-    made.append(value)
+    made = wire.varint(NUMBERS[rng.integers(len(NUMBERS))])
     at = int(rng.integers(len(content)))
     keeps = rng.random() < 0.5
-    return content[:at] + bytes(made) + content[at + (len(made) if keeps else 1) :]
+    return content[:at] + made + content[at + (len(made) if keeps else 1) :]
 
 
 def splice(rng: np.random.Generator, content: bytes) -> bytes:
@@ -90,12 +86,7 @@ def nested(rng: np.random.Generator, content: bytes) -> bytes:
     body = b""
     for _ in range(int(rng.choice([5, 50, 500, 5000]))):
         field = b"\x3a" if rng.random() < 0.9 else b"\x32"
-        size, made = len(body), bytearray()
-        while size > 127:
-            made.append(size & 127 | 128)
-            size >>= 7
-        made.append(size)
-        body = field + bytes(made) + body
+        body = field + wire.varint(len(body)) + body
     return body + (content if rng.random() < 0.5 else b"")
 
 
@@ -106,27 +97,21 @@ def edit(rng: np.random.Generator, content: bytes) -> bytes:
     except rc.ModelFormatError:
         return flip(rng, content)
     for _ in range(rng.integers(1, 3)):
-        parts = [(holder, key) for holder, key in _places(model) if not isinstance(holder[key], memoryview)]
-        holder, key = parts[rng.integers(len(parts))]
-        old = holder[key]
-        names = [h[k] for h, k in parts if isinstance(h[k], str)]
+        parts = [(path, one) for path, one in places(model) if path and not isinstance(one, memoryview)]
+        path, old = parts[rng.integers(len(parts))]
+        names = [one for _path, one in parts if isinstance(one, str)]
+        new = old
         if isinstance(old, int):
-            holder[key] = (
-                NUMBERS[rng.integers(len(NUMBERS))] if rng.random() < 0.5 else old + int(rng.integers(-2, 3))
-            ) & (2**64 - 1)
+            new = (NUMBERS[rng.integers(len(NUMBERS))] if rng.random() < 0.5 else old + int(rng.integers(-2, 3))) & (
+                2**64 - 1
+            )
         elif isinstance(old, str) and names:
-            holder[key] = names[rng.integers(len(names))]
+            new = names[rng.integers(len(names))]
         elif isinstance(old, list) and old:
             at = int(rng.integers(len(old)))
-            holder[key] = old[:at] + old[at + 1 :] if rng.random() < 0.5 else [*old, old[at]]
+            new = old[:at] + old[at + 1 :] if rng.random() < 0.5 else [*old, old[at]]
+        model = put(model, path, new)
     return b"".join(wire.encode(schema.MODEL, model))
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    for key, one in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        yield value, key
-        if isinstance(one, dict | list):
-            yield from _places(one)
 
 
 DAMAGES: list[Callable[[np.random.Generator, bytes], bytes]] = [
@@ -136,11 +121,7 @@ DAMAGES: list[Callable[[np.random.Generator, bytes], bytes]] = [
 
 
 def case(rng: np.random.Generator, report: Callable[[str], None]) -> str | None:
-    content = seeds()[rng.integers(len(seeds()))]
-    for _ in range(rng.choice([1, 1, 1, 2])):
-        damage = DAMAGES[rng.integers(len(DAMAGES))]
-        content = damage(rng, content) if content else content
-    report(f"{len(content)} bytes, {damage.__name__}")
+    content = harness.damaged(rng, report, seeds(), DAMAGES, times=(1, 1, 1, 2))
     try:
         model = rc.from_onnx(content)
     except Exception as error:  # noqa: BLE001 - which kinds may come out is what is asked

@@ -64,7 +64,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     },
     **{
         f"activation_{name}": lambda name=name: rc.Activation(name)  # type: ignore[misc]
-        for name in rc.layers.activation._NAMES
+        for name in rc.layers.activation.NAMES
         if name not in ("sqrt", "log")
     },
     **{

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from recurra.interop.onnx import wire
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper
@@ -138,12 +139,8 @@ def bomb(kind: str) -> bytes:
     assert kind == "nested"
     body = b""
     for _ in range(3000):
-        size, made_size = len(body), bytearray()
-        while size > 127:
-            made_size.append(size & 127 | 128)
-            size >>= 7
-        body = b"\x32" + bytes([*made_size, size]) + body
-    return b"\x3a" + bytes([len(body) & 127 | 128, len(body) >> 7]) + body
+        body = b"\x32" + wire.varint(len(body)) + body
+    return b"\x3a" + wire.varint(len(body)) + body
 
 
 @pytest.mark.parametrize("kind", ["claim", "dims", "filled", "doubled", "outer", "cycle", "nested"])
@@ -227,6 +224,60 @@ def test_native_parts_give_what_numpy_gives() -> None:
             np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
     assert " 0 nodes in numpy" in layers.import_report()
     assert "LSTM x 1" in numpy.import_report()
+
+
+def test_rows_that_become_steps_end_a_native_model() -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"M": (3, 6), "W": (1, 16, 6), "R": (1, 16, 4)}
+    weights = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "M"], ["a"]),
+        helper.make_node("Unsqueeze", ["a", "axes"], ["b"]),
+        helper.make_node("LSTM", ["b", "W", "R"], ["y"], hidden_size=4),
+    ]
+    axes = {"axes": np.array([1])}
+    layers = rc.from_onnx(model(nodes, {"x": ["T", 3]}, ["y"], {**weights, **axes}))
+    numpy = rc.from_onnx(model(nodes, {"x": ["T", 3], **sizes}, ["y"], axes))
+    x = rng.standard_normal((5, 3)).astype(np.float32)
+    np.testing.assert_allclose(layers(x)[0], numpy({"x": x, **weights})[0], atol=1e-6)
+    assert "2 layers in 2 native models, 0 nodes in numpy" in layers.import_report()
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_cells_in_numpy_give_what_layers_give(direction: str) -> None:
+    """Rows first and with states in, which no layer does; with known weights and with weights that are inputs."""
+    rng = np.random.default_rng(0)
+    count = 2 if direction == "bidirectional" else 1
+    sizes = {"W": (count, 16, 3), "R": (count, 16, 4), "B": (count, 32), "P": (count, 12)}
+    weights = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    lengths = {"lengths": np.array([5, 2, 0], np.int32)}
+    given = {
+        "x": rng.standard_normal((5, 3, 3)).astype(np.float32),
+        "h": rng.standard_normal((count, 3, 4)).astype(np.float32),
+        "c": rng.standard_normal((count, 3, 4)).astype(np.float32),
+    }
+
+    def cell(layout: int, known: dict[str, Any], inputs: dict[str, Any]) -> Any:
+        names = ["x", "W", "R", "B", "lengths", "h", "c", "P"]
+        outputs = ["y", "hn", "cn"]
+        node = helper.make_node("LSTM", names, outputs, hidden_size=4, direction=direction, layout=layout)
+        data = model([node], {name: array.shape for name, array in inputs.items()}, outputs, {**known, **lengths})
+        made = rc.from_onnx(data, states={})
+        got, _state = made(inputs)
+        again, _state = made(inputs)
+        for one, other in zip(got, again, strict=True):
+            np.testing.assert_array_equal(one, other)
+        return got, made.import_report()
+
+    wanted, report = cell(0, weights, given)
+    assert " 0 nodes in numpy" in report
+    turned = {name: array.swapaxes(0, 1) for name, array in given.items()}
+    for known, inputs in ((weights, turned), ({}, {**turned, **weights})):
+        (y, *states), report = cell(1, known, inputs)
+        assert "LSTM x 1" in report
+        np.testing.assert_allclose(y.transpose(1, 2, 0, 3), wanted[0], atol=1e-6)
+        for one, other in zip(states, wanted[1:], strict=True):
+            np.testing.assert_allclose(one.swapaxes(0, 1), other, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])

@@ -7,14 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recurra.layers.activation import Activation
+from recurra.layers.activation import NAMES, Activation
 from recurra.layers.normalisation import BatchNorm
-
-#: The names of activations here that need no more than a layer.
-PLAIN = (
-    *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"),
-    *("sqrt", "square", "exp", "log", "abs"),
-)
 
 
 class Functions:
@@ -62,7 +56,7 @@ class Functions:
 
     def named(self, name: str) -> Callable[[Any], Any] | None:
         """The function of that name; None if there is none."""
-        if name in PLAIN:
+        if name in NAMES:
             return lambda x: self.plain(name, x)
         found: dict[str, Callable[[Any], Any]] = {
             "linear": lambda x: x,

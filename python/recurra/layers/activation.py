@@ -12,7 +12,8 @@ from recurra.saving.registry import built_in
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_NAMES = (
+#: What they are called.
+NAMES = (
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"),
     *("sqrt", "square", "exp", "log", "abs"),
 )
@@ -46,5 +47,5 @@ class Activation(NativeLayerOfAnySize):
     """
 
     def __init__(self, name: str, *, dtype: npt.DTypeLike = "float32") -> None:
-        self.name: str = checks.choice("Activation", "name", name, _NAMES)
+        self.name: str = checks.choice("Activation", "name", name, NAMES)
         super().__init__(_core.Activation(self.name, dtype=checks.dtype_name("Activation", dtype)), None)

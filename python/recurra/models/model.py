@@ -181,7 +181,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
             )
     if not outputs:
         raise ValueError("Model: got no outputs, expected at least one; give the output of the last layer")
-    calls, reached = _behind([one.source for one in outputs])
+    calls, reached = behind([one.source for one in outputs])
     for port in reached:
         if not any(port is known for known in ports):
             name = f" named {port.name!r}" if port.name else ""
@@ -207,7 +207,7 @@ def _graph_between(given: Structure, ports: Sequence[Port], wanted: Structure, o
     return Graph(ports, nodes, [first[id(one.source)] + one.which for one in outputs])
 
 
-def _behind(sources: Sequence[Port | Call]) -> tuple[list[Call], list[Port]]:
+def behind(sources: Sequence[Port | Call]) -> tuple[list[Call], list[Port]]:
     """All calls that `sources` depend on, in the order in which they were made, and all inputs."""
     found: dict[int, Port | Call] = {}
     waiting = list(sources)

@@ -16,8 +16,8 @@ ARGUMENTS = {
     "LSTM": ("recurrent_activation", "activation", "output_activation"),
 }
 _USUAL = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
+#: By our name, which is ONNX's in lower case.
 _PLAIN = {"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu", "softsign": "Softsign"}
-_OURS = {name.lower(): name.lower() for name in _PLAIN.values()}
 #: Those with alpha and beta, and what these are where the lists of a node are at their ends.
 _SCALED = {"hardsigmoid": (0.2, 0.5), "affine": (1.0, 0.0)}
 
@@ -42,8 +42,8 @@ def read(node: Node, directions: int) -> dict[str, Any]:
 
 
 def _one(node: Node, name: str, numbers: list[Iterator[float]]) -> Any:
-    if name in _OURS:
-        return _OURS[name]
+    if name in _PLAIN:
+        return name
     if name not in _SCALED:
         raise _refusal(node, f"expected some of {', '.join((*_PLAIN.values(), 'HardSigmoid'))}, which cells here have")
     alpha, beta = (float(next(one, usual)) for one, usual in zip(numbers, _SCALED[name], strict=True))
@@ -67,11 +67,13 @@ def write(layer: Any) -> dict[str, Any]:
     names, alphas, betas = [], [], []
     for one in chosen:
         kind, alpha, beta = core_activation(one)
-        if kind == "hard_sigmoid" or kind == "linear":
-            alpha, beta = (alpha, beta) if kind == "hard_sigmoid" else (1.0, 0.0)
-            alphas.append(float(alpha))
-            betas.append(float(beta))
-        names.append({"hard_sigmoid": "HardSigmoid", "linear": "Affine"}.get(kind) or _PLAIN[kind])
+        if kind in _PLAIN:
+            names.append(_PLAIN[kind])
+            continue
+        name, alpha, beta = ("HardSigmoid", alpha, beta) if kind == "hard_sigmoid" else ("Affine", 1.0, 0.0)
+        names.append(name)
+        alphas.append(float(alpha))
+        betas.append(float(beta))
     if names == _USUAL[op]:
         return {}
     count = layer.num_directions

@@ -12,6 +12,7 @@ from recurra.common.typing import Array
 from recurra.interop.onnx import recurrent
 from recurra.interop.onnx.graph import Graph, Node
 from recurra.interop.onnx.ops import OPERATORS, shapes
+from recurra.layers.recurrent.recurrent import Recurrent
 
 #: Numbers in the result of a node that is run before the model is, and in one of a running model.
 FOLDED, RUNNING = 1 << 24, 1 << 31
@@ -49,7 +50,7 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
     try:
         with np.errstate(all="ignore"):
             if not one.domain and one.op in recurrent.KINDS:
-                return _cell(one, inputs)
+                return _cell(*_layer(one, inputs), inputs)
             if not one.domain and one.op in _CONTROL:
                 return _if(one, inputs, outer, limit) if one.op == "If" else _loop(one, inputs, outer, limit)
             made = [np.asarray(each) for each in OPERATORS[one.domain, one.op](one, inputs, limit)]
@@ -59,9 +60,9 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
     except ModelFormatError:
         raise
     except BROKEN as error:
-        shapes = ", ".join("none" if one is None else str(np.shape(one)) for one in inputs)
+        sizes = ", ".join("none" if one is None else str(np.shape(one)) for one in inputs)
         raise ModelFormatError(
-            f"{one}: got inputs of shapes {shapes}, which it cannot be computed of ({error})"
+            f"{one}: got inputs of shapes {sizes}, which it cannot be computed of ({error})"
         ) from error
 
 
@@ -127,13 +128,24 @@ def _mirrored(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Arr
     return run
 
 
-_QUICK = {"Gather": _one_place, "Pad": _mirrored}
+def _known_cell(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
+    """A cell of known weights, which are made a layer once."""
+    if any(one.inputs[at] and known[at] is None for at in recurrent.WEIGHTS if at < len(one.inputs)):
+        return None
+    found, layer = _layer(one, known)
+    return lambda inputs: _cell(found, layer, inputs)
 
 
-def _cell(one: Node, inputs: list[Any]) -> list[Array]:
+_QUICK = {"Gather": _one_place, "Pad": _mirrored, **dict.fromkeys(recurrent.KINDS, _known_cell)}
+
+
+def _layer(one: Node, inputs: Sequence[Any]) -> tuple[recurrent.Spec, Recurrent]:
     found = recurrent.spec(one)
-    given = [*inputs, *[None] * (8 - len(inputs))]
-    layer = recurrent.make(one, found, [given[1], given[2], given[3], given[7]])
+    return found, recurrent.make(one, found, [inputs[at] if at < len(inputs) else None for at in recurrent.WEIGHTS])
+
+
+def _cell(found: recurrent.Spec, layer: Recurrent, inputs: list[Any]) -> list[Array]:
+    given = [*inputs, *[None] * (7 - len(inputs))]
     return recurrent.run(layer, found, given[0], given[4], given[5 : 5 + found.state_count])
 
 
@@ -147,18 +159,23 @@ def graph(one: Graph, outer: Mapping[str, Any], limit: int) -> list[Array]:
 
 
 def _if(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
-    return graph(one.attributes["then_branch" if truth(inputs[0]) else "else_branch"], outer, limit)
+    return graph(branch(one, inputs[0]), outer, limit)
 
 
-def truth(value: Any) -> bool:
-    """A condition."""
+def branch(one: Node, condition: Any) -> Graph:
+    """What an If runs."""
+    found: Graph = one.attributes["then_branch" if _truth(condition) else "else_branch"]
+    return found
+
+
+def _truth(value: Any) -> bool:
     return bool(np.asarray(value).reshape(-1)[0])
 
 
 def _loop(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
     body: Graph = one.attributes["body"]
     most = None if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
-    goes = inputs[1] is None or truth(inputs[1])
+    goes = inputs[1] is None or _truth(inputs[1])
     carried: list[Any] = list(inputs[2:])
     scanned: list[list[Array]] = [[] for _ in range(len(body.outputs) - 1 - len(carried))]
     names = [value.name for value in body.inputs]
@@ -168,7 +185,7 @@ def _loop(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) ->
             raise ValueError("got a loop of more than a million steps")
         begin = [np.array(step, np.int64), np.array(goes), *carried]
         condition, *made = graph(body, {**outer, **dict(zip(names, begin, strict=True))}, limit)
-        goes, carried = truth(condition), made[: len(carried)]
+        goes, carried = _truth(condition), made[: len(carried)]
         for parts, part in zip(scanned, made[len(carried) :], strict=True):
             parts.append(part)
             if part.size * len(parts) > limit:

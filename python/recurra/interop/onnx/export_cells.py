@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from recurra.common.typing import Array
 from recurra.interop.onnx import activations
 from recurra.interop.onnx.exporter import Exporter, Made, refuse
-from recurra.interop.onnx.recurrent import KINDS, PEEPHOLES, regated
+from recurra.interop.onnx.recurrent import KINDS, peepholes, regated
 from recurra.interop.onnx.writer import Tensor, Writer
 
 #: Options that no attribute of ONNX's operators says; each is off in a plain cell.
@@ -25,18 +26,15 @@ def _cell(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
         )
     x, depth = inputs[0], layer.num_layers
     directions = layer.num_directions
-    valid = lengths = None
-    if x.lengths is not None:  # runtimes refuse 0
-        lengths = writer.node("Max", [x.lengths, writer.integers(1)])
-        valid = writer.node("Cast", [lengths], to=6)
+    valid = "" if x.lengths is None else writer.cast(writer.at_least_one(x.lengths), np.int32)
     starts = [_split(writer, one, depth, directions) for one in begin]
     finals: list[list[str]] = [[] for _one in begin]
     y = writer.node("Transpose", [x.name], perm=[1, 0, 2])
     for level in range(depth):
-        given = [y, *_weights(writer, layer, level), valid or "", *(one[level] for one in starts)]
+        given = [y, *_weights(writer, layer, level), valid, *(one[level] for one in starts)]
         if getattr(layer, "peepholes", False):
-            given += [_parameter(writer, layer, "weight_peephole", level, PEEPHOLES)]
-        made = writer.node(type(layer).__name__, given, outputs=1 + len(begin), **_attributes(layer))
+            given += [writer.parameter(_arrays(layer, "weight_peephole", level, peepholes))]
+        made = writer.nodes(type(layer).__name__, given, 1 + len(begin), **_attributes(layer))
         for found, final, start in zip(finals, made[1:], starts, strict=True):
             found.append(_kept(writer, x, final, start[level]))
         turned = writer.node("Transpose", [made[0]], perm=[0, 2, 1, 3])
@@ -52,17 +50,14 @@ def _cell(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
 def _split(writer: Writer, state: str, depth: int, directions: int) -> list[str]:
     if depth == 1:
         return [state]
-    parts: list[str] = writer.node("Split", [state, writer.integers(*[directions] * depth)], outputs=depth, axis=0)
-    return parts
+    return writer.nodes("Split", [state, writer.integers(*[directions] * depth)], depth, axis=0)
 
 
 def _kept(writer: Writer, x: Tensor, final: str, start: str) -> str:
     """A row without steps keeps its state."""
     if x.lengths is None:
         return final
-    some = writer.node("Greater", [x.lengths, writer.integers(0)])
-    name: str = writer.node("Where", [writer.node("Unsqueeze", [some, writer.integers(1)]), final, start])
-    return name
+    return writer.node("Where", [writer.has_steps(x.lengths), final, start])
 
 
 def _attributes(layer: Any) -> dict[str, Any]:
@@ -75,23 +70,18 @@ def _attributes(layer: Any) -> dict[str, Any]:
 
 
 def _weights(writer: Writer, layer: Any, level: int) -> list[str]:
-    ours = KINDS[type(layer).__name__].order
-    order = tuple(int(one) for one in np.argsort(ours))
-    names = [_parameter(writer, layer, name, level, order) for name in ("weight_ih", "weight_hh")]
+    order = partial(regated, type(layer).__name__, back=True)
+    names = [writer.parameter(_arrays(layer, name, level, order)) for name in ("weight_ih", "weight_hh")]
     if not layer.bias:
         return [*names, ""]
     both = [_arrays(layer, name, level, order) for name in ("bias_ih", "bias_hh")]
     return [*names, writer.parameter(np.concatenate(both, axis=1))]
 
 
-def _arrays(layer: Any, name: str, level: int, order: Sequence[int]) -> Array:
+def _arrays(layer: Any, name: str, level: int, order: Callable[[Array], Array]) -> Array:
     """(D, gates * H, ...)."""
     ends = ["", "_reverse"][: layer.num_directions]
-    return np.stack([regated(np.asarray(layer.params[f"{name}_l{level}{end}"]), order) for end in ends])
-
-
-def _parameter(writer: Writer, layer: Any, name: str, level: int, order: Sequence[int]) -> str:
-    return writer.parameter(_arrays(layer, name, level, order))
+    return np.stack([order(np.asarray(layer.params[f"{name}_l{level}{end}"])) for end in ends])
 
 
 EXPORTERS: dict[str, Exporter] = dict.fromkeys(KINDS, _cell)

@@ -33,19 +33,17 @@ def _concatenate(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Se
     return same(inputs[0], writer.node("Concat", [one.name for one in inputs], axis=-1))
 
 
-def turned(writer: Writer, tensor: Tensor) -> str:
+def _turned(writer: Writer, tensor: Tensor) -> str:
     """The valid steps of each row, the last one first."""
     if tensor.lengths is None:
         ends = (writer.integers(-1), writer.integers(-(2**63) + 1), writer.integers(1), writer.integers(-1))
-        name: str = writer.node("Slice", [tensor.name, *ends])
-        return name
-    # Of rows without steps one step is turned, which changes nothing: some runtimes refuse 0.
-    least = writer.node("Max", [tensor.lengths, writer.integers(1)])
-    return str(writer.node("ReverseSequence", [tensor.name, least], batch_axis=0, time_axis=1))
+        return writer.node("Slice", [tensor.name, *ends])
+    least = writer.at_least_one(tensor.lengths)  # one step turned is as it was
+    return writer.node("ReverseSequence", [tensor.name, least], batch_axis=0, time_axis=1)
 
 
 def _reverse(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
-    return same(inputs[0], turned(writer, inputs[0]))
+    return same(inputs[0], _turned(writer, inputs[0]))
 
 
 def _slice(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:

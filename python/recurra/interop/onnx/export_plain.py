@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recurra.interop.onnx.exporter import Exporter, Made, same
+from recurra.interop.onnx.exporter import Exporter, Made, over_steps, same
 from recurra.interop.onnx.writer import Tensor, Writer
 
 _OPERATORS = {
@@ -72,10 +72,11 @@ def _layer_norm(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Seq
 def _batch_norm(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
     numbers = (*_affine(layer), layer.buffers["running_mean"], layer.buffers["running_var"])
     names = [writer.parameter(one) for one in numbers]
-    x = inputs[0].name
-    x = writer.node("Transpose", [x], perm=[0, 2, 1]) if inputs[0].sequence else x
-    y = writer.node("BatchNormalization", [x, *names], epsilon=layer.eps)
-    return same(inputs[0], writer.node("Transpose", [y], perm=[0, 2, 1]) if inputs[0].sequence else y)
+    if inputs[0].sequence:
+        y = over_steps(writer, "BatchNormalization", inputs[0].name, *names, epsilon=layer.eps)
+    else:
+        y = writer.node("BatchNormalization", [inputs[0].name, *names], epsilon=layer.eps)
+    return same(inputs[0], y)
 
 
 def _pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
@@ -83,7 +84,7 @@ def _pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
     if layer.mode == "last":
         if valid is None:
             return Made(Tensor(writer.node("Gather", [x.name, writer.constant(np.array(-1, np.int64))], axis=1), False))
-        last = writer.node("Sub", [writer.node("Max", [valid, writer.integers(1)]), writer.integers(1)])
+        last = writer.node("Sub", [writer.at_least_one(valid), writer.integers(1)])
         place = writer.node("Concat", [writer.node("Unsqueeze", [last, writer.integers(1)])], axis=1)
         y = writer.node("GatherND", [x.name, place], batch_dims=1)
     elif layer.mode == "max":
@@ -92,23 +93,14 @@ def _pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
         y = writer.node("ReduceMean", [x.name], axes=[1], keepdims=0)
     else:
         total = writer.node("ReduceSum", [writer.without_padding(x), writer.integers(1)], keepdims=0)
-        count = writer.node("Max", [valid, writer.integers(1)])
-        y = writer.node("Div", [total, _column(writer, count)])
+        count = writer.node("Unsqueeze", [writer.at_least_one(valid), writer.integers(1)])
+        y = writer.node("Div", [total, writer.cast(count, writer.dtype)])
     return Made(Tensor(y if valid is None else _only_rows(writer, y, valid), False))
-
-
-def _column(writer: Writer, integers: str) -> str:
-    """(N, 1), of the model's dtype."""
-    kind = 11 if writer.dtype == np.float64 else 1
-    name: str = writer.node("Cast", [writer.node("Unsqueeze", [integers, writer.integers(1)])], to=kind)
-    return name
 
 
 def _only_rows(writer: Writer, y: str, valid: str) -> str:
     """0 in rows without steps."""
-    some = writer.node("Unsqueeze", [writer.node("Greater", [valid, writer.integers(0)]), writer.integers(1)])
-    name: str = writer.node("Where", [some, y, writer.number(0.0)])
-    return name
+    return writer.node("Where", [writer.has_steps(valid), y, writer.number(0.0)])
 
 
 def _attention_pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recurra.interop.onnx.exporter import Exporter, Made, refuse
+from recurra.interop.onnx.exporter import Exporter, Made, over_steps, refuse
 from recurra.interop.onnx.writer import Tensor, Writer
 
 
@@ -22,8 +22,7 @@ def _lengths(writer: Writer, layer: Any, x: Tensor, span: int) -> str | None:
         return x.lengths
     lost = 1 + (span - 1 if layer.padding == "valid" else 0) - layer.stride
     room = writer.node("Max", [writer.node("Sub", [x.lengths, writer.integers(lost)]), writer.integers(0)])
-    name: str = writer.node("Div", [room, writer.integers(layer.stride)])
-    return name
+    return writer.node("Div", [room, writer.integers(layer.stride)])
 
 
 def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
@@ -34,10 +33,8 @@ def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
         given, pads = writer.node("Concat", [past, given], axis=1), [0, 0]
         finals = [_past(writer, given, x.lengths, span - 1)]
     weights = [writer.parameter(layer.params[name]) for name in (("weight", "bias") if layer.bias else ("weight",))]
-    turned = writer.node("Transpose", [given], perm=[0, 2, 1])
     window: dict[str, Any] = {"kernel_shape": [layer.kernel_size], "strides": [layer.stride], "pads": pads}
-    y = writer.node("Conv", [turned, *weights], **window, dilations=[layer.dilation])
-    y = writer.node("Transpose", [y], perm=[0, 2, 1])
+    y = over_steps(writer, "Conv", given, *weights, **window, dilations=[layer.dilation])
     return Made(Tensor(y, True, _lengths(writer, layer, x, span)), finals)
 
 
@@ -50,8 +47,7 @@ def _past(writer: Writer, steps: str, lengths: str | None, count: int) -> str:
         first = writer.node("Unsqueeze", [lengths, writer.integers(1)])
         places = writer.node("Add", [first, writer.constant(np.arange(count)[None])])
         last = writer.node("GatherND", [steps, writer.node("Unsqueeze", [places, writer.integers(2)])], batch_dims=1)
-    name: str = writer.node("Transpose", [last], perm=[1, 0, 2])
-    return name
+    return writer.node("Transpose", [last], perm=[1, 0, 2])
 
 
 def _window_pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
@@ -62,19 +58,13 @@ def _window_pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Se
     if maximum or x.lengths is None:
         kind = {} if maximum else {"count_include_pad": 0}
         given = writer.without_padding(x, -np.inf) if maximum else x.name
-        y = _over_steps(writer, "MaxPool" if maximum else "AveragePool", given, **window, **kind)
+        y = over_steps(writer, "MaxPool" if maximum else "AveragePool", given, **window, **kind)
     else:
-        total = _over_steps(writer, "AveragePool", writer.without_padding(x), **window, count_include_pad=1)
-        there = writer.node("Cast", [writer.mask(x)], to=11 if writer.dtype == np.float64 else 1)
-        count = _over_steps(writer, "AveragePool", there, **window, count_include_pad=1)
+        total = over_steps(writer, "AveragePool", writer.without_padding(x), **window, count_include_pad=1)
+        there = writer.cast(writer.mask(x), writer.dtype)
+        count = over_steps(writer, "AveragePool", there, **window, count_include_pad=1)
         y = writer.node("Div", [total, writer.node("Max", [count, writer.number(0.5 / span)])])
     return Made(Tensor(y, True, _lengths(writer, layer, x, span)))
-
-
-def _over_steps(writer: Writer, op: str, x: str, **attributes: Any) -> str:
-    made = writer.node(op, [writer.node("Transpose", [x], perm=[0, 2, 1])], **attributes)
-    name: str = writer.node("Transpose", [made], perm=[0, 2, 1])
-    return name
 
 
 EXPORTERS: dict[str, Exporter] = {"Conv1d": _conv, "MaxPool1d": _window_pool, "AvgPool1d": _window_pool}

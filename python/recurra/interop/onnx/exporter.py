@@ -26,6 +26,12 @@ def refuse(layer: Layer, why: str) -> ValueError:
     return ValueError(f"to_onnx: got {layer.label}, which {why}; export the layers around it, or replace it")
 
 
+def over_steps(writer: Writer, op: str, x: str, *others: str, **attributes: Any) -> str:
+    """An operator of ONNX that wants (N, features, T), on (N, T, features)."""
+    made = writer.node(op, [writer.node("Transpose", [x], perm=[0, 2, 1]), *others], **attributes)
+    return writer.node("Transpose", [made], perm=[0, 2, 1])
+
+
 def same(tensor: Tensor, name: str) -> Made:
     """An output of the input's axes and lengths."""
     return Made(replace(tensor, name=name))

@@ -31,14 +31,11 @@ def bind(graph: Graph, given: Mapping[str, Any]) -> Graph:
                 f"from_onnx: got {name}=, expected inputs of the graph: {', '.join(known)}; change the name"
             )
         array = np.asarray(value)
-        kind, dims = known[name].dtype, known[name].dims
+        kind = known[name].dtype
         if array.dtype.kind not in "fiub":
             raise TypeError(f"from_onnx: got {name} of {array.dtype}, expected numbers; convert it")
-        if dims is not None and (
-            array.ndim != len(dims)
-            or any(isinstance(want, int) and want != size for want, size in zip(dims, array.shape, strict=True))
-        ):
-            raise ValueError(f"from_onnx: got {name} of shape {array.shape}, expected {dims}; reshape it")
+        if not known[name].fits(array.shape):
+            raise ValueError(f"from_onnx: got {name} of shape {array.shape}, expected {known[name].dims}; reshape it")
         constants[name] = array if kind is None else array.astype(kind)
     return Graph([one for one in graph.inputs if one.name not in given], graph.outputs, graph.nodes, constants)
 
@@ -58,9 +55,7 @@ class _Folding:
             node = quantised.plain(replace(node, inputs=inputs), self.known)
             inputs = node.inputs
         if node.op == "If" and inputs[0] in self.known:
-            self._inline(
-                node, node.attributes["then_branch" if evaluate.truth(self.known[inputs[0]]) else "else_branch"]
-            )
+            self._inline(node, evaluate.branch(node, self.known[inputs[0]]))
             return
         if node.op in ("Identity", "Dropout") and inputs[0] and not any(node.outputs[1:]):
             self._same[node.outputs[0]] = inputs[0]
@@ -69,7 +64,7 @@ class _Folding:
             kept = inputs[0] if inputs[1] in self.known else inputs[1]
             self._same[node.outputs[0]] = kept
             return
-        folded = Node(node.op, node.domain, node.name, inputs, node.outputs, self._renamed(node), node.opset)
+        folded = replace(node, inputs=inputs, attributes=self._renamed(node))
         if node.graphs or any(one and one not in self.known for one in inputs):
             self.nodes.append(folded)
             return
@@ -108,18 +103,10 @@ class _Folding:
 
     def _subgraph(self, graph: Graph) -> Graph:
         nodes = [
-            Node(
-                one.op,
-                one.domain,
-                one.name,
-                [self.name(i) for i in one.inputs],
-                one.outputs,
-                self._renamed(one),
-                one.opset,
-            )
+            replace(one, inputs=[self.name(i) for i in one.inputs], attributes=self._renamed(one))
             for one in graph.nodes
         ]
-        outputs = [type(one)(self.name(one.name), one.dtype, one.dims) for one in graph.outputs]
+        outputs = [replace(one, name=self.name(one.name)) for one in graph.outputs]
         return Graph(graph.inputs, outputs, nodes, graph.constants)
 
 
@@ -133,17 +120,15 @@ def fold(graph: Graph) -> Graph:
     for node in graph.nodes:
         _check(node)
         folding.add(node)
-    outputs = [type(one)(one.name, one.dtype, one.dims) for one in graph.outputs]
-    needed = {folding.name(one.name) for one in outputs}
+    renamed = {one.name: folding.name(one.name) for one in graph.outputs}
+    needed = set(renamed.values())
     kept: list[Node] = []
     for node in reversed(folding.nodes):
         if any(name in needed for name in node.outputs):
             kept.append(node)
             needed.update(node.reads())
     constants = {name: array for name, array in folding.known.items() if name in needed}
-    same = {one.name: folding.name(one.name) for one in outputs}
-    whole = Graph(graph.inputs, outputs, kept[::-1], constants)
-    whole.renamed = same
+    whole = Graph(graph.inputs, graph.outputs, kept[::-1], constants, renamed)
     evaluate.check_known(whole)
     return whole
 

@@ -11,7 +11,7 @@ from recurra.interop.onnx.graph import Graph, Node
 def fuse(graph: Graph) -> Graph:
     """MatMul by a known matrix and Add of a known vector, where nobody else reads the product, as MatMul of three inputs."""
     readers = Counter(name for node in graph.nodes for name in node.reads())
-    readers.update(graph.renamed.get(one.name, one.name) for one in graph.outputs)
+    readers.update(graph.sources())
     makers = {node.outputs[0]: node for node in graph.nodes if node.op == "MatMul" and not node.domain}
     gone: set[int] = set()
     nodes: list[Node] = []

@@ -12,7 +12,7 @@ import numpy as np
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 from recurra.interop.onnx import schema, tensors
-from recurra.interop.onnx.wire import Reader
+from recurra.interop.onnx.wire import Reader, joined
 
 #: The oldest operator set whose meaning is known here.
 OLDEST = 7
@@ -25,6 +25,13 @@ class Value:
     name: str
     dtype: np.dtype[Any] | None
     dims: tuple[int | str | None, ...] | None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape may be it."""
+        return self.dims is None or (
+            len(self.dims) == len(shape)
+            and all(not isinstance(want, int) or want == size for want, size in zip(self.dims, shape, strict=True))
+        )
 
 
 @dataclass
@@ -66,6 +73,10 @@ class Graph:
     constants: dict[str, Array] = field(default_factory=dict)
     #: For outputs whose value has another name within: that name.
     renamed: dict[str, str] = field(default_factory=dict)
+
+    def sources(self) -> list[str]:
+        """For each output the name of its value within."""
+        return [self.renamed.get(one.name, one.name) for one in self.outputs]
 
     def free(self) -> Iterator[str]:
         """What a subgraph reads of the graphs around it."""
@@ -142,9 +153,7 @@ class _Parser:
             return bytes(value).decode(errors="replace")
         if kind == "strings":
             return [bytes(one).decode(errors="replace") for one in value]
-        if kind == "ints":
-            return [int(one) for part in value for one in np.atleast_1d(part)]
-        return [float(one) for part in value for one in np.atleast_1d(part)] if kind == "floats" else value
+        return joined(value).tolist() if kind in ("ints", "floats") else value
 
 
 def _value(message: Mapping[str, Any]) -> Value:

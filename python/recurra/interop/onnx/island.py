@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from recurra.graph.graph import pack
 from recurra.graph.symbolic import Call, Input, Symbol
 from recurra.interop.onnx.values import Arrangement, Turned, View, labelled
-from recurra.layers.leaf import LeafLayer
-from recurra.models.model import Model
+from recurra.models.model import Model, behind
 
 Step = Callable[[list[Any]], None]
 
@@ -19,13 +19,11 @@ class Island:
     def __init__(self) -> None:
         self.closed = False
         self.inputs: list[tuple[Symbol, int, Arrangement]] = []
-        self.names: list[str] = []
         self._states: dict[int, tuple[Call, list[int | None]]] = {}
         self._outputs: dict[tuple[int, int], tuple[Symbol, list[tuple[int, Arrangement]]]] = {}
         self._finals: list[tuple[Call, int, int]] = []
         self._seen: dict[tuple[int, str, str, int], View] = {}
         self.lengths: int | None = None
-        self.model: Model | None = None
 
     def input(self, source: Turned, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
         """A new input: an array whose axes are `pattern`, (N, T, F) or (N, F) in some order."""
@@ -63,12 +61,7 @@ class Island:
         assert isinstance(symbol.source, Call)
         self._finals.append((symbol.source, which, slot))
 
-    @property
-    def layers(self) -> list[LeafLayer]:
-        """Of the model, once it is made."""
-        return [] if self.model is None else list(self.model.layers)
-
-    def finish(self) -> Step:
+    def finish(self) -> tuple[Model, Step]:
         """The model, and the step that runs it."""
         symbols = [symbol for symbol, _wanted in self._outputs.values()]
         wanted = [list(one) for _symbol, one in self._outputs.values()]
@@ -79,8 +72,7 @@ class Island:
                 wanted.append([])
                 reached = _reached(symbols)
         inputs = [one for one in self.inputs if id(one[0].source) in reached]
-        self.model = model = Model(_pack([one[0] for one in inputs]), _pack(symbols))
-        self.inputs = inputs
+        model = Model(pack([one[0] for one in inputs]), pack(symbols))
         nodes = model._graph().nodes
         place = {id(node.layer): index for index, node in enumerate(nodes) if node.layer.state_names}
         starts = [(place[id(call.layer)], slots) for call, slots in self._states.values() if id(call.layer) in place]
@@ -95,8 +87,8 @@ class Island:
                 state = [None] * count
                 for index, given in starts:
                     arrays = [None if one is None else slots[one].astype(dtype, copy=False) for one in given]
-                    state[index] = arrays[0] if len(arrays) == 1 else tuple(arrays)
-            y, final = model(x[0] if len(x) == 1 else tuple(x), state, None if lengths is None else slots[lengths])
+                    state[index] = pack(arrays)
+            y, final = model(pack(x), state, None if lengths is None else slots[lengths])
             for array, targets in zip(y if len(wanted) > 1 else [y], wanted, strict=True):
                 for slot, arrangement in targets:
                     slots[slot] = arrangement.from_base(array)
@@ -104,21 +96,9 @@ class Island:
                 one = final[index]
                 slots[slot] = one[which] if isinstance(one, tuple) else one
 
-        return step
-
-
-def _pack(values: Sequence[Any]) -> Any:
-    return values[0] if len(values) == 1 else tuple(values)
+        return model, step
 
 
 def _reached(symbols: Sequence[Symbol]) -> set[int]:
     """Everything that these depend on."""
-    found: set[int] = set()
-    waiting = [one.source for one in symbols]
-    while waiting:
-        source = waiting.pop()
-        if id(source) not in found:
-            found.add(id(source))
-            if isinstance(source, Call):
-                waiting += [one.source for one in source.inputs]
-    return found
+    return {id(one) for part in behind([one.source for one in symbols]) for one in part}

@@ -129,26 +129,15 @@ class OnnxModel:
         return shape
 
     def _run(self, given: Mapping[str, Array]) -> list[Array]:
-        arrays = [self._checked(one, given[one.name]) for one in self._graph.inputs]
-        key = tuple((one.shape, one.dtype.char) for one in arrays)
+        arrays = [given[one.name] for one in self._graph.inputs]
+        key = tuple((one.shape, one.dtype) for one in arrays)
         plan = self._plans.get(key)
         if plan is None:
+            for value, array in zip(self._graph.inputs, arrays, strict=True):  # what has a plan has been checked
+                _check(value, array)
             plan = self._plan([(one.shape, one.dtype) for one in arrays], key)
         made: list[Array] = plan.run(arrays)
         return [one.copy() if any(np.may_share_memory(one, other) for other in arrays) else one for one in made]
-
-    def _checked(self, value: Value, array: Array) -> Array:
-        if value.dtype is not None and array.dtype != value.dtype:
-            raise TypeError(
-                f"OnnxModel: got {value.name} of {array.dtype}, expected {value.dtype}; write {value.name}.astype('{value.dtype}')"
-            )
-        dims = value.dims
-        if dims is not None and (
-            len(dims) != array.ndim
-            or any(isinstance(want, int) and want != size for want, size in zip(dims, array.shape, strict=True))
-        ):
-            raise ValueError(f"OnnxModel: got {value.name} of shape {array.shape}, expected {_shape(dims)}; reshape it")
-        return array
 
     def _plan(self, shapes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], key: tuple[Any, ...]) -> Plan:
         try:
@@ -200,14 +189,16 @@ class OnnxModel:
             ValueError: some nodes are no layers; the message names them.
         """
         plan = self._example()
-        made = [one.model for one in plan.islands if one.model is not None]
         others = [node for node in plan.numpy if id(node) not in self._plumbing]
-        if others or len(made) != 1:
-            what = ", ".join(str(node) for node in others[:8]) or f"{len(made)} models with turned arrays between them"
+        if others or len(plan.models) != 1:
+            what = (
+                ", ".join(str(node) for node in others[:8])
+                or f"{len(plan.models)} models with turned arrays between them"
+            )
             raise ValueError(
                 f"OnnxModel.as_model: got {what}, expected nodes that are layers only; call this model as it is"
             )
-        return made[0]
+        return plan.models[0]
 
 
 def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple[int, ...]:
@@ -218,6 +209,17 @@ def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple
         guess = 2 if at == 0 or is_state else 5
         found.append(one if isinstance(one, int) else guess if one is None else named.setdefault(one, guess))
     return tuple(found)
+
+
+def _check(value: Value, array: Array) -> None:
+    if value.dtype is not None and array.dtype != value.dtype:
+        raise TypeError(
+            f"OnnxModel: got {value.name} of {array.dtype}, expected {value.dtype}; write {value.name}.astype('{value.dtype}')"
+        )
+    if not value.fits(array.shape):
+        raise ValueError(
+            f"OnnxModel: got {value.name} of shape {array.shape}, expected {_shape(value.dims or ())}; reshape it"
+        )
 
 
 def _shape(dims: Sequence[Any]) -> str:

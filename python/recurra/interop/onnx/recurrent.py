@@ -13,30 +13,20 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
+from recurra.interop.gate_orders import OWN, gates
 from recurra.interop.onnx import activations
 from recurra.interop.onnx.graph import Node
+from recurra.interop.onnx.store import filled
+from recurra.layers.merge import Reverse
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.layers.recurrent.rnn import RNN
 
-
-@dataclass(frozen=True)
-class _Kind:
-    """A cell: its class, and ONNX's order of gates as rows of ours."""
-
-    layer: type[Recurrent]
-    order: tuple[int, ...]
-
-
-#: For each of our gates its place in ONNX: iofc for i, f, g, o; zrh for r, z, n.
-KINDS = {
-    "RNN": _Kind(RNN, (0,)),
-    "GRU": _Kind(GRU, (1, 0, 2)),
-    "LSTM": _Kind(LSTM, (0, 2, 3, 1)),
-}
-#: ONNX's places of i, f and o among the peepholes.
-PEEPHOLES = (0, 2, 1)
+#: By the operators' names, which are the classes' too.
+KINDS: dict[str, type[Recurrent]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+#: The places of W, R, B and P among a node's inputs.
+WEIGHTS = (1, 2, 3, 7)
 
 
 @dataclass(frozen=True)
@@ -92,12 +82,11 @@ def make(node: Node, found: Spec, weights: Sequence[Array | None]) -> Recurrent:
     """
     w, r, b, p = weights
     kind = KINDS[node.op]
-    gates = len(kind.order)
     if w is None or r is None or w.ndim != 3 or r.ndim != 3:
         raise ModelFormatError(f"{node}: got no W or R of three axes, expected both")
     directions, rows, inputs = w.shape
     hidden = r.shape[2]
-    fits = directions == found.directions and rows == gates * hidden and r.shape == (directions, rows, hidden)
+    fits = directions == found.directions and rows == kind.gates * hidden and r.shape == (directions, rows, hidden)
     fits = fits and (b is None or b.shape == (directions, 2 * rows)) and hidden > 0 and inputs > 0
     fits = fits and (p is None or p.shape == (directions, 3 * hidden))
     if not fits or node.attributes.get("hidden_size", hidden) != hidden:
@@ -105,37 +94,39 @@ def make(node: Node, found: Spec, weights: Sequence[Array | None]) -> Recurrent:
         raise ModelFormatError(
             f"{node}: got W, R, B, P of shapes {shapes}, which do not go together; export the model again"
         )
-    options = {**dict(found.options), "bias": b is not None, "bidirectional": directions == 2, "seed": 0}
+    options = {**dict(found.options), "bias": b is not None, "bidirectional": directions == 2}
     if p is not None:
         options["peepholes"] = True
+    values = {
+        name: array
+        for direction in range(directions)
+        for name, array in _named(node.op, [one if one is None else one[direction] for one in weights], direction)
+    }
     dtype = "float64" if w.dtype == np.float64 else "float32"
-    layer = kind.layer(inputs, hidden, dtype=dtype, **options)
-    layer.load_state_dict(
-        {
-            name: np.ascontiguousarray(array, dtype)
-            for direction in range(directions)
-            for name, array in _named(kind, [one if one is None else one[direction] for one in weights], direction)
-        }
-    )
-    return layer
+    return filled(kind, values, inputs, hidden, dtype=dtype, **options)
 
 
-def _named(kind: _Kind, weights: Sequence[Any], direction: int) -> list[tuple[str, Array]]:
+def _named(op: str, weights: Sequence[Any], direction: int) -> list[tuple[str, Array]]:
     w, r, b, p = weights
     end = "_l0_reverse" if direction else "_l0"
-    found = [("weight_ih" + end, regated(w, kind.order)), ("weight_hh" + end, regated(r, kind.order))]
+    found = [("weight_ih" + end, w), ("weight_hh" + end, r)]
     if b is not None:
-        own, recurrent = np.split(b, 2)
-        found += [("bias_ih" + end, regated(own, kind.order)), ("bias_hh" + end, regated(recurrent, kind.order))]
-    if p is not None:
-        found.append(("weight_peephole" + end, regated(p, PEEPHOLES)))
-    return found
+        found += zip(("bias_ih" + end, "bias_hh" + end), np.split(b, 2), strict=True)
+    found = [(name, regated(op, array)) for name, array in found]
+    return found if p is None else [*found, ("weight_peephole" + end, peepholes(p))]
 
 
-def regated(array: Array, order: Sequence[int]) -> Array:
-    """The gates' blocks of rows in another order."""
-    blocks = np.split(array, len(order))
-    return np.concatenate([blocks[at] for at in order])
+def regated(op: str, array: Array, *, back: bool = False) -> Array:
+    """Weights of a cell, from ONNX's order of gates in ours, or `back`."""
+    if op not in OWN:
+        return array
+    return gates(array, op, "recurra", "onnx") if back else gates(array, op, "onnx")
+
+
+def peepholes(array: Array) -> Array:
+    """From ONNX's order i, o, f in ours, i, f, o; and back."""
+    i, second, third = np.split(array, 3)
+    return np.concatenate([i, third, second])
 
 
 def run(layer: Recurrent, found: Spec, x: Array, lengths: Array | None, states: Sequence[Array | None]) -> list[Array]:
@@ -144,7 +135,6 @@ def run(layer: Recurrent, found: Spec, x: Array, lengths: Array | None, states: 
     if x.ndim != 3:
         raise ValueError(f"got X of shape {x.shape}, expected three axes")
     rows = np.ascontiguousarray(x if found.batch_first else x.swapaxes(0, 1), layer.dtype)
-    valid = np.full(len(rows), rows.shape[1]) if lengths is None else np.asarray(lengths)
     own = [
         None if one is None else np.ascontiguousarray(one.swapaxes(0, 1) if found.batch_first else one, layer.dtype)
         for one in states
@@ -154,19 +144,12 @@ def run(layer: Recurrent, found: Spec, x: Array, lengths: Array | None, states: 
         zeros = layer.state_zeros(x.shape[batch_axis])
         filled = [zero if one is None else one for one, zero in zip(own, zeros, strict=True)]
         state = tuple(filled) if len(filled) > 1 else filled[0]
-    y, final = layer(turned(rows, valid) if found.backwards else rows, state, None if lengths is None else valid)
-    y = turned(y, valid) if found.backwards else y
+    turn = Reverse(dtype=layer.dtype) if found.backwards else None
+    y, final = layer(rows if turn is None else turn(rows, lengths=lengths)[0], state, lengths)
+    y = y if turn is None else turn(y, lengths=lengths)[0]
     y = y.reshape(*y.shape[:2], found.directions, -1)
     y = y if found.batch_first else y.transpose(1, 2, 0, 3)
     finals = final if isinstance(final, tuple) else (final,)
     return [
         one.astype(x.dtype, copy=False) for one in (y, *(s.swapaxes(0, 1) if found.batch_first else s for s in finals))
     ]
-
-
-def turned(rows: Array, valid: Array) -> Array:
-    """The valid steps of each row, the last one first."""
-    steps = np.arange(rows.shape[1])
-    places = np.where(steps < valid[:, None], valid[:, None] - 1 - steps, steps)
-    found: Array = np.take_along_axis(rows, places[..., None], 1)
-    return found

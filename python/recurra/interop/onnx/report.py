@@ -10,16 +10,15 @@ from recurra.interop.onnx.trace import Plan
 
 def text(plan: Plan, nodes: int, states: Mapping[str, str], plumbing: set[int]) -> str:
     """Which nodes are layers, which run in numpy."""
-    made = [one for one in plan.islands if one.model is not None]
-    native = sum(len(one.model._graph().nodes) for one in made if one.model is not None)
+    native = sum(len(one._graph().nodes) for one in plan.models)
     numpy = [node for node in plan.numpy if id(node) not in plumbing]
     passing = len(plan.numpy) - len(numpy)
     lines = [
-        f"{nodes} nodes, constants aside: {native} layers in {len(made)} native models, {len(numpy)} nodes in numpy"
+        f"{nodes} nodes, constants aside: {native} layers in {len(plan.models)} native models, {len(numpy)} nodes in numpy"
         + (f", {passing} that pass states on" if passing else "")
     ]
     lines += [f"state: {before} -> {after}" for before, after in states.items()]
-    for number, one in enumerate(made):
+    for number, one in enumerate(plan.models):
         lines.append(f"native model {number}: " + ", ".join(layer.label for layer in one.layers))
     if numpy:
         lines.append(

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recurra.common.typing import Array
-from recurra.graph.symbolic import Call, Symbol
 from recurra.interop.onnx.graph import Node
-from recurra.interop.onnx.values import Value
-from recurra.layers.pooling import Pool
-from recurra.layers.repeat import RepeatVector
+from recurra.interop.onnx.values import Value, View
 
 if TYPE_CHECKING:
     from recurra.interop.onnx.trace import Tracer
@@ -50,16 +47,13 @@ def shape_of(value: Value | None) -> tuple[int, ...]:
     return value.shape
 
 
-def without_time(symbol: Symbol) -> Any:
-    """The vector of a sequence of one step."""
-    return Pool("last", dtype=_dtype(symbol))(symbol)
+def open_view(value: Value | None) -> View | None:
+    """The value as a view of the open island, if it is one."""
+    return None if value is None or value.view is None or value.view.island.closed else value.view
 
 
-def with_time(symbol: Symbol) -> Any:
-    """A vector as a sequence of one step."""
-    return RepeatVector(1, dtype=_dtype(symbol))(symbol)
-
-
-def _dtype(symbol: Symbol) -> Any:
-    source = symbol.source
-    return source.layer.dtype if isinstance(source, Call) else source.dtype
+def place_of(view: View, shape: tuple[int, ...], kind: str) -> int | None:
+    """Which axis of the value is that of the features, or of time; None if it has one place only."""
+    if kind not in view.order:
+        return None
+    return [at for at, size in enumerate(shape) if size != 1][view.order.index(kind)]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def _cell(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     found = recurrent.spec(node)
     given = [*inputs, *[None] * (8 - len(inputs))]
-    weights = [known(given, at) for at in (1, 2, 3, 7)]
-    missing = [array is None and not left_out(given, at) for array, at in zip(weights, (1, 2, 3, 7), strict=True)]
+    weights = [known(given, at) for at in recurrent.WEIGHTS]
+    missing = [array is None and not left_out(given, at) for array, at in zip(weights, recurrent.WEIGHTS, strict=True)]
     x = given[0]
     if any(missing) or x is None or x.dtype not in FLOATS or len(shape_of(x)) != 3 or 0 in shape_of(x):
         return None

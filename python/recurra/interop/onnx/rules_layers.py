@@ -11,7 +11,8 @@ import numpy as np
 from recurra.common.typing import Array
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import normalise
-from recurra.interop.onnx.rules import FLOATS, Rule, arrays, dtype_of, known, left_out, shape_of
+from recurra.interop.onnx.rules import FLOATS, Rule, arrays, dtype_of, known, left_out, open_view, place_of, shape_of
+from recurra.interop.onnx.store import filled
 from recurra.interop.onnx.values import Value, View, labelled, merged
 from recurra.layers.activation import Activation
 from recurra.layers.basic import Embedding, Linear
@@ -31,9 +32,8 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _in_island(value: Value | None) -> View | None:
-    if value is None or value.view is None or value.view.island.closed or value.dtype not in FLOATS:
-        return None
-    return merged(value.view)
+    view = open_view(value)
+    return None if view is None or value is None or value.dtype not in FLOATS else merged(view)
 
 
 def _features_last(tracer: Tracer, value: Value | None) -> tuple[View, tuple[int, ...]] | None:
@@ -59,10 +59,8 @@ def _dense(tracer: Tracer, node: Node, value: Value | None, weight: Array, bias:
     view, shape = found
 
     def make() -> Linear:
-        layer = Linear(*weight.shape, bias=bias is not None, dtype=dtype_of(value), seed=0)
         given = {"weight": weight.T} if bias is None else {"weight": weight.T, "bias": bias}
-        layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in given.items()})
-        return layer
+        return filled(Linear, given, *weight.shape, bias=bias is not None, dtype=dtype_of(value))
 
     symbol = tracer.store.get(id(node), make)(view.symbol)
     made = (*shape[:-1], weight.shape[1])
@@ -103,9 +101,7 @@ def _embedding(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> li
         return None
 
     def make() -> Embedding:
-        layer = Embedding(*weight.shape, dtype=weight.dtype.name, seed=0)
-        layer.load_state_dict({"weight": np.ascontiguousarray(weight)})
-        return layer
+        return filled(Embedding, {"weight": weight}, *weight.shape, dtype=weight.dtype.name)
 
     view = tracer.island.tokens(tokens.slot, shape, len(weight))
     symbol = tracer.store.get(id(node), make)(view.symbol)
@@ -147,8 +143,7 @@ def _softmax(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list
     shape = shape_of(value)
     axes = normalise.softmax_axes(node, len(shape))
     wide = [at for at in axes if shape[at] != 1]
-    plain = [at for at, size in enumerate(shape) if size != 1]
-    if view.directions != 1 or "F" not in view.order or wide != [plain[view.order.index("F")]]:
+    if view.directions != 1 or wide != [place_of(view, shape, "F")]:
         return None
     return _activated(tracer, value, view, "softmax")
 
@@ -170,12 +165,8 @@ def _batch_norm(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> l
         return None
 
     def make() -> BatchNorm:
-        layer = BatchNorm(shape[1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
-        names = ("weight", "bias", "running_mean", "running_var")
-        layer.load_state_dict(
-            {name: np.ascontiguousarray(one, layer.dtype) for name, one in zip(names, numbers, strict=True)}
-        )
-        return layer
+        given = dict(zip(("weight", "bias", "running_mean", "running_var"), numbers, strict=True))
+        return filled(BatchNorm, given, shape[1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
 
     layer = tracer.store.get(id(node), make)
     return [replace(value, slot=None, view=replace(view, symbol=layer(view.symbol)))]
@@ -196,10 +187,8 @@ def _layer_norm(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> l
         return None
 
     def make() -> LayerNorm:
-        layer = LayerNorm(shape[-1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
         given = {"weight": scale, "bias": np.zeros(shape[-1]) if bias is None else bias}
-        layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in given.items()})
-        return layer
+        return filled(LayerNorm, given, shape[-1], eps=node.attributes.get("epsilon", 1e-5), dtype=dtype_of(value))
 
     view = found[0]
     return [replace(value, slot=None, view=replace(view, symbol=tracer.store.get(id(node), make)(view.symbol)))]
@@ -213,5 +202,5 @@ RULES: dict[str, Rule] = {
     "Gemm": _gemm,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
+    "Gather": _embedding,
 }
-EMBEDDING = _embedding

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recurra.interop.onnx.graph import Node
-from recurra.interop.onnx.rules import FLOATS, Rule, dtype_of, shape_of
+from recurra.interop.onnx.ops.common import axis_of
+from recurra.interop.onnx.rules import FLOATS, Rule, dtype_of, open_view, shape_of
 from recurra.interop.onnx.values import Value, View, merged
 from recurra.layers.leaf import LeafLayer
 from recurra.layers.merge import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
@@ -26,12 +27,12 @@ _LAYERS: dict[str, type[LeafLayer]] = {
 }
 
 
-def _views(tracer: Tracer, inputs: Sequence[Value | None]) -> list[View] | None:
+def _views(inputs: Sequence[Value | None]) -> list[View] | None:
     """All inputs as views of the open island, looked at alike but for their features."""
     found = [
-        merged(one.view)
+        merged(view)
         for one in inputs
-        if one is not None and one.view is not None and not one.view.island.closed and one.dtype in FLOATS
+        if (view := open_view(one)) is not None and one is not None and one.dtype in FLOATS
     ]
     if len(found) < 2 or len(found) < len(inputs):
         return None
@@ -41,7 +42,7 @@ def _views(tracer: Tracer, inputs: Sequence[Value | None]) -> list[View] | None:
 
 
 def _elementwise(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    views = _views(tracer, inputs)
+    views = _views(inputs)
     if views is None or inputs[0] is None:
         return None
     if any(shape_of(one) != shape_of(inputs[0]) for one in inputs):
@@ -53,11 +54,10 @@ def _elementwise(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> 
 
 
 def _concat(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    views, first = _views(tracer, inputs), inputs[0]
+    views, first = _views(inputs), inputs[0]
     if views is None or first is None:
         return None
-    rank = len(shape_of(first))
-    axis = int(node.attributes.get("axis", 0)) % rank
+    axis = axis_of(node, len(shape_of(first)), 0)
     features = sum(one.base[-1] for one in views)
     made = tuple(
         sum(shape_of(one)[at] for one in inputs) if at == axis else size for at, size in enumerate(shape_of(first))

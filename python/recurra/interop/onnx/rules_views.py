@@ -11,21 +11,14 @@ import numpy as np
 from recurra.interop.onnx import tensors
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import shapes
-from recurra.interop.onnx.ops.common import argument, integers
-from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, shape_of
+from recurra.interop.onnx.ops.common import argument, axis_of, integers
+from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, open_view, place_of, shape_of
 from recurra.interop.onnx.values import Turned, Value, View, merged, sizes_of, wide
 from recurra.layers.pooling import Pool
 from recurra.layers.slicing import Slice
 
 if TYPE_CHECKING:
     from recurra.interop.onnx.trace import Tracer
-
-
-def _seen(value: Value | None, tracer: Tracer) -> View | None:
-    """The view of a value within the open island."""
-    if value is None or value.view is None or value.view.island.closed:
-        return None
-    return value.view
 
 
 def _same(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
@@ -35,7 +28,7 @@ def _same(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
 
 
 def _transpose(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    view, value = _seen(inputs[0], tracer), inputs[0]
+    view, value = open_view(inputs[0]), inputs[0]
     if value is None or value.known is not None:
         return None
     shape = shape_of(value)
@@ -62,7 +55,7 @@ def _new_shape(node: Node, inputs: Sequence[Value | None]) -> tuple[int, ...] | 
     if node.op == "Reshape":
         return shapes.reshaped(node, shape, integers(argument(node, given, 1, "shape")))
     if node.op == "Squeeze":
-        gone = shapes.squeezed(node, given, max(len(shape), 1), shape)
+        gone = shapes.squeezed(node, given, shape)
         if any(shape[at] != 1 for at in gone):
             return None
         return tuple(size for at, size in enumerate(shape) if at not in gone)
@@ -73,7 +66,7 @@ def _new_shape(node: Node, inputs: Sequence[Value | None]) -> tuple[int, ...] | 
 
 
 def _reshape(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    view, value = _seen(inputs[0], tracer), inputs[0]
+    view, value = open_view(inputs[0]), inputs[0]
     if value is None or value.known is not None or 0 in shape_of(value):
         return None
     shape = _new_shape(node, inputs)
@@ -100,7 +93,7 @@ def _new_axes(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Valu
 
 def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     """Of the features alone."""
-    view, value = _seen(inputs[0], tracer), inputs[0]
+    view, value = open_view(inputs[0]), inputs[0]
     if view is None or value is None or any(one is not None and one.known is None for one in inputs[1:]):
         return None
     shape = shape_of(value)
@@ -109,7 +102,7 @@ def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
     cut = [at for at, (size, part) in enumerate(zip(shape, taken, strict=True)) if part != range(size)]
     if not cut:
         return [value]
-    features = _axis_of(view, shape, "F")
+    features = place_of(view, shape, "F")
     if (
         view.directions != 1
         or features is None
@@ -122,13 +115,6 @@ def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
     return [_some(tracer, value, view, features, part)]
 
 
-def _axis_of(view: View, shape: tuple[int, ...], kind: str) -> int | None:
-    """Which axis of the value is that of the features, or of time; None if it has one place only."""
-    if kind not in view.order:
-        return None
-    return [at for at, size in enumerate(shape) if size != 1][view.order.index(kind)]
-
-
 def _some(tracer: Tracer, value: Value, view: View, axis: int, part: range) -> Value:
     layer = tracer.store.plain(Slice, part.start, part[-1] + 1, part.step, dtype=dtype_of(value))
     shape = shape_of(value)
@@ -139,13 +125,13 @@ def _some(tracer: Tracer, value: Value, view: View, axis: int, part: range) -> V
 
 
 def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    view, value = _seen(inputs[0], tracer), inputs[0]
+    view, value = open_view(inputs[0]), inputs[0]
     if view is None or value is None or (len(inputs) > 1 and known(inputs, 1) is None):
         return None
     view, shape = merged(view), shape_of(value)
-    axis = int(node.attributes.get("axis", 0)) % len(shape)
+    axis = axis_of(node, len(shape), 0)
     sizes = shapes.parts_of(node, arrays(inputs), axis, shape[axis])
-    if view.directions != 1 or _axis_of(view, shape, "F") != axis or 0 in sizes:
+    if view.directions != 1 or place_of(view, shape, "F") != axis or 0 in sizes:
         return None
     ends = [int(one) for one in np.cumsum(sizes)]
     return [_some(tracer, value, view, axis, range(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
@@ -153,23 +139,23 @@ def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
 
 def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     """The last step, a single feature, or the only place of an axis."""
-    view, value, index = _seen(inputs[0], tracer), inputs[0], known(inputs, 1)
+    view, value, index = open_view(inputs[0]), inputs[0], known(inputs, 1)
     if view is None or value is None or index is None or index.size != 1:
         return None
     view, shape = merged(view), shape_of(value)
-    axis = int(node.attributes.get("axis", 0)) % len(shape)
+    axis = axis_of(node, len(shape), 0)
     at = int(index.reshape(-1)[0])
     at = at + shape[axis] if at < 0 else at
     made = (*shape[:axis], *index.shape, *shape[axis + 1 :])
     if at == 0 and shape[axis] == 1:
         return [Value(made, value.dtype, view=view)]
-    if _axis_of(view, shape, "T") == axis and at == shape[axis] - 1 and "T" in view.sizes:
+    if place_of(view, shape, "T") == axis and at == shape[axis] - 1 and "T" in view.sizes:
         symbol = tracer.store.plain(Pool, "last", dtype=dtype_of(value))(view.symbol)
         base = (view.base[0], view.base[-1])
         return [
             Value(made, value.dtype, view=replace(view, symbol=symbol, base=base, order=view.order.replace("T", "")))
         ]
-    if _axis_of(view, shape, "F") == axis and view.directions == 1 and 0 <= at < shape[axis]:
+    if place_of(view, shape, "F") == axis and view.directions == 1 and 0 <= at < shape[axis]:
         some = _some(tracer, value, view, axis, range(at, at + 1))
         return [replace(some, shape=made)]
     return None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import reduce, windows
-from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, left_out, shape_of
+from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, left_out, open_view, place_of, shape_of
+from recurra.interop.onnx.store import filled
 from recurra.interop.onnx.values import Value, View, labelled, wide
 from recurra.layers.convolution import Conv1d
 from recurra.layers.pooling import Pool
@@ -53,10 +52,8 @@ def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
     def make() -> Conv1d:
         sizes = (weight.shape[1], weight.shape[0], weight.shape[2])
         options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "bias": bias is not None}
-        layer = Conv1d(*sizes, **options, dtype=dtype_of(value), seed=0)
         given = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-        layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in given.items()})
-        return layer
+        return filled(Conv1d, given, *sizes, **options, dtype=dtype_of(value))
 
     layer = tracer.store.get((id(node), padding), make)
     steps = (shape[2] + sum(pads) - span) // stride + 1
@@ -96,12 +93,11 @@ def _over_time(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> li
     axes = tuple(range(2, len(shape))) if everywhere else reduce.reduced_axes(node, arrays(inputs), len(shape))
     keeps = everywhere or node.attributes.get("keepdims", 1)
     made = tuple(1 if at in axes else size for at, size in enumerate(shape) if keeps or at not in axes)
-    view = None if value.view is None or value.view.island.closed else value.view
+    view = open_view(value)
     if wide(made) == wide(shape):
         return [Value(made, value.dtype, view=view, turned=None if view is not None else tracer.source(value))]
     gone = [at for at in axes if shape[at] != 1]
-    plain = [at for at, size in enumerate(shape) if size != 1]
-    if view is None or "T" not in view.order or view.directions != 1 or gone != [plain[view.order.index("T")]]:
+    if view is None or view.directions != 1 or gone != [place_of(view, shape, "T")]:
         return None
     layer = tracer.store.plain(Pool, _REDUCTIONS[node.op], dtype=dtype_of(value))
     pooled = View(view.island, layer(view.symbol), (view.base[0], view.base[-1]), view.order.replace("T", ""))

@@ -108,9 +108,8 @@ def _through_cells(graph: Graph) -> Iterator[tuple[str, str]]:
             sources = _behind(graph, begin) & inputs
             sinks = _before(graph, end)
             for before in sorted(sources):
-                yield from (
-                    (before, one.name) for one in graph.outputs if graph.renamed.get(one.name, one.name) in sinks
-                )
+                outputs = zip(graph.outputs, graph.sources(), strict=True)
+                yield from ((before, one.name) for one, source in outputs if source in sinks)
 
 
 def _behind(graph: Graph, name: str) -> set[str]:
@@ -152,8 +151,9 @@ def plumbing(graph: Graph, pairs: Mapping[str, str]) -> set[int]:
         if node.op in _PASSING and all(name in given for name in node.reads()):
             given.update(node.outputs)
             found.add(id(node))
-    after = {graph.renamed.get(one.name, one.name) for one in graph.outputs if one.name in pairs.values()}
-    others = {graph.renamed.get(one.name, one.name) for one in graph.outputs if one.name not in pairs.values()}
+    outputs = list(zip(graph.outputs, graph.sources(), strict=True))
+    after = {source for one, source in outputs if one.name in pairs.values()}
+    others = {source for one, source in outputs if one.name not in pairs.values()}
     for node in reversed(graph.nodes):
         if node.op in _PASSING and all(name in after and name not in others for name in node.outputs if name):
             after.update(node.reads())

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import numpy as np
+
+from recurra.common import initialise
 from recurra.layers.leaf import LeafLayer
+
+Made = TypeVar("Made", bound=LeafLayer)
+
+
+def filled(cls: type[Made], values: Mapping[str, Any], *args: Any, **options: Any) -> Made:
+    """A layer with these parameters and buffers; none are drawn first."""
+    with initialise.drawing(False):
+        layer = cls(*args, **options)
+    layer.load_state_dict({name: np.ascontiguousarray(one, layer.dtype) for name, one in values.items()})
+    return layer
 
 
 class LayerStore:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurra.common import checks
 from recurra.common.typing import Array
+from recurra.running.state import copied
 
 if TYPE_CHECKING:
     from recurra.interop.onnx.model import OnnxModel
@@ -35,7 +36,8 @@ class OnnxStream:
 
     def state(self) -> list[Array]:
         """A copy of the states, as a call of the model returns them."""
-        return [one.copy() for one in self._state]
+        found: list[Array] = copied(self._state)
+        return found
 
     def load_state(self, state: Sequence[Any] | None) -> None:
         """Go on from `state`; zeros where it is None."""
@@ -52,7 +54,7 @@ class OnnxStream:
                 raise ValueError(
                     f"OnnxStream.load_state: got {one.dtype} {one.shape}, expected {own.dtype} {own.shape}; give what state() gave"
                 )
-        self._state = [one.copy() for one in given]
+        self._state = copied(given)
 
     def fork(self) -> OnnxStream:
         """A second stream that goes on from the same states."""

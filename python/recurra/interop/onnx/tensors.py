@@ -12,6 +12,7 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
+from recurra.interop.onnx.wire import joined
 from recurra.saving import whole_file
 
 #: TensorProto.DataType: the dtype, and the field that holds the numbers where raw_data does not.
@@ -47,7 +48,7 @@ def number_of(kind: np.dtype[Any]) -> int:
 def read(tensor: Mapping[str, Any], directory: Path | None) -> Array:
     """The array; a copy that is the reader's own."""
     name = tensor.get("name", "")
-    dims = [int(one) for one in np.concatenate([np.atleast_1d(one) for one in tensor["dims"]] or [np.zeros(0)])]
+    dims: list[int] = joined(tensor["dims"]).tolist()
     kind = dtype(int(tensor.get("data_type", 0)), f"the tensor {name!r}")
     if len(dims) > 16 or any(one < 0 for one in dims):
         raise ModelFormatError(
@@ -74,9 +75,7 @@ def read(tensor: Mapping[str, Any], directory: Path | None) -> Array:
 
 
 def _typed(parts: list[Any], kind: np.dtype[Any]) -> Array:
-    if not parts:
-        return np.zeros(0, kind)
-    flat = np.concatenate([np.atleast_1d(one) for one in parts])
+    flat = joined(parts)
     if kind == np.float16:
         return flat.astype(np.uint16).view(np.float16)
     with np.errstate(all="ignore"):

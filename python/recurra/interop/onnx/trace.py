@@ -13,8 +13,12 @@ from recurra.interop.onnx import evaluate, translate
 from recurra.interop.onnx.graph import Graph, Node
 from recurra.interop.onnx.island import Island, Step
 from recurra.interop.onnx.ops import OPERATORS
+from recurra.interop.onnx.rules import FLOATS
 from recurra.interop.onnx.store import LayerStore
 from recurra.interop.onnx.values import Turned, Value, View, labelled, merged
+from recurra.layers.pooling import Pool
+from recurra.layers.repeat import RepeatVector
+from recurra.models.model import Model
 
 #: Operators whose output's shape follows from the numbers in some inputs: in which; None: in all.
 _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
@@ -33,7 +37,7 @@ class Plan:
         self.steps: list[Step] = []
         self.start: list[Any] = []
         self.outputs: list[int] = []
-        self.islands: list[Island] = []
+        self.models: list[Model] = []
         self.numpy: list[Node] = []
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -57,12 +61,15 @@ class Tracer:
         for one, (shape, dtype) in zip(graph.inputs, inputs, strict=True):
             self.values[one.name] = Value(shape, dtype, slot=self.slot())
         self._open: Island | None = None
+        self._steps: list[Step | Island] = []
         self._nodes(graph.nodes)
-        self.plan.outputs = [self.place(self.values[graph.renamed.get(one.name, one.name)]) for one in graph.outputs]
+        self.plan.outputs = [self.place(self.values[name]) for name in graph.sources()]
         self.close()
-        for at, step in enumerate(self.plan.steps):
-            if isinstance(step, _Unfinished):
-                self.plan.steps[at] = step.island.finish()
+        for step in self._steps:  # now it is known what is needed of each island
+            if isinstance(step, Island):
+                model, step = step.finish()
+                self.plan.models.append(model)
+            self.plan.steps.append(step)
 
     def slot(self, start: Any = None) -> int:
         """A place among a run's arrays."""
@@ -74,18 +81,14 @@ class Tracer:
         """The island that is added to."""
         if self._open is None:
             self._open = Island()
-            self.plan.islands.append(self._open)
         return self._open
 
     def close(self) -> None:
         """Give the open island its place among the steps."""
-        if self._open is not None:
-            if self._open.inputs:
-                self._open.closed = True
-                self.plan.steps.append(_Unfinished(self._open))
-            else:
-                self.plan.islands.remove(self._open)
-            self._open = None
+        if self._open is not None and self._open.inputs:
+            self._open.closed = True
+            self._steps.append(self._open)
+        self._open = None
 
     def place(self, value: Value) -> int:
         """Where a run has the array."""
@@ -108,7 +111,7 @@ class Tracer:
         def step(slots: list[Any]) -> None:
             slots[own] = turned.array(slots[turned.slot], shape)
 
-        self.plan.steps.append(step)
+        self._steps.append(step)
         value.slot = own
 
     def source(self, value: Value) -> Turned:
@@ -139,8 +142,7 @@ class Tracer:
         condition = self.values[node.inputs[0]].known if node.op == "If" else None
         if condition is None:
             return None
-        found: Graph = node.attributes["then_branch" if evaluate.truth(condition) else "else_branch"]
-        return found
+        return evaluate.branch(node, condition)
 
     def _node(self, node: Node, force: bool) -> bool:
         """Make the node's outputs; False if that would close the open island, which only `force` may."""
@@ -164,10 +166,10 @@ class Tracer:
         return [known(one) for one in made]
 
     def _native(self, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-        how = translate.RULES.get((node.domain, node.op))
-        if how is None or any(one is not None and one.shape is None for one in inputs):
+        rules = translate.RULES.get((node.domain, node.op), ())
+        if any(one is not None and one.shape is None for one in inputs):
             return None
-        return how(self, node, inputs)
+        return next((made for rule in rules if (made := rule(self, node, inputs)) is not None), None)
 
     def _numpy(self, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
         self.plan.numpy.append(node)
@@ -183,7 +185,7 @@ class Tracer:
             for at, array in zip(writes, made, strict=False):
                 slots[at] = array
 
-        self.plan.steps.append(step)
+        self._steps.append(step)
         if self._is_loose(node, inputs):
             return [Value(None, None, slot=at) for at in writes]
         dry = [None if one is None else zeros(one) for one in inputs]
@@ -204,53 +206,41 @@ class Tracer:
 
     def seen(self, value: Value, pattern: str) -> View | None:
         """The value as a symbol of the open island, its axes being `pattern`; None if it has other axes or no float."""
-        if value.shape is None or len(value.shape) != len(pattern) or value.dtype not in (np.float32, np.float64):
+        if value.shape is None or value.dtype is None or value.dtype not in FLOATS or len(value.shape) != len(pattern):
             return None
         if 0 in value.shape[1:] or value.known is not None:
             return None
+        dtype = value.dtype.name
         if value.view is not None and value.view.island is self._open:
-            fit = fitted(merged(value.view), value.shape, pattern)
+            fit = self._fitted(merged(value.view), value.shape, pattern, dtype)
             if fit is not None:
                 return fit
-        source = self.source(value)
-        assert value.dtype is not None
-        return self.island.input(source, value.shape, pattern, value.dtype.name)
+        source = self.source(value)  # which may close the island, so it comes before the next line
+        return self.island.input(source, value.shape, pattern, dtype)
 
-    def made(self, view: View, symbol: Any, base: tuple[int, ...], shape: tuple[int, ...], pattern: str) -> Value:
-        """What a layer gave, as a value whose axes are `pattern`."""
-        order, _sizes = labelled(shape, pattern)
-        return Value(shape, symbol_dtype(symbol), view=View(view.island, symbol, base, order))
-
-
-def fitted(view: View, shape: tuple[int, ...], pattern: str) -> View | None:
-    """The view, if a value of this shape has the axes `pattern`; a time axis is made or taken away where it has one place."""
-    order, sizes = labelled(shape, pattern)
-    own = view.sizes
-    if view.directions != 1 or order != view.order or own["N"] != sizes["N"] or own["F"] != sizes["F"]:
-        return None
-    if own.get("T", 1) != sizes.get("T", 1):
-        return None
-    if ("T" in own) == ("T" in sizes):
-        return view
-    symbol = translate.without_time(view.symbol) if "T" in own else translate.with_time(view.symbol)
-    base = (own["N"], own["F"]) if "T" in own else (own["N"], 1, own["F"])
-    return View(view.island, symbol, base, view.order)
+    def _fitted(self, view: View, shape: tuple[int, ...], pattern: str, dtype: str) -> View | None:
+        """The view, if a value of this shape has the axes `pattern`; a time axis of one place is made or taken away."""
+        order, sizes = labelled(shape, pattern)
+        own = view.sizes
+        if view.directions != 1 or order != view.order or own["N"] != sizes["N"] or own["F"] != sizes["F"]:
+            return None
+        if own.get("T", 1) != sizes.get("T", 1):
+            return None
+        if ("T" in own) == ("T" in sizes):
+            return view
+        layer: Any
+        base: tuple[int, ...]
+        if "T" in own:
+            layer, base = self.store.plain(Pool, "last", dtype=dtype), (own["N"], own["F"])
+        else:
+            layer, base = self.store.plain(RepeatVector, 1, dtype=dtype), (own["N"], 1, own["F"])
+        return View(view.island, layer(view.symbol), base, view.order)
 
 
 def _named(node: Node, branch: Graph) -> list[Node]:
     """What gives the values of a branch the names of the If."""
     pairs = zip(node.outputs, branch.outputs, strict=True)
     return [Node("Identity", "", node.name, [inner.name], [outer], {}, node.opset) for outer, inner in pairs]
-
-
-class _Unfinished:
-    """Stands among the steps for an island, until it is known what is needed of it."""
-
-    def __init__(self, island: Island) -> None:
-        self.island = island
-
-    def __call__(self, slots: list[Any]) -> None:
-        raise AssertionError
 
 
 def known(array: Array) -> Value:
@@ -264,8 +254,3 @@ def zeros(value: Value) -> Array:
         return value.known
     assert value.shape is not None
     return np.zeros(value.shape, value.dtype)
-
-
-def symbol_dtype(symbol: Any) -> np.dtype[Any]:
-    """That of the layer that gave it."""
-    return np.dtype(symbol.source.layer.dtype or np.float32)

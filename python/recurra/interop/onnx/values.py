@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,8 +32,12 @@ class View:
     @property
     def sizes(self) -> dict[str, int]:
         """Of each kind of axis; T is missing of vectors."""
-        found = {"N": self.base[0], "F": self.base[-1] // self.directions, "D": self.directions}
-        return found if len(self.base) < 3 else {**found, "T": self.base[1]}
+        return _axis_sizes(self.base, self.directions)
+
+
+def _axis_sizes(base: tuple[int, ...], directions: int) -> dict[str, int]:
+    found = {"N": base[0], "F": base[-1] // directions, "D": directions}
+    return found if len(base) < 3 else {**found, "T": base[1]}
 
 
 @dataclass(frozen=True)
@@ -84,33 +87,32 @@ class Arrangement:
     order: str
     directions: int
 
-    def _plain(self) -> tuple[str, dict[str, int]]:
-        letters = "NTDF" if len(self.base) == 3 else "NDF"
-        sizes = {"N": self.base[0], "F": self.base[-1] // self.directions, "D": self.directions}
-        if len(self.base) == 3:
-            sizes["T"] = self.base[1]
-        return "".join(one for one in letters if one in self.order), sizes
-
     @cached_property
-    def _in_order(self) -> bool:
-        return self._plain()[0] == self.order
+    def _turns(self) -> tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]] | None:
+        """The sizes of a graph's array and the order in which the symbol has these axes; the same from the symbol's to
+        the graph's. None where the order is the same."""
+        plain = "".join(one for one in "NTDF" if one in self.order)
+        if plain == self.order:
+            return None
+        sizes = _axis_sizes(self.base, self.directions)
+        return (
+            ([sizes[one] for one in self.order], [self.order.index(one) for one in plain]),
+            ([sizes[one] for one in plain], [plain.index(one) for one in self.order]),
+        )
 
     def to_base(self, array: Array) -> Array:
         """(N, T, F) or (N, F)."""
-        if self._in_order:
-            return np.ascontiguousarray(array).reshape(self.base)
-        plain, sizes = self._plain()
-        flat = array.reshape([sizes[one] for one in self.order])
-        return np.ascontiguousarray(flat.transpose([self.order.index(one) for one in plain])).reshape(self.base)
+        if self._turns is not None:
+            sizes, order = self._turns[0]
+            array = array.reshape(sizes).transpose(order)
+        return np.ascontiguousarray(array).reshape(self.base)
 
     def from_base(self, array: Array) -> Array:
         """The graph's shape."""
-        if self._in_order:
-            return array.reshape(self.shape)
-        plain, sizes = self._plain()
-        split = array.reshape([sizes[one] for one in plain])
-        found: Array = split.transpose([plain.index(one) for one in self.order]).reshape(self.shape)
-        return found
+        if self._turns is not None:
+            sizes, order = self._turns[1]
+            array = array.reshape(sizes).transpose(order)
+        return array.reshape(self.shape)
 
 
 def labelled(shape: tuple[int, ...], pattern: str) -> tuple[str, dict[str, int]]:
@@ -131,8 +133,3 @@ def merged(view: View) -> View:
 def sizes_of(view: View) -> list[int]:
     """The sizes of the axes of more than one place."""
     return [view.sizes[one] for one in view.order]
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Numbers in an array."""
-    return math.prod(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,15 @@ class Reader:
             self._left -= 1
             if self._left < 0:
                 raise ModelFormatError("got more fields than any model has, expected at most two million")
-            key, at = _varint(data, at)
+            key, at = _read_varint(data, at)
             number, wire = key >> 3, key & 7
             if wire == _VARINT:
-                value, at = _varint(data, at)
+                value, at = _read_varint(data, at)
                 yield number, wire, value
                 continue
             size = {_FIXED64: 8, _FIXED32: 4}.get(wire)
             if wire == _BYTES:
-                size, at = _varint(data, at)
+                size, at = _read_varint(data, at)
             if size is None or number == 0:
                 raise ModelFormatError(
                     f"got a field {number} of wire type {wire}, expected protocol buffers; no ONNX file"
@@ -111,7 +111,7 @@ def _text(value: memoryview) -> str:
         raise ModelFormatError(f"got a name that is no UTF-8 ({error.reason}); the file is damaged") from error
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     result = shift = 0
     while shift < 70:
         if at >= len(data):
@@ -151,6 +151,11 @@ def _varints(value: memoryview) -> Array:
     return found.view(np.int64)
 
 
+def joined(parts: Sequence[Any]) -> Array:
+    """The numbers of a field that comes several times, alone or many side by side."""
+    return np.concatenate([np.atleast_1d(one) for one in parts]) if parts else np.zeros(0, np.int64)
+
+
 # Writing
 
 
@@ -168,7 +173,7 @@ def encode(table: Table, message: Mapping[str, Any]) -> list[bytes]:
 
 def _encoded(number: int, kind: str | Table, value: Any) -> list[bytes]:
     if kind == "int":
-        return [_key(number, _VARINT), _number(int(value) & ((1 << 64) - 1))]
+        return [_key(number, _VARINT), varint(int(value) & ((1 << 64) - 1))]
     if kind == "float":
         return [_key(number, _FIXED32), struct.pack("<f", value)]
     if kind == "double":
@@ -177,14 +182,15 @@ def _encoded(number: int, kind: str | Table, value: Any) -> list[bytes]:
         parts = encode(kind, value)
     else:
         parts = [value.encode() if kind == "text" else value]
-    return [_key(number, _BYTES), _number(sum(map(len, parts))), *parts]
+    return [_key(number, _BYTES), varint(sum(map(len, parts))), *parts]
 
 
 def _key(number: int, wire: int) -> bytes:
-    return _number(number << 3 | wire)
+    return varint(number << 3 | wire)
 
 
-def _number(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number from 0 to 2^64 - 1."""
     found = bytearray()
     while value > 127:
         found.append(value & 127 | 128)

@@ -121,11 +121,9 @@ def _output(writer: Writer, name: str, tensor: Tensor, features: int | None, tim
 def _unpacked(writer: Writer, vector: str, count: int, size: int) -> str:
     """A state (count, N, size) of a vector (N, count * size)."""
     split = writer.node("Reshape", [vector, writer.integers(0, count, size)])
-    name: str = writer.node("Transpose", [split], perm=[1, 0, 2])
-    return name
+    return writer.node("Transpose", [split], perm=[1, 0, 2])
 
 
 def _packed(writer: Writer, state: str) -> str:
     rows = writer.node("Transpose", [state], perm=[1, 0, 2])
-    name: str = writer.node("Reshape", [rows, writer.integers(0, -1)])
-    return name
+    return writer.node("Reshape", [rows, writer.integers(0, -1)])

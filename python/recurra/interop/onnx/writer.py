@@ -16,6 +16,7 @@ from recurra.interop.onnx.wire import encode
 #: The operator set that is written: the first with LayerNormalization.
 OPSET = 17
 _IR_VERSION = 8
+_ATTRIBUTE_NUMBERS = {field: number for number, field in schema.ATTRIBUTE_TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,18 @@ class Writer:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self._nodes: list[dict[str, Any]] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
         self._tensors: list[dict[str, Any]] = []
         self._inputs: list[dict[str, Any]] = []
         self._outputs: list[dict[str, Any]] = []
         self._masks: dict[tuple[str, str], str] = {}
 
-    def node(self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Any) -> Any:
-        """The output's name, or a list of several."""
+    def node(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """The output's name."""
+        return self.nodes(op, inputs, 1, **attributes)[0]
+
+    def nodes(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
+        """The names of several outputs of one node."""
         names = [f"{op}_{len(self._nodes)}" + (f"_{at}" if at else "") for at in range(outputs)]
         self._nodes.append(
             {
@@ -54,16 +59,15 @@ class Writer:
                 "attribute": [_attribute(name, value) for name, value in attributes.items()],
             }
         )
-        return names[0] if outputs == 1 else names
+        return names
 
-    def constant(self, array: Any) -> str:
+    def constant(self, array: Array) -> str:
         """The name of an initial value; the same for the same array."""
-        plain = np.ascontiguousarray(array)
-        plain = plain.reshape(np.shape(array))
-        key = plain.dtype.name, plain.shape, plain.tobytes()
+        tensor = tensors.write(f"constant_{len(self._constants)}", array)
+        key = tensor["data_type"], tensor["dims"], tensor["raw_data"]
         if key not in self._constants:
-            self._constants[key] = f"constant_{len(self._constants)}"
-            self._tensors.append(tensors.write(self._constants[key], plain))
+            self._constants[key] = tensor["name"]
+            self._tensors.append(tensor)
         return self._constants[key]
 
     def number(self, value: float) -> str:
@@ -106,8 +110,19 @@ class Writer:
         """The value with another number in place of padding."""
         if tensor.lengths is None or not tensor.sequence:
             return tensor.name
-        name: str = self.node("Where", [self.mask(tensor), tensor.name, self.number(fill)])
-        return name
+        return self.node("Where", [self.mask(tensor), tensor.name, self.number(fill)])
+
+    def cast(self, name: str, dtype: Any) -> str:
+        """The value in another dtype."""
+        return self.node("Cast", [name], to=tensors.number_of(np.dtype(dtype)))
+
+    def at_least_one(self, lengths: str) -> str:
+        """Lengths without 0, which some runtimes refuse."""
+        return self.node("Max", [lengths, self.integers(1)])
+
+    def has_steps(self, lengths: str) -> str:
+        """(N, 1) bool, false for rows without steps."""
+        return self.node("Unsqueeze", [self.node("Greater", [lengths, self.integers(0)]), self.integers(1)])
 
     def parts(self) -> list[bytes]:
         """A file's bytes."""
@@ -130,9 +145,8 @@ class Writer:
 
 def _attribute(name: str, value: Any) -> dict[str, Any]:
     kind = _kind(value)
-    number = {field: number for number, field in schema.ATTRIBUTE_TYPES.items()}[kind]
     plain = value.encode() if kind == "s" else [one.encode() for one in value] if kind == "strings" else value
-    return {"name": name, "type": number, kind: plain}
+    return {"name": name, "type": _ATTRIBUTE_NUMBERS[kind], kind: plain}
 
 
 def _kind(value: Any) -> str:

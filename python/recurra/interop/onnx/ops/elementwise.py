@@ -11,7 +11,7 @@ import numpy as np
 from recurra.common.typing import Array
 from recurra.interop.onnx import tensors
 from recurra.interop.onnx.graph import Node
-from recurra.interop.onnx.ops.common import Arrays, Operator, argument, given, room
+from recurra.interop.onnx.ops.common import Arrays, Operator, argument, room
 
 
 def _several(function: Callable[..., Any]) -> Operator:
@@ -48,23 +48,22 @@ def _power(a: Any, b: Any) -> Any:
 
 
 def _remainder(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    room(np.broadcast_shapes(*(one.shape for one in inputs)), limit)
-    return [np.asarray((np.fmod if node.attributes.get("fmod") else np.mod)(*inputs))]
+    return _several(np.fmod if node.attributes.get("fmod") else np.mod)(node, inputs, limit)
 
 
-def sigmoid(x: Array) -> Array:
+def _sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), without overflow."""
     half = x.dtype.type(0.5)
     found: Array = np.tanh(x * half) * half + half
     return found
 
 
-def erf(x: Array) -> Array:
+def _erf(x: Array) -> Array:
     """The error function."""
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x.astype(np.float64)), np.float64).astype(x.dtype)
 
 
-def softplus(x: Array) -> Array:
+def _softplus(x: Array) -> Array:
     """log(1 + e^x), without overflow."""
     found: Array = np.logaddexp(x, x.dtype.type(0))
     return found
@@ -75,7 +74,7 @@ def _gelu(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     if node.attributes.get("approximate", "none") == "tanh":
         y = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     else:
-        y = 0.5 * x * (1 + erf(x / math.sqrt(2)))
+        y = 0.5 * x * (1 + _erf(x / math.sqrt(2)))
     return [y.astype(inputs[0].dtype)]
 
 
@@ -112,21 +111,21 @@ def _is_infinite(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 _UNARY: dict[str, Callable[..., Any]] = {
     **{
-        name: getattr(np, name.lower()) for name in ("Exp", "Log", "Sqrt", "Floor", "Ceil", "Sign", "Sin", "Cos", "Tan")
+        name: getattr(np, name.lower())
+        for name in ("Exp", "Log", "Sqrt", "Floor", "Ceil", "Sign", "Sin", "Cos", "Tan", "Tanh", "Sinh", "Cosh")
     },
-    **{name: getattr(np, name.lower()) for name in ("Tanh", "Sinh", "Cosh")},
     "Abs": np.abs,
     "Atan": np.arctan,
-    "Erf": erf,
+    "Erf": _erf,
     "Identity": lambda x: x,
     "Neg": np.negative,
     "Reciprocal": lambda x: x.dtype.type(1) / x,
     "Relu": lambda x: np.maximum(x, x.dtype.type(0)),
     "Round": np.round,
-    "Sigmoid": sigmoid,
-    "Softplus": softplus,
+    "Sigmoid": _sigmoid,
+    "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + np.abs(x)),
-    "Mish": lambda x: x * np.tanh(softplus(x)),
+    "Mish": lambda x: x * np.tanh(_softplus(x)),
     "HardSwish": lambda x: x * np.clip(x / x.dtype.type(6) + x.dtype.type(0.5), 0, 1),
 }
 OPERATORS: dict[str, Operator] = {
@@ -140,7 +139,7 @@ OPERATORS: dict[str, Operator] = {
         alpha=1.67326319217681884765625,
         gamma=1.05070102214813232421875,
     ),
-    "Swish": _one(lambda x, a: x * sigmoid(a * x), alpha=1.0),
+    "Swish": _one(lambda x, a: x * _sigmoid(a * x), alpha=1.0),
     "ThresholdedRelu": _one(lambda x, a: np.where(x > a, x, 0), alpha=1.0),
     "Cast": _cast,
     "CastLike": lambda node, inputs, limit: [inputs[0].astype(inputs[1].dtype)],
@@ -171,4 +170,3 @@ OPERATORS: dict[str, Operator] = {
     "GreaterOrEqual": _several(np.greater_equal),
     "Where": _several(np.where),
 }
-__all__ = ["OPERATORS", "erf", "given", "sigmoid", "softplus"]

@@ -44,27 +44,25 @@ def _batch(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     return [(x - mean) / np.sqrt(variance + x.dtype.type(node.attributes.get("epsilon", 1e-5))) * scale + bias]
 
 
-def _centred(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+def _centred(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
+    """The numbers with mean 0 and deviation 1; their mean and deviation before that."""
     mean = np.mean(x, axes, keepdims=True)
     variance = np.mean((x - mean) ** 2, axes, keepdims=True)
-    found: Array = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon))
-    return found
+    deviation = np.sqrt(variance + x.dtype.type(epsilon))
+    return (x - mean) / deviation, mean, deviation
 
 
 def _layer(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     x = inputs[0]
     axis = axis_of(node, x.ndim, -1)
-    axes, epsilon = tuple(range(axis, x.ndim)), x.dtype.type(node.attributes.get("epsilon", 1e-5))
-    y = _centred(x, axes, epsilon) * inputs[1]
-    bias = given(inputs, 2)
-    mean = np.mean(x, axes, keepdims=True)
-    variance = np.mean((x - mean) ** 2, axes, keepdims=True)
-    return [y if bias is None else y + bias, mean, 1 / np.sqrt(variance + epsilon)][: len(node.outputs)]
+    y, mean, deviation = _centred(x, tuple(range(axis, x.ndim)), node.attributes.get("epsilon", 1e-5))
+    y, bias = y * inputs[1], given(inputs, 2)
+    return [y if bias is None else y + bias, mean, 1 / deviation][: len(node.outputs)]
 
 
 def _instance(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     x, scale, bias = inputs
-    y = _centred(x, tuple(range(2, x.ndim)), node.attributes.get("epsilon", 1e-5))
+    y = _centred(x, tuple(range(2, x.ndim)), node.attributes.get("epsilon", 1e-5))[0]
     return [y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)]
 
 
@@ -72,7 +70,7 @@ def _group(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     x, scale, bias = inputs
     groups = int(node.attributes["num_groups"])
     parts = np.reshape(x, (x.shape[0], groups, -1))
-    y = np.reshape(_centred(parts, (2,), node.attributes.get("epsilon", 1e-5)), x.shape)
+    y = _centred(parts, (2,), node.attributes.get("epsilon", 1e-5))[0].reshape(x.shape)
     each = x.shape[1] // scale.size  # before operator set 21 one number for a group
     return [y * _per_channel(np.repeat(scale, each), x.ndim) + _per_channel(np.repeat(bias, each), x.ndim)]
 
@@ -86,10 +84,10 @@ def _lp(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 def _hardmax(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     x = inputs[0]
     axes = softmax_axes(node, x.ndim)
-    flat = np.reshape(np.moveaxis(x, axes, range(-len(axes), 0)), (-1, math.prod(x.shape[one] for one in axes)))
+    moved = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = np.reshape(moved, (-1, math.prod(x.shape[one] for one in axes)))
     hot = (np.arange(flat.shape[1]) == flat.argmax(1)[:, None]).astype(x.dtype)
-    moved = np.moveaxis(x, axes, range(-len(axes), 0)).shape
-    return [np.moveaxis(hot.reshape(moved), range(-len(axes), 0), axes)]
+    return [np.moveaxis(hot.reshape(moved.shape), range(-len(axes), 0), axes)]
 
 
 OPERATORS: dict[str, Operator] = {

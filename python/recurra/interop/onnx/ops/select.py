@@ -6,7 +6,7 @@ import numpy as np
 
 from recurra.common.typing import Array
 from recurra.interop.onnx.graph import Node
-from recurra.interop.onnx.ops.common import Arrays, Operator, argument, axis_of, given, integers, room
+from recurra.interop.onnx.ops.common import Arrays, Operator, argument, axis_of, integers, room
 
 
 def within(indices: Array, size: int) -> Array:
@@ -29,17 +29,16 @@ def _gather_elements(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     return [np.take_along_axis(inputs[0], within(inputs[1], inputs[0].shape[axis]), axis)]
 
 
-def _places(node: Node, data: Array, indices: Array) -> tuple[Array, ...]:
-    return tuple(within(indices[..., at], data.shape[at]) for at in range(indices.shape[-1]))
+def _places(indices: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
+    return tuple(within(indices[..., at], shape[at]) for at in range(indices.shape[-1]))
 
 
 def _gather_nd(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     data, indices = inputs[0], np.asarray(inputs[1])
     batch, depth = int(node.attributes.get("batch_dims", 0)), indices.shape[-1]
     room((*indices.shape[:-1], *data.shape[batch + depth :]), limit)
-    own = list(np.ogrid[tuple(slice(size) for size in indices.shape[:-1])])[:batch]
-    parts = [within(indices[..., at], data.shape[batch + at]) for at in range(depth)]
-    found: Array = data[tuple(own) + tuple(parts)]
+    own = tuple(np.ogrid[tuple(slice(size) for size in indices.shape[:-1])])[:batch]
+    found: Array = data[own + _places(indices, data.shape[batch:])]
     return [found]
 
 
@@ -49,7 +48,7 @@ _WRITES = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "
 def _scatter_nd(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     data, (_data, indices, updates) = np.array(inputs[0]), inputs
     function = _WRITES[node.attributes.get("reduction", "none")]
-    places = _places(node, data, indices)
+    places = _places(indices, data.shape)
     if function is None:
         data[places] = updates
     else:
@@ -107,4 +106,3 @@ OPERATORS: dict[str, Operator] = {
     "Compress": _compress,
     "NonZero": lambda node, inputs, limit: [np.array(np.nonzero(inputs[0]), np.int64)],
 }
-__all__ = ["OPERATORS", "given", "within"]

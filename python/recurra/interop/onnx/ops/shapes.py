@@ -60,12 +60,12 @@ def flattened(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
     return math.prod(shape[:axis]), math.prod(shape[axis:])
 
 
-def squeezed(node: Node, inputs: Arrays, rank: int, shape: tuple[int, ...]) -> list[int]:
+def squeezed(node: Node, inputs: Arrays, shape: tuple[int, ...]) -> list[int]:
     """The axes, from 0, that Squeeze takes away."""
     axes = argument(node, inputs, 1, "axes")
     if axes is None:
         return [at for at, size in enumerate(shape) if size == 1]
-    return [one % rank for one in integers(axes)]
+    return [one % max(len(shape), 1) for one in integers(axes)]
 
 
 def unsqueezed(node: Node, inputs: Arrays, rank: int) -> list[int]:
@@ -79,7 +79,7 @@ def unsqueezed(node: Node, inputs: Arrays, rank: int) -> list[int]:
 
 def _squeeze(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     x = inputs[0]
-    return [np.squeeze(x, tuple(squeezed(node, inputs, max(x.ndim, 1), x.shape)))]
+    return [np.squeeze(x, tuple(squeezed(node, inputs, x.shape)))]
 
 
 def _unsqueeze(node: Node, inputs: Arrays, limit: int) -> list[Array]:
@@ -214,7 +214,7 @@ def _trilu(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     return [function(inputs[0], 0 if k is None else int(np.asarray(k).reshape(-1)[0]))]
 
 
-def reverse_sequence(node: Node, inputs: Arrays, limit: int) -> list[Array]:
+def _reverse_sequence(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     """The first steps of each row, as many as it has, the last one first."""
     x, time, batch = inputs[0], int(node.attributes.get("time_axis", 0)), int(node.attributes.get("batch_axis", 1))
     moved = np.array(np.moveaxis(x, (batch, time), (0, 1)))
@@ -242,5 +242,5 @@ OPERATORS: dict[str, Operator] = {
     "Range": _range,
     "EyeLike": _eye,
     "Trilu": _trilu,
-    "ReverseSequence": reverse_sequence,
+    "ReverseSequence": _reverse_sequence,
 }
