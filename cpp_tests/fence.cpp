@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <map>

@@ -21,8 +21,8 @@ py::array whole(const ParametersHandle& handle, Which which, bool writable) {
 py::array one(const ParametersHandle& handle, const std::string& name, Which which, bool writable) {
   return handle.visit([&](const auto& p) -> py::array {
     const auto& entry = p->entry(name);
-    writable =
-        writable && (which == Which::kValues || !p->touched());  // a direct write would bypass the list of touched rows
+    // A direct write to a sparse gradient would bypass the list of touched rows.
+    writable = writable && (which == Which::kValues || !p->touched());
     return view(entry.shape, (which == Which::kValues ? p->values() : p->grads()) + entry.begin, p, writable);
   });
 }

@@ -39,9 +39,8 @@ class Turns {
   bool is_inside() const { return busy_ && !turn_.abandoned() && thread_ == PyThread_get_thread_ident(); }
 
   py::object after_others(const py::function& f, const py::args& args) {
-    wait_until([&] {
-      return turn_.take() != Turn::kInUse;
-    });  // a turn held by a thread that a fork left behind counts as free
+    // A turn held by a thread that a fork left behind counts as free.
+    wait_until([&] { return turn_.take() != Turn::kInUse; });
     const struct End {
       Turns& turns;
       ~End() {

@@ -118,10 +118,15 @@ void CpuDevice<T>::log_softmax(const T* x, T* y, ptrdiff_t n) const {
 template <class T>
 void CpuDevice<T>::log_probabilities(const T* x, double* y, ptrdiff_t n) const {
   const double most = double(*std::max_element(x, x + n));
-  std::vector<double> exponentials(static_cast<size_t>(n));
+  constexpr ptrdiff_t kPiece = 64;
+  double exponentials[kPiece], sum = 0;
   for (ptrdiff_t k = 0; k < n; ++k) y[k] = double(x[k]) - most;
-  kernels<double>().rows.exp(y, exponentials.data(), n);
-  const double log_sum = std::log(std::accumulate(exponentials.begin(), exponentials.end(), 0.0));
+  for (ptrdiff_t k = 0; k < n; k += kPiece) {
+    const ptrdiff_t count = std::min(kPiece, n - k);
+    kernels<double>().rows.exp(y + k, exponentials, count);
+    sum = std::accumulate(exponentials, exponentials + count, sum);
+  }
+  const double log_sum = std::log(sum);
   for (ptrdiff_t k = 0; k < n; ++k) y[k] = std::isnan(y[k]) ? -std::numeric_limits<double>::infinity() : y[k] - log_sum;
 }
 

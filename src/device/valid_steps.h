@@ -14,13 +14,16 @@ inline ptrdiff_t poll_steps(ptrdiff_t features) { return 1 + (ptrdiff_t(1) << 15
 // call is to stop.
 template <class F>
 void for_each_valid(const Batch& batch, ptrdiff_t features, const F& f, Stop* stop = nullptr) {
-  for_each_task(batch.rows, threads_to_move(batch.rows * batch.steps * features), [&](ptrdiff_t r) {
-    const ptrdiff_t steps = poll_steps(features);
+  const ptrdiff_t steps = poll_steps(features);
+  const auto walk = [&](ptrdiff_t r) {
     for (ptrdiff_t s = 0; s < batch.length(r); ++s) {
       if (stop && s % steps == 0 && stop->poll()) return;
       f(r, s);
     }
-  });
+  };
+  const int threads = threads_to_move(batch.rows * batch.steps * features);
+  if (threads > 1) return for_each_task(batch.rows, threads, walk);
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) walk(r);  // entering a parallel call takes longer than a small step's move
 }
 
 }  // namespace recurra

@@ -4,7 +4,7 @@
 
 namespace recurra {
 
-// For what a hook does on its own thread, which takes a moment.
+// For what a hook does on its own thread: it takes a moment and does not look at the clock.
 inline Run on_one_thread(const Run& run) {
   return {run.devices, run.arena, run.host, 1, nullptr, run.training, run.seed};
 }
@@ -16,7 +16,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
  public:
   ForwardHook(const AttentionDecoder& layer, const Packed& packed, const Pass& pass, Sequence<const T> x, Sequence<T> y,
               const Run& run)
-      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), run_(run), alone_(on_one_thread(run)) {}
+      : layer_(layer), packed_(packed), pass_(pass), x_(x), y_(y), stop_(run.stop), run_(on_one_thread(run)) {}
 
   void copy_x(ptrdiff_t row, ptrdiff_t step) const {
     std::copy_n(x_.at(pass_.order[row], step), layer_.input_size_, pass_.x.at(row, step));
@@ -69,7 +69,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   }
 
  private:
-  bool stopped() const { return run_.poll(); }
+  bool stopped() const { return stop_ && stop_->poll(); }
   void copy_y(ptrdiff_t row, ptrdiff_t step) const {
     const T* y = layer_.looks_first() ? pass_.h.at(row, step + 1) : pass_.a.at(row, step);
     std::copy_n(y, layer_.spec_.hidden_size, y_.at(pass_.order[row], step));
@@ -87,7 +87,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
                  {combined + layer_.memory_size(), combined_next});
     packed_.combine.multiply(count, combined, combined_next, a, a_next);
     const Sequence<T> rows = {a, a_next, H};
-    alone_.template device<T>().activation(alone_, single_step(count), H, kTanh, read_only(rows), rows);
+    run_.template device<T>().activation(run_, single_step(count), H, kTanh, read_only(rows), rows);
   }
 
   const AttentionDecoder& layer_;
@@ -95,7 +95,8 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
   const Pass& pass_;
   Sequence<const T> x_;
   Sequence<T> y_;
-  const Run run_, alone_;
+  Stop* const stop_;
+  const Run run_;
 };
 
 template <class T>
@@ -117,8 +118,8 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
         dy_(dy),
         dx_(dx),
         d_(gradients),
-        run_(run),
-        alone_(on_one_thread(run)) {
+        stop_(run.stop),
+        run_(on_one_thread(run)) {
     if (layer.looks_first())
       through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
   }
@@ -191,7 +192,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
     else
       std::fill_n(to, layer_.spec_.hidden_size, T(0));
   }
-  bool stopped() const { return run_.poll(); }
+  bool stopped() const { return stop_ && stop_->poll(); }
   // From the gradient of a to that of [c; h].
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
     T* da = d_.a.at(row, step);
@@ -199,7 +200,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
     const ptrdiff_t H = layer_.spec_.hidden_size;
     const Sequence<const T> a = {pass_.a.at(row, step), pass_.a.*along, H};
     const Sequence<T> d = {da, next, H};
-    alone_.template device<T>().activation_gradient(alone_, single_step(count), H, kTanh, a, a, read_only(d), d);
+    run_.template device<T>().activation_gradient(run_, single_step(count), H, kTanh, a, a, read_only(d), d);
     packed_.combine_t.multiply(count, da, next, d_.combined.at(row, step), d_.combined.*along);
   }
   // To that of h, by way of c too.
@@ -221,7 +222,8 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
   Sequence<const T> dy_;
   Sequence<T> dx_;
   Gradients d_;
-  const Run run_, alone_;
+  Stop* const stop_;
+  const Run run_;
   StateRows<T> through_query_ = {};
 };
 

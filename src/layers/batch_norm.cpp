@@ -35,8 +35,8 @@ auto BatchNorm<T>::take_statistics(Arena& memory) const -> Statistics {
 template <class T>
 void BatchNorm<T>::read_running(Statistics& statistics) const {
   const ReadLock lock(running_->mutex());
-  copy_flat<T>(this->device(), running_->values(), 2 * features_,
-               statistics.mean);  // the variance follows the mean in both
+  // The variance follows the mean in both.
+  copy_flat<T>(this->device(), running_->values(), 2 * features_, statistics.mean);
 }
 
 template <class T>

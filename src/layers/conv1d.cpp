@@ -1,6 +1,5 @@
 #include "layers/conv1d.h"
 
-#include <optional>
 #include <vector>
 
 namespace recurra {
@@ -59,11 +58,12 @@ auto Conv1d<T>::weights(bool transposed) -> Weights {
     const T* weight = this->parameters()->values();
     const ptrdiff_t width = spec_.kernel * spec_.in;
     std::vector<T> ordered(static_cast<size_t>(weight_size()));
-    std::optional<HostAccess> access(this->devices());
-    for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
-      for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
-        ordered[size_t(i / spec_.in * width + j * spec_.in + i % spec_.in)] = weight[i * spec_.kernel + j];
-    access.reset();
+    {
+      const HostAccess access(this->devices());
+      for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
+        for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
+          ordered[size_t(i / spec_.in * width + j * spec_.in + i % spec_.in)] = weight[i * spec_.kernel + j];
+    }
     return transposed ? pack_matrix(this->device(), ordered.data(), spec_.out, width, false,
                                     static_cast<const T*>(nullptr), std::move(memory))
                       : pack_matrix(this->device(), ordered.data(), width, spec_.out, true,

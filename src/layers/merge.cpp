@@ -8,13 +8,12 @@ namespace {
 // In the order of MergeKind.
 constexpr const char* kNames[] = {"add", "multiply", "subtract", "average", "maximum", "minimum", "dot", "concatenate"};
 
-// The call's inputs; dx: where their gradients go, null: nowhere.
+// The call's inputs, without places for their gradients.
 template <class T, class Call>
-const MergePart<T>* parts_of(const Run& run, const Call& call, const Sequence<T>* dx) {
+MergePart<T>* parts_of(const Run& run, const Call& call) {
   auto* parts = run.host.template take<MergePart<T>>(size_t(call.other_count) + 1);
-  parts[0] = {call.x.features, dx ? dx[0] : Sequence<T>{}, call.features};
-  for (ptrdiff_t k = 0; k < call.other_count; ++k)
-    parts[k + 1] = {call.others[k].x, dx ? dx[k + 1] : Sequence<T>{}, call.others[k].features};
+  parts[0] = {call.x.features, {}, call.features};
+  for (ptrdiff_t k = 0; k < call.other_count; ++k) parts[k + 1] = {call.others[k].x, {}, call.others[k].features};
   return parts;
 }
 
@@ -36,7 +35,7 @@ ptrdiff_t Merge<T>::output_features(const ptrdiff_t* features, ptrdiff_t inputs)
 
 template <class T>
 void Merge<T>::forward(const Run& run, const LayerForward<T>& call) {
-  run.device<T>().merge(run, {kind_, &call.batch, parts_of<T>(run, call, nullptr), call.other_count + 1}, call.y);
+  run.device<T>().merge(run, {kind_, &call.batch, parts_of<T>(run, call), call.other_count + 1}, call.y);
 }
 
 template <class T>
@@ -48,10 +47,10 @@ std::unique_ptr<LayerTape<T>> Merge<T>::record(const Run& run, const LayerForwar
 template <class T>
 void Merge<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (!call.dy.data) return;
-  auto* dx = run.host.template take<Sequence<T>>(size_t(call.other_count) + 1);
-  dx[0] = call.dx;
-  for (ptrdiff_t k = 0; k < call.other_count; ++k) dx[k + 1] = call.others_dx ? call.others_dx[k] : Sequence<T>{};
-  run.device<T>().merge_gradient(run, {kind_, &call.batch, parts_of(run, call, dx), call.other_count + 1}, call.dy);
+  MergePart<T>* const parts = parts_of<T>(run, call);
+  parts[0].dx = call.dx;
+  for (ptrdiff_t k = 0; call.others_dx && k < call.other_count; ++k) parts[k + 1].dx = call.others_dx[k];
+  run.device<T>().merge_gradient(run, {kind_, &call.batch, parts, call.other_count + 1}, call.dy);
 }
 
 template class Merge<float>;

@@ -100,8 +100,8 @@ void Worker::set(State state) {
   state_.store(state);
   if (sleeping_.load() == 0) return;
   {
-    const std::lock_guard<std::mutex> lock(
-        mutex_);  // a thread about to sleep is asleep by now and gets the notification
+    // A thread about to sleep is asleep once this has the mutex, and gets the notification.
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (state == kOffered && sleeping_.load() > 0) placement_.keep_off(sched_getcpu());
   }
   changed_.notify_all();

@@ -124,19 +124,15 @@ double CpuDevice<T>::crf(const CrfLoss<T>& call) const {
   const Chain& chain = *call.chain;
   double* const chain_gradient = call.chain_gradient;
   const ptrdiff_t k = chain.tags(), groups = std::min(kGroups, batch.rows);
-  ptrdiff_t longest = 0;
-  for (ptrdiff_t r = 0; r < batch.rows; ++r) longest = std::max(longest, batch.length(r));
-  const int threads = int(std::clamp<ptrdiff_t>(threads_for(chain.work(batch)), 1, std::max<ptrdiff_t>(groups, 1)));
   Arena arena;
-  std::vector<double*> memory(static_cast<size_t>(threads));
-  for (double*& own : memory) own = arena.take<double>(CrfRows<T>::scratch(chain, longest));
   std::vector<ChainGradient> sums;
   for (ptrdiff_t g = 0; chain_gradient && g < groups; ++g)
     sums.emplace_back(arena.take<double>(ChainGradient::size(k)), k);
   std::vector<double> losses(size_t(batch.rows));
-  share_tasks(groups, threads, [&](int member, ptrdiff_t group) {
+  const size_t scratch = CrfRows<T>::scratch(chain, longest_row(batch));
+  share_with_memory<double>(groups, threads_for(chain.work(batch)), scratch, [&](ptrdiff_t group, double* memory) {
     for (ptrdiff_t r = group; r < batch.rows && !(batch.stop && batch.stop->poll()); r += groups)
-      losses[size_t(r)] = loss.row(r, chain_gradient ? &sums[size_t(group)] : nullptr, memory[size_t(member)]);
+      losses[size_t(r)] = loss.row(r, chain_gradient ? &sums[size_t(group)] : nullptr, memory);
   });
   if (chain_gradient) {
     std::fill_n(chain_gradient, chain.parameters(), 0.0);

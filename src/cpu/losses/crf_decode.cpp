@@ -10,19 +10,9 @@ namespace {
 // f(row, memory of its thread: so many elements of M), for all rows.
 template <class M, class F>
 void for_each_row(const Batch& batch, const Chain& chain, size_t elements, Stop* stop, const F& f) {
-  const int threads = int(std::clamp<ptrdiff_t>(threads_for(chain.work(batch)), 1, std::max<ptrdiff_t>(batch.rows, 1)));
-  Arena arena;
-  std::vector<M*> memory(static_cast<size_t>(threads));
-  for (M*& own : memory) own = arena.take<M>(elements);
-  share_tasks(batch.rows, threads, [&](int member, ptrdiff_t row) {
-    if (!(stop && stop->poll())) f(row, memory[size_t(member)]);
+  share_with_memory<M>(batch.rows, threads_for(chain.work(batch)), elements, [&](ptrdiff_t row, M* memory) {
+    if (!(stop && stop->poll())) f(row, memory);
   });
-}
-
-ptrdiff_t longest_row(const Batch& batch) {
-  ptrdiff_t longest = 0;
-  for (ptrdiff_t r = 0; r < batch.rows; ++r) longest = std::max(longest, batch.length(r));
-  return longest;
 }
 
 // The best tag before each tag of each step, and the best tagging of a row.

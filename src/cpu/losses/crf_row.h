@@ -3,6 +3,7 @@
 // Each step's messages are kept relative to their largest, so that neither the length nor the size of the scores costs
 // precision; a tag whose sum underflows in the product with exp(transitions) is summed again from logarithms.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -24,6 +25,12 @@ double log_sum(ptrdiff_t n, const F& x) {
 
 // The steps between two looks at the clock: some tens of microseconds.
 inline ptrdiff_t steps_between_polls(ptrdiff_t tags) { return 1 + (ptrdiff_t(1) << 15) / (tags * tags + 8 * tags); }
+
+inline ptrdiff_t longest_row(const Batch& batch) {
+  ptrdiff_t longest = 0;
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) longest = std::max(longest, batch.length(r));
+  return longest;
+}
 
 template <class T>
 class CrfRow {

@@ -1,5 +1,4 @@
 // Connectionist temporal classification: rows side by side.
-#include <cmath>
 #include <limits>
 
 #include "cpu/losses/steps.h"
@@ -37,21 +36,16 @@ double CpuDevice<T>::ctc(const CtcLoss<T>& call) const {
     scratch = std::max(scratch, kernels<T>().ctc.scratch(batch.length(row), n, gradient.data));
     work += double(batch.length(row)) * double(symbols + 4 * n);
   }
-  const int threads = threads_for(work);
-  Arena arena;
-  std::vector<T*> memory(size_t(std::min<ptrdiff_t>(threads, batch.rows)));
-  for (T*& own : memory) own = arena.take<T>(size_t(scratch));
   std::vector<double> losses(size_t(batch.rows));
-  share_tasks(batch.rows, threads, [&](int member, ptrdiff_t row) {
+  share_with_memory<T>(batch.rows, threads_for(work), size_t(scratch), [&](ptrdiff_t row, T* memory) {
     if (batch.stop && batch.stop->poll()) return;
     const ptrdiff_t steps = batch.length(row), n = labels[size_t(row)];
     const double weight = batch.weight(row, 0);
     bool counts = feasible[row] && weight != 0;
     if (counts) {
-      const CtcRowCall<T> one = {
-          {steps, symbols, call.blank, call.logits.at(row, 0), call.logits.step_stride, targets.row(row), n,
-           gradient_at(gradient, row, 0), gradient.step_stride, memory[size_t(member)]},
-          batch.stop};
+      const CtcRowCall<T> one = {{steps, symbols, call.blank, call.logits.at(row, 0), call.logits.step_stride,
+                                  targets.row(row), n, gradient_at(gradient, row, 0), gradient.step_stride, memory},
+                                 batch.stop};
       const double loss = kernels<T>().ctc.row(one);
       counts = feasible[row] = loss != kInfinity;
       if (counts) losses[size_t(row)] = weight * loss;

@@ -16,6 +16,16 @@ inline int threads_for(double elements) { return threads_for(elements, kParallel
 // As many take a millisecond or less: how often a long row looks at the clock.
 constexpr ptrdiff_t kPollElements = 1 << 15;
 
+// f(task, memory of its thread: so many elements of M), on at most `threads` threads.
+template <class M, class F>
+void share_with_memory(ptrdiff_t tasks, int threads, size_t elements, const F& f) {
+  threads = int(std::clamp<ptrdiff_t>(tasks, 1, threads));
+  Arena arena;
+  std::vector<M*> memory(static_cast<size_t>(threads));
+  for (M*& own : memory) own = arena.take<M>(elements);
+  share_tasks(tasks, threads, [&](int member, ptrdiff_t task) { f(task, memory[size_t(member)]); });
+}
+
 template <class T>
 T* gradient_at(Sequence<T> gradient, ptrdiff_t row, ptrdiff_t step) {
   return gradient.data ? gradient.at(row, step) : nullptr;

@@ -6,9 +6,6 @@
 namespace recurra {
 namespace {
 
-// Below this many elements a thread costs more than it brings.
-constexpr double kParallelElements = 1 << 18;
-
 // An input at one step.
 template <class T>
 struct Part {
@@ -22,10 +19,10 @@ template <class T, class F>
 void for_each_parts(const Run& run, const Merging<T>& call, const F& f) {
   const Batch& batch = *call.batch;
   const ptrdiff_t count = call.count, features = call.parts[0].features;
-  const double elements = double(batch.tokens()) * double(features) * double(count);
+  const int threads = std::min(run.threads, threads_to_move(batch.tokens() * features * count));
   const ptrdiff_t steps = poll_steps(features * count);
   Part<T>* const all = run.arena.template take<Part<T>>(size_t(batch.rows * count));
-  for_each_task(batch.rows, std::min(run.threads, threads_for(elements, kParallelElements)), [&](ptrdiff_t r) {
+  for_each_task(batch.rows, threads, [&](ptrdiff_t r) {
     Part<T>* const parts = all + r * count;
     for (ptrdiff_t s = 0; s < batch.length(r); ++s) {
       if (s % steps == 0 && stopped(run)) return;
