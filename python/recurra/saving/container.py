@@ -12,7 +12,7 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.saving import foreign, whole_file
+from recurra.saving import whole_file
 
 _DTYPES = {
     "bool": "BOOL",
@@ -114,6 +114,8 @@ def read(operation: str, path: str | os.PathLike[str]) -> Content:
         try:
             return _parsed(_whole(file, size))
         except ModelFormatError as error:
+            from recurra.saving import foreign  # late, as only errors need it
+
             file.seek(0)
             found = foreign.hint(os.fspath(path), file.read(9))
             if found:
