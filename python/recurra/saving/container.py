@@ -117,7 +117,7 @@ def read(operation: str, path: str | os.PathLike[str]) -> Content:
             from recurra.saving import foreign  # late, as only errors need it
 
             file.seek(0)
-            found = foreign.hint(os.fspath(path), file.read(9))
+            found = foreign.hint(os.fspath(path), file.read(9) if size else b"")  # as in _whole
             if found:
                 text = f"{operation}: {os.fspath(path)}: got {found}; expected a safetensors file"
                 raise type(error)(text) from error.__cause__
