@@ -82,7 +82,7 @@ def step(rng: Rng, x: Any, masked: bool, cells: bool) -> Any:
         )
     if kind == 7:
         return keras.Sequential([kl.Dense(4, activation="tanh"), kl.BatchNormalization()])(x)
-    if kind < 10 or (10 <= kind < 12 and masked):
+    if kind < (12 if masked else 10):
         if flag(rng):
             mode = pick(rng, ["concat", "sum", "mul", "ave", None])
             return kl.Bidirectional(recurrent(rng, cells, masked, return_sequences=True), merge_mode=mode)(x)

@@ -9,13 +9,10 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.typing import Array
 
-#: For each cell the letters of this library's gates, in its order, which is PyTorch's.
-OWN = {"LSTM": "ifgo", "GRU": "rzn"}
-
-#: What others call them.
+#: What others call the gates: for each cell their letters, and those that they have here.
 _SYNONYMS = {"LSTM": {"c": "g", "z": "g", "j": "g"}, "GRU": {"u": "z", "h": "n", "c": "n", "o": "n"}}
 
-#: The orders of frameworks, in the letters above.
+#: The orders of frameworks, in the letters that gates have here.
 ORDERS = {
     "LSTM": {
         "recurra": "ifgo",
@@ -69,7 +66,7 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
     Raises:
         ValueError: an unknown order, or an axis that is not as long as the gates need.
     """
-    checks.choice("gates", "cell", cell, tuple(OWN))
+    checks.choice("gates", "cell", cell, tuple(ORDERS))
     given, wanted = (_order(cell, name, value) for name, value in (("source", source), ("target", target)))
     values = checks.array("gates", "array", array)
     axis = checks.integer("gates", "axis", axis, -values.ndim, values.ndim - 1)
@@ -85,12 +82,13 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
 def _order(cell: str, name: str, value: Any) -> str:
     """An order in this library's letters."""
     known = ORDERS[cell]
+    own = known["recurra"]
     if isinstance(value, str):
         letters = "".join(_SYNONYMS[cell].get(letter, letter) for letter in value.lower())
         if value.lower() in known:
             return known[value.lower()]
-        if sorted(letters) == sorted(OWN[cell]):
+        if sorted(letters) == sorted(own):
             return letters
     raise ValueError(
-        f"gates: got {name}={value!r}, expected one of {', '.join(known)}, or the letters of its gates, as {OWN[cell]!r}"
+        f"gates: got {name}={value!r}, expected one of {', '.join(known)}, or the letters of its gates, as {own!r}"
     )

@@ -11,6 +11,9 @@ from recurra.layers.layer import Layer
 from recurra.layers.merge import Add, Average, Concatenate, Multiply, Reverse
 from recurra.models.model import Model
 
+#: By Keras' names, how outputs of two directions become one.
+MERGES = {"concat": Concatenate, "sum": Add, "mul": Multiply, "ave": Average}
+
 
 def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
     """y = x + layer(x) (He et al. 2016), for a layer or model with equally many input and output features.
@@ -49,7 +52,7 @@ def Bidirectional(  # noqa: N802
             they are merged elementwise and have different output sizes.
     """
     x = _input_of("Bidirectional", "forward", forward)
-    checks.choice("Bidirectional", "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
+    checks.choice("Bidirectional", "merge_mode", merge_mode, (*MERGES, None))
     if backward is ...:
         backward = _like(forward)
     checks.kind("Bidirectional", "backward", backward, Layer, "recurra")
@@ -60,8 +63,7 @@ def Bidirectional(  # noqa: N802
         y = turn(y)
     if merge_mode is None:
         return Model(x, (forward(x), y))
-    merges = {"concat": Concatenate, "sum": Add, "mul": Multiply, "ave": Average}
-    return Model(x, merges[merge_mode](dtype=dtype)((forward(x), y)))
+    return Model(x, MERGES[merge_mode](dtype=dtype)((forward(x), y)))
 
 
 def _like(layer: Any) -> Layer:

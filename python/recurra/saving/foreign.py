@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_ZIP = b"PK\x03\x04"
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _KERAS = "rc.from_keras(path)"
 _TORCH = "rc.from_torch(torch.load(path, weights_only=True))"
 
@@ -14,14 +14,14 @@ def hint(name: str, head: bytes) -> str | None:
     lower = name.lower()
     if head[8:9] == b"{":  # a safetensors file that is damaged further on, whatever it is called
         return None
-    if head.startswith(_HDF5) or lower.endswith((".h5", ".hdf5")):
+    if head.startswith(HDF5) or lower.endswith((".h5", ".hdf5")):
         return f"an HDF5 file, as Keras writes them; read it by {_KERAS}"
     if lower.endswith(".keras"):
         return f"a file of Keras; read it by {_KERAS}"
     if lower.endswith(".onnx"):
         return "an ONNX file; read it by rc.from_onnx(path)"
-    if lower.endswith(_PICKLES):
+    if lower.endswith(PICKLES):
         return f"a file of pickled Python, as PyTorch writes them; read it by {_TORCH}"
-    if head.startswith(_ZIP):
+    if head.startswith(ZIP):
         return f"a zip archive; read one of Keras by {_KERAS}, one of PyTorch by {_TORCH}"
     return None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from recurra.common import errors
-from recurra.interop.keras.layer import Apply, KerasLayer, converts
+from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Value
 from recurra.layers.attention import AdditiveAttention, MultiplicativeAttention
 from recurra.layers.leaf import LeafLayer
 
-Kwargs = Mapping[str, Any]
 _MOST_FEATURES = 1 << 12
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from recurra.interop.keras.calls import Call, Ref, calls_of, refs_in, replaced, structure_of
-from recurra.interop.keras.layer import KerasLayer, converts
+from recurra.interop.keras.layer import KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import Source, Weights, class_of, name_of, refused
 from recurra.interop.keras.values import Port, Value
 from recurra.layers.basic import Dropout
@@ -64,7 +64,7 @@ class Builder:
         graph = KerasGraph(self, config, self._source.weights, True)
         ports, given = graph.ports()
         outputs = graph([Value.of(port) for port in ports])
-        return self._masked(Model(given(ports), self._symbols(outputs, [])), ports)
+        return self._masked(Model(given(), self._symbols(outputs, [])), ports)
 
     def _symbols(self, value: Any, met: list[Any]) -> Any:
         """Symbols for Values; one that is there already, or is an input's, behind a layer that does nothing."""
@@ -119,17 +119,18 @@ class KerasGraph:
         self._by_name = {layer.name: layer for layer in self._layers}
         self._calls = {} if self._chain else {layer.name: calls_of(layer.layer) for layer in self._layers}
 
-    def ports(self) -> tuple[list[Port], Any]:
-        """The inputs, and how their symbols are put together as the model wants them."""
+    def ports(self) -> tuple[list[Port], Callable[[], Any]]:
+        """The inputs, and what puts their symbols together as the model wants them."""
         if self._chain:
             first = self._layers[0] if self._layers else None
             if first is None:
                 raise refused("got a model without layers, expected at least one")
-            return [_port(first, self._config.get("build_input_shape"))], lambda ports: _used(ports[0])
+            port = _port(first, self._config.get("build_input_shape"))
+            return [port], lambda: _used(port)
         refs = refs_in(self._inputs)
         ports = {ref: _port(self._by_name[ref.layer], None) for ref in refs}
         structure = _plain(self._inputs)
-        return [ports[ref] for ref in refs], lambda _ports: replaced(
+        return [ports[ref] for ref in refs], lambda: replaced(
             structure, {ref: _used(port) for ref, port in ports.items()}
         )
 
@@ -234,11 +235,11 @@ def _dtype_of(model: Any) -> str:
 
 
 @converts(*_MODELS)
-def convert_model(layer: KerasLayer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def convert_model(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Any:
     """A model as a layer."""
     graph = KerasGraph(layer.builder, layer.layer, layer.weights, layer.trainable)
 
-    def apply(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:
         given = args[0] if args else []
         inputs = list(given) if isinstance(given, list | tuple) else [given]
         if isinstance(given, Mapping):

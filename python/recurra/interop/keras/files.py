@@ -18,8 +18,8 @@ import numpy as np
 from recurra.common.errors import ModelFormatError
 from recurra.interop.keras import hdf5
 from recurra.interop.keras.source import Source, refused
-from recurra.interop.keras.weights import GroupWeights, ListWeights, Node, TreeWeights
-from recurra.saving import whole_file
+from recurra.interop.keras.weights import Entry, GroupWeights, ListWeights, Node, TreeWeights
+from recurra.saving import foreign, whole_file
 
 #: The longest configuration, and how many times smaller than itself a part of an archive may be in it.
 _LONGEST_CONFIG, _MOST_EXPANSION, _SMALL = 64 << 20, 64, 1 << 20
@@ -44,7 +44,7 @@ def open_source(path: str) -> Iterator[Source]:
         if head[:2] == b"PK":
             with _archive(file) as source:
                 yield source
-        elif head == b"\x89HDF\r\n\x1a\n":
+        elif head == foreign.HDF5:
             with _opened(file) as opened:
                 yield _legacy(opened)
         else:
@@ -178,7 +178,8 @@ def _legacy(opened: Any) -> Source:
         for weight in hdf5.texts(members[name], "weight_names"):
             if weight not in arrays:
                 raise refused(f"got no array {weight!r:.80} in {name!r:.80}, expected each of weight_names")
-            entries.append((weight, hdf5.reader_of(arrays[weight], weight)))
+            array = hdf5.reader_of(arrays[weight], weight)
+            entries.append(Entry(weight, arrays[weight].shape, array))
         lists[name] = ListWeights(entries, name)
     return Source(parsed(config), major_of(version), GroupWeights(lists))
 

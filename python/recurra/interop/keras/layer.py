@@ -12,18 +12,21 @@ from recurra.common.typing import Array
 from recurra.interop.functions import Functions
 from recurra.interop.keras.source import Weights, class_of, name_of, refused
 from recurra.interop.keras.values import Mask, Value
+from recurra.interop.table import Table
 
 if TYPE_CHECKING:
     from recurra.interop.keras.build import Builder
     from recurra.layers.leaf import LeafLayer
 
+Kwargs = Mapping[str, Any]
 #: What a layer does when it is called: from the arguments, Values for tensors, a Value or several in a list.
-Apply = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
+Apply = Callable[[tuple[Any, ...], Kwargs], Any]
 #: Makes that of a layer, when it is called first: with the same arguments.
-Converter = Callable[["KerasLayer", tuple[Any, ...], Mapping[str, Any]], Apply]
+Converter = Callable[["KerasLayer", tuple[Any, ...], Kwargs], Apply]
 
 #: By the name of a class of Keras.
-CONVERTERS: dict[str, Converter] = {}
+CONVERTERS: Table[Converter] = Table()
+converts = CONVERTERS.enter
 
 #: What Keras 1 called arguments.
 _OLD_NAMES = {
@@ -45,16 +48,6 @@ _OLD_NAMES = {
 _MISSING = object()
 
 
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """A decorator for the converter of these classes; a converter for a new class is found like this."""
-
-    def enter(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return enter
-
-
 class KerasLayer:
     """A layer's configuration and weights. `builder` knows the model around it."""
 
@@ -72,7 +65,7 @@ class KerasLayer:
         """float32 or float64."""
         return self.builder.dtype
 
-    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def __call__(self, args: tuple[Any, ...], kwargs: Kwargs) -> Any:
         """What a call gives."""
         self.builder.count()
         try:
@@ -185,14 +178,14 @@ class KerasLayer:
 
     # What it reads
 
-    def one(self, args: Sequence[Any]) -> Value:
-        """The only input."""
+    def one(self, args: Sequence[Any], flat: bool = False) -> Value:
+        """The only input; with `flat` also one that is flattened."""
         value = args[0] if args else None
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if not isinstance(value, Value):
             raise refused(f"got {type(value).__name__} as input, expected one tensor")
-        if value.flat:
+        if value.flat and not flat:
             raise refused("got it behind a Flatten of a sequence, expected a Dense there")
         return value
 

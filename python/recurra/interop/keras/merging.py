@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from recurra.interop.keras.layer import Apply, KerasLayer, converts
+from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Mask, Value
 from recurra.layers.merge import (
@@ -20,21 +20,14 @@ from recurra.layers.merge import (
     Subtract,
 )
 from recurra.layers.pooling import Pool
+from recurra.models.compose import MERGES
 
-Kwargs = Mapping[str, Any]
-_MERGES: dict[str, Any] = {
-    "Add": Add,
-    "Subtract": Subtract,
-    "Multiply": Multiply,
-    "Average": Average,
-    "Maximum": Maximum,
-    "Minimum": Minimum,
-}
+_MERGES = {cls.__name__: cls for cls in (Add, Subtract, Multiply, Average, Maximum, Minimum)}
 #: Modes of the Merge of Keras 1.
-_OLD_MODES = {"concat": "Concatenate", "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum"}
+_OLD_MODES = {mode: cls.__name__ for mode, cls in {**MERGES, "max": Maximum}.items()}
 
 
-@converts("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+@converts(*_MERGES)
 def convert_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """Element by element; also the operation of a tensor and a number."""
     merge = _MERGES[layer.kind](dtype=layer.dtype)

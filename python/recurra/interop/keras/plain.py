@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from recurra.common import errors
 from recurra.common.typing import Array
-from recurra.interop.keras.layer import Apply, KerasLayer, converts
+from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Value
 from recurra.layers.basic import Dropout, Embedding, Linear
@@ -17,15 +17,13 @@ from recurra.layers.convolution import Conv1d
 from recurra.layers.normalisation import BatchNorm, LayerNorm
 from recurra.layers.pooling import Pool
 
-Kwargs = Mapping[str, Any]
 
-
-def stepwise(layer: KerasLayer, function: Callable[[Any], Any]) -> Apply:
-    """A function of every step, or of every value, flattened or not."""
+def stepwise(layer: KerasLayer, function: Callable[[Any], Any], flat: bool = False) -> Apply:
+    """A function of every step; with `flat` also of values that are flattened."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         layer.no_more(kwargs)
-        value = layer.one(args)
+        value = layer.one(args, flat)
         return value.now(function(value.symbol))
 
     return apply
@@ -33,21 +31,13 @@ def stepwise(layer: KerasLayer, function: Callable[[Any], Any]) -> Apply:
 
 def elementwise(layer: KerasLayer, function: Callable[[Any], Any]) -> Apply:
     """A function of every value, also of those that are flattened."""
-
-    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
-        layer.no_more(kwargs)
-        value = args[0]
-        if not isinstance(value, Value):
-            value = layer.one(args)
-        return value.now(function(value.symbol))
-
-    return apply
+    return stepwise(layer, function, flat=True)
 
 
 @converts("Dense", "TimeDistributedDense")
 def convert_dense(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """A Linear; behind a Flatten one window over all steps."""
-    first = args[0] if isinstance(args[0], Value) else layer.one(args)
+    first = layer.one(args, flat=True)
     units, bias = layer.integer("units"), layer.flag("use_bias", True)
     inputs = first.features * ((first.steps or 0) if first.flat else 1)
     kernel, *rest = layer.weights.own((inputs, units), *([(units,)] if bias else []))
@@ -62,17 +52,12 @@ def convert_dense(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
     layer.filled(window, values)
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
-        return (
-            args[0].vector(activation(Pool("last", dtype=layer.dtype)(window(args[0].symbol))))
-            if args[0].flat
-            else _same(layer)
-        )
+        value = layer.one(args, flat=True)
+        if not value.flat:
+            raise refused("got one call behind a Flatten and another one elsewhere, expected the same for all")
+        return value.vector(activation(Pool("last", dtype=layer.dtype)(window(value.symbol))))
 
     return apply
-
-
-def _same(layer: KerasLayer) -> Value:
-    raise refused("got one call behind a Flatten and another one elsewhere, expected the same for all")
 
 
 @converts("Embedding")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from recurra.common.typing import Array
 from recurra.interop.gate_orders import gates
-from recurra.interop.keras.layer import Apply, KerasLayer, converts
+from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import class_of, refused
 from recurra.interop.keras.values import Value
 from recurra.interop.keras.weights import ListWeights
 from recurra.layers.leaf import LeafLayer
-from recurra.layers.merge import Add, Average, Concatenate, Multiply, Reverse
+from recurra.layers.merge import Reverse
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.layers.recurrent.rnn import RNN
+from recurra.models.compose import MERGES
 
-_MERGES = {"concat": Concatenate, "sum": Add, "mul": Multiply, "ave": Average}
 _GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
 
 
@@ -91,14 +92,11 @@ def _weights(cell: KerasLayer, kind: str, features: int) -> dict[str, Array]:
         biases: Array | None
         kernel, recurrent, biases = _of_keras_1(cell, kind, features, units)
     else:
-        both = cell.kind.startswith("CuDNN") or (kind == "GRU" and _reset_after(cell))
-        biases_shape = (count * units,) if not both else (2, count * units)
-        if cell.kind.startswith("CuDNN"):
-            biases_shape = (2 * count * units,)
-        shapes = [(features, count * units), (units, count * units), *([biases_shape] if bias else [])]
-        kernel, recurrent, *rest = cell.weights.own(*shapes)
+        cudnn, rows = cell.kind.startswith("CuDNN"), count * units
+        biases_shape = (2 * rows,) if cudnn else (2, rows) if kind == "GRU" and _reset_after(cell) else (rows,)
+        kernel, recurrent, *rest = cell.weights.own((features, rows), (units, rows), *([biases_shape] if bias else []))
         biases = rest[0] if rest else None
-        if cell.kind.startswith("CuDNN"):
+        if cudnn:
             kernel, recurrent = _from_cudnn(kernel, count), _from_cudnn(recurrent, count, rows=True)
             biases = None if biases is None else biases.reshape(2, -1)
     if kind == "GRU":
@@ -113,10 +111,11 @@ def _weights(cell: KerasLayer, kind: str, features: int) -> dict[str, Array]:
 
 def _of_keras_1(cell: KerasLayer, kind: str, features: int, units: int) -> tuple[Array, Array, Array]:
     """Three arrays for each gate, of W, U and b: of i, c, f, o, or of z, r, h."""
-    shapes = [(features, units), (units, units), (units,)] * _GATES[kind]
-    arrays = cell.weights.own(*shapes)
-    order = [0, 2, 1, 3] if kind == "LSTM" else [0, 1, 2]
-    kernel, recurrent, bias = (np.concatenate([arrays[3 * gate + which] for gate in order], -1) for which in range(3))
+    arrays = cell.weights.own(*[(features, units), (units, units), (units,)] * _GATES[kind])
+    order = "icfo" if kind == "LSTM" else "zrh"
+    kernel, recurrent, bias = (
+        gates(np.concatenate(arrays[which::3], -1), kind, order, "keras", axis=-1) for which in range(3)
+    )
     return kernel, recurrent, bias
 
 
@@ -168,7 +167,7 @@ def _layer(cell: KerasLayer, kind: str, values: Mapping[str, Array], **options: 
         raise refused(f"got arguments that no layer here has: {error}") from error
 
 
-def _split(layer: KerasLayer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Value, list[Value]]:
+def _split(layer: KerasLayer, args: Sequence[Any], kwargs: Kwargs) -> tuple[Value, list[Value]]:
     """The sequence that is read, and the states that it begins with."""
     layer.no_more(kwargs, "initial_state")
     given = args[0] if args else None
@@ -181,7 +180,7 @@ def _split(layer: KerasLayer, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     return layer.sequence(layer.one((given,))), [layer.one((one,)) for one in flat]
 
 
-def _masked(layer: KerasLayer, x: Value, states: Sequence[Value], kwargs: Mapping[str, Any]) -> bool:
+def _masked(layer: KerasLayer, x: Value, states: Sequence[Value], kwargs: Kwargs) -> bool:
     """Keras 3 forgets the mask where a state is given, and passes it on all the same."""
     if states and layer.builder.major >= 3 and kwargs.get("mask") is None:
         layer.reads(x)
@@ -190,12 +189,12 @@ def _masked(layer: KerasLayer, x: Value, states: Sequence[Value], kwargs: Mappin
 
 
 @converts("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN")
-def convert_recurrent(layer: KerasLayer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Apply:
+def convert_recurrent(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """A layer, or one for each cell."""
     cells = Cells(layer, _split(layer, args, kwargs)[0].features)
     made, returns_state = cells.made(), layer.flag("return_state", False)
 
-    def apply(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:
         x, states = _split(layer, args, kwargs)
         masked = _masked(layer, x, states, kwargs)
         if cells.backwards and cells.sequences and masked:
@@ -223,10 +222,10 @@ def _run(layers: Sequence[Recurrent], x: Any, states: Sequence[Value]) -> tuple[
 
 
 @converts("Bidirectional")
-def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Apply:
+def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """One layer of both directions where the two are alike and side by side, else a layer for each."""
     features = _split(layer, args, kwargs)[0].features
-    merge_mode = layer.expect("merge_mode", "concat", "sum", "mul", "ave", None)
+    merge_mode = layer.expect("merge_mode", *MERGES, None)
     forward_layer = layer.part("layer", "forward_layer")
     has_own = layer.config.get("backward_layer") is not None
     backward_layer = layer.part("backward_layer" if has_own else "layer", "backward_layer")
@@ -236,9 +235,9 @@ def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Mapp
     returns_state = forward_layer.flag("return_state", False)
     plain = merge_mode == "concat" and not returns_state and forward.is_like(backward)
     both = forward.with_reverse(backward) if plain else None
-    made = (forward.made(), backward.made())
+    separate = cache(lambda: (forward.made(), backward.made()))
 
-    def apply(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:
         x, states = _split(layer, args, kwargs)
         _masked(layer, x, states, kwargs)
         output = x.now if forward.sequences else x.vector
@@ -246,13 +245,14 @@ def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Mapp
             return output(both(x.symbol))
         half = len(states) // 2
         turn = Reverse(dtype=layer.dtype)
-        y, finals = _run(made[0], x.symbol, states[:half])
-        z, others = _run(made[1], turn(x.symbol), states[half:])
+        ahead, back = separate()
+        y, finals = _run(ahead, x.symbol, states[:half])
+        z, others = _run(back, turn(x.symbol), states[half:])
         z = turn(z) if forward.sequences else z
         if merge_mode is None:
             merged = [output(y), output(z)]
         else:
-            merged = [output(_MERGES[merge_mode](dtype=layer.dtype)((y, z)))]
+            merged = [output(MERGES[merge_mode](dtype=layer.dtype)((y, z)))]
         final = [Value(one, sequence=False) for one in (*finals, *others)] if returns_state else []
         found = [*merged, *final]
         return found[0] if len(found) == 1 else found

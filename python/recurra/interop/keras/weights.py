@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from recurra.common.typing import Array
 from recurra.interop.keras.source import Weights, checked, class_of, name_of, refused
@@ -81,20 +81,28 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
+class Entry(NamedTuple):
+    """An array of a file, which is read when it is asked for."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], Array]
+
+
 class ListWeights:
     """Weights as the old format has them: a list for each layer of the model, with the names that they had."""
 
-    def __init__(self, entries: list[tuple[str, Callable[[], Array]]], name: str) -> None:
+    def __init__(self, entries: list[Entry], name: str) -> None:
         self._entries, self._name = entries, name
 
     def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
         """See Weights. What was given is not given again."""
-        given = [self._entries.pop(0)[1]() for _shape in shapes if self._entries]
+        given = [self._entries.pop(0).read() for _shape in shapes if self._entries]
         return checked(given, shapes, self._name)
 
     def next_shape(self) -> tuple[int, ...] | None:
         """That of the next array."""
-        return self._entries[0][1]().shape if self._entries else None
+        return self._entries[0].shape if self._entries else None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -105,10 +113,10 @@ class ListWeights:
 
     def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
         """See Weights. By the layers' names within the weights' own; where they are not found, by their order."""
-        names = [name_of(layer) for layer in layers]
+        parts = [_parts(entry.name) for entry in self._entries]
         found = []
-        for name in names:
-            own = [entry for entry in self._entries if name in _parts(entry[0])]
+        for name in map(name_of, layers):
+            own = [entry for entry, one in zip(self._entries, parts, strict=True) if name in one]
             found.append(ListWeights(own, name))
         if sum(map(len, found)) == len(self._entries):
             return found

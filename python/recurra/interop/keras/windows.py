@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from recurra.common.typing import Array
-from recurra.interop.keras.layer import Apply, KerasLayer, converts
+from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Value
 from recurra.layers.convolution import Conv1d
 from recurra.layers.pooling import Pool
 from recurra.layers.repeat import RepeatVector
 from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
+from recurra.layers.windows import Windowed
 
-Kwargs = Mapping[str, Any]
 #: Weights that a convolution of groups may have once it is written without them.
 _MOST_WEIGHTS = 1 << 26
 
@@ -36,10 +35,10 @@ def _window(layer: KerasLayer, value: Value, kernel: int, stride: int, dilation:
     return "same", span - 1 - 2 * left if left != (span - 1) // 2 else 0
 
 
-def _steps(value: Value, padding: str, span: int, stride: int) -> int | None:
-    if value.steps is None:
-        return None
-    return max((value.steps - (span if padding == "valid" else 1)) // stride + 1, 0)
+def _steps(value: Value, window: Windowed) -> int | None:
+    """How many steps come out."""
+    found = window.output_lengths(None if value.steps is None else np.array([value.steps]))
+    return None if found is None else int(found[0])
 
 
 @converts("Conv1D", "Convolution1D", "AtrousConvolution1D")
@@ -88,7 +87,6 @@ def _ungrouped(kernel: Array, features: int, groups: int) -> Array:
 def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> Apply:
     stride, dilation = layer.integer("strides", 1), layer.integer("dilation_rate", 1)
     padding, before = _window(layer, x, kernel.shape[0], stride, dilation)
-    span = (kernel.shape[0] - 1) * dilation + 1
     kernel = np.concatenate([np.zeros((before, *kernel.shape[1:]), kernel.dtype), kernel])
     size, features, filters = kernel.shape
     conv = Conv1d(
@@ -107,7 +105,7 @@ def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> App
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = layer.sequence(layer.one(args))
         layer.reads(value)
-        return value.now(activation(conv(value.symbol)), steps=_steps(value, padding, span, stride), masked=False)
+        return value.now(activation(conv(value.symbol)), steps=_steps(value, conv), masked=False)
 
     return apply
 
@@ -150,7 +148,7 @@ def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = layer.sequence(layer.one(args))
         layer.reads(value)
-        return value.now(pool(value.symbol), steps=_steps(value, padding, size, stride), masked=False)
+        return value.now(pool(value.symbol), steps=_steps(value, pool), masked=False)
 
     return apply
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.interop.gate_orders import OWN, gates
+from recurra.interop.gate_orders import ORDERS, gates
 from recurra.interop.onnx import activations
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.store import filled
@@ -118,7 +118,7 @@ def _named(op: str, weights: Sequence[Any], direction: int) -> list[tuple[str, A
 
 def regated(op: str, array: Array, *, back: bool = False) -> Array:
     """Weights of a cell, from ONNX's order of gates in ours, or `back`."""
-    if op not in OWN:
+    if op not in ORDERS:
         return array
     return gates(array, op, "recurra", "onnx") if back else gates(array, op, "onnx")
 

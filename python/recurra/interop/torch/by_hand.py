@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recurra.interop.torch.chain import CONVERTERS, Chain
+from recurra.interop.torch.chain import CONVERTERS, Chain, take
 from recurra.layers.layer import Layer
 from recurra.saving import registry
 
@@ -55,5 +55,5 @@ def rebuilt(source: Any, config: Mapping[str, Any]) -> Layer:
     """A model that `to_torch` wrote, with the parameters that the module has now."""
     model = registry.build(config, {})
     parameters = source.state_dict()
-    model.load_state_dict({name: parameters[name].detach().cpu().numpy() for name in {**model.params, **model.buffers}})
+    take(model, {name: parameters[name] for name in (*model.params, *model.buffers)})
     return model

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recurra.common.typing import Array
+from recurra.interop.table import Table
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 
@@ -15,17 +16,8 @@ from recurra.layers.leaf import LeafLayer
 Converter = Callable[[Any, "Chain"], None]
 
 #: By the name of a class of torch.nn.
-CONVERTERS: dict[str, Converter] = {}
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """A decorator for the converter of modules of these classes of torch.nn; a converter for a new class is found like this."""
-
-    def enter(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return enter
+CONVERTERS: Table[Converter] = Table()
+converts = CONVERTERS.enter
 
 
 class Chain:
@@ -82,6 +74,6 @@ def plain(value: Any) -> Array:
     return np.asarray(value)
 
 
-def take(layer: LeafLayer, values: Mapping[str, Any]) -> None:
-    """Copy these parameters and buffers into a layer of theirs."""
+def take(layer: Layer, values: Mapping[str, Any]) -> None:
+    """Copy these parameters and buffers into a layer or model of theirs."""
     layer.load_state_dict({name: plain(value) for name, value in values.items()})

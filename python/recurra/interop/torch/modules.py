@@ -23,6 +23,14 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": lambda: nn.Softplus(threshold=50),
     "softmax": lambda: nn.Softmax(dim=-1),
 }
+_JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Add": torch.add,
+    "Average": torch.add,
+    "Subtract": torch.sub,
+    "Multiply": torch.mul,
+    "Maximum": torch.maximum,
+    "Minimum": torch.minimum,
+}
 
 
 class Function(nn.Module):
@@ -195,10 +203,8 @@ class Merge(nn.Module):
         if self.kind == "Dot":
             return (values[0] * values[1]).sum(-1, keepdim=True)
         y = values[0]
-        join = {"Add": torch.add, "Average": torch.add, "Subtract": torch.sub, "Multiply": torch.mul}
-        join |= {"Maximum": torch.maximum, "Minimum": torch.minimum}
         for other in values[1:]:
-            y = join[self.kind](y, other)
+            y = _JOINS[self.kind](y, other)
         return y / len(values) if self.kind == "Average" else y
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recurra.common import checks
 from recurra.interop.torch.chain import Chain, plain, take
+from recurra.interop.torch.convert import convert, converter_name, dtype_of
 from recurra.interop.torch.guess import guessed
 from recurra.layers.leaf import LeafLayer
-from recurra.saving import container
-
-_PICKLES = re.compile(r"\.(pt|pth|bin|ckpt|pkl|pickle)$")
+from recurra.saving import container, foreign
 
 
 class Layers(dict[str, LeafLayer]):
@@ -73,8 +71,6 @@ def _checked(options: Any) -> dict[str, dict[str, Any]]:
 
 
 def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers:
-    from recurra.interop.torch.read import convert, converter_name, dtype_of  # here: it imports this file
-
     found: dict[str, LeafLayer] = {}
     unknown: dict[str, str] = {}
     dtype = dtype_of(source)
@@ -109,7 +105,7 @@ def read_parameters(operation: str, source: Any) -> dict[str, Any]:
                 )
         return {name: plain(value) for name, value in source.items()}
     path = checks.path(operation, "source", source)
-    if _PICKLES.search(path) or _is_pickle(path):
+    if path.endswith(foreign.PICKLES) or _is_pickle(path):
         raise ValueError(
             f"{operation}: got {path}, a file of pickled Python, which may run anything when it is read, expected a safetensors "
             f"file or a state_dict; if you trust it, write {operation}(torch.load({path!r}, weights_only=True))"
@@ -124,7 +120,7 @@ def _is_pickle(path: str) -> bool:
         return False
     with file.open("rb") as opened:
         head = opened.read(4)
-    return head == b"PK\x03\x04" or head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return head == foreign.ZIP or head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def layers_of_parameters(
