@@ -6,7 +6,7 @@
 #include <cstring>
 #include <functional>
 
-#include "fenced_device.h"
+#include "fence_values.h"
 #include "layers/activation.h"
 #include "layers/attention.h"
 #include "layers/attention_decoder.h"
@@ -21,7 +21,6 @@
 #include "layers/learnt_vector.h"
 #include "layers/merge.h"
 #include "layers/pool.h"
-#include "layers/recurrent.h"
 #include "layers/repeat_vector.h"
 #include "layers/reverse.h"
 #include "layers/slice.h"
@@ -36,7 +35,7 @@ namespace {
 
 const bool reports = (report_fence_faults(), true);
 
-constexpr ptrdiff_t kRows = 3, kSteps = 7, kMemorySteps = 5, kFeatures = 6, kTokens = 11;
+constexpr ptrdiff_t kRows = 3, kSteps = 7, kMemorySteps = 5, kTokens = 11;
 
 template <class T>
 using Layers = std::vector<std::shared_ptr<Layer<T>>>;
@@ -68,14 +67,6 @@ std::function<GraphSpec<T>(const Devices&)> two(const Args&... args) {
   };
 }
 
-RecurrentOptions recurrent(const std::string& cell) {
-  RecurrentOptions options;
-  options.cell = cell;
-  options.input_size = kFeatures;
-  options.hidden_size = 9;
-  return options;
-}
-
 template <class T>
 void add_recurrent(std::vector<Case<T>>& cases) {
   const auto add = [&](const std::string& name, const RecurrentOptions& options, bool resets = true) {
@@ -95,14 +86,28 @@ void add_recurrent(std::vector<Case<T>>& cases) {
   RecurrentOptions last = recurrent("gru");
   last.return_sequences = false;
   add("last", last);
-  RecurrentOptions options = recurrent("lstm");
-  options.proj_size = 4;
-  options.peepholes = true;
-  options.layer_norm = true;
-  options.recurrent_dropout = 0.2;
-  options.zoneout = options.zoneout_cell = 0.1;
-  options.cell_clip = 2;
-  add("options", options);
+  add("options", optional_lstm());
+}
+
+// Activations other than a cell's own, each in every place.
+template <class T>
+void add_cell_activations(std::vector<Case<T>>& cases) {
+  const ActivationOption others[] = {
+      {"hard_sigmoid", 0.2, 0.5}, {"softsign"}, {"relu"}, {"linear"}, {"sigmoid"}, {"tanh"}};
+  for (int kind = 0; kind < kCellKinds; ++kind) {
+    const CellInfo& cell = cpu_devices().f32.cell(CellKind(kind));
+    const auto other = [&](CellFunction own, size_t i) {
+      return own == CellFunction::kNone ? ActivationOption{} : others[i % std::size(others)];
+    };
+    for (size_t i = 0; i < std::size(others); ++i) {
+      RecurrentOptions options = recurrent(cell.name);
+      options.gate_activation = other(cell.own.gate, i);
+      options.candidate_activation = other(cell.own.candidate, i + 1);
+      options.output_activation = other(cell.own.output, i + 2);
+      const std::string name = std::string(cell.name) + "_activations_" + std::to_string(i);
+      cases.push_back({name, one<T, Recurrent>(options), false, 1, kSteps, true});
+    }
+  }
 }
 
 template <class T>
@@ -201,18 +206,12 @@ template <class T>
 std::vector<Case<T>> all_cases() {
   std::vector<Case<T>> cases;
   add_recurrent(cases);
+  add_cell_activations(cases);
   add_plain(cases);
   add_windows(cases);
   add_joins(cases);
   add_graph(cases);
   return cases;
-}
-
-template <class T>
-std::vector<T> numbers(size_t n, int seed) {
-  std::vector<T> made;
-  for (size_t i = 0; i < n; ++i) made.push_back(T((int64_t(i) * 37 + seed * 13) % 101 + 1) / T(90) - T(0.5));
-  return made;
 }
 
 // A program on one device, and whatever a test has seen of it: bits to compare.
@@ -221,13 +220,7 @@ class Trial {
  public:
   Trial(const Case<T>& c, const Devices& devices) : case_(c), devices_(devices) {
     program_ = std::make_shared<Program<T>>(c.make(devices), c.name);
-    for (const auto& node : program_->graph().nodes()) {
-      Parameters<T>& parameters = *node.layer->parameters();
-      const HostAccess access(devices);
-      const std::vector<T> values = numbers<T>(size_t(parameters.size()), 1);
-      std::copy(values.begin(), values.end(), parameters.values());
-      parameters.touch();
-    }
+    for (const auto& node : program_->graph().nodes()) set_parameters(*node.layer);
     for (ptrdiff_t i = 0; i < c.inputs; ++i) {
       const ptrdiff_t steps = i ? c.other_steps : kSteps;
       x_.push_back(numbers<T>(size_t(kRows * steps * kFeatures), int(i) + 2));
@@ -425,12 +418,7 @@ std::vector<double> searched(const Devices& devices, bool attends) {
                       std::make_shared<Recurrent<T>>(devices, cell),
                       std::make_shared<Dense<T>>(devices, 9, kTokens, true)};
   if (attends) layers[1] = std::make_shared<AttentionDecoder<T>>(devices, decoder);
-  for (const auto& layer : layers) {
-    const HostAccess access(devices);
-    const std::vector<T> values = numbers<T>(size_t(layer->parameters()->size()), 1);
-    std::copy(values.begin(), values.end(), layer->parameters()->values());
-    layer->parameters()->touch();
-  }
+  for (const auto& layer : layers) set_parameters(*layer);
   const Search<T> search(layers);
   const std::vector<T> memory = numbers<T>(size_t(kRows * kMemorySteps * kFeatures), 3);
   const std::vector<T> state = numbers<T>(size_t(kRows * search.state_size()), 4);
