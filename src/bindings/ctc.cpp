@@ -11,7 +11,7 @@ void check_symbols(const LossCall<T>& call, ptrdiff_t blank, const char* name) {
   check(blank >= 0 && blank < call.features, name, "got blank=", blank, ", expected 0 to ", call.features - 1);
 }
 
-py::tuple loss(const py::object& logits, const py::object& targets, const py::object& lengths,
+py::tuple ctc_loss(const py::object& logits, const py::object& targets, const py::object& lengths,
                const py::object& weights, bool gradient, ptrdiff_t blank) {
   constexpr const char* kName = "ctc";
   return by_dtype(kName, logits, [&](auto* type) {
@@ -88,7 +88,7 @@ py::list beam_search(const py::object& logits, const py::object& lengths, ptrdif
 }  // namespace
 
 void register_ctc(py::module_& m) {
-  m.def("ctc", &loss, py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
+  m.def("ctc", &ctc_loss, py::arg("logits"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
         py::arg("gradient"), py::arg("blank"));
   m.def("ctc_greedy", &greedy, py::arg("logits"), py::arg("lengths"), py::arg("blank"));
   m.def("ctc_beam_search", &beam_search, py::arg("logits"), py::arg("lengths"), py::arg("blank"), py::arg("beam_size"),

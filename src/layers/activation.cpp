@@ -4,14 +4,15 @@ namespace recurra {
 namespace {
 
 // In the order of ActivationKind, then of FunctionKind.
-constexpr const char* kNames[kFunctions] = {"relu",     "leaky_relu", "elu",  "tanh",   "sigmoid", "gelu", "silu",
-                                            "softplus", "softmax",    "sqrt", "square", "exp",     "log",  "abs"};
+constexpr const char* kActivationNames[kFunctions] = {"relu",   "leaky_relu", "elu",      "tanh",    "sigmoid",
+                                                      "gelu",   "silu",       "softplus", "softmax", "sqrt",
+                                                      "square", "exp",        "log",      "abs"};
 
-int kind_of(const std::string& name) {
+int activation_of(const std::string& name) {
   std::string known;
   for (int i = 0; i < kFunctions; ++i) {
-    if (name == kNames[i]) return i;
-    known += (i ? ", " : "") + std::string(kNames[i]);
+    if (name == kActivationNames[i]) return i;
+    known += (i ? ", " : "") + std::string(kActivationNames[i]);
   }
   fail("Activation", "got '" + name + "', expected one of: " + known);
 }
@@ -25,7 +26,8 @@ struct Activation<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Activation<T>::Activation(const Devices& devices, const std::string& name) : Layer<T>(devices), kind_(kind_of(name)) {}
+Activation<T>::Activation(const Devices& devices, const std::string& name)
+    : Layer<T>(devices), kind_(activation_of(name)) {}
 
 template <class T>
 void Activation<T>::forward(const Run& run, const LayerForward<T>& call) {

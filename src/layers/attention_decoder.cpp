@@ -42,7 +42,7 @@ std::vector<ParameterSpec> parameter_specs(const Devices& devices, const Attenti
 }
 
 template <class F>
-void for_each_step(const Run& run, const Batch& batch, const F& f) {
+void for_each_valid_step(const Run& run, const Batch& batch, const F& f) {
   constexpr ptrdiff_t kBlock = 64;
   for_step_blocks(run, batch, kBlock, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     for (ptrdiff_t s = begin; s < begin + count; ++s) f(r, s);
@@ -185,7 +185,7 @@ void AttentionDecoder<T>::run_pass(const Run& run, const LayerForward<T>& call, 
   ForwardHook hook(*this, packed, pass, call.x.features, call.y, run);
   if (!fed_size()) {
     const HostAccess access(run.devices);
-    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
+    for_each_valid_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
   }
   RecurrentForward<T> cell = {&spec_,         weights.value.get(), &pass.batch,      read_only(pass.x),
                               pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
@@ -294,7 +294,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
                           gradient + weight_combine_, nullptr);
   if (call.dx.data && !fed_size()) {
     const HostAccess access(run.devices);
-    for_each_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
+    for_each_valid_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
   }
   const HostAccess access(run.devices);
   for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {

@@ -3,11 +3,12 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kMostFeatures = 1 << 24;
+constexpr ptrdiff_t kMostDenseFeatures = 1 << 24;
 
-std::vector<ParameterSpec> parameter_specs(ptrdiff_t in, ptrdiff_t out, bool bias) {
-  check(in >= 1 && in <= kMostFeatures, "Dense", "in_features is ", in, ", expected 1 to ", kMostFeatures);
-  check(out >= 1 && out <= kMostFeatures, "Dense", "out_features is ", out, ", expected 1 to ", kMostFeatures);
+std::vector<ParameterSpec> dense_parameters(ptrdiff_t in, ptrdiff_t out, bool bias) {
+  check(in >= 1 && in <= kMostDenseFeatures, "Dense", "in_features is ", in, ", expected 1 to ", kMostDenseFeatures);
+  check(out >= 1 && out <= kMostDenseFeatures, "Dense", "out_features is ", out, ", expected 1 to ",
+        kMostDenseFeatures);
   std::vector<ParameterSpec> specs = {{"weight", {out, in}}};
   if (bias) specs.push_back({"bias", {out}});
   return specs;
@@ -17,7 +18,7 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t in, ptrdiff_t out, bool bia
 
 template <class T>
 Dense<T>::Dense(const Devices& devices, ptrdiff_t in_features, ptrdiff_t out_features, bool bias)
-    : Layer<T>(devices, parameter_specs(in_features, out_features, bias)),
+    : Layer<T>(devices, dense_parameters(in_features, out_features, bias)),
       in_(in_features),
       out_(out_features),
       bias_(bias) {}

@@ -3,12 +3,13 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kMostEmbeddings = 1 << 28, kMostFeatures = 1 << 20;
+constexpr ptrdiff_t kMostEmbeddings = 1 << 28, kMostEmbeddingDim = 1 << 20;
 
-std::vector<ParameterSpec> parameter_specs(ptrdiff_t count, ptrdiff_t size) {
+std::vector<ParameterSpec> table_of(ptrdiff_t count, ptrdiff_t size) {
   check(count >= 1 && count <= kMostEmbeddings, "Embedding", "num_embeddings is ", count, ", expected 1 to ",
         kMostEmbeddings);
-  check(size >= 1 && size <= kMostFeatures, "Embedding", "embedding_dim is ", size, ", expected 1 to ", kMostFeatures);
+  check(size >= 1 && size <= kMostEmbeddingDim, "Embedding", "embedding_dim is ", size, ", expected 1 to ",
+        kMostEmbeddingDim);
   return {{"weight", {count, size}}};
 }
 
@@ -24,7 +25,7 @@ struct Embedding<T>::Tape : LayerTape<T> {
 
 template <class T>
 Embedding<T>::Embedding(const Devices& devices, ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse)
-    : Layer<T>(devices, parameter_specs(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {
+    : Layer<T>(devices, table_of(num_embeddings, embedding_dim)), count_(num_embeddings), size_(embedding_dim) {
   if (sparse) this->parameters()->make_sparse();
 }
 

@@ -6,7 +6,8 @@ namespace recurra {
 namespace {
 
 // In the order of MergeKind.
-constexpr const char* kNames[] = {"add", "multiply", "subtract", "average", "maximum", "minimum", "dot", "concatenate"};
+constexpr const char* kMergeNames[] = {"add",     "multiply", "subtract", "average",
+                                       "maximum", "minimum",  "dot",      "concatenate"};
 
 // The call's inputs, without places for their gradients.
 template <class T, class Call>
@@ -21,7 +22,7 @@ MergePart<T>* parts_of(const Run& run, const Call& call) {
 
 template <class T>
 const char* Merge<T>::kind() const {
-  return kNames[int(kind_)];
+  return kMergeNames[int(kind_)];
 }
 
 template <class T>

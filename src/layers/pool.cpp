@@ -3,7 +3,7 @@
 namespace recurra {
 namespace {
 
-PoolKind kind_of(const std::string& mode) {
+PoolKind pool_kind_of(const std::string& mode) {
   if (mode == "last") return PoolKind::kLast;
   if (mode == "mean") return PoolKind::kMean;
   if (mode == "max") return PoolKind::kMax;
@@ -19,7 +19,7 @@ struct Pool<T>::Tape : LayerTape<T> {
 };
 
 template <class T>
-Pool<T>::Pool(const Devices& devices, const std::string& mode) : Layer<T>(devices), kind_(kind_of(mode)) {}
+Pool<T>::Pool(const Devices& devices, const std::string& mode) : Layer<T>(devices), kind_(pool_kind_of(mode)) {}
 
 template <class T>
 void Pool<T>::forward(const Run& run, const LayerForward<T>& call) {

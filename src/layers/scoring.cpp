@@ -5,7 +5,7 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kMostFeatures = 1 << 20;
+constexpr ptrdiff_t kMostScoredFeatures = 1 << 20;
 constexpr ptrdiff_t kKeyBlock = 48;  // of a memory's steps: whole tiles, whose product stays in a near cache
 
 }  // namespace
@@ -14,7 +14,7 @@ template <class T>
 Scoring<T>::Scoring(const char* owner, const ScoringOptions& o)
     : query_size_(o.query_size), projects_memory_(o.score == "additive" || o.score == "general") {
   const auto check_size = [&](const char* name, ptrdiff_t size) {
-    check(size >= 1 && size <= kMostFeatures, owner, name, " is ", size, ", expected 1 to ", kMostFeatures);
+    check(size >= 1 && size <= kMostScoredFeatures, owner, name, " is ", size, ", expected 1 to ", kMostScoredFeatures);
   };
   check_size("query_size", o.query_size);
   check_size("memory_size", o.memory_size);

@@ -9,7 +9,7 @@
 namespace recurra {
 namespace {
 
-constexpr const char* kName = "search";
+constexpr const char* kOwner = "search";
 
 double length_penalty(ptrdiff_t length, double power) { return std::pow((5 + double(length)) / 6, power); }
 
@@ -47,17 +47,17 @@ class Best {
 
 template <class T>
 Search<T>::Search(std::vector<std::shared_ptr<Layer<T>>> layers) : layers_(std::move(layers)) {
-  check(!layers_.empty() && layers_.front()->takes_tokens(), kName,
+  check(!layers_.empty() && layers_.front()->takes_tokens(), kOwner,
         "the first layer must read tokens; begin with an Embedding");
   ptrdiff_t features = 0;
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer<T>& layer = *layers_[i];
     const auto* decoder = dynamic_cast<const AttentionDecoder<T>*>(&layer);
-    check(i == 0 || !layer.takes_tokens(), kName, "layer ", i, " takes tokens; only the first layer can");
-    check(decoder || (layer.inputs() == 1 && layer.streamable()), kName, "layer ", i, " (", layer.kind(),
+    check(i == 0 || !layer.takes_tokens(), kOwner, "layer ", i, " takes tokens; only the first layer can");
+    check(decoder || (layer.inputs() == 1 && layer.streamable()), kOwner, "layer ", i, " (", layer.kind(),
           ") cannot run step by step with one input, expected layers that can");
-    check(!decoder || !memory_size_, kName, "layer ", i, " is a second attention decoder, expected one");
-    check(i == 0 || !layer.input_size() || layer.input_size() == features, kName, "layer ", i, " (", layer.kind(),
+    check(!decoder || !memory_size_, kOwner, "layer ", i, " is a second attention decoder, expected one");
+    check(i == 0 || !layer.input_size() || layer.input_size() == features, kOwner, "layer ", i, " (", layer.kind(),
           ") takes ", layer.input_size(), " features, but the layer before it gives ", features);
     if (decoder) memory_size_ = decoder->memory_size();
     if (layer.output_size()) features = layer.output_size();
@@ -66,7 +66,7 @@ Search<T>::Search(std::vector<std::shared_ptr<Layer<T>>> layers) : layers_(std::
     state_size_ += layer.state_size();
   }
   vocabulary_ = features;
-  check(vocabulary_ <= layers_.front()->input_size(), kName, "the last layer gives ", vocabulary_,
+  check(vocabulary_ <= layers_.front()->input_size(), kOwner, "the last layer gives ", vocabulary_,
         " scores, expected at most ", layers_.front()->input_size(), ", the tokens that the first one knows");
 }
 
@@ -81,16 +81,16 @@ double Search<T>::work(ptrdiff_t rows, const Batch& memory, const SearchOptions&
 template <class T>
 void Search<T>::check_call(ptrdiff_t rows, bool has_memory, const SearchOptions& o) const {
   const ptrdiff_t known = layers_.front()->input_size();
-  check(o.start >= 0 && o.start < known, kName, "start is ", o.start, ", expected a token from 0 to ", known - 1);
-  check(o.end < vocabulary_, kName, "end is ", o.end, ", expected a token from 0 to ", vocabulary_ - 1);
-  check(o.max_steps >= 1, kName, "max_steps is ", o.max_steps, ", expected 1 or more");
-  check(o.beam >= 1 && o.beam <= 4096, kName, "beam_size is ", o.beam, ", expected 1 to 4096");
-  check(o.best >= 1 && o.best <= o.beam, kName, "n_best is ", o.best, ", expected 1 to ", o.beam, ", the beam_size");
-  check(o.length_penalty >= 0, kName, "length_penalty is ", o.length_penalty, ", expected 0 or more");
-  check(has_memory || !memory_size_, kName, "got no memory, which the attention decoder looks at; give it");
-  check(!has_memory || memory_size_, kName, "got a memory, but no layer looks at one; leave it out");
+  check(o.start >= 0 && o.start < known, kOwner, "start is ", o.start, ", expected a token from 0 to ", known - 1);
+  check(o.end < vocabulary_, kOwner, "end is ", o.end, ", expected a token from 0 to ", vocabulary_ - 1);
+  check(o.max_steps >= 1, kOwner, "max_steps is ", o.max_steps, ", expected 1 or more");
+  check(o.beam >= 1 && o.beam <= 4096, kOwner, "beam_size is ", o.beam, ", expected 1 to 4096");
+  check(o.best >= 1 && o.best <= o.beam, kOwner, "n_best is ", o.best, ", expected 1 to ", o.beam, ", the beam_size");
+  check(o.length_penalty >= 0, kOwner, "length_penalty is ", o.length_penalty, ", expected 0 or more");
+  check(has_memory || !memory_size_, kOwner, "got no memory, which the attention decoder looks at; give it");
+  check(!has_memory || memory_size_, kOwner, "got a memory, but no layer looks at one; leave it out");
   const double elements = double(rows) * double(o.beam) * double(std::max(vocabulary_, state_size_));
-  check(elements < 0x1p48, kName, rows, " rows with a beam of ", o.beam, " are too many, expected fewer");
+  check(elements < 0x1p48, kOwner, rows, " rows with a beam of ", o.beam, " are too many, expected fewer");
 }
 
 // The search of some rows on one thread.

@@ -7,8 +7,8 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kBlock = 128;      // output steps whose windows are gathered at once
-constexpr ptrdiff_t kShortPiece = 64;  // shorter ones share a block where they can
+constexpr ptrdiff_t kWindowBlock = 128;  // output steps whose windows are gathered at once
+constexpr ptrdiff_t kShortPiece = 64;    // shorter ones share a block where they can
 
 // An episode, or all of a row where none starts within it: steps [begin, begin + steps) of a row.
 struct Piece {
@@ -17,7 +17,7 @@ struct Piece {
 };
 
 // Outputs [begin, begin + count) of `pieces` pieces.
-struct Block {
+struct WindowBlock {
   ptrdiff_t piece, pieces, begin, count;
 };
 
@@ -56,7 +56,7 @@ class Windows {
 
   // Blocks of at most `most` outputs, for rows of y whose distance within a block is row_distance().
   template <class Y>
-  Block* blocks(const Run& run, Sequence<Y> y, ptrdiff_t most, ptrdiff_t& count) {
+  WindowBlock* blocks(const Run& run, Sequence<Y> y, ptrdiff_t most, ptrdiff_t& count) {
     const ptrdiff_t each = piece_count_ ? outputs(0) : 0;
     // Rows alike, and y without gaps: several of them make a block.
     const bool together = each > 0 && each <= kShortPiece && piece_count_ == batch_.rows && !batch_.lengths &&
@@ -64,7 +64,7 @@ class Windows {
     const ptrdiff_t group = together ? most / each : 1;
     ptrdiff_t room = 0;
     for (ptrdiff_t i = 0; i < piece_count_; i += group) room += (outputs(i) + most - 1) / most;
-    Block* made = run.arena.template take<Block>(size_t(room));
+    WindowBlock* made = run.arena.template take<WindowBlock>(size_t(room));
     count = 0;
     for (ptrdiff_t i = 0; i < piece_count_; i += group)
       for (ptrdiff_t begin = 0; begin < outputs(i); begin += most)
@@ -72,18 +72,18 @@ class Windows {
     return made;
   }
   template <class Y>
-  static ptrdiff_t row_distance(const Block& block, Sequence<Y> y) {
+  static ptrdiff_t row_distance(const WindowBlock& block, Sequence<Y> y) {
     return block.count == 1 ? y.row_stride : y.step_stride;
   }
   // The first output's place: only where an output stands for every input are there several pieces in a row.
   template <class Y>
-  Y* first_output(const Block& block, Sequence<Y> y) const {
+  Y* first_output(const WindowBlock& block, Sequence<Y> y) const {
     return y.at(pieces_[block.piece].row, pieces_[block.piece].begin + block.begin);
   }
 
   // Elements of scratch that windows() needs for blocks of `most` outputs.
   ptrdiff_t scratch(ptrdiff_t most) const { return (most + 1) * spec_.kernel * spec_.in; }
-  View<T> windows(const Block& block, T* scratch) const {
+  View<T> windows(const WindowBlock& block, T* scratch) const {
     const ptrdiff_t width = spec_.kernel * spec_.in;
     const Piece& piece = pieces_[block.piece];
     if (block.pieces == 1 && spec_.dilation == 1 && spec_.stride <= spec_.kernel) {
@@ -154,8 +154,8 @@ void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Pi
   const auto add_scaled = kernels<T>().rows.add_scaled;
   if (call.dx.data)
     for (ptrdiff_t s = 0; s < piece.steps; ++s) std::fill_n(call.dx.at(piece.row, piece.begin + s), in, T(0));
-  for (ptrdiff_t begin = 0; begin < outputs && !stopped(run); begin += kBlock) {
-    const ptrdiff_t count = std::min(kBlock, outputs - begin);
+  for (ptrdiff_t begin = 0; begin < outputs && !stopped(run); begin += kWindowBlock) {
+    const ptrdiff_t count = std::min(kWindowBlock, outputs - begin);
     kernels<T>().product({count, spec.out, width, call.dy.at(piece.row, piece.begin + begin), call.dy.step_stride,
                           call.packed, nullptr, scratch, width});
     for (ptrdiff_t i = 0; i < count; ++i) {
@@ -185,8 +185,8 @@ void CpuDevice<T>::convolve(const Run& run, const ConvolutionForward<T>& call) c
   const T* bias = padded_bias(run, call.bias, spec.out);
   Windows<T> windows(run, spec, *call.batch, call.x, call.past);
   ptrdiff_t count;
-  const Block* blocks = windows.blocks(run, call.y, kBlock, count);
-  with_scratch<T>(run, count, windows.scratch(kBlock), [&](ptrdiff_t i, T* scratch) {
+  const WindowBlock* blocks = windows.blocks(run, call.y, kWindowBlock, count);
+  with_scratch<T>(run, count, windows.scratch(kWindowBlock), [&](ptrdiff_t i, T* scratch) {
     const View<T> from = windows.windows(blocks[i], scratch);
     kernels<T>().product({blocks[i].count * blocks[i].pieces, spec.kernel * spec.in, spec.out, from.data, from.row,
                           call.packed, bias, windows.first_output(blocks[i], call.y),
@@ -200,7 +200,7 @@ void CpuDevice<T>::convolve_gradient(const Run& run, const ConvolutionBackward<T
   const ptrdiff_t width = spec.kernel * spec.in;
   Windows<T> windows(run, spec, *call.batch, call.x, call.past);
   ptrdiff_t count;
-  const Block* blocks = windows.blocks(run, call.dy, kOuterRows, count);
+  const WindowBlock* blocks = windows.blocks(run, call.dy, kOuterRows, count);
   const ptrdiff_t size = windows.scratch(kOuterRows);
   T* scratch = run.arena.template take<T>(size_t(run.threads * size));
   outer_sum(run, width, spec.out, call.gradient, call.bias_gradient, [&](ptrdiff_t task, const auto& add) {
@@ -213,7 +213,7 @@ void CpuDevice<T>::convolve_gradient(const Run& run, const ConvolutionBackward<T
   if (!call.dx.data && !call.dpast.data) return;
   // Without dx only the windows that reach before the row matter.
   const ptrdiff_t early = call.dx.data ? PTRDIFF_MAX : (spec.left + spec.stride - 1) / spec.stride;
-  with_scratch<T>(run, windows.pieces(), kBlock * width, [&](ptrdiff_t i, T* products) {
+  with_scratch<T>(run, windows.pieces(), kWindowBlock * width, [&](ptrdiff_t i, T* products) {
     const Piece& piece = windows.piece(i);
     if (call.dx.data || piece.goes_on) input_gradient(run, call, piece, std::min(early, windows.outputs(i)), products);
   });

@@ -9,13 +9,13 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kBlock = 1 << 15;
+constexpr ptrdiff_t kElementBlock = 1 << 15;
 
 template <class F>
 void for_blocks(ptrdiff_t n, const F& f) {
-  const ptrdiff_t blocks = (n + kBlock - 1) / kBlock;
+  const ptrdiff_t blocks = (n + kElementBlock - 1) / kElementBlock;
   for_each_task(blocks, threads_for(double(blocks), 4),
-                [&](ptrdiff_t b) { f(b, b * kBlock, std::min(n, (b + 1) * kBlock)); });
+                [&](ptrdiff_t b) { f(b, b * kElementBlock, std::min(n, (b + 1) * kElementBlock)); });
 }
 
 // Runs a kernel over the blocks of its call; `buffers` are the optimiser's own, which may be null.
@@ -44,7 +44,7 @@ void for_each_stretch(const Numbers<T>& numbers, const F& f) {
 }
 template <class T>
 size_t blocks_of(const Numbers<T>& numbers) {
-  return size_t(numbers.rows ? row_blocks(numbers.count) : (numbers.n + kBlock - 1) / kBlock);
+  return size_t(numbers.rows ? row_blocks(numbers.count) : (numbers.n + kElementBlock - 1) / kElementBlock);
 }
 
 }  // namespace
