@@ -312,3 +312,47 @@ def test_an_lstm_of_8_bit_weights_comes_as_float(kind: Any, per_column: bool) ->
     np.testing.assert_allclose(got, wanted, atol=1e-6)
     session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/zero"])
+def test_devices_are_refused_and_named_once(name: str) -> None:
+    for read in (rc.from_onnx, rc.from_keras):
+        with pytest.raises(
+            rc.ModelFormatError, match=f"^from_[a-z]+: got {name}, which is a device, expected"
+        ) as caught:
+            read(name)
+        assert str(caught.value).count("from_") == 1
+
+
+def test_outputs_belong_to_the_caller() -> None:
+    """Whatever gives them: an input, a constant of the graph, a view of one, or the same value under two names."""
+    nodes = [
+        helper.make_node("Identity", ["x"], ["same"]),
+        helper.make_node("Identity", ["c"], ["known"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Reshape", ["c", "shape"], ["shaped"]),
+        helper.make_node("Softsign", ["x"], ["soft"]),
+        helper.make_node("Identity", ["soft"], ["again"]),
+        helper.make_node("Transpose", ["soft"], ["turned"], perm=[1, 0]),
+    ]
+    names = ["same", "known", "shaped", "soft", "again", "turned"]
+    runs = rc.from_onnx(model(nodes, {"x": ["N", 2]}, names, {"c": np.arange(6, dtype=np.float32)}))
+    x = np.ones((3, 2), np.float32)
+    first, _state = runs(x)
+    kept = [one.copy() for one in first]
+    for at, one in enumerate(first):
+        one[:] = 99
+        for other in range(at + 1, len(first)):
+            np.testing.assert_array_equal(first[other], kept[other], err_msg=f"{names[at]} and {names[other]}")
+    np.testing.assert_array_equal(x, 1)
+    for one, other in zip(runs(x)[0], kept, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_layer_whose_shape_alone_is_asked_for_does_not_run() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["wide"]),
+        helper.make_node("Shape", ["wide"], ["y"]),
+    ]
+    runs = rc.from_onnx(model(nodes, {"x": ["N", 5, 2]}, ["y"], {"w": np.ones((2, 7), np.float32)}))
+    np.testing.assert_array_equal(runs(np.ones((3, 5, 2), np.float32))[0], [3, 5, 7])

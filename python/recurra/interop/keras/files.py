@@ -37,8 +37,8 @@ def open_source(path: str) -> Iterator[Source]:
     try:
         file, size = whole_file.open_regular("from_keras", path)
     except ValueError as error:
-        raise refused(str(error)) from error
-    with file:
+        raise ModelFormatError(str(error)) from error
+    with file, damage_told(path):
         head = file.read(8)
         file.seek(0)
         if head[:2] == b"PK":

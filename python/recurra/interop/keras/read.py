@@ -52,7 +52,7 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
     skip_padding = checks.flag("from_keras", "skip_padding", skip_padding)
     if isinstance(source, str | os.PathLike):
         path = checks.path("from_keras", "source", source)
-        with damage_told(path), open_source(path) as opened:
+        with open_source(path) as opened:
             return _built(opened, skip_padding)
     if not (hasattr(source, "to_json") and hasattr(source, "layers") and hasattr(source, "get_weights")):
         raise TypeError(

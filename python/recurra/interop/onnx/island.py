@@ -61,6 +61,11 @@ class Island:
         assert isinstance(symbol.source, Call)
         self._finals.append((symbol.source, which, slot))
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a value of it is needed; of some layers only the output's shape is."""
+        return bool(self._outputs or self._finals)
+
     def finish(self) -> tuple[Model, Step]:
         """The model, and the step that runs it."""
         symbols = [symbol for symbol, _wanted in self._outputs.values()]

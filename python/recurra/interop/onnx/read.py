@@ -46,16 +46,15 @@ def from_onnx(
         OSError: it cannot be read.
         TypeError, ValueError: `constants` are no inputs of the graph, or have other shapes.
     """
+    if isinstance(source, bytes | bytearray | memoryview):
+        where, data, directory = "bytes", bytes(source), None
+    else:
+        where, data, directory = os.fspath(source), _file(source), Path(os.fspath(source)).parent
     try:
-        if isinstance(source, bytes | bytearray | memoryview):
-            data, directory = bytes(source), None
-        else:
-            data, directory = _file(source), Path(os.fspath(source)).parent
         graph = bind(_understood(parse, data, directory), constants)
         folded = _understood(lambda: fuse(fold(graph)))
         return OnnxModel(folded, pairing.pairs(folded, states))
     except ModelFormatError as error:
-        where = "bytes" if isinstance(source, bytes | bytearray | memoryview) else os.fspath(source)
         raise ModelFormatError(f"from_onnx: {where}: {error}") from error.__cause__
 
 
@@ -77,5 +76,7 @@ def _file(path: str | os.PathLike[str]) -> bytes:
         raise ModelFormatError(str(error)) from error
     with file:
         if size > _LARGEST:
-            raise ModelFormatError(f"got {size} bytes, expected at most {_LARGEST}; keep weights in files of their own")
+            raise ModelFormatError(
+                f"from_onnx: {os.fspath(path)}: got {size} bytes, expected at most {_LARGEST}; keep weights in files of their own"
+            )
         return file.read(size)

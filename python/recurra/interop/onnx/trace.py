@@ -36,18 +36,28 @@ class Plan:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.start: list[Any] = []
+        self.known: list[Array] = []
         self.outputs: list[int] = []
         self.models: list[Model] = []
         self.numpy: list[Node] = []
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """The outputs."""
+        """The outputs, which share no memory with the inputs, with what the graph knows or with one another."""
         slots = list(self.start)
         slots[: len(inputs)] = inputs
         with np.errstate(all="ignore"):
             for step in self.steps:
                 step(slots)
-        return [slots[at] for at in self.outputs]
+        others = [*inputs, *self.known]
+        made: list[Array] = []
+        for at in self.outputs:
+            array = slots[at]
+            made.append(array.copy() if _shares(array, others) or _shares(array, made) else array)
+        return made
+
+
+def _shares(array: Array, others: Sequence[Array]) -> bool:
+    return any(array is one or (array.base is not None and np.may_share_memory(array, one)) for one in others)
 
 
 class Tracer:
@@ -67,9 +77,12 @@ class Tracer:
         self.close()
         for step in self._steps:  # now it is known what is needed of each island
             if isinstance(step, Island):
+                if not step.is_asked:
+                    continue
                 model, step = step.finish()
                 self.plan.models.append(model)
             self.plan.steps.append(step)
+        self.plan.known = [one for one in self.plan.start if one is not None]
 
     def slot(self, start: Any = None) -> int:
         """A place among a run's arrays."""
