@@ -280,6 +280,40 @@ def test_fit_with_a_mask_is_fit_on_the_valid_steps(kind: str) -> None:
     assert wanted.evaluate(x, y, mask=mask, **given) == wanted.evaluate(cut[0], cut[1], **given)
 
 
+@pytest.mark.parametrize("tokens", [False, True], ids=["features", "tokens"])
+@pytest.mark.parametrize("kind", masks())
+def test_padding_that_an_input_finds_is_left_out_of_losses_and_metrics(kind: str, tokens: bool) -> None:
+    """As in Keras, with mask_zero or Masking: what `mask=` gives, in arrays, in batches and as validation data."""
+    mask, rng = masks()[kind], np.random.default_rng(8)
+    x = rng.integers(1, 5, (ROWS, STEPS)) if tokens else drawn()
+    y = rng.integers(0, 2, (ROWS, STEPS))
+    x[~mask], y[~mask] = 0, -7
+
+    def model(mask_value: float | None) -> rc.Model:
+        given = rc.Input(tokens=5, mask_value=mask_value) if tokens else rc.Input(features=3, mask_value=mask_value)
+        below = rc.Embedding(5, 3, seed=1)(given) if tokens else given
+        return rc.Model(given, rc.Linear(4, 2, seed=0)(rc.GRU(3, 4, seed=0)(below)))
+
+    def trained(mask_value: float | None, *data: Any, **options: Any) -> tuple[Any, Any]:
+        made = model(mask_value)
+        history = made.fit(
+            *data, loss="cross_entropy", optimizer="adam", metrics=["accuracy"], seed=0, verbose=0, **options
+        )
+        return made, history.history
+
+    wanted, told = trained(None, x, y, mask=mask, shuffle=False)
+    found, own = trained(0.0, x, y, validation_data=(x, y), shuffle=False)
+    assert own["loss"] == told["loss"]
+    assert own["accuracy"] == told["accuracy"]
+    from_batches, _told = trained(0.0, [rc.data.Batch(x, y)])
+    for name in wanted.params:
+        assert_same_bits(found.params[name], wanted.params[name], name)
+        assert_same_bits(from_batches.params[name], wanted.params[name], name)
+    after = wanted.evaluate(x, y, mask=mask, loss="cross_entropy")
+    assert found.evaluate(x, y, loss="cross_entropy") == after == own["val_loss"][-1]
+    assert_same_bits(found.predict(x), wanted.predict(x, mask=mask))
+
+
 def test_masks_in_fit_that_do_not_fit() -> None:
     model, x, mask = tagger(), drawn(), masks()["left"]
     for call, text in [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from recurra.common import checks
+from recurra.common.typing import Array
 from recurra.data.rows import is_list
 from recurra.data.sources import is_source
 from recurra.graph.forms import Form
@@ -73,3 +74,49 @@ class Masked:
         parts = self._outputs.spread(self._operation, "outputs", y)
         self._form.keep_rows(len(parts[0]))
         return self._outputs.join([self._form.out(value, one) for value, one in zip(self._values, parts, strict=True)])
+
+
+class Unmasked(NamedTuple):
+    """Data with lengths instead of masks."""
+
+    x: Any
+    y: Any
+    lengths: Any
+    sample_weight: Any
+    reset: Any
+
+
+def unmasked(
+    operation: str,
+    model: Trainable,
+    losses: Sequence[Loss],
+    x: Any,
+    y: Any,
+    lengths: Any,
+    sample_weight: Any,
+    mask: Any,
+    reset: Any = None,
+) -> Unmasked:
+    """The same without a mask, whether it was given or inputs with a `mask_value` find one where neither it nor lengths
+    were."""
+    if mask is None and lengths is None:
+        mask = _found(operation, model, x)
+    if mask is None:
+        return Unmasked(x, y, lengths, sample_weight, reset)
+    masked = Masked(operation, model, x, lengths, mask, reset)
+    y, sample_weight = (masked.targets(name, one, losses) for name, one in (("y", y), ("sample_weight", sample_weight)))
+    return Unmasked(masked.x, y, masked.lengths, sample_weight, masked.reset)
+
+
+def _found(operation: str, model: Trainable, x: Any) -> Any:
+    graph, inputs = model._graph(), model.structures[0]
+    if not graph.finds_masks:
+        return None
+    masks: list[Array | None] = []
+    for index, (port, one) in enumerate(zip(graph.inputs, inputs.spread(operation, "x", x), strict=True)):
+        array = None if is_list(one) else checks.array(operation, inputs.label("x", index), one)
+        if array is None or array.ndim != (2 if port.kind == "tokens" else 3):  # another check refuses the latter
+            masks.append(None)
+        else:
+            masks.append(port.valid_steps(array))
+    return None if all(one is None for one in masks) else inputs.join(masks)

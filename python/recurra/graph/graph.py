@@ -37,6 +37,13 @@ class Port(NamedTuple):
     dtype: str | None = None
     mask_value: float | None = None
 
+    def valid_steps(self, x: Array) -> Array | None:
+        """(N, T) bool: which steps of x are no padding; None if its values do not say so."""
+        if self.mask_value is None:
+            return None
+        differs = np.asarray(x != self.mask_value)
+        return differs if self.kind == "tokens" else np.asarray(differs.any(-1))
+
 
 class Node:
     """One call of a layer: the values it reads and, for each array of its state, the value with the initial state, or
@@ -94,6 +101,11 @@ class Graph:
     def layers(self) -> tuple[LeafLayer, ...]:
         """Each layer once, in the order of first use."""
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether inputs say by their values which steps are padding."""
+        return any(port.mask_value is not None for port in self.inputs)
 
     @property
     def all_parameters(self) -> list[_core.Parameters]:

@@ -116,8 +116,8 @@ def Input(  # noqa: N802 - as in Keras
         dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of
             float64 is float64.
         mask_value: the token that is padding, or the number that all features of a step of padding have (Keras' mask_zero and
-            Masking): a call without lengths and mask makes its mask of that. None for every step valid. A model that this one is
-            a part of has inputs of its own.
+            Masking): a call without lengths and mask makes its mask of that, and `fit` and `evaluate` leave these steps out of
+            losses and metrics. None for every step valid. A model that this one is a part of has inputs of its own.
     """
     if (features is None) == (tokens is None):
         raise ValueError(

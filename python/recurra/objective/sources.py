@@ -17,7 +17,7 @@ from recurra.data import order
 from recurra.data.batch import Batch, Batches
 from recurra.data.feed import Feed, place
 from recurra.data.fingerprint import Fingerprint
-from recurra.data.masks import Masked
+from recurra.data.masks import unmasked
 from recurra.data.rows import Chosen, Rows
 from recurra.data.sources import is_source, read
 from recurra.objective.goal import Goal
@@ -253,8 +253,18 @@ class BatchSource(Source):
     def _work(self, operation: str, batch: Batch) -> Work:
         if batch.carry:
             check_runs_in_parts(operation, "carry=True", self._model)
-        if batch.mask is not None:
-            batch = self._unmasked(operation, batch)
+        found = unmasked(
+            operation,
+            self._model,
+            self._goal.losses,
+            batch.x,
+            batch.y,
+            batch.lengths,
+            batch.sample_weight,
+            batch.mask,
+            batch.reset,
+        )
+        batch = Batch(*found, batch.carry)
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         resets = read_resets(operation, self._model, batch, feed)
@@ -263,15 +273,6 @@ class BatchSource(Source):
         return Work(
             Segment(x, lengths, resets, *targets.batch(slice(None)), targets.outputs), batch.carry, hand_on=True
         )
-
-    def _unmasked(self, operation: str, batch: Batch) -> Batch:
-        """A batch with lengths instead of its mask."""
-        masked = Masked(operation, self._model, batch.x, batch.lengths, batch.mask, batch.reset)
-        y, weight = (
-            masked.targets(name, one, self._goal.losses)
-            for name, one in (("y", batch.y), ("sample_weight", batch.sample_weight))
-        )
-        return Batch(masked.x, y, masked.lengths, weight, masked.reset, batch.carry)
 
     def config(self) -> dict[str, Any]:
         """How many there are, and their content, if that is known."""
@@ -368,6 +369,7 @@ def make_source(
     metrics: MetricGroup | None = None,
     batch_size: int,
     sample_weight: Any = None,
+    mask: Any = None,
     shuffle: bool = False,
     bucket: bool | int = False,
     drop_last: bool = False,
@@ -383,11 +385,12 @@ def make_source(
     steps_name, limit = steps
     limit = None if limit is None else checks.integer(operation.partition(":")[0], steps_name, limit)
     if y is None and is_source(x):
-        for name, given in (("lengths", lengths), ("sample_weight", sample_weight)):
+        for name, given in (("lengths", lengths), ("sample_weight", sample_weight), ("mask", mask)):
             if given is not None:
+                mend = "data.Batch(x, y, mask=mask)" if name == "mask" else "(x, y, lengths, sample_weight)"
                 raise ValueError(
                     f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
-                    f"its own; yield (x, y, lengths, sample_weight)"
+                    f"its own; yield {mend}"
                 )
         if bucket is not False:
             raise ValueError(
@@ -401,6 +404,9 @@ def make_source(
             )
         batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name, steps_name)
         return _limited(operation, BatchSource(operation, model, goal, batches), limit, isinstance(x, Iterator))
+    x, y, lengths, sample_weight, _reset_of_rows = unmasked(
+        operation, model, goal.losses, x, y, lengths, sample_weight, mask
+    )
     feed = Feed(operation, model, x, lengths)
     if y is None:
         raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")

@@ -30,25 +30,16 @@ class ArgumentReader:
             for port, needs in zip(graph.inputs, graph.needs_sequences, strict=False)
         ]
         self._rank = self._ranks[0]
-        self._mask_values = [port.mask_value for port in graph.inputs]
-        #: Whether inputs say by their values which steps are padding.
-        self.finds_masks = any(value is not None for value in self._mask_values)
+        self.finds_masks = graph.finds_masks
 
     def read_masked(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
         """The arguments, with masks that are found where neither lengths nor masks are given."""
         if lengths is None and mask is None:
             owner, inputs = self._owner, self._inputs
             given = [checks.array(owner, "x", one) for one in inputs.spread(owner, "x", x)]
-            masks = [self._found(index, one) for index, one in enumerate(given)]
+            masks = [port.valid_steps(one) for port, one in zip(self._graph.inputs, given, strict=True)]
             x, mask = inputs.join(given), inputs.join(masks)
         return self.read(x, state, lengths, reset, mask)
-
-    def _found(self, index: int, x: Array) -> Array | None:
-        value = self._mask_values[index]
-        if value is None:
-            return None
-        differs = np.asarray(x != value)
-        return differs if self._graph.inputs[index].kind == "tokens" else np.asarray(differs.any(-1))
 
     def read(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
         """The arguments; lengths and resets against x are checked by the programs."""

@@ -16,7 +16,7 @@ from recurra.objective.trainable import Trainable
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
     from recurra.losses import Loss
-    from recurra.objective.goal import ClassWeights, Goal, Losses, Weights
+    from recurra.objective.goal import ClassWeights, Losses, Weights
     from recurra.optim import Optimizer
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
@@ -156,8 +156,6 @@ class TrainableModel(Trainable):
         goal = Goal(name, self, loss, loss_weights, class_weight)
         warn_of_untrained(name, self, goal.losses)
         counting = MetricGroup(name, self, metrics, weighted_metrics, goal.losses)
-        if mask is not None:
-            x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         if truncate is not None:
             check_truncatable(self, goal, truncate)
         source = make_source(
@@ -170,6 +168,7 @@ class TrainableModel(Trainable):
             metrics=counting,
             batch_size=batch_size,
             sample_weight=sample_weight,
+            mask=mask,
             shuffle=checks.flag(name, "shuffle", shuffle),
             bucket=bucket if bucket is True or bucket is False else checks.integer(name, "bucket", bucket),
             drop_last=checks.flag(name, "drop_last", drop_last),
@@ -230,8 +229,6 @@ class TrainableModel(Trainable):
         show = checks.choice(name, "verbose", verbose, (0, 1)) == 1
         goal = Goal(name, self, loss, loss_weights)
         counting = MetricGroup(name, self, metrics, weighted_metrics, goal.losses)
-        if mask is not None:
-            x, y, lengths, sample_weight = _unmasked(name, self, goal, mask, x, y, lengths, sample_weight)
         source = make_source(
             name,
             self,
@@ -242,6 +239,7 @@ class TrainableModel(Trainable):
             metrics=counting,
             batch_size=batch_size,
             sample_weight=sample_weight,
+            mask=mask,
             steps=("steps", steps),
         )
         found = evaluation.evaluate(self, goal, source, counting, show=show)
@@ -345,14 +343,3 @@ class TrainableModel(Trainable):
         masked = Masked("predict", self, x, lengths, mask)
         y = self.predict(masked.x, masked.lengths, batch_size=batch_size, steps=steps, verbose=verbose)
         return masked.predictions(y)
-
-
-def _unmasked(
-    operation: str, model: TrainableModel, goal: Goal, mask: Any, x: Any, y: Any, lengths: Any, weight: Any
-) -> tuple[Any, Any, Any, Any]:
-    """x, y, lengths and sample_weight of data with a mask."""
-    from recurra.data.masks import Masked  # here: as in fit
-
-    masked = Masked(operation, model, x, lengths, mask)
-    moved = (masked.targets(name, one, goal.losses) for name, one in (("y", y), ("sample_weight", weight)))
-    return masked.x, next(moved), masked.lengths, next(moved)
