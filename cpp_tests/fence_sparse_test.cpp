@@ -55,7 +55,7 @@ std::vector<double> trained(const Devices& devices) {
       adagrad_step(device, values, grads, moment + 3 * n, kSize, common, {1e-8});
     });
     parameters.touch();
-    parameters.zero_grad();
+    parameters.gradient().zero();
     EXPECT_TRUE(parameters.touched()->rows().empty());
     const HostAccess access(devices);
     seen.insert(seen.end(), parameters.values(), parameters.values() + n);

@@ -66,7 +66,7 @@ class Taped {
       const HostAccess access(devices_);
       seen.emplace_back(parameters.grads(), parameters.grads() + parameters.size());
     }
-    parameters.zero_grad();
+    parameters.gradient().zero();
     for (const std::vector<double>& one : tape.gradient_norms()) seen.emplace_back(one.begin(), one.end());
     return seen;
   }

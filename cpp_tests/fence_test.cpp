@@ -323,6 +323,34 @@ class Trial {
       const HostAccess access(devices_);
       seen_.emplace_back(parameters.grads(), parameters.grads() + parameters.size());
     }
+    chosen_gradients(*program_->record({x.data(), {begin.data(), state_size()}}, options), dy_rows, dfinal);
+  }
+
+  // Into buffers that the caller chose, and from there into others: the bits of the layers' own.
+  void chosen_gradients(Tape<T>& tape, const std::vector<Sequence<const T>>& dy, const std::vector<T>& dfinal) {
+    Arena memory(devices_.memory);
+    std::vector<std::unique_ptr<GradientBuffer<T>>> buffers[2];
+    GradientBuffers<T> to;
+    for (const auto& node : program_->graph().nodes())
+      for (auto& list : buffers) {
+        const std::shared_ptr<Parameters<T>>& parameters = node.layer->parameters();
+        if (!parameters->size()) continue;
+        T* const data = memory.take<T>(size_t(parameters->size()));
+        fill_flat(devices_.of<T>(), data, parameters->size(), T(0));
+        list.push_back(std::make_unique<GradientBuffer<T>>(parameters, data));
+      }
+    for (const auto& buffer : buffers[0]) to.push_back(buffer.get());
+    const std::vector<Sequence<T>> dx(size_t(case_.inputs));
+    std::vector<T> dstate(dfinal.size());
+    tape.backward(dy.data(), {dfinal.data(), state_size()}, dx.data(), {dstate.data(), state_size()}, nullptr, &to);
+    for (size_t i = 0; i < to.size(); ++i) {
+      Parameters<T>& parameters = *to[i]->parameters();
+      if (find_gradient<T>(&to, parameters) != &to[i]->gradient()) continue;  // of a shared layer
+      const Gradient<T>& sum = buffers[1][i]->gradient();
+      buffers[1][i]->gradient().add(to[i]->gradient());
+      const HostAccess access(devices_);
+      EXPECT_EQ(std::memcmp(sum.data(), parameters.grads(), size_t(parameters.size()) * sizeof(T)), 0) << case_.name;
+    }
   }
 
   void optimise() {
@@ -343,7 +371,7 @@ class Trial {
       rmsprop_step<T>(device, parameters.values(), parameters.grads(), moments + 2 * n, nullptr, nullptr, n, common,
                       {0.9, 1e-8, 0});
       parameters.touch();
-      parameters.zero_grad();
+      parameters.gradient().zero();
       const HostAccess access(devices_);
       seen_.emplace_back(parameters.values(), parameters.values() + n);
       seen_.emplace_back(parameters.grads(), parameters.grads() + n);

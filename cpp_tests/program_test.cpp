@@ -420,7 +420,7 @@ class Scaled final : public Layer<double> {
       for (ptrdiff_t s = 0; s < other.batch.length(r); ++s) *call.others_dx[0].at(r, s) = gradient;
     }
   }
-  void commit(LayerTape<double>&, int) override {}
+  void commit(LayerTape<double>&, Gradient<double>&, int) override {}
 
  private:
   static double sum(const OtherInput<double>& other, ptrdiff_t r) {

@@ -42,15 +42,21 @@ class Parameters:
     def grads(self) -> Array: ...  # flat, writable unless sparse
     @property
     def sparse(self) -> bool: ...
-    @property
-    def grad_rows(self) -> Array | None: ...  # of a sparse gradient, those that are not zero
     def value(self, name: str) -> Array: ...  # a read-only view
     def grad(self, name: str) -> Array: ...  # a view, writable unless sparse
-    def assign_grad(self, name: str, array: Array) -> None: ...  # finds the rows of a sparse one
     def writable(self, name: str) -> Array: ...  # call touch() after the last write
     def assign(self, name: str, array: Array) -> None: ...  # checks shape and dtype, moves the version on
     def touch(self) -> None: ...
     def zero_grad(self) -> None: ...
+
+class Gradient:
+    """The gradient of `parameters`: their own, or in a flat array, used in place."""
+
+    def __init__(self, parameters: Parameters, array: Array | None = None) -> None: ...
+    @property
+    def rows(self) -> Array | None: ...  # of a sparse gradient, those that are not zero
+    def assign(self, name: str, array: Array) -> None: ...  # finds the rows of a sparse one
+    def zero(self) -> None: ...
 
 # All or none, in one instruction; `buffers`: where to, what.
 def assign(arrays: Sequence[tuple[Parameters, str, Array]], buffers: Sequence[tuple[Array, Array]] = ...) -> None: ...
@@ -239,6 +245,7 @@ class Tape:
         dstate: Sequence[Array | None] | None = None,
         more: Sequence[tuple[Parameters, Array]] = ...,  # what else to add to gradients of parameters, flat
         commits: bool = ...,  # False: the gradients wait for add_gradients()
+        to: Sequence[Gradient] | None = ...,  # where to add the gradients; None: to the parameters' own
     ) -> tuple[Arrays | None, list[Array]]: ...
     def activity(self, node: int) -> list[tuple[Array, Array, Array | None]]: ...
     def keep_gradient_norms(self) -> None: ...
@@ -250,7 +257,12 @@ class Tape:
 def finish_records(tapes: Sequence[Tape]) -> None: ...
 
 # The gradients that wait in tapes, and flat ones; all or none, in one instruction.
-def add_gradients(tapes: Sequence[Tape], own: Sequence[tuple[Parameters, Array]]) -> None: ...
+def add_gradients(
+    tapes: Sequence[Tape], own: Sequence[tuple[Parameters, Array]], to: Sequence[Gradient] | None = ...
+) -> None: ...
+
+# Adds each to its counterpart, in one instruction.
+def sum_gradients(to: Sequence[Gradient], more: Sequence[Gradient]) -> None: ...
 
 class Stream:
     """The state of `batch_size` sequences and the buffers of a step."""

@@ -99,6 +99,15 @@ py::array floats(const py::handle& object, const char* operation, const char* na
   return direct ? a : py::array_t<T, kPlain>(a);
 }
 
+// The numbers of a writable flat array of `size`, used in place.
+template <class T>
+T* writable_flat(const py::object& object, ptrdiff_t size, const char* operation, const char* name) {
+  py::array a = floats<T>(object, operation, name);
+  check(a.ndim() == 1 && a.shape(0) == size, operation, name, " has shape ", shape_of{a}, ", expected (", size, ",)");
+  check(a.ptr() == object.ptr() && a.writeable(), operation, name, " must be writable and contiguous");
+  return static_cast<T*>(a.mutable_data());
+}
+
 // A private copy: integers are range-checked, then used as indices.
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
   const py::array a = as_array(object, operation, name);

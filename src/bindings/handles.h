@@ -1,6 +1,7 @@
 // The Python objects of the core. A handle holds an object of float or of double; visit() calls f with it.
 #pragma once
 #include "bindings/arrays.h"
+#include "layers/gradient_buffer.h"
 #include "layers/layer.h"
 #include "program/stream.h"
 
@@ -40,6 +41,7 @@ struct Handle {
 };
 
 typedef Handle<Parameters> ParametersHandle;
+typedef Handle<GradientBuffer> GradientHandle;
 typedef Handle<Layer> LayerHandle;
 typedef Handle<Program> ProgramHandle;
 typedef Handle<Tape> TapeHandle;

@@ -29,11 +29,9 @@ template <class T>
 T* moments(Update& update, const py::object& object, const char* operation, const char* name,
            const Parameters<T>& parameters) {
   if (object.is_none()) return nullptr;
-  py::array a = floats<T>(object, operation, name);
-  check_shape(a, {parameters.size()}, operation, name);
-  check(a.ptr() == object.ptr() && a.writeable(), operation, name, " must be writable and contiguous");
-  update.kept.push_back(a);
-  return static_cast<T*>(a.mutable_data());
+  T* const data = writable_flat<T>(object, parameters.size(), operation, name);
+  update.kept.push_back(object);
+  return data;
 }
 
 // lr, weight decay, scale, limit, factor

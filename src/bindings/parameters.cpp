@@ -27,32 +27,6 @@ py::array one(const ParametersHandle& handle, const std::string& name, Which whi
   });
 }
 
-// `object` as a contiguous array of the parameter's dtype and shape.
-template <class T>
-py::array_t<T, kPlain> like_parameter(const Parameters<T>& parameters, const std::string& name,
-                                      const py::object& object) {
-  const std::string operation = "Parameters: '" + name + "'";
-  const py::array source = floats<T>(object, operation.c_str(), "the array");
-  check_shape(source, parameters.entry(name).shape, operation.c_str(), "the array");
-  return py::array_t<T, kPlain>(source);
-}
-
-// Of a sparse gradient, the rows that are not zero become the touched rows.
-template <class T>
-void assign_grad(Parameters<T>& parameters, const std::string& name, const py::object& object) {
-  const auto& entry = parameters.entry(name);
-  const py::array_t<T, kPlain> packed = like_parameter(parameters, name, object);
-  const WriteLock lock(parameters.mutex());
-  TouchedRows* const touched = parameters.touched();
-  T* const to = parameters.grads() + entry.begin;
-  std::copy_n(static_cast<const T*>(packed.data()), entry.end - entry.begin, to);
-  if (!touched) return;
-  touched->clear();
-  const ptrdiff_t size = touched->row_size(), rows = entry.shape[0];
-  for (ptrdiff_t row = 0; row < rows; ++row)
-    if (std::any_of(to + row * size, to + (row + 1) * size, [](T g) { return g != T(0); })) touched->add(row);
-}
-
 template <class T>
 void assign(Parameters<T>& parameters, const std::string& name, const py::object& object) {
   const auto& entry = parameters.entry(name);
@@ -182,29 +156,12 @@ void register_parameters(py::module_& m) {
            [](const ParametersHandle& self) {
              self.visit([](const auto& p) {
                const WriteLock lock(p->mutex());
-               p->zero_grad();
+               p->gradient().zero();
              });
            })
-      .def_property_readonly("sparse",
-                             [](const ParametersHandle& self) {
-                               return self.visit([](const auto& p) { return p->touched() != nullptr; });
-                             })
-      .def_property_readonly("grad_rows",
-                             [](const ParametersHandle& self) {
-                               return self.visit([](const auto& p) -> py::object {
-                                 if (!p->touched()) return py::none();
-                                 const WriteLock lock(p->mutex());  // rows() may sort
-                                 const std::vector<int64_t>& rows = p->touched()->rows();
-                                 py::array made = new_array<int64_t>({int64_t(rows.size())});
-                                 std::copy(rows.begin(), rows.end(), static_cast<int64_t*>(made.mutable_data()));
-                                 return made;
-                               });
-                             })
-      .def(
-          "assign_grad",
-          [](const ParametersHandle& self, const std::string& name,
-             const py::object& array) { self.visit([&](const auto& p) { assign_grad(*p, name, array); }); },
-          py::arg("name"), py::arg("array"));
+      .def_property_readonly("sparse", [](const ParametersHandle& self) {
+        return self.visit([](const auto& p) { return p->touched() != nullptr; });
+      });
 }
 
 }  // namespace recurra::bindings

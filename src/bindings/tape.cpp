@@ -4,10 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "bindings/activity.h"
 #include "bindings/call.h"
+#include "bindings/gradients.h"
 #include "bindings/module.h"
 #include "bindings/outputs.h"
 
@@ -37,7 +39,7 @@ std::vector<ParameterGradient<T>> read_more(const Program<T>& program, const py:
 
 template <class T>
 py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate, const py::sequence& pairs,
-                   bool commits) {
+                   bool commits, const std::optional<GradientHandles>& to) {
   const auto memory = open_memory(tape);
   const Program<T>& program = tape.program();
   const char* name = program.name().c_str();
@@ -55,6 +57,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
     kept.push_back(a);
   }
   const std::vector<ParameterGradient<T>> more = read_more(program, pairs, kept);
+  const GradientBuffers<T> buffers = read_buffers<T>(to, name);
   std::vector<T> dfinal, initial(size_t(rows * size));
   const bool any = read_state(program, rows, dstate, "dstate", dfinal);
   std::vector<Sequence<T>> dx_rows(static_cast<size_t>(inputs));
@@ -67,7 +70,7 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
   }
   run_native(3 * tape.work(), [&](Stop* stop) {
     tape.backward(dy_rows.data(), {any ? dfinal.data() : nullptr, size}, dx_rows.data(), {initial.data(), size}, stop,
-                  more, commits);
+                  to ? &buffers : nullptr, more, commits);
   });
   return py::make_tuple(joined(std::move(dx)), state_arrays(program, rows, initial.data()));
 }
@@ -101,10 +104,11 @@ void register_tape(py::module_& m) {
       .def(
           "backward",
           [](const TapeHandle& self, const py::object& dy, const py::object& dstate, const py::sequence& more,
-             bool commits) {
-            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate, more, commits); });
+             bool commits, const std::optional<GradientHandles>& to) {
+            return self.visit([&](const auto& tape) { return backward(*tape, dy, dstate, more, commits, to); });
           },
-          py::arg("dy"), py::arg("dstate") = py::none(), py::arg("more") = py::tuple(), py::arg("commits") = true)
+          py::arg("dy"), py::arg("dstate") = py::none(), py::arg("more") = py::tuple(), py::arg("commits") = true,
+          py::arg("to") = py::none())
       .def("close", [](const TapeHandle& self) { self.visit([](const auto& tape) { tape->close(); }); });
   register_activity(type);
 }

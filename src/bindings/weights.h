@@ -90,4 +90,14 @@ std::vector<V*> versions_of(const std::vector<ParametersHandle>& list) {
   return versions;
 }
 
+// `object` as a contiguous array of the parameter's dtype and shape.
+template <class T>
+py::array_t<T, kPlain> like_parameter(const Parameters<T>& parameters, const std::string& name,
+                                      const py::object& object) {
+  const std::string operation = "Parameters: '" + name + "'";
+  const py::array source = floats<T>(object, operation.c_str(), "the array");
+  check_shape(source, parameters.entry(name).shape, operation.c_str(), "the array");
+  return py::array_t<T, kPlain>(source);
+}
+
 }  // namespace recurra::bindings

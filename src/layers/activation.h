@@ -17,7 +17,7 @@ class Activation final : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int) override {}
+  void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 
  private:
   struct Tape;

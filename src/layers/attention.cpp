@@ -98,8 +98,8 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 }
 
 template <class T>
-void Attention<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
+void Attention<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<FlatTape<T>&>(tape).gradient);
 }
 
 template <class T>

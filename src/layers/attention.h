@@ -17,7 +17,7 @@ class Attention final : public AttendingLayer<T> {
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
  protected:
   void count_tape(const LayerForward<T>&, Memory& count) const override;

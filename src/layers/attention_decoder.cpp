@@ -313,11 +313,10 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
 }
 
 template <class T>
-void AttentionDecoder<T>::commit(LayerTape<T>& any_tape, int threads) {
+void AttentionDecoder<T>::commit(LayerTape<T>& any_tape, Gradient<T>& to, int threads) {
   const auto& tape = static_cast<Tape&>(any_tape);
-  T* gradient = this->parameters()->grads();
-  this->device().add_gradient(spec_, offsets_, *tape.cell, gradient, threads);
-  add_flat<T>(this->device(), tape.gradient, this->parameters()->size() - cell_end_, gradient + cell_end_);
+  this->device().add_gradient(spec_, offsets_, *tape.cell, to.data(), threads);
+  add_flat<T>(this->device(), tape.gradient, this->parameters()->size() - cell_end_, to.data() + cell_end_);
 }
 
 template <class T>

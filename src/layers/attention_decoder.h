@@ -36,7 +36,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
   // Single steps over a memory that stays: of its row r, rows [r * copies, (r + 1) * copies) look at it. A step writes
   // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `kept`.

@@ -97,8 +97,8 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
 }
 
 template <class T>
-void AttentionPool<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
+void AttentionPool<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<Tape&>(tape).gradient);
 }
 
 template <class T>

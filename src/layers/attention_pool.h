@@ -21,7 +21,7 @@ class AttentionPool final : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
   // forward(), with the weights of the steps, (row, step), left in `weights`: 0 past the lengths.
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights);

@@ -105,8 +105,8 @@ void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 }
 
 template <class T>
-void BatchNorm<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
+void BatchNorm<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<Tape&>(tape).gradient);
 }
 
 template <class T>

@@ -27,7 +27,7 @@ class BatchNorm final : public Layer<T> {
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void recorded(const LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
  protected:
   void count_tape(const LayerForward<T>&, Memory& count) const override;

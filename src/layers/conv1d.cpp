@@ -113,10 +113,10 @@ void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape
 }
 
 template <class T>
-void Conv1d<T>::commit(LayerTape<T>& tape, int) {
+void Conv1d<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
   const HostAccess access(this->devices());
   const T* gradient = static_cast<FlatTape<T>&>(tape).gradient;
-  T* grads = this->parameters()->grads();
+  T* grads = to.data();
   const ptrdiff_t width = spec_.kernel * spec_.in;
   for (ptrdiff_t i = 0; i < spec_.out * spec_.in; ++i)
     for (ptrdiff_t j = 0; j < spec_.kernel; ++j)

@@ -67,8 +67,8 @@ void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<
 }
 
 template <class T>
-void Dense<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
+void Dense<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<FlatTape<T>&>(tape).gradient);
 }
 
 template class Dense<float>;

@@ -19,7 +19,7 @@ class Dense final : public Layer<T> {
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
  private:
   const T* bias() const { return bias_ ? this->parameters()->values() + in_ * out_ : nullptr; }

@@ -19,7 +19,7 @@ class Dropout final : public Layer<T> {
   void forward(const Run& run, const LayerForward<T>& call) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int) override {}
+  void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 
  private:
   double p_;

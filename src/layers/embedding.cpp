@@ -54,15 +54,15 @@ void Embedding<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 }
 
 template <class T>
-void Embedding<T>::commit(LayerTape<T>& any_tape, int) {
+void Embedding<T>::commit(LayerTape<T>& any_tape, Gradient<T>& to, int) {
   const auto& tape = static_cast<const Tape&>(any_tape);
   if (!tape.gradient) return;
-  if (TouchedRows* const touched = this->parameters()->touched()) {
+  if (TouchedRows* const touched = to.touched()) {
     touched->reserve(tape.batch.tokens());
     for (ptrdiff_t r = 0; r < tape.batch.rows; ++r)
       for (ptrdiff_t s = 0; s < tape.batch.length(r); ++s) touched->add(*tape.tokens.at(r, s));
   }
-  this->device().add_to_table({&tape.batch, size_, tape.tokens}, tape.gradient, this->parameters()->grads());
+  this->device().add_to_table({&tape.batch, size_, tape.tokens}, tape.gradient, to.data());
 }
 
 template <class T>

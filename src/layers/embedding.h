@@ -19,7 +19,7 @@ class Embedding final : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int threads) override;
+  void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
  protected:
   void count_tape(const LayerForward<T>&, Memory& count) const override;

@@ -160,8 +160,8 @@ class Layer {
   // fails or is interrupted changes nothing.
   virtual void recorded(const LayerTape<T>&) {}
   virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) = 0;
-  // Adds the parameters' gradient that backward() left in the tape; the caller holds the parameters' mutex.
-  virtual void commit(LayerTape<T>&, int threads) = 0;
+  // Adds the parameters' gradient that backward() left in the tape; the caller holds the mutex of `to`.
+  virtual void commit(LayerTape<T>&, Gradient<T>&, int threads) = 0;
 
  protected:
   // Takes the same from an arena that only counts.
@@ -270,10 +270,6 @@ T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Memory& me
   tape.gradient = memory.device.take<T>(size_t(parameters.size()));
   fill_flat(parameters.device(), tape.gradient, parameters.size(), T(0));
   return tape.gradient;
-}
-template <class T>
-void add_flat_gradient(const FlatTape<T>& tape, Parameters<T>& parameters) {
-  parameters.add_gradient(tape.gradient);
 }
 
 }  // namespace recurra

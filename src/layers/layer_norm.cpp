@@ -55,8 +55,8 @@ void LayerNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 }
 
 template <class T>
-void LayerNorm<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<Tape&>(tape), *this->parameters());
+void LayerNorm<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<Tape&>(tape).gradient);
 }
 
 template <class T>

@@ -40,8 +40,8 @@ void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, Lay
 }
 
 template <class T>
-void LearntVector<T>::commit(LayerTape<T>& tape, int) {
-  add_flat_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters());
+void LearntVector<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  to.add(static_cast<FlatTape<T>&>(tape).gradient);
 }
 
 template class LearntVector<float>;

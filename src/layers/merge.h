@@ -18,7 +18,7 @@ class Merge : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) final;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) final;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) final;
-  void commit(LayerTape<T>&, int) final {}
+  void commit(LayerTape<T>&, Gradient<T>&, int) final {}
 
  protected:
   Merge(const Devices& devices, MergeKind kind) : Layer<T>(devices), kind_(kind) {}

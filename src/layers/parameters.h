@@ -3,23 +3,17 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
 
-#include "device/moves.h"
-#include "layers/touched_rows.h"
+#include "layers/gradient.h"
 #include "layers/versions.h"
 #include "platform/error.h"
-#include "platform/fork.h"
 #include "platform/no_memory.h"
 
 namespace recurra {
-
-// How the mutex of parameters is locked.
-typedef ForkSafe<std::lock_guard<std::shared_mutex>> WriteLock;
-typedef ForkSafe<std::shared_lock<std::shared_mutex>> ReadLock;
 
 struct ParameterSpec {
   std::string name;
@@ -58,6 +52,7 @@ class Parameters {
                      " numbers, and as many gradients; make the layer smaller");
     }
     for (T* data : {values_, grads_}) fill_flat(device(), data, size_, T(0));
+    gradient_.emplace(device(), grads_, size_, mutex_);
   }
 
   const std::vector<Entry>& entries() const { return entries_; }
@@ -75,26 +70,11 @@ class Parameters {
   T* values() const { return values_; }
   T* grads() const { return grads_; }
 
-  // Of parameters that are one table of a sparse gradient: its rows that are not zero, under the mutex; else null.
-  TouchedRows* touched() const { return touched_.get(); }
-  void make_sparse() {
-    const Entry& table = entries_.at(0);
-    touched_ = std::make_unique<TouchedRows>(table.shape[0], table.shape[1]);
-  }
-  // Adds a flat gradient to that of parameters that are not sparse; the caller holds the mutex.
-  void add_gradient(const T* gradient) { add_flat(device(), gradient, size_, grads_); }
-  // Sets the gradient to zero; the caller holds the mutex.
-  void zero_grad() {
-    if (!touched_) {  // in pieces, which several threads can take
-      constexpr ptrdiff_t kPiece = 1 << 16;
-      const ptrdiff_t pieces = size_ / kPiece;
-      fill_rows(device(), pieces, kPiece, T(0), {grads_, kPiece});
-      return fill_flat(device(), grads_ + pieces * kPiece, size_ % kPiece, T(0));
-    }
-    const ptrdiff_t size = touched_->row_size();
-    for (int64_t row : touched_->rows()) fill_flat(device(), grads_ + row * size, size, T(0));
-    touched_->clear();
-  }
+  // The layer's own; its mutex is that of the parameters.
+  Gradient<T>& gradient() { return *gradient_; }
+  TouchedRows* touched() const { return gradient_->touched(); }
+  // Of parameters that are one table, of which a gradient reaches few rows.
+  void make_sparse() { gradient_->make_sparse(entries_.at(0).shape[0], entries_.at(0).shape[1]); }
 
   // Whoever writes values moves the version on, so that nothing made from them is ever stale.
   uint64_t version() const { return version_.count(); }
@@ -111,9 +91,9 @@ class Parameters {
   Arena memory_;
   T* values_ = nullptr;
   T* grads_ = nullptr;
-  std::unique_ptr<TouchedRows> touched_;
   Version version_;
   std::shared_mutex mutex_;
+  std::optional<Gradient<T>> gradient_;
 };
 
 }  // namespace recurra

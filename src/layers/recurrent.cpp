@@ -269,8 +269,8 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 }
 
 template <class T>
-void Recurrent<T>::commit(LayerTape<T>& tape, int threads) {
-  this->device().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, this->parameters()->grads(), threads);
+void Recurrent<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int threads) {
+  this->device().add_gradient(spec_, offsets_, *static_cast<Tape&>(tape).stack, to.data(), threads);
 }
 
 template class Recurrent<float>;

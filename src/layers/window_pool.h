@@ -29,7 +29,7 @@ class WindowPool1d final : public Layer<T> {
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
-  void commit(LayerTape<T>&, int) override {}
+  void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 
  private:
   struct Tape;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/gradient_buffer.h"
 #include "program/graph.h"
 
 namespace recurra {
@@ -157,13 +158,14 @@ class Tape {
   const std::vector<std::vector<double>>& gradient_norms() const { return gradient_norms_; }
 
   // dy for each output (data null: none), dx for each input (data null: not wanted). Throws std::invalid_argument if it
-  // was used or closed or the weights have changed. Adds to the layers' gradients only when all is done, and what else
-  // there is for them, `more`, then; with `commits` false not even then, but when commit() is called.
+  // was used or closed, if the weights have changed, or if `to` lacks a buffer. Adds to the gradients only when all is
+  // done, and what else there is for them, `more`, then; with `commits` false not even then, but in commit().
   void backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx, StateRows<T> dstate,
-                Stop* stop, const std::vector<ParameterGradient<T>>& more = {}, bool commits = true);
+                Stop* stop, const GradientBuffers<T>* to = nullptr, const std::vector<ParameterGradient<T>>& more = {},
+                bool commits = true);
   // Throws as backward() does, unless that has run and its gradients wait to be added.
-  void check_pending() const;
-  void commit();
+  void check_pending(const GradientBuffers<T>* to) const;
+  void commit(const GradientBuffers<T>* to);
 
  private:
   friend class Program<T>;
@@ -175,7 +177,8 @@ class Tape {
   class Gradients;
   void abandon();
   void check_versions() const;
-  void add_gradients();
+  void check_buffers(const GradientBuffers<T>* to) const;
+  void add_gradients(const GradientBuffers<T>* to);
   StateRows<const T> final_gradient(size_t node, const Gradients&, StateRows<const T> dfinal, Arena& scratch) const;
   bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
 

@@ -196,13 +196,15 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
 
 template <class T>
 void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, const Sequence<T>* dx,
-                       StateRows<T> dstate, Stop* stop, const std::vector<ParameterGradient<T>>& more, bool commits) {
+                       StateRows<T> dstate, Stop* stop, const GradientBuffers<T>* to,
+                       const std::vector<ParameterGradient<T>>& more, bool commits) {
   const char* name = program_->name().c_str();
   const Use use(*this);
   check(memory_ != nullptr, name,
         "backward on a closed tape, or on one that another thread was at when this process was forked; record again");
   check(!used_, name, "backward ran on this tape already and works once; record again");
   check_versions();
+  check_buffers(to);
   // One that was interrupted has left its gradients there: this one begins anew.
   memory_->memory->rewind(recorded_);
   for (std::vector<double>& norms : gradient_norms_) std::fill(norms.begin(), norms.end(), 0);
@@ -228,10 +230,11 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   }
   check_versions();  // another thread may have written them meanwhile
   if (commits) {
-    add_gradients();
+    add_gradients(to);
     for (const ParameterGradient<T>& one : more) {
-      const WriteLock lock(one.parameters->mutex());
-      one.parameters->add_gradient(one.gradient);
+      Gradient<T>& gradient = *find_gradient(to, *one.parameters);
+      const WriteLock lock(gradient.mutex());
+      gradient.add(one.gradient);
     }
   }
   pending_ = !commits;
@@ -240,27 +243,40 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
 }
 
 template <class T>
-void Tape<T>::add_gradients() {
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    if (!ran_[i]) continue;
-    Layer<T>& layer = *program_->graph().nodes()[i].layer;
-    const WriteLock lock(layer.parameters()->mutex());
-    layer.commit(*steps_[i].tape, threads_);
+void Tape<T>::check_buffers(const GradientBuffers<T>* to) const {
+  for (const auto& node : program_->graph().nodes()) {
+    Parameters<T>& parameters = *node.layer->parameters();
+    check(!parameters.size() || find_gradient(to, parameters), program_->name().c_str(),
+          "got gradients without those of a layer of this tape, expected all; make them with new_grads() of the layer or "
+          "model that recorded it");
   }
 }
 
 template <class T>
-void Tape<T>::check_pending() const {
-  check(memory_ && pending_, program_->name().c_str(), "got a tape without a gradient to add; run its backward first");
-  check_versions();
+void Tape<T>::add_gradients(const GradientBuffers<T>* to) {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (!ran_[i]) continue;
+    Layer<T>& layer = *program_->graph().nodes()[i].layer;
+    Gradient<T>* const gradient = find_gradient(to, *layer.parameters());
+    if (!gradient) continue;  // there are no parameters
+    const WriteLock lock(gradient->mutex());
+    layer.commit(*steps_[i].tape, *gradient, threads_);
+  }
 }
 
 template <class T>
-void Tape<T>::commit() {
+void Tape<T>::check_pending(const GradientBuffers<T>* to) const {
+  check(memory_ && pending_, program_->name().c_str(), "got a tape without a gradient to add; run its backward first");
+  check_versions();
+  check_buffers(to);
+}
+
+template <class T>
+void Tape<T>::commit(const GradientBuffers<T>* to) {
   const Use use(*this);
-  check_pending();
+  check_pending(to);
   pending_ = false;
-  add_gradients();
+  add_gradients(to);
 }
 
 template class Tape<float>;

@@ -43,6 +43,15 @@ def parameters() -> Any:
     return _core.Parameters("float32", [("w", [2, 3])])
 
 
+def gradient() -> Any:
+    return _core.Gradient(parameters(), floats(6))
+
+
+def add_chosen() -> Call:
+    own = parameters()
+    return lambda *to: _core.add_gradients([], [(own, floats(6))], to), [_core.Gradient(own, floats(6))]
+
+
 def program() -> Any:
     return _core.Program("p", [("either", 4)], [(_core.Recurrent("gru", 4, 5), [0], [])], [1])
 
@@ -131,6 +140,11 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("finish_records", lambda: (_core.finish_records, [[unfinished()]])),
     ("add_gradients", lambda: (_core.add_gradients, [[], [(parameters(), floats(6))]])),
     ("add_gradients", lambda: (lambda tape, *own: _core.add_gradients([tape], [own]), [pending(), parameters(), floats(6)])),
+    ("add_gradients", add_chosen),
+    ("sum_gradients", lambda: (_core.sum_gradients, [[gradient()], [gradient()]])),
+    ("sum_gradients", lambda: (lambda one, other: _core.sum_gradients([one], [other]), [gradient(), gradient()])),
+    ("Gradient.__init__", lambda: (_core.Gradient, [parameters(), floats(6)])),
+    method("Gradient.zero", gradient),
     ("read_whole", lambda: (_core.read_whole, [[parameters()], "t", len, "a"])),
     ("write_whole", lambda: (_core.write_whole, [[parameters()], len, "a"])),
     ("release_signals", lambda: (_core.release_signals, [len, {signal.SIGUSR1: print}, []])),
@@ -146,7 +160,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     method("Parameters.span", parameters, "w"),
     method("Parameters.value", parameters, "w"),
     method("Parameters.grad", parameters, "w"),
-    method("Parameters.assign_grad", parameters, "w", floats(2, 3)),
+    method("Gradient.assign", gradient, "w", floats(2, 3)),
     method("Parameters.writable", parameters, "w"),
     method("Parameters.assign", parameters, "w", floats(2, 3)),
     method("Parameters.touch", parameters),

@@ -94,6 +94,7 @@ LAYER = [
     "input_kind",
     "input_size",
     "load_state_dict",
+    "new_grads",
     "num_layers",
     "output_lengths",
     "output_size",

@@ -104,7 +104,7 @@ class Embedding(NativeLayer):
     @property
     def grad_rows(self) -> Array | None:
         """The rows of weight that a gradient has reached since `zero_grad`, ascending; None unless sparse."""
-        return self.parameters.grad_rows
+        return self.grads.grad_rows("weight")
 
     @property
     def input_size(self) -> int:

@@ -16,6 +16,7 @@ from recurra.common.typing import Array, State
 from recurra.graph import calls, symbolic
 from recurra.graph.graph import Graph
 from recurra.running import arrays
+from recurra.running.gradients import FlatGradients, Gradients
 from recurra.running.stream import Stream
 from recurra.running.tape import Tape
 
@@ -183,9 +184,24 @@ class Layer(ABC):
         return arrays.params(self._parts)
 
     @property
-    def grads(self) -> arrays.NamedArrays:
+    def grads(self) -> Gradients:
         """Writable views of the gradients by name."""
-        return arrays.grads(self._parts)
+        return Gradients(self._parts)
+
+    @keywords.explained_method
+    def new_grads(self, flat: Any = None) -> FlatGradients:
+        """Gradients in memory of their own, zero, for `tape.backward(dy, grads=...)`.
+
+        Args:
+            flat: the memory, an array of the layer's dtype with as many numbers as there are parameters (those of
+                embeddings with sparse=True aside), such as a view of a framework's buffer; what it holds stays, and the
+                gradients are added to it. None for new memory.
+
+        Raises:
+            ValueError: flat has another shape, is strided, or is read-only.
+            TypeError: flat has another dtype.
+        """
+        return FlatGradients(f"{self.label}.new_grads", self._parts, flat)
 
     @property
     def buffers(self) -> Mapping[str, Array]:

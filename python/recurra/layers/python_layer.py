@@ -12,7 +12,8 @@ import numpy.typing as npt
 from recurra import _core
 from recurra.common.typing import Array
 from recurra.layers.leaf import LeafLayer
-from recurra.running import arrays, contributions
+from recurra.running import contributions
+from recurra.running.gradients import Gradients
 
 
 class PythonLayer(LeafLayer):
@@ -136,7 +137,7 @@ class PythonLayer(LeafLayer):
         return self._parameters
 
     @property
-    def grads(self) -> arrays.NamedArrays:
+    def grads(self) -> Gradients:
         """Writable views of the gradients by name; inside `backward`, of what that adds to them, which is zero at first."""
         return contributions.of(self) or super().grads
 

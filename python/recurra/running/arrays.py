@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,55 +59,9 @@ class NamedArrays(Mapping[str, Array]):
         return f"{self._kind}({shapes})"
 
 
-class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
-    """A read-only view of a sparse gradient, whose errors say how to write it; results of computations are plain
-    arrays."""
-
-    def _check(self) -> None:
-        if not self.flags.writeable:
-            raise ValueError(
-                "grads: got a write to a view of a sparse gradient, expected an assignment of the whole array, as "
-                "recurra keeps a "
-                "list of its non-zero rows; write grads[name] = array, such as grads[name] = grads[name] + more"
-            )
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._check()
-        super().__setitem__(key, value)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        for array in options.get("out", ()):
-            if isinstance(array, SparseGradient):
-                array._check()
-        if "out" in options:
-            options["out"] = tuple(_plain(array) for array in options["out"])
-        return getattr(ufunc, method)(*map(_plain, inputs), **options)
-
-
-def _plain(array: Any) -> Any:
-    return array.view(np.ndarray) if isinstance(array, SparseGradient) else array
-
-
-def _read_gradient(parameters: _core.Parameters, name: str) -> Array:
-    gradient = parameters.grad(name)
-    return gradient.view(SparseGradient) if parameters.sparse else gradient
-
-
-def _write_gradient(parameters: _core.Parameters, name: str, array: Array) -> None:
-    if parameters.sparse:  # keeps the list of non-zero rows true
-        parameters.assign_grad(name, array)
-    else:
-        parameters.grad(name)[...] = array  # also the last step of `grads[name] += array`
-
-
 def params(parts: Parts) -> NamedArrays:
     """Read-only views; an assignment checks shape and dtype and increments the version."""
     return NamedArrays("params", parts, _core.Parameters.value, _core.Parameters.assign)
-
-
-def grads(parts: Parts) -> NamedArrays:
-    """Views of the gradients, writable unless sparse."""
-    return NamedArrays("grads", parts, _read_gradient, _write_gradient)
 
 
 def is_view(array: Array) -> bool:

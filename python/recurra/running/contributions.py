@@ -15,7 +15,7 @@ import numpy as np
 
 from recurra import _core
 from recurra.common.typing import Array
-from recurra.running import arrays
+from recurra.running.gradients import FlatGradients, Gradients
 
 if TYPE_CHECKING:
     from recurra.layers.leaf import LeafLayer
@@ -37,17 +37,9 @@ def collect(layers: Iterable[LeafLayer], run: Callable[[], _Result]) -> tuple[_R
     return copy_context().run(within), flat  # the context forgets `flat`, even after an exception
 
 
-def of(layer: LeafLayer) -> arrays.NamedArrays | None:
+def of(layer: LeafLayer) -> Gradients | None:
     """The layer's gradients in the backward running on this thread; None outside one."""
     flat = _at_work.get()
     if flat is None or layer.parameters not in flat:
         return None
-
-    def view(parameters: _core.Parameters, name: str) -> Array:
-        begin, end = parameters.span(name)
-        return flat[parameters][begin:end].reshape(parameters.shape(name))
-
-    def write(parameters: _core.Parameters, name: str, array: Array) -> None:
-        view(parameters, name)[...] = array
-
-    return arrays.NamedArrays("grads", [("", layer.parameters)], view, write)
+    return FlatGradients("grads", [("", layer.parameters)], flat[layer.parameters])

@@ -73,6 +73,7 @@ class PythonTape:
         dstate: Sequence[Array | None] | None,
         more: Sequence[Any] = (),
         commits: bool = True,
+        to: Sequence[Any] | None = None,
     ) -> tuple[Array | None, list[Array]]:
         """A user's `backward`, with its arguments and results checked and padding zeroed."""
         layer, y = self._layer, self.y

@@ -11,6 +11,7 @@ from recurra.common.structure import Structure
 from recurra.common.typing import Array, State
 from recurra.graph.graph import Graph, pack, unpack
 from recurra.running import contributions
+from recurra.running.gradients import Gradients, cores_of
 from recurra.running.score_gradient import ParameterGradient, parameter_gradients
 from recurra.running.state import StateLayout
 
@@ -31,7 +32,12 @@ class TapePiece(Protocol):
     @property
     def closed(self) -> bool: ...
     def backward(
-        self, dy: Any, dstate: Sequence[Array | None] | None, more: Sequence[ParameterGradient], commits: bool
+        self,
+        dy: Any,
+        dstate: Sequence[Array | None] | None,
+        more: Sequence[ParameterGradient],
+        commits: bool,
+        to: Sequence[_core.Gradient] | None,
     ) -> tuple[Any, list[Array]]: ...
     def close(self) -> None: ...
 
@@ -104,8 +110,8 @@ class Tape:
             piece.close()
 
     @keywords.explained_method
-    def backward(self, dy: Any, dstate: State = None) -> tuple[Any, State]:
-        """Backpropagation through time: adds the gradients of the parameters to `grads`.
+    def backward(self, dy: Any, dstate: State = None, grads: Gradients | None = None) -> tuple[Any, State]:
+        """Backpropagation through time: adds the gradients of the parameters to `grads`, all of them when it is complete.
 
         Args:
             dy: gradient of the loss (of its sum over the batch) with respect to `y`, of the same shape; None for zeros.
@@ -113,15 +119,19 @@ class Tape:
                 transitions.
             dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for
                 zeros.
+            grads: where to add the gradients of the parameters, what `new_grads` of the layer or model returned; None
+                for its own `grads`.
 
         Returns:
             The gradients with respect to x (None if input_grad was False, or if x holds tokens) and the initial state.
 
         Raises:
-            ValueError: wrong shapes, a tape that was used or closed, or parameters that changed since `record`.
+            ValueError: wrong shapes, a tape that was used or closed, parameters that changed since `record`, or `grads`
+                of another model.
             TypeError: wrong dtype.
         """
         operation = f"{self._owner}.backward"
+        to = cores_of(operation, grads)
         given = self._outputs.spread_optional(operation, "dy", dy)
         more = parameter_gradients(operation, given)
         self._check_known(operation, more)
@@ -134,7 +144,7 @@ class Tape:
             gradients = {value: self._form.gradient(value, one) for value, one in gradients.items()}
             flat = self._form.states(operation, flat)
         if self._graph.all_native:  # a single native tape, which checks and undoes by itself
-            return self._backward_pieces(gradients, flat, more)
+            return self._backward_pieces(gradients, flat, more, to)
         self._refuse_if_stale()
         python = [layer for layer in self._graph.layers if not layer.native and layer.parameters.size]
         try:
@@ -144,7 +154,7 @@ class Tape:
             self.close()
             raise
         native = [piece for piece, _run in self._pieces if isinstance(piece, _core.Tape)]
-        _core.add_gradients(native, [*own.items(), *more])  # all, or none
+        _core.add_gradients(native, [*own.items(), *more], to)  # all, or none
         return result
 
     def _check_known(self, operation: str, more: Sequence[ParameterGradient]) -> None:
@@ -159,11 +169,12 @@ class Tape:
         gradients: dict[int, Array | None],
         flat: list[Array | None] | None,
         more: Sequence[ParameterGradient] = (),
+        to: Sequence[_core.Gradient] | None = None,
     ) -> tuple[Any, State]:
         initial: list[Array] = []
         for piece, run in reversed(self._pieces):
             given = [gradients.get(value) for value in run.outputs]
-            dx, part = piece.backward(pack(given), run.pick(flat), more, self._graph.all_native)
+            dx, part = piece.backward(pack(given), run.pick(flat), more, self._graph.all_native, to)
             initial[:0] = part
             for value, gradient in zip(run.inputs, unpack(dx, len(run.inputs)), strict=True):
                 before = gradients.get(value)
