@@ -1,1 +1,1 @@
-"""From batches and losses to gradients."""
+"""Batches, losses and metrics of training, and the gradients of the objective."""

@@ -1,4 +1,4 @@
-"""Whether a model and its loss apply the sigmoid or softmax twice."""
+"""Refuses a model and a loss that both apply the sigmoid or softmax."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from recurra.losses import Loss
     from recurra.objective.trainable import Trainable
 
-#: Layers behind which probabilities are still probabilities.
+#: Layers that turn probabilities into probabilities.
 _PASSING = (Average, Concatenate, Dropout, Pool, Reverse, Slice)
 
 
 def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> None:
-    """Tell who gives probabilities to a loss of logits, which would train, but badly."""
+    """Refuse a model whose outputs are probabilities for a loss that takes logits: it would train, but badly."""
     graph = model._graph()
     for value, loss in zip(graph.outputs, losses, strict=True):
         if isinstance(loss, CTC):
@@ -43,7 +43,7 @@ def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> No
 
 
 def _last_activation(graph: Graph, value: int) -> str | None:
-    """The name of the activation that a value comes from."""
+    """The name of the activation that produced `value`, looking through `_PASSING` layers; None if there is none."""
     node = next((node for node in graph.nodes if node.output == value), None)
     if node is None:
         return None

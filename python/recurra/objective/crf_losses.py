@@ -1,4 +1,4 @@
-"""Whether the loss of a model that ends in a CRF is the CRF's."""
+"""Checks that the loss of a model with a CRF trains the CRF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse_layer(operation: str, loss: Any) -> None:
-    """Tell who gives the layer as its own loss how to write it."""
+    """Refuse the layer `CRF` given as a loss."""
     if isinstance(loss, crf.CRF):
         raise TypeError(
             f"{operation}: got the layer CRF as loss, expected its loss; write loss=recurra.losses.CRF(crf), with the same layer"
@@ -24,9 +24,9 @@ def refuse_layer(operation: str, loss: Any) -> None:
 
 
 def warn_of_untrained(operation: str, model: Trainable, given: Sequence[Loss]) -> None:
-    """Say where no loss trains the transitions of a CRF: its scores pass through it, so that only `losses.CRF` reaches them.
+    """Warn if no loss trains the transitions of a CRF: the layer passes scores through, so only `losses.CRF` reaches them.
 
-    A user's own loss may contain that one, and a layer that is not trainable need not learn.
+    No warning for a frozen CRF, or with a custom loss, which may contain `losses.CRF`.
     """
     if any(type(one).__module__.partition(".")[0] != "recurra" for one in given):
         return

@@ -1,4 +1,4 @@
-"""What training makes small: the losses of all outputs, their targets and weights."""
+"""The objective that training minimises: the losses of all outputs, with their targets and weights."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from recurra.objective.pieces import Segment
     from recurra.objective.trainable import Trainable
 
-#: A loss, the name of one, its class, or a function: see `recurra.losses.Function`.
+#: A loss, the name or class of one, or a function: see `recurra.losses.Function`.
 OneLoss: TypeAlias = "Loss | str | type[Loss] | Callable[[Any, Any], Any]"
-#: Of these one, or one for each output, written as the outputs are; the same for weights.
+#: One loss, or one for each output, in the structure of the model's outputs; likewise for weights.
 Losses: TypeAlias = "OneLoss | Sequence[OneLoss] | Mapping[str, OneLoss]"
 Weights: TypeAlias = "float | Sequence[float] | Mapping[str, float] | None"
-#: The weights of classes, for one output or, written as the outputs are, for each.
+#: Class weights for a single output, or for each output, in the structure of the model's outputs.
 ClassWeights: TypeAlias = "Mapping[int, float] | Any | None"
 
 
 class Targets:
-    """What the outputs for a feed shall be, and what their rows or steps weigh."""
+    """The targets of a feed's outputs, and the weights of their rows or steps."""
 
     def __init__(self, outputs: Outputs, targets: Sequence[Rows], weights: Sequence[Rows | None]) -> None:
         self.outputs, self._targets, self._weights = outputs, targets, weights
 
     def batch(self, chosen: Chosen) -> tuple[list[Array], list[Array | None]]:
-        """Those of a batch."""
+        """The targets and weights of the chosen rows, one of each per output."""
         targets = [rows.batch(chosen)[0] for rows in self._targets]
         return targets, [None if rows is None else rows.batch(chosen)[0] for rows in self._weights]
 
     def add_to(self, fingerprint: Fingerprint, chosen: slice, lengths: Sequence[Array | None]) -> None:
-        """Take in those of these rows; `lengths`, of all rows of each output, say what of them is padding."""
+        """Add targets and weights of the chosen rows to the fingerprint; steps past each output's `lengths` are padding."""
         for target, weight, valid in zip(self._targets, self._weights, lengths, strict=True):
             target.add_to(fingerprint, chosen, valid)
             if weight is None:
@@ -56,7 +56,7 @@ class Targets:
 
 
 class Goal:
-    """The sum over the outputs of weight times mean loss."""
+    """The objective: the sum over the outputs of weight times mean loss."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Goal:
     def targets(
         self, operation: str, feed: Feed, y: Any, sample_weight: Any = None, metrics: MetricGroup | None = None
     ) -> Targets:
-        """y and the weights, checked against the inputs and converted to what the losses read. Metrics, too, must be able to
-        read the targets, those that do not know of weights all of them."""
+        """y and sample_weight, checked against the inputs and converted to what the losses read. `metrics` must be able to
+        read the targets too; an unweighted metric reads all of them, those of weight 0 included."""
         outputs, structure = Outputs(self._model, feed.parts), self.structure
         targets: list[Rows] = []
         weights: list[Rows | None] = []
@@ -123,7 +123,7 @@ class Goal:
     def values(
         self, y: Sequence[Array], segment: Segment, metrics: MetricGroup | None = None, *, gradient: bool = True
     ) -> list[LossValue]:
-        """The loss of each output over a segment; its metrics look at the same."""
+        """The loss of each output over a segment, which also updates `metrics`."""
         lead, counting = min(segment.lead, segment.steps) if segment.lead else 0, segment.counting
         found = []
         for index, (loss, one, target, weight, valid) in enumerate(
@@ -139,7 +139,7 @@ class Goal:
         return found
 
     def counts(self, segment: Segment) -> list[float]:
-        """What `values` will count, without the outputs."""
+        """The counts that `values` will return, computed without the outputs."""
         counting = segment.counting
         return [
             loss.count(target, shape, valid, weight)
@@ -154,8 +154,8 @@ class Goal:
         ]
 
     def gradients(self, values: Sequence[LossValue], counts: Sequence[float]) -> list[Array | None]:
-        """dy of each output for `backward`, whose gradients times `scale(counts)` are those of the goal; `counts` are those
-        of all batches between two steps."""
+        """dy of each output for `backward`; the resulting gradients times `scale(counts)` are those of the objective.
+        `counts` are summed over all batches of an optimiser step."""
         if len(values) == 1:
             return [values[0].gradient]
         return [
@@ -166,17 +166,17 @@ class Goal:
         ]
 
     def scale(self, counts: Sequence[float]) -> float:
-        """What the gradients are to be multiplied by: one output needs no pass over its gradient."""
+        """The factor for the parameter gradients. With one output it replaces a pass over dy; with several it is 1."""
         return self._weights[0] / counts[0] if len(counts) == 1 and counts[0] else 1.0
 
     def mean(self, values: Sequence[LossValue] = ()) -> Mean:
-        """That of a batch, to add others to."""
+        """The running mean loss, starting with a batch's `values`."""
         mean = Mean(self._weights, self.structure)
         mean.add(values)
         return mean
 
     def config(self) -> dict[str, Any]:
-        """What a run that goes on must have in common."""
+        """Settings that must be the same when a run is resumed."""
         return {
             "losses": [{"class": type(loss).__name__, **plain(vars(loss))} for loss in self.losses],
             "loss_weights": self._weights,
@@ -185,9 +185,9 @@ class Goal:
 
 
 class Mean:
-    """The weighted sum over outputs of the mean over all elements of several batches.
+    """The running mean loss over batches: the weighted sum, over outputs, of the mean over all counted elements.
 
-    Attributes: for each output sums, counts, and left_out, the rows that its loss could not count.
+    Attributes: per output, sums, counts, and left_out, the number of rows that its loss could not count.
     """
 
     def __init__(self, weights: Sequence[float], structure: Structure) -> None:
@@ -196,7 +196,7 @@ class Mean:
         self.left_out = [0] * len(weights)
 
     def add(self, batch: Sequence[LossValue]) -> None:
-        """One more batch."""
+        """Add the losses of one batch."""
         for index, value in enumerate(batch):
             self.sums[index] += value.sum
             self.counts[index] += value.count
@@ -204,12 +204,12 @@ class Mean:
 
     @property
     def value(self) -> float:
-        """NaN if an output had nothing to count: no loss is not a loss of 0."""
+        """The mean loss; NaN if an output counted nothing, as no loss is not a loss of 0."""
         return self._total(math.nan)
 
     @property
     def value_of_counted(self) -> float:
-        """Without the outputs that had nothing to count."""
+        """The mean loss of the outputs that counted anything."""
         return self._total(0.0)
 
     def _total(self, empty: float) -> float:
@@ -220,7 +220,7 @@ class Mean:
         )
 
     def warn(self, operation: str) -> None:
-        """Say what the losses did not count, if there is something to say."""
+        """Warn of outputs that counted nothing, and of rows that a loss left out."""
         for index, (count, left_out, weight) in enumerate(zip(self.counts, self.left_out, self._weights, strict=True)):
             infeasible = f"{left_out} row{'s' * (left_out > 1)} whose targets take more steps than there are"
             if not count and weight:

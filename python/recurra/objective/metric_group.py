@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from recurra.objective.trainable import Trainable
 
 
-#: Names of numbers that are in every epoch's logs, and what file names call the epoch.
+#: Reserved names: the logs of every epoch have these, and "epoch" is a placeholder in file names.
 TAKEN = ("loss", "lr", "grad_norm", "clipped", "epoch")
 
 
 def _listed(
     operation: str, structure: Structure, losses: Sequence[Loss | None], what: str, given: Any
 ) -> list[list[Metric]]:
-    """For each output its metrics; what names mean follows its loss."""
+    """The metrics of each output; the output's loss decides what a name such as "accuracy" means."""
     none = isinstance(given, list | tuple | dict) and not given
     found = []
     spread = structure.spread_optional(operation, what, None if none else given)
@@ -45,7 +45,7 @@ def _listed(
 
 
 def _check_weighable(operation: str, metric: Metric) -> None:
-    """Refuse a metric that does not take weights, before anything is trained."""
+    """Refuse a metric whose `update` takes no weights, before training starts."""
     try:
         inspect.signature(metric.update).bind(None, None, None, weights=None)
     except TypeError:
@@ -56,7 +56,7 @@ def _check_weighable(operation: str, metric: Metric) -> None:
 
 
 def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained: Loss) -> None:
-    """Refuse numbers for a metric of labels."""
+    """Refuse targets that are numbers for a metric that reads class labels."""
     array = targets.array if isinstance(targets, ArrayRows) else targets.items[0]
     if array.dtype.kind in "iu":
         return
@@ -74,7 +74,7 @@ def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained:
 
 
 class MetricGroup:
-    """For each output its metrics; of a model with several outputs their names begin with the output's."""
+    """The metrics of all outputs; with several outputs, the names of metrics begin with the output's name."""
 
     def __init__(
         self, operation: str, model: Trainable, given: Any, weighted: Any = (), losses: Sequence[Loss] | None = None
@@ -114,18 +114,18 @@ class MetricGroup:
 
     @property
     def names(self) -> list[str]:
-        """Of all numbers."""
+        """The names of all metrics."""
         return [name for group in self._named for name in group]
 
     def config(self) -> dict[str, Any]:
-        """What a run that goes on must have in common."""
+        """Settings that must be the same when a run is resumed."""
         return {
             name: {**metric.fresh().config(), **({"weighted": True} if name in self._weighted else {})}
             for name, metric in self.metrics()
         }
 
     def mode(self, name: str) -> str | None:
-        """ "min" or "max", which way is better; None for a name that is not known here."""
+        """ "min" if lower values of the metric are better, "max" if higher ones are; None for an unknown name."""
         return next((group[name].mode for group in self._named if name in group), None)
 
     def check(
@@ -138,7 +138,7 @@ class MetricGroup:
         weights: Rows | None,
         trained: Loss,
     ) -> None:
-        """Refuse targets of an output, as its loss `trained` has them, that a metric cannot read."""
+        """Refuse targets of an output, converted by its loss `trained`, that one of its metrics cannot read."""
         for name, metric in self._named[output].items():
             if not isinstance(metric, Read):
                 continue
@@ -163,7 +163,7 @@ class MetricGroup:
         weights: Array | None = None,
         trained: Loss | None = None,
     ) -> None:
-        """One more batch of an output. Those that read logits get them, also where the loss reads probabilities."""
+        """Add one batch of an output. Metrics that read logits get logits, even where the loss reads probabilities."""
         for name, metric in self._named[output].items():
             seen = predictions
             if isinstance(trained, OfLogits) and not trained.from_logits and isinstance(metric, Read):
@@ -176,29 +176,29 @@ class MetricGroup:
                 metric.update(seen, targets, lengths)
 
     def results(self) -> dict[str, float]:
-        """The numbers so far."""
+        """The value of each metric over the batches so far."""
         found = {name: metric.result() for group in self._named for name, metric in group.items()}
         return {name: as_float(f"the result of the metric {name}", value) for name, value in found.items()}
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset all metrics."""
         for group in self._named:
             for metric in group.values():
                 metric.reset()
 
     def fresh(self) -> MetricGroup:
-        """The same metrics, with nothing in them."""
+        """The same metrics, reset; this group is unchanged."""
         other = copy.copy(self)
         other._named = [{name: metric.fresh() for name, metric in group.items()} for group in self._named]
         return other
 
     def metrics(self) -> Sequence[tuple[str, Metric]]:
-        """All of them, by name."""
+        """All metrics, with their names."""
         return [pair for group in self._named for pair in group.items()]
 
 
 def as_float(what: str, value: Any) -> float:
-    """A number that a metric or a callback gave."""
+    """`value`, returned by a metric or callback, as a float; `what` names it in the error."""
     try:
         return float(value)
     except (TypeError, ValueError) as error:

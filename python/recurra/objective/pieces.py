@@ -1,4 +1,4 @@
-"""What is recorded at a time: batches, or windows of them."""
+"""Segments and pieces: the parts of a batch that are recorded at a time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps of some rows: what a call takes and what the outputs shall be; lists with one entry per input or output.
+    """A range of steps of some rows: inputs and targets, as lists with one entry per input or output.
 
-    `lead` steps at the beginning count for nothing in the loss.
+    The first `lead` steps do not count in the loss.
     """
 
     x: Sequence[Array]
@@ -29,29 +29,29 @@ class Segment:
     weights: Sequence[Array | None]
     outputs: Outputs
     lead: int = 0
-    rows: Array | None = None  # which of the data, if they are in memory
-    first: int = 0  # the step of the sequence that it begins with
+    rows: Array | None = None  # indices of the rows in the data; None if a generator yielded them
+    first: int = 0  # number of the first step in the sequence
 
     @property
     def has_time(self) -> bool:
-        """Whether there is a time axis at all."""
+        """Whether any input has a time axis."""
         return any(rows.has_time for rows in self.outputs.inputs)
 
     @property
     def steps(self) -> int:
-        """The length of the time axis."""
+        """The steps of the longest time axis."""
         return max(int(one.shape[1]) for one, rows in zip(self.x, self.outputs.inputs, strict=True) if rows.has_time)
 
     @property
     def valid_steps(self) -> int:
-        """Those of all rows of the input that has most."""
+        """The valid steps of all rows, for the input that has the most."""
         return max(
             int(np.sum(valid)) if valid is not None else len(one) * (one.shape[1] if rows.has_time else 1)
             for one, valid, rows in zip(self.x, self.lengths, self.outputs.inputs, strict=True)
         )
 
     def cut(self, begin: int, end: int, lead: int) -> Segment:
-        """Steps `begin` to `end` of it; all inputs and outputs with a time axis share that axis."""
+        """Steps [begin, end) of the segment; all inputs and outputs with a time axis share that axis."""
 
         def part(array: Array | None, axes: int) -> Array | None:
             return array if array is None or array.ndim < axes else np.ascontiguousarray(array[:, begin:end])
@@ -69,7 +69,7 @@ class Segment:
         )
 
     def own(self) -> Segment:
-        """The same, of memory that nobody else writes to."""
+        """A copy with its own arrays, for sources that overwrite their buffers."""
 
         def copies(arrays: Sequence[Any]) -> list[Any]:
             return [None if one is None else one.copy() for one in arrays]
@@ -85,18 +85,18 @@ class Segment:
 
     def output_lengths(self) -> list[Array | None]:
         """The valid steps of each output."""
-        if all(one is None for one in self.lengths):  # at once: small batches feel what follows
+        if all(one is None for one in self.lengths):  # shortcut: the rest is noticeable for small batches
             return [None] * len(self.targets)
         return self.outputs.lengths(self.outputs.join_inputs(self.lengths))
 
     @property
     def counting(self) -> Segment:
-        """The steps that count."""
+        """The steps that count in the loss: without the lead."""
         return self.cut(min(self.lead, self.steps), self.steps, 0) if self.lead else self
 
 
 def check_runs_in_parts(operation: str, what: str, model: Trainable) -> None:
-    """Refuse a model that gives other values for the parts of a sequence, one after the other, than for the whole."""
+    """Refuse a model whose outputs change when a sequence is run in parts, with the state carried over."""
     try:
         model.stream(1)
     except ValueError as error:
@@ -108,13 +108,13 @@ def check_runs_in_parts(operation: str, what: str, model: Trainable) -> None:
 
 @dataclass(frozen=True)
 class Piece:
-    """Segments that follow each other, through which gradients flow back together."""
+    """Consecutive segments through which gradients flow back together."""
 
     segments: Sequence[Segment]
-    carry: bool = False  # begins with the state handed on by the piece before it, instead of zeros
-    learn: bool = True  # or is only run, for the state
-    hand_on: bool = True  # a piece that carries on begins where the first segment ends; else where this one began
+    carry: bool = False  # start from the state that the piece before handed on, instead of zeros
+    learn: bool = True  # False: run forward only, to advance the state
+    hand_on: bool = True  # hand on the state after the first segment; False: the state this piece started from
 
     def own(self) -> Piece:
-        """The same, of memory that nobody else writes to."""
+        """A copy with its own arrays, for sources that overwrite their buffers."""
         return replace(self, segments=[one.own() for one in self.segments])

@@ -1,4 +1,4 @@
-"""Forwards and backwards through one piece after the other, up to a step of the optimiser."""
+"""Forward and backward through one piece after another, up to an optimiser step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """A piece and what it was recorded with."""
+    """A piece, with the initial state and the seed it was recorded with."""
 
     piece: Piece
     state: State
@@ -29,10 +29,10 @@ class Recorded(NamedTuple):
 
 
 class Recorder:
-    """Adds the gradients of several pieces up.
+    """Accumulates the gradients of several pieces.
 
-    Attributes: counts, what the losses of all pieces so far counted, for each output; state, what the last piece hands on;
-    done, the pieces so far.
+    Attributes: counts, what each output's loss counted in all pieces so far; state, the state that the last piece hands
+    on; done, the pieces so far.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Recorder:
         self.done: list[Recorded] = []
 
     def totals(self, pieces: Sequence[Piece]) -> list[float] | None:
-        """What all of them will count; None where that need not be known before the last of them."""
+        """What each output's loss will count in all pieces; None where it need not be known in advance."""
         if len(pieces) == 1 or len(self.counts) == 1:
             return None
         totals = [0.0] * len(self.counts)
@@ -55,7 +55,7 @@ class Recorder:
         return totals
 
     def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None) -> list[LossValue]:
-        """Add the gradients of a piece that begins with `state`; the values of its losses."""
+        """Add the gradients of a piece whose initial state is `state`; returns the values of its losses."""
         self.done.append(Recorded(piece, state, seed))
         if not piece.learn:
             for segment in piece.segments:

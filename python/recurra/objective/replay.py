@@ -1,4 +1,4 @@
-"""Whether batches that are asked for again are those of the run that is gone on with."""
+"""Checks that a resumed run gets the same batches as the run before."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from recurra.common.errors import ResumeWarning
 from recurra.data.batch import Batch, Batches
 from recurra.data.fingerprint import Fingerprint
 
-#: Bytes of each array of a batch that are compared.
+#: Bytes of each array of a batch that are hashed.
 _SAMPLE = 1 << 16
 
 
 class Seen(NamedTuple):
-    """So many batches of an epoch, and their fingerprint."""
+    """The number of batches seen of an epoch, and their fingerprint."""
 
     epoch: int
     batches: int
@@ -27,7 +27,7 @@ _NONE = Seen(-1, 0, "")
 
 
 class Replay:
-    """Follows the batches that users' code makes, whose content is not known before."""
+    """Fingerprints batches from user code, whose content is unknown in advance, and compares them after a resume."""
 
     def __init__(self, operation: str) -> None:
         self._operation = operation
@@ -36,11 +36,11 @@ class Replay:
         self._seen = self._expected = _NONE
 
     def watch(self) -> None:
-        """Begin to follow."""
+        """Start fingerprinting batches."""
         self._on = True
 
     def see(self, epoch: int, index: int, batch: Batch) -> None:
-        """One more batch."""
+        """Add batch `index` of an epoch; compare once as many batches as before the break have been seen."""
         if not self._on:
             return
         if not index:
@@ -50,8 +50,8 @@ class Replay:
             self._compare(self._seen.fingerprint)
 
     def end(self, epoch: int) -> None:
-        """An epoch is over."""
-        if self._expected.epoch == epoch:  # it had more batches before
+        """End an epoch; warn if it had more batches before the break."""
+        if self._expected.epoch == epoch:
             self._compare("")
 
     def _compare(self, fingerprint: str) -> None:
@@ -65,15 +65,15 @@ class Replay:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen last."""
+        """The number and fingerprint of the batches seen in the last epoch."""
         return {"seen": self._seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Expect it again."""
+        """Restore the batches to compare with."""
         self._expected = Seen(*state["seen"])
 
     def begin(self, batches: Batches, batch: int) -> None:
-        """Go on at `batch` of an epoch: compare what can be compared now, and say what never can."""
+        """Resume at `batch` of an epoch: compare the batches that are not replayed anyway, and warn if none can be."""
         if not batches.repeatable:
             errors.warn(
                 f"{self._operation}: got batches from outside, of which nobody can know whether they go on as in the run "
@@ -81,7 +81,7 @@ class Replay:
                 f"a function of the epoch's number that seeds by it",
                 ResumeWarning,
             )
-        elif batch == 0 and self._expected.batches:  # else all that came before in the epoch is made again anyway
+        elif batch == 0 and self._expected.batches:  # past batch 0, the epoch's earlier batches are replayed anyway
             trace, expected = Fingerprint(_SAMPLE), self._expected
             made = [trace.add(one).text for one in islice(batches.epoch(expected.epoch), expected.batches)]
             self._compare(made[-1] if len(made) == expected.batches else "")

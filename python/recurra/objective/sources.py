@@ -1,4 +1,4 @@
-"""Where batches come from: rows in memory, or what a generator yields."""
+"""Sources of training batches: rows in memory, or an iterable of batches."""
 
 from __future__ import annotations
 
@@ -30,53 +30,53 @@ if TYPE_CHECKING:
 
 
 class Work(NamedTuple):
-    """A batch, ready to be recorded; `carry`: it begins with the state in which the one before it ended."""
+    """A batch, ready to be recorded; with `carry` it starts from the final state of the batch before."""
 
     whole: Segment
     carry: bool = False
-    hand_on: bool = False  # whether the one after it may do so
+    hand_on: bool = False  # whether the next batch may carry this one's state
 
     @property
     def piece(self) -> Piece:
-        """All of it at once."""
+        """The whole batch as one piece."""
         return Piece([self.whole], carry=self.carry, hand_on=self.hand_on)
 
 
 class Source(ABC):
     """The batches of every epoch, the same for the same seed."""
 
-    #: Batches of an epoch; None if that shows only at its end.
+    #: Batches per epoch; None if not known in advance.
     steps: int | None
 
     @property
     def reuses_memory(self) -> bool:
-        """Whether a batch may be overwritten when the next one is asked for, as by a reader that fills its buffers anew."""
+        """Whether requesting the next batch may overwrite this one, as by a reader that reuses its buffers."""
         return False
 
     @abstractmethod
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
-        """Those of an epoch from batch `skip` on; `seed` is that of all epochs."""
+        """The batches of epoch `number`, from batch `skip` on; `seed` is the same for all epochs."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What a run that goes on must have in common."""
+        """Settings that must be the same when a run is resumed."""
 
     def watch(self) -> None:  # noqa: B027 - not all have any
-        """From here on remember what `state_dict` needs."""
+        """Start recording what `state_dict` needs."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on takes over, or compares."""
+        """State that a resumed run restores, or compares."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not all have any
-        """Take it over."""
+        """Restore the state from `state_dict()`."""
 
     def go_on(self, batch: int) -> None:  # noqa: B027 - not all have any
-        """Warn, where a run is to go on at `batch` of an epoch, of what is not as it was, or cannot be known."""
+        """Resume at `batch` of an epoch; warn if the batches differ from the run before, or if that cannot be known."""
 
 
 class RowSource(Source):
-    """Rows `begin` to `end` of data in memory."""
+    """Batches of rows in memory."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class RowSource(Source):
             )
 
     def split(self, fraction: float) -> RowSource:
-        """Takes the last rows away, as Keras does, before any shuffling, and returns them."""
+        """Move the last `fraction` of the rows, before any shuffling as in Keras, to a new source; returns it."""
         own, others = order.validation_rows("fit", fraction, self._end)
         held = copy.copy(self)
         held._begin, held._shuffle, held._bucket, held._drop_last = others.start, False, False, False
@@ -123,24 +123,24 @@ class RowSource(Source):
 
     @property
     def steps(self) -> int | None:  # type: ignore[override]
-        """Batches of an epoch."""
+        """Batches per epoch; None if a bound on steps makes their number depend on the shuffle."""
         if self._max_steps is not None:
             return None
         count = self._end - self._begin
         return count // self._batch_size if self._drop_last else -(-count // self._batch_size)
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
-        """In order, shuffled, or rows of like lengths together."""
+        """The batches of epoch `number`: rows in order, shuffled, or bucketed by length."""
         for chosen in islice(self._order(seeds.derive(seed, number)), skip, None):
             yield Work(self._segment(chosen))
 
     @property
     def ragged(self) -> bool:
-        """Whether rows have lengths of their own."""
+        """Whether any input has lengths."""
         return any(part.lengths is not None for part in self._feed.parts)
 
     def single_row(self, seed: int) -> Segment | None:
-        """A batch of a single row, if there is one in the first epoch: the one of the fewest steps, if rows are shuffled."""
+        """The first batch of a single row in the first epoch, or None; with shuffling, the row of the fewest steps."""
         single = next((one for one in self._order(seeds.derive(seed, 0)) if _size(one) == 1), None)
         if single is None:
             return None
@@ -152,7 +152,7 @@ class RowSource(Source):
         return self._segment(single)
 
     def _order(self, seed: int) -> Iterator[Chosen]:
-        """The rows of each batch, drawn with the epoch's own seed."""
+        """The rows of each batch, given the epoch's seed."""
         count = self._end - self._begin
         if self._bucket is not False:
             longest = np.max([part.lengths for part in self._feed.parts if part.lengths is not None], axis=0)
@@ -178,13 +178,13 @@ class RowSource(Source):
         return Segment(x, lengths, [None] * len(x), targets, weights, self._targets.outputs, rows=rows)
 
     def config(self) -> dict[str, Any]:
-        """Rows, and how they are drawn."""
+        """The range and content of the rows, and the options that order them."""
         names = ("_begin", "_end", "_batch_size", "_shuffle", "_bucket", "_drop_last", "_content")
         return {name[1:]: getattr(self, name) for name in names}
 
     @cached_property
     def _content(self) -> str:
-        """Of all rows, padding aside."""
+        """The fingerprint of all rows, without padding."""
         fingerprint, rows = Fingerprint(), slice(self._begin, self._end)
         for part in self._feed.parts:
             part.add_to(fingerprint, rows, part.lengths)
@@ -207,7 +207,7 @@ def _size(chosen: Chosen) -> int:
 
 
 class BatchSource(Source):
-    """Batches as a generator or an iterable of the user's makes them."""
+    """Batches from the user's own iterable or generator."""
 
     def __init__(self, operation: str, model: Trainable, goal: Goal, batches: Batches) -> None:
         self._operation, self._model, self._goal, self._batches = operation, model, goal, batches
@@ -216,11 +216,11 @@ class BatchSource(Source):
 
     @property
     def reuses_memory(self) -> bool:
-        """Whoever yields batches may do as they like, unless they are all there."""
+        """Whether requesting the next batch may overwrite this one: possible unless all batches are in memory."""
         return not self._batches.stay
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
-        """What it yields, each checked."""
+        """The batches of the iterable, each checked."""
         for index, batch in enumerate(self._batches.epoch(number)):
             self._replay.see(number, index, batch)
             if index >= skip:
@@ -228,21 +228,21 @@ class BatchSource(Source):
         self._replay.end(number)
 
     def watch(self) -> None:
-        """Follow what is yielded, unless its content is known."""
+        """Start fingerprinting the batches, unless their content is known in advance."""
         if self._known is None:
             self._replay.watch()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was yielded, and what the batches themselves say."""
+        """The fingerprint of the batches so far, and the state of their source."""
         return {"batches": self._batches.state_dict(), "replay": self._replay.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it over."""
+        """Restore the state from `state_dict()`."""
         self._batches.load_state_dict(state["batches"])
         self._replay.load_state_dict(state["replay"])
 
     def go_on(self, batch: int) -> None:
-        """Batches that somebody else makes are compared as far as they are made again."""
+        """Resume at `batch` of an epoch, comparing the batches as far as they are replayed."""
         if self._known is None:
             self._replay.begin(self._batches, batch)
 
@@ -275,14 +275,15 @@ class BatchSource(Source):
         )
 
     def config(self) -> dict[str, Any]:
-        """How many there are, and their content, if that is known."""
+        """The number of batches, and what identifies their content; None where unknown."""
         return {"steps": self.steps, "batches": self._known}
 
 
 class Steps(Source):
-    """`steps` batches of another source an epoch.
+    """Another source, with `steps` batches per epoch.
 
-    The next epoch goes on behind them, and what is over begins anew; or, with `anew`, every epoch has the same.
+    Each epoch continues where the one before ended, and the source restarts when it runs out; with `anew`, every epoch
+    starts at the source's first batch.
     """
 
     steps: int
@@ -290,10 +291,10 @@ class Steps(Source):
     def __init__(self, source: Source, steps: int, *, anew: bool) -> None:
         self.source, self.steps, self._anew = source, steps, anew
         self._running: Iterator[Work] = iter(())
-        self._at = -1  # the number of the next batch that it gives, over all epochs
+        self._at = -1  # index of the next batch from `_running`, over all epochs
 
     def epoch(self, number: int, seed: int, skip: int = 0) -> Iterator[Work]:
-        """The next ones."""
+        """The next epoch's batches."""
         if self._anew:
             yield from islice(self.source.epoch(0, seed), skip, self.steps)
             return
@@ -310,32 +311,32 @@ class Steps(Source):
 
     @property
     def reuses_memory(self) -> bool:
-        """As the other one does."""
+        """The same as for the source within."""
         return self.source.reuses_memory
 
     def config(self) -> dict[str, Any]:
-        """What a run that goes on must have in common."""
+        """Settings that must be the same when a run is resumed."""
         return {**self.source.config(), "steps_per_epoch": self.steps}
 
     def watch(self) -> None:
-        """Follow what the other one yields."""
+        """Start recording the state of the source within."""
         self.source.watch()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the other one."""
+        """The state of the source within."""
         return self.source.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it over."""
+        """Restore the state of the source within."""
         self.source.load_state_dict(state)
 
     def go_on(self, batch: int) -> None:
-        """All batches before are made again, whichever they are."""
+        """Resume; `epoch` replays all earlier batches, so none needs replaying here, whatever `batch` is."""
         self.source.go_on(batch=1)
 
 
 def read_resets(operation: str, model: Trainable, batch: Batch, feed: Feed) -> list[Array | None]:
-    """Those of a batch, for each input."""
+    """The `reset` of a batch, one for each input."""
     inputs = model.structures[0]
     return [
         None if one is None else _reset(place(operation, inputs, "reset", index), one, part)
@@ -377,10 +378,10 @@ def make_source(
     steps: tuple[str, int | None] = ("steps", None),
     endless: bool = False,
 ) -> Source:
-    """The source for what a user gave as data.
+    """The source for the user's data: arrays, or an iterable of batches.
 
-    `steps` is the name of an argument and its value, the batches of an epoch; `endless` says that something else may end an
-    epoch.
+    `steps` is the name and value of the argument that bounds the batches per epoch; with `endless`, an iterable need
+    not end, as the caller stops by itself.
     """
     steps_name, limit = steps
     limit = None if limit is None else checks.integer(operation.partition(":")[0], steps_name, limit)
@@ -429,6 +430,6 @@ def make_source(
 
 
 def _limited(operation: str, source: Source, steps: int | None, once: bool) -> Source:
-    """`steps` batches an epoch: in training each epoch goes on where the one before it ended, else it begins anew, unless
-    that cannot be."""
+    """`source` with `steps` batches per epoch. In `fit`, each epoch continues where the one before ended; elsewhere each
+    starts from the beginning, unless the source can be read only `once`."""
     return source if steps is None else Steps(source, steps, anew=operation != "fit" and not once)

@@ -1,4 +1,4 @@
-"""What gradients are made for: a layer that says what goes in and out."""
+"""The base class of models: a layer that describes its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Trainable(Layer):
     @property
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
+        """The dtype of parameters and outputs, float32 or float64."""
 
     @property
     @abstractmethod
     def structures(self) -> tuple[Structure, Structure]:
-        """How inputs and outputs are written."""
+        """The structures of the inputs and of the outputs: a single value, a tuple or a dict."""
 
     @abstractmethod
     def input_infos(self) -> list[InputInfo]:
-        """What each input takes."""
+        """The properties of each input."""
 
     @abstractmethod
     def output_infos(self) -> list[OutputInfo]:
-        """What each output is."""
+        """The properties of each output."""
