@@ -125,8 +125,8 @@ def test_rows_that_ctc_left_out_are_told_of_once() -> None:
         fit(model(4), X, y, loss=rc.losses.CTC(), epochs=3, validation_data=(X[4:], y[4:]))
     said = [str(one.message).split(",")[0] for one in found]
     assert said == [
-        "fit: left out 2 rows whose targets take more steps than there are",
-        "fit: validation: left out 1 row whose targets take more steps than there are",
+        "fit: left out 2 rows whose targets need more steps than there are",
+        "fit: validation: left out 1 row whose targets need more steps than there are",
     ]
     weights = np.array([1, 0, 1, 1, 0, 1, 1, 1.0])  # what was left out on purpose is nothing to tell
     with warnings.catch_warnings():

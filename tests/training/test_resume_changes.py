@@ -206,12 +206,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         WARNS,
         "batches in epoch",
     ),
-    "a loader": (source(lambda: Loader(BATCHES)), {}, WARNS, "nobody can know"),
+    "a loader": (source(lambda: Loader(BATCHES)), {}, WARNS, "cannot be compared"),
     "a loader in a new order": (
         source(lambda: Loader(BATCHES)),
         source(lambda: Loader(BATCHES[::-1])),
         WARNS,
-        "nobody can",
+        "cannot be",
     ),
     "a generator to validate with": (
         {"validation_data": lambda: lambda epoch: BATCHES},

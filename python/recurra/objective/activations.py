@@ -37,8 +37,8 @@ def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> No
         if found in ("sigmoid", "softmax"):
             kind = type(loss).__name__
             raise ValueError(
-                f"{operation}: got a model that ends in Activation({found!r}) for {kind}, expected logits, as the loss applies "
-                f"the {own} itself: a second one trains badly without a word; leave that layer out{instead}.{then}"
+                f"{operation}: got a model that ends in Activation({found!r}) for {kind}, expected logits, as the loss "
+                f"applies the {own} itself, and a second one trains badly; leave that layer out{instead}.{then}"
             )
 
 

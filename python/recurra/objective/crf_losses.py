@@ -19,12 +19,13 @@ def refuse_layer(operation: str, loss: Any) -> None:
     """Refuse the layer `CRF` given as a loss."""
     if isinstance(loss, crf.CRF):
         raise TypeError(
-            f"{operation}: got the layer CRF as loss, expected its loss; write loss=recurra.losses.CRF(crf), with the same layer"
+            f"{operation}: got the layer CRF as loss, expected its loss; write loss=recurra.losses.CRF(crf), with the "
+            "same layer"
         )
 
 
 def warn_of_untrained(operation: str, model: Trainable, given: Sequence[Loss]) -> None:
-    """Warn if no loss trains the transitions of a CRF: the layer passes scores through, so only `losses.CRF` reaches them.
+    """Warn if no loss trains a CRF's transitions: the layer passes scores through, so only `losses.CRF` reaches them.
 
     No warning for a frozen CRF, or with a custom loss, which may contain `losses.CRF`.
     """
@@ -36,7 +37,7 @@ def warn_of_untrained(operation: str, model: Trainable, given: Sequence[Loss]) -
         if isinstance(layer, crf.CRF) and layer.is_trainable and not any(layer is one for one in trained):
             place = "model.layers[-1]" if layers and layer is layers[-1] else "crf"
             errors.warn(
-                f"{operation}: got {' and '.join(dict.fromkeys(type(one).__name__ for one in given))} for a model with a CRF "
-                f"(layer {prefix.rstrip('.')}), expected losses.CRF: the transitions will not learn; write "
-                f"loss=recurra.losses.CRF({place}), or set trainable = False on the CRF if only the scores shall learn"
+                f"{operation}: got {' and '.join(dict.fromkeys(type(one).__name__ for one in given))} for a model with "
+                f"a CRF (layer {prefix.rstrip('.')}), expected losses.CRF: the transitions will not learn; write "
+                f"loss=recurra.losses.CRF({place}), or set trainable = False on the CRF to train only the scores"
             )

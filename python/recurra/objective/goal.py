@@ -46,7 +46,7 @@ class Targets:
         return targets, [None if rows is None else rows.batch(chosen)[0] for rows in self._weights]
 
     def add_to(self, fingerprint: Fingerprint, chosen: slice, lengths: Sequence[Array | None]) -> None:
-        """Add targets and weights of the chosen rows to the fingerprint; steps past each output's `lengths` are padding."""
+        """Add the chosen rows' targets and weights to the fingerprint; steps past an output's `lengths` are padding."""
         for target, weight, valid in zip(self._targets, self._weights, lengths, strict=True):
             target.add_to(fingerprint, chosen, valid)
             if weight is None:
@@ -86,8 +86,8 @@ class Goal:
     def targets(
         self, operation: str, feed: Feed, y: Any, sample_weight: Any = None, metrics: MetricGroup | None = None
     ) -> Targets:
-        """y and sample_weight, checked against the inputs and converted to what the losses read. `metrics` must be able to
-        read the targets too; an unweighted metric reads all of them, those of weight 0 included."""
+        """y and sample_weight, checked against the inputs and converted to what the losses read. `metrics` must be able
+        to read the targets too; an unweighted metric reads all of them, those of weight 0 included."""
         outputs, structure = Outputs(self._model, feed.parts), self.structure
         targets: list[Rows] = []
         weights: list[Rows | None] = []
@@ -105,8 +105,8 @@ class Goal:
             where = place(operation, structure, "y", index)
             if classes is not None and loss.whole_rows:
                 raise ValueError(
-                    f"{where}: got class_weight for {type(loss).__name__}, expected none, as its targets are whole rows of "
-                    f"labels; give sample_weight"
+                    f"{where}: got class_weight for {type(loss).__name__}, expected none, as its targets are whole "
+                    "rows of labels; give sample_weight"
                 )
             target = convert.targets(where, info, rows, one, loss)
             steps = info.has_steps(rows) and not loss.whole_rows
@@ -222,17 +222,17 @@ class Mean:
     def warn(self, operation: str) -> None:
         """Warn of outputs that counted nothing, and of rows that a loss left out."""
         for index, (count, left_out, weight) in enumerate(zip(self.counts, self.left_out, self._weights, strict=True)):
-            infeasible = f"{left_out} row{'s' * (left_out > 1)} whose targets take more steps than there are"
+            infeasible = f"{left_out} row{'s' * (left_out > 1)} whose targets need more steps than there are"
             if not count and weight:
                 why = f"; left out {infeasible}" if left_out else ""
                 said = (
-                    f"got nothing to count, so that the loss is NaN: lengths, weights or labels leave every row out{why}; give "
-                    f"data of which something counts"
+                    "got nothing to count, so that the loss is NaN: lengths, weights or labels leave every row "
+                    f"out{why}; give data with at least one row that counts"
                 )
             elif left_out:
                 said = (
-                    f"left out {infeasible}, or have symbols of probability 0; give longer or less subsampled sequences, or "
-                    f"find the rows with CTC(infeasible='error')"
+                    f"left out {infeasible}, or have symbols of probability 0; give longer or less subsampled "
+                    "sequences, or find the rows with CTC(infeasible='error')"
                 )
             else:
                 continue

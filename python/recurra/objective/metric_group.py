@@ -50,8 +50,8 @@ def _check_weighable(operation: str, metric: Metric) -> None:
         inspect.signature(metric.update).bind(None, None, None, weights=None)
     except TypeError:
         raise TypeError(
-            f"{operation}: got {type(metric).__name__} in weighted_metrics, expected a metric that takes weights; write its "
-            f"update(self, predictions, targets, lengths=None, weights=None), or give it in metrics"
+            f"{operation}: got {type(metric).__name__} in weighted_metrics, expected a metric that takes weights; "
+            "write its update(self, predictions, targets, lengths=None, weights=None), or give it in metrics"
         ) from None
 
 
@@ -60,7 +60,7 @@ def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained:
     array = targets.array if isinstance(targets, ArrayRows) else targets.items[0]
     if array.dtype.kind in "iu":
         return
-    hint = "leave it out, or take one of numbers, such as 'mae'"
+    hint = "leave it out, or use a metric of numbers, such as 'mae'"
     if isinstance(trained, BinaryCrossEntropy):
         hint = "leave it out, or write 'binary_accuracy'"
         if isinstance(metric, ClassScore):
@@ -68,8 +68,8 @@ def _check_labels(where: str, name: str, metric: Metric, targets: Rows, trained:
         elif isinstance(metric, Accuracy):
             hint = "write 'binary_accuracy'"
     raise ValueError(
-        f"{where}: metric {name}: got the targets of {type(trained).__name__}, which are numbers, expected labels of classes; "
-        f"{hint}"
+        f"{where}: metric {name}: got the targets of {type(trained).__name__}, which are numbers, expected labels of "
+        f"classes; {hint}"
     )
 
 
@@ -103,13 +103,13 @@ class MetricGroup:
             taken = next((name for name in self._named[-1] if name in TAKEN or name.startswith("val_")), None)
             if taken is not None:
                 raise ValueError(
-                    f"{operation}: got a metric of the name {taken!r}, expected another than {', '.join(TAKEN)} and val_..., "
-                    f"which fit uses itself; give it name=..."
+                    f"{operation}: got a metric named {taken!r}, expected a name other than {', '.join(TAKEN)} and "
+                    "val_..., which fit uses itself; give it name=..."
                 )
             if len(self._named[-1]) < len(found):
                 raise ValueError(
-                    f"{operation}: got two metrics of one name in {[metric.name for metric in found]}, expected different "
-                    f"names; give them name=..."
+                    f"{operation}: got two metrics with the same name in {[metric.name for metric in found]}, expected "
+                    "different names; give them name=..."
                 )
 
     @property
@@ -152,7 +152,7 @@ class MetricGroup:
             except ValueError as error:
                 if weights is None or counted is not None:
                     raise
-                raise ValueError(f"{error}, or where a weight of 0 leaves it out, use weighted_metrics") from None
+                raise ValueError(f"{error}, or, if a weight of 0 leaves it out, use weighted_metrics") from None
 
     def update(
         self,

@@ -102,7 +102,7 @@ def check_runs_in_parts(operation: str, what: str, model: Trainable) -> None:
     except ValueError as error:
         why = str(error).split(": ", 1)[1]
         raise ValueError(
-            f"{operation}: got {what} for a model that cannot go on from where a part of a sequence ended: {why}"
+            f"{operation}: got {what} for a model that cannot continue a sequence from a carried state: {why}"
         ) from error
 
 

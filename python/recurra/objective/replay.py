@@ -58,9 +58,9 @@ class Replay:
         expected, self._expected = self._expected, _NONE
         if fingerprint != expected.fingerprint:
             errors.warn(
-                f"{self._operation}: got batches in epoch {expected.epoch + 1} that are not those of the run that is gone on "
-                f"with, expected the same {expected.batches} in the same order: rows may count twice, or never; give arrays, "
-                f"or a function of the epoch's number that seeds by it",
+                f"{self._operation}: got batches in epoch {expected.epoch + 1} that are not those of the run to "
+                f"resume, expected the same {expected.batches} in the same order: rows may be used twice, or never; "
+                "give arrays, or a function of the epoch's number that seeds its generator with it",
                 ResumeWarning,
             )
 
@@ -76,9 +76,9 @@ class Replay:
         """Resume at `batch` of an epoch: compare the batches that are not replayed anyway, and warn if none can be."""
         if not batches.repeatable:
             errors.warn(
-                f"{self._operation}: got batches from outside, of which nobody can know whether they go on as in the run "
-                f"before, expected the same in the same order: a loader that shuffles may begin anew; give arrays, a list, or "
-                f"a function of the epoch's number that seeds by it",
+                f"{self._operation}: got an iterable whose batches cannot be compared with those of the run before, "
+                "expected the same in the same order: a loader that shuffles may start with another order; give "
+                "arrays, a list, or a function of the epoch's number that seeds its generator with it",
                 ResumeWarning,
             )
         elif batch == 0 and self._expected.batches:  # past batch 0, the epoch's earlier batches are replayed anyway

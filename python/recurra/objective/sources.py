@@ -100,13 +100,13 @@ class RowSource(Source):
         self._begin, self._end = 0, len(feed)
         if bucket is not False and all(part.lengths is None for part in feed.parts):
             raise ValueError(
-                f"{operation}: got bucket={bucket} for rows without lengths, expected ragged ones; give a list of arrays or "
-                f"lengths, or leave bucket out"
+                f"{operation}: got bucket={bucket} for rows without lengths, expected ragged ones; give a list of "
+                "arrays or lengths, or leave bucket out"
             )
         if drop_last and self._max_steps is not None:
             raise ValueError(
-                f"{operation}: got drop_last=True with bucket={bucket}, expected bucket=True, as a bound on steps makes batches "
-                f"of any number of rows; leave one of them out"
+                f"{operation}: got drop_last=True with bucket={bucket}, expected bucket=True, as a bound on steps "
+                "makes batches of any number of rows; leave one of them out"
             )
 
     def split(self, fraction: float) -> RowSource:
@@ -353,8 +353,8 @@ def _reset(operation: str, value: Any, rows: Rows) -> Array:
     if not rows.has_time or array.shape != rows.shape:
         expected = str(rows.shape) if rows.has_time else "none, as x has no time axis"
         raise ValueError(
-            f"{operation}: got reset of shape {array.shape}, expected {expected}; say for every step of x whether a sequence "
-            f"begins there"
+            f"{operation}: got reset of shape {array.shape}, expected {expected}; say for every step of x whether a "
+            "sequence begins there"
         )
     return array
 
@@ -390,18 +390,18 @@ def make_source(
             if given is not None:
                 mend = "data.Batch(x, y, mask=mask)" if name == "mask" else "(x, y, lengths, sample_weight)"
                 raise ValueError(
-                    f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch has "
-                    f"its own; yield {mend}"
+                    f"{operation}: got {name} beside batches made by {type(x).__name__}, expected none, as every batch "
+                    f"has its own; yield {mend}"
                 )
         if bucket is not False:
             raise ValueError(
-                f"{operation}: got bucket={bucket} for batches made by {type(x).__name__}, expected False, as they are not "
-                f"made anew; make them with data.bucket_batches, or give the rows"
+                f"{operation}: got bucket={bucket} for batches made by {type(x).__name__}, expected False, as only "
+                f"rows can be bucketed; make the batches with data.bucket_batches, or give the rows"
             )
         if drop_last:
             raise ValueError(
-                f"{operation}: got drop_last=True for batches made by {type(x).__name__}, expected False, as they are not made "
-                f"anew; make no smaller ones, or give the rows"
+                f"{operation}: got drop_last=True for batches made by {type(x).__name__}, expected False, as their "
+                f"sizes are already fixed; yield full batches only, or give the rows"
             )
         batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name, steps_name)
         return _limited(operation, BatchSource(operation, model, goal, batches), limit, isinstance(x, Iterator))
@@ -430,6 +430,6 @@ def make_source(
 
 
 def _limited(operation: str, source: Source, steps: int | None, once: bool) -> Source:
-    """`source` with `steps` batches per epoch. In `fit`, each epoch continues where the one before ended; elsewhere each
-    starts from the beginning, unless the source can be read only `once`."""
+    """`source` with `steps` batches per epoch. In `fit`, each epoch continues where the one before ended; elsewhere
+    each starts from the beginning, unless the source can be read only `once`."""
     return source if steps is None else Steps(source, steps, anew=operation != "fit" and not once)
