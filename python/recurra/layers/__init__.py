@@ -1,1 +1,1 @@
-"""Layers: what computes, and holds parameters."""
+"""Layers: computations and their parameters."""

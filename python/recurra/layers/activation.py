@@ -1,4 +1,4 @@
-"""Activations as layers."""
+"""The activation layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recurra.saving.registry import built_in
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: What they are called.
+#: The names of the activations.
 NAMES = (
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"),
     *("sqrt", "square", "exp", "log", "abs"),
@@ -21,7 +21,7 @@ NAMES = (
 
 @built_in
 class Activation(NativeLayerOfAnySize):
-    """A function of every value, or the softmax of every step's features; PyTorch's defaults hold.
+    """Applies a function to every value, or the softmax to each step's features, with PyTorch's defaults.
 
         name           y
         "relu"         max(x, 0)
@@ -29,7 +29,7 @@ class Activation(NativeLayerOfAnySize):
         "elu"          x where x > 0, else e^x - 1 (Clevert et al. 2016)
         "tanh"         tanh x
         "sigmoid"      1 / (1 + e^-x)
-        "gelu"         x times the normal distribution's Phi(x), without approximation (Hendrycks and Gimpel 2016)
+        "gelu"         x Phi(x), Phi the normal distribution function, exact (Hendrycks and Gimpel 2016)
         "silu"         x sigmoid(x) (Elfwing et al. 2018)
         "softplus"     log(1 + e^x)
         "softmax"      e^x / sum of e^x over the features

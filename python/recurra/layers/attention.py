@@ -1,4 +1,4 @@
-"""Layers that look at a memory: attention alone, and a decoder that attends at every step."""
+"""Layers that attend to a memory: attention alone, and a decoder that attends at every step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Attending(NativeLayer):
     memory_size: int
 
     def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
-        """The memory is a sequence of `memory_size` features."""
+        """Raise unless the memory is a sequence of `memory_size` features."""
         if not other.sequence or other.features not in (None, self.memory_size):
             raise ValueError(
                 f"{self.label}: got a memory of shape {other.shape}, expected (None, None, {self.memory_size}); give it the "
@@ -55,7 +55,7 @@ class _Attending(NativeLayer):
         return weights[:, 0] if vectors else weights
 
     def why_not_streamable(self) -> str:
-        """It has a memory."""
+        """Never streams: it needs a memory."""
         return "looks at a memory; generate with recurra.search, or call it on whole sequences"
 
 
@@ -73,14 +73,14 @@ class _Attention(_Attending):
     query_size: int
 
     def weights(self, x: Any, lengths: Any = None) -> Array:
-        """How much each query looks at each step of the memory: (N, Tq, Tm), rows of it summing to 1.
+        """The attention weights of each query over the memory's steps: (N, Tq, Tm), summing to 1 over Tm.
 
         Args:
             x: (query, memory), as in a call.
-            lengths: a pair of the valid steps of each, as in a call; what is past them is 0.
+            lengths: the pair of both inputs' lengths, as in a call; weights past them are 0.
 
         Raises:
-            ValueError, TypeError: as a call does.
+            ValueError, TypeError: as in a call.
         """
         return self._weights(x, None, lengths)
 
@@ -95,15 +95,16 @@ class AdditiveAttention(_Attention):
         e_j = v . tanh(W_q q + b_q + W_m m_j)        w = softmax(e)        y = w_1 m_1 + ... + w_n m_n
 
     `y, _ = attention((query, memory), lengths=(query_lengths, memory_lengths))`: query (N, Tq, query_size) or (N,
-    query_size), memory (N, Tm, memory_size), y (N, Tq, memory_size) or (N, memory_size); 0 where a row's memory has length
-    0. Either of the lengths may be None. Parameters: weight_query (hidden_size, query_size), bias_query (hidden_size),
-    weight_memory (hidden_size, memory_size), weight_score (hidden_size), which is v.
+    query_size), memory (N, Tm, memory_size), y (N, Tq, memory_size) or (N, memory_size); 0 for a row whose memory has
+    length 0. Either of the lengths may be None. Parameters: weight_query (hidden_size, query_size), bias_query
+    (hidden_size), weight_memory (hidden_size, memory_size), weight_score (hidden_size), the v above.
 
     Args:
         query_size, memory_size: features of the two inputs.
-        hidden_size: of v.
+        hidden_size: size of v.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(n), 1/sqrt(n)) with n their last axis; None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(n), 1/sqrt(n)) with n the size of their last axis; None for a
+            fresh seed.
     """
 
     def __init__(
@@ -126,16 +127,16 @@ class AdditiveAttention(_Attention):
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """W_q, b_q, W_m and v."""
+        """Values of W_q, b_q, W_m and v."""
         query, memory, hidden = (operator.index(config[name]) for name in ("query_size", "memory_size", "hidden_size"))
         return hidden * (query + memory + 2)
 
 
 @built_in
 class MultiplicativeAttention(_Attention):
-    """Multiplicative attention (Luong, Pham, Manning 2015): as `AdditiveAttention`, with one of the scores
+    """Multiplicative attention (Luong, Pham, Manning 2015): like `AdditiveAttention`, with one of the scores
 
-        dot          e_j = q . m_j                     query_size and memory_size are the same
+        dot          e_j = q . m_j                     query_size = memory_size
         scaled_dot   e_j = q . m_j / sqrt(query_size)  (Vaswani et al. 2017)
         general      e_j = q . (W_m m_j)
 
@@ -143,9 +144,9 @@ class MultiplicativeAttention(_Attention):
 
     Args:
         query_size, memory_size: features of the two inputs.
-        score: one of the three.
+        score: "dot", "scaled_dot" or "general".
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(memory_size), 1/sqrt(memory_size)); None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(memory_size), 1/sqrt(memory_size)); None for a fresh seed.
     """
 
     def __init__(
@@ -167,18 +168,18 @@ class MultiplicativeAttention(_Attention):
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """W_m, if there is one."""
+        """Values of W_m, for the score "general"."""
         query, memory = (operator.index(config[name]) for name in ("query_size", "memory_size"))
         return query * memory if config["score"] == "general" else 0
 
 
 @built_in
 class AttentionDecoder(_Attending):
-    """A recurrent layer that attends to a memory at every step, one native call for the whole loop.
+    """A recurrent layer that attends to a memory at every step; the whole loop is one native call.
 
-    With attention="additive", the context is read with the state before the step and fed to the cell (Bahdanau et al.
-    2015); with the others, the new state reads it, and a = tanh(W_c [c; h]) is the output (Luong et al. 2015), fed to the
-    next step's cell unless input_feeding is off:
+    With attention="additive", the previous state queries the memory and the context is fed to the cell (Bahdanau et al.
+    2015); with the others, the new state queries it, and a = tanh(W_c [c; h]) is the output (Luong et al. 2015), fed to
+    the next step's cell unless input_feeding is off:
 
         additive                                      dot, scaled_dot, general
         c_t = attention(h_{t-1}, memory)              h_t = cell([x_t; a_{t-1}], h_{t-1})
@@ -186,29 +187,29 @@ class AttentionDecoder(_Attending):
         y_t = h_t                                     y_t = a_t = tanh(W_c [c_t; h_t])
 
     `y, state = decoder((x, memory), state=..., lengths=(lengths, memory_lengths))`: x (N, T, input_size), memory (N, Tm,
-    memory_size), y (N, T, hidden_size). The state is a tuple of h, the LSTM's c and, where it is fed, a, each (1, N,
-    hidden_size), any of them None for zeros; one array if there is only h. An encoder's state may begin it.
+    memory_size), y (N, T, hidden_size). The state is a tuple of h, the LSTM's c and, with input feeding, a, each
+    (1, N, hidden_size), any of them None for zeros; one array if there is only h. It may begin with an encoder's state.
 
-    Parameters: the cell's, as of `GRU`, with an input of [x; what is fed]: weight_ih_l0, weight_hh_l0, bias_ih_l0,
-    bias_hh_l0; the attention's, as of `AdditiveAttention` or `MultiplicativeAttention` for queries of hidden_size; W_c is
-    weight_combine (hidden_size, memory_size + hidden_size).
+    Parameters: the cell's, as in `GRU`, with the input [x; c] or [x; a]: weight_ih_l0, weight_hh_l0, bias_ih_l0,
+    bias_hh_l0; the attention's, as in `AdditiveAttention` or `MultiplicativeAttention` with query_size = hidden_size;
+    W_c is weight_combine (hidden_size, memory_size + hidden_size).
 
     Args:
         input_size: features of x.
-        hidden_size: of the cell, and of y.
+        hidden_size: units of the cell; features of y.
         memory_size: features of the memory.
-        cell: "GRU", "LSTM" or "RNN", as the layers are named; small letters will do.
-        reset_after: of the GRU, as of `GRU`.
-        nonlinearity: of the RNN, as of `RNN`.
-        forget_bias: of the LSTM, as of `LSTM`.
-        recurrent_init: of weight_hh_l0, as of `Regularised`.
+        cell: "GRU", "LSTM" or "RNN", in any case.
+        reset_after: of the GRU, as in `GRU`.
+        nonlinearity: of the RNN, as in `RNN`.
+        forget_bias: of the LSTM, as in `LSTM`.
+        recurrent_init: of weight_hh_l0, as in `LSTM`.
         attention: "additive", "dot", "scaled_dot" or "general".
-        attention_size: hidden_size of additive attention; None for that of the cell.
-        input_feeding: whether a is fed to the next step; without, the loop is a plain recurrence and attention follows it.
+        attention_size: hidden_size of the additive attention; None for the cell's hidden_size.
+        input_feeding: whether a is fed to the next step; if not, a plain recurrence runs first and attention follows.
             Additive attention always feeds its context.
-        bias: whether the cell has the vectors bias_ih_l0 and bias_hh_l0.
+        bias: whether the cell adds the biases bias_ih_l0 and bias_hh_l0.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)); None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)); None for a fresh seed.
     """
 
     needs_sequences = True
@@ -237,7 +238,7 @@ class AttentionDecoder(_Attending):
         self.memory_size = checks.integer(name, "memory_size", memory_size)
         by_name, reset_after, nonlinearity = _by_core_name(cell, reset_after, nonlinearity)
         own = self._own_cell = cell_name(name, by_name, _GATES)
-        self.cell = cell if cell != by_name else own  # a core's name stays as it was given
+        self.cell = cell if cell != by_name else own  # the core's own names stay as given
         self.reset_after = checks.flag(name, "reset_after", reset_after)
         self.nonlinearity: str = checks.choice(name, "nonlinearity", nonlinearity, ("tanh", "relu", "sigmoid"))
         self.forget_bias = None if forget_bias is None else checks.number(name, "forget_bias", forget_bias, -math.inf)
@@ -319,19 +320,19 @@ class AttentionDecoder(_Attending):
         return [np.zeros((1, rows, self.hidden_size), self.dtype) for _name in self.state_names]
 
     def weights(self, x: Any, state: State = None, lengths: Any = None) -> Array:
-        """How much each step looks at each step of the memory: (N, T, Tm), rows of it summing to 1.
+        """The attention weights of each step over the memory's steps: (N, T, Tm), summing to 1 over Tm.
 
         Args:
-            x, state, lengths: as in a call; what is past the lengths is 0.
+            x, state, lengths: as in a call; weights past the lengths are 0.
 
         Raises:
-            ValueError, TypeError: as a call does.
+            ValueError, TypeError: as in a call.
         """
         return self._weights(x, state, lengths)
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """The cell's, the attention's and W_c."""
+        """Values of the cell's and the attention's parameters and of W_c."""
         inputs, hidden, memory = (operator.index(config[name]) for name in ("input_size", "hidden_size", "memory_size"))
         attention, rows = config["attention"], _gates(config["cell"]) * hidden
         additive = attention == "additive"
@@ -359,12 +360,12 @@ _GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 
 
 def _gates(cell: str) -> int:
-    """Of a configuration, which may be older than the cells' own names."""
+    """Gates of a configuration's cell; older configurations name it as the core does."""
     return _GATES[cell_name("AttentionDecoder", _by_core_name(cell, True, "tanh")[0], _GATES)]
 
 
 def _by_core_name(cell: Any, reset_after: Any, nonlinearity: Any) -> tuple[Any, Any, Any]:
-    """What a cell that is named as in the core means, "rnn_relu" or "gru_reset_before": so do older files."""
+    """The arguments for a cell named as in the core, such as "rnn_relu" or "gru_reset_before" in older files."""
     if cell == "gru_reset_before":
         return "gru", False, nonlinearity
     if cell in ("rnn_tanh", "rnn_relu", "rnn_sigmoid") and nonlinearity in ("tanh", cell[4:]):

@@ -27,9 +27,9 @@ class Linear(NativeLayer):
 
     Args:
         in_features, out_features: sizes.
-        bias: whether b is there.
+        bias: whether to add b.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(in_features), 1/sqrt(in_features)); None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(in_features), 1/sqrt(in_features)); None for a fresh seed.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class Linear(NativeLayer):
 
 @built_in
 class Embedding(NativeLayer):
-    """A vector for each of num_embeddings tokens.
+    """A learnt vector for each of num_embeddings tokens.
 
     `y, _ = embedding(tokens)`: tokens (N, T), integers from 0 to num_embeddings - 1; y (N, T, embedding_dim).
     Parameter: weight (num_embeddings, embedding_dim).
 
     Args:
         num_embeddings, embedding_dim: sizes.
-        sparse: whether `zero_grad`, clipping and the optimiser's step visit only the rows that a gradient has reached, so
-            that a step's time does not grow with num_embeddings. For SGD without momentum, Adagrad and SparseAdam; weight
-            decay must leave the layer out. `grads["weight"]` is then read-only; `grads["weight"] = array` writes it.
+        sparse: whether `zero_grad`, clipping and the optimiser's step visit only the rows that have a gradient, so that
+            a step's time does not grow with num_embeddings. For SGD without momentum, Adagrad and SparseAdam; weight
+            decay must exclude the layer. `grads["weight"]` is then read-only; `grads["weight"] = array` writes it.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from N(0, 1); None for fresh randomness.
+        seed: for the parameters, drawn from N(0, 1); None for a fresh seed.
     """
 
     input_kind = "tokens"
@@ -103,7 +103,7 @@ class Embedding(NativeLayer):
 
     @property
     def grad_rows(self) -> Array | None:
-        """The rows of weight that a gradient has reached since `zero_grad`, ascending; None unless sparse."""
+        """The rows of weight with a gradient since `zero_grad`, ascending; None unless sparse."""
         return self.grads.grad_rows("weight")
 
     @property
@@ -127,12 +127,12 @@ class Embedding(NativeLayer):
 
 @built_in
 class Dropout(NativeLayerOfAnySize):
-    """In training, sets each number to 0 with chance p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+    """In training, zeroes each value with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
 
-    `y, _ = dropout(x)`: any number of features. Does nothing in inference.
+    `y, _ = dropout(x)`: any number of features. The identity in inference.
 
     Args:
-        p: from 0 to 1.
+        p: probability of zeroing a value, from 0 to 1.
         dtype: float32 or float64.
     """
 

@@ -23,29 +23,30 @@ if TYPE_CHECKING:
 class Conv1d(Windowed):
     """A convolution over steps (a cross-correlation, as in PyTorch).
 
-    y[t] = b + sum over j of W[:, :, j] x[t * stride + j * dilation - left], where what lies outside a row is zero. With
-    span = (kernel_size - 1) * dilation + 1 the padding says where the window lies and how many steps come out of T:
+    y[t] = b + sum over j of W[:, :, j] x[t * stride + j * dilation - left], where x is zero outside the row. The
+    padding determines where the window of span = (kernel_size - 1) * dilation + 1 steps lies and how many output steps
+    T input steps give:
 
-    - "causal": left = span - 1, so that y[t] sees nothing later than x[t * stride] (van den Oord et al. 2016);
+    - "causal": left = span - 1, so that y[t] depends on nothing later than x[t * stride] (van den Oord et al. 2016);
       ceil(T / stride) steps.
     - "same": left = (span - 1) // 2, the window is centred; ceil(T / stride) steps.
     - "valid": left = 0, whole windows only; (T - span) // stride + 1 steps, none where T < span.
 
-    `y, past = conv(x)`: x (N, T, in_channels), y (N, T', out_channels). With lengths each row is padded at its own end and
-    has an output of its own length. With reset no window crosses the beginning of an episode: what lies beyond it is zero;
-    this needs an output for every step of the input, so stride 1 and not "valid".
+    `y, past = conv(x)`: x (N, T, in_channels), y (N, T', out_channels). With lengths, each row is padded at its own end
+    and has an output of its own length. With reset, no window crosses the start of an episode: x is zero beyond it;
+    this needs an output for every input step, that is stride 1 and not "valid".
     A causal layer of stride 1 streams: its state is the last span - 1 inputs, (span - 1, N, in_channels), the oldest first.
-    Other layers, and those that see one step only, have no state.
+    Other layers, and those with span 1, have no state.
     Parameters: weight (out_channels, in_channels, kernel_size), bias (out_channels).
 
     Args:
         in_channels, out_channels, kernel_size: sizes.
-        stride: steps of the input from one output to the next.
-        dilation: steps of the input from one value of the kernel to the next.
+        stride: input steps between neighbouring outputs.
+        dilation: input steps between neighbouring kernel taps.
         padding: "causal", "same" or "valid".
-        bias: whether b is there.
+        bias: whether to add b.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for fresh randomness.
+        seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for a fresh seed.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Conv1d(Windowed):
         return self.out_channels
 
     def state_zeros(self, batch_size: int) -> list[Array]:
-        """Zeros, (span - 1, N, in_channels), if there is a state."""
+        """Zeros, (span - 1, N, in_channels); empty without a state."""
         rows = checks.integer("Conv1d.init_state", "batch_size", batch_size, 0)
         return [np.zeros((self._around, rows, self.in_channels), self.dtype) for _name in self.state_names]
 

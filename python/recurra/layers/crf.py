@@ -1,4 +1,4 @@
-"""Linear-chain conditional random fields: scores of neighbouring tags beside those of each step. The loss is `losses.CRF`."""
+"""Linear-chain conditional random fields, which add scores of tag transitions. The loss is `losses.CRF`."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ if TYPE_CHECKING:
 
 
 class Constraints(NamedTuple):
-    """What is allowed, arrays of bool: transitions (K, K), of tag i followed by tag j; start (K,) and end (K,), the first
-    and the last tag."""
+    """What is allowed, as arrays of bool: transitions (K, K), [i, j] for tag i followed by j; start (K,) and end (K,)
+    for the first and the last tag."""
 
     transitions: Array
     start: Array
     end: Array
 
 
-#: By scheme: prefixes that begin a span, go on with it, end it, and are a span of their own.
+#: For each scheme, the prefixes that begin, continue and end a span, and that of a span of one step.
 _SCHEMES = {"BIO": ("B", "I", "", ""), "BIOES": ("B", "I", "E", "S"), "BILOU": ("B", "I", "L", "U")}
 
-#: Rows of a list that are padded and decoded together.
+#: Rows of a list that are padded and decoded at a time.
 _ROWS_AT_ONCE = 256
 
 
 @built_in
 class CRF(NativeLayer):
-    """A linear-chain conditional random field (Lafferty, McCallum, Pereira 2001), for the end of a model that tags steps.
+    """A linear-chain conditional random field (Lafferty, McCallum, Pereira 2001), as the last layer of a tagger.
 
     The score of a tagging k of a row of T steps is
 
         start_transitions[k_0] + sum over t >= 0 of x[t, k_t]
             + sum over t >= 1 of transitions[k_(t-1), k_t] + end_transitions[k_(T-1)]
 
-    and its probability exp(score) over the sum of that for all taggings. `y, _ = crf(x)`: x (N, T, num_tags), the scores of
-    each step's tags, pass through: y is x. `viterbi` and `marginals` make tags of them, `losses.CRF` trains.
+    and its probability is exp(score), normalised over all taggings. `y, _ = crf(x)`: x (N, T, num_tags), the scores of
+    each step's tags, passes through unchanged. `viterbi` and `marginals` decode the scores, `losses.CRF` trains.
     Parameters: transitions (num_tags, num_tags), [i, j] for i followed by j; start_transitions, end_transitions (num_tags).
 
     Args:
-        num_tags: tags, numbered from 0.
-        constraints: which transitions, first and last tags are possible: three arrays of bool, (num_tags, num_tags),
-            (num_tags) and (num_tags), True for what is allowed, each None for all. A tagging that breaks them has the probability 0, in training, too.
+        num_tags: number of tags, numbered from 0.
+        constraints: which transitions, first and last tags are allowed: three arrays of bool, (num_tags, num_tags),
+            (num_tags) and (num_tags), each None if all are. A tagging that violates them has probability 0, in training
+            too.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-0.1, 0.1); None for fresh randomness.
+        seed: for the parameters, drawn from U(-0.1, 0.1); None for a fresh seed.
     """
 
     def __init__(
@@ -70,16 +71,16 @@ class CRF(NativeLayer):
     def for_tags(
         cls, tags: Sequence[str], scheme: str = "BIO", *, dtype: npt.DTypeLike = "float32", seed: int | None = None
     ) -> Self:
-        """A CRF whose constraints are those of a scheme of tags for spans, such as "O", "B-LOC", "I-LOC".
+        """A CRF with the constraints of a span tagging scheme, with tags such as "O", "B-LOC", "I-LOC".
 
         Args:
             tags: the names of all tags, in the order of their numbers.
-            scheme: "BIO", where I-x follows B-x or I-x only; "BIOES" or "BILOU", where also a span that has begun goes on
-                with I-x to E-x (L-x), and S-x (U-x) is a span of one step.
-            dtype, seed: as above.
+            scheme: "BIO", where I-x follows only B-x or I-x; "BIOES" or "BILOU", where a span B-x also continues with
+                I-x until E-x (L-x), and S-x (U-x) is a span of one step.
+            dtype, seed: as in the constructor.
 
         Raises:
-            ValueError: a tag that is none of the scheme.
+            ValueError: a tag that is not in the scheme.
         """
         begin, inside, last, single = _SCHEMES[checks.choice("CRF.for_tags", "scheme", scheme, tuple(_SCHEMES))]
         parts = []
@@ -112,12 +113,12 @@ class CRF(NativeLayer):
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """Scores of pairs, of the first and of the last tag."""
+        """Values of transitions, start_transitions and end_transitions."""
         tags = operator.index(config["num_tags"])
         return tags * (tags + 2)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data; constraints as texts of 0 and 1."""
+        """The constructor's arguments as plain data; constraints as strings of 0 and 1."""
         texts: dict[str, Any] | None = None
         if self.constraints is not None:
             transitions, start, end = self.constraints
@@ -126,25 +127,25 @@ class CRF(NativeLayer):
 
     @property
     def allowed(self) -> Array | None:
-        """The constraints, flat, as the parameters are; None: there are none."""
+        """The constraints in one flat array, laid out as the parameters; None without constraints."""
         return None if self.constraints is None else np.concatenate([part.ravel() for part in self.constraints])
 
     def viterbi(self, scores: Any, lengths: Lengths = None, mask: Any = None) -> Any:
         """The most probable tagging of each row (Viterbi 1967).
 
         Args:
-            scores: (N, T, num_tags), what a model that ends in this layer gives; or a list of N arrays (T_n, num_tags), as
-                `predict` gives for one. -infinity says that a tag is impossible.
+            scores: (N, T, num_tags), the output of a model that ends in this layer; or a list of N arrays
+                (T_n, num_tags), as `predict` returns for a list. -infinity marks a tag as impossible.
             lengths: (N,) valid steps of each row.
-            mask: (N, T) bool in place of lengths, true at the valid steps; those of a row follow each other in the chain,
+            mask: (N, T) bool in place of lengths, true at the valid steps; the chain of a row links its valid steps,
                 wherever they are.
 
         Returns:
-            (N, T) integers, 0 where no step is valid; for a list a list of N arrays (T_n,). Of equally good taggings that with the
-            lower tag at the last step where they differ.
+            (N, T) integers, 0 at padding; for a list, a list of N arrays (T_n,). Of equally probable taggings, the one
+            with the lower tag at the last step where they differ.
 
         Raises:
-            ValueError, TypeError: scores or lengths do not fit; or a row has no possible tagging.
+            ValueError, TypeError: scores or lengths do not fit, or a row has no possible tagging.
         """
         return self._decode("CRF.viterbi", scores, lengths, mask, self._best_tags)
 
@@ -155,7 +156,7 @@ class CRF(NativeLayer):
             scores, lengths, mask: as for `viterbi`.
 
         Returns:
-            (N, T, num_tags), 0 where no step is valid; for a list a list of N arrays (T_n, num_tags).
+            (N, T, num_tags), 0 at padding; for a list, a list of N arrays (T_n, num_tags).
 
         Raises:
             ValueError, TypeError: as for `viterbi`.
@@ -230,7 +231,7 @@ class CRF(NativeLayer):
 
 
 def check_in_model(operation: str, what: str, crf: CRF, model: Layer) -> None:
-    """Refuse the loss or metric `what` of a CRF that is no layer of the model."""
+    """Raise if `what`, a loss or metric, is made from a CRF that is not a layer of the model."""
     if not any(layer is crf for _prefix, layer in model.leaves):
         raise ValueError(
             f"{operation}: got {what} of a layer that is not in the model, expected that of the model, whose transitions it is "
@@ -250,7 +251,7 @@ def _text(row: Array) -> str:
 
 
 def _read_constraints(given: Any, tags: int) -> Constraints | None:
-    """Constraints as people give them, or as `config` writes them."""
+    """The constraints from the constructor's argument or from a `config`."""
     if given is None:
         return None
     names = Constraints._fields

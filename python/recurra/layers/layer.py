@@ -1,4 +1,4 @@
-"""The one base class: what every layer and every model can do."""
+"""The base class of all layers and models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recurra.running.gradients import FlatGradients, Gradients
 from recurra.running.stream import Stream
 from recurra.running.tape import Tape
 
-#: Names without an underscore, since other modules use them, that no user needs.
+#: Public names for other modules' use alone; `__dir__` hides them.
 _BETWEEN_LAYERS = frozenset(
     [
         "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "gates",
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 
 
 class Layer(ABC):
-    """Parameters and what is computed with them; never the state of a sequence, so that many threads share one layer.
+    """Parameters and the computation on them. Holds no state of a sequence, so threads can share a layer.
 
     Shapes: N rows, T steps. Inputs and outputs are (N, T, features), tokens (N, T); see each layer for more.
     """
 
-    #: What the layer reads: "features", "tokens" (integers) or "any".
+    #: The kind of input: "features", "tokens" (integers) or "any".
     input_kind: str = "features"
-    #: Whether the output has a time axis where the input has one.
+    #: Whether the output has a time axis if the input has one.
     return_sequences: bool = True
     #: Whether it is a model.
     made_of_layers: bool = True
-    #: The class itself, or the one it derives from, if that is the library's own: set by `registry.built_in`.
+    #: The nearest class in the MRO that belongs to the library; set by `registry.built_in`.
     _built_in: type[Layer] | None = None
 
     @property
     @abstractmethod
     def leaves(self) -> Sequence[tuple[str, LeafLayer]]:
-        """The layers that hold parameters, in order, and what stands before their parameters' names."""
+        """The layers that hold parameters, in order, each with the prefix of its parameters' names."""
 
     @property
     @abstractmethod
@@ -71,47 +71,48 @@ class Layer(ABC):
     @property
     @abstractmethod
     def output_size(self) -> int | None:
-        """Features of the output; None where they are known only when it runs."""
+        """Features of the output; None if only a run tells."""
 
     @abstractmethod
     def _graph(self, inputs: int = 1) -> Graph:
-        """What the layer computes from so many inputs."""
+        """The graph for `inputs` inputs."""
 
     @abstractmethod
     def _runner(self, x: Any = None) -> Runner:
-        """What runs it, on inputs like x."""
+        """The runner for inputs like `x`."""
 
     @property
     def label(self) -> str:
-        """What messages call the layer."""
+        """The layer's name in messages."""
         return type(self).__name__
 
     # Running
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
-        """Inference; or, on what `recurra.Input` or another layer has given, the layer as a part of a model to be made.
+        """Run inference on arrays; on symbols (`recurra.Input`, or the output of a layer on one), add to a model's
+        graph.
 
         Args:
-            x: (N, T, features), or (N, T) tokens, of the layer's dtype; of a layer with several inputs a tuple of them,
-                and lengths and reset likewise.
-            state: the state to start from, as another call returned it; None for zeros.
-            lengths: (N,) integers from 0 to T, the valid steps of each row; the rest is padding, which is never read.
-            reset: (N, T) bool; true at (n, t) means that the state of row n before step t is zero (an episode starts).
+            x: (N, T, features), or (N, T) tokens, of the layer's dtype; for several inputs, a tuple of them, and
+                likewise lengths and reset.
+            state: the initial state, as returned by another call; None for zeros.
+            lengths: (N,) integers from 0 to T, the valid steps of each row; padding past them is never read.
+            reset: (N, T) bool; true at (n, t) sets the state of row n to zero before step t (an episode starts).
             mask: (N, T) bool, or integers 0 and 1, true at the valid steps of each row, in place of lengths (Keras'
-                mask; PyTorch's key_padding_mask is its opposite). Padding may come before a row's steps, behind them,
-                or between them: the valid steps are put together, run as one sequence, and what comes out is put to
-                where they were, 0 elsewhere. So recurrent layers go past padding with the state that they have. Padding
-                between valid steps is refused where a layer looks at neighbouring steps, as Conv1d, pooling over
-                windows, and layers written in Python. Where the output has other steps than the input, they are those
-                of `output_lengths`, from 0 on.
+                mask; the negation of PyTorch's key_padding_mask). Padding may lie before, after or between valid steps:
+                each row's valid steps run as one sequence, and the outputs return to their positions, 0 elsewhere.
+                So recurrent layers carry their state across padding. Padding between valid steps is refused by layers
+                that look at neighbouring steps: Conv1d, pooling over windows, and layers written in Python. If the
+                output's steps are not the input's, the valid ones are the first `output_lengths`.
 
-        Without a batch axis, x is (T, features) or (T,) tokens, as in PyTorch, and so is all else: state (num_layers *
-        directions, H), lengths a number, reset and mask (T,), y (T, features). This is so for what must be a sequence: a
-        recurrent layer, or a model with one. Other layers do the same at every step, and take (N, features) as vectors.
+        As in PyTorch, the batch axis may be missing throughout: x (T, features) or (T,) tokens, state
+        (num_layers * directions, H), lengths a number, reset and mask (T,), y (T, features). This holds where the input
+        must be a sequence: recurrent layers, and models with one. Other layers, the same at every step, read
+        (N, features) as vectors.
 
         Returns:
-            The pair of the output, 0 past the lengths, and the state after each row's last valid step. As a part of a model
-            the output alone, whose `.state` is the state.
+            The output, 0 past the lengths, and the final state, after each row's last valid step. On symbols, the
+            output alone, with the final state as its `.state`.
 
         Raises:
             ValueError: wrong shapes, lengths or token numbers.
@@ -134,39 +135,38 @@ class Layer(ABC):
         memory_budget: int | None = None,
         mask: Any = None,
     ) -> Tape:
-        """The same computation, remembered so that it can run backwards.
+        """Run forward and record a tape for `backward`.
 
         Args:
             x, state, lengths, reset, mask: as in a call; y and the gradients have the form of x.
-            training: whether dropout and zoneout are random and batch norm looks at the batch.
-            input_grad: whether `backward` shall return the gradient with respect to x.
-            seed: of their masks; None for fresh randomness.
-            memory_budget: bytes that the tape may hold, its `nbytes`: what `backward` adds is included, and so are the copy of
-                x and y, but not the gradients that `backward` is given and returns. Where that is less than all that the
-                tape would hold, recurrent layers keep what fits of the values of their steps, and `backward` makes the others
-                again, stretch by stretch: it takes longer by a forward at most. Every bit of the outputs and gradients
-                stays the same. None for no limit.
+            training: whether dropout and zoneout draw masks and batch norm uses the batch's statistics.
+            input_grad: whether `backward` returns the gradient with respect to x.
+            seed: for the masks; None for a fresh seed.
+            memory_budget: bound in bytes on the tape's `nbytes`, including the copy of x, y and what `backward` adds,
+                but not the gradients that `backward` takes and returns. If the tape would need more, recurrent layers
+                keep as many steps' saved values as fit, and `backward` recomputes the others, a stretch at a time, at
+                the cost of at most one more forward. Outputs and gradients stay bitwise the same. None for no limit.
 
         Raises:
-            ValueError: wrong shapes, lengths or token numbers; a memory_budget below the least that works, which the message
-                says; a memory_budget for a model with layers written in Python.
+            ValueError: wrong shapes, lengths or token numbers; a memory_budget below the least possible, which the
+                message states, or for a model with layers written in Python.
             TypeError: wrong dtype.
         """
         return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget, mask)
 
     @keywords.explained_method
     def stream(self, batch_size: int = 1) -> Stream:
-        """A stream of `batch_size` sequences, from a state of zeros."""
+        """A stream of `batch_size` sequences, starting from a zero state."""
         return self._runner().stream(batch_size)
 
     def init_state(self, batch_size: int) -> State:
-        """A state of zeros for `batch_size` rows."""
+        """A zero state for `batch_size` rows."""
         layout = self._runner().layout
         return layout.nest(layout.zeros(batch_size))
 
     @abstractmethod
     def output_lengths(self, lengths: Array | None) -> Array | None:
-        """The valid steps of each row of the output; None where every step is valid or none is left."""
+        """The valid steps of each row of the output; None if all are valid or the output has no time axis."""
 
     # Parameters
 
@@ -190,12 +190,12 @@ class Layer(ABC):
 
     @keywords.explained_method
     def new_grads(self, flat: Any = None) -> FlatGradients:
-        """Gradients in memory of their own, zero, for `tape.backward(dy, grads=...)`.
+        """A separate set of gradients, zero, for `tape.backward(dy, grads=...)`.
 
         Args:
-            flat: the memory, an array of the layer's dtype with as many numbers as there are parameters (those of
-                embeddings with sparse=True aside), such as a view of a framework's buffer; what it holds stays, and the
-                gradients are added to it. None for new memory.
+            flat: the memory to use, such as a view of a framework's buffer: an array of the layer's dtype with one
+                number for each parameter value (except those of embeddings with sparse=True). It is not zeroed;
+                gradients are added to its contents. None for new memory.
 
         Raises:
             ValueError: flat has another shape, is strided, or is read-only.
@@ -205,18 +205,18 @@ class Layer(ABC):
 
     @property
     def buffers(self) -> Mapping[str, Array]:
-        """Arrays that are saved with the layer but not trained."""
+        """Arrays that are saved with the layer but not trained, by name."""
         return {prefix + name: array for prefix, layer in self.leaves for name, array in layer.own_buffers.items()}
 
     def edit(self) -> arrays.Edit:
-        """`with layer.edit() as p: p[name][...] = ...` changes parameters in place, all at once where the block ends.
+        """`with layer.edit() as p: p[name][...] = ...` changes parameters in place, atomically when the block ends.
 
-        What p holds are copies: the layer has its old values until then, keeps them if the block raises, and what is written
-        into an array of the block after it reaches nothing.
+        `p` holds copies: the layer has its old values until then and keeps them if the block raises, and writing into
+        an array of `p` after the block has no effect.
 
         Raises:
-            ValueError: at the block's end, if something else has written a parameter that the block changes; nothing is
-                written then.
+            ValueError: at the block's end, if a parameter that it changes was written meanwhile; then nothing is
+                written.
         """
         return arrays.Edit(self._parts)
 
@@ -237,10 +237,10 @@ class Layer(ABC):
 
     @abstractmethod
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
+        """Reinitialise the parameters; the same seed gives the same values, None a fresh seed."""
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers by name, of one version, whoever writes to them meanwhile."""
+        """Copies of all parameters and buffers by name, consistent even while other threads write to them."""
         return _core.read_whole(self._all_parameters, f"{self.label}.state_dict", self._copies)
 
     def _copies(self) -> dict[str, Array]:
@@ -248,12 +248,11 @@ class Layer(ABC):
 
     @keywords.explained_method
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
-        """Take over parameters and buffers, all or none: also for calls on other threads, each of which sees one version of
-        the whole model.
+        """Load parameters and buffers, atomically: a call on another thread sees one version of the whole model.
 
         Args:
-            mapping: arrays by name, of exactly the shapes and dtype here; CPU tensors of torch will do.
-            strict: whether the names must be the same; otherwise those that both sides have are taken.
+            mapping: arrays by name, of exactly the shapes and dtype of this layer; CPU tensors of torch work too.
+            strict: whether the names must be the same; otherwise only the common names are loaded.
 
         Raises:
             ValueError: the mapping does not fit; the message names every problem.
@@ -284,7 +283,7 @@ class Layer(ABC):
                 f"{operation}: got a mapping other than expected; change the layer's sizes or the mapping:\n  "
                 + "\n  ".join(problems)
             )
-        # A view of the model itself would change with it.
+        # Views of this model's own parameters would change during the write.
         given = {name: array.copy() if arrays.is_view(array) else array for name, array in given.items()}
         places = {prefix + name: (parameters, name) for prefix, parameters in self._parts for name in parameters.names}
         _core.write_whole(
@@ -311,65 +310,67 @@ class Layer(ABC):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom: Mapping[str, type[Layer]] | None = None) -> Self:
-        """A new layer from what `config()` returned; its parameters are drawn anew.
+        """A new layer from a `config()`, with freshly initialised parameters.
 
-        `custom` finds classes written by users by their names, for a model whose configuration holds such layers.
+        `custom` maps names to users' own classes, for a model that contains such layers.
         """
         return cls(**config)
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int | None:
-        """How many numbers a layer of this configuration holds, found without making it; None if only it can tell."""
+        """The number of parameter and buffer values for this configuration, without making the layer; None if
+        unknown."""
         return None
 
     @classmethod
     def is_built_in(cls) -> bool:
-        """Whether it is one of the library's own, found in files without `custom`."""
+        """Whether the class is the library's own, which loads without `custom`."""
         return cls._built_in is cls
 
     @keywords.explained_method
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
 
-        The file appears whole or not at all: an old one of that name stays until the new one is on disk, and hands its
-        mode on. A symbolic link is followed. The same model gives the same bytes.
+        The write is atomic: an old file of that name stays until the new one is on disk, which takes over its mode. A
+        symbolic link is followed. The same model gives the same bytes.
 
         Raises:
-            ValueError: `path` is something else than a file, such as a device; a configuration that JSON cannot hold.
-            OSError: it cannot be written.
+            ValueError: `path` is not a regular file, such as a device; a configuration that JSON cannot hold.
+            OSError: the file cannot be written.
         """
-        from recurra.saving import files  # here: it brings safetensors, which nothing else needs
+        from recurra.saving import files  # late: it imports safetensors
 
         files.save(self, path)
 
     @keywords.explained_method
     def to_onnx(self, path: str | os.PathLike[str], lengths: bool = False) -> None:
-        """Write an ONNX file of the same computation, in inference: any number of rows and steps, layouts as here, (N, T,
-        features). States are inputs (`h_in`) and outputs (`h_out`), each (num_layers * directions, N, H).
+        """Write an ONNX file of the layer's inference: any number of rows and steps, arrays laid out as here,
+        (N, T, features). States are inputs (`h_in`) and outputs (`h_out`), each (num_layers * directions, N, H).
 
-        Neither onnx nor onnxruntime is needed. The file appears whole or not at all, as with `save`; `recurra.from_onnx`
-        reads it back.
+        Needs neither onnx nor onnxruntime. The write is atomic, as with `save`; `recurra.from_onnx` reads the file
+        back.
 
         Args:
-            path: of the file.
-            lengths: whether there is an input (N,) of int64 for each sequence, its name and `_lengths`, with the valid steps
-                of each row, 0 allowed; without it, all steps are valid.
+            path: the file to write.
+            lengths: whether each sequence input has a further input for its lengths, named after it with `_lengths`,
+                (N,) of int64, 0 allowed; if not, all steps are valid.
 
         Raises:
-            ValueError: a layer or an option that ONNX has no operator for, by its name.
-            OSError: it cannot be written.
+            ValueError: a layer or an option without an ONNX equivalent; the message names it.
+            OSError: the file cannot be written.
         """
         beyond.ask("to_onnx")(self, path, lengths)
 
     def to_torch(self) -> Any:
-        """The same computation as a torch.nn.Module, with copies of the parameters under their names here.
+        """The layer as a torch.nn.Module, with copies of the parameters under the same names.
 
-        A layer that torch.nn has comes as that, `torch.nn.LSTM`, `torch.nn.Linear` and so on. A model comes as a module of
-        them: `module(x, state=None, lengths=None)` gives y, and with return_state=True the pair of y and the state. Arrays are
-        laid out as here, (N, T, features), throughout a model; `recurra.from_torch` reads it back. Needs PyTorch.
+        A layer that torch.nn has becomes that module: `torch.nn.LSTM`, `torch.nn.Linear` and so on. A model becomes a
+        module of them: `module(x, state=None, lengths=None)` gives y, and with return_state=True the pair of y and the
+        state. Arrays are (N, T, features) throughout a model, as here; `recurra.from_torch` reads it back. Needs
+        PyTorch.
 
         Raises:
-            ValueError: a layer that torch has no module for, by its name.
+            ValueError: a layer without a torch equivalent; the message names it.
         """
         return beyond.ask("to_torch")(self)
 
@@ -377,7 +378,7 @@ class Layer(ABC):
         return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
 
     def __dir__(self) -> list[str]:
-        """What an editor completes: not what layers tell each other."""
+        """The names that an editor completes, without those for other modules."""
         return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]
 
     def __repr__(self) -> str:
@@ -385,7 +386,7 @@ class Layer(ABC):
 
 
 def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:
-    """A pickled or copied layer."""
+    """Rebuild a pickled or copied layer."""
     with initialise.drawing(not cls.is_built_in()):
         layer = cls.from_config(config)
     layer.load_state_dict(state)
@@ -394,7 +395,7 @@ def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], 
 
 
 def _argument_names(cls: type[Layer]) -> list[str]:
-    """The constructor's arguments but `seed`; **options stands for the arguments of the class above."""
+    """The constructor's arguments except `seed`; `**options` stands for those of the base class."""
     names: list[str] = []
     for owner in cls.__mro__:
         init = owner.__dict__.get("__init__")

@@ -1,4 +1,4 @@
-"""A layer that holds its own parameters: native, or written in Python."""
+"""The base of layers that hold their own parameters, native or written in Python."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class LeafLayer(Layer):
     native: bool = True
     #: Whether the input must have a time axis.
     needs_sequences: bool = False
-    #: Of a layer that makes a sequence of each vector: its steps. Other layers have the time axis of their input, or none.
+    #: Steps that a layer makes of each vector; None for layers whose output has the input's time axis, or none.
     made_steps: int | None = None
-    #: Whether several inputs are one sequence in parts, or vectors all of them; else the others have time axes of their own.
+    #: Whether all inputs share one time axis, or are all vectors; otherwise each further input has its own time axis.
     joins: bool = False
-    #: Whether step t of the output belongs to step t of the input, where both have a time axis.
+    #: Whether step t of the output corresponds to step t of the input, where both have a time axis.
     keeps_steps: bool = True
-    #: Whether steps may be left out between others: nothing is learnt from which steps are neighbours, but their order.
+    #: Whether a mask may leave out steps between valid ones: the layer uses the order of steps, not their distance.
     allows_holes: bool = True
-    #: How many inputs a call takes, in a tuple if there are several; 0: two or more.
+    #: Inputs of a call, in a tuple if there are several; 0 means two or more.
     num_inputs: int = 1
-    #: The arrays of its state.
+    #: Names of the state's arrays.
     state_names: tuple[str, ...] = ()
-    #: What `trainable` reads and sets.
+    #: The value behind `trainable`.
     is_trainable: bool = True
 
     @property
@@ -54,7 +54,7 @@ class LeafLayer(Layer):
 
     @property
     def all_parameters(self) -> list[_core.Parameters]:
-        """What is changed as one: the parameters, and native buffers."""
+        """What is written atomically: the parameters and native buffers."""
         return [self.parameters]
 
     @property
@@ -63,7 +63,7 @@ class LeafLayer(Layer):
         return [("", self)]
 
     def _graph(self, inputs: int = 1) -> Graph:
-        """The layer alone, at work on so many inputs."""
+        """The graph of this layer alone, with `inputs` inputs."""
         axis = "either" if self.made_steps is None else "vector"
         port = Port(self.input_kind, self.input_size, axis)
         others = [Port()] * (inputs - 1)
@@ -80,7 +80,7 @@ class LeafLayer(Layer):
         return self._runners.get(count) or self._make_runner(count)
 
     def _count_inputs(self, x: Any) -> int:
-        """How many inputs x has; where there is none to look at, the fewest."""
+        """The number of inputs in `x`; the least allowed if x is None."""
         wanted = self.num_inputs
         if x is None:
             return wanted or 2
@@ -99,7 +99,7 @@ class LeafLayer(Layer):
         return made
 
     def state_zeros(self, batch_size: int) -> list[Array]:
-        """The arrays of a state at rest."""
+        """The arrays of a zero state."""
         return []
 
     def output_features(self, features: int | None) -> int | None:
@@ -107,23 +107,23 @@ class LeafLayer(Layer):
         return self.output_size
 
     def joined_features(self, features: Sequence[int | None]) -> int | None:
-        """The same for inputs of so many each."""
+        """Features of the output for several inputs, given the features of each."""
         return self.output_features(features[0])
 
     def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
-        """Refuse what does not fit as input `index`, from 1, beside the first one."""
+        """Raise if `other` does not fit as input `index` (from 1) beside `first`."""
 
     def output_lengths(self, lengths: Array | None) -> Array | None:
-        """The lengths as they are; None if the time axis ends here. Of a layer that makes a time axis: those that it made."""
+        """The output's lengths: those of the input by default; None if the output has no time axis."""
         if lengths is None:
             return None
         valid = checks.valid_steps(f"{self.label}.output_lengths", lengths)
         return valid if self.return_sequences else None
 
     def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:
-        """Where the output's episodes start, given the input's; None if the time axis ends here."""
+        """The output's `reset`, given the input's; None if the output has no time axis."""
         return reset if self.return_sequences else None
 
     def why_not_streamable(self) -> str | None:
-        """Why the layer cannot run step by step, to follow "it", and what to do; None if it can."""
+        """Why the layer cannot stream and what to do, as the predicate of a sentence; None if it can."""
         return None

@@ -1,4 +1,4 @@
-"""Several values become one: sums, products, extremes, and features side by side; and time turned round."""
+"""Layers that merge values: sums, products, extremes, concatenated features; and time reversal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Plain(NativeLayerOfAnySize):
-    """A native layer without settings."""
+    """A native layer whose only option is the dtype."""
 
     _kind: type[Any]
 
@@ -33,7 +33,7 @@ class _Merge(_Plain):
     joins = True
 
     def check_other(self, index: int, first: Symbol, other: Symbol) -> None:
-        """Sequences go with sequences, vectors with vectors."""
+        """Raise unless both are sequences or both are vectors."""
         if other.sequence != first.sequence:
             words = {True: "a sequence", False: "a vector"}
             raise ValueError(
@@ -44,7 +44,7 @@ class _Merge(_Plain):
 
 class _Elementwise(_Merge):
     def joined_features(self, features: Sequence[int | None]) -> int | None:
-        """As each of the inputs."""
+        """The common number of features."""
         known = [one for one in features if one is not None]
         if len(set(known)) > 1:
             raise ValueError(
@@ -69,7 +69,7 @@ class Add(_Elementwise):
 
 @built_in
 class Multiply(_Elementwise):
-    """y = x_1 * ... * x_n, element by element: `y, _ = multiply((x_1, x_2))`, or `a * b` in a model.
+    """y = x_1 * ... * x_n, elementwise: `y, _ = multiply((x_1, x_2))`, or `a * b` in a model.
 
     All are (N, T, features) with the same lengths, or all (N, features).
 
@@ -82,7 +82,7 @@ class Multiply(_Elementwise):
 
 @built_in
 class Subtract(_Elementwise):
-    """y = x_1 - x_2, element by element: `y, _ = subtract((x_1, x_2))`, or `a - b` in a model.
+    """y = x_1 - x_2, elementwise: `y, _ = subtract((x_1, x_2))`, or `a - b` in a model.
 
     Both are (N, T, features) with the same lengths, or both (N, features).
 
@@ -96,7 +96,7 @@ class Subtract(_Elementwise):
 
 @built_in
 class Average(_Elementwise):
-    """y = (x_1 + ... + x_n) / n, element by element: `y, _ = average((x_1, x_2))`.
+    """y = (x_1 + ... + x_n) / n, elementwise: `y, _ = average((x_1, x_2))`.
 
     All are (N, T, features) with the same lengths, or all (N, features).
 
@@ -109,10 +109,10 @@ class Average(_Elementwise):
 
 @built_in
 class Maximum(_Elementwise):
-    """The largest of the inputs, element by element: `y, _ = maximum((x_1, x_2))`. NaN is larger than any number.
+    """The largest of the inputs, elementwise: `y, _ = maximum((x_1, x_2))`. NaN is larger than any number.
 
-    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that has the
-    largest value.
+    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that
+    attains the maximum.
 
     Args:
         dtype: float32 or float64.
@@ -123,10 +123,10 @@ class Maximum(_Elementwise):
 
 @built_in
 class Minimum(_Elementwise):
-    """The smallest of the inputs, element by element: `y, _ = minimum((x_1, x_2))`. NaN is smaller than any number.
+    """The smallest of the inputs, elementwise: `y, _ = minimum((x_1, x_2))`. NaN is smaller than any number.
 
-    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that has the
-    smallest value.
+    All are (N, T, features) with the same lengths, or all (N, features). The gradient goes to the first input that
+    attains the minimum.
 
     Args:
         dtype: float32 or float64.
@@ -137,9 +137,9 @@ class Minimum(_Elementwise):
 
 @built_in
 class Dot(_Elementwise):
-    """y = x_1 . x_2, the sum of the products of their features: `y, _ = dot((x_1, x_2))`, (N, T, 1) or (N, 1).
+    """y = x_1 . x_2, the dot product of their features: `y, _ = dot((x_1, x_2))`, (N, T, 1) or (N, 1).
 
-    Both are (N, T, features) with the same lengths, or both (N, features). Of two vectors it is Keras' Dot(axes=-1).
+    Both are (N, T, features) with the same lengths, or both (N, features). For vectors, it is Keras' Dot(axes=-1).
 
     Args:
         dtype: float32 or float64.
@@ -149,14 +149,14 @@ class Dot(_Elementwise):
     num_inputs = 2
 
     def joined_features(self, features: Sequence[int | None]) -> int:
-        """One."""
+        """1."""
         super().joined_features(features)
         return 1
 
 
 @built_in
 class Concatenate(_Merge):
-    """The features of all inputs side by side: `y, _ = concatenate((x_1, x_2))`.
+    """Concatenates the features of all inputs: `y, _ = concatenate((x_1, x_2))`.
 
     x_k (N, T, F_k) with the same lengths, or all (N, F_k); y has F_1 + ... + F_n features.
 
@@ -167,14 +167,14 @@ class Concatenate(_Merge):
     _kind = _core.Concatenate
 
     def joined_features(self, features: Sequence[int | None]) -> int | None:
-        """Those of all inputs."""
+        """The sum of the inputs' features."""
         known = [one for one in features if one is not None]
         return sum(known) if len(known) == len(features) else None
 
 
 @built_in
 class Reverse(_Plain):
-    """The valid steps of each row, the last one first: (N, T, features) to the same shape; padding stays behind.
+    """Reverses the valid steps of each row: (N, T, features) to the same shape; padding stays at the end.
 
     Args:
         dtype: float32 or float64.
@@ -184,7 +184,7 @@ class Reverse(_Plain):
     needs_sequences = True
 
     def output_reset(self, reset: Array | None, lengths: Array | None) -> Array | None:
-        """An episode that starts at step t of n parts t - 1 from t: in the output, it is step n - t that follows."""
+        """The reversed `reset`: a boundary between steps t - 1 and t of n is one before step n - t of the output."""
         if reset is None:
             return None
         reset = np.asarray(reset)
@@ -195,5 +195,5 @@ class Reverse(_Plain):
         return turned
 
     def why_not_streamable(self) -> str:
-        """It begins at the end."""
+        """Never streams: the first output is the last step."""
         return "turns sequences round and needs their ends first; call the model on whole sequences"

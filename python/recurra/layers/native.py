@@ -1,4 +1,4 @@
-"""The base of layers whose work is done in the native core."""
+"""The base of layers computed by the native core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recurra.layers.leaf import LeafLayer
 
 
 class NativeLayer(LeafLayer):
-    """Wraps a layer of the core; a class of this kind says its sizes and how its parameters are drawn."""
+    """Wraps a layer of the core; subclasses define its sizes and how its parameters are initialised."""
 
     def __init__(self, core: _core.Layer, seed: int | None) -> None:
         self._core = core
@@ -37,16 +37,17 @@ class NativeLayer(LeafLayer):
 
     @property
     def core(self) -> _core.Layer:
-        """The layer in the core."""
+        """The core's layer."""
         return self._core
 
     @property
     def waits_for_seed(self) -> bool:
-        """Whether a model's seed may still draw the parameters: no seed was given here, and none was written since."""
+        """Whether a model's seed may still initialise the parameters: the layer was given no seed, and none was written
+        since."""
         return self._drawn == (self._parameters.version, None)
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw the parameters anew; the same seed gives the same values, None fresh randomness."""
+        """Reinitialise the parameters; the same seed gives the same values, None a fresh seed."""
         rng = seeds.generator(seeds.resolve(f"{self.label}.reset_parameters", seed))
 
         def draw() -> None:
@@ -56,20 +57,20 @@ class NativeLayer(LeafLayer):
         _core.write_whole([self._parameters], draw)
 
     def _initial(self, rng: np.random.Generator, name: str) -> Array:
-        """The first value of a parameter, for classes that do not draw all of them alike."""
+        """The initial value of the parameter `name`; override it where parameters are initialised differently."""
         return self._draw(rng, self._parameters.shape(name))
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        """One parameter of that shape, as PyTorch would draw it; for classes that have any."""
+        """A random value of `shape`, distributed as in PyTorch; required of classes with parameters."""
         raise NotImplementedError(f"{self.label}._draw")
 
 
 class NativeLayerOfAnySize(NativeLayer):
-    """A layer without parameters, for any number of features."""
+    """A layer without parameters that takes any number of features."""
 
     @property
     def input_size(self) -> None:
-        """None: any."""
+        """None: any number of features."""
         return None
 
     @property
@@ -78,10 +79,10 @@ class NativeLayerOfAnySize(NativeLayer):
         return None
 
     def output_features(self, features: int | None) -> int | None:
-        """As the input."""
+        """The input's features."""
         return features
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
+        """0: there are no parameters."""
         return 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Norm(NativeLayer):
-    """What both have: sizes, a gain that begins with 1 and a shift that begins with 0."""
+    """The base of both: sizes, a gain initialised to 1 and a shift initialised to 0."""
 
     features: int
     affine: bool
@@ -40,7 +40,7 @@ class _Norm(NativeLayer):
         return 2 * operator.index(config["features"]) if config["affine"] else 0
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Back to a gain of 1 and a shift of 0; nothing is drawn."""
+        """Reset the gain to 1 and the shift to 0; `seed` is unused."""
         for name in self.parameters.names:
             value = np.full(self.parameters.shape(name), 1.0 if name == "weight" else 0.0, self.dtype)
             self.parameters.assign(name, value)
@@ -48,16 +48,16 @@ class _Norm(NativeLayer):
 
 @built_in
 class LayerNorm(_Norm):
-    """Every step normalised over its features (Ba, Kiros and Hinton 2016), as torch.nn.LayerNorm(features).
+    """Normalises each step over its features (Ba, Kiros and Hinton 2016), as torch.nn.LayerNorm(features).
 
-    y = (x - mean) / sqrt(variance + eps) * weight + bias, mean and (biased) variance of the step's features.
+    y = (x - mean) / sqrt(variance + eps) * weight + bias, with the mean and (biased) variance of the step's features.
     `y, _ = norm(x)`: x and y (N, T, features) or (N, features).
     Parameters: weight (features), bias (features).
 
     Args:
-        features: size.
-        eps: above 0.
-        affine: whether weight and bias are there.
+        features: number of features.
+        eps: added to the variance; above 0.
+        affine: whether to learn weight and bias.
         dtype: float32 or float64.
     """
 
@@ -73,27 +73,27 @@ class LayerNorm(_Norm):
 
 @built_in
 class BatchNorm(_Norm):
-    """Every feature normalised over the batch (Ioffe and Szegedy 2015), as torch.nn.BatchNorm1d of the valid steps.
+    """Normalises each feature over the batch (Ioffe and Szegedy 2015), as torch.nn.BatchNorm1d on the valid steps.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias.
-    `record` with training=True takes mean and (biased) variance from all valid steps of the batch; padding counts for
-    nothing. It also moves the running statistics, as PyTorch does, when it runs and not when its tape runs backwards:
-    running = (1 - momentum) * running + momentum * new, with the unbiased variance. Calls, streams and training=False use
-    the running ones and change nothing, and so does a layer with trainable=False. Several threads may record at once; each moves them in turn.
-    In training a row's output depends on the other rows, unlike that of any other layer.
+    `record` with training=True uses the mean and (biased) variance of all valid steps of the batch, without padding.
+    Its forward, not its backward, also updates the running statistics, as in PyTorch: running = (1 - momentum) *
+    running + momentum * new, with the unbiased variance. Calls, streams, training=False and layers with trainable=False
+    use the running statistics and leave them unchanged. If several threads record at once, their updates take turns. In
+    training, unlike with any other layer, a row's output depends on the other rows.
 
     `y, _ = norm(x)`: x and y (N, T, features) or (N, features).
     Parameters: weight (features), bias (features). Buffers: running_mean (features), running_var (features).
 
     Args:
-        features: size.
-        eps: above 0.
-        momentum: from 0 to 1.
-        affine: whether weight and bias are there.
+        features: number of features.
+        eps: added to the variance; above 0.
+        momentum: weight of the new statistics, from 0 to 1.
+        affine: whether to learn weight and bias.
         dtype: float32 or float64.
 
     Raises:
-        ValueError: a batch to train on has a single valid step, which has no variance.
+        ValueError: a training batch has a single valid step, which has no variance.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class BatchNorm(_Norm):
 
     @property
     def is_trainable(self) -> bool:
-        """What `trainable` reads and sets. A frozen layer runs as in inference when it is recorded for training, too, and its
-        running statistics stay as they are (Keras' meaning)."""
+        """The value behind `trainable`. As in Keras, a frozen layer runs as in inference even when recorded for
+        training, and its running statistics do not change."""
         return not self._norm.frozen
 
     @is_trainable.setter
@@ -131,7 +131,7 @@ class BatchNorm(_Norm):
 
     @property
     def all_parameters(self) -> list[_core.Parameters]:
-        """The running statistics are changed with the parameters."""
+        """The parameters and the running statistics, which are written together."""
         return [self.parameters, self._running]
 
     @classmethod
@@ -140,7 +140,7 @@ class BatchNorm(_Norm):
         return super().count_parameters(config) + 2 * operator.index(config["features"])
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Back to a gain of 1, a shift of 0 and running statistics of 0 and 1; nothing is drawn."""
+        """Reset the gain to 1, the shift to 0, the running mean to 0 and variance to 1; `seed` is unused."""
         super().reset_parameters(seed)
         for name, array in self.own_buffers.items():
             array[...] = 1.0 if name == "running_var" else 0.0

@@ -1,4 +1,4 @@
-"""A vector from a sequence."""
+"""Layers that reduce a sequence to a vector."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _WHY_NOT = "gives one output for a whole sequence; stream the layers before it, 
 class Pool(NativeLayerOfAnySize):
     """The last valid step of a sequence, or the mean or maximum over its valid steps.
 
-    `y, _ = pool(x)`: x (N, T, features), any number of them, y (N, features). A row without steps gives 0. With reset the
-    steps of each row's last episode count. The gradient of a maximum goes to the first step that has it.
+    `y, _ = pool(x)`: x (N, T, features), with any number of features, y (N, features). A row without steps gives 0.
+    With reset, only each row's last episode is pooled. The gradient of a maximum goes to the first step that attains
+    it.
 
     Args:
         mode: "last", "mean" or "max".
@@ -40,7 +41,7 @@ class Pool(NativeLayerOfAnySize):
         super().__init__(_core.Pool(self.mode, dtype=checks.dtype_name("Pool", dtype)), None)
 
     def why_not_streamable(self) -> str:
-        """It needs the whole sequence."""
+        """Never streams: pooling needs the whole sequence."""
         return _WHY_NOT
 
 
@@ -49,15 +50,15 @@ class AttentionPool(NativeLayer):
     """The mean of a sequence's valid steps, weighted by learnt self-attention (Yang et al. 2016; Lin et al. 2017).
 
     y = sum over t of a[t] x[t], a = softmax over t of context . tanh(weight x[t] + bias).
-    `y, _ = pool(x)`: x (N, T, features), y (N, features). A row without steps gives 0. With reset the steps of each row's
-    last episode count.
+    `y, _ = pool(x)`: x (N, T, features), y (N, features). A row without steps gives 0. With reset, only each row's last
+    episode is pooled.
     Parameters: weight (hidden_size, features), bias (hidden_size), context (hidden_size).
 
     Args:
-        features: of x.
-        hidden_size: of the tanh layer; None for as many as features.
+        features: features of x.
+        hidden_size: units of the tanh layer; None for `features`.
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(features), 1/sqrt(features)); None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(features), 1/sqrt(features)); None for a fresh seed.
     """
 
     needs_sequences = True
@@ -89,12 +90,12 @@ class AttentionPool(NativeLayer):
         return self.features
 
     def weights(self, x: npt.ArrayLike, lengths: Lengths = None) -> Array:
-        """How much each step counts: (N, T) for x (N, T, features), from 0 to 1, 0 past the lengths; a row's sum is 1."""
+        """The attention weights of x (N, T, features): (N, T), 0 past the lengths; each row sums to 1."""
         valid = None if lengths is None else checks.lengths("AttentionPool.weights", lengths)
         return self._native.weights(checks.array("AttentionPool.weights", "x", x), valid)
 
     def why_not_streamable(self) -> str:
-        """It needs the whole sequence."""
+        """Never streams: pooling needs the whole sequence."""
         return _WHY_NOT
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Layers that users write in Python, to stand between native ones in a model."""
+"""The base of layers that users write in Python, alone or in models with native ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurra.running.gradients import Gradients
 
 
 class PythonLayer(LeafLayer):
-    """The class to derive from: `forward`, `backward`, and the constructor's arguments kept as attributes.
+    """The class to derive from: define `forward` and `backward`, and keep the constructor's arguments as attributes.
 
         class Scale(rc.PythonLayer):
             stateless = True
@@ -33,16 +33,16 @@ class PythonLayer(LeafLayer):
                 self.grads["scale"] += (dy * x).sum((0, 1))
                 return dy * self.params["scale"]
 
-    That is all it takes to train, save (`recurra.load(path, custom={"Scale": Scale})`), pickle and stream it. Padding
-    reaches neither method (it is 0 in x and in dy), and what they put there is set to 0. x, dy and lengths are read-only.
-    `forward` is called again where another thread has written the model's weights meanwhile. The dtype is that of the
-    parameters. A class that draws parameters at random takes a seed or uses one of its own. Its constructor is called with
-    what a file says, whatever the file's size: where files come from strangers, check the arguments there, or override the
-    class method `count_parameters(config)`, which `load` asks first.
+    Such a class trains, saves (`recurra.load(path, custom={"Scale": Scale})`), pickles and streams. Neither method sees
+    padding (x and dy are 0 there), and what they write there is set to 0. x, dy and lengths are read-only. `forward`
+    runs again if another thread has written the model's parameters meanwhile. The layer's dtype is that of its
+    parameters. A class with random initial values takes a seed or has a fixed one. `load` calls the constructor with a
+    file's values, whatever the file's size: for untrusted files, check the arguments there, or override the class
+    method `count_parameters(config)`, which `load` calls first.
 
-    Class attributes to set where they differ: stateless = True if every step of the output depends on that step of the
-    input alone (needed by `stream` and `reset=`); return_sequences = False if the output is (N, features), without time;
-    input_kind = "tokens" if x holds integers; input_size and output_size, to have neighbours checked when a model is made.
+    Class attributes to set where the default is wrong: stateless = True if each output step depends on that input step
+    alone (needed by `stream` and `reset=`); return_sequences = False if the output is (N, features), without a time
+    axis; input_kind = "tokens" if x holds integers; input_size and output_size, for checks against neighbouring layers.
     """
 
     native = False
@@ -55,34 +55,34 @@ class PythonLayer(LeafLayer):
     def forward(
         self, x: Array, *, lengths: Array | None, training: bool, rng: np.random.Generator
     ) -> tuple[Array, Any]:
-        """The output, and whatever `backward` shall be given.
+        """The output, and any object for `backward`.
 
         Args:
-            x: (N, T, features), or (N, features) behind a layer that ends the time axis.
-            lengths: (N,) valid steps of each row, or None if all are.
-            training: False in inference.
-            rng: seeded from the call's seed, so that training repeats; the same in every inference.
+            x: (N, T, features), or (N, features) after a layer that removes the time axis.
+            lengths: (N,) valid steps of each row; None if all are valid.
+            training: whether a tape records in training mode; False in inference.
+            rng: derived from the call's seed, so that runs are reproducible; the same in every inference.
         """
 
     @abstractmethod
     def backward(self, dy: Array, saved: Any) -> Array | None:
-        """The gradient with respect to x (None for tokens), of its shape and dtype; adds into `self.grads[name]`.
+        """The gradient with respect to x, of its shape and dtype (None for tokens).
 
-        What it adds there is undone where the model's backward fails later. The gradients of another model that it runs
-        backwards, or that threads of its own add, are its own affair: they stay.
+        Adds the parameters' gradients to `self.grads[name]`; they are rolled back if the model's backward fails later.
+        Gradients that it adds elsewhere, by another model's backward or on threads of its own, are not.
 
         Args:
-            dy: gradient with respect to the output.
-            saved: what `forward` gave beside the output.
+            dy: the gradient with respect to the output.
+            saved: the object that `forward` returned with the output.
         """
 
     @property
     def allows_holes(self) -> bool:  # type: ignore[override]
-        """Whether a mask may leave steps out between others: if each step is worked on by itself."""
+        """Whether a mask may leave out steps between valid ones: only if the layer is stateless."""
         return self.stateless
 
     def add_parameter(self, name: str, array: npt.ArrayLike) -> None:
-        """A parameter with this initial value, float32 or float64; for `__init__`, before the layer is used."""
+        """Add a parameter with the initial value `array`, float32 or float64; call it in `__init__`."""
         if "_parameters" in self.__dict__:
             raise ValueError(
                 f"{self.label}.add_parameter: got {name!r} after the layer was used, expected all before; add it in __init__"
@@ -100,7 +100,7 @@ class PythonLayer(LeafLayer):
         self._initial[name] = value
 
     def add_buffer(self, name: str, array: npt.ArrayLike) -> None:
-        """An array that is saved but not trained; write into `self.buffers[name]`."""
+        """Add an array that is saved but not trained; write to it as `self.buffers[name]`."""
         self._refuse_known(name)
         self._buffers[name] = np.array(array)
 
@@ -111,7 +111,7 @@ class PythonLayer(LeafLayer):
                 f"without dots; choose another"
             )
 
-    # Both live in the instance but do not ask a user's __init__ to call this class's.
+    # Made on first access, so that a user's __init__ need not call super().__init__().
 
     @property
     def _initial(self) -> dict[str, Array]:
@@ -138,7 +138,8 @@ class PythonLayer(LeafLayer):
 
     @property
     def grads(self) -> Gradients:
-        """Writable views of the gradients by name; inside `backward`, of what that adds to them, which is zero at first."""
+        """Writable views of the gradients by name; inside `backward`, of this call's contribution, which starts at
+        zero."""
         return contributions.of(self) or super().grads
 
     @property
@@ -148,16 +149,16 @@ class PythonLayer(LeafLayer):
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """That of the parameters; None if there are none."""
+        """The parameters' dtype; None without parameters."""
         return next((value.dtype for value in self._initial.values()), None)
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Back to the initial values; a class that draws them at random may override this."""
+        """Restore the initial values; a class with random ones may override this."""
         for name, value in self._initial.items():
             self.parameters.assign(name, value)
 
     def why_not_streamable(self) -> str | None:
-        """It can if it says that it is stateless."""
+        """Streams if declared stateless."""
         if self.stateless and self.return_sequences:
             return None
         return (

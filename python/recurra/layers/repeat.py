@@ -1,4 +1,4 @@
-"""Vectors in a graph: one over and over as a sequence, and one that is learnt."""
+"""Layers that give vectors: a vector repeated as a sequence, and a learnt vector."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @built_in
 class RepeatVector(NativeLayerOfAnySize):
-    """A vector for each of n steps (Keras' RepeatVector), as between the encoder and the decoder of an autoencoder.
+    """Repeats a vector for n steps (Keras' RepeatVector), as between the encoder and the decoder of an autoencoder.
 
-    `y, _ = repeat(x)`: x (N, features), y (N, n, features). All n steps of each row are valid, whatever the lengths of the
-    sequences were that the vectors came from.
+    `y, _ = repeat(x)`: x (N, features), y (N, n, features). All n steps of each row are valid, whatever the lengths of
+    the sequences that the vectors came from.
 
     Args:
-        n: steps.
+        n: steps of the output.
         dtype: float32 or float64.
     """
 
@@ -36,28 +36,29 @@ class RepeatVector(NativeLayerOfAnySize):
         super().__init__(_core.RepeatVector(self.n, dtype=checks.dtype_name("RepeatVector", dtype)), None)
 
     def output_reset(self, reset: Array | None, lengths: Array | None) -> None:
-        """No episode starts among the steps."""
+        """None: no episode starts within the repeated steps."""
 
     def why_not_streamable(self) -> str:
-        """It makes many steps of one."""
+        """Never streams: one input gives many steps."""
         return "makes a whole sequence of each vector; call the model on whole sequences"
 
 
 @built_in
 class LearntVector(NativeLayer):
-    """A parameter as a value in a model: the same vector for every row, to begin a state with, or as an attention's query.
+    """A parameter as a value in a model, the same vector for every row: a learnt initial state, or an attention's
+    query.
 
         h = rc.GRU(8, 32)(x, state=rc.LearntVector(32)(x))
         z = rc.MultiplicativeAttention(32, 32)((rc.LearntVector(32, init="uniform")(x), h))
 
-    `y, _ = vector(x)`: x (N, T, any number of features) or (N, features), of which only N counts; y (N, features).
+    `y, _ = vector(x)`: x (N, T, any number of features) or (N, features), of which only N is used; y (N, features).
     Parameter: value (features).
 
     Args:
-        features: of the vector.
+        features: size of the vector.
         init: "zeros", or "uniform": drawn from U(-1/sqrt(features), 1/sqrt(features)).
         dtype: float32 or float64.
-        seed: of the parameter; None for fresh randomness.
+        seed: for the parameter; None for a fresh seed.
     """
 
     return_sequences = False
@@ -71,7 +72,7 @@ class LearntVector(NativeLayer):
 
     @property
     def input_size(self) -> None:
-        """None: any."""
+        """None: any number of features."""
         return None
 
     @property
@@ -80,12 +81,12 @@ class LearntVector(NativeLayer):
         return self.features
 
     def why_not_streamable(self) -> str:
-        """It belongs to a whole sequence."""
+        """Never streams: the vector belongs to a whole sequence."""
         return "gives one vector for a whole sequence; call the model on whole sequences"
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """The vector."""
+        """The number of features."""
         return operator.index(config["features"])
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""Some of the features."""
+"""A layer that selects features."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @built_in
 class Slice(NativeLayerOfAnySize):
-    """Features start, start + step, ... below stop of every step: x[..., start:stop:step], as a symbol in a model is
-    written.
+    """Selects the features start:stop:step of each step; in a model also written x[..., start:stop:step].
 
-    `y, _ = layer(x)`: x (N, T, features) or (N, features), at least `stop` features; y has as many as the slice.
+    `y, _ = layer(x)`: x (N, T, features) or (N, features), with at least `stop` features; y has the slice's.
 
     Args:
-        start, stop, step: as in Python, but not negative. In a model `x[..., -4:]` works, too, as the features are known.
+        start, stop, step: as in Python, but not negative. In a model, where the features are known, `x[..., -4:]` works
+            too.
         dtype: float32 or float64.
     """
 
@@ -38,11 +38,11 @@ class Slice(NativeLayerOfAnySize):
 
     @property
     def output_size(self) -> int:  # type: ignore[override]
-        """As many as the slice has."""
+        """The number of selected features."""
         return len(range(self.start, self.stop, self.step))
 
     def output_features(self, features: int | None) -> int:
-        """The same, if the input has that many."""
+        """The number of selected features; raises if the input has too few."""
         if features is not None and features < self.stop:
             raise ValueError(
                 f"Slice: got {features} features, expected at least {self.stop}, where the slice ends; lower stop"

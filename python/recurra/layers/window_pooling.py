@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 class WindowPool(Windowed):
     """The base of MaxPool1d and AvgPool1d.
 
-    `y, state = pool(x)`: x (N, T, features), y (N, T', features). The padding says where a window of kernel_size steps lies
-    and how many steps come out of T, as in `Conv1d`:
+    `y, state = pool(x)`: x (N, T, features), y (N, T', features). The padding determines where the window of
+    kernel_size steps lies and how many output steps T input steps give, as in `Conv1d`:
 
     - "valid": whole windows only, (T - kernel_size) // stride + 1 steps, none where T < kernel_size.
     - "same": window t is centred at x[t * stride], (kernel_size - 1) // 2 steps before it; ceil(T / stride) steps.
     - "causal": window t ends at x[t * stride]; ceil(T / stride) steps.
 
-    Only steps that are there count: what lies outside a row or, with reset, in another episode is left out (Keras' "same",
-    PyTorch's count_include_pad=False). With lengths each row has an output of its own length. Reset needs an output for
-    every step of the input, so stride 1 and not "valid".
+    A window pools only the steps within the row and, with reset, within the episode (Keras' "same", PyTorch's
+    count_include_pad=False). With lengths, each row has an output of its own length. Reset needs an output for every
+    input step, that is stride 1 and not "valid".
 
-    A causal layer of stride 1 that knows its features streams. Its state is the pair of the last kernel_size - 1 inputs,
-    (kernel_size - 1, N, features), the oldest first, and how many of them are there, (1, N, 1).
+    A causal layer of stride 1 with known features streams. Its state is the last kernel_size - 1 inputs,
+    (kernel_size - 1, N, features), the oldest first, and the number of them seen so far, (1, N, 1).
 
     Args:
-        kernel_size: steps of a window (Keras' pool_size).
-        stride: steps of the input from one output to the next; None for kernel_size (as in PyTorch and Keras).
+        kernel_size: steps of the window (Keras' pool_size).
+        stride: input steps between neighbouring outputs; None for kernel_size (as in PyTorch and Keras).
         padding: "valid", "same" or "causal".
-        features: of x; None for any number. A causal layer of stride 1 has a state only if they are given.
+        features: features of x; None for any number. Needed for the state of a causal layer of stride 1.
         dtype: float32 or float64.
     """
 
@@ -71,44 +71,44 @@ class WindowPool(Windowed):
 
     @property
     def input_size(self) -> int | None:
-        """Features; None: any."""
+        """Features; None for any number."""
         return self.features
 
     @property
     def output_size(self) -> int | None:
-        """As the input."""
+        """The input's features."""
         return self.features
 
     def output_features(self, features: int | None) -> int | None:
-        """As the input."""
+        """The input's features."""
         return self.features if features is None else features
 
     def state_zeros(self, batch_size: int) -> list[Array]:
-        """Zeros: no step is there yet."""
+        """Zeros: no inputs yet."""
         rows = checks.integer(f"{self.label}.init_state", "batch_size", batch_size, 0)
         shapes = ((self._around, rows, self.features or 0), (1, rows, 1))
         return [np.zeros(shape, self.dtype) for _name, shape in zip(self.state_names, shapes, strict=False)]
 
     def why_not_streamable(self) -> str | None:
-        """It can if an output comes for every input, no later one is needed, and the state has a size."""
+        """Streams if every input step gives an output, no later input is needed, and the features are known."""
         if self._around and self.features is None and super().why_not_streamable() is None:
             return "does not know how many features its state holds; make it with features=..."
         return super().why_not_streamable()
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """None are needed."""
+        """0: there are no parameters."""
         return 0
 
 
 @built_in
 @with_inherited_arguments
 class MaxPool1d(WindowPool):
-    """The maximum of each feature over windows of steps; shapes and state as of `WindowPool`.
+    """The maximum of each feature over windows of steps; shapes and state as in `WindowPool`.
 
         shorter, _ = rc.MaxPool1d(2)(x)  # (N, T // 2, features)
 
-    The gradient goes to the first step of a window that has its maximum.
+    The gradient goes to the first step of the window that attains the maximum.
     """
 
     _mode = "max"
@@ -117,7 +117,7 @@ class MaxPool1d(WindowPool):
 @built_in
 @with_inherited_arguments
 class AvgPool1d(WindowPool):
-    """The mean of each feature over windows of steps; shapes and state as of `WindowPool`.
+    """The mean of each feature over windows of steps; shapes and state as in `WindowPool`.
 
     moving, _ = rc.AvgPool1d(5, stride=1, padding="causal")(x)  # (N, T, features), the mean of the last five steps
     """

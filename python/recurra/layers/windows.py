@@ -1,4 +1,4 @@
-"""What layers share whose outputs each look at a window of steps."""
+"""The base of layers whose outputs each depend on a window of steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recurra.layers.native import NativeLayer
 
 
 class Windowed(NativeLayer):
-    """The base of convolutions and pooling over windows of `span` steps, `stride` steps apart."""
+    """The base of convolution and pooling over windows of `span` steps, `stride` steps apart."""
 
     needs_sequences = True
 
@@ -35,7 +35,7 @@ class Windowed(NativeLayer):
         return steps
 
     def why_not_streamable(self) -> str | None:
-        """It can if an output comes for every input and no later one is needed."""
+        """Streams only if every input step gives an output and no later input is needed."""
         if self.stride > 1:
             return f"has stride={self.stride}, so that a step may have no output; stream a layer made with stride=1"
         if self.padding != "causal" and self._around:

@@ -1,1 +1,1 @@
-"""RNN, LSTM, GRU and their relatives."""
+"""Recurrent layers: RNN, LSTM, GRU, MinGRU and MinLSTM."""

@@ -1,4 +1,4 @@
-"""The activations inside a cell, as arguments name them."""
+"""The arguments that choose the activations inside a cell."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from recurra.common import checks
 CellActivation: TypeAlias = str | tuple[str, float, float]
 
 NAMES = ("tanh", "sigmoid", "relu", "hard_sigmoid", "softsign", "linear")
-#: Of |alpha| and |beta|, so that float32 holds the products.
+#: Bound on |alpha| and |beta|, so that their products fit float32.
 _LARGEST = 1e6
 
 
 def cell_activation(operation: str, name: str, value: Any) -> CellActivation:
-    """`value` as configurations keep it."""
+    """`value`, checked, in the form that configurations hold."""
     if not isinstance(value, tuple | list):
         return str(checks.choice(operation, name, value, NAMES))
     if len(value) != 3 or value[0] != "hard_sigmoid":
@@ -32,7 +32,7 @@ def cell_activation(operation: str, name: str, value: Any) -> CellActivation:
 
 
 def core_activation(value: CellActivation | None) -> tuple[str, float, float]:
-    """What the core takes; None is the cell's own."""
+    """`value` as (name, alpha, beta) for the core; the name is empty for None, the cell's default."""
     if isinstance(value, tuple):
         return value
     return ("hard_sigmoid", 1.0 / 6.0, 0.5) if value == "hard_sigmoid" else (value or "", 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""How arguments name a cell: as its layer is named, in small letters or not."""
+"""Names of cells in arguments: those of the layers, in any case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.common import checks
 
 
 def cell_name(operation: str, value: Any, allowed: Iterable[str]) -> str:
-    """`value`, such as "LSTM" or "lstm", as one of the small-letter names `allowed`."""
+    """`value`, such as "LSTM" or "lstm", as one of the lower-case names in `allowed`."""
     given = value.lower() if isinstance(value, str) else value
     if given in (known := tuple(allowed)):
         return str(given)

@@ -22,17 +22,17 @@ class GRU(Regularised):
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
         n = tanh(W_in x + b_in + r * (W_hn h + b_hn))     h' = (1 - z) * n + z * h
 
-    That is the form of PyTorch and cuDNN. With reset_after=False it is the paper's: n = tanh(W_in x + b_in + W_hn (r * h)
-    + b_hn). The parameters of the two have the same names and shapes but do not mean the same.
+    This is the form of PyTorch and cuDNN. With reset_after=False it is the paper's: n = tanh(W_in x + b_in + W_hn (r *
+    h) + b_hn). Both forms have parameters of the same names and shapes, but they are not interchangeable.
 
     `y, h_n = gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H).
 
     Args:
-        reset_after: which form: PyTorch's and cuDNN's, or the paper's.
-        activation: of n: "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in Keras 3 and PyTorch),
-            "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1): 0.2
-            and 0.5 in Keras 1 and 2 and by default in ONNX.
-        recurrent_activation: the same of r and z.
+        reset_after: True for the form of PyTorch and cuDNN, False for the paper's.
+        activation: replaces the tanh of n: "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in
+            Keras 3 and PyTorch), "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for
+            clip(alpha * v + beta, 0, 1): 0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
+        recurrent_activation: replaces the sigmoid of r and z; the same choices.
     """
 
     gates = 3

@@ -30,27 +30,27 @@ class LSTM(Regularised):
         g =    tanh(W_ig x + b_ig + W_hg h + b_hg)        o = sigmoid(W_io x + b_io + W_ho h + b_ho)
         c' = f * c + i * g                                h' = o * tanh(c')
 
-    `y, (h_n, c_n) = lstm(x)`: x (N, T, I), y (N, T, D * H), h_n and c_n (num_layers * D, N, H). With proj_size, P: y is
-    (N, T, D * P), h_n (num_layers * D, N, P).
+    `y, (h_n, c_n) = lstm(x)`: x (N, T, I), y (N, T, D * H), h_n and c_n (num_layers * D, N, H). With proj_size P, y is
+    (N, T, D * P) and h_n (num_layers * D, N, P).
 
     Args:
-        proj_size: 0, or P < H: h' = W_hr (o * tanh(c')) of P values (Sak, Senior, Beaufays 2014; PyTorch's proj_size).
-        peepholes: whether the gates see c (Gers, Schraudolph, Schmidhuber 2002): p_i * c and p_f * c are added in i and f,
-            p_o * c' in o.
-        zoneout_cell: as zoneout, for c.
-        cell_clip: None, or the bound v > 0 that c' is clipped to, [-v, v]; where it was, no gradient goes back.
-        activation: of g, and of c' on its way to h: "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in
-            Keras 3 and PyTorch), "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for
-            clip(alpha * v + beta, 0, 1): 0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
-        recurrent_activation: the same of i, f and o.
-        output_activation: None, or of c' on its way to h alone.
-        forget_bias: None, or the number that the forget gate's bias is at first (Jozefowicz, Zaremba, Sutskever 2015):
-            its part of bias_ih is this number, its part of bias_hh 0.
+        proj_size: 0 for none, or P < H: h' = W_hr (o * tanh(c')), of size P (Sak, Senior, Beaufays 2014; PyTorch's
+            proj_size).
+        peepholes: whether the gates see c (Gers, Schraudolph, Schmidhuber 2002): p_i * c and p_f * c are added inside i
+            and f, p_o * c' inside o.
+        zoneout_cell: zoneout of c, as `zoneout` is of h.
+        cell_clip: None, or v > 0: c' is clipped to [-v, v]; clipped units pass no gradient back.
+        activation: replaces tanh, of g and of c' in h': "tanh", "sigmoid", "relu", "hard_sigmoid" (clip(v / 6 + 1/2, 0,
+            1), as in Keras 3 and PyTorch), "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta)
+            for clip(alpha * v + beta, 0, 1): 0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
+        recurrent_activation: replaces the sigmoid of i, f and o; the same choices.
+        output_activation: of c' in h' alone; None for `activation`.
+        forget_bias: None, or the forget gate's initial bias (Jozefowicz, Zaremba, Sutskever 2015): its part of bias_ih
+            is set to this number, its part of bias_hh to 0.
 
-    Further parameters, for each layer and direction: with proj_size
-    weight_hr_lk (P, H), and weight_hh_lk is (4 * H, P), weight_ih_lk (4 * H, D * P) above the first layer; with
-    peepholes weight_peephole_lk (3 * H), p_i, p_f, p_o; with layer_norm the gain weight_norm_c_lk and the bias
-    bias_norm_c_lk (H) of c's norm, at first 1 and 0.
+    Further parameters, for each layer and direction: with proj_size, weight_hr_lk (P, H), and weight_hh_lk is (4 * H,
+    P), weight_ih_lk (4 * H, D * P) above the first layer; with peepholes, weight_peephole_lk (3 * H), in the order p_i,
+    p_f, p_o; with layer_norm, the gain weight_norm_c_lk and the bias bias_norm_c_lk (H) of c's norm, initially 1 and 0.
     """
 
     gates = 4
@@ -116,7 +116,7 @@ class LSTM(Regularised):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Values of h and of c."""
+        """Sizes of h and of c."""
         return self.proj_size or self.hidden_size, self.hidden_size
 
     def _core_options(self) -> dict[str, Any]:

@@ -18,9 +18,9 @@ class MinRNN(Recurrent):
 
     Args:
         positive: whether the candidate is g(W_h x + b_h), g(v) = v + 1/2 for v >= 0, else sigmoid(v), which keeps h
-            positive: the form of the paper's appendix, and of code that works with log h. Otherwise g(v) = v.
+            positive: the form of the paper's appendix, and of implementations in log space. Otherwise g(v) = v.
 
-    These layers have no weight_hh and no bias_hh.
+    These layers have neither weight_hh nor bias_hh.
     """
 
     state_names = ("h",)
@@ -79,8 +79,8 @@ class MinGRU(MinRNN):
 @built_in
 @with_inherited_arguments
 class MinLSTM(MinRNN):
-    """minLSTM (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.2), whose gates are
-    normalised so that the state keeps its scale whatever the length:
+    """minLSTM (Feng, Tung, Ahmed, Bengio, Hajimirsadeghi 2024, "Were RNNs All We Needed?", section 3.2), with
+    normalised gates, so that the state's scale does not depend on the length:
 
         f = sigmoid(W_f x + b_f)        i = sigmoid(W_i x + b_i)        n = g(W_n x + b_n)
         h' = f / (f + i) * h + i / (f + i) * n

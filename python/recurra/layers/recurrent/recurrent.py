@@ -1,4 +1,4 @@
-"""What all recurrent layers share: stacks of any number of layers, in one or both directions."""
+"""The base of recurrent layers: stacks of any number of layers, in one or both directions."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ class Recurrent(NativeLayer):
         input_size: features of x, I.
         hidden_size: units of each layer and direction, H.
         num_layers: layers, each reading the outputs of the one below.
-        bias: whether there are the vectors bias_ih and bias_hh.
-        batch_first: whether arrays are (N, T, features); False, (T, N, features), is for a layer used alone.
-        dropout: chance, below 1, that training sets an output between two layers to zero; the others are scaled up. With a
-            single layer there is none, and a warning.
-        bidirectional: whether a second stack reads each sequence from its end; outputs are side by side, D = 2.
-        return_sequences: True for outputs (N, T, D * H), False for each direction's last valid one, (N, D * H).
+        bias: whether to add the biases bias_ih and bias_hh.
+        batch_first: whether arrays are (N, T, features); False, for (T, N, features), works only for a layer outside a
+            model.
+        dropout: probability, below 1, that training zeroes an output between two layers; the others are scaled by 1 /
+            (1 - dropout). A single layer has none, and warns.
+        bidirectional: whether each layer also reads the sequences backwards; D = 2, the directions' outputs are
+            concatenated.
+        return_sequences: True for all outputs, (N, T, D * H); False for each direction's last valid output, (N, D * H).
         dtype: float32 or float64.
-        seed: of the parameters, drawn from U(-1/sqrt(H), 1/sqrt(H)) as PyTorch does; None for fresh randomness.
+        seed: for the parameters, drawn from U(-1/sqrt(H), 1/sqrt(H)) as in PyTorch; None for a fresh seed.
 
-    Parameters, with PyTorch's names, G gates of H rows each, in the order of the equations (k: layer; second direction:
-    `_reverse` at the end): weight_ih_lk (G * H, I, or D * H above the first layer), weight_hh_lk (G * H, H),
-    bias_ih_lk and bias_hh_lk (G * H).
+    Parameters, named as in PyTorch (k is the layer; `_reverse` is appended for the second direction), with G gates of H
+    rows each in the order of the equations: weight_ih_lk (G * H, I, or D * H above the first layer), weight_hh_lk (G *
+    H, H), bias_ih_lk and bias_hh_lk (G * H).
     """
 
     needs_sequences = True
     gates = 1
-    #: Whether the gates see the state: there are weight_hh and bias_hh.
+    #: Whether the gates depend on the state, through weight_hh and bias_hh.
     gates_see_state = True
 
     def __init__(
@@ -93,7 +95,7 @@ class Recurrent(NativeLayer):
         """The core's name of the cell."""
 
     def _core_options(self) -> dict[str, Any]:
-        """What else the core is told; a ValueError where options do not go together."""
+        """The core's further options; raises ValueError where they exclude one another."""
         return {}
 
     @property
@@ -108,7 +110,7 @@ class Recurrent(NativeLayer):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Values of a row in each array of the state, for each layer and direction."""
+        """Features of each state array, for one layer and direction."""
         return (self.hidden_size,) * len(self.state_names)
 
     @property
@@ -117,13 +119,13 @@ class Recurrent(NativeLayer):
         return self.num_directions * self.state_sizes[0]
 
     def state_zeros(self, batch_size: int) -> list[Array]:
-        """Zeros, (num_layers * num_directions, N, H or h's own size) for each array of the state."""
+        """Zeros, (num_layers * num_directions, N, size) for each of `state_sizes`."""
         rows = checks.integer(f"{self.label}.init_state", "batch_size", batch_size, 0)
         slots = self.num_layers * self.num_directions
         return [np.zeros((slots, rows, size), self.dtype) for size in self.state_sizes]
 
     def why_not_streamable(self) -> str | None:
-        """It can, unless it reads from the end."""
+        """Streams if unidirectional, batch-first and with an output for every step."""
         if self.bidirectional:
             return (
                 "is bidirectional and needs the end of a sequence first; stream a layer made with bidirectional=False"
@@ -146,12 +148,12 @@ class Recurrent(NativeLayer):
 
     @classmethod
     def _output_units(cls, config: Mapping[str, Any]) -> int:
-        """Values of h."""
+        """Size of h."""
         return operator.index(config["hidden_size"])
 
     @classmethod
     def _count_option_parameters(cls, config: Mapping[str, Any]) -> int:
-        """What options add to a layer and direction; a configuration may be older than they are."""
+        """Parameters that options add to each layer and direction; older configurations may lack the options."""
         return 0
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""What RNN, LSTM and GRU have beyond their plain equations: layer norm, recurrent dropout, zoneout, first weights."""
+"""Options of RNN, LSTM and GRU beyond their plain equations: layer norm, dropout, zoneout, initialisation."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 
 class Regularised(Recurrent):
-    """The base of RNN, LSTM and GRU. docs/cell_options.md has the equations; none of these is on unless asked for.
+    """The base of RNN, LSTM and GRU. docs/cell_options.md has the equations; all options are off by default.
 
     Args:
-        layer_norm: whether the products W_ih x and W_hh h are normalised, each over all its G * H values, before the biases
-            are added (Ba, Kiros, Hinton 2016; epsilon 1e-5); in the LSTM also c, over its H values, on its way to h.
-        input_dropout: chance, below 1, that training sets a feature of a layer's input to zero, for the whole sequence
-            (variational dropout, Gal and Ghahramani 2016); the others are scaled up by 1 / (1 - input_dropout).
-        recurrent_dropout: the same for the units of h, as the recurrent products see them.
-        zoneout: chance, below 1, that training leaves a unit of h as it was before the step (Krueger et al. 2017); inference
-            takes the mean.
+        layer_norm: whether the products W_ih x and W_hh h are normalised, each over all its G * H values, before the
+            biases are added (Ba, Kiros, Hinton 2016; epsilon 1e-5); in the LSTM also c', over its H values, before its
+            activation in h'.
+        input_dropout: probability, below 1, that training zeroes a feature of a layer's input for the whole sequence
+            (variational dropout, Gal and Ghahramani 2016); the others are scaled by 1 / (1 - input_dropout).
+        recurrent_dropout: the same for the units of h, in the recurrent products only.
+        zoneout: probability, below 1, that in training a unit of h keeps its value from the previous step (Krueger et
+            al. 2017); inference uses the expectation.
         recurrent_init: "uniform", or "orthogonal": each gate's block of weight_hh is an orthogonal matrix (Saxe,
-            McClelland, Ganguli 2014), or has orthonormal columns where it is not square.
+            McClelland, Ganguli 2014), or has orthonormal columns if it is not square.
 
     Parameters of layer_norm, for each layer and direction: the gains weight_norm_ih_lk
-    and weight_norm_hh_lk (G * H), at first 1. bias_ih_lk and bias_hh_lk are the norms' biases.
+    and weight_norm_hh_lk (G * H), initially 1. bias_ih_lk and bias_hh_lk are the norms' biases.
     """
 
     def __init__(

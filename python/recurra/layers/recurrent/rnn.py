@@ -1,4 +1,4 @@
-"""The plain recurrent network."""
+"""The plain (Elman) recurrent network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @built_in
 @with_inherited_arguments
 class RNN(Regularised):
-    """The plain recurrent network (Elman 1990), with f tanh unless another is chosen:
+    """The plain recurrent network (Elman 1990), with f = tanh by default:
 
         h' = f(W_ih x + b_ih + W_hh h + b_hh)
 
