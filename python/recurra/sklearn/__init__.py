@@ -5,7 +5,7 @@
     model = make_pipeline(SequenceScaler(), SequenceClassifier(cell="gru", hidden_size=32))
     model.fit(x, y).score(x_test, y_test)    # x: (N, T, F), or a list of arrays (T_n, F)
 
-scikit-learn is no dependency of recurra: `pip install recurra[sklearn]`.
+scikit-learn is optional: `pip install recurra[sklearn]`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How good forecasts were."""
+"""The accuracy of past forecasts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recurra.common.typing import Array
 
 @dataclass(frozen=True)
 class Backtest:
-    """Forecasts beside what then happened, from K origins.
+    """Forecasts from K origins and the actual values.
 
-    Attributes: actual, forecast and naive, (K, horizon, F), naive being the values one season before; mae and rmse, mean
-    absolute and root mean squared error over all of them; naive_mae, that of naive; skill, 1 - mae / naive_mae: 1 is
-    perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest quantile (None
-    without quantiles).
+    Attributes: actual, forecast and naive, (K, horizon, F), where naive repeats the values one season before; mae and
+    rmse, the mean absolute and root mean squared error over all of them; naive_mae, the mae of naive; skill, 1 - mae /
+    naive_mae: 1 is perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest
+    quantile (None without quantiles).
     """
 
     actual: Array
@@ -31,7 +31,7 @@ class Backtest:
 
     @classmethod
     def compare(cls, actual: Array, forecast: Array, naive: Array, interval: tuple[Array, Array] | None) -> Backtest:
-        """All numbers, from values of one shape and the ends of an interval."""
+        """A backtest from arrays of one shape; `interval` has the bounds of the prediction intervals."""
         mae, naive_mae = (float(np.abs(guess - actual).mean()) for guess in (forecast, naive))
         return cls(
             actual=actual,

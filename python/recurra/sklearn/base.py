@@ -1,4 +1,4 @@
-"""What the estimators share: a recurrent network from plain parameters, and its training."""
+"""The base of the estimators: builds a recurrent network from plain parameters and trains it."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
 
 _CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
 
-#: The indices of the rows to train on, and of those that are held out.
+#: The indices of the training rows and of the held-out rows.
 Split: TypeAlias = "tuple[Array, Array] | None"
 
-#: Rows in one call of inference; results do not depend on it.
+#: Rows per batch of inference; results do not depend on it.
 _INFERENCE_ROWS = 256
 
 
-# A dataclass writes the constructor that scikit-learn reads: its parameters by name, each kept as it is.
+# The dataclass generates the constructor that scikit-learn expects: named parameters, stored unchanged.
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
-    """The base of the estimators: a recurrent layer, a linear one behind it, trained by AdamW.
+    """The base of the estimators: a recurrent layer and a linear layer, trained with AdamW.
 
     Args:
-        cell: "lstm", "gru", "rnn", "mingru" or "minlstm": `recurra.LSTM` and so on, whose names do, too.
-        hidden_size: units of a layer and direction.
-        num_layers: recurrent layers, one above the other.
-        bidirectional: whether a second network reads from the end.
-        dropout: chance, below 1, that training drops an output between two layers, and before the linear layer.
-        max_iter: the most epochs, each over all rows. Reaching it is no cause for a warning.
-        batch_size: rows between two steps of the optimiser.
+        cell: "lstm", "gru", "rnn", "mingru" or "minlstm": `recurra.LSTM` and so on, whose names work too.
+        hidden_size: units of each layer and direction.
+        num_layers: stacked recurrent layers.
+        bidirectional: whether the layers also read the sequences backwards.
+        dropout: probability, below 1, that training zeroes an output between two layers or before the linear layer.
+        max_iter: maximum number of epochs. Reaching it gives no warning.
+        batch_size: rows per optimiser step.
         learning_rate: of AdamW.
         weight_decay: of AdamW, decoupled.
-        clip_norm: a longer gradient is scaled to this norm; None for never.
-        early_stopping: whether to hold `validation_fraction` of the rows out, watch their loss, and end with the weights
-            that were best on them. Otherwise the training loss is watched, and the last weights stay.
+        clip_norm: gradients with a larger norm are scaled to it; None for no clipping.
+        early_stopping: whether to hold out `validation_fraction` of the rows, monitor their loss and restore the
+            weights with the lowest. Otherwise the training loss is monitored, and the last weights are kept.
         validation_fraction: share of the rows, between 0 and 1.
-        n_iter_no_change: how many epochs in a row may fail to improve the watched loss by `tol` before training ends.
-        tol: the least improvement that counts.
+        n_iter_no_change: epochs in a row without an improvement of the monitored loss by `tol` after which training
+            ends.
+        tol: the least change that counts as an improvement.
         verbose: 0 silent, 1 (or True) a progress bar per epoch, 2 a line per epoch.
-        random_state: of weights, shuffling, dropout and the split: an int repeats a run bit for bit, on any number of
-            threads.
+        random_state: seeds weights, shuffling, dropout and the split: with an int, runs are bitwise reproducible, on
+            any number of threads.
 
-    Attributes: `model_`, the `recurra.Sequential`; `history_`, the `recurra.History` of its training, which can be
-    plotted; `n_iter_`, epochs done; `loss_curve_`, the training loss of each;
-    `validation_loss_curve_`, of the rows held out (None without early stopping); `n_features_in_`; and
-    `feature_names_in_` after DataFrames.
+    Attributes: `model_`, the `recurra.Sequential`; `history_`, the `recurra.History` of its training, which has `plot`;
+    `n_iter_`, the epochs run; `loss_curve_`, the training loss of each epoch; `validation_loss_curve_`, that of the
+    held-out rows (None without early stopping); `n_features_in_`; and, after fitting DataFrames, `feature_names_in_`.
 
-    Threads are those of recurra: all cores, shared by concurrent calls; within `n_jobs` processes joblib limits them.
+    Runs on recurra's threads: all cores, shared by concurrent calls; in `n_jobs` processes, joblib limits them.
     """
 
     cell: str = "lstm"
@@ -96,7 +96,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _network(
         self, inputs: int, outputs: int, sequences: bool, seed: int, last: Sequence[LeafLayer] = ()
     ) -> Sequential:
-        """A model from (N, T, inputs) to (N, outputs), or to (N, T, outputs) for `sequences`; `last`: layers at its end."""
+        """A model from (N, T, inputs) to (N, outputs), with `sequences` to (N, T, outputs); it ends in the layers
+        `last`."""
         name = f"{type(self).__name__}.fit"
         layer = _CELLS[cell_name(name, self.cell, _CELLS)]
         layers = checks.integer(name, "num_layers", self.num_layers)
@@ -126,7 +127,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         sample_weight: Array | None = None,
         split: Split = None,
     ) -> None:
-        """Train `model`, early stopping with the split of `_split`."""
+        """Train `model`; `split`, from `_split`, is for early stopping."""
         name = f"{type(self).__name__}.fit"
         optimizer = AdamW(
             checks.positive(name, "learning_rate", self.learning_rate),
@@ -138,7 +139,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             patience=checks.integer(name, "n_iter_no_change", self.n_iter_no_change),
             restore_best_weights=split is not None,
         )
-        parts: list[Any] = [x, y, None, sample_weight]  # as fit takes them, None for the lengths
+        parts: list[Any] = [x, y, None, sample_weight]  # in the order of `fit`; no lengths
         validation = None
         if split is not None:
             parts, validation = ([None if one is None else rows.take(one, chosen) for one in parts] for chosen in split)
@@ -161,7 +162,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = len(self.loss_curve_)
 
     def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
-        """Which of the rows to train on, and which to hold out; None without early stopping."""
+        """The indices of the training and the held-out rows; None without early stopping."""
         if not self._stops_early():
             return None
         kept, out = train_test_split(
@@ -170,7 +171,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return kept, out
 
     def _stops_early(self) -> bool:
-        """early_stopping, checked together with its fraction."""
+        """`early_stopping`, checked together with `validation_fraction`."""
         name = f"{type(self).__name__}.fit"
         fraction = checks.number(name, "validation_fraction", self.validation_fraction, 0.0, 1.0)
         stops = checks.flag(name, "early_stopping", self.early_stopping)
@@ -182,12 +183,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return stops
 
     def _run(self, x: rows.Rows) -> Any:
-        """What the model gives for these rows."""
+        """The model's outputs for the rows `x`."""
         return self.model_.predict(x, batch_size=_INFERENCE_ROWS)
 
 
 def weights(name: str, sample_weight: Any, count: int) -> Array | None:
-    """(count,) weights, at least 0 and not all 0; None stays None."""
+    """`sample_weight`, checked: (count,), non-negative and not all 0; None stays None."""
     if sample_weight is None:
         return None
     array = checks.numeric(f"{name}.fit", "sample_weight", sample_weight).astype(np.float64)

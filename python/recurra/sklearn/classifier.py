@@ -1,4 +1,4 @@
-"""A label for each sequence."""
+"""Classification of sequences."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
-    """Classifies whole sequences: a recurrent network reads each to its end, a softmax of its last output is the answer.
+    """Classifies whole sequences by a softmax of the last output of a recurrent network.
 
     X is an array (N, T, F), a list (or array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one
-    feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceClassifier())`. Results for a row do not depend on
-    the others.
+    feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceClassifier())`. A row's results do not depend on
+    other rows.
 
     Args:
-        class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses, as in scikit-learn.
+        class_weight: None, "balanced", or a dict from class to weight, which multiplies the losses, as in scikit-learn.
 
-    Attributes beside `classes_`, (C,), are those of `SequenceEstimator`.
+    Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
     """
 
     class_weight: Mapping[Any, float] | str | None = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Train anew.
+        """Train from scratch.
 
         Args:
-            X: the sequences, see the class.
-            y: (N,) labels, numbers or texts.
-            sample_weight: (N,) numbers of at least 0 that multiply the rows' losses; None for 1 each.
+            X: the sequences; see the class.
+            y: (N,) labels, numbers or strings.
+            sample_weight: (N,) non-negative weights of the rows' losses; None for 1 each.
 
         Raises:
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
@@ -70,21 +70,21 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         return self
 
     def decision_function(self, X: Any) -> Array:  # noqa: N803
-        """(N, C) logits; for two classes (N,), that of the second minus that of the first."""
+        """Logits, (N, C); for two classes, that of the second minus that of the first, (N,)."""
         logits = self._logits(X)
         scores: Array = logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
         return scores
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
-        """(N, C) probabilities, in the order of `classes_`."""
+        """Class probabilities, (N, C), in the order of `classes_`."""
         return rows.softmax(self._logits(X))
 
     def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
-        """Their logarithms."""
+        """Logarithms of the class probabilities, (N, C)."""
         return np.log(self.predict_proba(X))
 
     def predict(self, X: Any) -> Array:  # noqa: N803
-        """(N,) the most probable labels."""
+        """The most probable labels, (N,)."""
         numbers = self._logits(X).argmax(-1)
         labels: Array = self.classes_[numbers]
         return labels
@@ -96,7 +96,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
 
 
 def class_weights(given: Mapping[Any, float] | str | None, classes: Array, y: Array) -> Array | None:
-    """(C,) weights, or None."""
+    """The class weights, (C,), or None."""
     if given is None:
         return None
     result: Array = compute_class_weight(given, classes=classes, y=y)

@@ -1,4 +1,4 @@
-"""The next steps of a series."""
+"""Forecasts of the next steps of a series."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class Forecaster(SequenceEstimator):
-    """Forecasts the next `horizon` steps of a series from the last `window` of them, all at once.
+    """Forecasts the next `horizon` steps of a series at once, from its last `window` steps.
 
-    `fit(X)` takes the series itself as X: (T,), (T, F) for F values a step, all of which are forecast, or several series as
-    an array (N, T, F) or a list of arrays (T_n,) or (T_n, F). There is no y: the targets are the steps behind each window.
-    Values need no scaling.
+    `fit(X)` takes the series itself: (T,), (T, F) for F features, all of which are forecast, or several series as an
+    array (N, T, F) or a list of arrays (T_n,) or (T_n, F). There is no y: the targets are the steps after each window.
+    The series need no scaling.
 
-    The network learns what to add to a naive forecast, the value one season before (`season` steps; 1: the last value),
-    and reads each window relative to its last value, so that a trend carries on beyond the values seen in training.
-    season=None forecasts the values themselves: better where a series always comes back to one level.
+    The network learns the residual of a naive forecast, the value one season (`season` steps) before, for season=1 the
+    last value. It reads each window relative to its last value, so that a trend continues beyond the values seen in
+    training. season=None forecasts the values themselves: better for a series that reverts to one level.
 
     Args:
-        window: steps that a forecast is made from.
-        horizon: steps that are forecast.
-        quantiles: numbers between 0 and 1 to forecast by the pinball loss; 0.5, the median, is always among them. None
-            forecasts the mean by the squared error, without intervals.
-        season: see above; at most window.
+        window: steps that a forecast is based on.
+        horizon: steps to forecast.
+        quantiles: levels between 0 and 1 to forecast, trained with the pinball loss; 0.5, the median, is always
+            included. None forecasts the mean, trained with the squared error, without intervals.
+        season: steps of a season, see above; at most `window`.
 
-    Its attributes are those of `SequenceEstimator`; validation_fraction holds out the last windows of each series.
-    `quantiles_`, (Q,), are those that are forecast; it is empty where there are none.
+    Attributes are those of `SequenceEstimator` and `quantiles_`, (Q,), the levels forecast, empty without quantiles.
+    validation_fraction holds out the last windows of each series.
     """
 
     window: int = 24
@@ -53,10 +53,10 @@ class Forecaster(SequenceEstimator):
     season: int | None = 1
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Train anew on every window of the series X, see the class; y is not looked at.
+        """Train from scratch on every window of the series X (see the class); y is ignored.
 
         Raises:
-            ValueError, TypeError: X is no series, or too short, or an argument of the constructor is out of range.
+            ValueError, TypeError: X is not a series or too short, or an argument of the constructor is out of range.
         """
         given = series.read(self, X, reset=True)
         window = checks.integer("Forecaster.fit", "window", self.window)
@@ -81,10 +81,10 @@ class Forecaster(SequenceEstimator):
         return self
 
     def predict(self, X: Any = None) -> Array:  # noqa: N803
-        """The next steps: the median, or the mean without quantiles.
+        """Forecast the next steps: the median, or the mean without quantiles.
 
         Args:
-            X: series whose end to go on from, of at least `window` steps, in any of the forms of fit; None for that of fit.
+            X: series to continue, of at least `window` steps, in any of the forms of fit; None for the series of fit.
 
         Returns:
             (horizon,) for a series (T,), (horizon, F) for (T, F), (N, horizon, F) for several.
@@ -93,21 +93,21 @@ class Forecaster(SequenceEstimator):
         return given.like_given(self._middle(self._forecast(self._ends(given))))
 
     def predict_quantiles(self, X: Any = None) -> Array:  # noqa: N803
-        """The next steps' quantiles, in the order of `quantiles_`: as from predict, with an axis of Q at the end."""
+        """Forecast the next steps' quantiles, in the order of `quantiles_`: as from predict, with a last axis of Q."""
         given = self._given("predict_quantiles", X)
         self._check_quantiles("predict_quantiles")
         return given.like_given(self._forecast(self._ends(given)))
 
     def predict_interval(self, X: Any = None, coverage: float | None = None) -> tuple[Array, Array]:  # noqa: N803
-        """The lower and upper ends of an interval for each of the next steps, each as from predict.
+        """The lower and the upper bounds of a prediction interval for the next steps, each shaped as from predict.
 
         Args:
             X: as in predict.
-            coverage: share of the values that should lie within, such as 0.8 for the quantiles 0.1 and 0.9; None for that
-                between the lowest and highest quantile.
+            coverage: nominal coverage, such as 0.8 for the quantiles 0.1 and 0.9; None for the lowest and highest
+                quantile.
 
         Raises:
-            ValueError: the forecaster has no such quantiles.
+            ValueError: the forecaster lacks the quantiles for this coverage.
         """
         given = self._given("predict_interval", X)
         self._check_quantiles("predict_interval")
@@ -125,13 +125,13 @@ class Forecaster(SequenceEstimator):
         return given.like_given(quantiles[..., lower]), given.like_given(quantiles[..., upper])
 
     def backtest(self, X: Any, *, start: int | None = None, stride: int = 1) -> Backtest:  # noqa: N803
-        """Forecasts from many origins within a series, beside what it then did; nothing is trained.
+        """Forecast from many origins within a series and compare with its actual values; nothing is trained.
 
         Args:
             X: series in any of the forms of fit.
-            start: the first step that is forecast; those before it only serve as context. To test on what fit has not seen
-                give the whole series, and here the number of steps that fit was given. None for `window`.
-            stride: steps from one origin to the next.
+            start: the first step to forecast; earlier steps only serve as context. To test on unseen steps, give the
+                whole series as X, and as start the number of steps given to fit. None for `window`.
+            stride: steps between neighbouring origins.
 
         Raises:
             ValueError: X is too short for one forecast.
@@ -151,16 +151,16 @@ class Forecaster(SequenceEstimator):
         return Backtest.compare(actual, self._middle(quantiles), naive, ends)
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
-        """R^2 of the forecasts from every origin within the series X, as of scikit-learn's regressors; y is not looked at.
+        """R^2 of the forecasts from every origin within the series X, as for scikit-learn's regressors; y is ignored.
 
-        For a `GridSearchCV(cv=TimeSeriesSplit())` the folds must be longer than window + horizon.
+        With `GridSearchCV(cv=TimeSeriesSplit())`, the folds must be longer than window + horizon.
         """
         result = self.backtest(X)
         features = result.actual.shape[-1]
         return float(r2_score(result.actual.reshape(-1, features), result.forecast.reshape(-1, features)))
 
     def _targets(self) -> tuple[Array, Loss]:
-        """The quantiles in order, none for the mean, and their loss."""
+        """The levels in order (empty for the mean) and the loss."""
         if self.quantiles is None:
             return np.zeros(0), MeanSquaredError()
         given = checks.numeric("Forecaster.fit", "quantiles", self.quantiles)
@@ -172,19 +172,20 @@ class Forecaster(SequenceEstimator):
         return levels, Quantile(levels)
 
     def _origin(self, context: Array) -> Array:
-        """What a window is seen relative to, (K, 1, F) or (F,)."""
+        """The offset subtracted from a window, (K, 1, F) or (F,)."""
         return self._mean if self._season is None else context[:, -1:]
 
     def _baseline(self, context: Array) -> Array:
-        """What the network adds to, (K, horizon, F) or (F,)."""
+        """The forecast to which the network's output is added, (K, horizon, F) or (F,)."""
         return self._mean if self._season is None else series.naive(context, self._horizon, self._season)
 
     def _magnitude(self, values: Array) -> Array:
-        """(F,) root mean squares; 1 for a series that does not change."""
+        """Root mean squares, (F,); 1 for a constant feature."""
         return rows.divisor(np.sqrt(np.square(values).mean((0, 1))), self._mean)
 
     def _last_windows(self, counts: list[int], horizon: int) -> Split:
-        """The windows to train on, and the last ones of each series to hold out; None without early stopping."""
+        """The indices of the training windows and of the held-out last windows of each series; None without early
+        stopping."""
         if not self._stops_early():
             return None
         kept, out = series.split_in_time(counts, self.validation_fraction, horizon)
@@ -204,20 +205,20 @@ class Forecaster(SequenceEstimator):
         return given
 
     def _ends(self, given: series.Series) -> Array:
-        """The last windows, (N, window, F)."""
+        """The last window of each series, (N, window, F)."""
         return np.stack([one[-self._window :] for one in given.each])
 
     def _forecast(self, context: Array) -> Array:
-        """(K, horizon, F, Q) for windows (K, window, F); Q is 1 without quantiles."""
+        """Forecasts, (K, horizon, F, Q), for windows (K, window, F); Q is 1 without quantiles."""
         outputs = self._run(((context - self._origin(context)) / self._input_scale).astype(np.float32))
         shape = (len(context), self._horizon, context.shape[-1], max(1, len(self.quantiles_)))
-        residuals = np.sort(outputs.reshape(shape).astype(np.float64), axis=-1)  # quantiles that cross change places
+        residuals = np.sort(outputs.reshape(shape).astype(np.float64), axis=-1)  # sorted, as quantiles may cross
         baseline = np.asarray(self._baseline(context))
         forecasts: Array = residuals * self._residual_scale[:, None] + baseline[..., None]
         return forecasts
 
     def _middle(self, forecasts: Array) -> Array:
-        """Without the axis of quantiles: the median, or the mean."""
+        """The median, or the mean, without the axis of quantiles."""
         middle: Array = forecasts[..., int(np.searchsorted(self.quantiles_, 0.5))]
         return middle
 

@@ -1,4 +1,4 @@
-"""Numbers for each sequence."""
+"""Regression of sequences."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _LOSSES = {"squared_error": MeanSquaredError, "absolute_error": L1, "huber": Hub
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
-    """Predicts one number, or several, for each sequence from the last output of a recurrent network.
+    """Predicts one or more numbers for each sequence from the last output of a recurrent network.
 
     X is an array (N, T, F), a list (or array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one
-    feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceRegressor())`. The targets need no scaling: the
-    network learns them with mean 0 and standard deviation 1, and predictions are scaled back. Losses are in these units.
+    feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceRegressor())`. The targets need no scaling: they
+    are standardised for training, and predictions are scaled back. Losses are in standardised units.
 
     Args:
         loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).
 
-    Its attributes are those of `SequenceEstimator`.
+    Attributes are those of `SequenceEstimator`.
     """
 
     loss: str = "squared_error"
@@ -46,12 +46,12 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Train anew.
+        """Train from scratch.
 
         Args:
-            X: the sequences, see the class.
-            y: (N,) numbers, or (N, K) for K of each row.
-            sample_weight: (N,) numbers of at least 0 that multiply the rows' losses; None for 1 each.
+            X: the sequences; see the class.
+            y: (N,) targets, or (N, K) for K targets a row.
+            sample_weight: (N,) non-negative weights of the rows' losses; None for 1 each.
 
         Raises:
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
@@ -90,7 +90,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return self
 
     def predict(self, X: Any) -> Array:  # noqa: N803
-        """(N,) numbers, or (N, K) as in fit."""
+        """The predictions, (N,) or (N, K) as y in fit."""
         check_is_fitted(self, "model_")
         x = rows.steps(rows.read(self, X, reset=False))
         outputs = np.stack(list(self._run(x))).astype(np.float64) * self._deviation + self._mean

@@ -1,4 +1,4 @@
-"""What users of scikit-learn hold sequences in, read as arrays."""
+"""Reads sequences in the forms that users of scikit-learn hold them in."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from recurra.data.rows import is_list
 #: A table (N, T), an array (N, T, F), or a list of N arrays (T_n, F).
 Rows: TypeAlias = "Array | list[Array]"
 
-#: The dtypes that may stay as they are.
+#: The dtypes that are kept; others become the first.
 FLOATS = (np.float64, np.float32)
 
 
 def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Rows:  # noqa: N803 - scikit-learn's name
-    """X, checked: of numbers, finite, of at least one row; against what `fit` saw unless `reset`.
+    """X, checked: numeric, finite, with at least one row, and unless `reset`, matching the X of `fit`.
 
-    A table (N, T) is a 2-D array, DataFrame or list of equally long lists of numbers, of which `n_features_in_` are the
-    T columns. Whatever has an array for each row is sequences: an array (N, T, F), or a list (or array of objects) of
-    (T_n, F), or of (T_n,) where a step has one feature; `n_features_in_` is F.
+    A table (N, T) is a 2-D array, DataFrame or list of equally long lists of numbers; `n_features_in_` is T. X with an
+    array for each row holds sequences: an array (N, T, F), or a list (or array of objects) of (T_n, F), or of (T_n,)
+    for steps with one feature; `n_features_in_` is F.
 
     Raises:
-        ValueError, TypeError: X is none of these, or not what `fit` saw.
+        ValueError, TypeError: X has none of these forms, or does not match the X of `fit`.
     """
     table_fitted = not reset and estimator._table
     if getattr(X, "ndim", 2) == 3:
@@ -54,7 +54,7 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Row
 
 
 def see_features(estimator: Any, features: int, reset: bool, expected: int | None = None) -> None:
-    """Keep the features of a step, or refuse other ones than `expected` or, if that is None, than fit saw."""
+    """With `reset`, store the number of features; else raise unless it is `expected`, or for None that of `fit`."""
     if reset:
         estimator.n_features_in_ = features
         if hasattr(estimator, "feature_names_in_"):
@@ -70,23 +70,23 @@ def see_features(estimator: Any, features: int, reset: bool, expected: int | Non
 
 
 def steps(rows: Rows) -> Rows:
-    """The rows with an axis of features: those of a table have T steps of one."""
+    """The rows with a feature axis; those of a table become T steps with one feature."""
     return rows[..., None] if isinstance(rows, np.ndarray) and rows.ndim == 2 else rows
 
 
 def take(rows: Any, chosen: Array) -> Any:
-    """Some rows of an array or a list."""
+    """The `chosen` rows of an array or a list."""
     return [rows[index] for index in chosen] if isinstance(rows, list) else rows[chosen]
 
 
 def check_length(name: str, x: Any, y: Any) -> None:
-    """Refuse targets for more or fewer rows than there are."""
+    """Raise unless x and y have the same number of rows."""
     if len(x) != len(y):
         raise ValueError(f"{name}: got y of {len(y)} rows, expected {len(x)}, as X has; give a target for each row")
 
 
 def labels(name: str, y: Any) -> Array:
-    """A vector of labels, checked as scikit-learn does."""
+    """The vector of labels y, checked as in scikit-learn."""
     if y is None:
         raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a label for each row")
     if is_aligned(y):
@@ -101,7 +101,7 @@ def labels(name: str, y: Any) -> Array:
 
 
 def is_aligned(y: Any) -> bool:
-    """Whether y has an array for each row, rather than one label."""
+    """Whether y has an array of labels, rather than one label, for each row."""
     if is_list(y):
         return bool(len(y) and np.ndim(y[0]))
     shape = np.asarray(y).shape
@@ -109,7 +109,7 @@ def is_aligned(y: Any) -> bool:
 
 
 def number_classes(name: str, y: Array) -> tuple[Array, Array]:
-    """The classes in order, and the number of each label's class."""
+    """The classes in order, and the class index of each label."""
     classes, numbers = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         got = f"one class, {classes.tolist()[0]!r}" if len(classes) else "no labels"
@@ -118,13 +118,13 @@ def number_classes(name: str, y: Array) -> tuple[Array, Array]:
 
 
 def divisor(deviation: Array, mean: Array) -> Array:
-    """What to divide by for a standard deviation of 1: a deviation that is but the mean's rounding is that of a constant."""
+    """The divisor that standardises: `deviation`, or 1 where it is only rounding error of a constant feature."""
     constant = deviation <= 100 * np.finfo(np.float64).eps * np.abs(mean)
     return np.where(constant, 1.0, deviation)
 
 
 def softmax(logits: Array) -> Array:
-    """Over the last axis, in float64."""
+    """The softmax over the last axis, in float64."""
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(-1, keepdims=True))
     probabilities: Array = powers / powers.sum(-1, keepdims=True)
@@ -132,12 +132,12 @@ def softmax(logits: Array) -> Array:
 
 
 def is_numbers(row: Any) -> bool:
-    """Whether it is a plain list of numbers, not one of steps."""
+    """Whether `row` is a plain list of numbers, rather than of steps."""
     return isinstance(row, list | tuple) and not (len(row) and np.ndim(row[0]))
 
 
 def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
-    """Whether X has an array for each row; equally long lists of numbers are a table where one is wanted."""
+    """Whether X has an array for each row; with `table_wanted`, equally long lists of numbers are a table instead."""
     listed = isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
     if not listed or not len(X):
         return False
@@ -147,7 +147,7 @@ def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
 
 
 def table(estimator: Any, X: Any, reset: bool, dtype: Any) -> Array:  # noqa: N803
-    """An array of two axes, checked as scikit-learn does."""
+    """X as a 2-D array, checked as in scikit-learn."""
     if getattr(X, "ndim", 2) > 3:
         raise ValueError(
             f"{name_of(estimator)}: got X of shape {X.shape}, expected (N, T, F); join the axes of a step's features"
@@ -157,7 +157,7 @@ def table(estimator: Any, X: Any, reset: bool, dtype: Any) -> Array:  # noqa: N8
 
 
 def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
-    """An array (N, T, F), checked."""
+    """X as an array (N, T, F), checked."""
     array: Array = check_array(X, dtype=dtype, allow_nd=True, ensure_all_finite=False, estimator=estimator)
     _check_finite(estimator, "X", array)
     if not all(array.shape[1:]):
@@ -169,7 +169,7 @@ def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
 
 
 def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # noqa: N803
-    """Arrays (T_n, F) from such, or from (T_n,), checked."""
+    """X as a list of arrays (T_n, F), checked; items may be (T_n,)."""
     name = name_of(estimator)
     rows: list[Array] = []
     for index, item in enumerate(X):
@@ -182,7 +182,7 @@ def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # n
                 f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same features, "
                 f"steps first"
             )
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        with np.errstate(over="ignore"):  # infinities are refused below
             rows.append(_as(array, dtype))
         _check_finite(estimator, f"X[{index}]", rows[-1])
     return rows
@@ -197,12 +197,12 @@ def _check_finite(estimator: Any, name: str, array: Array) -> None:
 
 
 def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array:
-    """In the dtype, or the first of several unless in one of them already."""
+    """The array in `dtype`; of several, in the first unless it already has one of them."""
     if isinstance(dtype, tuple):
         return array if array.dtype in dtype else array.astype(dtype[0])
     return array.astype(dtype, copy=False)
 
 
 def name_of(estimator: Any) -> str:
-    """What messages call it."""
+    """The estimator's name in messages."""
     return type(estimator).__name__

@@ -1,4 +1,4 @@
-"""Sequences with features of mean 0 and standard deviation 1."""
+"""Standardisation of sequences."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Standardises each feature over all steps of all sequences: (x - mean) / standard deviation.
 
-    What `sklearn.preprocessing.StandardScaler` is for tables. X is an array (N, T, F), a list (or array of objects) of N
-    arrays (T_n, F), or a table (N, T) of T steps of one feature, whose columns are scaled alike. What comes out is of the
-    same kind; float32 stays float32.
+    The counterpart of `sklearn.preprocessing.StandardScaler`, which is for tables. X is an array (N, T, F), a list (or
+    array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one feature, whose columns share one scale.
+    The output has the same form; float32 stays float32.
 
     Args:
         with_mean: whether to subtract the mean.
         with_std: whether to divide by the standard deviation; a constant feature is divided by 1.
 
-    Attributes: `mean_` and `scale_`, (F,), None where not asked for; `n_features_in_`.
+    Attributes: `mean_` and `scale_`, (F,), None if turned off; `n_features_in_`.
     """
 
     _table: bool
@@ -43,10 +43,10 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Measure the mean and deviation of each feature, all steps counting the same; y is not looked at.
+        """Compute each feature's mean and standard deviation over all steps; y is ignored.
 
         Raises:
-            ValueError, TypeError: X holds no sequences, or NaN.
+            ValueError, TypeError: X does not hold sequences, or contains NaN.
         """
         x = rows.steps(rows.read(self, X, reset=True, dtype=rows.FLOATS))
         flat = np.concatenate(x) if isinstance(x, list) else x.reshape(-1, x.shape[-1])
@@ -61,11 +61,11 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Any:  # noqa: N803
-        """The scaled sequences, as many and as long."""
+        """The scaled sequences, in the form of X."""
         return self._each(X, lambda x, mean, scale: (x - mean) / scale)
 
     def inverse_transform(self, X: Any) -> Any:  # noqa: N803
-        """Sequences from scaled ones."""
+        """The original sequences for the scaled sequences X."""
         return self._each(X, lambda x, mean, scale: x * scale + mean)
 
     def _each(self, X: Any, formula: Any) -> Any:  # noqa: N803

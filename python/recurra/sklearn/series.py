@@ -1,4 +1,4 @@
-"""Series as a forecaster takes them, and the windows in them."""
+"""Series in the forms that a forecaster accepts, and their windows."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from recurra.sklearn import rows
 
 @dataclass(frozen=True)
 class Series:
-    """Several series, (T_n, F) each; `axes` is that of what was given: 1 for (T,), 2 for (T, F), 3 for several."""
+    """Several series, (T_n, F) each; `axes` tells the form given: 1 for (T,), 2 for (T, F), 3 for several series."""
 
     each: list[Array]
     axes: int
 
     def like_given(self, forecasts: Array) -> Array:
-        """(N, horizon, F, ...) as (horizon, ...), (horizon, F, ...) or as it is."""
+        """The array (N, horizon, F, ...) as (horizon, ...), (horizon, F, ...) or unchanged, to match `axes`."""
         if self.axes == 3:
             return forecasts
         result: Array = forecasts[0] if self.axes == 2 else forecasts[0, :, 0]
         return result
 
     def check_steps(self, operation: str, least: int, why: str) -> None:
-        """Refuse series that are too short."""
+        """Raise if a series is too short."""
         for index, series in enumerate(self.each):
             if len(series) < least:
                 which = f"series {index}" if self.axes == 3 else "a series"
@@ -38,7 +38,8 @@ class Series:
 
 
 def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
-    """One series, (T,) or (T, F), or several: an array (N, T, F), or a list of arrays (T_n,) or (T_n, F). In float64."""
+    """Read X, (T,) or (T, F), or several series: an array (N, T, F), or a list of arrays (T_n,) or (T_n, F). In
+    float64."""
     if _is_vector(X):
         if not reset and estimator.n_features_in_ != 1:
             raise ValueError(
@@ -58,9 +59,10 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
 
 
 def split_in_time(counts: list[int], fraction: float, horizon: int) -> tuple[Array, Array]:
-    """The windows to train on and those to hold out, of series with so many each: the last ones are held out.
+    """The indices of training and held-out windows, for series with `counts` windows: the last of each are held out.
 
-    What ends training is not seen in training: between the two lie the windows whose targets are among theirs.
+    Windows whose targets overlap those of held-out windows are in neither, so that training never sees held-out
+    targets.
     """
     kept: list[int] = []
     out: list[int] = []
@@ -74,14 +76,14 @@ def split_in_time(counts: list[int], fraction: float, horizon: int) -> tuple[Arr
 
 
 def naive(context: Array, horizon: int, season: int) -> Array:
-    """(K, horizon, F): the value a season before, or several, in the context (K, steps, F)."""
+    """The naive forecast, (K, horizon, F): the last season of the context (K, steps, F), repeated."""
     last = context[:, context.shape[1] - season :]
     values: Array = last[:, np.arange(horizon) % season]
     return values
 
 
 def _is_vector(X: Any) -> bool:  # noqa: N803
-    """Whether X is numbers, one for each step."""
+    """Whether X has a single number for each step."""
     if isinstance(X, list | tuple):
         return bool(len(X)) and all(np.ndim(value) == 0 for value in X)
     if getattr(X, "ndim", 0) != 1:

@@ -1,4 +1,4 @@
-"""A label for each step."""
+"""Labelling of each step."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
 
     X and y are aligned: a list of N arrays (T_n, F) with a list of N arrays (T_n,) of labels, or arrays (N, T, F) and
     (N, T). A table X (N, T) with y (N, T) has steps of one feature. A table X (T, F) with a vector y (T,) is one
-    sequence, as in hmmlearn; then tables are read so in predict, too. What comes out is of the kind that went in.
+    sequence, as in hmmlearn; predict then reads tables in the same way. Outputs have the form of the inputs.
 
-    bidirectional is True unless said otherwise, so that a label depends on what comes after it as well.
+    `bidirectional` is True by default, so that a label also depends on later steps.
 
     Args:
-        class_weight: None, "balanced", or a dict of a weight for each class; multiplies the losses of the steps. Not with crf.
-        crf: whether the model ends in a conditional random field, `recurra.CRF`, which learns what labels follow each other:
-            `predict` then gives each sequence's most probable labelling as a whole, `predict_proba` each step's marginals.
+        class_weight: None, "balanced", or a dict from class to weight, which multiplies the losses of the steps. Not
+            with crf.
+        crf: whether the model ends in a conditional random field, `recurra.CRF`, which learns transitions between
+            labels: `predict` then gives the most probable label sequence, `predict_proba` each step's marginals.
 
-    Attributes beside `classes_`, (C,), are those of `SequenceEstimator`.
+    Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
     """
 
     bidirectional: bool = True
@@ -48,10 +49,10 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     crf: bool = False
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train anew.
+        """Train from scratch.
 
         Args:
-            X, y: the sequences and their labels, numbers or texts; see the class.
+            X, y: the sequences and their labels, numbers or strings; see the class.
 
         Raises:
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
@@ -87,7 +88,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return self
 
     def _last(self, name: str) -> list[CRF]:
-        """The layers behind the linear one."""
+        """The layers after the linear layer."""
         if not checks.flag(f"{name}.fit", "crf", self.crf):
             return []
         if self.class_weight is not None:
@@ -98,16 +99,17 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return [CRF(len(self.classes_))]
 
     def decision_function(self, X: Any) -> Any:  # noqa: N803
-        """Scores (without crf: logits) of every step: a list of (T_n, C), or (N, T, C); for two classes without that axis, as
-        in scikit-learn."""
+        """Scores (without crf: logits) of every step: a list of (T_n, C), or (N, T, C); for two classes without the
+        axis C, as in scikit-learn."""
         return self._each(X, lambda logits: logits[..., 1] - logits[..., 0] if len(self.classes_) == 2 else logits)
 
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
-        """Probabilities of every step, in the order of `classes_`: a list of (T_n, C), or (N, T, C)."""
+        """Class probabilities of every step, in the order of `classes_`: a list of (T_n, C), or (N, T, C)."""
         return self._each(X, rows.softmax, lambda crf: crf.marginals)
 
     def predict(self, X: Any) -> Any:  # noqa: N803
-        """The most probable label of every step, with crf labels of each sequence: a list of (T_n,), or (N, T)."""
+        """The most probable label of every step, with crf the most probable label sequence: a list of (T_n,), or
+        (N, T)."""
         numbers = self._each(X, lambda logits: logits.argmax(-1), lambda crf: crf.viterbi)
         return [self.classes_[one] for one in numbers] if isinstance(numbers, list) else self.classes_[numbers]
 
@@ -137,7 +139,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
 
 
 def _aligned(name: str, x: Any, y: Any) -> list[Array]:
-    """The labels of each row, as many as it has steps."""
+    """The labels of each row, one for each step."""
     if y is None:
         raise ValueError(f"{name}: requires y to be passed, but the target y is None; give a label for every step")
     rows.check_length(name, x, y)
@@ -154,5 +156,5 @@ def _aligned(name: str, x: Any, y: Any) -> list[Array]:
 
 
 def _flat(aligned: list[Array]) -> Array:
-    """All labels; rows without any have no say in their dtype."""
+    """All labels in one array, whose dtype empty rows do not affect."""
     return np.concatenate([row for row in aligned if len(row)] or aligned)
