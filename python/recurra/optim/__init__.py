@@ -1,4 +1,4 @@
-"""Optimisers, on the flat buffers of layers and models; schedules of their rate, and a search for a good one."""
+"""Optimisers that update the flat buffers of layers and models; learning rate schedules, and a learning rate finder."""
 
 from __future__ import annotations
 

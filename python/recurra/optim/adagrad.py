@@ -14,13 +14,13 @@ from recurra.optim.schedule import Rate
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer 2011), as PyTorch's: s' = s + g^2, w' = w - lr * g / (sqrt(s') + eps).
 
-    Of layers with sparse=True it moves the rows in `grad_rows` alone, which gives the same bits.
+    In layers with sparse=True it updates only the rows in `grad_rows`, with the same bits as a dense update.
 
     Args:
         lr: learning rate: a number, or a schedule.
-        eps: keeps the division finite.
-        weight_decay: adds weight_decay * w to the gradient; must leave out sparse layers, by no_decay.
-        no_decay: texts in the names of parameters that are not decayed.
+        eps: added to the denominator for numerical stability.
+        weight_decay: adds weight_decay * w to the gradient; with sparse layers, no_decay must exclude them.
+        no_decay: parameters whose name contains one of these strings are not decayed.
     """
 
     memory = ("square",)
@@ -35,4 +35,4 @@ class Adagrad(Optimizer):
         return _core.adagrad_update(parameters, begin, end, rule, slot.arrays["square"], self.eps)
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
-        """A row without a gradient does not move."""
+        """Accepts sparse layers: a row without a gradient does not move."""

@@ -1,4 +1,4 @@
-"""Adam, with decay in the gradient or beside it."""
+"""Adam, with coupled or decoupled weight decay."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Adam(Optimizer):
 
     Args:
         lr: learning rate: a number, or a schedule.
-        betas: (b1, b2), each from 0 to 1, less than 1.
-        eps: keeps the division finite.
+        betas: (b1, b2), each at least 0 and less than 1.
+        eps: added to the denominator for numerical stability.
         weight_decay: adds weight_decay * w to the gradient.
-        no_decay: texts in the names of parameters that are not decayed.
+        no_decay: parameters whose name contains one of these strings are not decayed.
     """
 
     memory = ("m", "v")
@@ -56,17 +56,17 @@ class Adam(Optimizer):
 
 @with_inherited_arguments
 class SparseAdam(Adam):
-    """Adam that leaves alone the rows of a sparse embedding that have no gradient (lazy Adam), as torch.optim.SparseAdam.
+    """Adam that skips the rows of a sparse embedding without a gradient (lazy Adam), as torch.optim.SparseAdam.
 
-    Of layers with sparse=True only the rows in `grad_rows` and their m and v move, t counting all steps:
-    w' = w - lr * sqrt(1 - b2^t) / (1 - b1^t) * m' / (sqrt(v') + eps). Other layers move as by `Adam`.
+    In layers with sparse=True only the rows in `grad_rows`, and their m and v, are updated; t counts all steps:
+    w' = w - lr * sqrt(1 - b2^t) / (1 - b1^t) * m' / (sqrt(v') + eps). Other layers are updated as in `Adam`.
 
     Args:
-        weight_decay: adds weight_decay * w to the gradient; no_decay must leave out the sparse layers.
+        weight_decay: adds weight_decay * w to the gradient; with sparse layers, no_decay must exclude them.
     """
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
-        """They are welcome."""
+        """Accepts sparse layers."""
 
 
 @with_inherited_arguments
@@ -74,7 +74,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): first w -= lr * weight_decay * w, then as Adam.
 
     Args:
-        weight_decay: the share, times lr, that a step takes off each parameter.
+        weight_decay: each step first reduces every parameter by the fraction lr * weight_decay.
     """
 
     _decoupled = True

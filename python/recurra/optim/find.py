@@ -1,4 +1,4 @@
-"""Optimisers by their names."""
+"""Optimisers by name."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ NAMES: dict[str, Callable[[], Optimizer]] = {
 
 
 def find(optimizer: str | type[Optimizer] | Optimizer) -> Optimizer:
-    """The optimiser that is meant.
+    """The optimiser for an object, a name or a class.
 
     Args:
-        optimizer: an optimiser, which is returned as it is; the name of one with its default options ("sgd" at the rate
-            0.01), such as "adam"; or the class of one that needs no arguments. A name or class makes a new one each time.
+        optimizer: an optimiser, returned as it is; the name of one, such as "adam", made with its default options
+            ("sgd" with lr=0.01); or a class that can be called without arguments. A name or class makes a new one each
+            time.
 
     Raises:
-        ValueError: there is no such name. TypeError: it is something else.
+        ValueError: unknown name. TypeError: none of these.
     """
     return named("optim.find", optimizer)
 
 
 def named(operation: str, optimizer: Any) -> Optimizer:
-    """`find`, for an operation with which its errors begin."""
+    """`find`, with `operation` at the beginning of its error messages."""
     return names.found(operation, "optimizer", optimizer, Optimizer, "recurra.optim", NAMES)

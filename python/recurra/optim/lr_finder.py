@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from recurra.objective.trainable import Trainable
 
 _SMOOTHING = 0.9
-#: Standard deviations of the noise by which a line must fall.
+#: Standard deviations of the noise by which a fitted line must fall.
 _SIGNIFICANT = 4.5
 
 
 @dataclass(frozen=True, eq=False)
 class LRRangeTest:
-    """What `find_lr` found, one number for each step taken.
+    """The result of `find_lr`; the arrays have one element per step.
 
-    Attributes: rates; losses, the batches' mean losses before each step; smoothed, their exponential moving average;
-    suggestion, the rate at which the loss fell fastest, None if it never fell by more than its noise; diverged, whether the test ended because
-    the loss grew or stopped being finite.
+    Attributes: rates; losses, each batch's mean loss before its step; smoothed, their exponential moving average;
+    suggestion, the rate at which the loss fell fastest, None if it never fell by more than its noise; diverged, whether
+    the test ended early because the loss grew or became non-finite.
     """
 
     rates: Array
@@ -46,7 +46,7 @@ class LRRangeTest:
     diverged: bool
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the losses over the rates, and the suggestion.
+        """Plot the losses over the rates, with the suggestion.
 
         Args:
             ax: matplotlib axes to draw on; None makes a figure.
@@ -55,7 +55,7 @@ class LRRangeTest:
             The axes.
 
         Raises:
-            ImportError: matplotlib is not there.
+            ImportError: matplotlib is not installed.
         """
         ax = plots.axes_of("plot", ax)
         ax.plot(self.rates, self.losses, color="0.75", label="batch")
@@ -63,7 +63,7 @@ class LRRangeTest:
         if self.suggestion is not None:
             ax.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
         ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
-        if len(self.losses):  # single batches may lie far above, where the test ends
+        if len(self.losses):  # limits from the smoothed losses: at the end, single batches may lie far above
             low, high = float(self.losses.min()), float(self.smoothed.max())
             margin = 0.05 * (high - low) or 0.5
             ax.set_ylim(low - margin, high + margin)
@@ -91,33 +91,33 @@ def find_lr(
     seed: int | None = None,
     verbose: int = 1,
 ) -> LRRangeTest:
-    """Train on a few batches with a rate that grows from step to step, and see what the loss does (Smith 2017).
+    """Learning rate range test: train with a learning rate that grows with every step and record the loss (Smith 2017).
 
-    Model and optimiser are left as they were, weights, buffers, gradients and memory, whatever ends the test. It ends
-    early when the smoothed loss lies above its minimum by `diverge` times the first loss (its absolute value, or the fall
-    since if that is more), or when the loss or the gradient is not finite.
+    Afterwards, however the test ends, model and optimiser are as before: weights, buffers, gradients and optimiser
+    state. It ends early when the smoothed loss exceeds its minimum by `diverge` times the first loss (its absolute
+    value, or the fall since then, whichever is larger), or when the loss or the gradient is not finite.
 
-    The suggestion is the rate in the middle of the window in which a line through the losses over log(rate) falls
-    fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It is a rate for the top
-    of a schedule; a constant one, or an optimiser with much momentum, often wants a third to a tenth of it. Where the loss
-    nowhere falls by more than single batches differ anyway, there is none, and a warning says so.
+    The suggestion is the rate in the middle of the window in which a least squares line through the losses over
+    log(rate) falls fastest; a window has a tenth of the steps and lies before the minimum of the smoothed loss. It is
+    meant as the maximum of a schedule; a constant rate, or an optimiser with much momentum, often needs a third to a
+    tenth of it. If the loss never falls by more than the noise between batches, there is no suggestion, only a warning.
 
     Args:
-        model: what is trained.
+        model: the model to test; it is not changed.
         x, y, lengths, loss, loss_weights, batch_size, clip_norm, clip_value, shuffle: as in `fit`.
-        optimizer: whose steps are tried; None for a fresh `Adam()`. Its rate or schedule plays no part.
+        optimizer: the optimiser to test with; None for a fresh `Adam()`. Its own rate or schedule is ignored.
         start: the first rate, above 0.
-        stop: the last one, above start.
-        steps: batches, at least 20; the data are gone through as often as that takes.
+        stop: the last rate, above start.
+        steps: number of batches, at least 20; the data are repeated as often as needed.
         diverge: see above.
-        seed: of the order and of dropout; None is fresh.
+        seed: of the shuffling and of dropout; None for a fresh seed.
         verbose: 1 shows a progress bar.
 
     Raises:
-        ValueError, TypeError: data that do not fit, before anything is trained.
+        ValueError, TypeError: data that do not fit the model, before training starts.
     """
     name = "find_lr"
-    from recurra.objective.goal import Goal  # here: an import of recurra need not wait for it
+    from recurra.objective.goal import Goal  # here, to keep `import recurra` fast
     from recurra.objective.sources import make_source
     from recurra.objective.trainable import Trainable
     from recurra.optim.find import named
@@ -128,7 +128,7 @@ def find_lr(
     start = checks.positive(name, "start", start)
     stop = checks.positive(name, "stop", stop)
     if not start < stop:
-        raise ValueError(f"{name}: got start={start!r} and stop={stop!r}, expected a rate that grows; exchange them")
+        raise ValueError(f"{name}: got start={start!r} and stop={stop!r}, expected start below stop; swap them")
     steps = checks.integer(name, "steps", steps, 20)
     batch_size = checks.integer(name, "batch_size", batch_size)
     diverge = checks.positive(name, "diverge", diverge)
@@ -171,14 +171,14 @@ def find_lr(
     suggestion = _steepest(tried, losses, smoothed, steps // 10)
     if suggestion is None:
         errors.warn(
-            f"{name}: found no rate: the loss fell nowhere by more than single batches differ; look at the plot, and try more "
-            f"steps, larger batches, or other bounds than start={start:g} and stop={stop:g}"
+            f"{name}: found no rate: the loss never fell by more than the noise between batches; look at the plot, and "
+            f"try more steps, larger batches, or other bounds than start={start:g} and stop={stop:g}"
         )
     return LRRangeTest(tried, np.array(losses), np.array(smoothed), suggestion, diverged)
 
 
 def _losses(model: Trainable, goal: Goal, source: Source, seed: int) -> Iterator[tuple[float, float]]:
-    """The mean loss of one batch after the other, without end; gradients are in place, to be scaled by the second number."""
+    """Yields each batch's mean loss and the factor for its gradients, which are in the model; repeats the data."""
     from recurra.objective.recorder import Recorder
 
     for epoch in count():
@@ -199,7 +199,7 @@ def _losses(model: Trainable, goal: Goal, source: Source, seed: int) -> Iterator
 
 @contextmanager
 def _restored(model: Layer) -> Iterator[None]:
-    """Parameters, buffers and gradients are put back at the end, whatever ends the block."""
+    """Restore parameters, buffers and gradients when the block ends, also by an exception."""
     state, grads = model.state_dict(), {name: array.copy() for name, array in model.grads.items()}
     try:
         yield
@@ -211,19 +211,19 @@ def _restored(model: Layer) -> Iterator[None]:
 
 
 def _steepest(rates: Array, losses: list[float], smoothed: list[float], width: int) -> float | None:
-    """The rate in the middle of the window in which the least squares line through the losses falls fastest; None where no
+    """The rate in the middle of the window in which the least squares line through the losses falls fastest; None if no
     line, however long, falls by more than the noise of single batches explains."""
     end = int(np.argmin(smoothed)) + 1 if smoothed else 0
     if end < max(width, 3):
         return None
     before = np.array(losses[:end])
     seen = np.arange(1, end + 1)
-    # Of independent losses around a line, as far as each step: near the minimum they begin to jump.
+    # The noise up to each step, from second differences, as for independent losses around a line.
     noise = np.sqrt(np.append([0.0, 0.0], np.cumsum(np.diff(before, 2) ** 2) / (6 * seen[:-2])))
     size = max(width, 3)
     while True:
         slopes, last = _slopes(before, size), slice(size - 1, end)
-        # Many lines are tried, and where losses are few their noise is not known well.
+        # The margin allows for the many lines tried, and for a noise estimate from few losses.
         beyond = -slopes - (_SIGNIFICANT + 20 / seen[last]) * noise[last]
         first = int(np.argmax(beyond))
         if beyond[first] > 0:
@@ -235,8 +235,8 @@ def _steepest(rates: Array, losses: list[float], smoothed: list[float], width: i
 
 
 def _slopes(losses: Array, width: int) -> Array:
-    """The slopes of least squares lines through `width` losses each, over evenly spaced log(rate), in units in which the
-    slope of noise varies as much as the noise."""
+    """The slopes of least squares lines through every `width` consecutive losses, over evenly spaced log(rate), scaled
+    so that for pure noise they have the standard deviation of the noise."""
     places = np.arange(width) - (width - 1) / 2
     result: Array = np.convolve(losses, places[::-1], "valid") / np.sqrt((places**2).sum())
     return result

@@ -1,4 +1,4 @@
-"""What an optimiser remembers of each layer, and how a loaded memory finds the layers again."""
+"""An optimiser's state for each layer, and how a loaded state finds its layers again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from recurra.common.typing import Array
 from recurra.layers.leaf import LeafLayer
 
 
-@dataclass(eq=False, slots=True)  # not frozen: every step makes some, and that takes three times as long
+@dataclass(eq=False, slots=True)  # not frozen: steps create slots, and a frozen class is three times as slow to create
 class Slot:
-    """What is remembered of one layer: the steps taken, and flat arrays like its parameters.
+    """The optimiser state of one layer: the steps taken, and flat arrays shaped like its parameters.
 
-    A layer that was frozen so far has no arrays yet. Layers are referred to weakly: with one its arrays go. A slot is
-    replaced, never changed.
+    A layer that has always been frozen has no arrays yet. The layer is a weak reference; when it dies, the arrays are
+    freed. A slot is replaced, never modified.
 
-    Attributes: layer, None after loading, until a step claims it; digest, of the parameters that the loaded one had.
+    Attributes: layer, None after loading until a step claims the slot; digest, of the layer's parameters when the
+    loaded state was taken.
     """
 
     layer: weakref.ref[LeafLayer] | None
@@ -32,55 +33,55 @@ class Slot:
     digest: str = ""
 
     def given_to(self, layer: LeafLayer) -> Slot:
-        """As the memory of this layer."""
+        """A copy that belongs to `layer`."""
         arrays = self.arrays
         return replace(self, layer=weakref.ref(layer, lambda _: arrays.clear()))
 
     @property
     def is_of_the_dead(self) -> bool:
-        """Whether its layer is gone."""
+        """Whether the slot's layer has been deleted."""
         return self.layer is not None and self.layer() is None
 
     def known_by(self) -> str:
-        """The digest of its layer's parameters, now or when it was loaded."""
+        """The digest of the layer's parameters: now or, for a slot without a layer, when the state was taken."""
         layer = self.layer() if self.layer is not None else None
         return _digest(layer.parameters) if layer is not None else self.digest
 
     def fits(self, layer: LeafLayer) -> bool:
-        """Whether its arrays have the size and dtype of the layer's parameters."""
+        """Whether the arrays have the size and dtype of the layer's parameters."""
         size, dtype = layer.parameters.size, layer.parameters.dtype
         return all(array.shape == (size,) and array.dtype == dtype for array in self.arrays.values())
 
     def is_like(self, other: Slot) -> bool:
-        """Whether it is of the same layer, as far as its content says: after as many steps the same arrays, or of a layer
-        with the same parameters."""
+        """Whether both slots seem to be of the same layer: the same arrays after as many steps, or equal parameters."""
         return (bool(self.arrays) and self.remembers_as(other)) or self.known_by() == other.known_by()
 
     def remembers_as(self, other: Slot) -> bool:
-        """Whether both hold the same arrays, after as many steps."""
+        """Whether both slots have the same arrays after as many steps."""
         names, arrays = self.arrays.keys(), other.arrays
         return (self.steps, names) == (other.steps, arrays.keys()) and all(
             np.array_equal(self.arrays[name], arrays[name], equal_nan=True) for name in names
         )
 
     def checked(self, operation: str, layer: LeafLayer) -> Slot:
-        """Itself, if it fits."""
+        """The slot itself; raises ValueError if its arrays do not fit `layer`."""
         if not self.fits(layer):
             array, parameters = next(iter(self.arrays.values())), layer.parameters
             raise ValueError(
-                f"{operation}: got a loaded state of {array.size} numbers of {array.dtype}, expected {parameters.size} of "
-                f"{parameters.dtype} for a {layer.label}; give the models that the state came from, in their order"
+                f"{operation}: got a loaded state of {array.size} numbers of {array.dtype}, expected {parameters.size} "
+                f"of {parameters.dtype} for a {layer.label}; give the models that the state came from, in the same "
+                "order"
             )
         return self
 
 
 class Memory:
-    """The slots, in the order in which their layers came. An optimiser replaces it as a whole.
+    """An optimiser's slots, in the order in which their layers were first stepped. An optimiser replaces it as a whole.
 
     Args:
-        slots: some may be loaded ones that wait for their layers.
-        lost: layers that had a slot before these were loaded, and may be the owners of one that waits; others that no
-            slot knows start anew. None: every layer may be an owner, and is refused if no slot knows it.
+        slots: the slots; loaded ones may still wait for their layers.
+        lost: layers that had a slot before the state was loaded, and so may own a waiting slot; other layers without a
+            slot start with a fresh one. None: any layer may own a waiting slot, and is refused if none matches it.
     """
 
     def __init__(self, slots: Sequence[Slot] = (), lost: weakref.WeakSet[LeafLayer] | None = None) -> None:
@@ -91,9 +92,9 @@ class Memory:
         ] = {}  # of layers at work, by id(): a slot's own reference says whether it is that layer
 
     def claim(self, operation: str, names: Sequence[str], layers: Sequence[LeafLayer]) -> Memory:
-        """A copy in which each of these has a slot, and those that learn have arrays of these names.
+        """A copy in which each of `layers` has a slot, and trainable layers have the arrays `names`.
 
-        Frozen layers have their place too, so that the order does not depend on when they are thawed.
+        Frozen layers have a slot too, so that the order does not depend on when they are unfrozen.
         """
         if self._knows(layers, len(names)):
             return self._twin()
@@ -121,7 +122,7 @@ class Memory:
         return made
 
     def _knows(self, layers: Sequence[LeafLayer], arrays: int) -> bool:
-        """Whether a claim of these layers changes nothing, as at every step but the first."""
+        """Whether all `layers` have complete slots, as at every step but the first."""
         slots, places = self._slots, self._places
         for layer in layers:
             place = places.get(id(layer))
@@ -133,20 +134,20 @@ class Memory:
         return True
 
     def _twin(self) -> Memory:
-        """The same, to be changed by itself."""
+        """A shallow copy, whose slots can be replaced independently."""
         twin = object.__new__(Memory)
         twin._slots, twin._lost, twin._places = self._slots.copy(), self._lost, self._places
         return twin
 
     def stepped(self, layer: LeafLayer) -> Slot:
-        """The slot of a layer of the claim, with one step more, which this memory now holds."""
+        """Count one more step in the slot of a claimed layer; returns the new slot."""
         place = self._places[id(layer)]
         old = self._slots[place]
         self._slots[place] = slot = Slot(old.layer, old.steps + 1, old.arrays)
         return slot
 
     def slot_of(self, layer: LeafLayer) -> Slot:
-        """The slot of a layer that has one."""
+        """The slot of `layer`, which must have one."""
         return next(slot for slot in self._slots if slot.layer is not None and slot.layer() is layer)
 
     def __len__(self) -> int:
@@ -154,18 +155,18 @@ class Memory:
 
     @property
     def layers(self) -> list[LeafLayer]:
-        """Those that have a slot."""
+        """The living layers that have a slot."""
         found = [slot.layer() for slot in self._slots if slot.layer is not None]
         return [layer for layer in found if layer is not None]
 
     def places_of(self, layers: Sequence[LeafLayer]) -> list[int | None]:
-        """Under which number each is found in `state_dict`; None: it has no slot."""
+        """The index of each layer's slot in `state_dict`; None for a layer without a slot."""
         alive = [slot for slot in self._slots if not slot.is_of_the_dead]
         places = {slot.layer(): place for place, slot in enumerate(alive) if slot.layer is not None}
         return [places.get(layer) for layer in layers]
 
     def state_dict(self) -> dict[str, Any]:
-        """Of an optimiser, as far as it is about layers."""
+        """The layers' part of an optimiser's `state_dict`."""
         state: dict[str, Any] = {}
         for index, slot in enumerate(slot for slot in self._slots if not slot.is_of_the_dead):
             state[f"{index}.steps"], state[f"{index}.parameters"] = slot.steps, slot.known_by()
@@ -175,20 +176,21 @@ class Memory:
 
     @classmethod
     def loaded(cls, operation: str, names: Sequence[str], mapping: Mapping[str, Any], others: set[str]) -> Memory:
-        """From a `state_dict()` that also holds the names of `others`; checked."""
+        """The slots in an optimiser's `state_dict()`, whose remaining keys must be `others`."""
         count = sum(str(name).endswith(".steps") for name in mapping)
         steps = [
             checks.integer(operation, name, mapping[name], 0, 2**63 - 1) if name in mapping else 0
             for name in (f"{index}.steps" for index in range(count))
         ]
         expected = set(others)
-        for index, taken in enumerate(steps):  # a layer that has not learnt has no arrays
+        for index, taken in enumerate(steps):  # no arrays before a layer's first step
             expected |= {f"{index}.{name}" for name in ("steps", "parameters", *(names if taken else ()))}
         if set(mapping) != expected:
             raise ValueError(
-                f"{operation}: got a mapping that does not fit: missing {sorted(expected - set(mapping)) or 'nothing'}, not "
-                f"known {sorted(set(mapping) - expected) or 'nothing'}, expected that of an optimiser of this class and "
-                f"options; give its state_dict()"
+                f"{operation}: got a mapping that does not fit: missing "
+                f"{sorted(expected - set(mapping)) or 'nothing'}, unknown "
+                f"{sorted(set(mapping) - expected) or 'nothing'}, expected the state of an optimiser of this class and "
+                "options; give its state_dict()"
             )
         slots = []
         for index, taken in enumerate(steps):
@@ -204,11 +206,11 @@ class Memory:
         return cls(slots)
 
     def given_to(self, operation: str, layers: Sequence[LeafLayer]) -> Memory:
-        """A loaded one whose slots these layers take, in order."""
+        """A copy of this loaded memory with its slots assigned to `layers`, in order."""
         if len(layers) != len(self._slots):
             raise ValueError(
-                f"{operation}: got models of {len(layers)} layers with parameters for a state of {len(self._slots)}, expected "
-                f"as many; give the models that the state came from, in their order"
+                f"{operation}: got models of {len(layers)} layers with parameters for a state of {len(self._slots)}, "
+                "expected the same number; give the models that the state came from, in the same order"
             )
         pairs = zip(self._slots, layers, strict=True)
         return Memory([slot.checked(operation, layer).given_to(layer) for slot, layer in pairs])
@@ -216,8 +218,9 @@ class Memory:
     def given_back(
         self, operation: str, layers: Sequence[LeafLayer], places: Sequence[int | None], before: Memory
     ) -> Memory:
-        """A loaded one in which these layers have the slots at their `places`, and the other layers of the memory `before`
-        find theirs by the content. What is left waits for its owner, and layers that neither memory knows start anew.
+        """A copy of this loaded memory in which `layers` have the slots at `places`, and the other layers of the memory
+        `before` get slots with matching content. The remaining slots wait for their layers; layers that neither memory
+        knows start with a fresh slot.
 
         Raises:
             ValueError: a slot does not fit its layer.
@@ -240,7 +243,7 @@ class Memory:
         return Memory(slots, lost)
 
     def copied(self) -> Memory:
-        """The same memory of the same layers, independent."""
+        """A deep copy for the same layers."""
         copies = []
         for slot in self._slots:
             layer = slot.layer() if slot.layer is not None else None
@@ -249,7 +252,7 @@ class Memory:
         return Memory(copies, self._lost)
 
     def without_layers(self) -> Memory:
-        """The same memory, for layers that are known by their parameters."""
+        """A deep copy whose slots wait for layers with the same parameters."""
         return Memory(
             [
                 Slot(None, slot.steps, {name: array.copy() for name, array in slot.arrays.items()}, slot.known_by())
@@ -260,9 +263,10 @@ class Memory:
 
 
 class _Twins:
-    """Loaded slots that wait, by the parameters that their layers had, and how many of the layers at hand have the same.
+    """Matches waiting slots to layers by their parameters' digests.
 
-    Slots of equal parameters go to layers of equal parameters in order, if all of these are at hand.
+    Slots with the same digest go to the layers with that digest, in order. Fewer layers than such slots are refused,
+    unless the slots are identical.
     """
 
     def __init__(self, waiting: Mapping[int, Slot], layers: Sequence[LeafLayer]) -> None:
@@ -274,7 +278,7 @@ class _Twins:
             self._places[slot.digest].append(place)
 
     def take(self, operation: str, layer: LeafLayer) -> int | None:
-        """The place of the layer's slot; None: there is none of its parameters."""
+        """The place of the layer's slot; None if no waiting slot has the digest of its parameters."""
         digest = self._digests[layer]
         places, layers = self._places[digest], self._layers[digest]
         self._layers[digest] -= 1
@@ -282,9 +286,9 @@ class _Twins:
             first, *others = (self._waiting[place] for place in places)
             if not all(first.remembers_as(one) for one in others):
                 raise ValueError(
-                    f"{operation}: got a {layer.label} whose parameters are those of {len(places)} layers that the loaded "
-                    f"state waits for, as they were when it was taken, expected to know which of these it is; say whose the "
-                    f"state is: load_state_dict(state, models=...)"
+                    f"{operation}: got a {layer.label} whose parameters are those of {len(places)} layers in the "
+                    "loaded state, expected those of one, as it is not clear which of their states to use; name the "
+                    "models that the state belongs to: load_state_dict(state, models=...)"
                 )
         return places.popleft() if places else None
 
@@ -296,7 +300,7 @@ def _place_of(
     waiting: Mapping[int, Slot],
     lost: weakref.WeakSet[LeafLayer] | None,
 ) -> int | None:
-    """Which of the loaded slots is the layer's: the first whose layer had these parameters. None: it starts anew."""
+    """The place of the waiting slot for `layer`: the first with the same parameters. None if it gets a fresh slot."""
     place = twins.take(operation, layer)
     if place is not None:
         return place
@@ -305,16 +309,16 @@ def _place_of(
         if layer not in lost or not could_be:
             return None
     if all(not slot.fits(layer) for slot in waiting.values()):
-        next(iter(waiting.values())).checked(operation, layer)  # which says more
+        next(iter(waiting.values())).checked(operation, layer)  # raises a more specific error
     raise ValueError(
-        f"{operation}: got a {layer.label} whose parameters are not those of any layer that the loaded state still waits for, "
-        f"as they were when it was taken, expected one of these, so that no layer takes the memory of another; load the "
-        f"parameters that belong to the state before this step, or say whose it is: load_state_dict(state, models=...)"
+        f"{operation}: got a {layer.label} whose parameters are not those of any unclaimed layer in the loaded state, "
+        f"expected the parameters from when the state was taken, so that no layer gets the state of another; load them "
+        f"before this step, or name the models that the state belongs to: load_state_dict(state, models=...)"
     )
 
 
 def _digest(parameters: _core.Parameters) -> str:
-    """What tells parameters apart."""
-    from hashlib import blake2b  # here: an import of recurra need not wait for it
+    """A digest of the parameters' values."""
+    from hashlib import blake2b  # here, to keep `import recurra` fast
 
     return blake2b(parameters.values.data, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The norm of gradients whose squares no float can hold."""
+"""The norm of gradients, without overflow or underflow of their squares."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from recurra import _core
 
 
 class Norm(NamedTuple):
-    """root * 2^exponent; NaN or infinite if the gradient is.
+    """The norm root * 2^exponent; NaN or infinite if the gradient is.
 
-    Attributes: outside, how many of its elements lay outside a limit.
+    Attributes: outside, the number of elements beyond the limit.
     """
 
     root: float
@@ -21,20 +21,20 @@ class Norm(NamedTuple):
 
     @classmethod
     def of(cls, weights: Iterable[_core.Parameters], scale: float = 1.0, limit: float = math.inf) -> Norm:
-        """Of clamp(scale * gradient, -limit, limit), over all of these together."""
+        """The norm of clamp(scale * gradient, -limit, limit) over all `weights` together."""
         parts = [_core.gradient_norm(one, scale, limit) for one in weights]
         top = max((exponent for square, exponent, _outside in parts if square), default=0)
         square = sum(math.ldexp(square, 2 * (exponent - top)) for square, exponent, _outside in parts)
         return cls(math.sqrt(square), top, sum(outside for _square, _exponent, outside in parts))
 
     def times(self, scale: float) -> Norm:
-        """Of the gradient times a number; nothing overflows on the way."""
+        """The norm of scale * gradient, without intermediate overflow."""
         digits, exponent = math.frexp(scale)
         return Norm(self.root * digits, self.exponent + exponent, self.outside)
 
     @property
     def value(self) -> float:
-        """As a number; infinite where it is larger than all of them."""
+        """The norm as a float; infinite if too large for one."""
         try:
             return math.ldexp(self.root, self.exponent)
         except OverflowError:
@@ -42,5 +42,5 @@ class Norm(NamedTuple):
 
     @property
     def is_finite(self) -> bool:
-        """Whether every element is."""
+        """Whether every element of the gradient is finite."""
         return math.isfinite(self.root)

@@ -1,4 +1,4 @@
-"""What all optimisers have: the step over layers and models, clipping, the rate, the memory."""
+"""The base class of optimisers: steps over layers and models, clipping, learning rate, state."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-#: What numbers of each dtype there are.
+#: The range of each dtype.
 _INFO = {dtype: np.finfo(dtype) for dtype in ("float32", "float64")}
 _LARGEST = {dtype: float(info.max) for dtype, info in _INFO.items()}
 
 
 class Step(NamedTuple):
-    """What `Optimizer.step` returns.
+    """The result of `Optimizer.step`.
 
-    Attributes: norm, of the scaled gradient, before clipping; clipped, the part of the gradient that clipping changed: by
-    value the share of elements that were cut, by norm 1.0 or 0.0, by both the larger.
+    Attributes: norm, of the scaled gradient before clipping; clipped, the fraction of the gradient that clipping
+    changed: the fraction of elements for clip_value, 1.0 or 0.0 for clip_norm, the larger of the two for both.
     """
 
     norm: float
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a native step is told; the gradient that it sees is clamp(scale * gradient, -limit, limit) * factor."""
+    """Arguments of a native step, which uses clamp(scale * gradient, -limit, limit) * factor as the gradient."""
 
     lr: float
     weight_decay: float
@@ -49,12 +49,12 @@ class Rule(NamedTuple):
     factor: float
 
     def decaying(self, weight_decay: float) -> Rule:
-        """With this decay."""
+        """The rule with this weight decay."""
         return self if weight_decay == self.weight_decay else self._replace(weight_decay=weight_decay)
 
     def clipped(self, kept: Norm, bound: float, info: np.finfo[Any]) -> Rule:
-        """With the factor that brings a gradient of norm `kept` down to `bound`. Where scale * gradient or the factor lies
-        beyond the dtype's numbers, each takes half of the way, by a power of two."""
+        """The rule whose factor reduces a gradient of norm `kept` to `bound`. If scale * gradient or the factor is out
+        of the dtype's range, a power of two moves between scale and factor, so that each does half of the work."""
         digits, exponent = bound / kept.root, -kept.exponent
         if not digits or not self.scale:
             return self._replace(factor=0.0)
@@ -67,17 +67,17 @@ class Rule(NamedTuple):
 
 
 class Optimizer(ABC):
-    """`step(model)` moves the parameters of all trainable layers along their gradients.
+    """`step(model)` updates the parameters of all trainable layers from their gradients.
 
     Args:
-        lr: learning rate: a number, then the attribute `lr` may be changed between steps; or a schedule from
-            `recurra.optim.schedules` or a function step -> rate.
+        lr: learning rate: a number, after which the attribute `lr` can be set between steps; a schedule from
+            `recurra.optim.schedules`; or a function step -> rate.
         weight_decay: see the class.
-        no_decay: parameters whose name contains one of these texts are not decayed, such as ("bias",); a model's names
-            begin with the layer's place, "0.weight_ih_l0".
+        no_decay: parameters whose name contains one of these strings are not decayed, such as ("bias",); in a model,
+            names begin with the layer's place, "0.weight_ih_l0".
     """
 
-    #: Names of the flat arrays kept for each layer.
+    #: Names of the flat state arrays of each layer.
     memory: tuple[str, ...] = ()
 
     def __init__(self, lr: Rate, weight_decay: float, no_decay: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class Optimizer(ABC):
         self._lr = self._first_lr = 0.0 if self._schedule else checks.number(name, "lr", lr)
         self.weight_decay = checks.number(name, "weight_decay", weight_decay)
         if not isinstance(no_decay, tuple | list) or not all(isinstance(text, str) for text in no_decay):
-            raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of texts; write no_decay=('bias',)")
+            raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of strings; write no_decay=('bias',)")
         self.no_decay = tuple(no_decay)
         self._steps = 0
         self._memory = Memory()
@@ -94,7 +94,7 @@ class Optimizer(ABC):
 
     @property
     def lr(self) -> float:
-        """The rate of the next step. It can be set, unless it comes from a schedule."""
+        """The learning rate of the next step. It can be set, unless it comes from a schedule."""
         return self._schedule(self._steps) if self._schedule else self._lr
 
     @lr.setter
@@ -102,19 +102,19 @@ class Optimizer(ABC):
         name = type(self).__name__
         if self._schedule:
             raise TypeError(
-                f"{name}: got lr={value!r} for an optimiser whose rate is {self._schedule!r}, expected no other; make it "
-                f"with a number, lr={value!r}, or leave out what sets the rate"
+                f"{name}: got lr={value!r} for an optimiser whose rate comes from {self._schedule!r}, expected a "
+                f"constant rate; make the optimiser with lr={value!r}, or leave out what sets its rate"
             )
         self._lr = checks.number(name, "lr", value)
 
     @property
     def schedule(self) -> Schedule | None:
-        """Where the rate comes from, if not from a number."""
+        """The learning rate schedule; None if the rate is a number."""
         return self._schedule
 
     @property
     def steps(self) -> int:
-        """How many steps were taken."""
+        """Number of steps taken."""
         return self._steps
 
     @keywords.explained_method
@@ -126,24 +126,24 @@ class Optimizer(ABC):
         clip_value: float | None = None,
         error_if_nonfinite: bool = False,
     ) -> Step:
-        """One step along the gradients in `grads`, which stay as they are. Ctrl-C takes effect before or after it.
+        """Take one step with the gradients in `grads`, which are unchanged. Ctrl-C takes effect before or after it.
 
-        Threads that share an optimiser wait for each other. A signal's handler that comes during a step cannot wait for it
-        and gets a ValueError.
+        Threads that share an optimiser wait for each other. A signal handler that runs during a step cannot wait, and
+        gets a ValueError.
 
         Args:
-            models: a layer or model, or several; layers with trainable=False stay as they are.
-            scale: multiplies the gradients first; 1 / count makes the gradient of a mean from that of a sum.
-            clip_norm: if their norm, over all layers together, is then larger, they are scaled down to it.
-            clip_value: before that, each element is cut to lie between -clip_value and clip_value.
+            models: a layer or model, or several; layers with trainable=False are unchanged.
+            scale: factor for the gradients, applied first; 1 / count turns the gradient of a sum into that of a mean.
+            clip_norm: maximum norm over all layers together; larger gradients are scaled down to it, after clip_value.
+            clip_value: clips each element to [-clip_value, clip_value].
             error_if_nonfinite: whether to refuse gradients that are not finite.
 
         Returns:
-            The norm of the scaled gradients before clipping, and how much clipping changed.
+            The norm of the scaled gradients before clipping, and the fraction that clipping changed.
 
         Raises:
-            FloatingPointError: there is NaN or infinity in the gradients; nothing has changed. Without
-                error_if_nonfinite it spreads to the parameters, but for an infinity that clip_value cuts.
+            FloatingPointError: NaN or infinity in the gradients; nothing has changed. Without error_if_nonfinite they
+                spread to the parameters, except an infinity that clip_value clips.
         """
         operation = f"{type(self).__name__}.step"
         return self._turns(operation, self._step, operation, models, scale, clip_norm, clip_value, error_if_nonfinite)
@@ -187,9 +187,7 @@ class Optimizer(ABC):
             for begin, end, decay in self._checked_spans(operation, prefix, layer)
         ]
         done = {"_steps": self._steps + 1, "_memory": memory}
-        _core.write_whole(
-            weights, _core.run_updates, updates, vars(self), done
-        )  # all, or nothing, for other threads too
+        _core.write_whole(weights, _core.run_updates, updates, vars(self), done)  # atomic, also for other threads
         return Step(length, clipped)
 
     def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Sequence[tuple[int, int, float]]:
@@ -201,20 +199,22 @@ class Optimizer(ABC):
             self._refuse_sparse(operation, prefix + layer.label)
             if any(decay for _begin, _end, decay in spans):
                 raise ValueError(
-                    f"{operation}: got weight_decay={self.weight_decay:g} for {prefix}{layer.label} with sparse=True, expected "
-                    f"0, as decay moves every row at every step; add its name to no_decay, or make it with sparse=False"
+                    f"{operation}: got weight_decay={self.weight_decay:g} for {prefix}{layer.label} with sparse=True, "
+                    "expected 0, as decay moves every row at every step; add its name to no_decay, or make it with "
+                    "sparse=False"
                 )
         return spans
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
-        """For the classes whose steps move rows that no gradient has reached."""
+        """Refuse sparse layers; overridden by optimisers that do not move rows without a gradient."""
         raise ValueError(
-            f"{operation}: got {label} with sparse=True, expected layers with dense gradients, as {type(self).__name__} moves "
-            f"rows that have no gradient too; use SparseAdam, Adagrad or SGD without momentum, or make it with sparse=False"
+            f"{operation}: got {label} with sparse=True, expected layers with dense gradients, as "
+            f"{type(self).__name__} moves rows that have no gradient too; use SparseAdam, Adagrad or SGD without "
+            "momentum, or make it with sparse=False"
         )
 
     def _leaves(self, operation: str, models: Layer | Sequence[Layer]) -> dict[LeafLayer, str]:
-        """The layers that have parameters, each once, and what stands before their parameters' names."""
+        """The layers that have parameters, each once, with the prefix of their parameters' names."""
         found: dict[LeafLayer, str] = {}
         several = list(models) if isinstance(models, list | tuple) else [models]
         for model in several:
@@ -227,7 +227,7 @@ class Optimizer(ABC):
         return found
 
     def _spans(self, prefix: str, parameters: _core.Parameters) -> Iterator[tuple[int, int, float]]:
-        """The flat buffer, cut where the weight decay changes."""
+        """Spans of the flat buffer with one weight decay each: (begin, end, decay)."""
         begin, end, current = 0, 0, self.weight_decay
         for name in parameters.names:
             first, last = parameters.span(name)
@@ -241,10 +241,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:
-        """What the step does to elements [begin, end) of the flat buffers; `slot.steps` counts this one."""
+        """The native update of elements [begin, end) of the flat buffers; `slot.steps` includes this step."""
 
     def config(self) -> dict[str, Any]:
-        """Class and constructor's arguments as plain data, fit for JSON; a rate that was set since is in `state_dict`."""
+        """Class and constructor arguments as plain data, fit for JSON; a rate set later is in `state_dict`."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "lr"]
         return {
             "class": type(self).__name__,
@@ -253,12 +253,12 @@ class Optimizer(ABC):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimiser remembers, to go on from with the same bits.
+        """The optimiser's state, from which training resumes with the same bits.
 
-        "steps", how many it took; "lr", unless it comes from a schedule; and for each layer, in the order in which they
-        came, "0.steps", "0.parameters", a digest of its parameters, by which it is known again, and, once it has learnt,
-        flat copies of "0.m", ... Layers that are gone are left out. Beside a step on another thread: all from before it or
-        all from after it.
+        "steps", the number of steps taken; "lr", unless it comes from a schedule; and for each layer, in the order in
+        which they were first stepped, "0.steps", "0.parameters", a digest of the parameters by which the layer is
+        recognised, and, once it has been trained, copies of its flat arrays "0.m", ... Deleted layers are left out.
+        While another thread takes a step, the state is from before or after that step, consistently.
         """
         return self._turns.read(self._state_dict)
 
@@ -269,17 +269,17 @@ class Optimizer(ABC):
         return state | self._memory.state_dict()
 
     def load_state_dict(self, mapping: Mapping[str, Any], models: Layer | Sequence[Layer] | None = None) -> None:
-        """Go on from a `state_dict()`, all or nothing.
+        """Restore the state from a `state_dict()`, all or nothing.
 
         Args:
             mapping: the state.
-            models: to whose layers its parts go, in this order. None: each part goes to the layer whose parameters are those
-                that its own had when the state was taken, when that layer is stepped; so load the parameters that
-                belong to the state, too.
+            models: the models whose layers, in order, the state belongs to. None: when a layer is first stepped, it
+                gets the part whose layer had the same parameters when the state was taken; so load the matching
+                parameters too.
 
         Raises:
-            ValueError, TypeError: it is that of another class, or of other options; or it is not that of `models`. Without
-                `models`, a step raises ValueError for a layer whose parameters are unknown to a state that waits.
+            ValueError, TypeError: the state of another class or other options, or not of `models`. Without `models`, a
+                step raises ValueError for a layer whose parameters match no part that is still waiting.
         """
         operation = f"{type(self).__name__}.load_state_dict"
         if not isinstance(mapping, Mapping):
@@ -299,22 +299,21 @@ class Optimizer(ABC):
         steps = checks.integer(operation, "steps", mapping["steps"], 0, 2**63 - 1)
         if models is not None:
             memory = memory.given_to(operation, list(self._leaves(operation, models)))
-        vars(self).update(_steps=steps, _lr=lr, _memory=memory)  # all, or nothing
+        vars(self).update(_steps=steps, _lr=lr, _memory=memory)  # all or nothing
 
     def _state_for(self, model: Layer) -> dict[str, Any]:
-        """A `state_dict()` that also says, as "places", which of its parts is whose: a number, or None, for each layer of the
-        model."""
-        alive = self._memory.layers  # for as long as this takes: the numbers leave out those that are gone
+        """A `state_dict()` with "places": for each layer of the model, the number of its part of the state, or None."""
+        alive = self._memory.layers  # keeps layers alive meanwhile: parts of deleted layers would not be numbered
         places = self._memory.places_of(list(self._leaves("state_dict", model)))
         state = {**self.state_dict(), "places": places}
         del alive
         return state
 
     def _load_state_for(self, state: Mapping[str, Any], model: Layer) -> None:
-        """Go on from a `_state_for` this model, whatever happens to its parameters before the next step.
+        """Restore the state from `_state_for(model)`, whatever happens to the model's parameters before the next step.
 
-        What is left of the state waits for other models. A layer that is new to this optimiser then starts anew, as in a
-        run without a break; one that it has met, and that the state does not know, is refused.
+        The remaining parts of the state wait for other models. A layer that this optimiser has never stepped starts
+        with fresh state, as in an uninterrupted run; one that it has stepped, but that matches no part, is refused.
         """
         operation, before = f"{type(self).__name__}.load_state_dict", self._memory
         layers, places = list(self._leaves(operation, model)), state.get("places")
@@ -324,20 +323,20 @@ class Optimizer(ABC):
         fit = all(type(one) is int and 0 <= one < count for one in taken) and len(set(taken)) == len(taken)
         if not fit or not isinstance(places, list) or len(places) != len(layers):
             raise ValueError(
-                f"{operation}: got places={places!r:.200}, expected a number below {count} or None for each of {len(layers)} "
-                f"layers, none twice; give what was saved"
+                f"{operation}: got places={places!r:.200}, expected a number below {count} or None for each of "
+                f"{len(layers)} layers, none twice; give the state that was saved"
             )
         self._memory = self._memory.given_back(operation, layers, places, before)
 
     def _twin(self, lr: float) -> Self:
-        """An independent one with the same memory of the same layers, at another rate."""
+        """An independent copy with the same state for the same layers, at another rate."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self._turns.read(self._copied, Memory.copied), _schedule=None, _turns=_core.Turns())
         twin.lr = lr
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies carry the memory, not the layers."""
+        """The state to copy or pickle: slots are kept without their layers."""
         state = self._turns.read(self._copied, Memory.without_layers)
         del state["_turns"]
         return state
@@ -355,18 +354,18 @@ class Optimizer(ABC):
 
 
 def _largest(weights: Sequence[_core.Parameters]) -> float:
-    """Numbers that all of them can hold."""
+    """The largest number that the dtypes of all `weights` can hold."""
     return min((_LARGEST[one.dtype] for one in weights), default=_LARGEST["float64"])
 
 
 def _nonfinite(layers: Mapping[LeafLayer, str], norm: float) -> str:
-    """What is wrong with a gradient of this norm, and where."""
+    """The message about a non-finite gradient: the parameter concerned, or the norm if every element is finite."""
     for layer, prefix in layers.items():
         for name, gradient in layer.grads.items():
             if not np.isfinite(gradient).all():
                 return (
-                    f"got NaN or infinity in the gradient of {prefix}{name}, expected finite numbers; lower the rate, clip "
-                    f"the gradient, or look for what is not finite in the data"
+                    f"got NaN or infinity in the gradient of {prefix}{name}, expected finite numbers; lower the rate, "
+                    "clip the gradient, or look for what is not finite in the data"
                 )
     dtype = next(iter(layers)).parameters.dtype
-    return f"got a gradient of norm {norm:g}, expected one that {dtype} holds; lower scale, or the loss"
+    return f"got a gradient of norm {norm:g}, expected one in the range of {dtype}; lower scale, or the loss"

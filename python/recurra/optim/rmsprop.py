@@ -12,19 +12,20 @@ from recurra.optim.schedule import Rate
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Tieleman and Hinton 2012) as PyTorch's: s' = alpha s + (1 - alpha) g^2, w' = w - lr * g / (sqrt(s') + eps).
+    """RMSprop (Tieleman and Hinton 2012) as PyTorch's: s' = alpha s + (1 - alpha) g^2,
+    w' = w - lr * g / (sqrt(s') + eps).
 
-    Centred (Graves 2013), the root is that of the variance s' - m'^2 with m' = alpha m + (1 - alpha) g; where rounding
-    makes it negative it counts as 0. With momentum v' = momentum * v + g / (sqrt(...) + eps), w' = w - lr * v'.
+    Centered (Graves 2013), the root is that of the variance s' - m'^2 with m' = alpha m + (1 - alpha) g, taken as 0
+    where rounding makes it negative. With momentum v' = momentum * v + g / (sqrt(...) + eps), w' = w - lr * v'.
 
     Args:
         lr: learning rate: a number, or a schedule.
-        alpha: from 0 to 1.
-        eps: keeps the division finite.
+        alpha: decay of the running means, from 0 to 1.
+        eps: added to the denominator for numerical stability.
         momentum: from 0 (none) to 1.
-        centered: whether the gradient's running mean is taken out.
+        centered: whether to divide by the root of the gradient's variance instead of its mean square.
         weight_decay: adds weight_decay * w to the gradient.
-        no_decay: texts in the names of parameters that are not decayed.
+        no_decay: parameters whose name contains one of these strings are not decayed.
     """
 
     def __init__(

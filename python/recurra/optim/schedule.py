@@ -1,4 +1,4 @@
-"""What every schedule is, and how numbers and functions become one."""
+"""The base class of learning rate schedules, and the schedules that stand for numbers and functions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recurra.common.structure import plain
 
 
 class Schedule(ABC):
-    """`schedule(step)` is the rate of the step before which so many were taken.
+    """`schedule(step)` is the learning rate of step `step`, counted from 0.
 
-    A class of your own defines `rate` and keeps the constructor's arguments in attributes of their names. Two schedules
-    are equal if their classes and attributes are.
+    A subclass defines `rate` and stores the constructor's arguments in attributes of the same names. Two schedules are
+    equal if their classes and attributes are.
     """
 
     @abstractmethod
@@ -22,7 +22,7 @@ class Schedule(ABC):
         """The rate of step `step`, 0 for the first."""
 
     def __call__(self, step: int) -> float:
-        """The same, checked.
+        """The rate of step `step`, with argument and result checked.
 
         Raises:
             ValueError: step is negative, or the rate is negative or not finite.
@@ -45,13 +45,13 @@ class Schedule(ABC):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-#: What `lr=` takes.
+#: The type of `lr=`.
 Rate: TypeAlias = "float | Schedule | Callable[[int], float]"
 
 
 def find(operation: str, name: str, value: Rate) -> Schedule:
     """`value` as a schedule."""
-    from recurra.layers.layer import Layer  # here, as layers are trained by what needs schedules
+    from recurra.layers.layer import Layer  # here, to avoid an import cycle
 
     if isinstance(value, Schedule):
         return value
@@ -60,10 +60,10 @@ def find(operation: str, name: str, value: Rate) -> Schedule:
             f"{operation}: got {name}=the class {value.__name__}, expected a number, a schedule or a function; write "
             f"{value.__name__}(...)"
         )
-    if isinstance(value, Layer):  # which can be called
+    if isinstance(value, Layer):  # layers are callable too
         raise TypeError(
-            f"{operation}: got {name}=a {type(value).__name__}, expected a number, a schedule or a function of the step; leave "
-            f"the model out, as model.fit(..., optimizer=) brings the two together"
+            f"{operation}: got {name}=a {type(value).__name__}, expected a number, a schedule or a function of the "
+            "step; leave the model out, and connect the two by model.fit(..., optimizer=...)"
         )
     if callable(value):
         return Function(value)
@@ -71,7 +71,7 @@ def find(operation: str, name: str, value: Rate) -> Schedule:
 
 
 class Constant(Schedule):
-    """The same rate always; a plain number where a schedule is expected means this.
+    """A constant rate; where a schedule is expected, a plain number means this.
 
     Args:
         lr: learning rate.
@@ -81,31 +81,31 @@ class Constant(Schedule):
         self.lr = checks.number("Constant", "lr", lr)
 
     def rate(self, step: int) -> float:
-        """lr."""
+        """The rate lr."""
         return self.lr
 
 
 class Function(Schedule):
-    """Any function of the step; a plain one where a schedule is expected means this.
+    """A function of the step; where a schedule is expected, a plain function means this.
 
-    Its configuration holds the function's name alone, by which a resumed run recognises it.
+    Its `config()` has only the function's name, by which a resumed run recognises it.
 
     Args:
-        function: step -> rate, the same each time it is asked.
+        function: step -> rate, always the same for the same step.
     """
 
     def __init__(self, function: Callable[[int], float]) -> None:
         if not callable(function) or isinstance(function, type):
             raise TypeError(
-                f"Function: got {function!r}, expected a function step -> rate; give it, or an object of a schedule's class"
+                f"Function: got {function!r}, expected a function step -> rate; give one, or an instance of a schedule"
             )
         self.function = function
 
     def rate(self, step: int) -> float:
-        """What the function returns."""
+        """The function's rate for this step."""
         return self.function(step)
 
     def config(self) -> dict[str, Any]:
-        """Class, and the function's module and name."""
+        """The class, and the function's module and name."""
         owner = self.function if hasattr(self.function, "__qualname__") else type(self.function)
         return {"class": "Function", "function": f"{owner.__module__}.{owner.__qualname__}"}

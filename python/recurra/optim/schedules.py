@@ -1,7 +1,7 @@
-"""Learning rates that change from step to step: pure functions of the number of steps taken, fit for `lr=`.
+"""Learning rate schedules for `lr=`: pure functions of the number of steps taken.
 
-Steps are the optimiser's, one for each call of `step`, counted from 0; an epoch of `fit` has ceil(rows / batch_size),
-fewer with `accumulate`, more with `truncate`. In the equations t is that number.
+Steps are calls of the optimiser's `step`, counted from 0; an epoch of `fit` has ceil(rows / batch_size) steps, fewer
+with `accumulate`, more with `truncate`. In the equations t is the step.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class StepDecay(Schedule):
 
     Args:
         lr: the first rate.
-        step_size: steps from one fall to the next.
-        gamma: what each multiplies the rate by, from 0 to 1.
+        step_size: number of steps between decays.
+        gamma: factor of each decay, from 0 to 1.
     """
 
     def __init__(self, lr: float, step_size: int, gamma: float = 0.1) -> None:
@@ -51,8 +51,8 @@ class ExponentialDecay(Schedule):
 
     Args:
         lr: the first rate.
-        gamma: what the rate is multiplied by in so many steps, from 0 to 1.
-        steps: how many.
+        gamma: factor of the decay over `steps` steps, from 0 to 1.
+        steps: number of steps for a decay by gamma.
     """
 
     def __init__(self, lr: float, gamma: float, steps: int = 1) -> None:
@@ -72,8 +72,8 @@ class CosineDecay(Schedule):
 
     Args:
         lr: the first rate.
-        steps: until the floor is reached.
-        floor: the last rate, at most lr.
+        steps: number of steps until the floor is reached.
+        floor: the final rate, at most lr.
     """
 
     def __init__(self, lr: float, steps: int, floor: float = 0.0) -> None:
@@ -87,19 +87,19 @@ class CosineDecay(Schedule):
 
 
 class OneCycle(Schedule):
-    """Up to a large rate and down to a tiny one (Smith and Topin 2018), as torch's OneCycleLR; momentum stays as it is.
+    """Up to a large rate and down to a tiny one (Smith and Topin 2018), as torch's OneCycleLR; momentum is constant.
 
-    From max_lr / div_factor to max_lr in the first pct_start of the steps, then to max_lr / (div_factor *
-    final_div_factor) at step total_steps - 1, where it stays. With three_phase, as in the paper, first back to max_lr /
-    div_factor in as many steps as it took up.
+    The rate grows from max_lr / div_factor to max_lr in the first fraction pct_start of the steps, then falls to
+    max_lr / (div_factor * final_div_factor) at step total_steps - 1, where it stays. With three_phase, as in the paper,
+    it first returns to max_lr / div_factor in as many steps as it took to grow.
 
     Args:
-        max_lr: the largest rate, such as the one that `find_lr` suggests.
-        total_steps: of the whole training: epochs * ceil(rows / batch_size).
-        pct_start: the part of them on the way up, above 0 and below 1; with three_phase below 0.5.
+        max_lr: the largest rate, such as the suggestion of `find_lr`.
+        total_steps: number of steps of the whole training: epochs * ceil(rows / batch_size).
+        pct_start: fraction of the steps in which the rate grows, above 0 and below 1; with three_phase below 0.5.
         anneal_strategy: "cos" or "linear".
-        div_factor: above 0.
-        final_div_factor: above 0.
+        div_factor: max_lr divided by the initial rate, above 0.
+        final_div_factor: the initial rate divided by the final one, above 0.
         three_phase: see above.
     """
 
@@ -124,7 +124,8 @@ class OneCycle(Schedule):
         bound = 0.5 if self.three_phase else 1.0
         if not self.pct_start < bound:
             raise ValueError(
-                f"OneCycle: got pct_start={pct_start!r}, expected less than {bound:g}, so that there is a way down; lower it"
+                f"OneCycle: got pct_start={pct_start!r}, expected less than {bound:g}, so that steps are left for the "
+                "decay; lower it"
             )
 
     def rate(self, step: int) -> float:
@@ -143,15 +144,15 @@ class OneCycle(Schedule):
 
 
 class Warmup(Schedule):
-    """Up in a straight line to the first rate of another schedule, which then runs: its step 0 is step `steps`.
+    """Linear warmup to the first rate of another schedule, which follows: its step 0 is step `steps`.
 
     schedule(0) * (start_factor + (1 - start_factor) * t / steps), then schedule(t - steps): as torch's LinearLR before
-    another in a SequentialLR.
+    another schedule in a SequentialLR.
 
     Args:
-        schedule: what follows; a number stays.
-        steps: of the way up.
-        start_factor: where it begins, as a part of schedule(0), from 0 to 1; with 0 the first step moves nothing.
+        schedule: the schedule that follows; a number for a constant rate.
+        steps: number of warmup steps.
+        start_factor: the initial rate divided by schedule(0), from 0 to 1; with 0 the first step changes no parameters.
     """
 
     def __init__(self, schedule: Rate, steps: int, start_factor: float = 0.0) -> None:
@@ -167,13 +168,13 @@ class Warmup(Schedule):
 
 
 class Chain(Schedule):
-    """One schedule after the other, each from its own step 0, as torch's SequentialLR.
+    """Schedules in sequence, each from its own step 0, as torch's SequentialLR.
 
-    `Chain([1e-3, 1e-4], [5000])` is a rate that falls once.
+    `Chain([1e-3, 1e-4], [5000])` lowers the rate once.
 
     Args:
-        schedules: at least one; numbers stay.
-        milestones: the steps, growing, at which each but the first begins.
+        schedules: at least one schedule; numbers for constant rates.
+        milestones: the steps, increasing, at which the second and later schedules start.
     """
 
     def __init__(self, schedules: Sequence[Rate], milestones: Sequence[int]) -> None:
@@ -186,11 +187,11 @@ class Chain(Schedule):
         self.milestones = tuple(checks.integer("Chain", f"milestones[{k}]", m) for k, m in enumerate(milestones))
         if len(self.schedules) != len(self.milestones) + 1:
             raise ValueError(
-                f"Chain: got {len(self.schedules)} schedules and {len(self.milestones)} milestones, expected one schedule "
-                f"more; give the step at which each but the first begins"
+                f"Chain: got {len(self.schedules)} schedules and {len(self.milestones)} milestones, expected one "
+                "schedule more than milestones; give the step at which each schedule but the first starts"
             )
         if any(second <= first for first, second in pairwise(self.milestones)):
-            raise ValueError(f"Chain: got milestones={milestones!r}, expected growing steps; put them in order")
+            raise ValueError(f"Chain: got milestones={milestones!r}, expected increasing steps; sort them")
 
     def rate(self, step: int) -> float:
         """See the class."""

@@ -18,9 +18,9 @@ class SGD(Optimizer):
     Args:
         lr: learning rate: a number, or a schedule.
         momentum: from 0 (none) to 1.
-        nesterov: whether to look ahead; needs momentum.
+        nesterov: whether to use Nesterov momentum; needs momentum.
         weight_decay: adds weight_decay * w to the gradient.
-        no_decay: texts in the names of parameters that are not decayed.
+        no_decay: parameters whose name contains one of these strings are not decayed.
     """
 
     def __init__(
@@ -44,6 +44,6 @@ class SGD(Optimizer):
         return _core.sgd_update(parameters, begin, end, rule, velocity, self.momentum, self.nesterov)
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
-        """With momentum, rows move on without a gradient."""
+        """Refuses sparse layers only with momentum, which moves rows without a gradient."""
         if self.momentum:
             super()._refuse_sparse(operation, label)
