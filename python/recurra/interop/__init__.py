@@ -1,4 +1,4 @@
-"""Models and weights of other frameworks: readers, writers, and the orders in which they keep their gates."""
+"""Models and weights of other frameworks: readers, writers, and gate orders."""
 
 from __future__ import annotations
 

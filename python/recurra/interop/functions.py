@@ -1,4 +1,4 @@
-"""Functions of every value that the library has no activation for, put together of those that it has."""
+"""Elementwise functions that are not activations of the library, composed of those that are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from recurra.layers.normalisation import BatchNorm
 
 
 class Functions:
-    """Applied to symbols of one dtype. Constants are those of a batch norm that never learns."""
+    """Elementwise functions of symbols of one dtype. Constants are held by frozen batch norms."""
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
 
     def plain(self, name: str, x: Any) -> Any:
-        """An activation that is a layer."""
+        """The activation layer `name`."""
         return Activation(name, dtype=self._dtype)(x)
 
     def affine(self, x: Any, scale: Any = 1.0, shift: Any = 0.0) -> Any:
-        """scale * x + shift, each a number or one for each feature."""
+        """scale * x + shift, with numbers or one value for each feature."""
         norm = BatchNorm(x.features, eps=1e-30, dtype=self._dtype)
         values = {"weight": scale, "bias": shift, "running_mean": 0.0, "running_var": 1.0}
         norm.load_state_dict({name: np.full(x.features, value, self._dtype) for name, value in values.items()})
@@ -55,7 +55,7 @@ class Functions:
         return x * self.plain("exp", self.affine(self.plain("log", size), -1.0))
 
     def named(self, name: str) -> Callable[[Any], Any] | None:
-        """The function of that name; None if there is none."""
+        """The function called `name`; None if there is none."""
         if name in NAMES:
             return lambda x: self.plain(name, x)
         found: dict[str, Callable[[Any], Any]] = {

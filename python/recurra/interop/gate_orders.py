@@ -1,4 +1,4 @@
-"""The orders in which frameworks keep the gates of a cell."""
+"""Frameworks' orders of a cell's gates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.typing import Array
 
-#: What others call the gates: for each cell their letters, and those that they have here.
+#: For each cell, other frameworks' letters for the gates and this library's.
 _SYNONYMS = {"LSTM": {"c": "g", "z": "g", "j": "g"}, "GRU": {"u": "z", "h": "n", "c": "n", "o": "n"}}
 
-#: The orders of frameworks, in the letters that gates have here.
+#: The frameworks' orders, in this library's letters.
 ORDERS = {
     "LSTM": {
         "recurra": "ifgo",
@@ -44,27 +44,27 @@ ORDERS = {
 
 
 def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: int = 0) -> Array:
-    """Weights or biases whose gates are in the order of one framework, in that of another.
+    """Reorder the gates of weights or biases from one framework's order to another's.
 
         weight_ih = rc.interop.gates(kernel, "GRU", "keras", axis=1).T  # (I, 3 H), z r h, to (3 H, I), r z n
         weight_hh = rc.interop.gates(r, "LSTM", "onnx")                 # (4 H, H), i o f c, to i f g o
 
-    docs/interop.md says what else differs: which axis is which, how many biases there are, which form of GRU it is.
+    docs/interop.md lists the other differences: layouts, the number of biases, the form of the GRU.
 
     Args:
-        array: with an axis of all gates, H values each.
+        array: the weights or biases, with an axis that holds all gates, H values each.
         cell: "LSTM" or "GRU".
-        source: the order that the array has: the name of a framework, "torch", "keras", "tensorflow1", "onnx", "openvino",
-            "flax", "mlx", "cudnn", "coreml", "webnn", "dynet", or its gates as letters: "ifgo" (c, z and j mean g, too), "rzn"
-            (u means z; h, c and o mean n).
-        target: the order wanted, likewise.
-        axis: the one of the gates.
+        source: the order of `array`: the name of a framework, "torch", "keras", "tensorflow1", "onnx", "openvino",
+            "flax", "mlx", "cudnn", "coreml", "webnn", "dynet", or the gates as letters: "ifgo"
+            (c, z and j also mean g), "rzn" (u also means z; h, c and o mean n).
+        target: the order of the result, likewise.
+        axis: the axis of the gates.
 
     Returns:
         A new array of the same shape and dtype.
 
     Raises:
-        ValueError: an unknown order, or an axis that is not as long as the gates need.
+        ValueError: an unknown order, or an axis whose size is not a multiple of the number of gates.
     """
     checks.choice("gates", "cell", cell, tuple(ORDERS))
     given, wanted = (_order(cell, name, value) for name, value in (("source", source), ("target", target)))
@@ -80,7 +80,7 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
 
 
 def _order(cell: str, name: str, value: Any) -> str:
-    """An order in this library's letters."""
+    """The order that `value` names, in this library's letters."""
     known = ORDERS[cell]
     own = known["recurra"]
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The table of a reader's converters."""
+"""A reader's table of converters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Table(dict[str, T]):
-    """Converters by the names of another framework's classes."""
+    """Converters by the names of the other framework's classes."""
 
     def enter(self, *names: str) -> Callable[[T], T]:
-        """A decorator for the converter of these classes; a converter for a new class is found like this."""
+        """A decorator that registers a converter for the classes `names`."""
 
         def entered(converter: T) -> T:
             self.update(dict.fromkeys(names, converter))

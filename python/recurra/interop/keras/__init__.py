@@ -1,1 +1,1 @@
-"""Models from Keras, without Keras."""
+"""Models from Keras, read without Keras."""

@@ -1,4 +1,4 @@
-"""The attention of Keras that the library has: of queries to one memory."""
+"""Converters for Keras' attention of queries to one memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_FEATURES = 1 << 12
 
 @converts("Attention", "AdditiveAttention")
 def convert_attention(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Values that are their own keys, with a score of dot, of dot times a number, or of tanh."""
+    """To multiplicative or additive attention; the keys must be the values."""
     query, memory = _inputs(layer, args)
     if query.features != memory.features or query.features > _MOST_FEATURES:
         raise refused(

@@ -1,4 +1,4 @@
-"""A model's graph of layers, drawn again with layers of this library."""
+"""Rebuilds a Keras model's graph with layers of this library."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recurra.interop.keras.values import Port, Value
 from recurra.layers.basic import Dropout
 from recurra.models.model import Model
 
-#: Calls of layers that no model has; nested models may ask for many with few words.
+#: Bound on calls of layers; short files of nested models could ask for exponentially many.
 _MOST_CALLS = 5_000
 _MODELS = ("Sequential", "Functional", "Model")
 
 
 class Builder:
-    """What all layers of a model know: Keras' version, the dtype, and the inputs."""
+    """The context of all layers of a model: Keras' version and the dtype."""
 
     def __init__(self, source: Source, skip_padding: bool) -> None:
         self.major, self._source, self._skip_padding = source.major, source, skip_padding
@@ -27,14 +27,14 @@ class Builder:
         self._calls = self._stepwise = 0
 
     def count(self) -> None:
-        """One more call of a layer."""
+        """Count a call of a layer; raises if there are too many."""
         self._calls += 1
         if self._calls > _MOST_CALLS:
             raise refused(f"got more than {_MOST_CALLS} calls of layers, expected a model's")
 
     @contextmanager
     def stepwise(self) -> Iterator[None]:
-        """What is called within works at each step by itself."""
+        """Within the block, layers are called on each step (TimeDistributed)."""
         self._stepwise += 1
         try:
             yield
@@ -43,11 +43,11 @@ class Builder:
 
     @property
     def is_stepwise(self) -> bool:
-        """Whether what is called works at each step by itself."""
+        """Whether layers are being called on each step (TimeDistributed)."""
         return self._stepwise > 0
 
     def check_not_stepwise(self, value: Value) -> None:
-        """Refuse what reads several steps where each should be alone."""
+        """Raise for a layer that reads several steps in a TimeDistributed."""
         if self._stepwise and value.sequence:
             raise refused(
                 "got it in a TimeDistributed, where it would work on sequences of sequences, expected (N, T, features)"
@@ -67,7 +67,7 @@ class Builder:
         return self._masked(Model(given(), self._symbols(outputs, [])), ports)
 
     def _symbols(self, value: Any, met: list[Any]) -> Any:
-        """Symbols for Values; one that is there already, or is an input's, behind a layer that does nothing."""
+        """Symbols for Values; an input, or a symbol in `met`, gets an identity layer, so that outputs are distinct."""
         if isinstance(value, Mapping):
             return {key: self._symbols(one, met) for key, one in value.items()}
         if not isinstance(value, Value):
@@ -81,7 +81,7 @@ class Builder:
         return symbol
 
     def _masked(self, model: Model, ports: Sequence[Port]) -> Model:
-        """With inputs that know their padding, where some layer leaves it out."""
+        """The model with mask values at the inputs whose padding a layer skips."""
         config = model.config()
         for port, entry in zip(ports, config["inputs"], strict=True):
             if not port.skipping:
@@ -99,7 +99,7 @@ class Builder:
 
 
 class KerasGraph:
-    """A Sequential or functional model, whole or as a layer of another."""
+    """A Sequential or functional model, at the top or as a layer of another."""
 
     def __init__(self, builder: Builder, model: Mapping[str, Any], weights: Weights, trainable: bool) -> None:
         config = model["config"]
@@ -120,7 +120,7 @@ class KerasGraph:
         self._calls = {} if self._chain else {layer.name: calls_of(layer.layer) for layer in self._layers}
 
     def ports(self) -> tuple[list[Port], Callable[[], Any]]:
-        """The inputs, and what puts their symbols together as the model wants them."""
+        """The inputs, and a function that arranges their symbols in the model's structure."""
         if self._chain:
             first = self._layers[0] if self._layers else None
             if first is None:
@@ -135,7 +135,7 @@ class KerasGraph:
         )
 
     def __call__(self, inputs: Sequence[Any]) -> Any:
-        """The outputs for these inputs, structured as the model's."""
+        """The outputs for `inputs`, in the structure of the model's outputs."""
         if self._chain:
             value: Any = inputs[0] if len(inputs) == 1 else list(inputs)
             for layer in self._layers:
@@ -149,7 +149,7 @@ class KerasGraph:
         return replaced(_plain(self._outputs), found)
 
     def _run(self, found: dict[Ref, Any], wanted: Sequence[Ref]) -> dict[Ref, Any]:
-        """All that is wanted, call by call, each after those that it reads."""
+        """The values of all `wanted` Refs, computed in order of dependence; `found` holds the inputs' values."""
         begun: set[tuple[str, int]] = set()
         waiting = list(reversed(wanted))
         while waiting:
@@ -178,7 +178,8 @@ class KerasGraph:
 
 
 def _call_at(calls: Mapping[str, list[Call]], ref: Ref) -> tuple[tuple[str, int], Call]:
-    """A call by its number; a model that is called once may count the call that made it, too."""
+    """The call that made a Ref. Of a layer with one call, it is that: numbers of models may count their
+    construction."""
     own = calls.get(ref.layer, [])
     index = 0 if len(own) == 1 else ref.call
     if index >= len(own):
@@ -187,7 +188,7 @@ def _call_at(calls: Mapping[str, list[Call]], ref: Ref) -> tuple[tuple[str, int]
 
 
 def _plain(structure: Any) -> Any:
-    """Inputs or outputs as they are written here: one alone, a tuple, or a dict."""
+    """The structure of inputs or outputs here: a single Ref, a tuple, or a dict."""
     if isinstance(structure, list):
         flat = refs_in(structure)
         return flat[0] if len(flat) == 1 else tuple(flat)
@@ -199,7 +200,7 @@ def _used(port: Port) -> Any:
 
 
 def _port(layer: KerasLayer, built: Any) -> Port:
-    """An input, from an InputLayer or the first layer of a Sequential."""
+    """The input described by an InputLayer or by a Sequential's first layer."""
     shape = layer.get("batch_shape", layer.get("batch_input_shape", None)) or built
     if shape is None and isinstance(layer.layer.get("build_config"), Mapping):
         shape = layer.layer["build_config"].get("input_shape")
@@ -218,7 +219,7 @@ def _port(layer: KerasLayer, built: Any) -> Port:
 
 
 def _dtype_of(model: Any) -> str:
-    """float64 if the first layer that says a dtype says so, else float32."""
+    """float64 if the first dtype in a layer's configuration is, else float32."""
     waiting: list[Any] = [model]
     while waiting:
         one = waiting.pop(0)
@@ -236,7 +237,7 @@ def _dtype_of(model: Any) -> str:
 
 @converts(*_MODELS)
 def convert_model(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Any:
-    """A model as a layer."""
+    """To the layers of a nested model."""
     graph = KerasGraph(layer.builder, layer.layer, layer.weights, layer.trainable)
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:

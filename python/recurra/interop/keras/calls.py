@@ -1,4 +1,4 @@
-"""The calls of a model's layers, as every version of Keras writes them down."""
+"""Reads the calls of a model's layers, in every Keras version's format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.interop.keras.source import refused
 
 
 class Ref(NamedTuple):
-    """A tensor: what a layer gave in its call of that number, and which of its outputs."""
+    """A reference to a tensor: the layer, the number of its call, and the index of the output."""
 
     layer: str
     call: int
@@ -17,13 +17,13 @@ class Ref(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a layer is called with, Refs for tensors."""
+    """The arguments of a layer's call, with Refs for tensors."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def refs(self) -> list[Ref]:
-        """All tensors in it."""
+        """All Refs in the arguments."""
         return [*refs_in(self.args), *refs_in(self.kwargs)]
 
 
@@ -39,7 +39,7 @@ def _call(node: Any) -> Call:
         return Call(({key: _old(one) for key, one in node.items()},), {})
     if not isinstance(node, list) or not node:
         raise refused(f"got {type(node).__name__} as a layer's call, expected a list of what it reads")
-    if isinstance(node[0], str):  # one tensor alone
+    if isinstance(node[0], str):  # a single tensor
         node = [node]
     refs = [_old(one) for one in node]
     kwargs = node[0][3] if len(node[0]) > 3 else {}
@@ -49,7 +49,7 @@ def _call(node: Any) -> Call:
 
 
 def _old(value: Any) -> Any:
-    """A tensor as Keras 1 and 2 wrote it: [layer, call, output, arguments]."""
+    """The Ref for a tensor in the format of Keras 1 and 2: [layer, call, output, arguments]."""
     if not isinstance(value, list) or len(value) < 3:
         raise refused(f"got {value!r:.80} as a tensor, expected [layer, call, output]")
     if value[0] == "_CONSTANT_VALUE":
@@ -81,7 +81,7 @@ def _ref(value: Any) -> Ref:
 
 
 def _decoded(value: Any) -> Any:
-    """Arguments as Keras 3 writes them: tensors and slices are objects."""
+    """Arguments in the format of Keras 3, with tensors and slices as objects, decoded."""
     if isinstance(value, list):
         return [_decoded(one) for one in value]
     if not isinstance(value, Mapping):
@@ -102,7 +102,7 @@ def _decoded(value: Any) -> Any:
 
 
 def refs_in(value: Any) -> list[Ref]:
-    """All tensors in nested lists and dicts."""
+    """All Refs in nested lists and dicts."""
     if isinstance(value, Ref):
         return [value]
     if isinstance(value, Mapping):
@@ -113,7 +113,7 @@ def refs_in(value: Any) -> list[Ref]:
 
 
 def structure_of(value: Any) -> Any:
-    """Refs in lists and dicts, from what a model says its inputs or outputs are."""
+    """A model's inputs or outputs as Refs in lists and dicts."""
     if _is_ref(value):
         return _ref(value)
     if isinstance(value, list):
@@ -126,7 +126,7 @@ def structure_of(value: Any) -> Any:
 
 
 def replaced(value: Any, found: Mapping[Ref, Any]) -> Any:
-    """The same structure with values for Refs."""
+    """The same structure with Refs replaced by their values in `found`."""
     if isinstance(value, Ref):
         return found[value]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The files that Keras writes: `.keras` archives, and HDF5 files with a whole model."""
+"""Reads the files of Keras: `.keras` archives, and HDF5 files of whole models."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from recurra.interop.keras.source import Source, refused
 from recurra.interop.keras.weights import Entry, GroupWeights, ListWeights, Node, TreeWeights
 from recurra.saving import foreign, whole_file
 
-#: The longest configuration, and how many times smaller than itself a part of an archive may be in it.
+#: Bounds: bytes of a configuration, compression factor of a member, and bytes allowed beyond that factor.
 _LONGEST_CONFIG, _MOST_EXPANSION, _SMALL = 64 << 20, 64, 1 << 20
 _WEIGHTS, _NUMBERS, _CONFIG, _ABOUT = "model.weights.h5", "model.weights.npz", "config.json", "metadata.json"
 
 
 @contextmanager
 def open_source(path: str) -> Iterator[Source]:
-    """What a file has; its weights are read while it is open.
+    """The model in a file; its weights can be read until the block ends.
 
     Raises:
-        ModelFormatError: it is no file of Keras', or is damaged.
-        OSError: it cannot be read.
+        ModelFormatError: the file is not one of Keras, or is damaged.
+        OSError: the file cannot be read.
     """
     try:
         file, size = whole_file.open_regular("from_keras", path)
@@ -79,7 +79,7 @@ def _archive(file: BinaryIO) -> Iterator[Source]:
 
 
 def _parts(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """What an archive holds, by name; refused where it is not plain files, each once."""
+    """An archive's members by name; raises unless they are plain files with unique, relative names."""
     found: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename
@@ -94,7 +94,7 @@ def _parts(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, longest: int | None = None) -> bytes:
-    """The bytes of a file in an archive, none of which is read if there are too many."""
+    """The content of a member; raises before reading if it is too large."""
     limit = _MOST_EXPANSION * info.compress_size + _SMALL
     limit = limit if longest is None else min(limit, longest)
     if info.file_size > limit:
@@ -109,7 +109,7 @@ def _part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, longest: int | None =
 
 
 def parsed(content: bytes | str) -> dict[str, Any]:
-    """JSON that is an object."""
+    """Parse JSON that must be an object."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ def parsed(content: bytes | str) -> dict[str, Any]:
 
 
 def major_of(version: str) -> int:
-    """1, 2 or 3; the versions of tf.keras count from TensorFlow's, and are 2."""
+    """The major version, 1, 2 or 3; tf.keras wrote Keras 2 under TensorFlow's version."""
     first = version.partition(".")[0]
     return int(first) if first in ("0", "1", "2", "3") else 3
 
@@ -128,7 +128,7 @@ def major_of(version: str) -> int:
 def _tree(opened: Any) -> Node:
     root = Node()
     for path, member in hdf5.Reader().walk(opened):
-        parts = [one for part in path for one in part.split("\\")]  # as Windows once wrote them
+        parts = [one for part in path for one in part.split("\\")]  # paths written on Windows
         if "optimizer" in parts[:1]:
             continue
         if hasattr(member, "shape"):
@@ -184,7 +184,7 @@ def _legacy(opened: Any) -> Source:
     return Source(parsed(config), major_of(version), GroupWeights(lists))
 
 
-#: What the libraries raise where a file is damaged.
+#: Exceptions that the libraries raise for damaged files.
 DAMAGE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError, OSError),
     *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, AssertionError, UnicodeError),
@@ -193,7 +193,7 @@ DAMAGE = (
 
 @contextmanager
 def damage_told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors about a file begin with its name, and are one kind."""
+    """Turns errors about a file's content into ModelFormatErrors that begin with its path."""
     try:
         yield
     except ModelFormatError as error:

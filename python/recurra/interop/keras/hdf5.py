@@ -1,4 +1,4 @@
-"""Plain groups and arrays of HDF5 files that strangers wrote: no links, no other files, no more numbers than the file backs."""
+"""Reads plain groups and arrays of untrusted HDF5 files: no links, no other files, no arrays without data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from recurra.common.typing import Array
 from recurra.interop.keras.source import refused
 
-#: Numbers of groups and arrays, and how deep they lie, that no model has.
+#: Bounds on the number of groups and arrays, and on their depth.
 _MOST_MEMBERS, _DEEPEST = 200_000, 40
-#: How many times smaller than its numbers an array may be in the file, beyond what a small one takes.
+#: Bounds: an array's compression factor, and bytes allowed beyond that factor.
 _MOST_EXPANSION, _SMALL = 64, 1 << 16
 _FILTERS = {"1", "2", "3", "4", "32000", "gzip", "shuffle", "fletcher32", "lzf", "deflate"}
 
 
 def open_file(file: BinaryIO) -> Any:
-    """A file to read from; close it.
+    """Open a file for reading; the caller closes it.
 
     Raises:
-        ImportError: h5py is not there.
-        ModelFormatError: it is no HDF5 file.
+        ImportError: h5py is not installed.
+        ModelFormatError: the file is not an HDF5 file.
     """
     try:
         import h5py
@@ -37,7 +37,7 @@ def open_file(file: BinaryIO) -> Any:
 
 
 class Reader:
-    """Walks a file, and counts what it has met."""
+    """Walks a file and counts its groups and arrays."""
 
     def __init__(self) -> None:
         self._met = 0
@@ -56,7 +56,7 @@ class Reader:
             yield name, group[name]
 
     def walk(self, group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """All groups and arrays below a group, each once."""
+        """All groups and arrays below a group; raises if one appears twice."""
         import h5py
 
         if len(path) > _DEEPEST:
@@ -72,7 +72,7 @@ class Reader:
 
 
 def reader_of(dataset: Any, name: str) -> Callable[[], Array]:
-    """What reads an array, once it is known to be one of numbers that the file has."""
+    """A function that reads the array, after checks that it is numeric and stored in this file."""
     import h5py
 
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
@@ -88,7 +88,7 @@ def reader_of(dataset: Any, name: str) -> Callable[[], Array]:
 
 
 def texts(group: Any, name: str) -> list[str]:
-    """An attribute with a list of texts, whole or cut into name0, name1, ..."""
+    """An attribute with a list of strings, whole or split into name0, name1, ..."""
     if name in group.attrs:
         return [_text(one) for one in np.atleast_1d(group.attrs[name]).reshape(-1)]
     found: list[str] = []
@@ -100,7 +100,7 @@ def texts(group: Any, name: str) -> list[str]:
 
 
 def text(group: Any, name: str) -> str | None:
-    """An attribute that is a text; None without it."""
+    """An attribute that is a string; None if missing."""
     if name not in group.attrs:
         return None
     value = group.attrs[name]

@@ -1,4 +1,4 @@
-"""One layer of a model while it is read: its configuration in the words of Keras 3, its weights, and the table of converters."""
+"""One layer of the model being read: its configuration in Keras 3's names, its weights, and the table of converters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from recurra.layers.leaf import LeafLayer
 
 Kwargs = Mapping[str, Any]
-#: What a layer does when it is called: from the arguments, Values for tensors, a Value or several in a list.
+#: A converted layer's call: maps arguments, with Values for tensors, to a Value or a list of them.
 Apply = Callable[[tuple[Any, ...], Kwargs], Any]
-#: Makes that of a layer, when it is called first: with the same arguments.
+#: Converts a layer at its first call, with that call's arguments.
 Converter = Callable[["KerasLayer", tuple[Any, ...], Kwargs], Apply]
 
-#: By the name of a class of Keras.
+#: Converters by the names of Keras' classes.
 CONVERTERS: Table[Converter] = Table()
 converts = CONVERTERS.enter
 
-#: What Keras 1 called arguments.
+#: Older names of arguments.
 _OLD_NAMES = {
     "units": ("output_dim",),
     "recurrent_activation": ("inner_activation",),
@@ -49,7 +49,7 @@ _MISSING = object()
 
 
 class KerasLayer:
-    """A layer's configuration and weights. `builder` knows the model around it."""
+    """A layer's configuration and weights; `builder` is that of the model."""
 
     def __init__(self, builder: Builder, layer: Mapping[str, Any], weights: Weights, trainable: bool = True) -> None:
         self.builder, self.layer, self.weights = builder, layer, weights
@@ -66,7 +66,7 @@ class KerasLayer:
         return self.builder.dtype
 
     def __call__(self, args: tuple[Any, ...], kwargs: Kwargs) -> Any:
-        """What a call gives."""
+        """The outputs of a call."""
         self.builder.count()
         try:
             if self._apply is None:
@@ -89,7 +89,7 @@ class KerasLayer:
     # Configuration
 
     def get(self, name: str, default: Any = _MISSING) -> Any:
-        """An argument of the layer, also under older names."""
+        """An argument of the layer's configuration, looked up under its older names too."""
         for one in (name, *_OLD_NAMES.get(name, ())):
             if one in self.config:
                 return self.config[one]
@@ -98,7 +98,7 @@ class KerasLayer:
         return default
 
     def integer(self, name: str, default: Any = _MISSING) -> int:
-        """One that is a positive integer, alone or in a list."""
+        """An argument that must be a positive integer, alone or in a list."""
         value = self.get(name, default)
         value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if type(value) is not int or not 0 < value < 1 << 31:
@@ -106,45 +106,45 @@ class KerasLayer:
         return value
 
     def number(self, name: str, default: Any = _MISSING) -> float:
-        """One that is a number."""
+        """An argument that must be a number."""
         value = self.get(name, default)
-        if isinstance(value, Mapping):  # as Keras 2 writes arrays
+        if isinstance(value, Mapping):  # Keras 2's form of an array
             value = value.get("config", {}).get("value") if isinstance(value.get("config"), Mapping) else None
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
             raise refused(f"got {name}={value!r:.80}, expected a number")
         return float(value)
 
     def flag(self, name: str, default: Any = _MISSING) -> bool:
-        """One that is true or false."""
+        """An argument that must be a bool."""
         value = self.get(name, default)
         if value not in (True, False):
             raise refused(f"got {name}={value!r:.80}, expected true or false")
         return bool(value)
 
     def expect(self, name: str, *allowed: Any) -> Any:
-        """One that must be one of these, the first if it is not there."""
+        """An argument that must be one of `allowed`, the first by default."""
         value = self.get(name, allowed[0])
         if value not in allowed:
             raise refused(f"got {name}={value!r:.80}, expected {' or '.join(map(repr, allowed))}")
         return value
 
     def part(self, name: str, *attributes: str) -> KerasLayer:
-        """A layer within this one, whose weights are at one of these attributes."""
+        """The layer in the argument `name`, whose weights lie under one of `attributes`."""
         inner = self.get(name)
         if not isinstance(inner, Mapping) or "class_name" not in inner:
             raise refused(f"got {type(inner).__name__} as {name}, expected a layer")
         return KerasLayer(self.builder, inner, self.weights.part(*attributes), self.trainable)
 
-    # What it becomes
+    # Conversion
 
     def filled(self, layer: LeafLayer, values: Mapping[str, Array]) -> LeafLayer:
-        """A layer with these parameters, that learns if Keras' does."""
+        """`layer` with the parameters `values`, trainable if the layer of Keras is."""
         layer.load_state_dict({name: np.ascontiguousarray(value, self.dtype) for name, value in values.items()})
         layer.trainable = self.trainable
         return layer
 
     def activation(self, default: str = "linear", name: str = "activation") -> Callable[[Any], Any]:
-        """The function of symbols that an argument names."""
+        """The activation that an argument names, as a function of symbols."""
         value = self.get(name, default)
         if isinstance(value, Mapping) and value.get("class_name") in CONVERTERS:
             inner = KerasLayer(self.builder, value, self.weights)
@@ -152,7 +152,7 @@ class KerasLayer:
         return self.function(self.activation_name(value))
 
     def activation_name(self, value: Any) -> str:
-        """What Keras calls an activation."""
+        """Keras' name of an activation."""
         if isinstance(value, Mapping):
             value = value["config"] if isinstance(value.get("config"), str) else value.get("class_name")
         if value is not None and not isinstance(value, str):
@@ -160,7 +160,7 @@ class KerasLayer:
         return (value or "linear").rpartition(">")[2]
 
     def function(self, name: str, **options: Any) -> Callable[[Any], Any]:
-        """The function of Keras of that name."""
+        """The elementwise function of Keras called `name`."""
         functions = self.functions
         if name == "swish":
             name = "silu"
@@ -176,10 +176,10 @@ class KerasLayer:
             raise refused(f"got activation {name!r:.80}, which has no counterpart here, expected a known one")
         return found
 
-    # What it reads
+    # Inputs
 
     def one(self, args: Sequence[Any], flat: bool = False) -> Value:
-        """The only input; with `flat` also one that is flattened."""
+        """The only input; a flattened one only with `flat`."""
         value = args[0] if args else None
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -190,20 +190,20 @@ class KerasLayer:
         return value
 
     def several(self, args: Sequence[Any]) -> list[Value]:
-        """All inputs, of a list."""
+        """All inputs, given as a list."""
         values = list(args[0]) if args and isinstance(args[0], list | tuple) else list(args)
         if not values or not all(isinstance(one, Value) and not one.flat for one in values):
             raise refused("got something else than tensors as inputs, expected a list of them")
         return values
 
     def sequence(self, value: Value) -> Value:
-        """A value that must have a time axis."""
+        """The value, which must have a time axis."""
         if not value.sequence:
             raise refused("got vectors, expected sequences")
         return value
 
     def skips(self, value: Value, kwargs: Mapping[str, Any]) -> bool:
-        """Whether the layer leaves out the steps that are masked; notes which it is."""
+        """Whether the layer skips masked steps; if so, records its name for the input."""
         mask = kwargs.get("mask")
         if mask is not None and not isinstance(mask, Mask):
             raise refused("got a mask that is computed, expected that of Masking or of mask_zero")
@@ -217,13 +217,13 @@ class KerasLayer:
         return masked
 
     def reads(self, value: Value) -> None:
-        """Notes that the layer reads all steps together, padding or not."""
+        """Record that the layer reads all steps, including padding."""
         self.builder.check_not_stepwise(value)
         if value.sequence and value.port is not None:
             value.port.reading = self.name
 
     def no_more(self, kwargs: Mapping[str, Any], *known: str) -> None:
-        """Refuse arguments of the call that would change what it does."""
+        """Raise for arguments of the call that are not among `known`."""
         for name, value in kwargs.items():
             if name not in (*known, "training", "mask") and value not in (None, False):
                 raise refused(f"got a call with {name}={value!r:.80}, expected none")

@@ -1,4 +1,4 @@
-"""Layers and operations of Keras that make one value of several, or a part of one."""
+"""Converters for layers and operations of Keras that merge values or take parts of one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OLD_MODES = {mode: cls.__name__ for mode, cls in {**MERGES, "max": Maximum}.ite
 
 @converts(*_MERGES)
 def convert_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Element by element; also the operation of a tensor and a number."""
+    """To an elementwise merge; also of a tensor and a number."""
     merge = _MERGES[layer.kind](dtype=layer.dtype)
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
@@ -45,7 +45,7 @@ def convert_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
 
 
 def _joined(values: Sequence[Value], symbol: Any) -> Value:
-    """The value; masked if all are, by one mask."""
+    """The merged value, masked if all `values` are, by the same mask."""
     ports = {one.port for one in values if one.sequence}
     masked = all(one.masked for one in values)
     if masked and len(ports) > 1:
@@ -75,7 +75,7 @@ def _with_number(layer: KerasLayer, one: Any, other: Any) -> Value:
 
 @converts("TrueDivide", "Divide")
 def convert_divide(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """By a number."""
+    """Division by a number."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         if len(args) != 2 or isinstance(args[1], bool) or not isinstance(args[1], int | float) or not args[1]:
@@ -88,7 +88,7 @@ def convert_divide(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> 
 
 @converts("Concatenate")
 def convert_concatenate(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Features side by side."""
+    """To a Concatenate of features."""
     join = Concatenate(dtype=layer.dtype)
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:
@@ -105,7 +105,7 @@ def convert_concatenate(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
 
 @converts("Merge")
 def convert_old_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """What Keras 1 had for all of them."""
+    """Keras 1's Merge, whose mode is one of the merges."""
     mode = layer.get("mode", "sum")
     if mode not in _OLD_MODES:
         raise refused(f"got mode={mode!r:.80}, expected one of {', '.join(_OLD_MODES)}")
@@ -115,7 +115,7 @@ def convert_old_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 @converts("Dot")
 def convert_dot(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Of two vectors."""
+    """To a Dot of two vectors."""
     if layer.get("normalize", False) or layer.get("axes") not in (-1, 1, [1, 1], [-1, -1]):
         raise refused("got other axes than the features, or normalize=True, expected the features alone")
     dot = Dot(dtype=layer.dtype)
@@ -131,7 +131,7 @@ def convert_dot(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> App
 
 @converts("GetItem")
 def convert_slice(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """x[:, -1], x[:, 0], or some of the features."""
+    """Slices: the last step, the first step, or a range of features."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value, key = layer.one(args[:1]), args[1] if len(args) > 1 else kwargs.get("key")
@@ -164,7 +164,7 @@ def _step(layer: KerasLayer, value: Value, step: Any) -> Value:
 
 @converts("NotEqual")
 def convert_not_equal(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """The mask of an input."""
+    """The comparison that computes an input's mask."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Mask:
         value, number = args[0], args[1] if len(args) > 1 else kwargs.get("x2")
@@ -179,7 +179,7 @@ def convert_not_equal(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 @converts("Any", "Squeeze", "ExpandDims", "LogicalOr", "LogicalAnd", "ConvertToTensor", "ZerosLike", "OnesLike")
 def convert_mask(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """What Keras computes masks from masks with."""
+    """Operations with which Keras computes masks from masks."""
     return lambda args, kwargs: _mask_of(
         layer, [one for one in (*args, *kwargs.values()) if isinstance(one, Mask | Value)]
     )
@@ -203,7 +203,7 @@ def _mask_of(layer: KerasLayer, given: Sequence[Any]) -> Any:
 
 @converts("Relu", "Sigmoid", "Tanh", "Elu", "Silu", "Softplus", "Exp", "Gelu", "Square", "Absolute", "Sqrt", "Log")
 def convert_function(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A function of keras.ops."""
+    """An elementwise function of keras.ops."""
     name = {"Absolute": "abs"}.get(layer.kind, layer.kind.lower())
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:

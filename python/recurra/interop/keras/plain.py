@@ -1,4 +1,4 @@
-"""Layers of Keras that work at each step: Dense, Embedding, norms, activations, masks and what does nothing in inference."""
+"""Converters for layers of Keras that act on each step: Dense, Embedding, norms, activations, masks, dropout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recurra.layers.pooling import Pool
 
 
 def stepwise(layer: KerasLayer, function: Callable[[Any], Any], flat: bool = False) -> Apply:
-    """A function of every step; with `flat` also of values that are flattened."""
+    """Applies `function` to each step; with `flat`, flattened values are accepted too."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         layer.no_more(kwargs)
@@ -30,13 +30,13 @@ def stepwise(layer: KerasLayer, function: Callable[[Any], Any], flat: bool = Fal
 
 
 def elementwise(layer: KerasLayer, function: Callable[[Any], Any]) -> Apply:
-    """A function of every value, also of those that are flattened."""
+    """Applies `function` to each element, also of flattened values."""
     return stepwise(layer, function, flat=True)
 
 
 @converts("Dense", "TimeDistributedDense")
 def convert_dense(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A Linear; behind a Flatten one window over all steps."""
+    """To a Linear; after a Flatten, to a convolution with one window over all steps."""
     first = layer.one(args, flat=True)
     units, bias = layer.integer("units"), layer.flag("use_bias", True)
     inputs = first.features * ((first.steps or 0) if first.flat else 1)
@@ -62,7 +62,7 @@ def convert_dense(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
 
 @converts("Embedding")
 def convert_embedding(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A table; with mask_zero token 0 is padding."""
+    """To an Embedding; with mask_zero, token 0 is padding."""
     tokens, features = layer.integer("input_dim"), layer.integer("output_dim")
     (table,) = layer.weights.own((tokens, features))
     embedding = layer.filled(Embedding(tokens, features, dtype=layer.dtype), {"weight": table})
@@ -83,7 +83,7 @@ def convert_embedding(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 @converts("Masking")
 def convert_masking(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Steps of an input whose features all have one value are padding."""
+    """Marks steps of an input whose features all equal mask_value as padding."""
     value = layer.number("mask_value", 0.0)
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
@@ -91,7 +91,7 @@ def convert_masking(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
         if x.port is None or x.given is not None:
             raise refused("got what another layer has computed, expected it to be the first behind an input")
         x.port.mask_by(value)
-        if value:  # which Keras makes 0 at the masked steps
+        if value:  # Keras zeroes masked steps
             x.port.skipping = layer.name
         return Value(x.symbol, sequence=True, steps=x.steps, port=x.port, masked=True)
 
@@ -100,7 +100,7 @@ def convert_masking(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
 
 @converts("BatchNormalization")
 def convert_batch_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Gain and shift that Keras leaves out are 1 and 0."""
+    """To a BatchNorm; without scale or center, the gain is 1 or the shift 0."""
     x = layer.one(args)
     features = x.features
     _check_axis(layer, x)
@@ -119,7 +119,7 @@ def convert_batch_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs)
 
 @converts("LayerNormalization")
 def convert_layer_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Over the features of each step."""
+    """To a LayerNorm over the features of each step."""
     x = layer.one(args)
     features = x.features
     _check_axis(layer, x)
@@ -147,7 +147,7 @@ def _gain_and_shift(arrays: list[Array], scale: bool, center: bool, features: in
 
 @converts("Normalization")
 def convert_normalization(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Means and variances that were set, or found in data."""
+    """Standardisation by means and variances from the configuration or the weights."""
     features = layer.one(args).features
     if layer.get("invert", False):
         raise refused("got invert=True, expected False")
@@ -170,7 +170,7 @@ def convert_rescaling(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 @converts("Activation")
 def convert_activation(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A function by its name."""
+    """To the activation that the configuration names."""
     function = layer.activation()
     if layer.activation_name(layer.get("activation")) in ("softmax", "log_softmax"):
         return stepwise(layer, function)
@@ -179,28 +179,28 @@ def convert_activation(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs)
 
 @converts("Softmax")
 def convert_softmax(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Over the features."""
+    """To a softmax over the features."""
     layer.expect("axis", -1, [-1])
     return stepwise(layer, layer.function("softmax"))
 
 
 @converts("LeakyReLU")
 def convert_leaky_relu(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """With a slope below 0."""
+    """To a leaky relu, with its slope below 0."""
     slope = layer.number("negative_slope", 0.3)
     return elementwise(layer, layer.function("leaky_relu", slope=slope))
 
 
 @converts("ELU")
 def convert_elu(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """With a bound below 0."""
+    """To an elu, with its bound below 0."""
     alpha, functions = layer.number("alpha", 1.0), layer.functions
     return elementwise(layer, layer.function("elu") if alpha == 1.0 else lambda x: functions.elu(x, alpha))
 
 
 @converts("ReLU")
 def convert_relu(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """With a bound, or a slope below 0."""
+    """To a relu with an upper bound or a slope below 0."""
     layer.expect("threshold", 0.0, None)
     slope = 0.0 if layer.get("negative_slope", None) is None else layer.number("negative_slope")
     bound = None if layer.get("max_value", None) is None else layer.number("max_value")
@@ -215,7 +215,7 @@ def convert_relu(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Ap
 
 @converts("Dropout")
 def convert_dropout(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Each value with the same chance."""
+    """To a Dropout."""
     if layer.get("noise_shape", None) is not None:
         return convert_noise(layer, args, kwargs)
     return elementwise(layer, Dropout(layer.number("rate"), dtype=layer.dtype))
@@ -225,7 +225,7 @@ def convert_dropout(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
     *("GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout1D", "ActivityRegularization"),
 )
 def convert_noise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Nothing in inference; training would miss it."""
+    """To no layer, with a warning: the identity in inference, but not in training."""
     errors.warn(
         f"from_keras: got layer {layer.name!r} ({layer.kind}), which works in training only; it is left out, so train here "
         f"without it, or with a Dropout in its place",
@@ -236,13 +236,13 @@ def convert_noise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
 
 @converts("InputLayer", "Identity", "Cast", "StopGradient")
 def convert_identity(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """The value itself."""
+    """To no layer."""
     return lambda args, _kwargs: args[0]
 
 
 @converts("TimeDistributed")
 def convert_time_distributed(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A layer that works at each step by itself, as it does here anyway."""
+    """To the inner layer, which acts on each step here anyway."""
     inner = layer.part("layer", "layer")
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:

@@ -1,4 +1,4 @@
-"""From Keras' files and models to the same models here."""
+"""Reads Keras' files and models."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ __all__ = [
     "plain",
     "recurrent",
     "windows",
-]  # whose import enters their converters
+]  # imported to register their converters
 
 
 def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
-    """A Sequential or functional model of Keras as the same model here, with copies of its weights.
+    """Convert a Sequential or functional model of Keras to the equivalent model, with copies of its weights.
 
         model = rc.from_keras("tagger.keras")
         y, states = model(tokens)
 
-    Reads `.keras` archives and HDF5 files (`.h5`) of Keras 1, 2 and 3, which needs h5py and neither Keras nor TensorFlow, and
-    models that are there. Nothing in a file is run: Lambda layers and classes of one's own are refused by name. docs/from_keras.md has
-    the list of layers, and what differs.
+    Reads `.keras` archives and HDF5 files (`.h5`) of Keras 1, 2 and 3, with h5py but without Keras or TensorFlow, and
+    live models. No code in a file is run: Lambda layers and custom classes are refused by name. docs/from_keras.md
+    lists the layers and the differences.
 
-    Inputs with a Masking or an Embedding(mask_zero=True) behind them tell their padding by their values, as in Keras; a call with lengths
-    or a mask says it better. At padded steps outputs are 0.
+    As in Keras, inputs followed by a Masking or an Embedding(mask_zero=True) mark padding by its value; lengths or a
+    mask given to a call take precedence. Outputs are 0 at padding.
 
     Args:
-        source: the path of a file, or a keras.Model.
-        skip_padding: whether layers that read masked steps in Keras, as convolutions and GlobalMaxPooling1D behind a mask do,
-            leave them out here, with other results; False refuses such a model.
+        source: a file's path, or a keras.Model.
+        skip_padding: whether layers that read masked steps in Keras, such as convolutions and GlobalMaxPooling1D after
+            a mask, skip them here, with different results; False refuses such a model.
 
     Raises:
-        ModelFormatError: the file is damaged, or asks for what is not there; a layer or an option that has no counterpart here, by
-            its name.
-        TypeError: something else than a path or a model.
-        ImportError: h5py is missing.
+        ModelFormatError: the file is damaged or incomplete; or a layer or option without a counterpart here, which the
+            message names.
+        TypeError: `source` is not a path or a model.
+        ImportError: h5py is not installed.
         OSError: the file cannot be read.
     """
     skip_padding = checks.flag("from_keras", "skip_padding", skip_padding)

@@ -1,4 +1,4 @@
-"""SimpleRNN, LSTM and GRU of Keras, cells in RNN, and Bidirectional."""
+"""Converters for SimpleRNN, LSTM and GRU of Keras, cells in RNN, and Bidirectional."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
 
 
 class Cells:
-    """The cells of one recurrent layer, one above the other, as layers here; their weights by our names."""
+    """The stacked cells of one recurrent layer, with their weights under recurra's names."""
 
     def __init__(self, layer: KerasLayer, features: int) -> None:
         self.layer = layer
@@ -42,7 +42,7 @@ class Cells:
             features = values["weight_hh_l0"].shape[1]
 
     def made(self) -> list[Recurrent]:
-        """The layers, all but the last of which give sequences."""
+        """The layers for the cells; all but the last return sequences."""
         found = []
         for index, (cell, kind, values) in enumerate(self.cells):
             sequences = self.sequences or index + 1 < len(self.cells)
@@ -52,7 +52,7 @@ class Cells:
         return found
 
     def is_like(self, other: Cells) -> bool:
-        """Whether one layer of both directions can hold the two."""
+        """Whether one bidirectional layer can hold both."""
         if len(self.cells) != 1 or len(other.cells) != 1:
             return False
         (cell, kind, values), (other_cell, other_kind, others) = self.cells[0], other.cells[0]
@@ -60,7 +60,7 @@ class Cells:
         return (kind, _options(cell, kind), shapes) == (other_kind, _options(other_cell, other_kind), other_shapes)
 
     def with_reverse(self, other: Cells) -> LeafLayer:
-        """That layer."""
+        """The bidirectional layer of both, `other` in reverse."""
         (cell, kind, values), (_cell, _kind, others) = self.cells[0], other.cells[0]
         layer = _layer(cell, kind, values, return_sequences=self.sequences, bidirectional=True)
         return cell.filled(layer, values | {f"{name}_reverse": value for name, value in others.items()})
@@ -83,7 +83,7 @@ def _cells_of(layer: KerasLayer) -> list[KerasLayer]:
 
 
 def _weights(cell: KerasLayer, kind: str, features: int) -> dict[str, Array]:
-    """By our names, from Keras' kernels or from the matrices for each gate of Keras 1."""
+    """The weights under recurra's names, from Keras' kernels or from Keras 1's matrices for each gate."""
     if kind not in _GATES:
         raise refused(f"got a cell of class {cell.kind!r:.80}, expected one of {', '.join(_GATES)}")
     units, count = cell.integer("units"), _GATES[kind]
@@ -110,7 +110,7 @@ def _weights(cell: KerasLayer, kind: str, features: int) -> dict[str, Array]:
 
 
 def _of_keras_1(cell: KerasLayer, kind: str, features: int, units: int) -> tuple[Array, Array, Array]:
-    """Three arrays for each gate, of W, U and b: of i, c, f, o, or of z, r, h."""
+    """W, U and b from Keras 1's three arrays for each gate, in the order i, c, f, o or z, r, h."""
     arrays = cell.weights.own(*[(features, units), (units, units), (units,)] * _GATES[kind])
     order = "icfo" if kind == "LSTM" else "zrh"
     kernel, recurrent, bias = (
@@ -120,7 +120,8 @@ def _of_keras_1(cell: KerasLayer, kind: str, features: int, units: int) -> tuple
 
 
 def _from_cudnn(kernel: Array, count: int, rows: bool = False) -> Array:
-    """Each gate's matrix lies transposed there; that of the input in the other order of its numbers."""
+    """CuDNN layers' kernels in the usual layout: each gate's matrix is transposed, the input's reshaped in Fortran
+    order."""
     blocks = np.split(kernel, count, axis=1)
     turned = [one.T if rows else one.T.reshape(one.shape, order="F") for one in blocks]
     return np.concatenate(turned, axis=1)
@@ -131,7 +132,7 @@ def _reset_after(cell: KerasLayer) -> bool:
 
 
 def _options(cell: KerasLayer, kind: str) -> dict[str, Any]:
-    """The arguments of a layer here, beside its sizes."""
+    """The layer's arguments besides its sizes."""
     options: dict[str, Any] = {
         "bias": cell.flag("use_bias", True),
         "input_dropout": cell.number("dropout", 0.0),
@@ -153,7 +154,7 @@ def _options(cell: KerasLayer, kind: str) -> dict[str, Any]:
 
 
 def _in_cell(cell: KerasLayer, name: str) -> Any:
-    """The activation of a cell, as layers here name it."""
+    """A cell's activation, in the form of the layers' arguments."""
     return ("hard_sigmoid", 0.2, 0.5) if name == "hard_sigmoid" and cell.builder.major < 3 else name
 
 
@@ -168,7 +169,7 @@ def _layer(cell: KerasLayer, kind: str, values: Mapping[str, Array], **options: 
 
 
 def _split(layer: KerasLayer, args: Sequence[Any], kwargs: Kwargs) -> tuple[Value, list[Value]]:
-    """The sequence that is read, and the states that it begins with."""
+    """The input sequence and the initial states."""
     layer.no_more(kwargs, "initial_state")
     given = args[0] if args else None
     states = kwargs.get("initial_state") or (args[1] if len(args) > 1 else None) or []
@@ -181,7 +182,7 @@ def _split(layer: KerasLayer, args: Sequence[Any], kwargs: Kwargs) -> tuple[Valu
 
 
 def _masked(layer: KerasLayer, x: Value, states: Sequence[Value], kwargs: Kwargs) -> bool:
-    """Keras 3 forgets the mask where a state is given, and passes it on all the same."""
+    """Whether the layer skips masked steps; in Keras 3, not with an initial state, although the mask is passed on."""
     if states and layer.builder.major >= 3 and kwargs.get("mask") is None:
         layer.reads(x)
         return False
@@ -190,7 +191,7 @@ def _masked(layer: KerasLayer, x: Value, states: Sequence[Value], kwargs: Kwargs
 
 @converts("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN")
 def convert_recurrent(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A layer, or one for each cell."""
+    """To a recurrent layer for each cell."""
     cells = Cells(layer, _split(layer, args, kwargs)[0].features)
     made, returns_state = cells.made(), layer.flag("return_state", False)
 
@@ -209,7 +210,7 @@ def convert_recurrent(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 
 def _run(layers: Sequence[Recurrent], x: Any, states: Sequence[Value]) -> tuple[Any, list[Any]]:
-    """The output of the last one, and the final states of all."""
+    """The last layer's output, and the final states of all."""
     given, finals = list(states), []
     wanted = sum(len(layer.state_names) for layer in layers)
     if given and len(given) != wanted:
@@ -223,7 +224,7 @@ def _run(layers: Sequence[Recurrent], x: Any, states: Sequence[Value]) -> tuple[
 
 @converts("Bidirectional")
 def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """One layer of both directions where the two are alike and side by side, else a layer for each."""
+    """To one bidirectional layer if both directions are alike and concatenated, else to a layer for each."""
     features = _split(layer, args, kwargs)[0].features
     merge_mode = layer.expect("merge_mode", *MERGES, None)
     forward_layer = layer.part("layer", "forward_layer")

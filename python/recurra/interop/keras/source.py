@@ -1,4 +1,4 @@
-"""What a model of Keras is read from: its configuration, the version that wrote it, and its weights."""
+"""The source of a Keras model: its configuration, the version that wrote it, and its weights."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from recurra.common.typing import Array
 
 
 class Weights(Protocol):
-    """The weights of a layer, or of the layers in it."""
+    """The weights of a layer and of the layers in it."""
 
     def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
-        """The layer's own arrays, in the order in which it makes them, of these shapes; None for any size."""
+        """The layer's own arrays, in the order of their creation, checked against `shapes`; None is any size."""
         ...
 
     def part(self, *names: str) -> Weights:
-        """Those of a layer that is an attribute of this one, the first of these names that there is."""
+        """The weights of the layer in an attribute of this one, the first of `names` that exists."""
         ...
 
     def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
-        """Those of a model's layers, of these configurations."""
+        """The weights of a model's layers with these configurations."""
         ...
 
     def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
-        """Those of stacked cells, of these configurations."""
+        """The weights of stacked cells with these configurations."""
         ...
 
 
 class Source(NamedTuple):
-    """A model as it was written. major: of Keras' version; layers have other defaults in each."""
+    """A model as written; `major` is that of Keras' version, on which layers' defaults depend."""
 
     config: Mapping[str, Any]
     major: int
@@ -40,12 +40,12 @@ class Source(NamedTuple):
 
 
 def refused(problem: str) -> ModelFormatError:
-    """What is no model, or none that this library has the layers for."""
+    """The error for a source that is not a model or has no counterpart."""
     return ModelFormatError(problem)
 
 
 def checked(arrays: Sequence[Any], shapes: Sequence[tuple[int | None, ...]], name: str) -> list[Array]:
-    """Arrays of numbers of these shapes."""
+    """The arrays, checked: numeric, of these shapes."""
     found = [np.asarray(one) for one in arrays]
     got = [one.shape for one in found]
     fits = len(got) == len(shapes) and all(
@@ -60,7 +60,7 @@ def checked(arrays: Sequence[Any], shapes: Sequence[tuple[int | None, ...]], nam
 
 
 def class_of(layer: Mapping[str, Any]) -> str:
-    """The class of a layer's configuration, without what Keras writes before it."""
+    """The class name in a layer's configuration, without Keras' package prefix."""
     name = layer["class_name"]
     if not isinstance(name, str):
         raise refused(f"got a class named {name!r:.80}, expected a text")

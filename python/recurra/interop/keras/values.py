@@ -1,4 +1,4 @@
-"""What passes between the layers of a model while it is read: symbols, with what Keras knows of them beside their values."""
+"""Values between the layers of the model being read: symbols, with Keras' masks and shapes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from recurra.interop.keras.source import refused
 
 
 class Port:
-    """An input of the model, whose symbol is made when a layer says whether it holds tokens; and the mask that it gives."""
+    """An input of the model and its mask. The symbol is made once a layer tells whether the input holds tokens."""
 
     def __init__(self, name: str, shape: list[int | None], dtype: str) -> None:
         self.name, self.shape, self._dtype = name, shape, dtype
         self.symbol: Any = None
-        #: Steps of this value are padding, if any layer makes a mask of it.
+        #: Steps of this value are padding; None without a mask.
         self.mask_value: float | None = None
-        #: The layers that read its steps together: one that leaves padding out, one that does not.
+        #: The names of a layer that skips padding and of one that reads it.
         self.skipping = self.reading = ""
 
     def tokens(self, size: int) -> Any:
-        """The symbol, of so many different tokens."""
+        """The symbol, with tokens below `size`."""
         if self.symbol is None:
             if len(self.shape) != 1:
                 raise refused(f"got tokens of shape {tuple(self.shape)} in {self.name!r}, expected (steps,)")
@@ -33,7 +33,7 @@ class Port:
         return self.symbol
 
     def numbers(self) -> Any:
-        """The symbol, of sequences or vectors of numbers."""
+        """The symbol, for sequences or vectors of numbers."""
         if self.symbol is None:
             features = self.shape[-1] if self.shape else None
             if len(self.shape) not in (1, 2) or features is None:
@@ -47,7 +47,7 @@ class Port:
         return self.symbol
 
     def mask_by(self, value: float) -> None:
-        """Steps of this value are padding."""
+        """Mask the steps that hold `value`."""
         if self.mask_value not in (None, value):
             raise refused(f"got two masks of input {self.name!r}, of {self.mask_value} and of {value}, expected one")
         self.mask_value = value
@@ -55,7 +55,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of an input as a value of the graph; without one, a mask that is true, or false, everywhere."""
+    """An input's mask as a value in the graph; with port None, a mask that is `everywhere`."""
 
     port: Port | None
     everywhere: bool = False
@@ -65,8 +65,8 @@ class Mask:
 class Value:
     """A sequence (N, steps, features) or a vector (N, features).
 
-    steps: how many, None if any; port: the input whose time axis it has; masked: whether Keras has that input's mask beside
-    it; flat: whether Keras has flattened it to (N, steps * features).
+    steps: the number of steps, None if variable; port: the input with the same time axis; masked: whether Keras passes
+    that input's mask along; flat: whether Keras has flattened it to (N, steps * features).
     """
 
     given: Any
@@ -78,13 +78,13 @@ class Value:
 
     @classmethod
     def of(cls, port: Port) -> Value:
-        """An input's."""
+        """The value of an input."""
         sequence = len(port.shape) == 2
         return cls(None, sequence, port.shape[0] if port.shape else None, port)
 
     @property
     def symbol(self) -> Any:
-        """What layers are called on."""
+        """The symbol to call layers on."""
         if self.given is not None:
             return self.given
         assert self.port is not None
@@ -92,16 +92,16 @@ class Value:
 
     @property
     def features(self) -> int:
-        """How many there are."""
+        """The number of features."""
         features = self.symbol.features
         if features is None:
             raise refused("got a layer of an unknown number of features, expected a known one")
         return int(features)
 
     def now(self, symbol: Any, **changes: Any) -> Value:
-        """The same steps with other values."""
+        """A value with the same steps and another symbol."""
         return replace(self, given=symbol, **changes)
 
     def vector(self, symbol: Any) -> Value:
-        """A vector made of it."""
+        """A value that is a vector."""
         return Value(symbol, sequence=False)

@@ -1,4 +1,4 @@
-"""Weights of layers: by the attributes that hold them, by their place in a list, or of layers that are there."""
+"""Weights of layers: in a tree of attributes, in lists, or of live layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recurra.interop.keras.source import Weights, checked, class_of, name_of, re
 
 
 class Node:
-    """A layer in a `.keras` file: arrays by their numbers, a name if the file says it, and what is below."""
+    """A layer in a `.keras` file: its arrays by index, its name if stored, and its child nodes."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, Callable[[], Array]] = {}
@@ -19,7 +19,7 @@ class Node:
         self.children: dict[str, Node] = {}
 
     def at(self, path: Sequence[str]) -> Node:
-        """The node of a path, made where it is missing."""
+        """The node at a path, created if missing."""
         node = self
         for part in path:
             node = node.children.setdefault(part, Node())
@@ -27,7 +27,7 @@ class Node:
 
 
 class TreeWeights:
-    """Weights as the new format has them: below the attributes that hold their layers."""
+    """Weights in the `.keras` format: under the attributes that hold their layers."""
 
     def __init__(self, node: Node, path: str = "model") -> None:
         self._node, self._path = node, path
@@ -54,7 +54,8 @@ class TreeWeights:
         return self._inside(layers, "cells")
 
     def _inside(self, layers: Sequence[Mapping[str, Any]], *names: str) -> Sequence[Weights]:
-        """Those of a container. Groups are numbered within each class, and say their layer's name or not."""
+        """The weights of a container's layers. Groups are numbered within each class and may store their layer's
+        name."""
         inside: dict[str, Node] = {}
         for name in names:
             if name in self._node.children:
@@ -76,13 +77,13 @@ class TreeWeights:
 
 
 def _snake_case(name: str) -> str:
-    """The name of a class as Keras writes it in paths."""
+    """A class name in Keras' form for paths."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 class Entry(NamedTuple):
-    """An array of a file, which is read when it is asked for."""
+    """An array in a file, read lazily."""
 
     name: str
     shape: tuple[int, ...]
@@ -90,29 +91,29 @@ class Entry(NamedTuple):
 
 
 class ListWeights:
-    """Weights as the old format has them: a list for each layer of the model, with the names that they had."""
+    """Weights in the legacy format: a list for each layer of the model, with the arrays' names."""
 
     def __init__(self, entries: list[Entry], name: str) -> None:
         self._entries, self._name = entries, name
 
     def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
-        """See Weights. What was given is not given again."""
+        """See Weights; consumes the arrays from the front of the list."""
         given = [self._entries.pop(0).read() for _shape in shapes if self._entries]
         return checked(given, shapes, self._name)
 
     def next_shape(self) -> tuple[int, ...] | None:
-        """That of the next array."""
+        """The shape of the next array."""
         return self._entries[0].shape if self._entries else None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def part(self, *names: str) -> Weights:
-        """See Weights: the list goes on."""
+        """See Weights; the parts continue the same list."""
         return self
 
     def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
-        """See Weights. By the layers' names within the weights' own; where they are not found, by their order."""
+        """See Weights; by the layers' names within the arrays' names, else by order."""
         parts = [_parts(entry.name) for entry in self._entries]
         found = []
         for name in map(name_of, layers):
@@ -123,7 +124,7 @@ class ListWeights:
         return self.cells(layers)
 
     def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
-        """See Weights: the list goes on."""
+        """See Weights; the parts continue the same list."""
         return [self] * len(layers)
 
 
@@ -132,17 +133,17 @@ def _parts(name: str) -> list[str]:
 
 
 class GroupWeights:
-    """The lists of a legacy file, by the names of the model's layers, or by their order where names differ."""
+    """The lists of a legacy file, by the names of the model's layers."""
 
     def __init__(self, lists: Mapping[str, ListWeights]) -> None:
         self._lists = dict(lists)
 
     def own(self, *shapes: tuple[int | None, ...]) -> list[Array]:
-        """See Weights: a model has none."""
+        """See Weights; raises, as a model has none itself."""
         raise refused("got weights of the model itself, expected those of its layers only")
 
     def part(self, *names: str) -> Weights:
-        """See Weights: a model has none."""
+        """See Weights; raises, as a model has none itself."""
         raise refused("got weights of a part of the model, expected those of its layers only")
 
     def layers(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
@@ -150,12 +151,12 @@ class GroupWeights:
         return [self._lists.get(name_of(layer)) or ListWeights([], name_of(layer)) for layer in layers]
 
     def cells(self, layers: Sequence[Mapping[str, Any]]) -> Sequence[Weights]:
-        """See Weights: a model has none."""
+        """See Weights; raises, as a model has none itself."""
         raise refused("got cells in the model itself, expected layers")
 
 
 class LiveWeights:
-    """Weights of layers that are there."""
+    """Weights of live layers of Keras."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer

@@ -1,4 +1,4 @@
-"""Layers of Keras that read several steps: convolutions, pooling, Flatten, RepeatVector, Reshape."""
+"""Converters for layers of Keras across steps: convolutions, pooling, Flatten, RepeatVector, Reshape."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from recurra.layers.repeat import RepeatVector
 from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
 from recurra.layers.windows import Windowed
 
-#: Weights that a convolution of groups may have once it is written without them.
+#: Bound on the weights of a grouped convolution after its expansion to a single group.
 _MOST_WEIGHTS = 1 << 26
 
 
 def _window(layer: KerasLayer, value: Value, kernel: int, stride: int, dilation: int) -> tuple[str, int]:
-    """The padding here, and how many zeros the kernel needs before it to sit where Keras' does."""
+    """The padding here, and the number of zeros to prepend to the kernel for Keras' alignment of the windows."""
     padding, span = layer.get("padding", "valid"), (kernel - 1) * dilation + 1
     if padding not in ("valid", "same", "causal"):
         raise refused(f"got padding={padding!r:.80}, expected 'valid', 'same' or 'causal'")
@@ -36,14 +36,14 @@ def _window(layer: KerasLayer, value: Value, kernel: int, stride: int, dilation:
 
 
 def _steps(value: Value, window: Windowed) -> int | None:
-    """How many steps come out."""
+    """The number of output steps."""
     found = window.output_lengths(None if value.steps is None else np.array([value.steps]))
     return None if found is None else int(found[0])
 
 
 @converts("Conv1D", "Convolution1D", "AtrousConvolution1D")
 def convert_conv(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A convolution over steps; one of groups has zeros between them."""
+    """To a Conv1d; groups become zeros in its kernel."""
     x = layer.sequence(layer.one(args))
     layer.expect("data_format", "channels_last")
     features, filters, size = x.features, layer.integer("filters"), layer.integer("kernel_size")
@@ -54,7 +54,7 @@ def convert_conv(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Ap
 
 
 def _conv_weights(layer: KerasLayer, kernels: list[Any], biases: list[Any]) -> list[Array]:
-    """Arrays; kernels of Keras 1 have one more axis, and may lie otherwise."""
+    """The kernels and biases; kernels of Keras 1 have one more axis and may be transposed."""
     if layer.builder.major > 1:
         return layer.weights.own(*kernels, *biases)
     ((size, inputs, filters),) = kernels
@@ -68,7 +68,7 @@ def _conv_weights(layer: KerasLayer, kernels: list[Any], biases: list[Any]) -> l
 
 
 def _ungrouped(kernel: Array, features: int, groups: int) -> Array:
-    """(size, features, filters), with zeros where a filter's group has no part of a feature."""
+    """The kernel for a single group, (size, features, filters): zero for features outside a filter's group."""
     if groups == 1:
         return kernel
     size, inner, filters = kernel.shape
@@ -112,7 +112,7 @@ def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> App
 
 @converts("DepthwiseConv1D", "SeparableConv1D")
 def convert_depthwise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A convolution of each feature, and sums of what comes out."""
+    """To a Conv1d: each feature's convolution and, if separable, the pointwise product, in one kernel."""
     x = layer.sequence(layer.one(args))
     layer.expect("data_format", "channels_last")
     features, size, many = x.features, layer.integer("kernel_size"), layer.integer("depth_multiplier", 1)
@@ -129,7 +129,7 @@ def convert_depthwise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
 
 @converts("MaxPooling1D", "AveragePooling1D", "MaxPool1D", "AvgPool1D")
 def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Windows of steps."""
+    """To a MaxPool1d or AvgPool1d."""
     x = layer.sequence(layer.one(args))
     layer.expect("data_format", "channels_last")
     size = layer.integer("pool_size", 2)
@@ -155,7 +155,7 @@ def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
 
 @converts("GlobalAveragePooling1D", "GlobalMaxPooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D")
 def convert_global_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """All steps; the mean leaves masked ones out."""
+    """To a Pool over all steps; only the mean leaves out masked ones in Keras."""
     mean = layer.kind.startswith("GlobalAv")
     layer.expect("data_format", "channels_last")
     keeps = layer.flag("keepdims", False)
@@ -179,7 +179,7 @@ def _repeated(layer: KerasLayer, value: Value, steps: int) -> Value:
 
 @converts("RepeatVector")
 def convert_repeat(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """A vector for each of n steps."""
+    """To a RepeatVector."""
     steps = layer.integer("n")
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
@@ -193,7 +193,7 @@ def convert_repeat(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> 
 
 @converts("Flatten")
 def convert_flatten(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Nothing for vectors; the rest is the next Dense's affair."""
+    """To no layer; a Flatten of several steps is absorbed by the next Dense."""
     return lambda args, _kwargs: _flattened(layer, layer.one(args))
 
 
@@ -210,7 +210,7 @@ def _flattened(layer: KerasLayer, value: Value) -> Value:
 
 @converts("Reshape")
 def convert_reshape(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """Shapes that are those of the value, or between a vector and a single step."""
+    """Only to the same shape, from a vector to a single step, or flattening."""
     target = layer.get("target_shape")
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:

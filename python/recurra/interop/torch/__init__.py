@@ -1,1 +1,1 @@
-"""Models from PyTorch, and to it."""
+"""Models from and to PyTorch."""

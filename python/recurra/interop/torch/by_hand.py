@@ -1,4 +1,4 @@
-"""What to write where a model cannot be read whole."""
+"""Errors that show how to convert by hand a model that cannot be read as a whole."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from recurra.interop.torch.chain import CONVERTERS, Chain, take
 from recurra.layers.layer import Layer
 from recurra.saving import registry
 
-#: Containers, which have no forward.
+#: Containers without a forward.
 _CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 
 
 def unreadable(module: Any, chain: Chain) -> ValueError | TypeError:
-    """The error about a module without a converter: one of torch.nn, or one that somebody wrote."""
+    """The error for a module without a converter, of torch.nn or with a custom forward."""
     name, place = type(module).__name__, chain.place or "module"
     if type(module).__module__.startswith("torch.nn.") and name not in _CONTAINERS:
         return TypeError(
@@ -31,7 +31,7 @@ def unreadable(module: Any, chain: Chain) -> ValueError | TypeError:
 
 
 def no_order(what: str, layers: Mapping[str, Layer]) -> ValueError:
-    """The error about parameters of several layers: nothing says what runs when."""
+    """The error for the parameters of several layers, which do not tell the order in which layers run."""
     return ValueError(
         f"from_torch: got {what} of {len(layers)} layers, expected one layer, as names and shapes do not say in which order "
         f"layers run, nor what is between them; its layers come in by name, and the order is written once more:\n"
@@ -40,7 +40,7 @@ def no_order(what: str, layers: Mapping[str, Layer]) -> ValueError:
 
 
 def _lines(source: str, names: Iterable[str]) -> str:
-    """The few lines that do it by hand."""
+    """Lines of code that convert by hand."""
     some = list(names)[:6] or ["name"]
     return "\n".join(
         [
@@ -52,7 +52,7 @@ def _lines(source: str, names: Iterable[str]) -> str:
 
 
 def rebuilt(source: Any, config: Mapping[str, Any]) -> Layer:
-    """A model that `to_torch` wrote, with the parameters that the module has now."""
+    """The model of a module from `to_torch`, with the module's current parameters."""
     model = registry.build(config, {})
     parameters = source.state_dict()
     take(model, {name: parameters[name] for name in (*model.params, *model.buffers)})

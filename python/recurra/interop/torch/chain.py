@@ -1,4 +1,4 @@
-"""Layers in a row as they are read from PyTorch's modules, and how the values between them are laid out there."""
+"""The layers read so far from PyTorch's modules, and torch's layout of the values between them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from recurra.interop.table import Table
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 
-#: What adds the layers of a module to a chain.
+#: Adds the layers for a module to a chain.
 Converter = Callable[[Any, "Chain"], None]
 
-#: By the name of a class of torch.nn.
+#: Converters by the class names of torch.nn.
 CONVERTERS: Table[Converter] = Table()
 converts = CONVERTERS.enter
 
 
 class Chain:
-    """What has been read so far.
+    """The layers read so far, and the layout of their output.
 
-    axis: how torch lays out what comes next. "any"; "features": they are last, (N, T, features) or (N, features); "second":
-    (N, features) or (N, features, T); "vector": (N, features); "channels": (N, features, T), as convolutions want it;
-    "pooled": (N, features, 1); "flat": (N, features * T) behind a Flatten, which the next Linear takes in; "end": a pair,
-    behind a recurrent module.
+    axis: torch's layout of the next module's input. "any"; "features": features last, (N, T, features) or
+    (N, features); "second": (N, features) or (N, features, T); "vector": (N, features); "channels": (N, features, T),
+    as convolutions take it; "pooled": (N, features, 1); "flat": (N, features * T) after a Flatten, which the next
+    Linear absorbs; "end": the pair from a recurrent module.
     """
 
     def __init__(self, dtype: str, axis: str = "any", features: int | None = None) -> None:
         self.dtype, self.axis, self.features = dtype, axis, features
-        self.steps_behind = ""  # what was flattened: "channels" or "features"
-        self.alone = False  # whether the module at hand is all there is
-        self.place = ""  # of the module at hand, in the whole
+        self.steps_behind = ""  # layout before the Flatten: "channels" or "features"
+        self.alone = False  # whether the current module is the whole source
+        self.place = ""  # the current module's dotted name
         self.layers: list[Layer] = []
 
     def add(self, layer: LeafLayer, module: Any = None) -> None:
-        """A layer, with the parameters of the same names of a module, if there is one."""
+        """Append a layer, with the parameters of the same names from `module`, if given."""
         if module is not None:
             take(layer, {name: getattr(module, name) for name in (*layer.params, *layer.buffers)})
             learns = [parameter.requires_grad for parameter in module.parameters()]
@@ -45,7 +45,7 @@ class Chain:
         self.layers.append(layer)
 
     def expect(self, module: Any, *axes: str) -> None:
-        """Refuse a module that would read another axis as features than this one does."""
+        """Raise unless the layout is one of `axes`, in which the module reads the features."""
         if self.axis in axes:
             return
         said = {
@@ -62,18 +62,18 @@ class Chain:
         raise self.refused(module, f"got it behind {said}, expected {' or '.join(axes)}", cure)
 
     def refused(self, module: Any, problem: str, cure: str) -> ValueError:
-        """The error about a module that has no counterpart as it is."""
+        """The error for a module that has no counterpart with these options."""
         name = type(module).__name__
         return ValueError(f"from_torch: {self.place or 'module'} ({name}): {problem}; {cure}")
 
 
 def plain(value: Any) -> Array:
-    """A tensor as an array of numpy; arrays are what they are."""
+    """A tensor as a numpy array; arrays are unchanged."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().resolve_conj().numpy()
     return np.asarray(value)
 
 
 def take(layer: Layer, values: Mapping[str, Any]) -> None:
-    """Copy these parameters and buffers into a layer or model of theirs."""
+    """Copy parameters and buffers into a layer or model."""
     layer.load_state_dict({name: plain(value) for name, value in values.items()})

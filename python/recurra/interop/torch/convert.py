@@ -1,17 +1,17 @@
-"""One module of PyTorch, by the converter of its class."""
+"""Converts one module of PyTorch with its class's converter."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from recurra.interop.torch import by_hand, plain_modules, recurrent, window_modules  # enter their converters
+from recurra.interop.torch import by_hand, plain_modules, recurrent, window_modules  # register their converters
 from recurra.interop.torch.chain import CONVERTERS, Chain
 
 __all__ = ["convert", "converter_name", "dtype_of", "is_own", "plain_modules", "recurrent", "window_modules"]
 
 
 def converter_name(module: Any) -> str | None:
-    """The class of torch.nn that says what a module computes, if there is a converter for it."""
+    """The name of the class of torch.nn whose forward the module runs, if it has a converter; else None."""
     for cls in type(module).__mro__:
         if cls.__name__ in CONVERTERS and is_own(module, cls):
             return cls.__name__
@@ -19,7 +19,7 @@ def converter_name(module: Any) -> str | None:
 
 
 def convert(module: Any, chain: Chain) -> None:
-    """Add a module that is no Sequential."""
+    """Add the layers for a module that is not a Sequential to `chain`."""
     name = converter_name(module)
     if name is None:
         raise by_hand.unreadable(module, chain)
@@ -39,7 +39,7 @@ def dtype_of(module: Any) -> str:
 
 
 def _refresh(module: Any, chain: Chain) -> None:
-    """Weights that torch makes before each call are made now; other hooks are code that cannot be read."""
+    """Compute the weights that torch computes before each call (WeightNorm); other hooks are refused, as code."""
     for hook in module._forward_pre_hooks.values():
         if type(hook).__name__ != "WeightNorm":
             raise chain.refused(module, f"got a forward pre-hook, {hook!r}, expected none", "remove it")
@@ -49,5 +49,5 @@ def _refresh(module: Any, chain: Chain) -> None:
 
 
 def is_own(module: Any, cls: type) -> bool:
-    """Whether a module computes what this class of torch.nn does: its forward is that class's."""
+    """Whether a module computes the same as `cls` of torch.nn: its forward is that class's."""
     return cls.__module__.startswith("torch.nn.") and type(module).forward is getattr(cls, "forward", None)

@@ -1,4 +1,4 @@
-"""Which layer has parameters of these names and shapes."""
+"""Identifies a layer by the names and shapes of its parameters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from recurra.layers.leaf import LeafLayer
 from recurra.saving import registry
 
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
-#: For the number of axes of a weight, the layers that have such a one.
+#: The default class for the number of axes of a weight.
 _BY_AXES = {1: "LayerNorm", 2: "Linear", 3: "Conv1d"}
 
 
 def guessed(
     operation: str, name: str, arrays: Mapping[str, Array], options: Mapping[str, Any]
 ) -> tuple[LeafLayer, dict[str, str]]:
-    """A layer for these parameters, and by the names of its own those that they have in the mapping.
+    """A layer with parameters of these shapes, and the name in `arrays` for each of its parameters' names.
 
     Raises:
-        ValueError: no layer has such parameters.
+        ValueError: no layer has parameters of these names and shapes.
     """
     weights = {key for key in arrays if key.startswith("weight")}
     dtype = next((str(one.dtype) for one in arrays.values()), "")

@@ -1,4 +1,4 @@
-"""Recurrent layers whose cells torch.nn has not, as loops over its operations."""
+"""Recurrent layers whose cells torch.nn lacks, as loops over torch operations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from recurra.interop.torch import steps
 
-#: Options that are no equations of inference, or that no module of torch can stand for, and their usual values.
+#: Options without an equivalent module, and their defaults.
 _REFUSED = {"layer_norm": False, "input_dropout": 0.0, "recurrent_dropout": 0.0, "zoneout": 0.0, "zoneout_cell": 0.0}
-#: Options that the loop computes, and their usual values.
+#: Options that the loop supports, and their defaults.
 _COMPUTED = {
     "peepholes": False,
     "cell_clip": None,
@@ -33,7 +33,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _function(activation: Any) -> Callable[[Tensor], Tensor]:
-    """The activation of a cell, by its name or as ("hard_sigmoid", alpha, beta)."""
+    """The activation given by its name or as ("hard_sigmoid", alpha, beta)."""
     if isinstance(activation, str):
         return _FUNCTIONS[activation]
     _name, alpha, beta = activation
@@ -41,7 +41,7 @@ def _function(activation: Any) -> Callable[[Tensor], Tensor]:
 
 
 def needs_loop(operation: str, kind: str, config: dict[str, Any]) -> bool:
-    """Whether torch.nn lacks the cell; an error where a loop lacks it, too."""
+    """Whether torch.nn lacks the cell; raises ValueError if the loop lacks it too."""
     for name, usual in _REFUSED.items():
         if config.get(name, usual) != usual:
             raise ValueError(
@@ -54,7 +54,7 @@ def needs_loop(operation: str, kind: str, config: dict[str, Any]) -> bool:
 
 
 class RecurrentLoop(nn.Module):
-    """A stack of such layers, with the calls of torch.nn.LSTM and its like."""
+    """A stack of recurrent layers with the interface of torch.nn.LSTM."""
 
     def __init__(self, kind: str, config: dict[str, Any], dtype: torch.dtype) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class RecurrentLoop(nn.Module):
                     self.register_parameter(f"{name}_l{layer}{end}", value)
 
     def forward(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """As of torch.nn.LSTM, with lengths in place of packed sequences."""
+        """As torch.nn.LSTM.forward, with lengths in place of packed sequences."""
         x = x if self.batch_first else x.transpose(0, 1)
         first = [None, None] if state is None else [state, None] if isinstance(state, Tensor) else list(state)
         finals: list[list[Tensor]] = [[], []]
@@ -119,7 +119,7 @@ class RecurrentLoop(nn.Module):
         return getattr(self, name + end, None)
 
     def _cell(self, fed: Tensor, state: list[Tensor], end: str) -> list[Tensor]:
-        """One step, from the gates' products with x."""
+        """The new state after one step; `fed` holds the gates' products with x."""
         config, h = self.config, state[0]
         act = _function(config.get("activation", "tanh"))
         gate = _function(config.get("recurrent_activation", "sigmoid"))

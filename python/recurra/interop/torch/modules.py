@@ -1,4 +1,4 @@
-"""For each layer the module of torch.nn that computes the same, its parameters under their names here."""
+"""For each layer, an equivalent torch.nn.Module, with parameters of the same names."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Function(nn.Module):
-    """A function of torch as a module."""
+    """A module that applies a function of torch."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of every value."""
+        """The function of every value."""
         y: Tensor = getattr(torch, self.name)(x)
         return y
 
 
 class StepConv1d(nn.Conv1d):
-    """A convolution over the steps of (N, T, features), padded on the side where it is here."""
+    """A convolution over the steps of (N, T, features), padded as in recurra's Conv1d."""
 
     takes_lengths = True
 
@@ -59,7 +59,7 @@ class StepConv1d(nn.Conv1d):
         self.whole = config["padding"] != "valid"
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The outputs, and how many of each row are valid."""
+        """The outputs and their lengths."""
         x = steps.cleared(x, lengths).transpose(1, 2)
         after = self.around - self.before if self.whole else 0
         y = (
@@ -71,7 +71,7 @@ class StepConv1d(nn.Conv1d):
 
 
 class StepPool1d(nn.Module):
-    """The maximum or mean over windows of the steps of (N, T, features); only steps that are there count."""
+    """The maximum or mean over windows of the steps of (N, T, features), without padding."""
 
     takes_lengths = True
 
@@ -82,7 +82,7 @@ class StepPool1d(nn.Module):
         self.after = self.kernel - 1 - self.before if config["padding"] != "valid" else 0
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The outputs, and how many of each row are valid."""
+        """The outputs and their lengths."""
         there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         if lengths is not None:
             there = steps.within(lengths, x.shape[1])
@@ -112,7 +112,7 @@ class StepBatchNorm(nn.BatchNorm1d):
     takes_lengths = True
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The outputs, and the lengths."""
+        """The outputs and the lengths."""
         if x.ndim == 2 or lengths is None:
             return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape), lengths
         there = steps.within(lengths, x.shape[1])
@@ -122,7 +122,7 @@ class StepBatchNorm(nn.BatchNorm1d):
 
 
 class StepPool(nn.Module):
-    """The last valid step, or the mean or maximum over all."""
+    """The last valid step, or the mean or maximum over the valid steps."""
 
     takes_lengths = True
 
@@ -131,7 +131,7 @@ class StepPool(nn.Module):
         self.mode = mode
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
-        """Vectors."""
+        """The pooled vectors, (N, features)."""
         if self.mode == "last":
             return steps.last(x, lengths), None
         if lengths is None:
@@ -144,60 +144,60 @@ class StepPool(nn.Module):
 
 
 class Turn(nn.Module):
-    """The steps of each row, the last one first."""
+    """Reverses the valid steps of each row."""
 
     takes_lengths = True
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The steps, and the lengths."""
+        """The reversed steps and the lengths."""
         return steps.turned(x, lengths), lengths
 
 
 class Features(nn.Module):
-    """Some of the features."""
+    """A slice of the features."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.start, self.stop, self.step = config["start"], config["stop"], config["step"]
 
     def forward(self, x: Tensor) -> Tensor:
-        """A slice."""
+        """x[..., start:stop:step]."""
         return x[..., self.start : self.stop : self.step]
 
 
 class Repeat(nn.Module):
-    """A vector for each of n steps."""
+    """Repeats a vector for n steps."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.n = n
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, n, features)."""
+        """The repeated vectors, (N, n, features)."""
         return x[:, None].expand(-1, self.n, -1)
 
 
 class Learnt(nn.Module):
-    """The same vector for every row."""
+    """A learnt vector, the same for every row."""
 
     def __init__(self, features: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.zeros(features, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, features)."""
+        """The vector for each row, (N, features)."""
         return self.value.expand(x.shape[0], -1)
 
 
 class Merge(nn.Module):
-    """Several values become one."""
+    """Merges several values."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
 
     def forward(self, *values: Tensor) -> Tensor:
-        """Element by element, or side by side."""
+        """The elementwise result, or the concatenated features."""
         if self.kind == "Concatenate":
             return torch.cat(values, -1)
         if self.kind == "Dot":
@@ -209,7 +209,7 @@ class Merge(nn.Module):
 
 
 class Attention(nn.Module):
-    """Queries look at a memory."""
+    """Attention of queries to a memory."""
 
     def __init__(self, config: dict[str, Any], additive: bool, dtype: torch.dtype) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class Attention(nn.Module):
             self.weight_memory = parameter(query, memory)
 
     def forward(self, query: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """`lengths` are the memory's."""
+        """The context of each query; `lengths` are the memory's."""
         rows = query[:, None] if query.ndim == 2 else query
         if self.score == "additive":
             asked = nn.functional.linear(rows, self.weight_query, self.bias_query)[:, :, None]
@@ -244,7 +244,7 @@ class Attention(nn.Module):
 
 
 class AttentionMean(nn.Module):
-    """The mean of a sequence's valid steps, weighted by learnt self-attention."""
+    """Attention pooling: the mean of a sequence's valid steps with learnt weights."""
 
     takes_lengths = True
 
@@ -256,7 +256,7 @@ class AttentionMean(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape, dtype=dtype)))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
-        """Vectors."""
+        """The pooled vectors, (N, features)."""
         score = torch.tanh(nn.functional.linear(x, self.weight, self.bias)) @ self.context
         if lengths is not None:
             score = score.masked_fill(~steps.within(lengths, x.shape[1]), -torch.inf)
@@ -309,7 +309,7 @@ def _make(operation: str, layer: LeafLayer, config: dict[str, Any], dtype: torch
 
 
 def module_of(operation: str, layer: LeafLayer) -> nn.Module:
-    """The module, with copies of the layer's parameters and buffers."""
+    """The module for a layer, with copies of its parameters and buffers."""
     dtype = torch.float64 if str(layer.dtype) == "float64" else torch.float32
     module = _make(operation, layer, layer.config(), dtype)
     values = {name: torch.from_numpy(array) for name, array in layer.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A whole model as one module of PyTorch: modules of its layers, and the values that pass between them."""
+"""A whole model as one torch module: its layers' modules, and the values between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from recurra.saving import registry
 
 
 class Step(NamedTuple):
-    """A module at work on numbered values, as `recurra.graph.graph.Node`: `sizes` are those of its state's arrays, (slots, H)."""
+    """A module's call on numbered values, like `recurra.graph.graph.Node`; `sizes` holds (slots, H) of its state's
+    arrays."""
 
     path: str
     inputs: tuple[int, ...]
@@ -29,11 +30,11 @@ class Step(NamedTuple):
 
 
 class Network(nn.Module):
-    """Runs the modules of a model's layers. Parameters have the names that they have in the model."""
+    """Runs the modules of a model's layers. Parameters have their names in the model."""
 
     def __init__(self, model: Layer) -> None:
         super().__init__()
-        #: The model as plain data: `recurra.from_torch` makes it again.
+        #: The model as plain data, from which `recurra.from_torch` rebuilds it.
         self.recurra_config = registry.describe(model)
         graph, runner = model._graph(), model._runner()
         self.structures = runner.inputs.config(), runner.outputs.config()
@@ -56,12 +57,13 @@ class Network(nn.Module):
         self.outputs, self.tokens = tuple(graph.outputs), [port.kind == "tokens" for port in graph.inputs]
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_state: bool = False) -> Any:
-        """The output, zeros past the lengths; with return_state the pair of it and the state.
+        """The output, zero past the lengths; with return_state, the pair of the output and the state.
 
         Args:
-            x: as the model takes it, tensors for arrays.
-            state: as this gives it: an entry for each layer, None for those that are not recurrent; None for zeros.
-            lengths: (N,) valid steps of each row; for several inputs a tuple or dict as of x.
+            x: as the model takes it, with tensors for arrays.
+            state: a list as returned with return_state: an entry for each layer, None for those that are not recurrent;
+                None for zeros.
+            lengths: (N,) valid steps of each row; for several inputs, a tuple or dict like x.
         """
         given, wanted = (Structure.from_config(one) for one in self.structures)
         values: dict[int, Any] = dict(enumerate(given.spread("Network", "x", x)))
@@ -77,7 +79,7 @@ class Network(nn.Module):
         return (wanted.join(found), finals) if return_state else wanted.join(found)
 
     def _take(self, step: Step, own: Any, values: dict[int, Any], valid: dict[int, Any]) -> Any:
-        """Run one module; its final state, if it is recurrent."""
+        """Run one module and return its final state, None if it is not recurrent."""
         module = self.get_submodule(step.path)
         inputs, lengths = [values[one] for one in step.inputs], valid.get(step.inputs[0])
         if step.states:
@@ -113,7 +115,7 @@ class Network(nn.Module):
 
 
 def _run(module: Any, x: Tensor, begin: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
-    """A recurrent module on the valid steps; rows without any keep the state that they begin with."""
+    """Run a recurrent module on the valid steps; rows without steps keep their initial state."""
     if isinstance(module, RecurrentLoop):
         return module(x, begin, lengths)  # type: ignore[no-any-return]
     if lengths is None:
@@ -128,7 +130,7 @@ def _run(module: Any, x: Tensor, begin: Any, lengths: Tensor | None) -> tuple[Te
 
 
 def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """A module at a dotted path."""
+    """Add a module at a dotted path."""
     *parents, name = path.split(".")
     for parent in parents:
         if parent not in root._modules:

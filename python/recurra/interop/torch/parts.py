@@ -1,4 +1,4 @@
-"""The layers of a module or of a state_dict by their names, for models that are put together by hand."""
+"""The layers of a module or a state_dict by name, to compose a model by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recurra.saving import container, foreign
 
 
 class Layers(dict[str, LeafLayer]):
-    """Layers by name; `unknown`: why others are not among them."""
+    """Layers by name; `unknown` says why others could not be read."""
 
     def __init__(self, layers: Mapping[str, LeafLayer], unknown: Mapping[str, str]) -> None:
         super().__init__(layers)
@@ -28,25 +28,27 @@ class Layers(dict[str, LeafLayer]):
 
 
 def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, LeafLayer]:
-    """The layers of a PyTorch model by their names, with copies of their parameters, to put together by hand.
+    """The layers of a PyTorch model by name, with copies of their parameters, to compose a model by hand.
 
         layers = rc.interop.torch_layers(torch.load("encoder.pt", weights_only=True))
         model = rc.Sequential(layers["lstm"], rc.Pool("last"), layers["linear"], rc.Activation("relu"))
 
-    From a module come those of its parts that have a counterpart here. A state_dict has names and shapes alone: from them come
-    recurrent layers and cells, Linear, Embedding, Conv1d, LayerNorm and BatchNorm; a table without a bias is an Embedding if
-    its name has "emb" in it. What shapes do not say is as the constructors have it here, unless `options` says otherwise.
+    A module gives those of its submodules that have a counterpart here. A state_dict only has names and shapes, which
+    identify recurrent layers and cells, Linear, Embedding, Conv1d, LayerNorm and BatchNorm; a matrix without a bias is
+    an Embedding if its name contains "emb". Options that shapes do not determine have the constructors' defaults,
+    unless `options` sets them.
 
     Args:
         source: a module, a state_dict, or the path of a safetensors file.
-        options: by the name of a layer, arguments of its constructor here, and "type" for its class, as in
+        options: for a layer's name, arguments of its constructor here, and "type" for its class, as in
             {"conv": {"stride": 2, "padding": "same"}, "table": {"type": "Embedding"}}.
 
     Returns:
-        A dict by name, "" for a source that is a layer itself. What could not be read is missing, and asking for it says why.
+        A dict by name; "" if `source` is a single layer. Layers that could not be read are missing; the KeyError says
+        why.
 
     Raises:
-        TypeError, ValueError, ModelFormatError: as `from_torch`.
+        TypeError, ValueError, ModelFormatError: as in `from_torch`.
     """
     given = _checked(options)
     if isinstance(source, str | os.PathLike | Mapping):
@@ -114,7 +116,7 @@ def read_parameters(operation: str, source: Any) -> dict[str, Any]:
 
 
 def _is_pickle(path: str) -> bool:
-    """Whether a file begins as those of torch.save do: a zip archive, or a pickle."""
+    """Whether a file begins like those of torch.save: with a zip archive or a pickle."""
     file = Path(path)
     if not file.is_file():
         return False
@@ -126,7 +128,7 @@ def _is_pickle(path: str) -> bool:
 def layers_of_parameters(
     operation: str, parameters: Mapping[str, Any], options: Mapping[str, dict[str, Any]]
 ) -> Layers:
-    """Layers, each made of the parameters that share what stands before their last dot."""
+    """Layers by name, each made from the parameters that share a prefix, up to the last dot."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in parameters.items():
         prefix, _, own = name.rpartition(".")

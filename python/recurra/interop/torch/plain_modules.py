@@ -1,4 +1,4 @@
-"""Modules of PyTorch that work at each step: linear maps, embeddings, norms, activations, dropout; and Flatten."""
+"""Converters for modules of PyTorch that act on each step: Linear, Embedding, norms, activations, dropout, Flatten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recurra.layers.convolution import Conv1d
 from recurra.layers.normalisation import BatchNorm, LayerNorm
 from recurra.layers.pooling import Pool
 
-#: Activations by the name here, and what their arguments must be, which are the defaults.
+#: For each class, the activation's name here and the required arguments, which are torch's defaults.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReLU": ("relu", {}),
     "LeakyReLU": ("leaky_relu", {"negative_slope": 0.01}),
@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @converts(*_ACTIVATIONS)
 def convert_activation(module: Any, chain: Chain) -> None:
-    """A function of every value."""
+    """To an Activation."""
     chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
     name, wanted = _ACTIVATIONS[type(module).__name__]
     for option, value in wanted.items():
@@ -40,7 +40,7 @@ def convert_activation(module: Any, chain: Chain) -> None:
 
 @converts("Softmax", "LogSoftmax")
 def convert_softmax(module: Any, chain: Chain) -> None:
-    """Over the features, wherever they are."""
+    """To a softmax over the features, whichever axis they are."""
     chain.expect(module, "any", "second", "features", "vector", "channels")
     over = {"channels": (1, -2), "vector": (1, -1), "any": (-1,), "second": (1,)}.get(chain.axis, (-1, 2))
     if module.dim not in over:
@@ -54,19 +54,19 @@ def convert_softmax(module: Any, chain: Chain) -> None:
 
 @converts("Identity")
 def convert_identity(module: Any, chain: Chain) -> None:
-    """Nothing."""
+    """To no layer."""
 
 
 @converts("Dropout")
 def convert_dropout(module: Any, chain: Chain) -> None:
-    """The same chance for every value."""
+    """To a Dropout."""
     chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
     chain.add(Dropout(module.p, dtype=chain.dtype))
 
 
 @converts("Linear", "NonDynamicallyQuantizableLinear")
 def convert_linear(module: Any, chain: Chain) -> None:
-    """At every step; behind a Flatten over all steps at once."""
+    """To a Linear; after a Flatten, to a convolution over all steps."""
     chain.expect(module, "any", "second", "features", "vector", "flat")
     if chain.axis == "flat" and (chain.steps_behind, module.in_features) != ("features", chain.features):
         return _convert_flat(module, chain)
@@ -79,7 +79,7 @@ def convert_linear(module: Any, chain: Chain) -> None:
 
 
 def _convert_flat(module: Any, chain: Chain) -> None:
-    """A Linear over T steps of F features, flattened, is one window of a convolution T steps wide."""
+    """To a convolution with a window of all T steps, equal to a Linear on T steps of F features, flattened."""
     inputs, outputs, features = module.in_features, module.out_features, chain.features
     if not features or inputs % features:
         raise chain.refused(
@@ -103,7 +103,7 @@ def _convert_flat(module: Any, chain: Chain) -> None:
 
 @converts("Flatten")
 def convert_flatten(module: Any, chain: Chain) -> None:
-    """Nothing for vectors and for what has one step; the rest is the next Linear's affair."""
+    """To no layer; a Flatten of several steps is absorbed by the next Linear."""
     chain.expect(module, "vector", "features", "channels", "pooled", "second")
     chain.axis = "channels" if chain.axis == "second" else chain.axis
     if module.start_dim != 1 or module.end_dim not in (-1, 2):
@@ -120,7 +120,7 @@ def convert_flatten(module: Any, chain: Chain) -> None:
 
 @converts("Embedding")
 def convert_embedding(module: Any, chain: Chain) -> None:
-    """A table; its row of padding_idx is one like the others here."""
+    """To an Embedding, in which the row of padding_idx is not special."""
     chain.expect(module, "any")
     if module.max_norm is not None:
         raise chain.refused(
@@ -141,7 +141,7 @@ def convert_embedding(module: Any, chain: Chain) -> None:
 
 @converts("LayerNorm")
 def convert_layer_norm(module: Any, chain: Chain) -> None:
-    """Over the features of each step."""
+    """To a LayerNorm over the features of each step."""
     chain.expect(module, "any", "second", "features", "vector")
     affine = module.weight is not None
     if len(module.normalized_shape) != 1:
@@ -161,7 +161,7 @@ def convert_layer_norm(module: Any, chain: Chain) -> None:
 
 @converts("BatchNorm1d", "SyncBatchNorm")
 def convert_batch_norm(module: Any, chain: Chain) -> None:
-    """Over the batch; behind a Linear it sees vectors."""
+    """To a BatchNorm; after a Linear, its input must be vectors."""
     chain.expect(module, "any", "second", "features", "vector", "channels")
     if not module.track_running_stats or module.momentum is None:
         raise chain.refused(

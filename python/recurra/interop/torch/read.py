@@ -1,4 +1,4 @@
-"""From PyTorch's modules and their parameters to the same models here."""
+"""Reads PyTorch's modules and parameters."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from recurra.models.sequential import Sequential
 
 
 def from_torch(source: Any) -> Layer:
-    """A module of torch.nn as the same layer or model here, with copies of its parameters.
+    """Convert a module of torch.nn to the equivalent layer or model, with copies of its parameters.
 
         model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.GRU(8, 16)))
 
-    A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/from_torch.md has
-    the list of classes and options. Arrays are (N, T, features) here, also for convolutions, which have (N, features, T) in
-    torch; a recurrent layer alone keeps its batch_first. Frozen parameters stay frozen. The module may be on any device.
+    A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/from_torch.md
+    lists the classes and options. Arrays are (N, T, features) here, even for convolutions, which take (N, features, T)
+    in torch; a single recurrent layer keeps its batch_first. Frozen parameters stay frozen. The module may be on any
+    device.
 
-    A module whose `forward` somebody wrote cannot be read. `recurra.interop.torch_layers` reads the layers in it, and the
-    error says how to put them together.
+    A module with a custom `forward` cannot be converted. `recurra.interop.torch_layers` reads its layers, and the error
+    shows how to compose them.
 
     Args:
-        source: a module; or what has the parameters of one layer alone: a state_dict, or the path of a safetensors file.
+        source: a module; or the parameters of a single layer: a state_dict, or the path of a safetensors file.
 
     Raises:
-        TypeError: no module, no mapping and no path.
-        ValueError: a module that has no counterpart here, by its name; a dtype other than float32 and float64; a file of
-            pickled Python, which could run anything: load it by torch.load(path, weights_only=True), and give what comes.
-        ModelFormatError: a file that is no safetensors file.
+        TypeError: `source` is not a module, a mapping or a path.
+        ValueError: a module without a counterpart here, which the message names; a dtype other than float32 and
+            float64; a pickle file, which could run any code: pass the result of torch.load(path, weights_only=True).
+        ModelFormatError: the file is not a safetensors file.
     """
     if isinstance(source, str | os.PathLike | Mapping):
         parameters = read_parameters("from_torch", source)
@@ -52,7 +53,7 @@ def from_torch(source: Any) -> Layer:
 
 
 def module_as_layer(source: Any) -> Layer:
-    """A module, whole."""
+    """Convert a whole module."""
     chain = Chain(dtype_of(source))
     if is_sequential(source):
         _check_shared(source)
@@ -76,7 +77,7 @@ def module_as_layer(source: Any) -> Layer:
 
 
 def is_sequential(module: Any) -> bool:
-    """Whether its modules run one after another."""
+    """Whether the module is a Sequential."""
     return any(is_own(module, cls) and cls.__name__ == "Sequential" for cls in type(module).__mro__)
 
 
@@ -94,7 +95,7 @@ def _sequential(source: Any, chain: Chain, place: str) -> Sequential | None:
 
 
 def _check_shared(source: Any) -> None:
-    """Refuse what runs twice: it would have two names."""
+    """Raise if a module with parameters occurs twice, as it would have two names."""
     met: dict[int, str] = {}
     for name, module in source.named_modules(remove_duplicate=False):
         first = met.setdefault(id(module), name)

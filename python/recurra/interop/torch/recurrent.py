@@ -1,4 +1,4 @@
-"""Recurrent modules and cells of PyTorch."""
+"""Converters for recurrent modules and cells of PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLASSES: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 @converts("LSTM", "GRU", "RNN")
 def convert_recurrent(module: Any, chain: Chain) -> None:
-    """A whole stack; within a model batches are first."""
+    """To a recurrent layer, batch-first within a model."""
     chain.expect(module, "any", "features")
     kind = module.mode.partition("_")[0]
     chain.add(_like(kind, module, chain.dtype, module.batch_first or not chain.alone), module)
@@ -24,7 +24,7 @@ def convert_recurrent(module: Any, chain: Chain) -> None:
 
 @converts("LSTMCell", "GRUCell", "RNNCell")
 def convert_cell(module: Any, chain: Chain) -> None:
-    """A cell becomes a layer of sequences."""
+    """To a recurrent layer, which reads sequences."""
     chain.expect(module, "any", "features", "vector")
     name = type(module).__name__.removesuffix("Cell")
     options = {"nonlinearity": module.nonlinearity} if name == "RNN" else {}

@@ -1,4 +1,4 @@
-"""Modules of PyTorch that look at windows of steps, or at all of them: convolutions and pooling."""
+"""Converters for modules of PyTorch on windows of steps, or on all steps: convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recurra.layers.window_pooling import AvgPool1d, MaxPool1d, WindowPool
 
 
 def _single(value: Any) -> Any:
-    """An option that torch keeps in a tuple of one, or not."""
+    """An option that torch stores as a value or a tuple of one."""
     return value[0] if isinstance(value, tuple | list) else value
 
 
 @converts("Conv1d")
 def convert_conv(module: Any, chain: Chain) -> None:
-    """A convolution padded with zeros so that its windows are centred, or not padded."""
+    """To a Conv1d: no padding, or zeros that centre the windows."""
     chain.expect(module, "any", "second", "channels")
     kernel, stride, dilation = (_single(getattr(module, name)) for name in ("kernel_size", "stride", "dilation"))
     if module.groups != 1 or module.padding_mode != "zeros":
@@ -41,7 +41,7 @@ def convert_conv(module: Any, chain: Chain) -> None:
 
 
 def _padding(module: Any, chain: Chain, span: int) -> str:
-    """The name here of a padding, for windows of `span` steps."""
+    """The name of the module's padding here, for windows of `span` steps."""
     padding = _single(module.padding)
     if padding in ("same", "valid"):
         return str(padding)
@@ -59,7 +59,7 @@ def _padding(module: Any, chain: Chain, span: int) -> str:
 
 @converts("MaxPool1d", "AvgPool1d")
 def convert_window_pool(module: Any, chain: Chain) -> None:
-    """Windows of steps; what lies outside a row counts for nothing."""
+    """To a MaxPool1d or AvgPool1d; padding does not enter the windows."""
     chain.expect(module, "any", "second", "channels")
     name = type(module).__name__
     kernel, stride = _single(module.kernel_size), _single(module.stride)
@@ -80,7 +80,7 @@ def convert_window_pool(module: Any, chain: Chain) -> None:
 
 @converts("AdaptiveAvgPool1d", "AdaptiveMaxPool1d")
 def convert_global_pool(module: Any, chain: Chain) -> None:
-    """All steps become one."""
+    """To a Pool over all steps."""
     chain.expect(module, "any", "second", "channels")
     if _single(module.output_size) != 1:
         raise chain.refused(

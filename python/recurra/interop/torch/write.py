@@ -1,4 +1,4 @@
-"""From models here to modules of PyTorch."""
+"""Writes models as modules of PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recurra.layers.leaf import LeafLayer
 
 
 def to_torch(model: Layer) -> torch.nn.Module:
-    """The same computation as a torch.nn.Module; see `Layer.to_torch`."""
+    """The layer as a torch.nn.Module; see `Layer.to_torch`."""
     if isinstance(model, LeafLayer):
         module = module_of("to_torch", model)
         if not getattr(module, "takes_lengths", False) and getattr(model, "return_sequences", True):
