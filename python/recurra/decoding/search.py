@@ -66,7 +66,7 @@ def greedy(
         batch_size: N, if neither a memory nor a state is given.
 
     Raises:
-        ValueError, TypeError: as `beam_search`.
+        ValueError, TypeError: as in `beam_search`.
     """
     return _search(
         "greedy",

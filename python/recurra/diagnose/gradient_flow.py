@@ -85,7 +85,7 @@ class LayerFlow:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """What `gradient_flow` returns; print it.
+    """The result of `gradient_flow`; print it.
 
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run; loss, the mean.
     """
@@ -95,7 +95,7 @@ class GradientFlow:
 
     @property
     def verdict(self) -> str:
-        """The worst of its layers: "exploding", "vanishing" or "healthy"."""
+        """The worst verdict of the layers: "exploding", "vanishing" or "healthy"."""
         found = {layer.verdict for layer in self.layers}
         return next((one for one in ("exploding", "vanishing") if one in found), "healthy")
 
@@ -134,8 +134,8 @@ def gradient_flow(
     Args:
         model: a model, or a layer alone.
         x, y, lengths, loss, loss_weights: a batch, as `fit` takes it; a few dozen rows are enough.
-        training: whether dropout and zoneout are random, as in training.
-        seed: of their masks; None for a fresh seed.
+        training: whether dropout and zoneout draw masks, as in training.
+        seed: for the masks; None for a fresh seed.
 
     Raises:
         ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.

@@ -63,7 +63,7 @@ class LayerStates:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What `hidden_states` returns.
+    """The result of `hidden_states`.
 
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run.
     """

@@ -30,7 +30,7 @@ class Gate(NamedTuple):
 
 
 _GRU = (Gate("r", 0, "sigmoid"), Gate("z", 1, "sigmoid"), Gate("n", 2, "tanh"))
-#: The gates of every cell, in the order of its equations. minGRU's candidate is unbounded and cannot saturate.
+#: The gates of each cell, in the order of its equations. minGRU's candidate is unbounded and cannot saturate.
 GATES = {
     "rnn_tanh": (Gate("h", 0, "tanh"),),
     "rnn_relu": (Gate("h", 0, "relu"),),
@@ -60,7 +60,7 @@ _MEANING = {
 }
 
 
-#: The ends of activations that a layer may choose: whose they are like. One that is not here has none.
+#: For each activation that a layer may choose, the one with the same saturated ends; others have none.
 _LIKE = {"tanh": "tanh", "softsign": "tanh", "sigmoid": "sigmoid", "hard_sigmoid": "sigmoid", "relu": "relu"}
 
 
@@ -114,7 +114,7 @@ class LayerSaturation:
 
 @dataclass(frozen=True)
 class Saturation:
-    """What `saturation` returns; print it.
+    """The result of `saturation`; print it.
 
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run.
     """
@@ -179,7 +179,7 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
 
 
 def _gates(cell: str, layer: Any) -> list[Gate]:
-    """Those of the cell, with the activations that the layer has chosen; without those that have no ends."""
+    """The cell's gates with the layer's activations, without gates that cannot saturate."""
     candidate = getattr(layer, "activation", getattr(layer, "nonlinearity", None))
     recurrent = getattr(layer, "recurrent_activation", None)
     gates = []

@@ -100,7 +100,7 @@ class Subject:
         return found
 
     def need_parts(self) -> list[Part]:
-        """The same; a ValueError if there are none."""
+        """The recurrent parts; raises ValueError if there are none."""
         parts = self.parts()
         if not parts:
             names = ", ".join(layer.label for layer in self.graph.layers)

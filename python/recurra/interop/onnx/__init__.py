@@ -1,1 +1,1 @@
-"""ONNX graphs, in and out: own reader and writer, so that neither onnx nor onnxruntime is needed."""
+"""Reads and writes ONNX models without onnx or onnxruntime."""

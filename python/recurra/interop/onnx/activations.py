@@ -1,4 +1,4 @@
-"""The activations of ONNX's cells, in this library's terms and back."""
+"""Converts the activations of ONNX's cells to the layers' arguments and back."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from recurra.common.errors import ModelFormatError
 from recurra.interop.onnx.graph import Node
 from recurra.layers.recurrent.cell_activation import core_activation
 
-#: For each kind of cell the arguments of our layer that its activations f, g and h are.
+#: For each cell, the layer's arguments for the activations f, g and h.
 ARGUMENTS = {
     "RNN": ("nonlinearity",),
     "GRU": ("recurrent_activation", "activation"),
     "LSTM": ("recurrent_activation", "activation", "output_activation"),
 }
 _USUAL = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
-#: By our name, which is ONNX's in lower case.
+#: ONNX's names by recurra's, which are the same in lower case.
 _PLAIN = {"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu", "softsign": "Softsign"}
-#: Those with alpha and beta, and what these are where the lists of a node are at their ends.
+#: Activations with alpha and beta, and the defaults once a node's lists are used up.
 _SCALED = {"hardsigmoid": (0.2, 0.5), "affine": (1.0, 0.0)}
 
 
 def read(node: Node, directions: int) -> dict[str, Any]:
-    """Arguments of the layer.
+    """The layer's arguments for a node's activations.
 
     Raises:
-        ModelFormatError: no cell here has these.
+        ModelFormatError: no cell here supports these activations.
     """
     names = node.attributes.get("activations", _USUAL[node.op] * directions)
     each = len(_USUAL[node.op])
@@ -59,7 +59,7 @@ def _refusal(node: Node, why: str) -> ModelFormatError:
 
 
 def write(layer: Any) -> dict[str, Any]:
-    """Attributes of the node for a layer; none where its activations are the usual ones."""
+    """The node's attributes for a layer's activations; none for ONNX's defaults."""
     op = type(layer).__name__
     chosen = [getattr(layer, name) for name in ARGUMENTS[op]]
     if op == "LSTM" and chosen[2] is None:

@@ -1,4 +1,4 @@
-"""Runs nodes one by one in numpy: what is known before a model runs, and what no layer computes."""
+"""Runs nodes one by one in numpy, for constant folding and for nodes that are not layers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from recurra.interop.onnx.graph import Graph, Node
 from recurra.interop.onnx.ops import OPERATORS, shapes
 from recurra.layers.recurrent.recurrent import Recurrent
 
-#: Numbers in the result of a node that is run before the model is, and in one of a running model.
+#: Bounds on the size of a node's result, in constant folding and in a run.
 FOLDED, RUNNING = 1 << 24, 1 << 31
 _CONTROL = ("If", "Loop")
-#: What comes of contents that do not go together.
+#: Exceptions that inconsistent models raise.
 BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
 
 def check_known(graph: Graph) -> None:
-    """Refuse operators that nothing here computes, and attributes of cells that none here has."""
+    """Raise for unknown operators and for attributes of cells that are not supported."""
     for node in graph.nodes:
         if not node.domain and node.op in recurrent.KINDS:
             recurrent.spec(node)
@@ -36,16 +36,16 @@ def check_known(graph: Graph) -> None:
 
 
 def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
-    """The outputs of a node.
+    """Run a node and return its outputs.
 
     Args:
         one: the node.
-        inputs: its inputs; None for those left out.
+        inputs: its inputs; None for omitted ones.
         outer: values by name, for subgraphs.
-        limit: the most numbers that an output may have.
+        limit: the maximum size of an output.
 
     Raises:
-        ModelFormatError: it cannot be computed from these.
+        ModelFormatError: the node cannot run on these inputs.
     """
     try:
         with np.errstate(all="ignore"):
@@ -70,7 +70,7 @@ Run = Callable[[list[Any], Mapping[str, Any]], list[Array]]
 
 
 def prepared(one: Node, known: Sequence[Any]) -> Run:
-    """`node` for a running model, with what follows from inputs that are known; numpy's warnings are the caller's."""
+    """A function that runs the node, specialised for constant inputs; the caller silences numpy's warnings."""
     quick = _QUICK.get(one.op, _usual)(one, known) if not one.domain else None
     if quick is None:
         return lambda inputs, outer: node(one, inputs, outer, RUNNING)
@@ -80,7 +80,7 @@ def prepared(one: Node, known: Sequence[Any]) -> Run:
         try:
             return found(inputs)
         except BROKEN:
-            return node(one, inputs, outer, RUNNING)  # which says what is wrong
+            return node(one, inputs, outer, RUNNING)  # raises an explanation
 
     return run
 
@@ -93,7 +93,7 @@ def _usual(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]
 
 
 def _one_place(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
-    """Gather of a single known place."""
+    """Gather of a single constant index."""
     if known[1] is None or known[1].size != 1:
         return _usual(one, known)
     axis, at, axes = int(one.attributes.get("axis", 0)), int(known[1].reshape(-1)[0]), known[1].ndim
@@ -108,7 +108,7 @@ def _one_place(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Ar
 
 
 def _mirrored(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
-    """Pad by known widths with what is there."""
+    """Pad by constant widths in a mode that copies values of the input."""
     mode, widths = one.attributes.get("mode", "constant"), known[1] if len(known) > 1 else None
     if mode == "constant" or widths is None or len(known) > 2 or widths.min(initial=0) < 0:
         return _usual(one, known)
@@ -129,7 +129,7 @@ def _mirrored(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Arr
 
 
 def _known_cell(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
-    """A cell of known weights, which are made a layer once."""
+    """A cell with constant weights, whose layer is made once."""
     if any(one.inputs[at] and known[at] is None for at in recurrent.WEIGHTS if at < len(one.inputs)):
         return None
     found, layer = _layer(one, known)
@@ -150,7 +150,7 @@ def _cell(found: recurrent.Spec, layer: Recurrent, inputs: list[Any]) -> list[Ar
 
 
 def graph(one: Graph, outer: Mapping[str, Any], limit: int) -> list[Array]:
-    """The outputs of a subgraph."""
+    """Run a subgraph and return its outputs."""
     values = {**outer, **one.constants}
     for inner in one.nodes:
         made = node(inner, [values[name] if name else None for name in inner.inputs], values, limit)
@@ -163,7 +163,7 @@ def _if(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> l
 
 
 def branch(one: Node, condition: Any) -> Graph:
-    """What an If runs."""
+    """The branch that an If runs."""
     found: Graph = one.attributes["then_branch" if _truth(condition) else "else_branch"]
     return found
 

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM: a node for each layer of a stack."""
+"""Exporters of RNN, GRU and LSTM: a node for each layer of a stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recurra.interop.onnx.exporter import Exporter, Made, refuse
 from recurra.interop.onnx.recurrent import KINDS, peepholes, regated
 from recurra.interop.onnx.writer import Tensor, Writer
 
-#: Options that no attribute of ONNX's operators says; each is off in a plain cell.
+#: Options without an attribute in ONNX; falsy values are supported.
 _PLAIN = ("proj_size", "layer_norm", "zoneout", "zoneout_cell", "cell_clip")
 
 
@@ -54,7 +54,7 @@ def _split(writer: Writer, state: str, depth: int, directions: int) -> list[str]
 
 
 def _kept(writer: Writer, x: Tensor, final: str, start: str) -> str:
-    """A row without steps keeps its state."""
+    """The final state, which is the initial one in rows without steps."""
     if x.lengths is None:
         return final
     return writer.node("Where", [writer.has_steps(x.lengths), final, start])
@@ -79,7 +79,7 @@ def _weights(writer: Writer, layer: Any, level: int) -> list[str]:
 
 
 def _arrays(layer: Any, name: str, level: int, order: Callable[[Array], Array]) -> Array:
-    """(D, gates * H, ...)."""
+    """A parameter of both directions, (D, gates * H, ...)."""
     ends = ["", "_reverse"][: layer.num_directions]
     return np.stack([order(np.asarray(layer.params[f"{name}_l{level}{end}"])) for end in ends])
 

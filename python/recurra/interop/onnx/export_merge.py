@@ -1,4 +1,4 @@
-"""Layers of several inputs, and those that take, repeat or turn what there is."""
+"""Exporters of merging layers, Reverse, Slice, RepeatVector and LearntVector."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _concatenate(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Se
 
 
 def _turned(writer: Writer, tensor: Tensor) -> str:
-    """The valid steps of each row, the last one first."""
+    """The valid steps of each row reversed."""
     if tensor.lengths is None:
         ends = (writer.integers(-1), writer.integers(-(2**63) + 1), writer.integers(1), writer.integers(-1))
         return writer.node("Slice", [tensor.name, *ends])
-    least = writer.at_least_one(tensor.lengths)  # one step turned is as it was
+    least = writer.at_least_one(tensor.lengths)  # 1 for 0 leaves the row unchanged
     return writer.node("ReverseSequence", [tensor.name, least], batch_axis=0, time_axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Layers that work on every step by itself, and pooling over all steps."""
+"""Exporters of layers that act on each step, and of pooling over all steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _linear(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequenc
 
 def _embedding(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[str]) -> Made:
     tokens = inputs[0].name
-    if inputs[0].lengths is not None:  # padding may hold any number
+    if inputs[0].lengths is not None:  # padding may hold numbers that are not tokens
         mask = writer.node("Squeeze", [writer.mask(inputs[0]), writer.integers(2)])
         tokens = writer.node("Where", [mask, tokens, writer.constant(np.array(0, np.int64))])
     return same(inputs[0], writer.node("Gather", [writer.parameter(layer.params["weight"]), tokens], axis=0))
@@ -99,7 +99,7 @@ def _pool(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
 
 
 def _only_rows(writer: Writer, y: str, valid: str) -> str:
-    """0 in rows without steps."""
+    """y with 0 in rows without steps."""
     return writer.node("Where", [writer.has_steps(valid), y, writer.number(0.0)])
 
 

@@ -1,4 +1,4 @@
-"""Convolutions and pooling over windows of steps."""
+"""Exporters of convolutions and pooling over windows of steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _pads(layer: Any, span: int) -> list[int]:
 
 
 def _lengths(writer: Writer, layer: Any, x: Tensor, span: int) -> str | None:
-    """(valid - 1 - what is lost) // stride + 1, none below 0."""
+    """The output's lengths, as in `Windowed.output_lengths`."""
     if x.lengths is None or layer.keeps_steps:
         return x.lengths
     lost = 1 + (span - 1 if layer.padding == "valid" else 0) - layer.stride
@@ -39,7 +39,7 @@ def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
 
 
 def _past(writer: Writer, steps: str, lengths: str | None, count: int) -> str:
-    """The last `count` valid steps of the past and what followed it, (count, N, channels)."""
+    """The new past, (count, N, channels): the last `count` valid steps of `steps`, which begins with the old past."""
     if lengths is None:
         ends = (writer.integers(-count), writer.integers(2**63 - 1), writer.integers(1))
         last = writer.node("Slice", [steps, *ends])

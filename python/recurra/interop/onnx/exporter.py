@@ -1,4 +1,4 @@
-"""What the exporters of layers share."""
+"""Shared by the exporters of layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recurra.layers.layer import Layer
 
 @dataclass(frozen=True)
 class Made:
-    """The output of a layer, and its final states."""
+    """The output of a layer and the names of its final states."""
 
     output: Tensor
     finals: list[str] = field(default_factory=list)
@@ -27,11 +27,11 @@ def refuse(layer: Layer, why: str) -> ValueError:
 
 
 def over_steps(writer: Writer, op: str, x: str, *others: str, **attributes: Any) -> str:
-    """An operator of ONNX that wants (N, features, T), on (N, T, features)."""
+    """An ONNX operator on (N, features, T), applied to (N, T, features)."""
     made = writer.node(op, [writer.node("Transpose", [x], perm=[0, 2, 1]), *others], **attributes)
     return writer.node("Transpose", [made], perm=[0, 2, 1])
 
 
 def same(tensor: Tensor, name: str) -> Made:
-    """An output of the input's axes and lengths."""
+    """An output with the input's axes and lengths."""
     return Made(replace(tensor, name=name))

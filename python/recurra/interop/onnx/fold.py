@@ -1,4 +1,4 @@
-"""What is known before a graph runs: inputs that are bound, nodes of known inputs, branches of If that are taken."""
+"""Constant folding: binds inputs, runs nodes of constant inputs, resolves If nodes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from recurra.common.typing import Array
 from recurra.interop.onnx import evaluate, quantised
 from recurra.interop.onnx.graph import Graph, Node
 
-#: Numbers that all known results may have together.
+#: Bound on the total size of folded results.
 _ALL = 1 << 26
 
 
 def bind(graph: Graph, given: Mapping[str, Any]) -> Graph:
-    """The graph with some inputs known.
+    """The graph with some inputs bound to constants.
 
     Raises:
-        TypeError, ValueError: there is no such input, or it takes other arrays.
+        TypeError, ValueError: there is no such input, or the array does not fit it.
     """
     known = {one.name: one for one in graph.inputs}
     constants = dict(graph.constants)
@@ -77,7 +77,7 @@ class _Folding:
         self.known.update(zip(node.outputs, made, strict=False))
 
     def _adds_nothing(self, op: str, inputs: list[str]) -> bool:
-        """A single known zero beside another value; only of float, so that no dtype and no shape changes."""
+        """Whether an Add or Sub only adds a constant float scalar 0, so that dtype and shape stay the same."""
         zeros = [
             one in self.known
             and self.known[one].ndim == 0
@@ -95,7 +95,7 @@ class _Folding:
             self._same[outer] = self.name(inner.name)
 
     def _renamed(self, node: Node) -> dict[str, Any]:
-        """Attributes, with subgraphs that read what the folding knows."""
+        """The attributes, with names in subgraphs replaced as in the folding."""
         return {
             name: self._subgraph(value) if isinstance(value, Graph) else value
             for name, value in node.attributes.items()
@@ -111,10 +111,10 @@ class _Folding:
 
 
 def fold(graph: Graph) -> Graph:
-    """The graph without nodes that are known, and without those that no output needs.
+    """The graph without constant nodes and without nodes that no output needs.
 
     Raises:
-        ModelFormatError: a known node cannot be computed, or an operator is not known.
+        ModelFormatError: a constant node cannot run, or an operator is unknown.
     """
     folding = _Folding(graph.constants)
     for node in graph.nodes:
@@ -134,6 +134,6 @@ def fold(graph: Graph) -> Graph:
 
 
 def _check(node: Node) -> None:
-    """Refuse an unknown operator before its inputs are looked at; branches of If may never be taken."""
+    """Raise for an unknown operator, except within an If, whose branch may never be taken."""
     if not node.graphs and not quantised.is_quantised(node):
         evaluate.check_known(Graph(nodes=[node]))

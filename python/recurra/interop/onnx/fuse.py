@@ -1,4 +1,4 @@
-"""Products whose bias another node adds, as one node."""
+"""Fuses products with the nodes that add their biases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.interop.onnx.graph import Graph, Node
 
 
 def fuse(graph: Graph) -> Graph:
-    """MatMul by a known matrix and Add of a known vector, where nobody else reads the product, as MatMul of three inputs."""
+    """Fuse a MatMul by a constant with an Add of a constant vector, its only reader, into a MatMul of three inputs."""
     readers = Counter(name for node in graph.nodes for name in node.reads())
     readers.update(graph.sources())
     makers = {node.outputs[0]: node for node in graph.nodes if node.op == "MatMul" and not node.domain}

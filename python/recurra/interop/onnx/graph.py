@@ -1,4 +1,4 @@
-"""An ONNX graph as plain data: values have names, nodes are in the order of computation."""
+"""An ONNX graph as plain data: named values, and nodes in order of computation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from recurra.common.typing import Array
 from recurra.interop.onnx import schema, tensors
 from recurra.interop.onnx.wire import Reader, joined
 
-#: The oldest operator set whose meaning is known here.
+#: The oldest supported operator set.
 OLDEST = 7
 
 
 @dataclass
 class Value:
-    """An input or output: dims are sizes, names of sizes, or None; all None where the file does not say."""
+    """An input or output. Each of `dims` is a size, the name of a size, or None; dims is None if the file has no
+    shape."""
 
     name: str
     dtype: np.dtype[Any] | None
     dims: tuple[int | str | None, ...] | None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of this shape may be it."""
+        """Whether an array of this shape fits."""
         return self.dims is None or (
             len(self.dims) == len(shape)
             and all(not isinstance(want, int) or want == size for want, size in zip(self.dims, shape, strict=True))
@@ -36,7 +37,7 @@ class Value:
 
 @dataclass
 class Node:
-    """An operator at work."""
+    """A node: an operator with its inputs, outputs and attributes."""
 
     op: str
     domain: str
@@ -53,11 +54,11 @@ class Node:
 
     @property
     def graphs(self) -> list[Graph]:
-        """Subgraphs, of If and of loops."""
+        """The subgraphs of an If or a Loop."""
         return [one for one in self.attributes.values() if isinstance(one, Graph)]
 
     def reads(self) -> Iterator[str]:
-        """Names of all values that it needs, also within subgraphs."""
+        """The names of all values that the node reads, including in subgraphs."""
         yield from (one for one in self.inputs if one)
         for graph in self.graphs:
             yield from graph.free()
@@ -65,21 +66,21 @@ class Node:
 
 @dataclass
 class Graph:
-    """Inputs, outputs, nodes, and the values that are known."""
+    """A graph: inputs, outputs, nodes and constants."""
 
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    #: For outputs whose value has another name within: that name.
+    #: The internal names of outputs whose value has another name.
     renamed: dict[str, str] = field(default_factory=dict)
 
     def sources(self) -> list[str]:
-        """For each output the name of its value within."""
+        """The internal name of each output's value."""
         return [self.renamed.get(one.name, one.name) for one in self.outputs]
 
     def free(self) -> Iterator[str]:
-        """What a subgraph reads of the graphs around it."""
+        """The names that a subgraph reads from the graphs around it."""
         own = {*self.constants, *(one.name for one in self.inputs)}
         own |= {name for node in self.nodes for name in node.outputs}
         for node in self.nodes:
@@ -114,7 +115,7 @@ class _Parser:
             raise ModelFormatError("got sparse tensors, expected dense ones; convert the model")
         constants = {one.get("name", ""): tensors.read(one, self._directory) for one in message["initializer"]}
         inputs = [_value(one) for one in message["input"]]
-        given = [one for one in inputs if one.name not in constants]  # initial values of older files are listed twice
+        given = [one for one in inputs if one.name not in constants]  # older files list initializers as inputs too
         before = outer | {*constants, *(one.name for one in inputs)}
         known = before | {name for node in message["node"] for name in node["output"] if name}
         nodes = [self._node(one, known) for one in message["node"]]
@@ -173,10 +174,10 @@ def _value(message: Mapping[str, Any]) -> Value:
 
 
 def _sorted(nodes: Sequence[Node], before: frozenset[str], wanted: Sequence[str]) -> list[Node]:
-    """The nodes, each behind those that make what it reads.
+    """The nodes in topological order.
 
     Raises:
-        ModelFormatError: a cycle, a value that nothing makes or that two make.
+        ModelFormatError: a cycle, or a value that no node makes or that two make.
     """
     makers: dict[str, int] = {}
     for index, node in enumerate(nodes):
@@ -202,7 +203,7 @@ def _sorted(nodes: Sequence[Node], before: frozenset[str], wanted: Sequence[str]
         for need in needs:
             readers.setdefault(need, []).append(index)
     left = [len(needs) for needs in waits]
-    import heapq  # here: `import recurra` does without it
+    import heapq  # late: keeps `import recurra` cheap
 
     ready = [index for index, count in enumerate(left) if not count]
     order = []

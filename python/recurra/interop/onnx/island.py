@@ -1,4 +1,4 @@
-"""Layers that are neighbours in a graph, as one native model that a run calls once."""
+"""Collects neighbouring layers of a graph into one native model, called once per run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Step = Callable[[list[Any]], None]
 
 
 class Island:
-    """Is added to until something outside needs a value of it; then it has its place among a run's steps."""
+    """A group of layers. Stays open until a value is needed outside; then it becomes one step of a plan."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -26,7 +26,7 @@ class Island:
         self.lengths: int | None = None
 
     def input(self, source: Turned, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
-        """A new input: an array whose axes are `pattern`, (N, T, F) or (N, F) in some order."""
+        """Add an input: an array with the axes `pattern`, (N, T, F) or (N, F) in some order."""
         order, sizes = labelled(shape, pattern)
         own = "".join(order[source.axes.index(at)] for at in range(len(order)))
         key = source.slot, own, order, len(shape)
@@ -39,40 +39,40 @@ class Island:
         return found
 
     def tokens(self, slot: int, shape: tuple[int, ...], size: int) -> View:
-        """A new input of tokens, (N, T)."""
+        """Add an input of tokens, (N, T)."""
         symbol = Input(tokens=size)
         self.inputs.append((symbol, slot, Arrangement(shape, (*shape, 1), labelled((*shape, 1), "NTF")[0], 1)))
         return View(self, symbol, (*shape, 1), self.inputs[-1][2].order)
 
     def begin(self, symbol: Symbol, states: Sequence[int | None]) -> None:
-        """Arrays that a recurrent layer's state is at first."""
+        """Set a recurrent layer's initial states to the slots `states`."""
         assert isinstance(symbol.source, Call)
         if any(one is not None for one in states):
             self._states[id(symbol.source)] = symbol.source, list(states)
 
     def output(self, view: View, shape: tuple[int, ...], slot: int) -> None:
-        """Ask for a value, to be put into `slot`."""
+        """Request a value, to be written into `slot`."""
         key = id(view.symbol.source), view.symbol.which
         _symbol, wanted = self._outputs.setdefault(key, (view.symbol, []))
         wanted.append((slot, Arrangement(shape, view.base, view.order, view.directions)))
 
     def final(self, symbol: Symbol, which: int, slot: int) -> None:
-        """Ask for a layer's final state, (D, N, H)."""
+        """Request a layer's final state, (D, N, H), to be written into `slot`."""
         assert isinstance(symbol.source, Call)
         self._finals.append((symbol.source, which, slot))
 
     @property
     def is_asked(self) -> bool:
-        """Whether a value of it is needed; of some layers only the output's shape is."""
+        """Whether any value was requested; of some layers, only the output's shape is used."""
         return bool(self._outputs or self._finals)
 
     def finish(self) -> tuple[Model, Step]:
-        """The model, and the step that runs it."""
+        """The model and the step that runs it."""
         symbols = [symbol for symbol, _wanted in self._outputs.values()]
         wanted = [list(one) for _symbol, one in self._outputs.values()]
         reached = _reached(symbols)
         for call, _which, _slot in self._finals:
-            if id(call) not in reached:  # whose states alone are asked for
+            if id(call) not in reached:  # only its states are requested
                 symbols.append(Symbol(call, 0, call.layer.output_size, True))
                 wanted.append([])
                 reached = _reached(symbols)
@@ -105,5 +105,5 @@ class Island:
 
 
 def _reached(symbols: Sequence[Symbol]) -> set[int]:
-    """Everything that these depend on."""
+    """The ids of all sources that the symbols depend on."""
     return {id(one) for part in behind([one.source for one in symbols]) for one in part}

@@ -1,4 +1,4 @@
-"""An ONNX graph that runs here."""
+"""An imported ONNX graph."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from recurra.interop.onnx.stream import OnnxStream
 from recurra.interop.onnx.trace import Plan, Tracer
 from recurra.models.model import Model
 
-#: Plans that are kept, each for inputs of certain shapes.
+#: Plans in the cache, one for each set of input shapes.
 _KEPT = 32
 
 
 class OnnxModel:
-    """A graph of ONNX as layers, with numpy between them; what `recurra.from_onnx` gives.
+    """An ONNX graph as layers, with numpy between them; returned by `recurra.from_onnx`.
 
         y, state = model(x)
         y, state = model(x, state)
 
-    Arrays have the graph's own shapes: time first or rows first, as it was exported. States are those inputs that the graph
-    gives anew as outputs (`h` and `hn`); zeros at first. The first call with inputs of new shapes takes some milliseconds.
-    Calls from several threads are independent of each other.
+    Arrays have the graph's shapes, time-major or batch-major as exported. States are inputs whose next values are
+    outputs (`h` and `hn`), initially zeros. The first call with inputs of new shapes takes some milliseconds. Threads
+    can call it concurrently.
 
-    Attributes: inputs and outputs, names without states; state_names, those of the states.
+    Attributes: inputs and outputs, their names without the states; state_names, the names of the state inputs.
     """
 
     def __init__(self, graph: Graph, pairs: Mapping[str, str]) -> None:
@@ -57,17 +57,17 @@ class OnnxModel:
         return f"OnnxModel({', '.join(self.inputs)} -> {', '.join(self.outputs)}{state})"
 
     def __call__(self, x: Any, state: Sequence[Any] | None = None) -> tuple[Any, list[Array]]:
-        """The outputs and the state after them.
+        """Run the graph.
 
         Args:
-            x: the input's array; of a graph with several inputs, states aside, a tuple of them or a dict by name.
-            state: a list with an array for each of `state_names`, as a call returns it; None for zeros.
+            x: the input array; for several inputs, not counting states, a tuple or a dict by name.
+            state: a list with an array for each of `state_names`, as returned by a call; None for zeros.
 
         Returns:
-            The pair of the output, or a tuple of several in the graph's order, and the state, [] if there is none.
+            The output, a tuple of several in the graph's order, and the final state, [] without states.
 
         Raises:
-            TypeError: an input is missing, unknown, or of another dtype.
+            TypeError: an input is missing, unknown, or has another dtype.
             ValueError: the arrays' shapes do not fit.
         """
         given = self._given(x)
@@ -100,7 +100,8 @@ class OnnxModel:
         return [checks.array("OnnxModel", name, one) for name, one in zip(self.state_names, state, strict=True)]
 
     def init_state(self, batch_size: int | None = None, x: Mapping[str, Array] | None = None) -> list[Array]:
-        """States of zeros, whose sizes that the graph leaves open are `batch_size`, or those of the same names in x."""
+        """A state of zeros. Sizes that the graph leaves open are taken from the same names in `x`, else are
+        `batch_size`."""
         named: dict[str, int] = {}
         for one in self._graph.inputs:
             if x is not None and one.name in x:
@@ -133,7 +134,7 @@ class OnnxModel:
         key = tuple((one.shape, one.dtype) for one in arrays)
         plan = self._plans.get(key)
         if plan is None:
-            for value, array in zip(self._graph.inputs, arrays, strict=True):  # what has a plan has been checked
+            for value, array in zip(self._graph.inputs, arrays, strict=True):  # unchecked before
                 _check(value, array)
             plan = self._plan([(one.shape, one.dtype) for one in arrays], key)
         return plan.run(arrays)
@@ -151,10 +152,10 @@ class OnnxModel:
         return plan
 
     def stream(self, batch_size: int = 1) -> OnnxStream:
-        """A stream of runs, each going on from the states of the one before.
+        """A stream of runs, each of which continues from the previous run's state.
 
         Raises:
-            ValueError: the graph gives no state anew.
+            ValueError: the graph has no states.
         """
         rows = checks.integer("OnnxModel.stream", "batch_size", batch_size)
         if not self.state_names:
@@ -165,7 +166,7 @@ class OnnxModel:
         return OnnxStream(self, rows)
 
     def _example(self) -> Plan:
-        """A plan, for two rows of five steps where nothing was run yet."""
+        """The last plan; if nothing was run yet, one for two rows of five steps."""
         if self._shown is None:
             named: dict[str, int] = {}
             shapes = [
@@ -177,15 +178,16 @@ class OnnxModel:
         return self._shown
 
     def import_report(self) -> str:
-        """Which nodes are layers, which run in numpy, and what that costs; for the shapes of the last new call."""
+        """A report of which nodes are layers and which run in numpy, at what cost, for the last planned input
+        shapes."""
         return report.text(self._example(), len(self._graph.nodes), self._pairs, self._plumbing)
 
     def as_model(self) -> Model:
-        """The whole graph as a `recurra.Model`, which trains, saves, streams and takes lengths: (N, T, features) in and out.
-        It shares its parameters with this one.
+        """The whole graph as a `recurra.Model`, which trains, saves, streams and takes lengths, with arrays
+        (N, T, features). It shares its parameters with this object.
 
         Raises:
-            ValueError: some nodes are no layers; the message names them.
+            ValueError: some nodes are not layers; the message names them.
         """
         plan = self._example()
         others = [node for node in plan.numpy if id(node) not in self._plumbing]
@@ -201,7 +203,7 @@ class OnnxModel:
 
 
 def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple[int, ...]:
-    """Two rows of five steps; sizes of one name are the same everywhere."""
+    """A shape of two rows and five steps; sizes of one name are the same everywhere."""
     dims = value.dims if value.dims is not None else (None, None, 1)
     found = []
     for at, one in enumerate(dims):

@@ -1,7 +1,8 @@
-"""onnxruntime's LSTM of 8-bit weights, as one of float32.
+"""Converts onnxruntime's LSTM with 8-bit weights to float32.
 
-https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md has DynamicQuantizeLSTM. There x and h are rounded to
-8 bits, too, with a scale that the whole batch shares; here they are not, so outputs are closer to the float model's.
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md specifies DynamicQuantizeLSTM. It also
+rounds x and h to 8 bits, with one scale for the whole batch; here they stay float32, so outputs are closer to the float
+model's.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 from recurra.interop.onnx.graph import Node
 
-#: The inputs behind an LSTM's own: scale and zero point of W and of R.
+#: The inputs after an LSTM's own: scale and zero point of W and of R.
 _SCALES = {1: (8, 9), 2: (10, 11)}
 
 
 def is_quantised(node: Node) -> bool:
-    """Whether it is such a node."""
+    """Whether the node is a DynamicQuantizeLSTM."""
     return (node.domain, node.op) == ("com.microsoft", "DynamicQuantizeLSTM")
 
 
 def plain(node: Node, known: dict[str, Array]) -> Node:
-    """The LSTM; its weights join what is known.
+    """The node as an LSTM; its float weights are added to `known`.
 
     Raises:
-        ModelFormatError: the weights are not known, or do not fit their scales.
+        ModelFormatError: the weights are not constant, or do not fit their scales.
     """
     inputs = list(node.inputs[:8])
     for at, others in _SCALES.items():
@@ -42,7 +43,7 @@ def plain(node: Node, known: dict[str, Array]) -> Node:
 
 
 def _weights(node: Node, weights: Array, scale: Array, zero: Array) -> Array:
-    """(D, 4H, inputs) of (D, inputs, 4H), scales (D) or (D, 4H)."""
+    """Float weights (D, 4H, inputs) from 8-bit weights (D, inputs, 4H) and scales (D) or (D, 4H)."""
     if weights.ndim != 3 or scale.shape != zero.shape or scale.shape not in ((weights.shape[0],), weights.shape[::2]):
         raise ModelFormatError(
             f"{node}: got weights of shape {weights.shape} with scales {scale.shape} and zero points {zero.shape}, expected a "

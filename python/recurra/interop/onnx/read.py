@@ -18,33 +18,34 @@ from recurra.interop.onnx.graph import Graph, parse
 from recurra.interop.onnx.model import OnnxModel
 from recurra.saving import whole_file
 
-#: Bytes of a file, which is what protocol buffers can have.
+#: The maximum size of a file, that of protocol buffers.
 _LARGEST = (1 << 31) - 1
 
 
 def from_onnx(
     source: str | os.PathLike[str] | bytes, /, *, states: Mapping[str, str] | None = None, **constants: npt.ArrayLike
 ) -> OnnxModel:
-    """An ONNX model: its recurrent networks, convolutions and products as layers here, what is left in numpy. Neither onnx nor
-    onnxruntime is needed.
+    """Read an ONNX model: recurrent nodes, convolutions and products become layers, other nodes run in numpy. Needs
+    neither onnx nor onnxruntime.
 
         vad = rc.from_onnx("silero_vad.onnx", sr=16000)
         stream = vad.stream()
         probability = stream.step(window)  # (1, 512)
 
-    Nodes of known inputs are computed once, and an If whose condition is known is its branch. Inputs whose values outputs are
-    after a run (`h` and `hn`, `state` and `stateN`) become the model's state. `model.import_report()` says what runs where.
+    Nodes with constant inputs are folded, and so is an If with a constant condition. Inputs whose next values are
+    outputs (`h` and `hn`, `state` and `stateN`) become the model's state. `model.import_report()` tells what runs
+    where.
 
     Args:
-        source: a path, or a file's bytes. Weights in other files are read from the path's directory and below only.
-        states: for each input that is a state the output that it is after a run; None to find them, {} for none.
-        constants: inputs of the graph by name, with the values that they have from now on: `sr=16000`, `W=weights`.
+        source: a path, or a file's bytes. External weights are only read from the path's directory and below.
+        states: for each state input, the output that holds its next value; None to find them, {} for none.
+        constants: values to bind inputs of the graph to, by name: `sr=16000`, `W=weights`.
 
     Raises:
-        ModelFormatError: no ONNX model, a damaged one, or one with an operator or attribute that nothing here can hold; the
-            message names the node.
-        OSError: it cannot be read.
-        TypeError, ValueError: `constants` are no inputs of the graph, or have other shapes.
+        ModelFormatError: the source is not an ONNX model or is damaged, or an operator or attribute is not supported;
+            the message names the node.
+        OSError: the file cannot be read.
+        TypeError, ValueError: a name in `constants` is not an input of the graph, or the value does not fit it.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         where, data, directory = "bytes", bytes(source), None

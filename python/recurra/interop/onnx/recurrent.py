@@ -1,6 +1,6 @@
-"""ONNX's RNN, GRU and LSTM as layers: what their attributes mean, and how their weights are laid out.
+"""ONNX's RNN, GRU and LSTM as layers: their attributes and the layout of their weights.
 
-https://onnx.ai/onnx/operators/onnx__LSTM.html and its neighbours are the specification.
+https://onnx.ai/onnx/operators/onnx__LSTM.html and the pages of GRU and RNN are the specification.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.layers.recurrent.rnn import RNN
 
-#: By the operators' names, which are the classes' too.
+#: Classes by the operators' names, which are the same.
 KINDS: dict[str, type[Recurrent]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
-#: The places of W, R, B and P among a node's inputs.
+#: The indices of W, R, B and P among a node's inputs.
 WEIGHTS = (1, 2, 3, 7)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the attributes of a node say, in this library's terms."""
+    """A node's attributes in this library's terms."""
 
     op: str
     directions: int
@@ -41,7 +41,7 @@ class Spec:
 
     @property
     def state_count(self) -> int:
-        """h, and c of an LSTM."""
+        """The number of states: h, and for an LSTM c."""
         return 2 if self.op == "LSTM" else 1
 
 
@@ -50,10 +50,10 @@ def _refuse(node: Node, name: str, why: str) -> ModelFormatError:
 
 
 def spec(node: Node) -> Spec:
-    """What the node is, if a cell here can hold it.
+    """The node's attributes, checked.
 
     Raises:
-        ModelFormatError: it cannot; the message names the attribute.
+        ModelFormatError: no cell here supports an attribute, which the message names.
     """
     direction = node.attributes.get("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
@@ -75,10 +75,10 @@ def spec(node: Node) -> Spec:
 
 
 def make(node: Node, found: Spec, weights: Sequence[Array | None]) -> Recurrent:
-    """The layer, with W, R, B (or None) and P (or None) of a node.
+    """The layer for a node with the weights W, R, B (or None) and P (or None).
 
     Raises:
-        ModelFormatError: their shapes do not go together.
+        ModelFormatError: the shapes are inconsistent.
     """
     w, r, b, p = weights
     kind = KINDS[node.op]
@@ -117,20 +117,20 @@ def _named(op: str, weights: Sequence[Any], direction: int) -> list[tuple[str, A
 
 
 def regated(op: str, array: Array, *, back: bool = False) -> Array:
-    """Weights of a cell, from ONNX's order of gates in ours, or `back`."""
+    """A cell's weights with their gates reordered from ONNX's order to recurra's, or `back`."""
     if op not in ORDERS:
         return array
     return gates(array, op, "recurra", "onnx") if back else gates(array, op, "onnx")
 
 
 def peepholes(array: Array) -> Array:
-    """From ONNX's order i, o, f in ours, i, f, o; and back."""
+    """Peephole weights reordered from ONNX's i, o, f to recurra's i, f, o, or back."""
     i, second, third = np.split(array, 3)
     return np.concatenate([i, third, second])
 
 
 def run(layer: Recurrent, found: Spec, x: Array, lengths: Array | None, states: Sequence[Array | None]) -> list[Array]:
-    """Y, Y_h and, of an LSTM, Y_c in ONNX's layout, for X and the states in it."""
+    """Y, Y_h and, for an LSTM, Y_c, for X and the initial states; all in ONNX's layout."""
     batch_axis = 0 if found.batch_first else 1
     if x.ndim != 3:
         raise ValueError(f"got X of shape {x.shape}, expected three axes")

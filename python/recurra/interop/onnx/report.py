@@ -1,4 +1,4 @@
-"""What became of a graph's nodes."""
+"""The report of an imported graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recurra.interop.onnx.trace import Plan
 
 
 def text(plan: Plan, nodes: int, states: Mapping[str, str], plumbing: set[int]) -> str:
-    """Which nodes are layers, which run in numpy."""
+    """The report: the native models, their layers, and the nodes in numpy."""
     native = sum(len(one._graph().nodes) for one in plan.models)
     numpy = [node for node in plan.numpy if id(node) not in plumbing]
     passing = len(plan.numpy) - len(numpy)

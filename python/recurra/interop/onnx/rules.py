@@ -1,4 +1,4 @@
-"""What rules share."""
+"""Shared by the rules."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FLOATS = (np.float32, np.float64)
 
 
 def known(inputs: Sequence[Value | None], index: int) -> Any:
-    """The array of an input; None if it is left out or not known."""
+    """The constant of an input; None if it is omitted or not constant."""
     value = inputs[index] if index < len(inputs) else None
     return None if value is None else value.known
 
 
 def left_out(inputs: Sequence[Value | None], index: int) -> bool:
-    """Whether an input is not given."""
+    """Whether an input is omitted."""
     return index >= len(inputs) or inputs[index] is None
 
 
 def arrays(inputs: Sequence[Value | None]) -> list[Array | None]:
-    """What is known of all inputs, None for the others."""
+    """The constants of the inputs, None for those that are not constant."""
     return [None if one is None else one.known for one in inputs]
 
 
@@ -41,19 +41,19 @@ def dtype_of(value: Value) -> str:
 
 
 def shape_of(value: Value | None) -> tuple[int, ...]:
-    """The shape, which rules are told only of values that have one."""
+    """The value's shape, which is known wherever a rule is called."""
     assert value is not None
     assert value.shape is not None
     return value.shape
 
 
 def open_view(value: Value | None) -> View | None:
-    """The value as a view of the open island, if it is one."""
+    """The value's view in the open island; None if it has none."""
     return None if value is None or value.view is None or value.view.island.closed else value.view
 
 
 def place_of(view: View, shape: tuple[int, ...], kind: str) -> int | None:
-    """Which axis of the value is that of the features, or of time; None if it has one place only."""
+    """The value's axis for the `kind` "F" or "T"; None if its size is 1."""
     if kind not in view.order:
         return None
     return [at for at, size in enumerate(shape) if size != 1][view.order.index(kind)]

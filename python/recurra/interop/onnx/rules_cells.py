@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM."""
+"""Rules for RNN, GRU and LSTM."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cell(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
     begin = given[5 : 5 + found.state_count]
     if found.batch_first and any(one is not None for one in begin):
         return None
-    # Lengths are those of a whole call, so a layer with some is alone in its model.
+    # Lengths apply to a whole model's call, so a layer with lengths has an island to itself.
     slots = [None if one is None else tracer.place(one) for one in begin]
     lengths = None if given[4] is None else tracer.place(given[4])
     if lengths is not None:

@@ -1,4 +1,4 @@
-"""Products with known matrices, embeddings, activations and normalisations."""
+"""Rules for products with constant matrices, embeddings, activations and normalisations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recurra.interop.onnx.trace import Tracer
 
 _PATTERNS = {2: "NF", 3: "NTF"}
-#: Names of Activation, and the attributes for which they are the operator.
+#: For each operator, the name of the Activation and the attributes that it requires.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name.lower(), {}) for name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Sqrt", "Exp", "Log", "Abs")},
     "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
@@ -37,7 +37,7 @@ def _in_island(value: Value | None) -> View | None:
 
 
 def _features_last(tracer: Tracer, value: Value | None) -> tuple[View, tuple[int, ...]] | None:
-    """The value as a view whose last axis is that of the features, and its shape."""
+    """The value as a view with the features as its last axis, and its shape."""
     if value is None or value.dtype not in FLOATS or 0 in shape_of(value):
         return None
     shape, view = shape_of(value), _in_island(value)
@@ -50,7 +50,7 @@ def _features_last(tracer: Tracer, value: Value | None) -> tuple[View, tuple[int
 
 
 def _dense(tracer: Tracer, node: Node, value: Value | None, weight: Array, bias: Array | None) -> list[Value] | None:
-    """x @ weight + bias."""
+    """To a Linear: x @ weight + bias."""
     if weight.ndim != 2 or 0 in weight.shape or value is None or shape_of(value)[-1:] != weight.shape[:1]:
         return None
     found = _features_last(tracer, value)
@@ -128,7 +128,7 @@ def _activation(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> l
 
 
 def _power(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """Squares and square roots."""
+    """To a square or a square root."""
     view, value, exponent = _in_island(inputs[0]), inputs[0], known(inputs, 1)
     if view is None or value is None or exponent is None or exponent.size != 1:
         return None

@@ -1,4 +1,4 @@
-"""Operators of several values of one shape."""
+"""Rules for elementwise operators of several values, and Concat."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAYERS: dict[str, type[LeafLayer]] = {
 
 
 def _views(inputs: Sequence[Value | None]) -> list[View] | None:
-    """All inputs as views of the open island, looked at alike but for their features."""
+    """All inputs as views in the open island that differ in their features at most; else None."""
     found = [
         merged(view)
         for one in inputs

@@ -1,4 +1,4 @@
-"""Operators that only look at a value in another way, or take some of its features or its last step."""
+"""Rules for operators that only reshape or transpose a value, or take features or the last step."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _reshape(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list
 
 
 def _new_axes(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Value] | None:
-    """Of an array of a run, whose axes may be split and merged while they are in its own order."""
+    """Reshape a slot's array; its axes can be split and merged only if they are not transposed."""
     source = tracer.source(value)
     if wide(shape) == wide(shape_of(value)):
         return [Value(shape, value.dtype, turned=source)]
@@ -92,7 +92,7 @@ def _new_axes(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Valu
 
 
 def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """Of the features alone."""
+    """To a Slice; only of the features."""
     view, value = open_view(inputs[0]), inputs[0]
     if view is None or value is None or any(one is not None and one.known is None for one in inputs[1:]):
         return None
@@ -138,7 +138,7 @@ def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
 
 
 def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """The last step, a single feature, or the only place of an axis."""
+    """The last step, a single feature, or the only index of an axis of size 1."""
     view, value, index = open_view(inputs[0]), inputs[0], known(inputs, 1)
     if view is None or value is None or index is None or index.size != 1:
         return None

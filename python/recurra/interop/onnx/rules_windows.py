@@ -1,4 +1,4 @@
-"""Convolutions and pooling over time."""
+"""Rules for convolution and pooling over time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def padding_of(span: int, stride: int, pads: Sequence[int], steps: int) -> str | None:
-    """What Conv1d calls a padding by so many steps before and behind; None if it has none like it."""
+    """Conv1d's name for `pads` steps of padding before and after; None if it has no equivalent."""
     before, after = pads
     made = (steps + before + after - span) // stride + 1
     if before == 0 and (after == 0 or made == (steps - span) // stride + 1) and steps >= span:
@@ -85,7 +85,7 @@ _REDUCTIONS = {"ReduceMean": "mean", "ReduceMax": "max", "GlobalAveragePool": "m
 
 
 def _over_time(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """A mean or maximum over all steps; over a single one it is the value itself."""
+    """To a Pool: a mean or maximum over all steps; over a single step, the value itself."""
     value = inputs[0]
     if value is None or value.known is not None or (len(inputs) > 1 and known(inputs, 1) is None):
         return None

@@ -1,4 +1,4 @@
-"""The few messages of onnx.proto3 that models are made of, by the numbers of their fields."""
+"""The messages of onnx.proto3 that models use, as tables by field number."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ MODEL: Table = {
     8: Field("opset_import", _OPSET, many=True),
     25: Field("functions", {}, many=True),
 }
-#: AttributeProto.type of each field that holds a value.
+#: The value field for each AttributeProto.type.
 ATTRIBUTE_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings"}

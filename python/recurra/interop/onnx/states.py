@@ -1,4 +1,4 @@
-"""Which inputs of a graph are states, and which outputs they are after a run."""
+"""Pairs a graph's state inputs with the outputs that hold their next values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recurra.common.errors import ModelFormatError
 from recurra.interop.onnx import recurrent
 from recurra.interop.onnx.graph import Graph, Value
 
-#: Words in names that tell a state before a run from the one after it.
+#: Words in names that distinguish a state's input from its output.
 _WORDS = {
     *(
         "in",
@@ -30,7 +30,7 @@ _WORDS = {
     ),
     *("n", "t", "0", "1"),
 }
-#: Words of which a state's name has one.
+#: Words, one of which a state's name contains.
 _STATES = {
     "state",
     "states",
@@ -48,7 +48,7 @@ _STATES = {
     "context",
     "past",
 }
-#: Operators that pass a state on, as a whole or in part.
+#: Operators that forward a state, in whole or in part.
 _PASSING = {
     "Where",
     *(
@@ -69,8 +69,8 @@ _PASSING = {
 
 
 def pairs(graph: Graph, said: Mapping[str, str] | None) -> dict[str, str]:
-    """For each state's input its output: those that were said, or found by what begins and leaves a recurrent node, and by
-    names."""
+    """The output for each state input: as given in `said`, else found at recurrent nodes' initial and final states, or
+    by name."""
     inputs, outputs = {one.name: one for one in graph.inputs}, {one.name: one for one in graph.outputs}
     if said is not None:
         for before, after in said.items():
@@ -89,7 +89,7 @@ def pairs(graph: Graph, said: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _alike(before: Value, after: Value) -> bool:
-    """Whether one may be the other's next value."""
+    """Whether `after` may be the next value of `before`."""
     if before.dims is None or after.dims is None:
         return before.dtype == after.dtype
     sizes = zip(before.dims, after.dims, strict=False)
@@ -113,7 +113,7 @@ def _through_cells(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _behind(graph: Graph, name: str) -> set[str]:
-    """What a value is passed on from."""
+    """The names that a value is forwarded from."""
     makers: dict[str, Any] = {output: node for node in graph.nodes for output in node.outputs}
     found, waiting = set[str](), [name]
     while waiting:
@@ -128,7 +128,7 @@ def _behind(graph: Graph, name: str) -> set[str]:
 
 
 def _before(graph: Graph, name: str) -> set[str]:
-    """What a value is passed on to."""
+    """The names that a value is forwarded to."""
     found = {name}
     for node in graph.nodes:
         if node.op in _PASSING and any(value in found for value in node.inputs):
@@ -144,7 +144,7 @@ def _plain(name: str) -> tuple[str, ...]:
 
 
 def plumbing(graph: Graph, pairs: Mapping[str, str]) -> set[int]:
-    """The nodes (their ids) that only pass states on: from inputs to cells, or from cells to outputs."""
+    """The ids of nodes that only forward states, from inputs to cells or from cells to outputs."""
     given = {*pairs, *graph.constants}
     found: set[int] = set()
     for node in graph.nodes:
@@ -164,7 +164,7 @@ def plumbing(graph: Graph, pairs: Mapping[str, str]) -> set[int]:
 
 
 def _by_name(graph: Graph) -> Iterator[tuple[str, str]]:
-    """state and stateN, h_in and h_out, cache_0 and new_cache_0."""
+    """Pairs by name: state and stateN, h_in and h_out, cache_0 and new_cache_0."""
     for one in graph.inputs:
         for other in graph.outputs:
             plain = _plain(one.name)

@@ -1,4 +1,4 @@
-"""Runs of a graph one after the other, with their states carried."""
+"""Successive runs of a graph with carried states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OnnxStream:
-    """The states of a graph between its runs. Not to be used by two threads at once; each takes its own."""
+    """A graph's states between runs. Not thread-safe: use one stream for each thread."""
 
     def __init__(self, model: OnnxModel, batch_size: int) -> None:
         self._model, self._batch_size = model, batch_size
@@ -26,21 +26,21 @@ class OnnxStream:
         return self._batch_size
 
     def step(self, x: Any) -> Any:
-        """The outputs of the next run, on arrays as a call of the model takes them; after an error the state is what it was."""
+        """The outputs of the next run, with `x` as in a call of the model; an error leaves the state unchanged."""
         y, self._state = self._model(x, self._state)
         return y
 
     def reset(self) -> None:
-        """Start anew, from zeros."""
+        """Set the states to zero."""
         self._state = self._model.init_state(self._batch_size)
 
     def state(self) -> list[Array]:
-        """A copy of the states, as a call of the model returns them."""
+        """A copy of the states, in the form that a call of the model returns."""
         found: list[Array] = copied(self._state)
         return found
 
     def load_state(self, state: Sequence[Any] | None) -> None:
-        """Go on from `state`; zeros where it is None."""
+        """Set the states to `state`; None for zeros."""
         if state is None:
             self.reset()
             return
@@ -57,7 +57,7 @@ class OnnxStream:
         self._state = copied(given)
 
     def fork(self) -> OnnxStream:
-        """A second stream that goes on from the same states."""
+        """A second stream with a copy of the states."""
         other = OnnxStream(self._model, self._batch_size)
         other.load_state(self._state)
         return other

@@ -1,4 +1,4 @@
-"""TensorProto to numpy and back; data in other files only from the model's own directory."""
+"""Converts TensorProto to numpy and back; external data is read only from the model's directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recurra.common.typing import Array
 from recurra.interop.onnx.wire import joined
 from recurra.saving import whole_file
 
-#: TensorProto.DataType: the dtype, and the field that holds the numbers where raw_data does not.
+#: For each TensorProto.DataType, the dtype and the field that holds the numbers without raw_data.
 _TYPES: dict[int, tuple[str, str]] = {
     1: ("float32", "float_data"),
     2: ("uint8", "int32_data"),
@@ -46,7 +46,7 @@ def number_of(kind: np.dtype[Any]) -> int:
 
 
 def read(tensor: Mapping[str, Any], directory: Path | None) -> Array:
-    """The array; a copy that is the reader's own."""
+    """The tensor as an array that shares no memory with the file."""
     name = tensor.get("name", "")
     dims: list[int] = joined(tensor["dims"]).tolist()
     kind = dtype(int(tensor.get("data_type", 0)), f"the tensor {name!r}")
@@ -83,7 +83,7 @@ def _typed(parts: list[Any], kind: np.dtype[Any]) -> Array:
 
 
 def _external(tensor: Mapping[str, Any], directory: Path | None, size: int) -> bytes:
-    """What lies in a file beside the model: of its directory or below, and no link out of it."""
+    """The data of an external tensor; raises unless its file, with links resolved, is within the model's directory."""
     about = {one.get("key"): one.get("value", "") for one in tensor["external_data"]}
     location = about.get("location", "")
     what = f"the tensor {tensor.get('name', '')!r} in the file {location!r}"

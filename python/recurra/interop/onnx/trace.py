@@ -1,4 +1,4 @@
-"""A folded graph, for inputs of certain shapes, as steps: native models, and operators in numpy between them."""
+"""Turns a folded graph, for given input shapes, into a plan: native models, and numpy operators between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recurra.layers.pooling import Pool
 from recurra.layers.repeat import RepeatVector
 from recurra.models.model import Model
 
-#: Operators whose output's shape follows from the numbers in some inputs: in which; None: in all.
+#: Operators whose output shape depends on the values of inputs, with those inputs' indices; None for all.
 _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("ConstantOfShape", "NonZero", "Range", "Compress", "If", "Loop")),
     **dict.fromkeys(("Reshape", "Expand", "Tile", "TopK", "OneHot", "Split", "Squeeze", "Unsqueeze"), (1,)),
@@ -31,7 +31,7 @@ _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
 
 
 class Plan:
-    """Steps over a list of arrays."""
+    """Steps that read and write a list of arrays, the slots."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -42,7 +42,7 @@ class Plan:
         self.numpy: list[Node] = []
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """The outputs, which share no memory with the inputs, with what the graph knows or with one another."""
+        """The outputs, which share no memory with the inputs, the graph's constants or one another."""
         slots = list(self.start)
         slots[: len(inputs)] = inputs
         with np.errstate(all="ignore"):
@@ -61,7 +61,7 @@ def _shares(array: Array, others: Sequence[Array]) -> bool:
 
 
 class Tracer:
-    """Follows the graph's nodes, values being shapes, known arrays or views of symbols."""
+    """Traces the graph's nodes; values are shapes, constants or views of symbols."""
 
     def __init__(
         self, graph: Graph, inputs: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], store: LayerStore
@@ -75,7 +75,7 @@ class Tracer:
         self._nodes(graph.nodes)
         self.plan.outputs = [self.place(self.values[name]) for name in graph.sources()]
         self.close()
-        for step in self._steps:  # now it is known what is needed of each island
+        for step in self._steps:  # all requests for an island's values are known now
             if isinstance(step, Island):
                 if not step.is_asked:
                     continue
@@ -85,26 +85,26 @@ class Tracer:
         self.plan.known = [one for one in self.plan.start if one is not None]
 
     def slot(self, start: Any = None) -> int:
-        """A place among a run's arrays."""
+        """A new slot, which starts as `start`."""
         self.plan.start.append(start)
         return len(self.plan.start) - 1
 
     @property
     def island(self) -> Island:
-        """The island that is added to."""
+        """The open island, made if there is none."""
         if self._open is None:
             self._open = Island()
         return self._open
 
     def close(self) -> None:
-        """Give the open island its place among the steps."""
+        """Close the open island and append it to the steps."""
         if self._open is not None and self._open.inputs:
             self._open.closed = True
             self._steps.append(self._open)
         self._open = None
 
     def place(self, value: Value) -> int:
-        """Where a run has the array."""
+        """The slot of a value's array, assigned if it has none."""
         if value.slot is None and value.known is not None:
             value.slot = self.slot(value.known)
         if value.view is not None and value.view.island is self._open:
@@ -128,12 +128,12 @@ class Tracer:
         value.slot = own
 
     def source(self, value: Value) -> Turned:
-        """The array of a run behind a value."""
+        """The value's array as a transposed slot."""
         assert value.shape is not None
         return value.turned if value.turned is not None else Turned.of(self.place(value), value.shape)
 
     def _nodes(self, nodes: Sequence[Node]) -> None:
-        """All nodes; those that would close an island wait until nothing more can be added to it."""
+        """Trace all nodes; those that would close the island wait until nothing more can be added to it."""
         waiting = deque(nodes)
         held: list[Node] = []
         while waiting or held:
@@ -151,14 +151,14 @@ class Tracer:
                 held.append(node)
 
     def _branch(self, node: Node) -> Graph | None:
-        """The branch of an If whose condition is known."""
+        """The branch that an If takes, if its condition is known; else None."""
         condition = self.values[node.inputs[0]].known if node.op == "If" else None
         if condition is None:
             return None
         return evaluate.branch(node, condition)
 
     def _node(self, node: Node, force: bool) -> bool:
-        """Make the node's outputs; False if that would close the open island, which only `force` may."""
+        """Trace a node; False if it would close the open island, which only `force` allows."""
         inputs = [self.values[name] if name else None for name in node.inputs]
         made = self._known(node, inputs) or self._native(node, inputs)
         if made is None:
@@ -171,7 +171,7 @@ class Tracer:
 
     def _known(self, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
         if node.op in ("Shape", "Size") and inputs[0] is not None and inputs[0].shape is not None:
-            # Of the shape alone: an array without memory stands for the value.
+            # These only need the shape: a broadcast scalar stands for the value.
             return [known(one) for one in evaluate.node(node, [np.broadcast_to(np.int8(0), inputs[0].shape)], {}, 1)]
         if node.graphs or any(one is not None and one.known is None for one in inputs):
             return None
@@ -206,7 +206,7 @@ class Tracer:
         return [Value(one.shape, one.dtype, slot=at) for at, one in zip(writes, made, strict=False)]
 
     def _is_loose(self, node: Node, inputs: Sequence[Value | None]) -> bool:
-        """Whether the shapes of the outputs are known only when the model runs."""
+        """Whether the outputs' shapes depend on values that are only known when the model runs."""
         if node.graphs or any(one is not None and one.shape is None for one in inputs):
             return True
         if node.op not in _SHAPED_BY:
@@ -218,7 +218,8 @@ class Tracer:
     # Views
 
     def seen(self, value: Value, pattern: str) -> View | None:
-        """The value as a symbol of the open island, its axes being `pattern`; None if it has other axes or no float."""
+        """The value as a view in the open island, with the axes `pattern`; None if it has other axes or is not
+        float."""
         if value.shape is None or value.dtype is None or value.dtype not in FLOATS or len(value.shape) != len(pattern):
             return None
         if 0 in value.shape[1:] or value.known is not None:
@@ -228,11 +229,12 @@ class Tracer:
             fit = self._fitted(merged(value.view), value.shape, pattern, dtype)
             if fit is not None:
                 return fit
-        source = self.source(value)  # which may close the island, so it comes before the next line
+        source = self.source(value)  # first, as it may close the island
         return self.island.input(source, value.shape, pattern, dtype)
 
     def _fitted(self, view: View, shape: tuple[int, ...], pattern: str, dtype: str) -> View | None:
-        """The view, if a value of this shape has the axes `pattern`; a time axis of one place is made or taken away."""
+        """The view, if its axes match a value of this shape and `pattern`; a time axis of size 1 is added or
+        removed."""
         order, sizes = labelled(shape, pattern)
         own = view.sizes
         if view.directions != 1 or order != view.order or own["N"] != sizes["N"] or own["F"] != sizes["F"]:
@@ -251,18 +253,18 @@ class Tracer:
 
 
 def _named(node: Node, branch: Graph) -> list[Node]:
-    """What gives the values of a branch the names of the If."""
+    """Identity nodes that give a branch's outputs the names of the If's."""
     pairs = zip(node.outputs, branch.outputs, strict=True)
     return [Node("Identity", "", node.name, [inner.name], [outer], {}, node.opset) for outer, inner in pairs]
 
 
 def known(array: Array) -> Value:
-    """A value that is known."""
+    """A constant value."""
     return Value(np.shape(array), np.asarray(array).dtype, known=np.asarray(array))
 
 
 def zeros(value: Value) -> Array:
-    """An array like the value, for a dry run."""
+    """The value's constant, or zeros of its shape, for a dry run."""
     if value.known is not None:
         return value.known
     assert value.shape is not None

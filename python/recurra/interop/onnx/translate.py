@@ -1,11 +1,11 @@
-"""Which operators become layers, and how: rules by (domain, name). A rule gives None where no layer does that."""
+"""Rules that turn operators into layers, by (domain, name). A rule returns None if no layer fits."""
 
 from __future__ import annotations
 
 from recurra.interop.onnx import rules_cells, rules_layers, rules_merge, rules_views, rules_windows
 from recurra.interop.onnx.rules import Rule
 
-#: In the order in which they are asked.
+#: In the order in which they are tried.
 RULES: dict[tuple[str, str], list[Rule]] = {}
 for _module in (rules_cells, rules_layers, rules_merge, rules_views, rules_windows):
     for _name, _rule in _module.RULES.items():

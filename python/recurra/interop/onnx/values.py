@@ -1,4 +1,4 @@
-"""What is known of a value while a graph is made into layers for inputs of certain shapes."""
+"""Values while a graph is traced for given input shapes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """A symbol of an island, looked at in other axes.
+    """A symbol of an island, seen with other axes.
 
-    base: the symbol's own shape, (N, T, F) or (N, F). order: what the value's axes of more than one place are, in its
-    order: "N", "T", "F", and "D", the directions, where F is D times its size here.
+    base: the symbol's shape, (N, T, F) or (N, F). order: the kinds of the value's axes, without those of size 1: "N",
+    "T", "F", and "D" for the directions, with which the symbol's features are D times F.
     """
 
     island: Island
@@ -31,7 +31,7 @@ class View:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Of each kind of axis; T is missing of vectors."""
+        """The size of each kind of axis; vectors have no T."""
         return _axis_sizes(self.base, self.directions)
 
 
@@ -42,7 +42,7 @@ def _axis_sizes(base: tuple[int, ...], directions: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Turned:
-    """An array of a run, looked at in other axes: its own axes of more than one place are `sizes`, in the order `axes`."""
+    """A slot's array, transposed: its axes, without those of size 1, have `sizes` and are permuted by `axes`."""
 
     slot: int
     sizes: tuple[int, ...]
@@ -50,25 +50,25 @@ class Turned:
 
     @classmethod
     def of(cls, slot: int, shape: tuple[int, ...]) -> Turned:
-        """An array as it is."""
+        """The array in its own order."""
         sizes = wide(shape)
         return cls(slot, sizes, tuple(range(len(sizes))))
 
     def array(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """The array in these axes."""
+        """The slot's array, transposed and reshaped to `shape`."""
         found: Array = array.reshape(self.sizes).transpose(self.axes).reshape(shape)
         return found
 
 
 def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes of the axes of more than one place."""
+    """The sizes of the axes, without those of size 1."""
     return tuple(size for size in shape if size != 1)
 
 
 @dataclass
 class Value:
-    """shape: None if it is known only when the model runs. Where it comes from: an array that is known, a place among a run's
-    arrays, one of these in other axes, or a view of a symbol; the latter may have a place, too."""
+    """A traced value: a constant, a slot, a transposed slot, or a view of a symbol, which may have a slot too. Its
+    shape is None if only a run tells."""
 
     shape: tuple[int, ...] | None
     dtype: np.dtype[Any] | None
@@ -80,7 +80,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How an array of a graph's shape is one of a symbol's: the axes of more than one place in another order."""
+    """Converts between the graph's shape and a symbol's: axes, without those of size 1, in another order."""
 
     shape: tuple[int, ...]
     base: tuple[int, ...]
@@ -89,8 +89,7 @@ class Arrangement:
 
     @cached_property
     def _turns(self) -> tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]] | None:
-        """The sizes of a graph's array and the order in which the symbol has these axes; the same from the symbol's to
-        the graph's. None where the order is the same."""
+        """Sizes and permutation from the graph's array to the symbol's, and back; None if the order is the same."""
         plain = "".join(one for one in "NTDF" if one in self.order)
         if plain == self.order:
             return None
@@ -101,14 +100,14 @@ class Arrangement:
         )
 
     def to_base(self, array: Array) -> Array:
-        """(N, T, F) or (N, F)."""
+        """The array in the symbol's shape, (N, T, F) or (N, F)."""
         if self._turns is not None:
             sizes, order = self._turns[0]
             array = array.reshape(sizes).transpose(order)
         return np.ascontiguousarray(array).reshape(self.base)
 
     def from_base(self, array: Array) -> Array:
-        """The graph's shape."""
+        """The symbol's array in the graph's shape."""
         if self._turns is not None:
             sizes, order = self._turns[1]
             array = array.reshape(sizes).transpose(order)
@@ -116,13 +115,14 @@ class Arrangement:
 
 
 def labelled(shape: tuple[int, ...], pattern: str) -> tuple[str, dict[str, int]]:
-    """The order of axes, and the size of each kind, of an array whose axes are `pattern`."""
+    """The kinds of axes in order, without those of size 1, and the size of each, for an array with the axes
+    `pattern`."""
     sizes = dict(zip(pattern, shape, strict=True))
     return "".join(one for one, size in zip(pattern, shape, strict=True) if size != 1), sizes
 
 
 def merged(view: View) -> View:
-    """Directions and features as one kind of axis, where they lie side by side, D first."""
+    """The view with directions and features as one axis F, if they are adjacent, D first; else the view itself."""
     if view.directions == 1:
         return view
     if view.sizes["F"] == 1:
@@ -131,5 +131,5 @@ def merged(view: View) -> View:
 
 
 def sizes_of(view: View) -> list[int]:
-    """The sizes of the axes of more than one place."""
+    """The sizes of the axes, without those of size 1."""
     return [view.sizes[one] for one in view.order]

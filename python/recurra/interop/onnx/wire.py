@@ -1,4 +1,4 @@
-"""Protocol buffers' wire format, read with bounds and written: https://protobuf.dev/programming-guides/encoding."""
+"""Reads, within bounds, and writes protocol buffers' wire format: https://protobuf.dev/programming-guides/encoding."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-#: Of nested messages; ONNX needs about ten, and four more for each subgraph within a subgraph.
+#: Bound on the nesting of messages; ONNX needs about ten, and four more for each level of subgraphs.
 _DEEPEST = 64
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a message: its name, its kind, and whether it may come several times.
+    """A field of a message: its name, its kind, and whether it is repeated.
 
-    kind: "int" (int64), "float", "double", "text", "bytes", or the message's own table.
+    kind: "int" (int64), "float", "double", "text", "bytes", or the table of a nested message.
     """
 
     name: str
@@ -35,13 +35,13 @@ _PACKED: dict[Any, tuple[int, str]] = {"float": (_FIXED32, "<f4"), "double": (_F
 
 
 class Reader:
-    """Reads messages, no more than `most` fields in all."""
+    """Reads messages with at most `most` fields in all."""
 
     def __init__(self, most: int = 2_000_000) -> None:
         self._left = most
 
     def message(self, table: Table, data: memoryview, depth: int = 0) -> dict[str, Any]:
-        """A message as a dict: lists for fields that may come several times, no entry for others that do not come."""
+        """The message as a dict: lists for repeated fields, no entry for other fields that are absent."""
         if depth > _DEEPEST:
             raise ModelFormatError(f"got messages nested more than {_DEEPEST} deep, expected fewer")
         found: dict[str, Any] = {field.name: [] for field in table.values() if field.many}
@@ -132,7 +132,7 @@ def _numbers(value: memoryview, dtype: str) -> Array:
 
 
 def _varints(value: memoryview) -> Array:
-    """Many numbers, side by side, without a loop over them."""
+    """Decode packed varints, vectorised."""
     raw = np.frombuffer(value, np.uint8)
     if not raw.size:
         return np.zeros(0, np.int64)
@@ -152,7 +152,7 @@ def _varints(value: memoryview) -> Array:
 
 
 def joined(parts: Sequence[Any]) -> Array:
-    """The numbers of a field that comes several times, alone or many side by side."""
+    """The numbers of a repeated field, packed or not, in one array."""
     return np.concatenate([np.atleast_1d(one) for one in parts]) if parts else np.zeros(0, np.int64)
 
 
@@ -160,7 +160,7 @@ def joined(parts: Sequence[Any]) -> Array:
 
 
 def encode(table: Table, message: Mapping[str, Any]) -> list[bytes]:
-    """The parts of a message, one behind the other; what `message` does not have is left out."""
+    """Encode a message, in parts; absent fields are left out."""
     parts: list[bytes] = []
     for number, field in table.items():
         if field.name not in message:
@@ -190,7 +190,7 @@ def _key(number: int, wire: int) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    """A number from 0 to 2^64 - 1."""
+    """Encode a number from 0 to 2^64 - 1."""
     found = bytearray()
     while value > 127:
         found.append(value & 127 | 128)

@@ -16,7 +16,7 @@ from recurra.interop.onnx.writer import Tensor, Writer
 from recurra.layers.layer import Layer
 from recurra.saving import whole_file
 
-#: By the layer's class.
+#: Exporters by the layer's class name.
 EXPORTERS: dict[str, Exporter] = {
     **export_cells.EXPORTERS,
     **export_merge.EXPORTERS,
@@ -32,7 +32,7 @@ def to_onnx(layer: Layer, path: str | os.PathLike[str], lengths: bool = False) -
 
 
 def content(layer: Layer, lengths: bool) -> list[bytes]:
-    """The file's bytes, of one version of the parameters."""
+    """The file's content, from one version of the parameters."""
     return _core.read_whole(layer._all_parameters, f"{layer.label}.to_onnx", lambda: _written(layer, lengths).parts())
 
 
@@ -119,7 +119,7 @@ def _output(writer: Writer, name: str, tensor: Tensor, features: int | None, tim
 
 
 def _unpacked(writer: Writer, vector: str, count: int, size: int) -> str:
-    """A state (count, N, size) of a vector (N, count * size)."""
+    """The state (count, N, size) in a vector (N, count * size)."""
     split = writer.node("Reshape", [vector, writer.integers(0, count, size)])
     return writer.node("Transpose", [split], perm=[1, 0, 2])
 

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is written: names, nodes and constants."""
+"""An ONNX graph being written: names, nodes and constants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recurra.common.typing import Array
 from recurra.interop.onnx import schema, tensors
 from recurra.interop.onnx.wire import encode
 
-#: The operator set that is written: the first with LayerNormalization.
+#: The operator set of written files: the first with LayerNormalization.
 OPSET = 17
 _IR_VERSION = 8
 _ATTRIBUTE_NUMBERS = {field: number for number, field in schema.ATTRIBUTE_TYPES.items()}
@@ -23,7 +23,7 @@ _ATTRIBUTE_NUMBERS = {field: number for number, field in schema.ATTRIBUTE_TYPES.
 class Tensor:
     """A value of the graph: (N, T, features), (N, features) or tokens (N, T).
 
-    lengths: the name of the valid steps (N,), int64; None where all are, or without time.
+    lengths: the name of the lengths, (N,) int64; None if all steps are valid or there is no time axis.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Tensor:
 
 
 class Writer:
-    """Nodes one behind the other."""
+    """Collects the nodes, constants, inputs and outputs of a graph."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -44,11 +44,11 @@ class Writer:
         self._masks: dict[tuple[str, str], str] = {}
 
     def node(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """The output's name."""
+        """Add a node with one output; returns the output's name."""
         return self.nodes(op, inputs, 1, **attributes)[0]
 
     def nodes(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
-        """The names of several outputs of one node."""
+        """Add a node with several outputs; returns their names."""
         names = [f"{op}_{len(self._nodes)}" + (f"_{at}" if at else "") for at in range(outputs)]
         self._nodes.append(
             {
@@ -62,7 +62,7 @@ class Writer:
         return names
 
     def constant(self, array: Array) -> str:
-        """The name of an initial value; the same for the same array."""
+        """Add a constant; returns its name, which equal arrays share."""
         tensor = tensors.write(f"constant_{len(self._constants)}", array)
         key = tensor["data_type"], tensor["dims"], tensor["raw_data"]
         if key not in self._constants:
@@ -71,29 +71,29 @@ class Writer:
         return self._constants[key]
 
     def number(self, value: float) -> str:
-        """A number of the model's dtype."""
+        """A constant scalar of the model's dtype."""
         return self.constant(np.array(value, self.dtype))
 
     def integers(self, *values: int) -> str:
-        """A list of int64."""
+        """A constant vector of int64."""
         return self.constant(np.array(values, np.int64))
 
     def parameter(self, array: Array) -> str:
-        """Weights."""
+        """A constant array in the model's dtype."""
         return self.constant(array.astype(self.dtype, copy=False))
 
     def input(self, name: str, dims: Sequence[int | str], dtype: Any = None) -> str:
-        """An input of the graph."""
+        """Add an input of the graph; returns its name."""
         self._inputs.append(_value(name, dims, np.dtype(dtype or self.dtype)))
         return name
 
     def output(self, name: str, source: str, dims: Sequence[int | str]) -> None:
-        """An output of the graph."""
+        """Add an output of the graph."""
         self._nodes.append({"input": [source], "output": [name], "name": f"Identity_{name}", "op_type": "Identity"})
         self._outputs.append(_value(name, dims, self.dtype))
 
     def mask(self, tensor: Tensor) -> str:
-        """(N, T, 1) bool, true at the valid steps."""
+        """The mask of valid steps, (N, T, 1) bool."""
         assert tensor.lengths is not None
         key = tensor.name, tensor.lengths
         if key not in self._masks:
@@ -107,7 +107,7 @@ class Writer:
         return self._masks[key]
 
     def without_padding(self, tensor: Tensor, fill: float = 0.0) -> str:
-        """The value with another number in place of padding."""
+        """The value with padding replaced by `fill`."""
         if tensor.lengths is None or not tensor.sequence:
             return tensor.name
         return self.node("Where", [self.mask(tensor), tensor.name, self.number(fill)])
@@ -117,15 +117,15 @@ class Writer:
         return self.node("Cast", [name], to=tensors.number_of(np.dtype(dtype)))
 
     def at_least_one(self, lengths: str) -> str:
-        """Lengths without 0, which some runtimes refuse."""
+        """The lengths with 0 raised to 1, as some runtimes refuse 0."""
         return self.node("Max", [lengths, self.integers(1)])
 
     def has_steps(self, lengths: str) -> str:
-        """(N, 1) bool, false for rows without steps."""
+        """Whether each row has steps, (N, 1) bool."""
         return self.node("Unsqueeze", [self.node("Greater", [lengths, self.integers(0)]), self.integers(1)])
 
     def parts(self) -> list[bytes]:
-        """A file's bytes."""
+        """The file's content, in parts."""
         graph = {
             "node": self._nodes,
             "name": "recurra",

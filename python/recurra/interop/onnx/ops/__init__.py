@@ -1,6 +1,6 @@
-"""ONNX operators in numpy, for what no layer computes and for what is known before a model runs.
+"""ONNX operators in numpy, for nodes that are not layers and for constant folding.
 
-An operator is a function of its node, its inputs (None where one is left out) and the most numbers that a result may have.
+An operator is a function of its node, its inputs (None for an omitted one) and the maximum size of a result.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from recurra.interop.onnx.ops import elementwise, integers, normalise, products, reduce, select, shapes, windows
 from recurra.interop.onnx.ops.common import Operator
 
-#: By (domain, name).
+#: Operators by (domain, name).
 OPERATORS: dict[tuple[str, str], Operator] = {
     **{
         ("", name): operator

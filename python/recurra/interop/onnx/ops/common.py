@@ -1,4 +1,4 @@
-"""What operators share: arguments that were attributes once, sizes that are looked at before memory is taken."""
+"""Shared by the operators: arguments that were attributes in older versions, size checks before allocation."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Operator = Callable[[Node, Arrays, int], list[Array]]
 
 
 def given(inputs: Arrays, index: int) -> Any:
-    """An input, or None."""
+    """The input `index`, or None."""
     return inputs[index] if index < len(inputs) else None
 
 
 def argument(node: Node, inputs: Arrays, index: int, name: str, default: Any = None) -> Any:
-    """An input that was an attribute in older operator sets."""
+    """An input that is an attribute in older operator sets."""
     found = given(inputs, index)
     return node.attributes.get(name, default) if found is None else found
 
 
 def integers(value: Any) -> list[int]:
-    """Sizes or axes."""
+    """An array of sizes or axes as a list."""
     return [int(one) for one in np.atleast_1d(value)]
 
 
 def axis_of(node: Node, rank: int, default: int) -> int:
-    """The attribute `axis`, from 0."""
+    """The attribute `axis`, made non-negative."""
     axis = int(node.attributes.get("axis", default))
     if not -rank <= axis < max(rank, 1):
         raise ValueError(f"got axis {axis} of a value of {rank} axes")
@@ -40,6 +40,6 @@ def axis_of(node: Node, rank: int, default: int) -> int:
 
 
 def room(shape: Sequence[int], limit: int) -> None:
-    """Refuse a result of this shape where it is larger than `limit`."""
+    """Raise if a result of this shape has more than `limit` numbers."""
     if math.prod(shape) > limit:
         raise ValueError(f"got a result of shape {tuple(shape)}, expected at most {limit} numbers")

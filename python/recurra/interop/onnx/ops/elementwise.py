@@ -1,4 +1,4 @@
-"""Operators that work on each number by itself."""
+"""Elementwise operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recurra.interop.onnx.ops.common import Arrays, Operator, argument, room
 
 
 def _several(function: Callable[..., Any]) -> Operator:
-    """Of inputs that are broadcast against each other."""
+    """An operator of several inputs, with broadcasting."""
 
     def operator(node: Node, inputs: Arrays, limit: int) -> list[Array]:
         room(np.broadcast_shapes(*(np.shape(one) for one in inputs)), limit)
@@ -25,7 +25,7 @@ def _several(function: Callable[..., Any]) -> Operator:
 
 
 def _one(function: Callable[..., Any], **defaults: float) -> Operator:
-    """Of a single input, and attributes with these defaults."""
+    """An operator of one input, and of attributes with these defaults."""
 
     def operator(node: Node, inputs: Arrays, limit: int) -> list[Array]:
         x = np.asarray(inputs[0])

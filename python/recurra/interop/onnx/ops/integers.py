@@ -1,4 +1,4 @@
-"""Operators of quantised graphs, in exact integers."""
+"""Operators of quantised graphs, exact in integers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recurra.interop.onnx.ops.common import Arrays, Operator, axis_of, given
 
 
 def _along(array: Any, axis: int, rank: int) -> Any:
-    """One number for each place of an axis, or a single one."""
+    """`array`, a number or one for each index of `axis`, in a shape that broadcasts."""
     if array is None or np.size(array) == 1:
         return 0 if array is None else np.reshape(array, ())
     return np.reshape(array, [-1 if at == axis else 1 for at in range(rank)])
@@ -48,7 +48,7 @@ def _dynamic(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def _matmul(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    a, b = inputs[0].astype(np.float64), inputs[1].astype(np.float64)  # exact, as sums are below 2^53
+    a, b = inputs[0].astype(np.float64), inputs[1].astype(np.float64)  # float64 is exact: sums are below 2^53
     a_zero, b_zero = given(inputs, 2), given(inputs, 3)
     a = a - np.asarray(_along(a_zero, a.ndim - 2, a.ndim)).astype(np.float64)
     b = b - np.asarray(_along(b_zero, b.ndim - 1, b.ndim)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Softmax and normalisations."""
+"""Softmax and normalisation operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recurra.interop.onnx.ops.common import Arrays, Operator, axis_of, given
 
 
 def softmax_axes(node: Node, rank: int) -> tuple[int, ...]:
-    """The axes that softmax sums over: since operator set 13 one, before that all from `axis` on."""
+    """The axes that softmax normalises over: `axis` since operator set 13, before that all from `axis` on."""
     axis = axis_of(node, rank, -1 if node.opset >= 13 else 1)
     return (axis,) if node.opset >= 13 else tuple(range(axis, rank))
 
@@ -45,7 +45,7 @@ def _batch(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def _centred(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
-    """The numbers with mean 0 and deviation 1; their mean and deviation before that."""
+    """x normalised over `axes`, with its mean and deviation."""
     mean = np.mean(x, axes, keepdims=True)
     variance = np.mean((x - mean) ** 2, axes, keepdims=True)
     deviation = np.sqrt(variance + x.dtype.type(epsilon))
@@ -71,7 +71,7 @@ def _group(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     groups = int(node.attributes["num_groups"])
     parts = np.reshape(x, (x.shape[0], groups, -1))
     y = _centred(parts, (2,), node.attributes.get("epsilon", 1e-5))[0].reshape(x.shape)
-    each = x.shape[1] // scale.size  # before operator set 21 one number for a group
+    each = x.shape[1] // scale.size  # before operator set 21, a value for each group
     return [y * _per_channel(np.repeat(scale, each), x.ndim) + _per_channel(np.repeat(bias, each), x.ndim)]
 
 

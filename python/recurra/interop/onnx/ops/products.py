@@ -1,4 +1,4 @@
-"""Products of matrices."""
+"""Matrix product operators."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _gemm(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def fused_matmul(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    """onnxruntime's product with transposes."""
+    """onnxruntime's FusedMatMul: a product of transposed matrices."""
     a = np.swapaxes(inputs[0], -1, -2) if node.attributes.get("transA") else inputs[0]
     b = np.swapaxes(inputs[1], -1, -2) if node.attributes.get("transB") else inputs[1]
     return [_product(a, b, limit) * a.dtype.type(node.attributes.get("alpha", 1.0))]
@@ -45,7 +45,7 @@ def _einsum(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def _matmul(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    """The third input is a bias that another node added (fuse.py)."""
+    """MatMul; a third input is the bias of a fused Add (fuse.py)."""
     y, bias = _product(inputs[0], inputs[1], limit), given(inputs, 2)
     return [y if bias is None else y + bias]
 

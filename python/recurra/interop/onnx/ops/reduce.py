@@ -1,4 +1,4 @@
-"""Sums, means, extremes over axes."""
+"""Reduction operators: sums, means, extremes over axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recurra.interop.onnx.ops.common import Arrays, Operator, argument, axis_of,
 
 
 def reduced_axes(node: Node, inputs: Arrays, rank: int) -> tuple[int, ...]:
-    """The axes that go, from 0."""
+    """The axes to reduce, non-negative."""
     axes = argument(node, inputs, 1, "axes")
     found = [] if axes is None else integers(axes)
     if not found:

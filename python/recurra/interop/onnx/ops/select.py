@@ -1,4 +1,4 @@
-"""Operators that take numbers by their places, or find places."""
+"""Operators that gather, scatter and find elements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recurra.interop.onnx.ops.common import Arrays, Operator, argument, axis_of,
 
 
 def within(indices: Array, size: int) -> Array:
-    """Indices, counted from 0; those outside are an error."""
+    """The indices, made non-negative; raises if one is out of range."""
     found = np.where(indices < 0, indices + size, indices)
     if found.size and not (found.min() >= 0 and found.max() < size):
         raise ValueError(f"got indices from {indices.min()} to {indices.max()} into {size}")
@@ -84,7 +84,7 @@ def _top_k(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     if not 0 <= count <= inputs[0].shape[axis]:
         raise ValueError(f"got k={count} of {inputs[0].shape[axis]}")
     x = inputs[0]
-    top = x.max(initial=0) if x.dtype.kind == "u" else x.dtype.type(0)  # unsigned numbers have no opposite
+    top = x.max(initial=0) if x.dtype.kind == "u" else x.dtype.type(0)  # unsigned numbers cannot be negated
     keys = top - x if node.attributes.get("largest", 1) else x
     order = np.take(np.argsort(keys, axis, kind="stable"), range(count), axis)
     return [np.take_along_axis(inputs[0], order, axis), order.astype(np.int64)]

@@ -1,4 +1,4 @@
-"""Operators on shapes, and on the order of numbers."""
+"""Operators on shapes and on the order of elements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recurra.interop.onnx import tensors
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops.common import Arrays, Operator, argument, axis_of, given, integers, room
 
-#: Values of an attribute of Constant.
+#: The dtypes of Constant's attributes.
 _CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_floats": np.float32, "value_ints": np.int64}
 
 
@@ -38,7 +38,7 @@ def _shape(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def reshaped(node: Node, shape: tuple[int, ...], wanted: list[int]) -> tuple[int, ...]:
-    """The shape that Reshape gives."""
+    """The output shape of Reshape."""
     keeps_zero = bool(node.attributes.get("allowzero", 0))
     found = [shape[at] if one == 0 and not keeps_zero and at < len(shape) else one for at, one in enumerate(wanted)]
     if found.count(-1) == 1:
@@ -54,14 +54,14 @@ def _reshape(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def flattened(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that Flatten gives."""
+    """The output shape of Flatten."""
     axis = int(node.attributes.get("axis", 1))
     axis = axis + len(shape) if axis < 0 else axis
     return math.prod(shape[:axis]), math.prod(shape[axis:])
 
 
 def squeezed(node: Node, inputs: Arrays, shape: tuple[int, ...]) -> list[int]:
-    """The axes, from 0, that Squeeze takes away."""
+    """The axes that Squeeze removes, non-negative."""
     axes = argument(node, inputs, 1, "axes")
     if axes is None:
         return [at for at, size in enumerate(shape) if size == 1]
@@ -69,7 +69,7 @@ def squeezed(node: Node, inputs: Arrays, shape: tuple[int, ...]) -> list[int]:
 
 
 def unsqueezed(node: Node, inputs: Arrays, rank: int) -> list[int]:
-    """The axes, from 0, that Unsqueeze makes."""
+    """The axes that Unsqueeze inserts, non-negative."""
     axes = integers(argument(node, inputs, 1, "axes"))
     whole = rank + len(axes)
     if any(not -whole <= one < whole for one in axes) or whole > 32:
@@ -87,7 +87,7 @@ def _unsqueeze(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def order_of(node: Node, rank: int) -> list[int]:
-    """The order of axes that Transpose gives."""
+    """The permutation of a Transpose."""
     order = list(node.attributes.get("perm", range(rank)[::-1]))
     if sorted(order) != list(range(rank)):
         raise ValueError(f"got perm {order} of a value of {rank} axes")
@@ -100,7 +100,7 @@ def _concat(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def parts_of(node: Node, inputs: Arrays, axis: int, size: int) -> list[int]:
-    """How many of `size` each output of Split has."""
+    """The sizes of Split's outputs, which sum to `size`."""
     sizes = argument(node, inputs, 1, "split")
     if sizes is not None:
         found = integers(sizes)
@@ -120,7 +120,7 @@ def _split(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def slices(node: Node, inputs: Arrays, shape: tuple[int, ...]) -> list[slice]:
-    """What Slice takes of each axis."""
+    """The slice of each axis that Slice takes."""
     begins = integers(argument(node, inputs, 1, "starts"))
     ends = integers(argument(node, inputs, 2, "ends"))
     axes = argument(node, inputs, 3, "axes")
@@ -186,7 +186,7 @@ def _pad(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 @lru_cache(64)
 def mirrored_places(size: int, low: int, high: int, mode: str) -> Array:
-    """Which of `size` places a padded axis shows."""
+    """The indices into an axis of `size` that pad it in this mode."""
     if mode not in ("reflect", "edge", "wrap"):
         raise ValueError(f"got the mode {mode!r}")
     found: Array = np.pad(np.arange(size), (low, high), mode)  # type: ignore[call-overload] # a mode by name
@@ -215,7 +215,7 @@ def _trilu(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 
 
 def _reverse_sequence(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    """The first steps of each row, as many as it has, the last one first."""
+    """ReverseSequence: each row's valid steps reversed."""
     x, time, batch = inputs[0], int(node.attributes.get("time_axis", 0)), int(node.attributes.get("batch_axis", 1))
     moved = np.array(np.moveaxis(x, (batch, time), (0, 1)))
     for row, steps in zip(moved, integers(inputs[1]), strict=True):

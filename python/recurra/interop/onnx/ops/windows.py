@@ -1,4 +1,4 @@
-"""Convolutions and pooling over any number of axes."""
+"""Convolution and pooling operators over any number of axes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recurra.common.typing import Array
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops.common import Arrays, Operator, given, room
 
-#: All rows and channels.
+#: An index of all rows and channels.
 _ROWS = (slice(None), slice(None))
 
 
 def window_of(node: Node, shape: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-    """Strides, dilations, and the padding of each axis, those before all axes first."""
+    """Strides, dilations and pads of the axes: first the pads before each axis, then those after."""
     axes = len(kernel)
     strides = list(node.attributes.get("strides", [1] * axes))
     dilations = list(node.attributes.get("dilations", [1] * axes))
@@ -39,7 +39,7 @@ def window_of(node: Node, shape: Sequence[int], kernel: Sequence[int]) -> tuple[
 def _windows(
     x: Array, kernel: Sequence[int], strides: list[int], dilations: list[int], pads: list[int], fill: Any, limit: int
 ) -> Array:
-    """(N, C, steps of each axis, kernel): a view where nothing is padded."""
+    """The windows, (N, C, output sizes, kernel sizes); without padding, a view."""
     axes = len(kernel)
     if min(pads) < 0:
         raise ValueError(f"got pads {pads}, expected none below 0")
