@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_told() -> None:
         rc.Sequential(rc.Linear(3, 3)).fit(X, T, loss=lambda y_true, y_pred: 0, optimizer="adam")  # type: ignore[misc]
     with pytest.raises(ValueError, match=r"got targets of shape \(4, 5, 3\), expected \(4, 6, '\.\.\.'\)"):
         Square()(X, T[:, :5])
-    with pytest.raises(ValueError, match=r"got weights that differ for Square\.compute"):
+    with pytest.raises(ValueError, match=r"got different weights for Square\.compute"):
         Square()(X, T, weights=[1.0, 2.0, 3.0, 4.0])
     with pytest.raises(ZeroDivisionError):
         rc.losses.Function(lambda p, t: 1 / 0)(X, T)

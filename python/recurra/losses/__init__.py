@@ -1,6 +1,6 @@
-"""Losses: each gives the sum over the valid elements, their count and the gradient of the sum.
+"""Losses: each returns the sum over the valid elements, their count and the gradient of the sum.
 
-Means are sum / count, so that they are exact over ragged batches, accumulated steps and several workers.
+The mean is sum / count, which is exact over ragged batches, accumulated gradients and several workers.
 """
 
 from __future__ import annotations

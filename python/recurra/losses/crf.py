@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class CRF(LabelLoss):
-    """-log p(tags), in nats, summed over rows, of a linear-chain CRF (Lafferty, McCallum, Pereira 2001).
+    """-log p(tags) of a linear-chain CRF, in nats, summed over rows (Lafferty, McCallum, Pereira 2001).
 
-    Predictions are the scores (N, T, C) of a model that ends in the layer `crf`, whose transitions are part of the loss;
-    targets are integer tags (N, T), from 0 to C - 1. Where all transitions are 0 it is `CrossEntropy`, and so is the
-    count: the steps, as with pytorch-crf's reduction="token_mean". Rows have weights, steps have not.
+    Predictions are the scores (N, T, C) of a model that ends in the layer `crf`, whose transitions are part of the
+    loss; targets are integer tags (N, T), from 0 to C - 1. With all transitions 0 it equals `CrossEntropy`. The count
+    is the number of steps, as with pytorch-crf's reduction="token_mean". Weights are per row, not per step.
 
-    `value.gradient` brings the gradient of the transitions along, so that a tape's `backward(value.gradient)` adds it to
-    the layer's `grads`.
+    `value.gradient` carries the gradient of the transitions, so that a tape's `backward(value.gradient)` adds it to the
+    layer's `grads`.
 
     Args:
         crf: the `recurra.CRF` at the end of the model.
-        ignore_index: a label, of any value, for steps whose tag is not known: the loss is -log of the summed probability of
-            all taggings that have the known tags (Tsuboi et al. 2008). These steps do not count.
+        ignore_index: a label, of any value, for steps whose tag is unknown: the loss is -log of the total probability
+            of all taggings with the known tags (Tsuboi et al. 2008). These steps do not count.
     """
 
     whole_rows: ClassVar[bool] = True
@@ -46,14 +46,14 @@ class CRF(LabelLoss):
         super().__init__(ignore_index)
 
     def check_model(self, operation: str, model: Layer) -> None:
-        """Refuse a model without the layer."""
+        """Refuse a model that does not contain the layer `crf`."""
         layers.check_in_model(operation, "losses.CRF", self.crf, model)
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[-1] != self.crf.num_tags:
             raise ValueError(
-                f"{operation}: got predictions of {shape[-1]} tags, expected {self.crf.num_tags}, as the CRF has; give what "
-                f"the model that ends in it gives"
+                f"{operation}: got predictions of {shape[-1]} tags, expected {self.crf.num_tags}, as the CRF has; give "
+                "the outputs of the model that ends in it"
             )
         return shape[:-1]
 
@@ -66,7 +66,7 @@ class CRF(LabelLoss):
         lengths: Array | None = None,
         weights: Array | None = None,
     ) -> None:
-        """Refuse converted targets that do not fit predictions of `shape`, or break the constraints."""
+        """Refuse converted targets that do not fit predictions of `shape`, or that violate the CRF's constraints."""
         super().check(operation, name, shape, targets, lengths, weights)
         if self.crf.constraints is None or not targets.size or targets.ndim != 2:
             return
@@ -88,8 +88,9 @@ class CRF(LabelLoss):
                 what = "has" if following else what
                 place = name if "[" in name else f"row {row} of {name}"
                 raise ValueError(
-                    f"{operation}: got {place}, which {what} {'the tag ' if following else ''}{tags[row, step]}{following} at "
-                    f"step {step}, expected what the CRF's constraints allow; mend the tags, or loosen the constraints"
+                    f"{operation}: got {place}, which {what} "
+                    f"{'the tag ' if following else ''}{tags[row, step]}{following} at step {step}, expected what the "
+                    "CRF's constraints allow; correct the tags, or relax the constraints"
                 )
 
     def _checked(self, operation: str, shape: tuple[int, ...], *arguments: Any) -> Any:
@@ -109,4 +110,4 @@ class CRF(LabelLoss):
         return LossValue(total, count, ScoreGradient.of(scores, parameters, own))
 
     def _sum(self, *_batch: Any) -> tuple[float, Array | None]:
-        raise NotImplementedError  # `_compute` has all in one call
+        raise NotImplementedError  # `_compute` replaces it: one native call also returns the transitions' gradient

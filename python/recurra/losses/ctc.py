@@ -16,20 +16,19 @@ from recurra.losses.loss import Checked, Loss, LossValue
 class CTC(Loss):
     """-log p(labels), in nats, summed over rows (Graves et al. 2006).
 
-    p is the probability, by the softmax of the predictions, of all paths that collapse to the labels: equal neighbours
-    become one, then blanks are dropped. Predictions are logits (N, T, C). Targets are a list of N integer arrays, a
-    row's labels each, of any lengths and perhaps empty; or one array (N, S), in which -1 fills what is behind a row's
-    labels. In `fit` they are the same; lengths are those of the predictions.
+    p is the total probability, under the softmax of the predictions, of all paths that collapse to the labels: repeated
+    symbols are merged, then blanks removed. Predictions are logits (N, T, C). Targets are a list of N integer arrays,
+    the labels of each row, of any length, also empty; or one array (N, S), padded with -1. `fit` takes the same
+    targets. Lengths are those of the predictions.
 
-    A target is infeasible where its probability is 0: it takes more steps than there are (one for each label, and one
-    more between two that are equal), or a symbol whose logit is -infinity, or 1e6 below the largest of its step.
+    A target is infeasible if its probability is 0: it needs more steps than there are (one per label, and one more
+    between two equal labels), or a symbol whose logit is -infinity, or 1e6 below the largest of its step.
 
-    The count is the number of rows that have steps and a feasible target: a row of length 0 is never counted, not even with
-    an empty target. PyTorch's reduction="mean" is another one: it
-    divides each row's loss by the number of its labels first.
+    The count is the number of rows that have steps and a feasible target: a row of length 0 never counts, even with an
+    empty target. PyTorch's reduction="mean" differs: it divides each row's loss by its number of labels first.
 
     Args:
-        blank: the class that is no label.
+        blank: the class of the blank.
         infeasible: "ignore" leaves infeasible rows out: they add 0 to sum and count, and their gradient is 0 (as with
             PyTorch's zero_infinity=True, which counts them). "error" refuses them.
     """
@@ -51,13 +50,13 @@ class CTC(Loss):
         return convert.unaligned(operation, name, targets, dtype, self).batch(slice(None))[0]
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """int64 labels: (N, S), or (S,) of one row."""
+        """Labels as int64: (N, S), or (S,) of one row."""
         if targets.dtype.kind not in "iu":
             raise TypeError(
                 f"{operation}: got {name} of {targets.dtype}, expected integer labels for CTC; write "
                 f"{name}.astype(np.int64)"
             )
-        if targets.ndim == 1 and targets.min(initial=0) < 0:  # which, padded, would look like padding
+        if targets.ndim == 1 and targets.min(initial=0) < 0:  # would look like padding once the list is padded
             raise ValueError(
                 f"{operation}: got the label {targets.min()} in {name}, expected 0 or more; leave padding out of lists"
             )
@@ -76,21 +75,22 @@ class CTC(Loss):
         classes = shape[-1]
         if self.blank >= classes:
             raise ValueError(
-                f"{operation}: got predictions of {classes} classes with blank={self.blank}, expected the blank to be one of "
-                f"them; change blank, or the size of the last layer"
+                f"{operation}: got predictions of {classes} classes with blank={self.blank}, expected the blank to be "
+                "one of them; change blank, or the size of the last layer"
             )
         if len(shape) != 3 or targets.ndim != 2 or len(targets) != shape[0]:
             raise ValueError(
-                f"{operation}: got {name} of shape {targets.shape} and predictions of shape {shape}, expected predictions "
-                f"(N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and labels for each row"
+                f"{operation}: got {name} of shape {targets.shape} and predictions of shape {shape}, expected "
+                "predictions (N, T, C) and N rows of labels, (N, S) or a list of N arrays; give a time axis, and "
+                "labels for each row"
             )
         if weights is not None:
             targets = np.where(weights[:, None] > 0, targets, self.padding)  # rows keep their numbers
         used = targets != self.padding
         if (used[:, 1:] & ~used[:, :-1]).any():
             raise ValueError(
-                f"{operation}: got labels behind {self.padding} in a row of {name}, expected it only to fill what is left of "
-                f"a row; move it to the end, or give a list of arrays"
+                f"{operation}: got labels after {self.padding} in a row of {name}, expected it only as padding at the "
+                "end of a row; move it to the end, or give a list of arrays"
             )
         if used.any():
             self._check_values(operation, name, targets[used], classes)
@@ -103,23 +103,23 @@ class CTC(Loss):
             place = name if "[" in name else f"row {row} of {name}"
             labels = int((targets[row] != self.padding).sum())
             raise ValueError(
-                f"{operation}: got {labels} labels in {place}, which take {steps_needed(targets)[row]} steps, and predictions "
-                f"of {steps[row]} steps that give them a probability of 0, expected a feasible target; make the predictions "
-                f"longer, leave the row out, or use CTC(infeasible='ignore')"
+                f"{operation}: got {labels} labels in {place}, which need {steps_needed(targets)[row]} steps, and "
+                f"predictions of {steps[row]} steps that give them a probability of 0, expected a feasible target; "
+                "make the predictions longer, leave the row out, or use CTC(infeasible='ignore')"
             )
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = int(valid.min()), int(valid.max())
         if low < 0 or high >= features:
             raise ValueError(
-                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
-                f"have {features} classes; number the labels from 0, or make the last layer give {high + 1} features"
+                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the "
+                f"predictions have {features} classes; number the labels from 0, or make the last layer give "
+                f"{high + 1} features"
             )
         if (valid == self.blank).any():
             raise ValueError(
-                f"{operation}: got the blank, {self.blank}, in {name}, expected labels only; where it fills what is behind a "
-                f"row's labels, put {self.padding} there or give a list of arrays, else number the labels otherwise, or change "
-                f"blank"
+                f"{operation}: got the blank, {self.blank}, in {name}, expected labels only; if it is padding, use "
+                f"{self.padding} or give a list of arrays, else renumber the labels, or change blank"
             )
 
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
@@ -137,7 +137,7 @@ class CTC(Loss):
     def _count_rows(
         self, operation: str, shape: tuple[int, ...], batch: tuple[Array, Array | None, Array | None], feasible: Array
     ) -> float:
-        """Those that have steps, a weight and a feasible target."""
+        """The number, or weight, of rows that have steps and a feasible target."""
         targets, lengths, weights = batch
         steps = np.full(len(targets), shape[1]) if lengths is None else lengths
         used = np.ones(len(targets)) if weights is None else weights
@@ -148,7 +148,7 @@ class CTC(Loss):
 
 
 def steps_needed(targets: Array) -> Array:
-    """(N,) steps that rows of labels, (N, S), take: one for each, and a blank between two that are equal."""
+    """(N,) minimum steps for rows of labels (N, S): one per label, and a blank between two equal labels."""
     used = targets != CTC.padding
     needed: Array = used.sum(-1) + (used[:, 1:] & (targets[:, 1:] == targets[:, :-1])).sum(-1)
     return needed

@@ -1,4 +1,4 @@
-"""Losses of one's own: a class with one method, or any function."""
+"""Custom losses: a class with one method, or a plain function."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from recurra.losses.step_loss import count_steps, counted_steps, spread
 
 
 class CustomLoss(Loss):
-    """The base of losses of one's own, which are a mean over steps.
+    """The base class of custom losses that are a mean over steps.
 
         class Poisson(rc.losses.CustomLoss):
             def compute(self, predictions, targets):
                 rate = np.exp(predictions)
                 return (rate - targets * predictions).mean(), (rate - targets) / rate.size
 
-    `compute` sees the valid steps of a batch one behind the other, predictions (M, F) and targets (M,) or (M, ...), read-only;
-    padding, and what has a weight of 0, is not among them. The mean of several batches, ragged ones too, is that of all their
-    steps. Targets that are whole numbers come as int64, others in the dtype of the predictions. Options are attributes:
-    a run that goes on compares them. Steps of different weights need a loss that knows weights: derive from
+    `compute` gets the valid steps of a batch, concatenated and read-only: predictions (M, F) and targets (M,) or
+    (M, ...), without padding and steps of weight 0. The mean over several batches, also ragged ones, is over all their
+    steps. Integer and bool targets are converted to int64, others to the predictions' dtype. Store options in
+    attributes: a resumed run compares them. All weights above 0 must be equal; for different weights derive from
     `recurra.losses.Loss`.
     """
 
     @abstractmethod
     def compute(self, predictions: Array, targets: Array) -> tuple[float, Array]:
-        """The mean over these steps, and its gradient with respect to the predictions, (M, F)."""
+        """The mean loss over the given steps, and its gradient with respect to the predictions, (M, F)."""
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """int64 for whole numbers and bool, else the predictions' dtype."""
+        """Targets as int64 if they are integers or bool, else in the predictions' dtype."""
         return targets.astype(np.int64 if targets.dtype.kind in "iub" else dtype, copy=False)
 
     def check(
@@ -48,11 +48,11 @@ class CustomLoss(Loss):
         lengths: Array | None = None,
         weights: Array | None = None,
     ) -> None:
-        """Refuse targets of other steps than the predictions'."""
+        """Refuse targets whose rows or steps differ from those of the predictions."""
         if targets.shape[: len(shape) - 1] != shape[:-1]:
             raise ValueError(
-                f"{operation}: got {name} of shape {targets.shape}, expected {(*shape[:-1], '...')} for predictions of shape "
-                f"{shape}; give a target for each step"
+                f"{operation}: got {name} of shape {targets.shape}, expected {(*shape[:-1], '...')} for predictions of "
+                f"shape {shape}; give a target for each step"
             )
 
     def _count(
@@ -77,17 +77,20 @@ class CustomLoss(Loss):
         return LossValue(mean * each * len(seen), count, made if gradient else None)
 
     def _weight(self, operation: str, weights: Array, which: Array) -> float:
-        """The weight that all these steps have."""
+        """The common weight of all steps that count."""
         used = spread(weights, which.shape)[which]
         if used.size and (used != used[0]).any():
             raise ValueError(
-                f"{operation}: got weights that differ for {self._name}, expected one weight, or 0, as it says the mean of all "
-                f"steps at once; leave them out, or derive from recurra.losses.Loss"
+                f"{operation}: got different weights for {self._name}, expected equal weights, or 0, as it returns the "
+                "mean of all steps; leave the weights out, or derive from recurra.losses.Loss"
             )
         return float(used[0]) if used.size else 0.0
 
     def _checked_result(self, operation: str, result: Any, predictions: Array) -> tuple[float, Array]:
-        said = f"{operation}: got {{}} from {self._name}, expected the pair of a number and its gradient, {predictions.shape}"
+        said = (
+            f"{operation}: got {{}} from {self._name}, expected the pair of a number and its gradient, "
+            f"{predictions.shape}"
+        )
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(f"{said.format(repr(result)[:60])}; return mean, gradient")
         try:
@@ -107,7 +110,7 @@ class CustomLoss(Loss):
 
 
 class Function(CustomLoss):
-    """Any function as a loss; `fit(loss=function)` means this.
+    """A function as a loss; `fit(loss=function)` means this.
 
         def logcosh(prediction, target):
             error = prediction - target
@@ -115,56 +118,58 @@ class Function(CustomLoss):
 
         loss = rc.losses.Function(logcosh)
 
-    It is called as `CustomLoss.compute` is, with the valid steps, and returns their mean and its gradient. Where PyTorch is
-    installed, it may be written in PyTorch's operations instead, also as a `torch.nn` module: it is then called with tensors
-    and returns the mean alone, whose gradient autograd finds. Note the order, prediction first, as in PyTorch; Keras' is
-    the other.
+    The function is called like `CustomLoss.compute`, with the valid steps, and returns their mean and its gradient. If
+    PyTorch is installed, it may use PyTorch operations instead, or be a `torch.nn` module: then it gets tensors and
+    returns only the mean, which autograd differentiates. The prediction comes first, as in PyTorch; in Keras, the
+    target does.
 
     Args:
-        function: (prediction, target) -> mean, gradient; or tensors -> the mean, a tensor.
+        function: (prediction, target) -> mean, gradient; or, with tensors, the mean as a tensor.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
         if not callable(function) or inspect.isclass(function):
             raise TypeError(
-                f"Function: got {function!r}, expected a function of prediction and target; give it, or an object of a class"
+                f"Function: got {function!r}, expected a function of prediction and target; give one, or an instance "
+                "of a class"
             )
         with_names = None if _is_torchs(function) else _names(function)
         if with_names and with_names[0] in ("y_true", "target", "targets", "labels"):
             raise TypeError(
-                f"Function: got a function of {', '.join(with_names)}, expected the prediction first, as in PyTorch; write "
-                f"lambda prediction, target: {_called(function)}(target, prediction)"
+                f"Function: got a function of {', '.join(with_names)}, expected the prediction first, as in PyTorch; "
+                f"write lambda prediction, target: {_called(function)}(target, prediction)"
             )
         self._function, self._uses_torch = function, _is_torchs(function)
-        #: Where the function is from, by which a resumed run knows it.
+        #: The function's module and name, by which a resumed run recognises it.
         self.function = _called(function, whole=True)
 
     def compute(self, predictions: Array, targets: Array) -> tuple[float, Array]:
-        """What the function returns; with PyTorch's gradient where it gives none."""
+        """The function's mean and gradient; the gradient comes from PyTorch if the function returns none."""
         if self._uses_torch:
             return self._by_torch(predictions, targets)
         result: Any = None
         failed: Exception | None = None
         try:
             result = self._function(predictions, targets)
-        except (TypeError, AttributeError, ValueError) as error:  # as PyTorch's functions raise of arrays
+        except (TypeError, AttributeError, ValueError) as error:  # PyTorch's functions raise these for arrays
             failed = error
         if (failed is not None or not isinstance(result, tuple | list)) and _has_torch():
-            with suppress(Exception):  # then it is no function of tensors, and its own error or result says more
+            with suppress(Exception):  # if it fails with tensors too, the error or result from arrays is more helpful
                 return self._by_torch(predictions, targets)
         if failed is not None:
             raise failed
-        return result  # type: ignore[no-any-return] # checked by whoever called
+        return result  # type: ignore[no-any-return] # checked by the caller
 
     def _by_torch(self, predictions: Array, targets: Array) -> tuple[float, Array]:
-        import torch  # here: only these functions need it
+        import torch  # here: only functions of tensors need it
 
         leaf = torch.tensor(predictions, requires_grad=True)
         value = self._function(leaf, torch.tensor(targets))
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
             raise TypeError(
-                f"{type(self).__name__}: got {value!r:.100} from {self.function}, expected the mean, a tensor of one number that "
-                f"depends on the prediction; write it in PyTorch's operations, or return mean, gradient of arrays"
+                f"{type(self).__name__}: got {value!r:.100} from {self.function}, expected the mean as a tensor of one "
+                "number that depends on the prediction; use PyTorch operations only, or return mean and gradient as "
+                "arrays"
             )
         (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
         self._uses_torch = True

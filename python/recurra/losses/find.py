@@ -1,4 +1,4 @@
-"""Losses by their names."""
+"""Losses by name."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ NAMES: dict[str, Callable[[], Loss]] = {
 
 
 def find(loss: str | type[Loss] | Loss | Callable[[Any, Any], Any]) -> Loss:
-    """The loss that is meant.
+    """The loss for an object, a name, a class or a function.
 
     Args:
-        loss: a loss, which is returned as it is; the name of one with its default options, such as "mse" or
-            "cross_entropy"; the class of one that needs no arguments; or a function: see `Function`.
+        loss: a loss, returned as it is; the name of one, such as "mse" or "cross_entropy", made with its default
+            options; a class that can be called without arguments; or a function: see `Function`.
 
     Raises:
-        ValueError: there is no such name. TypeError: it is something else.
+        ValueError: unknown name. TypeError: none of these.
     """
     return named("losses.find", loss)
 
 
 def named(operation: str, loss: Any) -> Loss:
-    """`find`, for an operation with which its errors begin."""
+    """`find`, with `operation` at the beginning of its error messages."""
     if isinstance(loss, str) and loss.lower() in ("categorical_crossentropy", "categoricalcrossentropy"):
         raise ValueError(
-            f"{operation}: got loss={loss!r}, expected 'cross_entropy', whose targets are integer labels instead of one-hot "
-            f"vectors; write loss='cross_entropy' with y.argmax(-1)"
+            f"{operation}: got loss={loss!r}, expected 'cross_entropy', whose targets are integer labels instead of "
+            "one-hot vectors; write loss='cross_entropy' with y.argmax(-1)"
         )
     if callable(loss) and not isinstance(loss, Loss | Layer | type):
         try:

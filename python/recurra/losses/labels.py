@@ -19,7 +19,7 @@ from recurra.losses.step_loss import StepLoss, as_numbers, count_steps, counted_
 class LabelLoss(StepLoss):
     """A loss with an integer label at every step, from 0 to the number of features - 1.
 
-    Attributes: ignore_index, a label whose steps do not count; class_weights, how much each label counts.
+    Attributes: ignore_index, a label whose steps do not count; class_weights, the weight of each label in the count.
     """
 
     class_weights: Array | None = None
@@ -30,7 +30,7 @@ class LabelLoss(StepLoss):
             self.ignore_index = checks.integer(type(self).__name__, "ignore_index", ignore_index, -checks.LARGEST)
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """int64 labels."""
+        """Labels as int64."""
         if targets.dtype.kind not in "iu":
             raise TypeError(
                 f"{operation}: got {name} of {targets.dtype}, expected integer labels for {type(self).__name__}; "
@@ -53,8 +53,9 @@ class LabelLoss(StepLoss):
         low, high = int(valid.min()), int(valid.max())
         if low < 0 or high >= features:
             raise ValueError(
-                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the predictions "
-                f"have {features} class{'es' if features > 1 else ''}; {_in_range(name, low, high, features)}"
+                f"{operation}: got labels from {low} to {high} in {name}, expected 0 to {features - 1}, as the "
+                f"predictions have {features} class{'es' if features > 1 else ''}; "
+                f"{_in_range(name, low, high, features)}"
             )
 
     def _count(
@@ -77,17 +78,17 @@ class LabelLoss(StepLoss):
 class CrossEntropy(OfLogits, LabelLoss):
     """Softmax cross-entropy, -log softmax(logits)[label], in nats, summed over the labels.
 
-    Predictions are logits (N, T, C) or (N, C), what the last layer gives without a softmax, which is part of the loss;
-    targets are integer labels (N, T) or (N,), from 0 to C - 1. The options
-    are those of `torch.nn.CrossEntropyLoss`, and so is the mean: with class weights the count is the sum of the labels'
-    weights, a float, else the number of labels.
+    Predictions are logits (N, T, C) or (N, C): the outputs of a last layer without softmax, which the loss applies
+    itself. Targets are integer labels (N, T) or (N,), from 0 to C - 1. Options and mean are those of
+    `torch.nn.CrossEntropyLoss`: with class weights the count is the sum of the labels' weights, a float, else the
+    number of labels.
 
     Args:
         label_smoothing: e from 0 to 1: the target is 1 - e at the label plus e / C at each of the C classes.
-        ignore_index: a label, of any value, whose steps do not count, and whose gradient is 0.
-        class_weights: (C,) w, finite and at least 0: -log p_c of class c, where it is a part of the target, times w_c.
-        from_logits: False if predictions are probabilities p, of a model that ends in a softmax: -log(p_c / sum of p). It is
-            less exact, as p is rounded: what is below the dtype's epsilon is taken as that, and learns nothing.
+        ignore_index: a label, of any value, whose steps do not count, and have the gradient 0.
+        class_weights: (C,) w, finite and at least 0: the term -log p_c of class c in the target is multiplied by w_c.
+        from_logits: False if predictions are probabilities p, of a model that ends in a softmax: -log(p_c / sum of p).
+            This is less exact, as p is rounded: p below the dtype's epsilon is clipped to it, with the gradient 0.
     """
 
     activation = "softmax"
@@ -109,16 +110,16 @@ class CrossEntropy(OfLogits, LabelLoss):
             weights = np.array(checks.numeric(name, "class_weights", class_weights), np.float64)
             if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
                 raise ValueError(
-                    f"{name}: got class_weights={class_weights!r}, expected a finite number of at least 0 for each class; "
-                    f"change class_weights"
+                    f"{name}: got class_weights={class_weights!r}, expected a finite number of at least 0 for each "
+                    "class; change class_weights"
                 )
             self.class_weights = weights
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.class_weights is not None and len(self.class_weights) != shape[-1]:
             raise ValueError(
-                f"{operation}: got predictions of {shape[-1]} classes, expected {len(self.class_weights)}, as there are "
-                f"class_weights; give a weight for each class"
+                f"{operation}: got predictions of {shape[-1]} classes, expected {len(self.class_weights)}, as "
+                "class_weights has; give a weight for each class"
             )
         return shape[:-1]
 
@@ -133,7 +134,7 @@ class CrossEntropy(OfLogits, LabelLoss):
         )
 
     def probabilities(self, predictions: Array) -> Array:
-        """(..., C) the probability of each class, of what a model that this loss trained gives."""
+        """(..., C) the probability of each class, from the predictions of a model trained with this loss."""
         if not self.from_logits:
             return predictions
         shifted = np.exp(predictions - predictions.max(-1, keepdims=True, initial=-np.inf))
@@ -142,7 +143,7 @@ class CrossEntropy(OfLogits, LabelLoss):
 
 
 def _as_labels(name: str, targets: Array) -> str:
-    """How to make labels of targets that are not integers."""
+    """A hint how to convert non-integer targets to labels."""
     if targets.dtype.kind == "b":
         return f"write {name}.astype(np.int64), or use BinaryCrossEntropy for one logit each"
     if targets.ndim > 1 and np.isin(targets, (0, 1)).all() and (targets.sum(-1) == 1).all():
@@ -153,7 +154,7 @@ def _as_labels(name: str, targets: Array) -> str:
 
 
 def _in_range(name: str, low: int, high: int, features: int) -> str:
-    """How to bring labels into the range of the classes."""
+    """A hint how to bring labels into the range of the classes."""
     if low < 0:
         return (
             f"number the labels from 0; where {low} stands for no label, give lengths, or use "
@@ -161,8 +162,8 @@ def _in_range(name: str, low: int, high: int, features: int) -> str:
         )
     if features == 1:
         return (
-            f"for one logit use BinaryCrossEntropy, as metric BinaryAccuracy, with {name}[..., None] of 0 and 1; or make the "
-            f"last layer give {high + 1} features"
+            f"for one logit use BinaryCrossEntropy, as metric BinaryAccuracy, with {name}[..., None] of 0 and 1; or "
+            f"make the last layer give {high + 1} features"
         )
     return f"number the labels from 0, or make the last layer give {high + 1} features"
 
@@ -170,15 +171,14 @@ def _in_range(name: str, low: int, high: int, features: int) -> str:
 class BinaryCrossEntropy(OfLogits):
     """-w t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), in nats, summed over all elements.
 
-    Predictions are logits x, what the last layer gives without a sigmoid, which is part of the loss; targets t, from 0 to
-    1 (or bool), have their shape. The mean is over elements, as that of `torch.nn.BCEWithLogitsLoss`.
+    Predictions are logits x: the outputs of a last layer without sigmoid, which the loss applies itself. Targets t,
+    from 0 to 1 (or bool), have the same shape. The mean is over elements, as in `torch.nn.BCEWithLogitsLoss`.
 
     Args:
-        pos_weight: w, how much positive targets count: a number, or one for each feature, (F,); None for 1. The ratio of
-            negatives to positives makes both count as much.
-        from_logits: False if predictions are probabilities p, of a model that ends in a sigmoid: p stands for sigmoid(x). It
-            is less exact, as p is rounded: what is nearer than the dtype's epsilon to 0 or 1 is taken as that far, and
-            learns nothing.
+        pos_weight: w, the weight of positive targets: a number, or one for each feature, (F,); None for 1. The ratio of
+            negatives to positives balances the two.
+        from_logits: False if predictions are probabilities p = sigmoid(x), of a model that ends in a sigmoid. This is
+            less exact, as p is rounded: p within the dtype's epsilon of 0 or 1 is clipped, with the gradient 0.
     """
 
     activation = "sigmoid"
@@ -192,26 +192,26 @@ class BinaryCrossEntropy(OfLogits):
             weight = np.array(checks.numeric(name, "pos_weight", pos_weight), np.float64)
             if weight.ndim > 1 or not (np.isfinite(weight) & (weight >= 0)).all():
                 raise ValueError(
-                    f"{name}: got pos_weight={pos_weight!r}, expected a finite number of at least 0, or one for each feature; "
-                    f"change pos_weight"
+                    f"{name}: got pos_weight={pos_weight!r}, expected a finite number of at least 0, or one for each "
+                    "feature; change pos_weight"
                 )
             self.pos_weight = weight if weight.ndim else float(weight)
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if isinstance(self.pos_weight, np.ndarray) and len(self.pos_weight) != shape[-1]:
             raise ValueError(
-                f"{operation}: got predictions of {shape[-1]} features, expected {len(self.pos_weight)}, as pos_weight has; give "
-                f"a number for each feature, or one for all"
+                f"{operation}: got predictions of {shape[-1]} features, expected {len(self.pos_weight)}, as pos_weight "
+                "has; give one number per feature, or one for all"
             )
         return shape
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """The predictions' dtype."""
+        """Targets in the predictions' dtype."""
         return as_numbers(targets, dtype)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         low, high = float(valid.min()), float(valid.max())
-        if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused, too
+        if not (low >= 0.0 and high <= 1.0):  # written so that NaN is refused too
             raise ValueError(
                 f"{operation}: got values from {low:g} to {high:g} in {name}, expected 0 to 1 for BinaryCrossEntropy; "
                 f"scale them, or use CrossEntropy for several classes"
@@ -222,12 +222,12 @@ class BinaryCrossEntropy(OfLogits):
     ) -> tuple[float, Array | None]:
         if self.pos_weight is None:
             return _core.binary_cross_entropy(predictions, targets, lengths, weights, gradient)
-        # e (-s log sigmoid(x) - (1 - s) log(1 - sigmoid(x))) with weights e = w t + 1 - t and targets s = w t / e: each
-        # element as a step of its own.
+        # e (-s log sigmoid(x) - (1 - s) log(1 - sigmoid(x))) with weights e = w t + 1 - t and targets s = w t / e;
+        # every element is passed as a step.
         shape, features = predictions.shape, predictions.shape[-1]
         rows = (shape[0], math.prod(shape[1:]))
         positive = self.pos_weight * targets.astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):  # what has no weight may be NaN
+        with np.errstate(invalid="ignore", divide="ignore"):  # targets of weight 0 may be NaN
             each = positive + 1 - targets
             shares = np.where(each > 0, positive / each, 0)
         if weights is not None:
@@ -245,7 +245,7 @@ class BinaryCrossEntropy(OfLogits):
         return total, None if own is None else own.reshape(shape)
 
     def probabilities(self, predictions: Array) -> Array:
-        """The probability of each element, of what a model that this loss trained gives."""
+        """The probability of each element, from the predictions of a model trained with this loss."""
         if not self.from_logits:
             return predictions
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""What all losses are: the sum over the valid elements, their count and the gradient of the sum."""
+"""The base class of losses, and their value: sum over the valid elements, count and gradient of the sum."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss over a batch.
+    """The loss of a batch.
 
-    Attributes: sum, over the valid elements; count, how many they are, or, where they have weights, the sum of these;
-    gradient, of the sum with respect to the predictions, of their shape, 0 past the lengths (None if not asked for);
-    left_out, the rows of a weight above 0 that the loss cannot count, such as infeasible ones of CTC.
+    Attributes: sum, over the valid elements; count, their number or, with weights, the sum of their weights; gradient,
+    of the sum with respect to the predictions, in their shape, 0 past the lengths (None if not requested); left_out,
+    the number of rows of positive weight that the loss cannot count, such as infeasible rows of CTC.
     """
 
     sum: float
@@ -33,12 +33,12 @@ class LossValue:
 
     @property
     def mean(self) -> float:
-        """sum / count; NaN if there is nothing to count."""
+        """sum / count; NaN if the count is 0."""
         return self.sum / self.count if self.count else math.nan
 
 
 class Checked(NamedTuple):
-    """The arguments of a loss, which fit each other: targets as it reads them, weights in float64."""
+    """Checked arguments of a loss: targets in the dtype that the loss reads, weights in float64."""
 
     predictions: Array
     targets: Array
@@ -49,9 +49,9 @@ class Checked(NamedTuple):
 class Loss(ABC):
     """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis."""
 
-    #: Whether a row has one loss, so that its steps have no weights of their own and the row cannot be cut.
+    #: Whether the loss is per row: then weights are per row too, and rows cannot be cut into windows.
     whole_rows: ClassVar[bool] = False
-    #: Whether a row's targets are as long as they are, not one for each step: a list of them is padded with `padding`.
+    #: Whether a row's targets are independent of its steps; lists of such targets are padded with `padding`.
     unaligned: ClassVar[bool] = False
     padding: ClassVar[int] = 0
 
@@ -70,14 +70,14 @@ class Loss(ABC):
         Args:
             predictions: (N, T, F) or (N, F), float32 or float64.
             targets: see the class.
-            lengths: (N,) valid steps of each row; what lies past them does not count. Only with a time axis.
-            weights: (N,), or with a target at every step (N, T), finite and at least 0: they multiply a row's or step's
-                terms, their gradient and their part of the count, as if it were there so many times. What has a weight of
-                0 is not read, so that its target may be missing (NaN).
-            gradient: whether to compute it.
+            lengths: (N,) valid steps of each row; steps past them do not count. Only with a time axis.
+            weights: (N,), or (N, T) with a target at every step, finite and at least 0: each multiplies the terms of
+                its row or step, their gradient and their count, as if the row or step were repeated. Targets of weight
+                0 are not read, and may be missing (NaN).
+            gradient: whether to compute the gradient.
 
         Raises:
-            ValueError, TypeError: the targets, lengths or weights do not fit.
+            ValueError, TypeError: targets, lengths or weights that do not fit the predictions.
         """
         return self.value(type(self).__name__, predictions, targets, lengths, weights, gradient)
 
@@ -90,16 +90,16 @@ class Loss(ABC):
         weights: npt.ArrayLike | None = None,
         gradient: bool = False,
     ) -> LossValue:
-        """The loss of a batch for `operation`, with which its errors begin."""
+        """The loss of a batch, with `operation` at the beginning of error messages."""
         return self._compute(operation, self.read(operation, predictions, targets, lengths, weights), gradient)
 
     def count(
         self, targets: Rows, shape: tuple[int, ...], lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> float:
-        """The count of a call, from the predictions' shape instead of the predictions.
+        """The count that a call would return, given the predictions' shape instead of the predictions.
 
-        So the scale of gradients that are summed over several batches is known beforehand. Only that a logit of -infinity
-        makes a target of CTC infeasible does not show in it.
+        It gives the scale of gradients that are accumulated over several batches in advance. Only CTC targets that are
+        infeasible because of a logit of -infinity are counted here, and not in a call.
         """
         operation = f"{type(self).__name__}.count"
         if not isinstance(shape, tuple | list):
@@ -117,7 +117,7 @@ class Loss(ABC):
         lengths: Lengths = None,
         weights: npt.ArrayLike | None = None,
     ) -> Checked:
-        """The arguments of a call, checked and converted, for `operation`, with which errors begin."""
+        """The arguments of a call, checked and converted; error messages begin with `operation`."""
         predictions = checks.array(operation, "predictions", predictions)
         if predictions.dtype not in (np.float32, np.float64):
             raise TypeError(
@@ -136,7 +136,7 @@ class Loss(ABC):
         lengths: Lengths,
         weights: npt.ArrayLike | None,
     ) -> tuple[Array, Array | None, Array | None]:
-        """Targets, lengths and weights that fit predictions of this shape; None is float64."""
+        """Targets, lengths and weights, checked against predictions of this shape and dtype (None: float64)."""
         if len(shape) not in (2, 3) or (lengths is not None and len(shape) == 2):
             raise ValueError(
                 f"{operation}: got predictions of shape {shape}{'' if lengths is None else ' and lengths'}, expected "
@@ -158,7 +158,7 @@ class Loss(ABC):
 
     @abstractmethod
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """The targets in the dtype that the loss reads; `dtype` is that of the predictions."""
+        """Targets in the dtype that the loss reads; `dtype` is the predictions' dtype."""
 
     @abstractmethod
     def check(
@@ -174,10 +174,10 @@ class Loss(ABC):
 
     @abstractmethod
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
-        """The loss of what has been checked."""
+        """The loss of a checked batch."""
 
     @abstractmethod
     def _count(
         self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
     ) -> float:
-        """What the sum is to be divided by, for predictions of `shape`."""
+        """The count, by which the mean divides the sum, for predictions of `shape`."""

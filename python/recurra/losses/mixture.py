@@ -11,22 +11,22 @@ from recurra.losses.numbers import RealTargets
 
 
 class MixtureDensity(RealTargets):
-    """-log p(t), in nats, summed over steps, of a mixture of M Gaussians over F numbers (Bishop 1994).
+    """-log p(t) under a mixture of M Gaussians over F features, in nats, summed over steps (Bishop 1994).
 
-    A step's predictions say, in this order: logits of the M weights; the means (M, F); logarithms of the standard
-    deviations (M, F); if `correlated`, M numbers whose tanh is the correlation; if `end_of_stroke`, the logit of the
-    last target, which is 0 or 1. `prediction_size` is how many that are. Targets are (N, T, F) or (N, F), or one more
-    feature with `end_of_stroke`. The mean is over steps.
+    The predictions of a step are, in this order: the logits of the M mixture weights; the means (M, F); the logarithms
+    of the standard deviations (M, F); if `correlated`, M numbers whose tanh is the correlation; if `end_of_stroke`, the
+    logit of the last target, which is 0 or 1. `prediction_size` is their number. Targets are (N, T, F) or (N, F), with
+    one more feature for `end_of_stroke`. The mean is over steps.
 
-    `MixtureDensity(20, correlated=True, end_of_stroke=True)` is the one for handwriting in Graves (2013), section 4.1;
-    only that he has the end of a stroke first, and its logit with the other sign.
+    `MixtureDensity(20, correlated=True, end_of_stroke=True)` is the handwriting model of Graves (2013), section 4.1,
+    except that there the end of stroke comes first, and its logit has the opposite sign.
 
     Args:
-        components: M.
-        features: F.
+        components: M, the number of Gaussians.
+        features: F, the number of real features.
         correlated: whether the two features of a component (F = 2) are correlated; else they are independent.
         end_of_stroke: whether the last target is 0 or 1, independent of the others.
-        eps: standard deviations, and 1 - correlation^2, are taken as at least this; beyond it their gradient is 0.
+        eps: lower bound of standard deviations and of 1 - correlation^2; at the bound their gradient is 0.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MixtureDensity(RealTargets):
 
     @property
     def prediction_size(self) -> int:
-        """The features that the last layer must have."""
+        """The number of features that the last layer must have."""
         return self.components * (1 + 2 * self.features + self.correlated) + self.end_of_stroke
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -66,8 +66,8 @@ class MixtureDensity(RealTargets):
         super()._check_values(operation, name, valid, features)
         if self.end_of_stroke and not np.isin(valid[..., -1], (0, 1)).all():
             raise ValueError(
-                f"{operation}: got values other than 0 and 1 in {name}[..., -1], expected 1 where a stroke ends, else 0; "
-                f"put the ends of strokes there, or use MixtureDensity(end_of_stroke=False)"
+                f"{operation}: got values other than 0 and 1 in {name}[..., -1], expected 1 where a stroke ends, else "
+                "0; put the ends of strokes there, or use MixtureDensity(end_of_stroke=False)"
             )
 
     def _terms(self, shape: tuple[int, ...]) -> int:

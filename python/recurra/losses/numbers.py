@@ -1,4 +1,4 @@
-"""Losses of real numbers: of one prediction each, of their quantiles, of their distribution."""
+"""Losses of real targets: of point predictions, quantiles and distributions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class RealTargets(StepLoss):
     """A loss whose targets are finite numbers."""
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
-        """The predictions' dtype."""
+        """Targets in the predictions' dtype."""
         return as_numbers(targets, dtype)
 
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
         if not np.isfinite(valid).all():
             raise ValueError(
-                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, give lengths, or leave "
-                f"them out by a weight of 0"
+                f"{operation}: got NaN or infinity in {name}, expected finite numbers; fill gaps in, give lengths, or "
+                "exclude them with a weight of 0"
             )
 
 
 class MeanSquaredError(RealTargets):
-    """(x - t)^2, summed over all elements; its mean is over elements, as PyTorch's. Targets have the predictions' shape."""
+    """(x - t)^2, summed over elements; the mean is over elements, as PyTorch's. Targets have the predictions' shape."""
 
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
@@ -39,7 +39,7 @@ class MeanSquaredError(RealTargets):
 
 
 class L1(RealTargets):
-    """`|x - t|`, summed over all elements; the mean is over elements, as PyTorch's. Targets have the predictions' shape."""
+    """`|x - t|`, summed over elements; the mean is over elements, as PyTorch's. Targets have the predictions' shape."""
 
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
@@ -48,12 +48,12 @@ class L1(RealTargets):
 
 
 class Huber(RealTargets):
-    """`(x - t)^2 / 2` where `|x - t| <= delta`, else `delta (|x - t| - delta / 2)`, summed over all elements.
+    """`(x - t)^2 / 2` where `|x - t| <= delta`, else `delta (|x - t| - delta / 2)`, summed over elements.
 
-    Its mean is over elements, as PyTorch's. Targets have the predictions' shape.
+    The mean is over elements, as in PyTorch. Targets have the predictions' shape.
 
     Args:
-        delta: more than 0.
+        delta: the error up to which the loss is quadratic, above 0.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -66,13 +66,13 @@ class Huber(RealTargets):
 
 
 class Quantile(RealTargets):
-    """The pinball loss max(q (t - x), (q - 1) (t - x)) of a prediction x of the quantile q, summed over all of them.
+    """The pinball loss max(q (t - x), (q - 1) (t - x)) of predictions x of quantiles q, summed over all predictions.
 
-    Predictions are (N, T, F * Q) or (N, F * Q), the Q quantiles of a target side by side; targets (N, T, F) or (N, F).
-    The mean is over all predictions (Koenker and Bassett 1978).
+    Predictions are (N, T, F * Q) or (N, F * Q), the Q quantiles of each target next to each other; targets (N, T, F) or
+    (N, F). The mean is over all predictions (Koenker and Bassett 1978).
 
     Args:
-        quantiles: Q numbers from 0 to 1.
+        quantiles: Q quantiles, from 0 to 1.
     """
 
     def __init__(self, quantiles: npt.ArrayLike = (0.1, 0.5, 0.9)) -> None:
@@ -88,8 +88,8 @@ class Quantile(RealTargets):
         each = len(self.quantiles)
         if not shape[-1] or shape[-1] % each:
             raise ValueError(
-                f"{operation}: got predictions of {shape[-1]} features, expected a multiple of {each}, one for each of a "
-                f"target's quantiles; change the size of the last layer"
+                f"{operation}: got predictions of {shape[-1]} features, expected a multiple of {each}, one for each of "
+                "a target's quantiles; change the size of the last layer"
             )
         return *shape[:-1], shape[-1] // each
 
@@ -103,13 +103,13 @@ class Quantile(RealTargets):
 
 
 class GaussianNLL(RealTargets):
-    """-log of a normal distribution's density, (t - mu)^2 / (2 v) + log(v) / 2 + log(2 pi) / 2, in nats, over all targets.
+    """Gaussian negative log likelihood, (t - mu)^2 / (2 v) + log(v) / 2 + log(2 pi) / 2, in nats, summed over targets.
 
     Predictions are (N, T, 2 F) or (N, 2 F): F means mu, then F logarithms of variances log v; targets (N, T, F) or
-    (N, F). The mean is over targets, as that of `torch.nn.GaussianNLLLoss(full=True)`.
+    (N, F). The mean is over targets, as in `torch.nn.GaussianNLLLoss(full=True)`.
 
     Args:
-        eps: variances are taken as at least this; where log v says less, its gradient is 0.
+        eps: lower bound of variances; below it the gradient of log v is 0.
     """
 
     def __init__(self, eps: float = 1e-6) -> None:
@@ -118,8 +118,8 @@ class GaussianNLL(RealTargets):
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not shape[-1] or shape[-1] % 2:
             raise ValueError(
-                f"{operation}: got predictions of {shape[-1]} features, expected an even number, a mean and the logarithm "
-                f"of a variance for each target; change the size of the last layer"
+                f"{operation}: got predictions of {shape[-1]} features, expected an even number, a mean and the "
+                "logarithm of a variance for each target; change the size of the last layer"
             )
         return *shape[:-1], shape[-1] // 2
 

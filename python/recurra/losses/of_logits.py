@@ -11,9 +11,9 @@ from recurra.losses.step_loss import StepLoss
 
 
 class OfLogits(StepLoss):
-    """A loss that is computed from logits. With from_logits=False it gets them from predictions that are probabilities.
+    """A loss computed from logits. With from_logits=False predictions are probabilities, converted to logits.
 
-    Attributes: activation, the name of the function that makes probabilities of logits.
+    Attributes: activation, the name of the function that turns logits into probabilities.
     """
 
     activation: ClassVar[str]
@@ -28,14 +28,14 @@ class OfLogits(StepLoss):
     def _sum_of_logits(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
-        """As `_sum`, of logits."""
+        """`_sum` for predictions that are logits."""
 
     @abstractmethod
     def probabilities(self, predictions: Array) -> Array:
-        """What predictions of a model that this loss trained stand for."""
+        """The probabilities given by the predictions of a model trained with this loss."""
 
     def logits(self, predictions: Array) -> Array:
-        """Predictions as logits, which metrics read."""
+        """Predictions converted to logits, as metrics read them."""
         return predictions if self.from_logits else self._as_logits(predictions)[0]
 
     def _sum(

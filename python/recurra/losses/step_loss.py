@@ -1,4 +1,4 @@
-"""Losses that are sums over steps, each with a target of its own."""
+"""Losses that are sums over steps, with a target at every step."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StepLoss(Loss):
         if targets.shape != expected:
             hint = self._hint(name, targets.shape, expected, shape)
             raise ValueError(
-                f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape {shape}; "
-                f"{hint}"
+                f"{operation}: got {name} of shape {targets.shape}, expected {expected} for predictions of shape "
+                f"{shape}; {hint}"
             )
         counted = counted_steps(shape, lengths, weights)
         valid = targets if counted is None else targets[counted]
@@ -38,7 +38,7 @@ class StepLoss(Loss):
             self._check_values(operation, name, valid, shape[-1])
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The targets' shape for predictions of `shape`, which are refused if they cannot be right."""
+        """The targets' shape for predictions of `shape`; raises ValueError for an impossible `shape`."""
         return shape
 
     def _hint(self, name: str, got: tuple[int, ...], expected: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -60,7 +60,7 @@ class StepLoss(Loss):
 
     @abstractmethod
     def _check_values(self, operation: str, name: str, valid: Array, features: int) -> None:
-        """Refuse values out of range."""
+        """Refuse targets out of range."""
 
     def _compute(self, operation: str, batch: Checked, gradient: bool) -> LossValue:
         total, gradients = self._sum(*batch, gradient)
@@ -70,7 +70,7 @@ class StepLoss(Loss):
     def _sum(
         self, predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool
     ) -> tuple[float, Array | None]:
-        """The native call: the sum and its gradient."""
+        """The native call: the sum and, if requested, its gradient."""
 
     def _count(
         self, operation: str, shape: tuple[int, ...], targets: Array, lengths: Array | None, weights: Array | None
@@ -78,33 +78,33 @@ class StepLoss(Loss):
         return self._terms(shape) * count_steps(shape[:-1], lengths, weights)
 
     def _terms(self, shape: tuple[int, ...]) -> int:
-        """The terms of a step."""
+        """The number of terms of each step, for predictions of `shape`."""
         return self._target_shape(type(self).__name__, shape)[-1]
 
 
 def as_numbers(targets: Array, dtype: np.dtype[Any]) -> Array:
-    """Of `dtype`; what it cannot hold becomes infinite, which is refused where it counts."""
+    """Targets as `dtype`; numbers out of its range become infinite, and are refused later if they count."""
     with np.errstate(over="ignore"):
         return targets.astype(dtype, copy=False)
 
 
 def count_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> float:
-    """How many of the steps, (N, T) or (N,), are valid, or the sum of the weights of these."""
+    """The number of valid steps, (N, T) or (N,), or the sum of their weights."""
     steps = shape[1] if len(shape) > 1 else 1
     if weights is None:
         return shape[0] * steps if lengths is None else int(lengths.sum())
-    if weights.ndim == 2:  # 0 where nothing is valid
+    if weights.ndim == 2:  # 0 at padding
         return float(weights.sum())
     return float((weights * (steps if lengths is None else lengths)).sum())
 
 
 def spread(weights: Array, lead: tuple[int, ...]) -> Array:
-    """The weights of all steps, `lead`, where they are those of the rows."""
+    """The weights of all steps, in the shape `lead`, from weights of steps or rows."""
     return weights if weights.ndim == len(lead) else np.broadcast_to(weights[:, None], lead)
 
 
 def counted_steps(shape: tuple[int, ...], lengths: Array | None, weights: Array | None) -> Array | None:
-    """Which of the steps, (N, T) or (N,), of predictions of `shape` count at all; None: all of them."""
+    """A mask, (N, T) or (N,), of the steps that count for predictions of `shape`; None if all do."""
     counted = None
     if lengths is not None:
         counted = checks.steps_within(lengths, shape[1])
