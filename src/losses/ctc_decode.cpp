@@ -16,16 +16,16 @@ double log_add(double a, double b) {
   return most == kNever ? kNever : most + std::log1p(std::exp(std::min(a, b) - most));
 }
 
-// Runs f(row) for all rows, on several threads if it is worth it.
+// Runs f(row) for all rows, on several threads if there is enough work.
 template <class F>
 void for_each_row(const Batch& batch, double work, Stop* stop, const F& f) {
-  constexpr double kParallelElements = 1 << 15;  // fewer are done by the caller alone
+  constexpr double kParallelElements = 1 << 15;  // below, the caller's thread works alone
   for_each_task(batch.rows, threads_for(work, kParallelElements), [&](ptrdiff_t row) {
     if (!(stop && stop->poll())) f(row);
   });
 }
 
-// Label sequences that share their beginnings; each has one node, whenever it is asked for.
+// A tree of label sequences that share prefixes; equal sequences are the same node.
 class PrefixTree {
  public:
   static constexpr ptrdiff_t kNone = -1, kRoot = 0;
@@ -57,26 +57,26 @@ class PrefixTree {
   std::vector<Node> nodes_;
 };
 
-constexpr ptrdiff_t kMostBeams = ptrdiff_t(1) << 48;  // more than any memory holds; twice as many can be counted
+constexpr ptrdiff_t kMostBeams = ptrdiff_t(1) << 48;  // more than fit any memory; twice as many do not overflow
 
-// A prefix, with the logarithms of the probability of its paths so far: of those that end in a blank, of those that end
-// in its last label, of both.
+// A prefix, with the log-probabilities of its paths so far: of those that end in a blank, of those that end in its last
+// label, and of both.
 struct Beam {
   ptrdiff_t node;
   double blank, label, total;
 };
 
-// The prefix of `beam`, or the one that is longer by `label`.
+// The prefix of `beam`, or, unless `label` is kNone, its extension by `label`.
 struct Candidate {
   double score;
-  ptrdiff_t order;  // of equal scores the first one found is kept
+  ptrdiff_t order;  // of equal scores, the first found wins
   ptrdiff_t beam, label;
   bool operator<(const Candidate& other) const {
     return score != other.score ? score > other.score : order < other.order;
   }
 };
 
-// Graves (2012), Hannun et al. (2014), for one row.
+// Prefix beam search of one row (Graves 2012; Hannun et al. 2014).
 class BeamSearch {
  public:
   BeamSearch(ptrdiff_t symbols, ptrdiff_t blank, ptrdiff_t size)
@@ -114,13 +114,13 @@ class BeamSearch {
   }
 
  private:
-  // The probability of paths that go on with a label: after an equal one there must have been a blank.
+  // The log-probability of the paths that `label` can extend: after an equal label, only those that end in a blank.
   double before(const Beam& beam, ptrdiff_t label) const {
     return tree_.label(beam.node) == label ? beam.blank : beam.total;
   }
 
-  // Prefixes that stay what they are: by a blank, by their last label once more, or, where the prefix without that
-  // label is in the beam too, by this label.
+  // Candidates that repeat a prefix of the beam: by a blank, by its last label again, or, if the prefix without its
+  // last label is in the beam too, by extending that.
   void stay(const std::vector<double>& log_p) {
     stayed_.clear();
     chosen_.clear();
@@ -143,8 +143,9 @@ class BeamSearch {
     }
   }
 
-  // By the most probable labels first, so that each beam's turn ends with the first one that is not good enough. Of a
-  // beam at most `size_` are kept; `size_ - 1` others may be in the beam themselves, and one is the last label again.
+  // Tries the most probable labels first, so that a beam is done at the first label that is not good enough. 2 * size_
+  // labels suffice: at most `size_` extensions of a beam are kept, `size_ - 1` others may be in the beam already, and
+  // one repeats the last label.
   void extend(const std::vector<double>& log_p) {
     ranked_.clear();
     for (ptrdiff_t label = 0; label < symbols_; ++label)
@@ -162,9 +163,9 @@ class BeamSearch {
   }
 
   bool is_full() const { return ptrdiff_t(chosen_.size()) == size_; }
-  // What a candidate must exceed.
+  // The score that a candidate must exceed.
   double least() const { return is_full() ? chosen_.front().score : kNever; }
-  // Keeps the best ones, as a heap whose front is the worst of them. What is impossible does not get in.
+  // Keeps the `size_` best candidates, in a heap with the worst at its front. Impossible ones are never kept.
   void offer(Candidate one) {
     if (!(one.score > least())) return;
     one.order = order_++;
@@ -181,8 +182,8 @@ class BeamSearch {
   std::vector<Beam> beams_, stayed_, next_;
   std::vector<Candidate> chosen_;
   std::vector<ptrdiff_t> ranked_;    // labels
-  std::vector<ptrdiff_t> place_of_;  // in the beam, of each node
-  std::vector<bool> extended_;       // beams by a label to prefixes that are in the beam themselves
+  std::vector<ptrdiff_t> place_of_;  // index in the beam, of each node
+  std::vector<bool> extended_;       // [beam][label]: whether the extension is in the beam already
   ptrdiff_t order_ = 0;
 };
 

@@ -11,13 +11,13 @@ struct CtcHypothesis {
   double log_probability;
 };
 
-// The labels of the most probable path; its probability.
+// For each row, the labels of the most probable path, and its probability.
 template <class T>
 std::vector<CtcHypothesis> ctc_greedy(const Device<T>&, const Batch&, ptrdiff_t symbols, ptrdiff_t blank,
                                       Sequence<const T> logits, Stop*);
 
-// For each row the most probable label sequences that prefix beam search finds, at most `best` of them, with the
-// probability of those of their paths that it has followed.
+// For each row, the most probable label sequences found by prefix beam search, at most `best`, with the probability
+// summed over the paths that the search followed.
 template <class T>
 std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Device<T>&, const Batch&, ptrdiff_t symbols,
                                                         ptrdiff_t blank, ptrdiff_t beam_size, ptrdiff_t best,

@@ -6,7 +6,7 @@
 namespace recurra {
 namespace {
 
-// An optimiser's call, but for what is its own.
+// An optimiser's call with the arguments that all have.
 template <class Call, class T>
 Call call_of(T* values, const T* grads, ptrdiff_t n, const StepOptions& o) {
   Call call = {};
@@ -70,7 +70,7 @@ void rmsprop_step(const Device<T>& device, T* values, const T* grads, T* square,
 template <class T>
 void adagrad_step(const Device<T>& device, T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions& common,
                   const AdagradOptions& o) {
-  typedef RmspropCall<T> Call;  // which forgets nothing
+  typedef RmspropCall<T> Call;  // with alpha = rest = 1, a sum of squares
   auto call = call_of<Call>(values, grads, n, common);
   call.lr = T(common.lr);
   call.decay = T(common.weight_decay);
@@ -85,13 +85,13 @@ Norm gradient_norm(const Device<T>& device, const T* x, ptrdiff_t n, double scal
                    ptrdiff_t count) {
   const Numbers<T> numbers = {x, n, rows, count};
   const Clipped plain = device.sum_squares(numbers, T(scale), T(limit));
-  constexpr double kLeast = 1e-280;  // below, squares lose digits
+  constexpr double kLeast = 1e-280;  // a smaller sum has lost digits to underflow
   const Norm as_it_is = {plain.squared_norm, 0, plain.count};
   if (std::isnan(plain.squared_norm) || (plain.squared_norm >= kLeast && std::isfinite(plain.squared_norm)))
     return as_it_is;
   const double peak = device.peak(numbers);
   if (!(peak > 0) || !(scale > 0) || !(limit > 0) || (std::isinf(peak) && std::isinf(limit))) return as_it_is;
-  // Squares of numbers around 2^kTarget neither overflow nor vanish. What is halved or doubled keeps its digits.
+  // Squares of numbers around 2^kTarget neither overflow nor underflow, and scaling by a power of two is exact.
   constexpr int kTarget = sizeof(T) == 4 ? 60 : 400, kMost = 1000;
   int exponent = std::isinf(peak) ? std::ilogb(limit) : std::ilogb(peak) + std::ilogb(scale);
   if (std::isfinite(limit)) exponent = std::min(exponent, std::ilogb(limit));

@@ -1,4 +1,4 @@
-// Optimisers on stretches of flat buffers. Elementwise in one order: the same bits on any number of threads.
+// Optimisers on ranges of flat buffers. Elementwise, so bitwise the same on any number of threads.
 #pragma once
 #include <cstdint>
 
@@ -6,8 +6,8 @@
 
 namespace recurra {
 
-// What all have. The gradient that a step sees is clamp(scale * g, -limit, limit) * factor: scale makes a mean of a
-// sum, limit clips by value (infinity: not at all), factor by norm.
+// Options of all optimisers. A step uses the gradient clamp(scale * g, -limit, limit) * factor: scale turns a sum into
+// a mean, limit clips by value (infinity: no clipping), factor clips by norm.
 struct StepOptions {
   double lr, weight_decay, scale, limit, factor;
 };
@@ -28,7 +28,7 @@ struct AdamOptions {
   bool bare_eps;
   bool decoupled;  // AdamW (Loshchilov & Hutter 2019); else the decay is part of the gradient (Kingma & Ba 2015)
 };
-// The form of SparseAdam, whose eps stands beside the root of the uncorrected v, is `bare_eps`.
+// `bare_eps` is the form of SparseAdam: eps is added to the root of the uncorrected v.
 template <class T>
 void adam_step(const Device<T>&, T* values, const T* grads, T* m, T* v, ptrdiff_t n, const StepOptions&,
                const AdamOptions&);
@@ -36,9 +36,9 @@ void adam_step(const Device<T>&, T* values, const T* grads, T* m, T* v, ptrdiff_
 struct RmspropOptions {
   double alpha, eps, momentum;
 };
-// square = alpha square + (1 - alpha) g^2; w -= lr g / (sqrt(square) + eps) (Tieleman & Hinton 2012). With mean, the
-// running mean of g, its square is taken from square (Graves 2013); with velocity the quotient goes through momentum as
-// in sgd_step. Either may be null.
+// square = alpha square + (1 - alpha) g^2; w -= lr g / (sqrt(square) + eps) (Tieleman & Hinton 2012). With `mean`, the
+// running mean of g, its square is subtracted from `square` (Graves 2013); with `velocity`, the quotient goes through
+// momentum as in sgd_step. Either may be null.
 template <class T>
 void rmsprop_step(const Device<T>&, T* values, const T* grads, T* square, T* mean, T* velocity, ptrdiff_t n,
                   const StepOptions&, const RmspropOptions&);
@@ -51,13 +51,13 @@ template <class T>
 void adagrad_step(const Device<T>&, T* values, const T* grads, T* square, ptrdiff_t n, const StepOptions&,
                   const AdagradOptions&);
 
-// The squared norm of clamp(scale * x, -limit, limit) is sum * 4^exponent, which double may not hold.
+// The squared norm of clamp(scale * x, -limit, limit), as sum * 4^exponent, since a double might overflow or underflow.
 struct Norm {
   double sum;
   int exponent;
-  ptrdiff_t count;  // elements that lay outside the limit
+  ptrdiff_t count;  // elements outside the limit
 };
-// In double, over blocks of fixed size. `rows` non-null: of the `count` rows of size n alone that it names.
+// Summed in double, over blocks of fixed size. With `rows` non-null, only over those `count` rows of size n.
 template <class T>
 Norm gradient_norm(const Device<T>&, const T* x, ptrdiff_t n, double scale, double limit, const int64_t* rows,
                    ptrdiff_t count);

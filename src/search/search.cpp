@@ -24,7 +24,7 @@ struct Extension {
   }
 };
 
-// The best few of many, best first. They must come in the order in which equals rank.
+// The best few of many extensions, best first. They must be added in the order that ranks equals.
 class Best {
  public:
   explicit Best(size_t most) : most_(most) {}
@@ -93,7 +93,7 @@ void Search<T>::check_call(ptrdiff_t rows, bool has_memory, const SearchOptions&
   check(elements < 0x1p48, kOwner, rows, " rows with a beam of ", o.beam, " are too many, expected fewer");
 }
 
-// The search of some rows on one thread.
+// The search of a range of rows on one thread.
 template <class T>
 class Search<T>::Rows {
  public:
@@ -151,7 +151,7 @@ class Search<T>::Rows {
   }
 
  private:
-  // What each slot took at a step; weights are those of the parents' slots.
+  // The extension that each slot took at a step; `weights` are indexed by the parents' slots.
   struct Step {
     std::vector<ptrdiff_t> parents;
     std::vector<int64_t> tokens;
@@ -188,7 +188,7 @@ class Search<T>::Rows {
     }
   }
 
-  // Log-probabilities of all tokens after each slot; the new states lie in states_[1].
+  // Computes the log-probabilities of all tokens after each slot, and the new states in states_[1].
   void take_step(Stop* stop) {
     LayerStepCall<T> call = {};
     call.stop = stop;
@@ -241,8 +241,8 @@ class Search<T>::Rows {
     open_[size_t(row)] = open;
   }
 
-  // Whether nothing that may still come of a hypothesis can be among the best: a sum only falls, and the penalty helps
-  // the longest most.
+  // Whether no continuation of a hypothesis can be among the best: its sum can only fall, and the length penalty raises
+  // the score of the longest most.
   bool is_settled(ptrdiff_t row, double sum) const {
     const std::vector<Finished>& finished = finished_[size_t(row)];
     return ptrdiff_t(finished.size()) == options_.best &&
@@ -291,7 +291,7 @@ class Search<T>::Rows {
   std::vector<Part> parts_;
   std::vector<int64_t> tokens_;
   std::vector<double> sums_;
-  std::vector<ptrdiff_t> open_;  // hypotheses of each row, in its first slots
+  std::vector<ptrdiff_t> open_;  // open hypotheses of each row, in its first slots
   std::vector<Step> history_;
   Best best_;
   std::vector<std::vector<Finished>> finished_;  // of each row, best first

@@ -134,7 +134,7 @@ class OnnxModel:
         key = tuple((one.shape, one.dtype) for one in arrays)
         plan = self._plans.get(key)
         if plan is None:
-            for value, array in zip(self._graph.inputs, arrays, strict=True):  # unchecked before
+            for value, array in zip(self._graph.inputs, arrays, strict=True):  # only for a new plan
                 _check(value, array)
             plan = self._plan([(one.shape, one.dtype) for one in arrays], key)
         return plan.run(arrays)
