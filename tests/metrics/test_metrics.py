@@ -450,7 +450,7 @@ def test_an_unknown_name_is_explained(wrong: str, right: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (rc.metrics.LossMean, r"got the class LossMean, expected an object of it; write LossMean\("),
+        (rc.metrics.LossMean, r"got the class LossMean, expected an instance; write LossMean\("),
         (rc.losses.L1, r"got the class L1, expected an object"),
         (3, r"got a metric of type int, expected a name"),
         (None, r"got a metric of type NoneType, expected a name"),

@@ -1,4 +1,4 @@
-"""Metrics: numbers that tell people how good predictions are, exact over ragged batches and any number of them."""
+"""Metrics of predictions, accumulated exactly over any number of batches, also ragged ones."""
 
 from __future__ import annotations
 

@@ -15,13 +15,14 @@ from recurra.metrics.metric import Read
 
 
 class AUC(Read):
-    """The area under the ROC curve: how often something positive has a larger score than something negative.
+    """The area under the ROC curve: the probability that a positive has a larger score than a negative.
 
-    An equal score counts half (Mann and Whitney 1947). It is exact, by ranks, and so keeps all scores until `reset()`.
+    Equal scores count half (Mann and Whitney 1947). The area is exact, by ranks, so all scores are kept until
+    `reset()`.
 
-    Targets that are 0 or 1 and have the shape of the predictions, logits (N, T, F) or (N, F), give the mean over the F
-    features. Integer labels (N, T) or (N,) for logits (N, T, C) or (N, C) give the mean over classes, of the softmax
-    probability of each against all others. What lacks positives or negatives is left out of the mean.
+    Targets 0 or 1 in the shape of the predictions, logits (N, T, F) or (N, F), give the mean over the F features.
+    Integer labels (N, T) or (N,) for logits (N, T, C) or (N, C) give the mean over classes, each class against all
+    others by its softmax probability. Features and classes without positives or without negatives are left out.
 
     Args:
         ignore_index: a label whose steps do not count.
@@ -36,7 +37,7 @@ class AUC(Read):
         super().__init__(name, "auc", self._labels)
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset to no batches."""
         self._scores: list[Array] = []
         self._positive: list[Array] = []
         self._weights: list[Array] = []
@@ -59,16 +60,16 @@ class AUC(Read):
             scores = _log_softmax(x.astype(np.float64))
         else:
             positive, scores = binary(own, wanted), x.astype(np.float64)
-        self._scores = [*self._scores, scores]  # a new list: a `state_dict()` keeps its own
+        self._scores = [*self._scores, scores]  # a new list, as a `state_dict()` may hold the old one
         self._positive = [*self._positive, positive]
         self._weights = [*self._weights, np.ones(len(x)) if each is None else each.copy()]
 
     def reads(self, targets: int, predictions: int) -> Loss:
-        """Labels have an axis less than the predictions."""
+        """Cross-entropy for labels, which have one axis fewer than the predictions; else binary cross-entropy."""
         return self._labels if targets < predictions else BinaryCrossEntropy()
 
     def result(self) -> float:
-        """From 0 to 1, 0.5 for scores that say nothing; NaN without positives and negatives, or if a score is NaN."""
+        """The area, 0 to 1, 0.5 for random scores; NaN without both positives and negatives, or if a score is NaN."""
         if not self._scores:
             return math.nan
         scores, positive, weights = (np.concatenate(one) for one in (self._scores, self._positive, self._weights))
@@ -83,14 +84,14 @@ class AUC(Read):
 
 
 def _area(scores: Array, positive: Array, weights: Array) -> float:
-    """By the weight of the negatives below each score, of equal ones half."""
+    """The area, from the weight of negatives below each positive's score; equal scores count half."""
     _, place = np.unique(scores, return_inverse=True)
     above, below = (np.bincount(place.ravel(), weights * one) for one in (positive, ~positive))
     return float((above * (np.cumsum(below) - below / 2)).sum() / (above.sum() * below.sum()))
 
 
 def _log_softmax(x: Array) -> Array:
-    with np.errstate(invalid="ignore"):  # NaN where infinite logits leave nothing to compare
+    with np.errstate(invalid="ignore"):  # infinite logits give NaN
         shifted = x - x.max(-1, keepdims=True, initial=-math.inf)
         result: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result

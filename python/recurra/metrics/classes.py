@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of classes."""
+"""Precision, recall and F1 score."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from recurra.metrics.metric import Read, Valid, choose
 class ClassScore(Read):
     """A score of classes, from how often each was predicted, was the target, and was both.
 
-    With `threshold` predictions are logits as for `losses.BinaryCrossEntropy`, targets, 0 or 1, have their shape, and
-    there is one class: the targets that are 1. Else predictions are logits (N, T, C) or (N, C), and targets labels (N, T)
+    With `threshold`, predictions are logits as for `losses.BinaryCrossEntropy`, targets are 0 or 1 in the same shape,
+    and the only class is that of targets 1. Else predictions are logits (N, T, C) or (N, C), and targets labels (N, T)
     or (N,).
 
     Args:
-        average: "macro", the mean over classes; "weighted", the same weighted by how often each is the target; "micro",
-            the score of all their decisions together.
-        labels: the classes to average over, such as all but the one for "nothing"; None for those that occur in
-            predictions or targets.
+        average: "macro", the mean over classes; "weighted", the mean weighted by how often each class is the target;
+            "micro", the score of the counts summed over classes.
+        labels: the classes to average over, such as all but a "none" class; None for those that occur in predictions or
+            targets.
         ignore_index: a label whose steps do not count.
-        threshold: a probability; what is above it is predicted to be 1.
-        name: by default as the class, in lower case.
+        threshold: elements with a probability above it are predicted as 1.
+        name: by default the class name in lower case.
     """
 
     mode = "max"
@@ -51,8 +51,8 @@ class ClassScore(Read):
         self.threshold = None if threshold is None else checks.number(own, "threshold", threshold, 0.0, 1.0)
         if threshold is not None and (labels is not None or ignore_index is not None):
             raise ValueError(
-                f"{own}: got threshold={threshold!r} with labels or ignore_index, expected the first for targets that are 0 "
-                f"or 1, the others for classes; leave threshold out, or them"
+                f"{own}: got threshold={threshold!r} with labels or ignore_index, expected threshold for targets that "
+                "are 0 or 1, the other two for classes; leave one of them out"
             )
         self.labels: tuple[int, ...] | None = None
         if labels is not None:
@@ -66,8 +66,8 @@ class ClassScore(Read):
         super().__init__(name, own.lower(), loss)
 
     def reset(self) -> None:
-        """Forget all batches."""
-        self._counts: Array | None = None  # (3, C), integers where nothing is weighted: right, predicted, wanted
+        """Reset to no batches."""
+        self._counts: Array | None = None  # (3, C) right, predicted, wanted; integers without weights
 
     def update(
         self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
@@ -90,13 +90,13 @@ class ClassScore(Read):
         classes = valid.predictions.shape[-1]
         if self.labels is not None and max(self.labels) >= classes:
             raise ValueError(
-                f"{type(self).__name__}: got the class {max(self.labels)} in labels, expected 0 to {classes - 1}, as the "
-                f"predictions have {classes} classes; change labels"
+                f"{type(self).__name__}: got the class {max(self.labels)} in labels, expected 0 to {classes - 1}, as "
+                f"the predictions have {classes} classes; change labels"
             )
         if self.ignore_index is not None:
             valid = valid.chosen(valid.targets != self.ignore_index)
         chosen, wanted = choose(valid.predictions), valid.targets
-        parts = ((chosen, chosen == wanted), (chosen, chosen >= 0), (wanted, wanted >= 0))  # a NaN chooses nothing
+        parts = ((chosen, chosen == wanted), (chosen, chosen >= 0), (wanted, wanted >= 0))  # `chosen` is -1 for NaN
         return np.stack(
             [
                 np.bincount(part[which], None if valid.weights is None else valid.weights[which], classes)
@@ -105,14 +105,14 @@ class ClassScore(Read):
         )
 
     def per_class(self) -> Array:
-        """(C,) the score of each class, float64; NaN where it neither was predicted nor is a target."""
+        """(C,) the score of each class, float64; NaN for classes that were neither predicted nor targets."""
         if self._counts is None:
             return np.zeros(0)
         occurs = self._counts[1:].any(0)
         return np.where(occurs, self._score(*self._counts), np.nan)
 
     def result(self) -> float:
-        """The average; NaN if there is nothing to average. What divides by 0 is 0, as in scikit-learn."""
+        """The average; NaN if there is nothing to average. A score divided by 0 is 0, as in scikit-learn."""
         if self._counts is None or not self._counts[1:].any():
             return math.nan
         counts = self._counts[:, self._counts[1:].any(0) if self.labels is None else list(self.labels)]
@@ -125,7 +125,7 @@ class ClassScore(Read):
 
     @abstractmethod
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
-        """Of each class."""
+        """The score of each class, from its counts."""
 
 
 def _divided(one: Array, other: Array) -> Array:
@@ -134,7 +134,7 @@ def _divided(one: Array, other: Array) -> Array:
 
 @with_inherited_arguments
 class Precision(ClassScore):
-    """Of what was predicted to be of a class, the share that is."""
+    """The fraction of the predictions of a class that are right."""
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, predicted)
@@ -142,7 +142,7 @@ class Precision(ClassScore):
 
 @with_inherited_arguments
 class Recall(ClassScore):
-    """Of what is of a class, the share that was predicted to be."""
+    """The fraction of the targets of a class that were predicted."""
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, wanted)

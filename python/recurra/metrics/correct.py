@@ -1,4 +1,4 @@
-"""Shares of what is right."""
+"""Accuracies: the fraction of predictions that are right."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from recurra.metrics.metric import Ratio, choose
 
 
 class Accuracy(Ratio):
-    """The share of the labels whose class has the largest logit, or one of the `top_k` largest.
+    """The fraction of labels whose class has the largest logit, or one of the `top_k` largest.
 
-    Predictions are logits (N, T, C) or (N, C), targets labels (N, T) or (N,). Of equal logits the lower class comes first.
-    A step with a NaN is wrong.
+    Predictions are logits (N, T, C) or (N, C), targets labels (N, T) or (N,). Among equal logits the lower class ranks
+    first. A step with a NaN is wrong.
 
     Args:
-        top_k: a label is right if fewer classes than this come before it.
+        top_k: a label is right if its class is among the first top_k.
         ignore_index: a label whose steps do not count.
-        name: by default "accuracy", or as "top_5_accuracy".
+        name: by default "accuracy", or for top_k=5 "top_5_accuracy".
     """
 
     mode = "max"
@@ -42,8 +42,8 @@ class Accuracy(Ratio):
         classes = valid.predictions.shape[-1]
         if self.top_k > classes:
             raise ValueError(
-                f"{type(self).__name__}: got top_k={self.top_k} for predictions of {classes} classes, expected no more "
-                f"than there are; lower top_k"
+                f"{type(self).__name__}: got top_k={self.top_k} for predictions of {classes} classes, expected at most "
+                f"as many; lower top_k"
             )
         if self.ignore_index is not None:
             valid = valid.chosen(valid.targets != self.ignore_index)
@@ -60,11 +60,11 @@ class Accuracy(Ratio):
 
 
 class SequenceAccuracy(Ratio):
-    """The share of the rows in which every label has the largest logit.
+    """The fraction of rows in which every label has the largest logit.
 
-    Predictions are logits (N, T, C), targets labels (N, T). A row without labels does not count; of the weights of its steps a
-    row has the mean.
-    In training by `TruncatedBPTT`, and of batches that carry a state, a row is what a window or batch has of it.
+    Predictions are logits (N, T, C), targets labels (N, T). A row without labels does not count. The weight of a row is
+    the mean weight of its steps. With `TruncatedBPTT`, and in batches that carry state, the part of a row in one window
+    or batch counts as a row.
 
     Args:
         ignore_index: a label whose steps do not count.
@@ -96,9 +96,9 @@ class SequenceAccuracy(Ratio):
 
 
 class BinaryAccuracy(Ratio):
-    """The share of the targets, 0 or 1, that are told from each other by a probability above `threshold`, or not.
+    """The fraction of targets, 0 or 1, predicted rightly: as 1 if the probability is above `threshold`, else as 0.
 
-    Predictions are logits, targets have their shape: (N, T, F) or (N, F). A NaN is wrong.
+    Predictions are logits in the shape of the targets, (N, T, F) or (N, F). A NaN is wrong.
 
     Args:
         threshold: a probability, from 0 to 1.
@@ -121,17 +121,18 @@ class BinaryAccuracy(Ratio):
 
 
 def binary(operation: str, targets: Array) -> Array:
-    """Which of the targets, 0 or 1, are 1."""
+    """A mask of the targets that are 1; refuses targets other than 0 and 1."""
     positive: Array = targets == 1
     if not (positive | (targets == 0)).all():
         raise ValueError(
-            f"{operation}: got targets between 0 and 1, expected 0 or 1; write (targets > 0.5) if they are probabilities"
+            f"{operation}: got targets between 0 and 1, expected 0 or 1; write (targets > 0.5) if they are "
+            "probabilities"
         )
     return positive
 
 
 def exceeds(logits: Array, threshold: float) -> Array:
-    """Which logits are of a probability above `threshold`."""
+    """A mask of the logits whose probability is above `threshold`."""
     least = math.inf if threshold == 1.0 else math.log(threshold / (1.0 - threshold)) if threshold else -math.inf
     above: Array = logits > least
     return above

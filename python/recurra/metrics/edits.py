@@ -1,4 +1,4 @@
-"""Edit distances of label sequences, and those of what CTC says."""
+"""Edit distances of label sequences, and of CTC's best paths."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from recurra.metrics.metric import Ratio
 
 
 class EditDistance(Ratio):
-    """How many labels are to be inserted, deleted or replaced to make the targets of what CTC's best path says.
+    """The number of insertions, deletions and substitutions that turn the labels of CTC's best path into the targets.
 
-    Predictions are logits (N, T, C), targets as those of `losses.CTC`: a list of N integer arrays, or (N, S) with -1
-    behind a row's labels. The best path is that of `ctc.greedy`; a NaN in it is as improbable as can be.
+    Predictions are logits (N, T, C); targets are as for `losses.CTC`: a list of N integer arrays, or (N, S) padded with
+    -1. The best path is that of `ctc.greedy`, where a NaN has the lowest probability.
 
     Args:
-        blank: the class that is no label.
-        normalize: whether to divide the distances of all rows by the labels of all targets, which gives the label error
-            rate (of letters: the character error rate); else by the number of rows.
+        blank: the class of the blank.
+        normalize: whether to divide the sum of distances by the number of target labels, which gives the label error
+            rate (for letters, the character error rate); else by the number of rows.
         name: by default "edit_distance".
     """
 
@@ -51,18 +51,19 @@ class EditDistance(Ratio):
 
 
 def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) -> Array:
-    """(N,) Levenshtein distances of the rows of two lists: labels to insert, delete or replace to make one of the other.
+    """(N,) Levenshtein distances between the rows of two lists: insertions, deletions and substitutions of labels.
 
     Args:
-        one, other: N arrays of integers (labels,) each, such as those that `ctc.beam_search` finds and the targets.
+        one, other: lists of N integer arrays (labels,), such as the results of `ctc.beam_search` and the targets.
 
     Raises:
-        ValueError, TypeError: they are not lists of as many arrays of integers.
+        ValueError, TypeError: arguments that are not lists of integer arrays, or of different lengths.
     """
     rows = [_rows(name, lists) for name, lists in (("one", one), ("other", other))]
     if len(rows[0]) != len(rows[1]):
         raise ValueError(
-            f"edit_distance: got {len(rows[0])} and {len(rows[1])} rows, expected as many; put both into lists of rows"
+            f"edit_distance: got {len(rows[0])} and {len(rows[1])} rows, expected the same number; give two lists of "
+            "rows"
         )
     return _distances(*_padded(rows[0]), *_padded(rows[1]))
 
@@ -70,8 +71,8 @@ def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) 
 def _rows(name: str, rows: Sequence[npt.ArrayLike]) -> list[Array]:
     if isinstance(rows, str | bytes) or not hasattr(rows, "__len__") or not hasattr(rows, "__iter__"):
         raise TypeError(
-            f"edit_distance: got {name} of type {type(rows).__name__}, expected a list of arrays of labels; put the rows "
-            f"into a list"
+            f"edit_distance: got {name} of type {type(rows).__name__}, expected a list of arrays of labels; put the "
+            "rows into a list"
         )
     arrays = [checks.array("edit_distance", f"{name}[{index}]", row) for index, row in enumerate(rows)]
     for index, array in enumerate(arrays):
@@ -84,7 +85,7 @@ def _rows(name: str, rows: Sequence[npt.ArrayLike]) -> list[Array]:
 
 
 def _padded(rows: Sequence[Array]) -> tuple[Array, Array]:
-    """(N, S) labels and how many they are."""
+    """The rows padded to (N, S), and their lengths (N,)."""
     lengths = np.array([len(row) for row in rows], np.int64)
     padded = np.zeros((len(rows), lengths.max(initial=0)), np.int64)
     padded[checks.steps_within(lengths, padded.shape[1])] = np.concatenate([*rows, np.zeros(0, np.int64)])
@@ -92,10 +93,10 @@ def _padded(rows: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def _distances(one: Array, ones: Array, other: Array, others: Array) -> Array:
-    """Of rows (N, A) with `ones` labels to rows (N, B) with `others` (Wagner and Fischer 1974).
+    """(N,) distances from rows (N, A) of lengths `ones` to rows (N, B) of lengths `others` (Wagner and Fischer 1974).
 
-    After i labels of `one`, `row` holds the distances to the beginnings of `other`, less the length of these: then an
-    insertion costs nothing, and all of a row are a running minimum.
+    After i labels of `one`, `row` holds the distances to all prefixes of `other`, minus the prefix length: so
+    insertions cost nothing, and a running minimum computes a whole row.
     """
     row = np.zeros((len(one), other.shape[1] + 1), np.int64)
     for i in range(one.shape[1]):

@@ -1,4 +1,4 @@
-"""Errors of real numbers that are no mean of a loss: relative ones, and those compared with a simple forecast's."""
+"""Errors of real predictions that are not means of losses: relative to targets, their variance or a naive forecast."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from recurra.metrics.metric import Ratio, Read
 
 
 class R2(Read):
-    """1 - sum (x - t)^2 / sum (t - mean t)^2: 1 is perfect, 0 what the mean of all targets would get.
+    """R^2 = 1 - sum (x - t)^2 / sum (t - mean t)^2: 1 is perfect, 0 as good as predicting the mean of all targets.
 
-    The mean over features, as scikit-learn's `r2_score`, also where the targets of one are all the same: 1 if they are
-    met, else 0. Predictions and targets are (N, T, F) or (N, F).
+    The mean over features, as in scikit-learn's `r2_score`; a feature whose targets are all equal counts 1 if they are
+    predicted exactly, else 0. Predictions and targets are (N, T, F) or (N, F).
 
     Args:
         name: by default "r2".
@@ -31,8 +31,8 @@ class R2(Read):
         super().__init__(name, "r2", MeanSquaredError())
 
     def reset(self) -> None:
-        """Forget all batches."""
-        self._count, self._rows = 0.0, 0  # the weight of all targets, and their number
+        """Reset to no batches."""
+        self._count, self._rows = 0.0, 0  # total weight and number of targets
         self._mean, self._spread, self._missed = np.zeros(0), np.zeros(0), np.zeros(0)
 
     def update(
@@ -49,7 +49,7 @@ class R2(Read):
         if not self._rows:
             self._mean = self._spread = self._missed = np.zeros_like(mean)
         self._same_size("features", len(mean), len(self._mean))
-        # Means and spreads of parts make that of the whole without a difference of large numbers (Chan et al. 1979).
+        # Merging the means and sums of squares of parts avoids differences of large numbers (Chan et al. 1979).
         total = self._count + own
         apart = mean - self._mean
         self._spread = self._spread + (each * (t - mean) ** 2).sum(0) + apart**2 * (self._count * own / total)
@@ -58,7 +58,7 @@ class R2(Read):
         self._count, self._rows = total, self._rows + len(t)
 
     def result(self) -> float:
-        """At most 1; NaN for fewer than two targets."""
+        """R^2, at most 1; NaN for fewer than two targets."""
         if self._rows < 2:
             return math.nan
         flat = self._spread == 0
@@ -67,7 +67,7 @@ class R2(Read):
 
 
 class ElementMean(Ratio):
-    """The mean over all elements of what `_terms` gives."""
+    """The mean of `_terms` over all elements."""
 
     mode = "min"
 
@@ -84,14 +84,14 @@ class ElementMean(Ratio):
 
     @abstractmethod
     def _terms(self, x: Array, t: Array) -> Array:
-        """(M, F), of predictions and targets of that shape."""
+        """The errors (M, F) of predictions x and targets t of the same shape."""
 
 
 class MeanAbsolutePercentageError(ElementMean):
-    """The mean of `|x - t| / |t|`, a fraction, as scikit-learn's: 0.1 is ten per cent.
+    """The mean of `|x - t| / |t|` as a fraction, as in scikit-learn: 0.1 is ten per cent.
 
-    Where t is 0, it is divided by 2.2e-16 instead, so that a single such target is all that shows;
-    `SymmetricMeanAbsolutePercentageError` and `MeanAbsoluteScaledError` have no such trouble.
+    Where t is 0, the error is divided by 2.2e-16 instead, so a single such target dominates the mean;
+    `SymmetricMeanAbsolutePercentageError` and `MeanAbsoluteScaledError` avoid this.
 
     Args:
         name: by default "mean_absolute_percentage_error".
@@ -122,14 +122,14 @@ class SymmetricMeanAbsolutePercentageError(ElementMean):
 
 
 class MeanAbsoluteScaledError(ElementMean):
-    """The mean of `|x - t|` divided by what the seasonal naive forecast misses the training series by.
+    """The mean of `|x - t|`, divided by the mean error of the seasonal naive forecast on the training series.
 
-    Less than 1 is better than to repeat the value of a season ago, one step ahead (Hyndman and Koehler 2006).
+    Below 1 is better than repeating the value of one season ago, one step ahead (Hyndman and Koehler 2006).
 
     Args:
-        series: what was trained on: (T,) or (T, F) numbers, or a list of such arrays. With F features, or else one for all,
-            each has its own scale.
-        season: the steps of a season; 1 compares with the value before.
+        series: the training series: (T,) or (T, F) numbers, or a list of such arrays. Each of F features has its own
+            scale; a single feature scales all.
+        season: number of steps of a season; 1 compares with the previous value.
         name: by default "mean_absolute_scaled_error".
     """
 
@@ -145,16 +145,16 @@ class MeanAbsoluteScaledError(ElementMean):
             values = values[:, None] if values.ndim == 1 else values
             if values.ndim != 2 or not np.isfinite(values).all() or (count and values.shape[1] != len(total)):
                 raise ValueError(
-                    f"{own}: got a series of shape {values.shape}, expected finite numbers (T,) or (T, F), of as many "
-                    f"features in all; reshape it, or fill gaps in"
+                    f"{own}: got a series of shape {values.shape}, expected finite numbers (T,) or (T, F), with the "
+                    f"same features in all series; reshape it, or fill gaps in"
                 )
             apart = np.abs(values[self.season :] - values[: -self.season])
             total, count = total + apart.sum(0), count + len(apart)
         self.scale = total / max(count, 1)
         if not (self.scale > 0).all():
             raise ValueError(
-                f"{own}: got a series that does not change over {self.season} steps, or is no longer, expected one that does; "
-                f"give more of it, or another season"
+                f"{own}: got a series that does not change over {self.season} steps, or is not longer, expected one "
+                "that changes; give a longer series, or another season"
             )
         super().__init__(name, "mean_absolute_scaled_error")
 

@@ -1,4 +1,4 @@
-"""Metrics by their names."""
+"""Metrics by name."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ NAMES: dict[str, Callable[[], Metric]] = {
 
 
 def find(metric: str | Metric | Loss) -> Metric:
-    """The metric that is meant.
+    """The metric for an object, a loss or a name.
 
     Args:
-        metric: a metric, which is returned as it is; a loss, for its mean; or the name of a metric with its default
-            options, which is the name that results have, so that "mae" is called "mae".
+        metric: a metric, returned as it is; a loss, for its mean; or the name of a metric with its default options,
+            which becomes the metric's `name`: "mae" appears as "mae" in results.
 
     Raises:
-        ValueError: there is no such name. TypeError: it is something else.
+        ValueError: unknown name. TypeError: none of these.
     """
     return named("metrics.find", metric)
 
 
 def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
-    """`find`, for an operation with which its errors begin. What a name means follows the loss of the same output, if any:
-    its kind of targets, its ignored label, its blank."""
+    """`find`, with `operation` at the beginning of its error messages. The `loss` of the same output, if any, decides
+    what a name means: the kind of targets, the ignored label, the blank."""
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, Loss):
@@ -69,8 +69,8 @@ def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
             close = longer or words or difflib.get_close_matches(metric.lower(), NAMES, 1, 0.7)
             guess = f"write {close[0]!r}" if close else "choose one of them"
             raise ValueError(
-                f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an object of "
-                f"recurra.metrics"
+                f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an "
+                "instance of a class in recurra.metrics"
             )
         found = _following(metric, loss)
         found.name = metric
@@ -81,15 +81,15 @@ def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
         return made
     if isinstance(metric, type) and issubclass(metric, Metric | Loss):
         raise TypeError(
-            f"{operation}: got the class {metric.__name__}, expected an object of it; write {metric.__name__}()"
+            f"{operation}: got the class {metric.__name__}, expected an instance; write {metric.__name__}()"
         )
     raise TypeError(
-        f"{operation}: got a metric of type {type(metric).__name__}, expected a name such as 'accuracy', or an object of "
-        f"recurra.metrics; write metrics=['accuracy']"
+        f"{operation}: got a metric of type {type(metric).__name__}, expected a name such as 'accuracy', or an "
+        f"instance of a class in recurra.metrics; write metrics=['accuracy']"
     )
 
 
-#: What names mean of targets that are 0 or 1.
+#: The metrics that names stand for if targets are 0 or 1.
 _BINARY: dict[Any, Callable[[], Metric]] = {
     correct.Accuracy: correct.BinaryAccuracy,
     classes.F1: lambda: classes.F1(threshold=0.5),

@@ -17,11 +17,11 @@ from recurra.metrics.metric import Ratio
 class LossMean(Ratio):
     """The mean of a loss: its sum over all batches divided by its count.
 
-    `find` makes one of a loss, so that `metrics=[rc.losses.Huber()]` works.
+    `find` makes one from a loss, so that `metrics=[rc.losses.Huber()]` works.
 
     Args:
-        loss: one of `recurra.losses`.
-        name: by default that of the loss, as "huber".
+        loss: a loss, such as one of `recurra.losses`.
+        name: by default the loss's name, such as "huber".
     """
 
     mode = "min"
@@ -34,14 +34,14 @@ class LossMean(Ratio):
     def update(
         self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
-        """Add a batch, of which the loss says what it is."""
+        """Add a batch, with arguments as the loss takes them."""
         value = self._loss.value(type(self).__name__, predictions, targets, lengths, weights)
         self._sum += value.sum
         self._count += value.count
 
 
 class Perplexity(LossMean):
-    """e to the mean cross-entropy of the labels: how many classes, equally probable, would be as hard to tell.
+    """exp of the labels' mean cross-entropy: the number of equally probable classes that would be as uncertain.
 
     Predictions are logits (N, T, C) or (N, C), targets labels (N, T) or (N,).
 
@@ -54,7 +54,7 @@ class Perplexity(LossMean):
         super().__init__(CrossEntropy(ignore_index=ignore_index), "perplexity" if name is None else name)
 
     def result(self) -> float:
-        """At least 1; infinity where a float cannot hold it."""
+        """The perplexity, at least 1; infinity if too large for a float."""
         try:
             return math.exp(super().result())
         except OverflowError:
@@ -94,15 +94,16 @@ class RootMeanSquaredError(LossMean):
         super().__init__(SquaredError(), "root_mean_squared_error" if name is None else name)
 
     def result(self) -> float:
-        """In the targets' unit."""
+        """The error, in the unit of the targets."""
         return math.sqrt(super().result())
 
 
 class Pinball(LossMean):
-    """The mean pinball loss of quantiles, `losses.Quantile`: predictions (N, T, F * Q), targets (N, T, F), or without T.
+    """The mean pinball loss of quantiles, `losses.Quantile`: predictions (N, T, F * Q), targets (N, T, F), or without
+    T.
 
     Args:
-        quantiles: Q numbers from 0 to 1, as those of the loss.
+        quantiles: Q quantiles from 0 to 1, as in the loss.
         name: by default "pinball".
     """
 

@@ -1,4 +1,4 @@
-"""What all metrics are: batches go in, one number comes out."""
+"""The base classes of metrics."""
 
 from __future__ import annotations
 
@@ -26,65 +26,66 @@ if TYPE_CHECKING:
 class Metric(ABC):
     """A number over all batches since the last `reset()`.
 
-    A metric of one's own derives from this and has `update`, `result` and `reset`, which its `__init__` calls at the
-    end; `name` and `mode` may be attributes of the class. One for `weighted_metrics` has an `update` that also takes
-    `weights=None`, as those of this module.
+    A custom metric derives from this class and defines `update`, `result` and `reset`, which its `__init__` calls at
+    the end; `name` and `mode` may be class attributes. For `weighted_metrics`, `update` must also take `weights=None`,
+    as the metrics of this module do.
 
-    Attributes: name, under which it is found in a history; mode, "max" if more is better, "min" if less is.
+    Attributes: name, the key in the history; mode, "max" if higher values are better, "min" if lower ones are.
     """
 
     name: str
     mode: str
 
     def check_model(self, operation: str, model: Layer) -> None:  # noqa: B027 - most have nothing to ask for
-        """Refuse a model that the metric is not of."""
+        """Refuse a model that the metric does not fit."""
 
     @abstractmethod
     def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
         """Add a batch.
 
         Args:
-            predictions: (N, T, F) or (N, F), float32 or float64, as a loss takes them: logits, not probabilities.
-            targets: as the loss takes them.
-            lengths: (N,) valid steps of each row; what lies past them does not count. Only with a time axis.
+            predictions: (N, T, F) or (N, F), float32 or float64, as for a loss: logits, not probabilities.
+            targets: as for the loss.
+            lengths: (N,) valid steps of each row; steps past them do not count. Only with a time axis.
 
         Raises:
-            ValueError, TypeError: the targets do not fit.
+            ValueError, TypeError: targets that do not fit the predictions.
         """
 
     @abstractmethod
     def result(self) -> float:
-        """The metric over all that was added; NaN if it is not defined for that, as for nothing at all."""
+        """The metric over all batches added; NaN where it is undefined, as without any batch."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset to no batches."""
 
     def fresh(self) -> Self:
-        """A metric with the same options, and no batches."""
+        """A new metric with the same options and no batches."""
         twin = copy.copy(self)
         twin.reset()
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """The batches so far, for a checkpoint in the middle of an epoch: all attributes whose names begin with _, but for
-        losses. They must be arrays and plain data."""
+        """The accumulated state, for a checkpoint in the middle of an epoch: all attributes whose names begin with _,
+        except losses. They must be arrays and plain data."""
         return {
             name: value for name, value in vars(self).items() if name.startswith("_") and not isinstance(value, Loss)
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()` of a metric with the same options."""
+        """Restore the state from a `state_dict()` of a metric with the same options."""
         own = self.state_dict()
         if state.keys() != own.keys():
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: got {', '.join(state)}, expected {', '.join(own)}; give a state_dict() "
-                f"of a metric with the same options"
+                f"{type(self).__name__}.load_state_dict: got {', '.join(state)}, expected {', '.join(own)}; give a "
+                "state_dict() of a metric with the same options"
             )
         vars(self).update(state)
 
     def config(self) -> dict[str, Any]:
-        """Class and options as plain data: all attributes whose names do not begin with _, and those of losses."""
+        """Class and options as plain data: all attributes whose names do not begin with _, and the options of
+        losses."""
         public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         losses = {name: vars(value) for name, value in vars(self).items() if isinstance(value, Loss)}
         return {"class": type(self).__name__, **plain(public), **plain(losses)}
@@ -94,22 +95,22 @@ class Metric(ABC):
 
 
 class Valid(NamedTuple):
-    """The steps of a batch that count, one behind the other: predictions (M, F); targets (M,) or (M, F); weights (M,), all
-    above 0, or None where each is 1."""
+    """The M steps of a batch that count, concatenated: predictions (M, F); targets (M,) or (M, F); weights (M,), all
+    above 0, or None if all are 1."""
 
     predictions: Array
     targets: Array
     weights: Array | None
 
     def chosen(self, which: Array) -> Valid:
-        """Some of the steps."""
+        """The steps where the mask `which` is true."""
         return Valid(
             self.predictions[which], self.targets[which], None if self.weights is None else self.weights[which]
         )
 
 
 class Read(Metric):
-    """A metric that reads what a loss reads, with its checks."""
+    """A metric that takes the arguments of a loss, with the loss's checks."""
 
     def __init__(self, name: str | None, default: str, loss: Loss) -> None:
         self.name = default if name is None else checked_name(type(self).__name__, name)
@@ -124,16 +125,16 @@ class Read(Metric):
 
         Args:
             predictions, targets, lengths: as in `Metric.update`.
-            weights: (N,), or with a target at every step (N, T), finite and at least 0: how often a row or step counts.
-                What has a weight of 0 is not read, so that its target may be missing (NaN).
+            weights: (N,), or (N, T) with a target at every step, finite and at least 0: how often a row or step counts.
+                Targets of weight 0 are not read, and may be missing (NaN).
         """
 
     def check_model(self, operation: str, model: Layer) -> None:
-        """Refuse a model that the loss is not of."""
+        """Refuse a model that the loss does not fit."""
         self._loss.check_model(operation, model)
 
     def reads(self, targets: int, predictions: int) -> Loss:
-        """The loss whose targets the metric reads, for arrays of so many axes."""
+        """The loss whose arguments the metric takes, given the number of axes of targets and predictions."""
         return self._loss
 
     def _valid(
@@ -145,7 +146,7 @@ class Read(Metric):
         loss: Loss | None = None,
     ) -> Valid:
         name = type(self).__name__
-        if not isinstance(targets, list | tuple):  # whoever writes there meanwhile does not reach what was checked
+        if not isinstance(targets, list | tuple):  # a copy, as another thread may write to them after the checks
             targets = checks.array(name, "targets", targets).copy()
         batch = (loss or self._loss).read(name, predictions, targets, lengths, weights)
         shape = batch.predictions.shape
@@ -162,11 +163,11 @@ class Read(Metric):
         )
 
     def _same_size(self, what: str, size: int, before: int) -> None:
-        """Refuse a batch whose size is not that of those before it."""
+        """Refuse a batch whose size differs from the batches before."""
         if size != before:
             raise ValueError(
-                f"{type(self).__name__}: got predictions of {size} {what}, expected {before}, as in the batches before; "
-                f"call reset() first, or use fresh() for another model"
+                f"{type(self).__name__}: got predictions of {size} {what}, expected {before}, as in the batches "
+                "before; call reset() first, or use fresh() for another model"
             )
 
 
@@ -174,11 +175,11 @@ class Ratio(Read):
     """A metric that is a sum divided by a count."""
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset to no batches."""
         self._sum, self._count = 0.0, 0.0
 
     def _add(self, terms: Array, weights: Array | None) -> None:
-        """Terms (M, ...), each as often as the weights (M,) say."""
+        """Add terms (M, ...), multiplied by the weights (M,)."""
         if weights is None:
             self._sum += float(terms.sum())
             self._count += terms.size
@@ -187,20 +188,20 @@ class Ratio(Read):
             self._count += float(weights.sum()) * math.prod(terms.shape[1:])
 
     def result(self) -> float:
-        """The sum divided by the count; NaN if there is nothing to count."""
+        """The sum divided by the count; NaN if the count is 0."""
         return self._sum / self._count if self._count else math.nan
 
 
 def checked_name(operation: str, name: str) -> str:
-    """`name`, a text that is not empty."""
+    """`name`, if it is a non-empty string."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"{operation}: got name={name!r}, expected a text; write name='accuracy', or leave it out")
+        raise ValueError(f"{operation}: got name={name!r}, expected a string; write name='accuracy', or leave it out")
     return name
 
 
 def choose(logits: Array) -> Array:
-    """(...,) the class of the largest logit, the first of equal ones; -1 where one is NaN."""
-    best = logits.argmax(-1)  # of a NaN, if there is one
+    """(...,) the class of the largest logit, the first of equal ones; -1 where a logit is NaN."""
+    best = logits.argmax(-1)  # the index of a NaN, if there is one
     sick = np.isnan(np.take_along_axis(logits, best[..., None], -1)[..., 0])
     chosen: Array = np.where(sick, -1, best)
     return chosen

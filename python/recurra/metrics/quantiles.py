@@ -1,4 +1,4 @@
-"""How often targets lie where forecasts say."""
+"""Coverage of prediction intervals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recurra.metrics.metric import Ratio
 
 
 class Coverage(Ratio):
-    """The share of the targets from the prediction of the lowest quantile to that of the highest.
+    """The fraction of targets between the predictions of the lowest and the highest quantile.
 
-    For quantiles 0.1 and 0.9 it should be near 0.8: less is an interval that promises too much, more a wide one.
-    Predictions are (N, T, F * Q) or (N, F * Q), targets (N, T, F) or (N, F), as those of `losses.Quantile`.
+    For quantiles 0.1 and 0.9 it should be near 0.8: lower means that intervals are too narrow, higher too wide.
+    Predictions are (N, T, F * Q) or (N, F * Q), targets (N, T, F) or (N, F), as for `losses.Quantile`.
 
     Args:
-        quantiles: Q numbers from 0 to 1, two of them different.
+        quantiles: Q quantiles from 0 to 1, at least two of them different.
         name: by default "coverage".
     """
 
@@ -28,8 +28,8 @@ class Coverage(Ratio):
         self.quantiles = reader.quantiles
         if len(set(self.quantiles)) < 2:
             raise ValueError(
-                f"{type(self).__name__}: got quantiles={quantiles!r}, expected two or more that differ, the ends of an "
-                f"interval; add one"
+                f"{type(self).__name__}: got quantiles={quantiles!r}, expected at least two different ones, the ends "
+                "of an interval; add one"
             )
         super().__init__(name, "coverage", reader)
 

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Viterbi(Metric):
-    """A metric of the most probable tagging of each row, which `crf.viterbi` finds, in place of each step's largest score.
+    """A metric of each row's most probable tagging, from `crf.viterbi`, instead of each step's largest score.
 
         metrics=[rc.metrics.Viterbi(crf, "accuracy")]
 
-    Predictions are the scores (N, T, C) of a model that ends in the layer `crf`. The metric gets for them (N, T, C) numbers
-    that are 1 at the tag and 0 elsewhere: one that asks which class is the largest, such as accuracy or F1, will do.
+    Predictions are the scores (N, T, C) of a model that ends in the layer `crf`. The inner metric gets one-hot taggings
+    (N, T, C) instead, so it must depend only on the class of the largest score, as accuracy and F1 do.
 
     Args:
         crf: the `recurra.CRF` at the end of the model.
-        metric: of this module, or its name.
-        name: by default that of the metric behind "viterbi", as "viterbi_accuracy".
+        metric: a metric of this module, or its name.
+        name: by default the metric's name after "viterbi", such as "viterbi_accuracy".
     """
 
     def __init__(self, crf: crf.CRF, metric: Any = "accuracy", name: str | None = None) -> None:
@@ -42,7 +42,7 @@ class Viterbi(Metric):
         self.reset()
 
     def check_model(self, operation: str, model: Layer) -> None:
-        """Refuse a model without the layer."""
+        """Refuse a model that does not contain the layer `crf`."""
         crf.check_in_model(operation, "Viterbi", self.crf, model)
         self._metric.check_model(operation, model)
 
@@ -65,25 +65,25 @@ class Viterbi(Metric):
             self._metric.update(chosen, targets, lengths, weights=weights)  # type: ignore[call-arg]
 
     def result(self) -> float:
-        """That of the metric."""
+        """The result of the inner metric."""
         return self._metric.result()
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset to no batches."""
         self._metric.reset()
 
     def fresh(self) -> Self:
-        """A metric with the same options, and no batches."""
+        """A new metric with the same options and no batches."""
         twin = super().fresh()
         twin._metric = self._metric.fresh()
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """The batches so far."""
+        """The state of the inner metric."""
         return self._metric.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()` of a metric with the same options."""
+        """Restore the state from a `state_dict()` of a metric with the same options."""
         self._metric.load_state_dict(state)
 
 
