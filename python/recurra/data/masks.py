@@ -97,8 +97,7 @@ def unmasked(
     mask: Any,
     reset: Any = None,
 ) -> Unmasked:
-    """The same without a mask, whether it was given or inputs with a `mask_value` find one where neither it nor lengths
-    were."""
+    """The data with the mask converted to lengths; without mask and lengths, inputs with a `mask_value` find one."""
     if mask is None and lengths is None:
         mask = _found(operation, model, x)
     if mask is None:
@@ -115,7 +114,7 @@ def _found(operation: str, model: Trainable, x: Any) -> Any:
     masks: list[Array | None] = []
     for index, (port, one) in enumerate(zip(graph.inputs, inputs.spread(operation, "x", x), strict=True)):
         array = None if is_list(one) else checks.array(operation, inputs.label("x", index), one)
-        if array is None or array.ndim != (2 if port.kind == "tokens" else 3):  # another check refuses the latter
+        if array is None or array.ndim != (2 if port.kind == "tokens" else 3):  # wrong ranks are refused later
             masks.append(None)
         else:
             masks.append(port.valid_steps(array))

@@ -80,8 +80,8 @@ def windows(
         past the end are left out; those of several series are concatenated.
 
         For a single series, x and y are read-only views that take no memory (but for a copy of the chosen features).
-        Give
-        it in the dtype of the model: converting x would materialise every window. For several series, they are copies.
+        Give it in the dtype of the model: converting x would materialise every window. For several series, they are
+        copies.
 
     Raises:
         ValueError, TypeError: arguments that contradict each other, or series too short for a single window.

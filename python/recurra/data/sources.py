@@ -50,7 +50,7 @@ def never_ends(items: Any) -> bool:
     loops = [(one.argval, one.offset) for one in steps if one.opcode in dis.hasjrel and one.argval < one.offset]
     ends = [
         one.offset for one in steps if one.opname == "RAISE_VARARGS"
-    ]  # an exception ends it, too, unless inside a loop
+    ]  # an exception also ends it, unless raised inside a loop
     return not any(one.opname in _RETURNS for one in steps) and all(
         any(begin <= at < back for begin, back in loops) for at in ends
     )

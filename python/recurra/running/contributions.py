@@ -1,8 +1,7 @@
 """Gradients that layers written in Python accumulate during one backward, kept separate until all of it has succeeded.
 
-A backward that fails thus discards only its own, whatever other threads add, and no lock is held while users' code
-runs,
-which may start another backward: of a model inside the layer, in a signal handler, in a finaliser.
+A backward that fails thus discards only its own gradients, whatever other threads add, and no lock is held while users'
+code runs, which may start another backward: of a model inside the layer, in a signal handler, in a finaliser.
 """
 
 from __future__ import annotations

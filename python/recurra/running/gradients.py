@@ -1,4 +1,4 @@
-"""Gradients by name: a layer's own, or in memory of their own."""
+"""Gradients by name: a layer's own, or separate ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SparseGradient(np.ndarray[Any, np.dtype[Any]]):
         if not self.flags.writeable:
             raise ValueError(
                 "grads: got a write to a view of a sparse gradient, expected an assignment of the whole array, as "
-                "recurra keeps a "
-                "list of its non-zero rows; write grads[name] = array, such as grads[name] = grads[name] + more"
+                "recurra keeps a list of its non-zero rows; write grads[name] = array, such as grads[name] = "
+                "grads[name] + more"
             )
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -54,38 +54,38 @@ class Gradients(NamedArrays):
 
     @property
     def cores(self) -> Sequence[_core.Gradient]:
-        """What the core adds to."""
+        """The core's accumulators, one for each layer."""
         return [_core.Gradient(parameters) for _prefix, parameters in self._parts]
 
     def add(self, other: Gradients) -> None:
-        """Add other gradients of the same model, or of a copy of it, in one call: all of them or none.
+        """Add the gradients `other` of the same model, or of a copy of it, atomically.
 
         Raises:
-            TypeError: no gradients.
-            ValueError: gradients of a model with other parameters, or these themselves.
+            TypeError: `other` is not gradients.
+            ValueError: gradients of other parameters, or these gradients themselves.
         """
         operation = "grads.add"
         if not isinstance(other, Gradients):
             raise TypeError(
-                f"{operation}: got {type(other).__name__}, expected gradients; give what `new_grads()` or `grads` of a model is"
+                f"{operation}: got {type(other).__name__}, expected gradients; give new_grads() or grads of a model"
             )
         if self._layout != other._layout:
             raise ValueError(
                 f"{operation}: got gradients ({', '.join(other) or 'none'}) of parameters other than these "
-                f"({', '.join(self) or 'none'}), expected the same names, shapes and dtypes; make both with new_grads() of "
-                f"one model"
+                f"({', '.join(self) or 'none'}), expected the same names, shapes and dtypes; make both with "
+                "new_grads() of one model"
             )
         if any(mine is others for mine, others in zip(self._memory, other._memory, strict=True)):
             raise ValueError(f"{operation}: got these gradients themselves, expected others; write grads[name] *= 2")
         _core.sum_gradients(self.cores, other.cores)
 
     def zero(self) -> None:
-        """Set all of them to zero."""
+        """Set all gradients to zero."""
         for core in self.cores:
             core.zero()
 
     def grad_rows(self, name: str) -> Array | None:
-        """Of the weight of an Embedding with sparse=True, the rows that a gradient has reached, ascending; else None."""
+        """The rows of a sparse Embedding's weight that gradients have reached, ascending; None for dense gradients."""
         parameters, _name = self._place(name)
         return self._core_of(parameters).rows
 
@@ -98,7 +98,7 @@ class Gradients(NamedArrays):
 
     @property
     def _memory(self) -> Sequence[object]:
-        """Equal where two have the same."""
+        """An object for each layer that identifies its memory, to find gradients that share it."""
         return [parameters for _prefix, parameters in self._parts]
 
     def _core_of(self, parameters: _core.Parameters) -> _core.Gradient:
@@ -112,24 +112,24 @@ class Gradients(NamedArrays):
         return gradient.view(SparseGradient) if parameters.sparse else gradient
 
     def _assign(self, parameters: _core.Parameters, name: str, array: Array) -> None:
-        if parameters.sparse:  # keeps the list of non-zero rows true
+        if parameters.sparse:  # also updates the list of non-zero rows
             self._core_of(parameters).assign(name, array)
         else:
             self._flat(parameters, name)[...] = array  # also the last step of `grads[name] += array`
 
 
 class FlatGradients(Gradients):
-    """Gradients in memory of their own, for `Tape.backward(dy, grads=...)`: what `new_grads` returns.
+    """Separate gradients for `Tape.backward(dy, grads=...)`, made by `new_grads`.
 
-    Zero at first; each backward adds to them and leaves the model's own as they are.
+    They start at zero; each backward adds to them, and leaves the model's own `grads` unchanged.
     """
 
     def __init__(self, operation: str, parts: Parts, flat: Any = None) -> None:
         super().__init__(parts)
         dense = [one for _prefix, one in parts if one.size and not one.sparse]
         size, dtype = sum(one.size for one in dense), next((one.dtype for _prefix, one in parts if one.size), "float32")
-        #: (size,) all gradients in one array, in the order of the names: the others are its views. A sum over workers is
-        #: that of their arrays. Those of embeddings with sparse=True are not in it: exchange their `grad_rows`.
+        #: (size,) all dense gradients in one array, in the order of the names, which have views of it: workers sum it
+        #: in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
         self.flat: Array = np.zeros(size, dtype) if flat is None else _checked(operation, flat, size, dtype)
         self._arrays = {one: np.zeros(one.size, one.dtype) for _prefix, one in parts if one.sparse or not one.size}
         begin = 0
@@ -140,7 +140,7 @@ class FlatGradients(Gradients):
 
     @property
     def cores(self) -> Sequence[_core.Gradient]:
-        """What the core adds to."""
+        """The core's accumulators, one for each layer."""
         return self._cores
 
     @property
@@ -163,18 +163,19 @@ def _checked(operation: str, flat: Any, size: int, dtype: str) -> Array:
     if array.shape != (size,) or not array.flags.carray:
         got = f"shape {array.shape}" if array.shape != (size,) else "memory that is strided, misaligned or read-only"
         raise ValueError(
-            f"{operation}: got flat of {got}, expected a contiguous, writable array of shape ({size},), as many numbers "
-            f"as there are parameters, those of sparse embeddings aside; make it np.zeros({size}, {dtype!r})"
+            f"{operation}: got flat of {got}, expected a contiguous, writable array of shape ({size},), as many "
+            f"numbers as there are parameters, those of sparse embeddings aside; make it np.zeros({size}, {dtype!r})"
         )
     return array
 
 
 def cores_of(operation: str, grads: Any) -> Sequence[_core.Gradient] | None:
-    """The core's counterparts of the argument `grads` of a backward; None for the layers' own."""
+    """The core's accumulators for the argument `grads` of a backward; None for the layers' own gradients."""
     if grads is None:
         return None
     if not isinstance(grads, Gradients):
         raise TypeError(
-            f"{operation}: got grads of {type(grads).__name__}, expected gradients of the model; make them with new_grads()"
+            f"{operation}: got grads of {type(grads).__name__}, expected gradients of the model; make them with "
+            "new_grads()"
         )
     return grads.cores

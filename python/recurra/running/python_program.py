@@ -72,8 +72,8 @@ class PythonProgram:
         if reset is not None and not layer.stateless:
             raise ValueError(
                 f"{layer.label}: got reset, expected none, as only a layer with stateless = True supports it; set that "
-                f"in the "
-                f"class if each step of the output depends only on the same step of the input, or leave reset out"
+                "in the class if each step of the output depends only on the same step of the input, or leave reset "
+                "out"
             )
 
     def _check_output(self, y: Any, x: Array) -> None:
@@ -102,7 +102,7 @@ class PythonProgram:
         state: Sequence[Array] | None = None,
         time_major: bool = False,
     ) -> tuple[Array, list[Array]]:
-        """Inference; the state is empty."""
+        """The output, for inference, and the state, which is empty."""
         y, _saved = self.run(x, lengths, reset, False, 0)
         return y, []
 
@@ -119,7 +119,7 @@ class PythonProgram:
         memory_budget: int | None = None,
         finishes: bool = True,
     ) -> PythonTape:
-        """The same, recorded for backward."""
+        """The tape of a forward, recorded for backward."""
         y, saved = self.run(x, lengths, reset, training, seed)
         wanted = (x.shape, x.dtype) if input_grad and x.dtype.kind == "f" else None
         return PythonTape(self._layer, y, saved, lengths, wanted)

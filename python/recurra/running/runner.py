@@ -20,8 +20,7 @@ from recurra.running.tape import Tape, TapePiece
 
 
 def _copies(arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Copies: all runs must see the same arrays, even if another thread writes to the caller's while users' code
-    runs."""
+    """Copies of the caller's arrays, so that all runs see the same, even if another thread writes to them meanwhile."""
     return [None if one is None else one.copy() for one in arrays]
 
 
@@ -115,7 +114,7 @@ class Runner:
         memory_budget: int | None = None,
         mask: Any = None,
     ) -> Tape:
-        """The same, recorded for backward."""
+        """The tape of a call, recorded for backward."""
         operation = f"{self._owner}.record"
         if memory_budget is not None:
             memory_budget = self._checked_budget(operation, memory_budget)

@@ -41,7 +41,7 @@ class StateLayout:
         return arrays
 
     def arrays(self, operation: str, state: State) -> list[Array | None] | None:
-        """The same, with array-likes converted."""
+        """`flatten`, with array-likes converted to arrays."""
         flat = self.flatten(operation, state)
         return flat and [None if one is None else checks.array(operation, "a state", one) for one in flat]
 
@@ -75,7 +75,7 @@ class StateLayout:
         if arrays is None:
             return None
         given = [array for array in arrays if array is not None]
-        if len(given) == len(arrays):  # small calls feel how long zeros take
+        if len(given) == len(arrays):  # shortcut: making zeros is noticeable in small calls
             return given
         zeros = iter(self.zeros(batch_size))
         return [zero if array is None else array for array, zero in zip(arrays, zeros, strict=True)]
@@ -89,7 +89,7 @@ class StateLayout:
         return found
 
     def nest(self, arrays: Sequence[Array]) -> State:
-        """The nested state."""
+        """The flat list `arrays` as a nested state."""
         entries: list[State] = []
         begin = 0
         for count in self._counts:

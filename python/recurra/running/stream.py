@@ -33,7 +33,7 @@ class StreamPiece(Protocol):
 
 
 class Stream:
-    """The carried state of N sequences. Changes of the parameters take effect at the next step.
+    """The carried state of N sequences. Changes to the parameters take effect at the next step.
 
     Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by
     two threads at once; each thread takes its own, all on one model.
@@ -93,7 +93,7 @@ class Stream:
             getattr(self._whole, method)(pack(given), reset, pack(targets))
             return self._outputs.join(targets)
         if reset is not None:
-            reset = checks.array(operation, "reset", reset).copy()  # all runs must see the same
+            reset = checks.array(operation, "reset", reset).copy()  # all runs must see the same array
         return self._together(self._run_pieces, operation, method, given, reset, targets)
 
     def _run_pieces(

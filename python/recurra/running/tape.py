@@ -43,7 +43,7 @@ class TapePiece(Protocol):
 
 
 class Tape:
-    """What `record` returns. It runs backward once, on any thread; any number may be outstanding, in any order.
+    """A recorded forward. It runs backward once, on any thread; several tapes may be open, and run in any order.
 
     Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds;
     closed, whether it has run backward or was closed.
@@ -111,7 +111,7 @@ class Tape:
 
     @keywords.explained_method
     def backward(self, dy: Any, dstate: State = None, grads: Gradients | None = None) -> tuple[Any, State]:
-        """Backpropagation through time: adds the gradients of the parameters to `grads`, all of them when it is complete.
+        """Backpropagation through time: adds the gradients of the parameters to `grads`, once all are complete.
 
         Args:
             dy: gradient of the loss (of its sum over the batch) with respect to `y`, of the same shape; None for zeros.
@@ -119,8 +119,7 @@ class Tape:
                 transitions.
             dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for
                 zeros.
-            grads: where to add the gradients of the parameters, what `new_grads` of the layer or model returned; None
-                for its own `grads`.
+            grads: the gradients to add to, from `new_grads` of the layer or model; None for its own `grads`.
 
         Returns:
             The gradients with respect to x (None if input_grad was False, or if x holds tokens) and the initial state.
