@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 
 class Constraints(NamedTuple):
-    """What is allowed, as arrays of bool: transitions (K, K), [i, j] for tag i followed by j; start (K,) and end (K,)
-    for the first and the last tag."""
+    """What is allowed, as arrays of bool: transitions (K, K), [i, j] for tag i followed by j; start and end (K,)."""
 
     transitions: Array
     start: Array

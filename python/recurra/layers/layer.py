@@ -89,8 +89,7 @@ class Layer(ABC):
     # Running
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
-        """Run inference on arrays; on symbols (`recurra.Input`, or the output of a layer on one), add to a model's
-        graph.
+        """Run inference on arrays; on symbols (of `recurra.Input` or another layer), add a call to a model's graph.
 
         Args:
             x: (N, T, features), or (N, T) tokens, of the layer's dtype; for several inputs, a tuple of them, and
@@ -318,8 +317,7 @@ class Layer(ABC):
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int | None:
-        """The number of parameter and buffer values for this configuration, without making the layer; None if
-        unknown."""
+        """Values in parameters and buffers for this configuration, without making the layer; None if unknown."""
         return None
 
     @classmethod

@@ -42,8 +42,7 @@ class NativeLayer(LeafLayer):
 
     @property
     def waits_for_seed(self) -> bool:
-        """Whether a model's seed may still initialise the parameters: the layer was given no seed, and none was written
-        since."""
+        """Whether a model's seed may initialise the parameters: no seed was given, and none was written since."""
         return self._drawn == (self._parameters.version, None)
 
     def reset_parameters(self, seed: int | None = None) -> None:

@@ -116,8 +116,11 @@ class BatchNorm(_Norm):
 
     @property
     def is_trainable(self) -> bool:
-        """The value behind `trainable`. As in Keras, a frozen layer runs as in inference even when recorded for
-        training, and its running statistics do not change."""
+        """The value behind `trainable`.
+
+        As in Keras, a frozen layer runs as in inference even when recorded for training, and its running statistics do
+        not change.
+        """
         return not self._norm.frozen
 
     @is_trainable.setter

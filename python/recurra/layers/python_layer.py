@@ -138,8 +138,7 @@ class PythonLayer(LeafLayer):
 
     @property
     def grads(self) -> Gradients:
-        """Writable views of the gradients by name; inside `backward`, of this call's contribution, which starts at
-        zero."""
+        """Writable views of the gradients by name; inside `backward`, of this call's contribution alone."""
         return contributions.of(self) or super().grads
 
     @property

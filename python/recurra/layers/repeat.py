@@ -45,8 +45,7 @@ class RepeatVector(NativeLayerOfAnySize):
 
 @built_in
 class LearntVector(NativeLayer):
-    """A parameter as a value in a model, the same vector for every row: a learnt initial state, or an attention's
-    query.
+    """A parameter as a value in a model, the same for every row: a learnt initial state, or an attention's query.
 
         h = rc.GRU(8, 32)(x, state=rc.LearntVector(32)(x))
         z = rc.MultiplicativeAttention(32, 32)((rc.LearntVector(32, init="uniform")(x), h))

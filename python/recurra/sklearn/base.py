@@ -96,8 +96,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _network(
         self, inputs: int, outputs: int, sequences: bool, seed: int, last: Sequence[LeafLayer] = ()
     ) -> Sequential:
-        """A model from (N, T, inputs) to (N, outputs), with `sequences` to (N, T, outputs); it ends in the layers
-        `last`."""
+        """A model from (N, T, inputs) to (N, outputs), with `sequences` to (N, T, outputs), ending in `last`."""
         name = f"{type(self).__name__}.fit"
         layer = _CELLS[cell_name(name, self.cell, _CELLS)]
         layers = checks.integer(name, "num_layers", self.num_layers)

@@ -184,8 +184,7 @@ class Forecaster(SequenceEstimator):
         return rows.divisor(np.sqrt(np.square(values).mean((0, 1))), self._mean)
 
     def _last_windows(self, counts: list[int], horizon: int) -> Split:
-        """The indices of the training windows and of the held-out last windows of each series; None without early
-        stopping."""
+        """The indices of the training and of the held-out, last windows; None without early stopping."""
         if not self._stops_early():
             return None
         kept, out = series.split_in_time(counts, self.validation_fraction, horizon)

@@ -38,8 +38,7 @@ class Series:
 
 
 def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
-    """Read X, (T,) or (T, F), or several series: an array (N, T, F), or a list of arrays (T_n,) or (T_n, F). In
-    float64."""
+    """X in float64: (T,), (T, F), or several series, an array (N, T, F) or a list of arrays (T_n,) or (T_n, F)."""
     if _is_vector(X):
         if not reset and estimator.n_features_in_ != 1:
             raise ValueError(

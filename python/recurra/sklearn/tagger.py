@@ -108,8 +108,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return self._each(X, rows.softmax, lambda crf: crf.marginals)
 
     def predict(self, X: Any) -> Any:  # noqa: N803
-        """The most probable label of every step, with crf the most probable label sequence: a list of (T_n,), or
-        (N, T)."""
+        """The most probable label of each step, with crf the most probable sequence: a list of (T_n,), or (N, T)."""
         numbers = self._each(X, lambda logits: logits.argmax(-1), lambda crf: crf.viterbi)
         return [self.classes_[one] for one in numbers] if isinstance(numbers, list) else self.classes_[numbers]
 

@@ -178,8 +178,7 @@ class KerasGraph:
 
 
 def _call_at(calls: Mapping[str, list[Call]], ref: Ref) -> tuple[tuple[str, int], Call]:
-    """The call that made a Ref. Of a layer with one call, it is that: numbers of models may count their
-    construction."""
+    """The call with a Ref's number, or its layer's only call, as a model's numbers may count its construction."""
     own = calls.get(ref.layer, [])
     index = 0 if len(own) == 1 else ref.call
     if index >= len(own):

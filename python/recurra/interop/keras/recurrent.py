@@ -120,8 +120,7 @@ def _of_keras_1(cell: KerasLayer, kind: str, features: int, units: int) -> tuple
 
 
 def _from_cudnn(kernel: Array, count: int, rows: bool = False) -> Array:
-    """CuDNN layers' kernels in the usual layout: each gate's matrix is transposed, the input's reshaped in Fortran
-    order."""
+    """A CuDNN kernel in the usual layout: each gate's matrix transposed, the input's also in Fortran order."""
     blocks = np.split(kernel, count, axis=1)
     turned = [one.T if rows else one.T.reshape(one.shape, order="F") for one in blocks]
     return np.concatenate(turned, axis=1)

@@ -54,8 +54,7 @@ class TreeWeights:
         return self._inside(layers, "cells")
 
     def _inside(self, layers: Sequence[Mapping[str, Any]], *names: str) -> Sequence[Weights]:
-        """The weights of a container's layers. Groups are numbered within each class and may store their layer's
-        name."""
+        """The weights of a container's layers. Groups are numbered in each class and may store a layer's name."""
         inside: dict[str, Node] = {}
         for name in names:
             if name in self._node.children:

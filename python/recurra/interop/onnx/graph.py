@@ -20,8 +20,7 @@ OLDEST = 7
 
 @dataclass
 class Value:
-    """An input or output. Each of `dims` is a size, the name of a size, or None; dims is None if the file has no
-    shape."""
+    """An input or output. Each of `dims` is a size, a size's name, or None; dims is None if the file has no shape."""
 
     name: str
     dtype: np.dtype[Any] | None

@@ -100,8 +100,7 @@ class OnnxModel:
         return [checks.array("OnnxModel", name, one) for name, one in zip(self.state_names, state, strict=True)]
 
     def init_state(self, batch_size: int | None = None, x: Mapping[str, Array] | None = None) -> list[Array]:
-        """A state of zeros. Sizes that the graph leaves open are taken from the same names in `x`, else are
-        `batch_size`."""
+        """A zero state. Sizes that the graph leaves open are those of the same name in `x`, else `batch_size`."""
         named: dict[str, int] = {}
         for one in self._graph.inputs:
             if x is not None and one.name in x:
@@ -178,8 +177,7 @@ class OnnxModel:
         return self._shown
 
     def import_report(self) -> str:
-        """A report of which nodes are layers and which run in numpy, at what cost, for the last planned input
-        shapes."""
+        """Which nodes are layers, which run in numpy, and at what cost, for the last planned input shapes."""
         return report.text(self._example(), len(self._graph.nodes), self._pairs, self._plumbing)
 
     def as_model(self) -> Model:

@@ -25,8 +25,9 @@ _LARGEST = (1 << 31) - 1
 def from_onnx(
     source: str | os.PathLike[str] | bytes, /, *, states: Mapping[str, str] | None = None, **constants: npt.ArrayLike
 ) -> OnnxModel:
-    """Read an ONNX model: recurrent nodes, convolutions and products become layers, other nodes run in numpy. Needs
-    neither onnx nor onnxruntime.
+    """Read an ONNX model: recurrent nodes, convolutions and products become layers, other nodes run in numpy.
+
+    Needs neither onnx nor onnxruntime.
 
         vad = rc.from_onnx("silero_vad.onnx", sr=16000)
         stream = vad.stream()

@@ -69,8 +69,7 @@ _PASSING = {
 
 
 def pairs(graph: Graph, said: Mapping[str, str] | None) -> dict[str, str]:
-    """The output for each state input: as given in `said`, else found at recurrent nodes' initial and final states, or
-    by name."""
+    """The output for each state input: as in `said`, else found at recurrent nodes' states or by name."""
     inputs, outputs = {one.name: one for one in graph.inputs}, {one.name: one for one in graph.outputs}
     if said is not None:
         for before, after in said.items():

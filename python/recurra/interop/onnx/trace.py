@@ -218,8 +218,7 @@ class Tracer:
     # Views
 
     def seen(self, value: Value, pattern: str) -> View | None:
-        """The value as a view in the open island, with the axes `pattern`; None if it has other axes or is not
-        float."""
+        """The value as a view in the open island, with the axes `pattern`; None if its axes or dtype do not fit."""
         if value.shape is None or value.dtype is None or value.dtype not in FLOATS or len(value.shape) != len(pattern):
             return None
         if 0 in value.shape[1:] or value.known is not None:
@@ -233,8 +232,7 @@ class Tracer:
         return self.island.input(source, value.shape, pattern, dtype)
 
     def _fitted(self, view: View, shape: tuple[int, ...], pattern: str, dtype: str) -> View | None:
-        """The view, if its axes match a value of this shape and `pattern`; a time axis of size 1 is added or
-        removed."""
+        """The view, if its axes fit a value of this shape and `pattern`; adds or removes a time axis of size 1."""
         order, sizes = labelled(shape, pattern)
         own = view.sizes
         if view.directions != 1 or order != view.order or own["N"] != sizes["N"] or own["F"] != sizes["F"]:

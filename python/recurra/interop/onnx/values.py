@@ -67,8 +67,10 @@ def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass
 class Value:
-    """A traced value: a constant, a slot, a transposed slot, or a view of a symbol, which may have a slot too. Its
-    shape is None if only a run tells."""
+    """A traced value: a constant, a slot, a transposed slot, or a view, which may have a slot too.
+
+    shape: None if only a run tells.
+    """
 
     shape: tuple[int, ...] | None
     dtype: np.dtype[Any] | None
@@ -115,8 +117,7 @@ class Arrangement:
 
 
 def labelled(shape: tuple[int, ...], pattern: str) -> tuple[str, dict[str, int]]:
-    """The kinds of axes in order, without those of size 1, and the size of each, for an array with the axes
-    `pattern`."""
+    """The axes' kinds in order, without those of size 1, and each kind's size, for an array with the axes `pattern`."""
     sizes = dict(zip(pattern, shape, strict=True))
     return "".join(one for one, size in zip(pattern, shape, strict=True) if size != 1), sizes
 

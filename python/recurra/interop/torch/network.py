@@ -17,8 +17,7 @@ from recurra.saving import registry
 
 
 class Step(NamedTuple):
-    """A module's call on numbered values, like `recurra.graph.graph.Node`; `sizes` holds (slots, H) of its state's
-    arrays."""
+    """A module's call on numbered values, like `recurra.graph.graph.Node`; `sizes`: (slots, H) of its states."""
 
     path: str
     inputs: tuple[int, ...]
