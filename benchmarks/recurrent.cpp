@@ -23,11 +23,11 @@ class Stack {
     gates_ = info.gates;
     state_inputs_ = info.stages ? size.hidden : 0;
     const ptrdiff_t rows = gates_ * size.hidden;
-    const RecurrentOffsets offsets = {0, rows * size.inputs, rows * (size.inputs + size.hidden),
-                                      rows * (size.inputs + size.hidden + 1)};
+    const std::vector<RecurrentOffsets> offsets = {
+        {0, rows * size.inputs, rows * (size.inputs + size.hidden), rows * (size.inputs + size.hidden + 1)}};
     const std::vector<T> parameters = numbers<T>(rows * (size.inputs + size.hidden + 2), 0.1);
-    forward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), false, 1, Arena());
-    backward_ = cpu_device<T>().pack(spec_, {offsets}, parameters.data(), true, 1, Arena());
+    forward_ = cpu_device<T>().pack({&spec_, &offsets, parameters.data(), false, 1}, Arena());
+    backward_ = cpu_device<T>().pack({&spec_, &offsets, parameters.data(), true, 1}, Arena());
     state_size_ = size.hidden * (info.has_cell ? 2 : 1);
     x_ = numbers<T>(size.rows * size.steps * size.inputs);
     dy_ = numbers<T>(size.rows * size.steps * size.hidden);

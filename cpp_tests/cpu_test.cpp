@@ -35,7 +35,7 @@ TEST(Cpu, AgreesWithTheKernel) {
     }
     return true;
   };
-  const bool avx2 = all(std::istringstream("avx2 fma bmi1 bmi2"));
+  const bool avx2 = all(std::istringstream("avx2 fma f16c bmi1 bmi2"));
   EXPECT_EQ(cpu_supports("avx2"), avx2);
   EXPECT_EQ(cpu_supports("avx512"), avx2 && all(std::istringstream("avx512f avx512vl avx512bw avx512dq")));
 }

@@ -73,6 +73,7 @@ class FencedDevice final : public Device<T> {
  public:
   const char* name() const override { return "fenced"; }
   const CellInfo& cell(CellKind kind) const override { return inner_.cell(kind); }
+  StorageKind storage(const std::string& name) const override { return inner_.storage(name); }
   ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override { return inner_.packed_size(k, columns); }
   TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override {
     return inner_.tape_bytes(spec, batch, training);
@@ -103,11 +104,9 @@ class FencedDevice final : public Device<T> {
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     hooked(run, call, [&](const RecurrentBackward<T>& fenced) { inner_.backward(run, fenced, tape); });
   }
-  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
-                                            const T* parameters, bool transposed, int threads,
-                                            Arena memory) const override {
+  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>& call, Arena memory) const override {
     const FenceOpen open;
-    return inner_.pack(spec, offsets, parameters, transposed, threads, std::move(memory));
+    return inner_.pack(call, std::move(memory));
   }
   bool read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
                  const RecurrentActivity<T>& to) const override {

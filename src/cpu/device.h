@@ -9,9 +9,8 @@ class CpuDevice final : public Device<T> {
  public:
   const char* name() const override { return "cpu"; }
   const CellInfo& cell(CellKind kind) const override;
-  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
-                                            const T* parameters, bool transposed, int threads,
-                                            Arena memory) const override;
+  StorageKind storage(const std::string& name) const override;
+  std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>& call, Arena memory) const override;
   void forward(const Run& run, const RecurrentForward<T>& call) const override;
   std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
                                                  const TwoStates<T>& states) const override;

@@ -64,7 +64,7 @@ void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout&
   const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t width = layout.width[part], first = panel * panels.units;
   const ptrdiff_t units = std::min(panels.units, hidden_size - first);
-  P* to = packed + panel * layout.panel + layout.offset[part];
+  P* to = packed + layout.begin<P>(panel, part);
   for (int g = 0; g < range.count; ++g) {
     W* from = weights + (gates[range.begin + g] * hidden_size + first) * depth;
     for (ptrdiff_t k = 0; k < depth; k += kPackBlock) {

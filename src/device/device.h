@@ -20,10 +20,10 @@ class Device {
   virtual const char* name() const = 0;
   virtual const CellInfo& cell(CellKind) const = 0;
 
-  // `transposed`: for backward(), else for forward() and record(). They live in `memory`, which becomes theirs.
-  virtual std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,
-                                                    const T* parameters, bool transposed, int threads,
-                                                    Arena memory) const = 0;
+  // A storage format of weights by its name; throws std::invalid_argument if this build lacks it.
+  virtual StorageKind storage(const std::string& name) const = 0;
+  // They live in `memory`, which becomes theirs.
+  virtual std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>&, Arena memory) const = 0;
   virtual void forward(const Run&, const RecurrentForward<T>&) const = 0;
   virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows,
                                                          const TwoStates<T>&) const = 0;

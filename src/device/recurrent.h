@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "device/batch.h"
@@ -34,12 +35,26 @@ struct RecurrentOffsets {
   ptrdiff_t weight_norm_ih = -1, weight_norm_hh = -1, weight_norm_c = -1, bias_norm_c = -1;
 };
 
-// A device's copy of a stack's weights, in its own layout; immutable.
+// A device's copy of a stack's weights, in its own layout and a storage format; immutable. Whoever computes with it
+// need not know which.
 template <class T>
 class RecurrentWeights {
  public:
   virtual ~RecurrentWeights() = default;
   Arena memory;
+};
+
+// One of a device's storage formats of weights: Device::storage() knows their names.
+enum StorageKind : int { kOwnStorage };  // that of the parameters
+
+template <class T>
+struct RecurrentPacking {
+  const RecurrentSpec* spec;
+  const std::vector<RecurrentOffsets>* offsets;  // [layer, direction]
+  const T* parameters;
+  bool transposed;  // for backward(), else for forward() and record()
+  int threads;
+  StorageKind storage = kOwnStorage;  // of matrices; must be the parameters' own for backward()
 };
 
 // What a recorded forward of a stack keeps for its backward, in the tape's memory.

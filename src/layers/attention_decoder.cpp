@@ -107,7 +107,8 @@ auto AttentionDecoder<T>::packed(bool backward) -> Weights {
 template <class T>
 auto AttentionDecoder<T>::cell_weights(bool transposed, int threads) -> CellWeights {
   return this->cached(transposed ? cell_transposed_ : cell_forward_, [&](Arena memory) {
-    return this->device().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return this->device().pack({&spec_, &offsets_, this->parameters()->values(), transposed, threads},
+                               std::move(memory));
   });
 }
 

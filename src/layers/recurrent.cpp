@@ -157,7 +157,8 @@ double Recurrent<T>::work() const {
 template <class T>
 auto Recurrent<T>::weights(bool transposed, int threads) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
-    return this->device().pack(spec_, offsets_, this->parameters()->values(), transposed, threads, std::move(memory));
+    return this->device().pack({&spec_, &offsets_, this->parameters()->values(), transposed, threads},
+                               std::move(memory));
   });
 }
 

@@ -76,7 +76,7 @@ struct DirectionBackward {
       c.width = layout.width[part];
       c.first = tiles * piece / pieces;
       c.last = tiles * (piece + 1) / pieces;
-      c.out = gradient + panel * layout.panel + layout.offset[part];
+      c.out = gradient + layout.begin<T>(panel, part);
       kernels<T>().gradient(c);
     });
     add_options(block);

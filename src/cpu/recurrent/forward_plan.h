@@ -66,7 +66,6 @@ struct ForwardPlan {
                       StateRows<T> final_state) const {
     ForwardCall<T> c = {};
     c.panels = shape.panels;
-    c.layout = shape.layout(layer);
     c.input_size = shape.input_size(layer);
     c.hidden_size = shape.spec.hidden_size;
     c.options = options[index(layer, d)];
@@ -101,7 +100,7 @@ struct ForwardPlan {
 template <class T>
 void set_weights(ForwardCall<T>& call, const RecurrentWeights<T>& weights, size_t index) {
   const auto& packed = static_cast<const CpuWeights<T>&>(weights);
-  call.weights = packed.forward[index];
+  call.weights = &packed.forward[index];
   call.options.unit_weights = packed.units[index];
   call.options.projection = packed.projection[index];
 }

@@ -6,11 +6,18 @@
 namespace recurra {
 
 template <class T>
-std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentSpec& spec,
-                                                        const std::vector<RecurrentOffsets>& offsets,
-                                                        const T* parameters, bool transposed, int threads,
-                                                        Arena memory) const {
-  return pack_weights(spec, offsets, parameters, transposed, threads, std::move(memory));
+StorageKind CpuDevice<T>::storage(const std::string& name) const {
+  std::string names;
+  for (int i = 0; const Storage<T>* storage = kernels<T>().storages[i]; ++i) {
+    if (name == storage->name) return StorageKind(i);
+    names += (i ? ", " : "") + std::string(storage->name);
+  }
+  fail("storage", "got '" + name + "', expected one of those that this build has: " + names);
+}
+
+template <class T>
+std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentPacking<T>& call, Arena memory) const {
+  return pack_weights(call, std::move(memory));
 }
 
 template <class T>
@@ -81,8 +88,8 @@ void CpuDevice<T>::add_gradient(const RecurrentSpec& spec, const std::vector<Rec
 }
 
 #define RECURRA_INSTANCES(T)                                                                                      \
-  template std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(                                               \
-      const RecurrentSpec&, const std::vector<RecurrentOffsets>&, const T*, bool, int, Arena) const;              \
+  template StorageKind CpuDevice<T>::storage(const std::string&) const;                                           \
+  template std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentPacking<T>&, Arena) const;      \
   template void CpuDevice<T>::forward(const Run&, const RecurrentForward<T>&) const;                              \
   template std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec&, ptrdiff_t,          \
                                                                         const TwoStates<T>&) const;               \

@@ -19,10 +19,14 @@ struct Shape {
 
   ptrdiff_t input_size(ptrdiff_t layer) const { return layer ? output_size : spec.input_size; }
   ptrdiff_t largest_input() const { return spec.layers > 1 ? std::max(spec.input_size, output_size) : spec.input_size; }
-  PackedLayout layout(ptrdiff_t layer) const { return packed_layout(info, panels, input_size(layer), state_size); }
-  PackedLayout gradient_layout(ptrdiff_t layer) const {
-    return packed_layout(info, panels, input_size(layer) + 1, state_size + needs_hidden_ones(info));
+  // `element`: bytes of one, in the storage format of the weights.
+  PackedLayout layout(ptrdiff_t layer, ptrdiff_t element) const {
+    return packed_layout(info, panels, input_size(layer), state_size, element);
   }
+  PackedLayout gradient_layout(ptrdiff_t layer) const {
+    return packed_layout(info, panels, input_size(layer) + 1, state_size + needs_hidden_ones(info), sizeof(T));
+  }
+  ptrdiff_t elements(const PackedLayout& layout) const { return layout.panel / ptrdiff_t(sizeof(T)) * panels.count; }
   ptrdiff_t part_size(int part) const {
     const Range range = part ? info.recurrent[part - 1] : info.input;
     return panels.count * range.count * panels.units;

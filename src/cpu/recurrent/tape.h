@@ -107,7 +107,7 @@ void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int 
   };
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
-      take(tape.gradient, shape.gradient_layout(layer).panel * shape.panels.count);
+      take(tape.gradient, shape.elements(shape.gradient_layout(layer)));
       take(tape.unit_gradient, shape.vectors.gradient_size(shape.panels) * shape.panels.count);
       take(tape.projection_gradient,
            spec.proj_size ? shape.projection_panels() * shape.projection_width() * spec.hidden_size : 0);

@@ -4,73 +4,127 @@
 
 #include "cpu/recurrent/options.h"
 #include "cpu/recurrent/tape.h"
+#include "platform/error.h"
 #include "platform/tasks.h"
 
 namespace recurra {
 
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
-  std::vector<const T*> forward;            // [layer, direction]
-  std::vector<const T*> hidden[2], input;   // transposed
-  std::vector<const T*> units, projection;  // of options, or null
+  std::vector<PackedWeights<T>> forward;   // [layer, direction]
+  std::vector<const T*> hidden[2], input;  // transposed
+  std::vector<const T*> units;             // of options, or null
+  std::vector<const void*> projection;     // likewise
 };
 
+// Stores the n elements that pack(as_T) writes in the format.
+template <class T, class F>
+const char* stored(const Storage<T>& storage, ptrdiff_t n, Arena& memory, const F& pack) {
+  char* const to = memory.take<char>(size_t(n * storage.bytes));
+  if (!storage.narrow) {
+    pack(reinterpret_cast<T*>(to));
+    return to;
+  }
+  Arena wide;
+  T* const from = wide.take<T>(size_t(n));
+  pack(from);
+  storage.narrow(from, to, n);
+  return to;
+}
+
+// Units past the last one are zeros.
 template <class T>
-std::unique_ptr<RecurrentWeights<T>> pack_weights(const RecurrentSpec& spec,
-                                                  const std::vector<RecurrentOffsets>& offsets, const T* parameters,
-                                                  bool transposed, int threads, Arena memory) {
+void pack_panel(const Shape<T>& shape, const PackedLayout& layout, ptrdiff_t panel, ptrdiff_t inputs,
+                const T* weight_ih, const T* weight_hh, T* packed) {
+  const ptrdiff_t H = shape.spec.hidden_size;
+  if ((panel + 1) * shape.panels.units > H)
+    std::fill_n(packed + layout.begin<T>(panel, 0), layout.panel / ptrdiff_t(sizeof(T)), T(0));
+  for (int part = 0; part <= shape.info.stages; ++part)
+    for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, packed,
+                part ? weight_hh : weight_ih,
+                [](T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride, ptrdiff_t units, ptrdiff_t n) {
+                  transpose<false>(to, to_stride, from, from_stride, units, n);
+                });
+}
+
+template <class T>
+const T* pack_biases(const Shape<T>& shape, const RecurrentOffsets& offsets, const T* parameters, Arena& memory) {
+  const Panels& panels = shape.panels;
+  T* const biases = zeros<T>(memory, panels.count * panels.columns);
+  for (bool hidden : {false, true})
+    for (ptrdiff_t panel = 0; shape.spec.bias && panel < panels.count; ++panel)
+      for_biases(shape.info, panels, shape.spec.hidden_size, panel, hidden,
+                 parameters + (hidden ? offsets.bias_hh : offsets.bias_ih),
+                 [&](int g, ptrdiff_t w, T value) { biases[panel * panels.columns + g * panels.units + w] += value; });
+  return biases;
+}
+
+template <class T>
+PackedWeights<T> pack_forward(const Shape<T>& shape, ptrdiff_t layer, const RecurrentOffsets& offsets,
+                              const T* parameters, const Storage<T>& storage, int threads, Arena& memory) {
+  const ptrdiff_t inputs = shape.input_size(layer);
+  const PackedLayout as_T = shape.layout(layer, sizeof(T));
+  const char* panels = stored<T>(storage, shape.elements(as_T), memory, [&](T* packed) {
+    for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
+      pack_panel(shape, as_T, panel, inputs, parameters + offsets.weight_ih, parameters + offsets.weight_hh, packed);
+    });
+  });
+  return {&storage, shape.layout(layer, storage.bytes), panels, pack_biases(shape, offsets, parameters, memory)};
+}
+
+// For backward: the transposed matrices, which are stored as T.
+template <class T>
+void pack_backward(const Shape<T>& shape, ptrdiff_t layer, const RecurrentOffsets& offsets, const T* parameters,
+                   int threads, CpuWeights<T>& packed) {
+  const ptrdiff_t inputs = shape.input_size(layer), H = shape.spec.hidden_size;
+  T* input = packed.memory.template take<T>(size_t(shape.part_size(0) * shape.input_vectors(layer) * shape.lanes));
+  packed.input.push_back(input);
+  T* hidden[2] = {};
+  for (int stage = 0; stage < shape.info.stages; ++stage) {
+    hidden[stage] =
+        packed.memory.template take<T>(size_t(shape.part_size(1 + stage) * shape.hidden_vectors() * shape.lanes));
+    packed.hidden[stage].push_back(hidden[stage]);
+  }
+  for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
+    pack_transposed(shape.info, shape.panels, H, 0, parameters + offsets.weight_ih, inputs, shape.lanes,
+                    shape.columns(shape.input_vectors(layer)), panel, input);
+    for (int stage = 0; stage < shape.info.stages; ++stage)
+      pack_transposed(shape.info, shape.panels, H, 1 + stage, parameters + offsets.weight_hh, shape.state_size,
+                      shape.lanes, shape.columns(shape.hidden_vectors()), panel, hidden[stage]);
+  });
+}
+
+// y = W_hr m, or transposed dm = dy W_hr.
+template <class T>
+const void* pack_projection(const Shape<T>& shape, const T* weight_hr, bool transposed, const Storage<T>& storage,
+                            Arena& memory) {
+  const ptrdiff_t H = shape.spec.hidden_size, k = transposed ? shape.state_size : H;
+  const ptrdiff_t columns = transposed ? H : shape.state_size;
+  return stored<T>(storage, cpu_device<T>().packed_size(k, columns), memory,
+                   [&](T* to) { cpu_device<T>().pack_matrix(weight_hr, k, columns, !transposed, to); });
+}
+
+template <class T>
+std::unique_ptr<RecurrentWeights<T>> pack_weights(const RecurrentPacking<T>& call, Arena memory) {
+  const RecurrentSpec& spec = *call.spec;
   const Shape<T> shape = {spec};
+  const Storage<T>& storage = *kernels<T>().storages[call.storage];
+  check(!call.transposed || !storage.narrow, "pack", "got ", storage.name,
+        " for weights of a backward, expected the storage of the parameters");
   auto packed = std::make_unique<CpuWeights<T>>();
   packed->memory = std::move(memory);
-  for (size_t i = 0; i < offsets.size(); ++i) {
-    const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
-    const T* weight_ih = parameters + offsets[i].weight_ih;
-    const T* weight_hh = parameters + offsets[i].weight_hh;
-    packed->units.push_back(pack_unit_weights(shape, offsets[i], parameters, packed->memory));
-    packed->projection.push_back(nullptr);
-    if (spec.proj_size) {  // y = W_hr m, or transposed dm = dy W_hr
-      const ptrdiff_t k = transposed ? shape.state_size : H, columns = transposed ? H : shape.state_size;
-      T* projection = packed->memory.template take<T>(size_t(cpu_device<T>().packed_size(k, columns)));
-      cpu_device<T>().pack_matrix(parameters + offsets[i].weight_hr, k, columns, !transposed, projection);
-      packed->projection.back() = projection;
-    }
-    if (transposed) {
-      T* input = packed->memory.template take<T>(size_t(shape.part_size(0) * shape.input_vectors(layer) * shape.lanes));
-      packed->input.push_back(input);
-      T* hidden[2] = {};
-      for (int stage = 0; stage < shape.info.stages; ++stage) {
-        hidden[stage] =
-            packed->memory.template take<T>(size_t(shape.part_size(1 + stage) * shape.hidden_vectors() * shape.lanes));
-        packed->hidden[stage].push_back(hidden[stage]);
-      }
-      for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
-        pack_transposed(shape.info, shape.panels, H, 0, weight_ih, inputs, shape.lanes,
-                        shape.columns(shape.input_vectors(layer)), panel, input);
-        for (int stage = 0; stage < shape.info.stages; ++stage)
-          pack_transposed(shape.info, shape.panels, H, 1 + stage, weight_hh, shape.state_size, shape.lanes,
-                          shape.columns(shape.hidden_vectors()), panel, hidden[stage]);
-      });
-      continue;
-    }
-    const PackedLayout layout = shape.layout(layer);
-    T* forward = packed->memory.template take<T>(size_t(layout.panel * shape.panels.count));
-    packed->forward.push_back(forward);
-    for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
-      T* bias = forward + panel * layout.panel;
-      const bool whole = (panel + 1) * shape.panels.units <= H;
-      std::fill_n(bias, whole ? shape.panels.columns : layout.panel, T(0));
-      for (int part = 0; part <= shape.info.stages; ++part)
-        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, forward,
-                    part ? weight_hh : weight_ih,
-                    [](T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride, ptrdiff_t units, ptrdiff_t n) {
-                      transpose<false>(to, to_stride, from, from_stride, units, n);
-                    });
-      for (bool hidden : {false, true})
-        if (spec.bias)
-          for_biases(shape.info, shape.panels, H, panel, hidden,
-                     parameters + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
-                     [&](int g, ptrdiff_t w, T value) { bias[g * shape.panels.units + w] += value; });
-    });
+  for (size_t i = 0; i < call.offsets->size(); ++i) {
+    const RecurrentOffsets& offsets = (*call.offsets)[i];
+    const ptrdiff_t layer = ptrdiff_t(i) / spec.directions;
+    packed->units.push_back(pack_unit_weights(shape, offsets, call.parameters, packed->memory));
+    packed->projection.push_back(spec.proj_size ? pack_projection(shape, call.parameters + offsets.weight_hr,
+                                                                  call.transposed, storage, packed->memory)
+                                                : nullptr);
+    if (call.transposed)
+      pack_backward(shape, layer, offsets, call.parameters, call.threads, *packed);
+    else
+      packed->forward.push_back(
+          pack_forward(shape, layer, offsets, call.parameters, storage, call.threads, packed->memory));
   }
   return packed;
 }
@@ -99,9 +153,8 @@ void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentO
               const Range input = shape.info.input;
               const int part = has(input, g) ? 0 : 1;
               const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
-              value +=
-                  packed[panel * layout.panel + layout.offset[part] +
-                         (part ? shape.state_size : inputs) * layout.width[part] + column * shape.panels.units + w];
+              value += packed[layout.begin<T>(panel, part) + (part ? shape.state_size : inputs) * layout.width[part] +
+                              column * shape.panels.units + w];
             });
     });
     add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);

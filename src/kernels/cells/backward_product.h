@@ -42,7 +42,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       const int nv = int(width / lanes);
       gate_segments(call.gates, s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
-      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
+      const Tile<T> tile = {work.segments, panels, bytes_of<T>(width), nullptr, 0, out, width};
       const Split tiles = split(active, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
         if (stage == 0 && step >= call.begin) prefetch_tape(from, width, tiles.begin(i), tiles.size(i));
@@ -107,7 +107,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       const ptrdiff_t from = inputs.begin(j) * lanes, width = inputs.begin(j + 1) * lanes - from;
       const ptrdiff_t n = input_size - from < width ? input_size - from : width;
       const int nv = int(width / lanes);
-      const Tile<T> tile = {work.segments, panels, width, nullptr, 0, out, width};
+      const Tile<T> tile = {work.segments, panels, bytes_of<T>(width), nullptr, 0, out, width};
       for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
         const ptrdiff_t active = active_at(s);
         if (!active) continue;

@@ -23,9 +23,8 @@ struct Team {
 template <class T>
 struct ForwardCall {
   Panels panels;
-  PackedLayout layout;
   ptrdiff_t input_size, hidden_size;
-  const T* weights;
+  const PackedWeights<T>* weights;
   Rows rows;
   Direction direction;
   ptrdiff_t first, last;

@@ -34,7 +34,7 @@ class InputAhead {
     const ptrdiff_t depth = own.segments->k, most = depth / share(depth), left = call_->input_size - k_;
     const ptrdiff_t k = left < most ? left : most;
     const Segment<T> segment = segment_of(k);
-    multiply_beside(own, r, tile(segment), row_, vectors(), share(depth));
+    multiply_beside(tiles(), own, r, tile(segment), row_, vectors(), share(depth));
     k_ += k;
     if (k_ == call_->input_size) next_tile();
   }
@@ -49,20 +49,22 @@ class InputAhead {
   // busy; 2 if the input is so large that the block would not be ready in time.
   int share(ptrdiff_t depth) const { return 4 * call_->input_size <= kBesideRows * depth ? 4 : 2; }
 
-  int vectors() const { return int(call_->layout.width[0] / kLanes<T>); }
+  const PackedWeights<T>& weights() const { return *call_->weights; }
+  const Tiles<T>& tiles() const { return weights().storage->tiles; }
+  int vectors() const { return int(weights().layout.width[0] / kLanes<T>); }
   Segment<T> segment_of(ptrdiff_t k) const {
-    const T* weights = call_->weights + panel_ * call_->layout.panel + call_->layout.offset[0];
-    return {x_ + k_, x_stride_, weights + k_ * call_->layout.width[0], k};
+    const PackedLayout& layout = weights().layout;
+    return {x_ + k_, x_stride_, weights().panel(panel_) + layout.offset[0] + k_ * layout.row[0], k};
   }
   Tile<T> tile(const Segment<T>& segment) const {
     const ptrdiff_t out_row = call_->panels.count * call_->panels.columns;
     T* out = out_ + row_ * out_row + panel_ * call_->panels.columns + from_;
-    const T* bias = call_->weights + panel_ * call_->layout.panel + from_;
-    return {&segment, 1, call_->layout.width[0], k_ ? out : bias, k_ ? out_row : 0, out, out_row};
+    const T* bias = weights().biases + panel_ * call_->panels.columns + from_;
+    return {&segment, 1, weights().layout.row[0], k_ ? out : bias, k_ ? out_row : 0, out, out_row};
   }
   void multiply_rows(ptrdiff_t rows) {
     const Segment<T> segment = segment_of(call_->input_size - k_);
-    multiply(tile(segment), row_, int(rows), vectors());
+    multiply(tiles(), tile(segment), row_, int(rows), vectors());
     row_ += rows;
     k_ = 0;
   }

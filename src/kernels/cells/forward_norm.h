@@ -13,8 +13,8 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
   typedef typename Base::L L;
   using Base::Base, Base::kCell;
   using Base::call, Base::units, Base::columns, Base::panels, Base::hidden_size, Base::input_size, Base::options;
-  using Base::recurrent_operand, Base::multiply_rows;
   using Base::state_size, Base::work, Base::tape_from, Base::step, Base::active, Base::vectors;
+  using Base::weights, Base::recurrent_operand, Base::multiply_rows;
 
   // False: the call was stopped.
   bool run_normalised(Poll& poll, const T* x) const {
@@ -28,15 +28,14 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
       const Split groups = split(panels, m > 1 ? 1 : max_panels(widest));
       for (ptrdiff_t g = 0; g < groups.tiles; ++g) {
         const ptrdiff_t p = groups.begin(g);
-        const T* weights = call.weights + p * call.layout.panel;
-        const Segment<T> from_x = {x, work.input_stride, weights + call.layout.offset[0], input_size},
-                         from_h = {recurrent_operand(), work.hidden_stride, weights + call.layout.offset[1],
-                                   state_size};
-        Tile<T> tile = {&from_x, 1, call.layout.width[0], nullptr, 0, work.tile + p * columns + input.begin * units,
-                        width};
+        const char* panel = weights.panel(p);
+        const PackedLayout& layout = weights.layout;
+        const Segment<T> from_x = {x, work.input_stride, panel + layout.offset[0], input_size},
+                         from_h = {recurrent_operand(), work.hidden_stride, panel + layout.offset[1], state_size};
+        Tile<T> tile = {&from_x, 1, layout.row[0], nullptr, 0, work.tile + p * columns + input.begin * units, width};
         multiply_rows(tile, r0, m, groups.size(g), vectors(input));
         tile.segments = &from_h;
-        tile.b_row = call.layout.width[1];
+        tile.b_row = layout.row[1];
         tile.out = work.hidden + p * columns + recurrent.begin * units;
         multiply_rows(tile, r0, m, groups.size(g), vectors(recurrent));
       }
@@ -67,7 +66,7 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
     if (kept) kept[2 * width] = of_x.scale, kept[2 * width + 1] = of_h.scale;
     for (ptrdiff_t p = 0; p < panels; ++p) {
       const T* gains = options.unit_weights + p * vectors_size + options.vectors.column(call.panels, 0);
-      const T* bias = call.weights + p * call.layout.panel;
+      const T* bias = weights.biases + p * columns;
       for (int g = 0; g < kCell.groups; ++g)
         for (ptrdiff_t w = 0; w < units; w += lanes<U>()) {
           const ptrdiff_t k = g * units + w, at = p * columns + k, n = hidden_size - p * units - w;

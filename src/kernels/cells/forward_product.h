@@ -11,14 +11,16 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
   typedef ForwardState<Cell, T, paired, optional> Base;
   using Base::Base, Base::kCell, Base::kMerged;
   using Base::call, Base::units, Base::columns, Base::panels, Base::input_size, Base::state_size, Base::work;
-  using Base::operand, Base::step, Base::next, Base::vectors, Base::saved, Base::tape_c, Base::recurrent_operand;
+  using Base::weights, Base::operand, Base::step, Base::next, Base::vectors, Base::saved, Base::tape_c,
+      Base::recurrent_operand;
 
   // Rows [r0, r0 + m) of one panel, or row r0 of `group` panels.
   void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {
-    if (m > 1) return multiply(tile, r0, m, width);
-    tile.b_panel = call.layout.panel;
+    const Tiles<T>& tiles = weights.storage->tiles;
+    if (m > 1) return multiply(tiles, tile, r0, m, width);
+    tile.b_panel = weights.layout.panel;
     tile.out_panel = columns;
-    multiply_row(tile, r0, group, width);
+    multiply_row(tiles, tile, r0, group, width);
   }
 
   // The pre-activations of rows [r0, r0 + m) of panel p, or of row r0 of panels [p, p + group). `ahead`: the input's
@@ -27,39 +29,39 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
   void multiply_tile_of(ptrdiff_t p, int group, ptrdiff_t r0, int m, const T* x, ptrdiff_t x_stride, const T* ahead,
                         T* out) {
     constexpr Range range = kCell.recurrent[stage];
-    const T* weights = call.weights + p * call.layout.panel;
-    const PackedLayout& layout = call.layout;
+    const char* panel = weights.panel(p);
+    const T* biases = weights.biases + p * columns;
+    const PackedLayout& layout = weights.layout;
     const T* from_h = stage ? operand : recurrent_operand();
     const ptrdiff_t depth = step == 0 && !call.h0.data ? 0 : state_size;  // a state of zeros adds nothing
-    const Segment<T> segments[2] = {{x, x_stride, weights + layout.offset[0], input_size},
-                                    {from_h, work.hidden_stride, weights + layout.offset[1 + stage], depth}};
+    const Segment<T> segments[2] = {{x, x_stride, panel + layout.offset[0], input_size},
+                                    {from_h, work.hidden_stride, panel + layout.offset[1 + stage], depth}};
     const ptrdiff_t from = range.begin * units;
-    Tile<T> tile = {segments + 1, 1, layout.width[1 + stage], nullptr, columns, out + from, columns};
+    Tile<T> tile = {segments + 1, 1, layout.row[1 + stage], nullptr, columns, out + from, columns};
     if constexpr (stage > 0) {
       tile.init = saved(p, r0) + Cell::kPending * units;
       tile.init_row = kCell.saved * units;
       tile.init_panel = saved(p + 1, r0) - saved(p, r0);
     } else {
-      const T* init = ahead ? ahead + (r0 * panels + p) * columns : weights;
-      const ptrdiff_t init_row = ahead ? panels * columns : 0, init_panel = ahead ? columns : layout.panel;
+      const T* init = ahead ? ahead + (r0 * panels + p) * columns : biases;
+      const ptrdiff_t init_row = ahead ? panels * columns : 0;
       if constexpr (kMerged) {
         tile.init = init + from;
         tile.init_row = init_row;
-        tile.init_panel = init_panel;
+        tile.init_panel = columns;
         if (!ahead) tile.segments = segments, tile.segment_count = 2;
       } else {
         const ptrdiff_t input_from = kCell.input.begin * units, end = input_from + layout.width[0];
         // Rows of one panel or panels of one row: `out` has the same distance between either.
         for (int i = 0; i < (m > 1 ? m : group); ++i) {
           T* row = out + i * columns;
-          if (ahead)
-            copy_row(row + input_from, init + i * (m > 1 ? init_row : init_panel) + input_from, layout.width[0]);
+          if (ahead) copy_row(row + input_from, init + i * (m > 1 ? init_row : columns) + input_from, layout.width[0]);
           // Columns that the input does not feed start from the bias.
-          copy_row(row + end, weights + (m > 1 ? 0 : i * layout.panel) + end, columns - end);
+          copy_row(row + end, biases + (m > 1 ? 0 : i * columns) + end, columns - end);
         }
         if (!ahead) {
-          Tile<T> input = {segments, 1, layout.width[0], init + input_from, 0, out + input_from, columns};
-          input.init_panel = layout.panel;
+          Tile<T> input = {segments, 1, layout.row[0], init + input_from, 0, out + input_from, columns};
+          input.init_panel = columns;
           multiply_rows(input, r0, m, group, vectors(kCell.input));
         }
         tile.init = out + from;

@@ -25,6 +25,7 @@ struct ForwardState {
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first;
+  const PackedWeights<T>& weights = *call.weights;
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
   const ForwardScratch<T> work = plan();

@@ -17,8 +17,8 @@ void gradient(const GradientCall<T>& call) {
       runs[n] = {call.operand + tiles.begin(i) * call.ring_rows + run.begin * tiles.size(i), tiles.size(i),
                  call.gates + run.begin * call.gates_row, run.count};
     }
-    const Tile<T> tile = {runs,      call.run_count, call.gates_row, nullptr, 0, call.out + tiles.begin(i) * call.width,
-                          call.width};
+    T* const out = call.out + tiles.begin(i) * call.width;
+    const Tile<T> tile = {runs, call.run_count, bytes_of<T>(call.gates_row), nullptr, 0, out, call.width};
     add(tile, 0, tiles.size(i), nv);
   }
 }

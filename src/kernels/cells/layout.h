@@ -13,28 +13,45 @@ struct Panels {
   RECURRA_ALWAYS_INLINE ptrdiff_t padded() const { return units * count; }
 };
 
-// The packed weights of a direction, per panel: [bias: columns][input: I rows][stage 0: H rows][stage 1: H rows].
-// The gradient has the same layout with one more input row, which multiplies ones (the bias gradient). If the cell has
-// columns that the input does not feed, stage 0 has such a row, too.
+// The packed weights of a direction, per panel: [input: I rows][stage 0: H rows][stage 1: H rows], with elements of any
+// size. The gradient has the same layout with one more input row, which multiplies ones (the bias gradient). If the
+// cell has columns that the input does not feed, stage 0 has such a row, too.
 struct PackedLayout {
-  ptrdiff_t rows[3];    // input, stage 0, stage 1
-  ptrdiff_t width[3];   // elements in a row
-  ptrdiff_t offset[3];  // in a panel
-  ptrdiff_t panel;      // elements in a panel
+  ptrdiff_t rows[3];   // input, stage 0, stage 1
+  ptrdiff_t width[3];  // elements in a row
+  // Bytes: of a row, of what precedes a part in a panel, of a panel.
+  ptrdiff_t row[3];
+  ptrdiff_t offset[3];
+  ptrdiff_t panel;
+  // Where a part of panel p begins, in elements of type T.
+  template <class T>
+  RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p, int part) const {
+    return (p * panel + offset[part]) / ptrdiff_t(sizeof(T));
+  }
 };
 RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Panels& panels, ptrdiff_t input_rows,
-                                                 ptrdiff_t hidden_rows) {
+                                                 ptrdiff_t hidden_rows, ptrdiff_t element) {
   PackedLayout p = {};
-  p.panel = panels.columns;
   const Range ranges[3] = {cell.input, cell.recurrent[0], cell.recurrent[1]};
   for (int i = 0; i < 3 && i <= cell.stages; ++i) {
     p.rows[i] = i ? hidden_rows : input_rows;
     p.width[i] = ranges[i].count * panels.units;
+    p.row[i] = p.width[i] * element;
     p.offset[i] = p.panel;
-    p.panel += p.rows[i] * p.width[i];
+    p.panel += p.rows[i] * p.row[i];
   }
   return p;
 }
+
+// The packed weights of a direction, in a storage format. Biases lie beside the panels, as T.
+template <class T>
+struct PackedWeights {
+  const Storage<T>* storage;
+  PackedLayout layout;
+  const char* panels;
+  const T* biases;  // [panel][columns]
+  RECURRA_ALWAYS_INLINE const char* panel(ptrdiff_t p) const { return panels + p * layout.panel; }
+};
 
 // The vectors that options multiply elementwise. Per panel, the packed weights hold first those with one value per
 // unit, then those with one per column; their gradient has the same layout and one more vector of columns, the biases'.

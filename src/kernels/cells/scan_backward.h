@@ -95,7 +95,7 @@ struct ScanBackward {
       for (ptrdiff_t p = 0; p < panels; ++p)
         segments[p] = {gates(s, r, p), stride * columns,
                        call.input_weights + from * panels * columns + p * columns * width, columns};
-      const Tile<T> tile = {segments, panels, width, nullptr, 0, out, width};
+      const Tile<T> tile = {segments, panels, bytes_of<T>(width), nullptr, 0, out, width};
       const int nv = int(width / L);
       const Split tiles = split(count, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {

@@ -59,13 +59,16 @@ struct ScanForward {
     return (to - work.x) / work.stride;
   }
 
-  void multiply_panel(const T* weights, ptrdiff_t count) const {
+  void multiply_panel(ptrdiff_t p, ptrdiff_t count) const {
+    const PackedWeights<T>& weights = *call.weights;
     const int nv = int(columns / kLanes<T>);
-    const Segment<T> segment = {work.x, work.stride, weights + columns, call.input_size};
+    const Segment<T> segment = {work.x, work.stride, weights.panel(p), call.input_size};
     const Split tiles = split(count, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      const Tile<T> tile = {&segment, 1, columns, weights, 0, work.pre + tiles.begin(i) * columns, columns};
-      multiply(tile, tiles.begin(i), tiles.size(i), nv);
+      const Tile<T> tile = {
+          &segment, 1, weights.layout.row[0], weights.biases + p * columns, 0, work.pre + tiles.begin(i) * columns,
+          columns};
+      multiply(weights.storage->tiles, tile, tiles.begin(i), tiles.size(i), nv);
     }
   }
 
@@ -101,7 +104,7 @@ struct ScanForward {
     const ptrdiff_t members = call.team.barrier ? call.team.members : 1;
     const ptrdiff_t first_panel = call.panels.count * call.team.member / members,
                     last_panel = call.panels.count * (call.team.member + 1) / members;
-    const ptrdiff_t panel_size = call.layout.panel, from = first_panel * units;
+    const ptrdiff_t from = first_panel * units;
     const ptrdiff_t here = (last_panel * units < call.hidden_size ? last_panel * units : call.hidden_size) - from;
     const ptrdiff_t running =
         call.begin ? active_rows(call.rows, call.first, call.last, call.begin) : call.last - call.first;
@@ -119,7 +122,7 @@ struct ScanForward {
       end = end < call.end ? end : call.end;
       const ptrdiff_t count = gather(begin, end, active);
       for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
-        multiply_panel(call.weights + p * panel_size, count);
+        multiply_panel(p, count);
         scan_panel(p, begin, end, active);
         if (poll.stopped(count * columns * call.input_size)) return;
       }

@@ -17,6 +17,12 @@ namespace recurra::RECURRA_ISA {
   extern const CellKernels<double> name##_f64;
 RECURRA_CELLS(RECURRA_CELL)
 #undef RECURRA_CELL
+// RECURRA_STORAGES comes from CMake: X(name) for each storage format.
+#define X(name)                           \
+  extern const Storage<float> name##_f32; \
+  extern const Storage<double> name##_f64;
+RECURRA_STORAGES
+#undef X
 
 namespace {
 
@@ -63,13 +69,18 @@ constexpr AttentionKernels<T> kAttentionKernels = {
 template <class T>
 constexpr OptimKernels<T> kOptimKernels = {sgd_update<T>, adam_update<T>, rmsprop_update<T>, sum_squares<T>};
 
-template <class T>
-constexpr const CellKernels<T>* of_type(const CellKernels<float>* f32, const CellKernels<double>* f64) {
+template <class T, template <class> class Entry>
+constexpr const Entry<T>* of_type(const Entry<float>* f32, const Entry<double>* f64) {
   if constexpr (sizeof(T) == sizeof(float))
     return f32;
   else
     return f64;
 }
+
+#define X(name) of_type<T>(&name##_f32, &name##_f64),
+template <class T>
+constexpr const Storage<T>* kStorages[] = {X(own) RECURRA_STORAGES nullptr};
+#undef X
 
 // A constant, not built at load time: a constructor here would run this ISA's instructions on any machine.
 template <class T>
@@ -82,6 +93,7 @@ constexpr Kernels<T> kKernels = {
     .gradient = gradient<T>,
     .product = product<T>,
     .outer = outer<T>,
+    .storages = kStorages<T>,
     .rows = kRowKernels<T>,
     .ctc = kCtcKernels<T>,
     .attention = kAttentionKernels<T>,

@@ -89,6 +89,8 @@ struct Kernels {
   void (*gradient)(const GradientCall<T>&);
   void (*product)(const ProductCall<T>&);
   void (*outer)(const OuterCall<T>&);
+  // T itself, then the formats that CMake names; null: there is no more.
+  const Storage<T>* const* storages;
   RowKernels<T> rows;
   CtcKernels<T> ctc;
   AttentionKernels<T> attention;

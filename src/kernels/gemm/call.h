@@ -2,6 +2,8 @@
 #pragma once
 #include <stddef.h>
 
+#include "kernels/gemm/storage.h"
+
 // Inline functions here must not become symbols of an ISA's objects: the linker would keep one of them for all.
 #define RECURRA_ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -20,10 +22,11 @@ struct ProductCall {
   ptrdiff_t rows, k, columns;
   const T* a;
   ptrdiff_t a_row;
-  const T* b;
+  const void* b;
   const T* bias;  // padded to whole vectors; null: none
   T* out;
   ptrdiff_t out_row;
+  const Storage<T>* storage = nullptr;  // of b; null: T itself
 };
 
 // out[k, n] += sum over rows of a(row, k) b(row, n), n < columns; out padded to whole vectors per row.

@@ -11,21 +11,23 @@ void product(const ProductCall<T>& call) {
   constexpr ptrdiff_t L = kLanes<T>;
   alignas(64) T out[kMaxRows * kMaxVectors * L];
   const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
+  const Storage<T>& storage = call.storage ? *call.storage : own_storage<T>();
+  const char* b = static_cast<const char*>(call.b);
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from, left = call.columns - from;
     const int nv = int(width / L);
-    const Segment<T> segment = {call.a, call.a_row, call.b + from * call.k, call.k};
+    const Segment<T> segment = {call.a, call.a_row, b + from * call.k * storage.bytes, call.k};
     const Split tiles = split(call.rows, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       T* const whole = width <= left ? call.out + tiles.begin(i) * call.out_row + from : nullptr;
       const Tile<T> tile = {&segment,
                             1,
-                            width,
+                            width * storage.bytes,
                             call.bias ? call.bias + from : nullptr,
                             0,
                             whole ? whole : out,
                             whole ? call.out_row : width};
-      multiply(tile, tiles.begin(i), tiles.size(i), nv);
+      multiply(storage.tiles, tile, tiles.begin(i), tiles.size(i), nv);
       for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
         for (ptrdiff_t n = 0; n < width && n < left; n += L) {
@@ -51,8 +53,8 @@ void outer(const OuterCall<T>& call) {
     const Split tiles = split(call.k, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
-      const Tile<T> tile = {&segment,    1, width, nullptr, 0, call.out + tiles.begin(i) * call.out_row + from,
-                            call.out_row};
+      const Tile<T> tile = {
+          &segment, 1, bytes_of<T>(width), nullptr, 0, call.out + tiles.begin(i) * call.out_row + from, call.out_row};
       add(tile, 0, tiles.size(i), nv);
     }
   }

@@ -1,58 +1,14 @@
-// The micro-kernels, and the tables of all their sizes.
-#include "kernels/gemm/tile.h"
+// The micro-kernels of weights stored as T, and of weight gradients.
+#include "kernels/gemm/micro_kernels.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
 
-// acc += A B over k steps of one segment.
-template <class T, int R, int N, bool ColumnMajor, int P, class V>
-RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, const T* b, ptrdiff_t b_row,
-                               ptrdiff_t b_panel, ptrdiff_t k) {
-  constexpr int L = kLanes<T>;
-  for (; k > 0; --k) {
-    V bs[P * N];
-    RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n) bs[n] = load<V>(b + n / N * b_panel + n % N * L);
-    RECURRA_UNROLL
-    for (int m = 0; m < R; ++m) {
-      const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
-      RECURRA_UNROLL
-      for (int n = 0; n < P * N; ++n) acc[m][n] = fma(x, bs[n], acc[m][n]);
-    }
-    a += ColumnMajor ? row : 1;
-    b += b_row;
-  }
-}
-
-// One tile of R rows from row `first` of A and N vectors from column `column` of each of P panels of B.
-template <class T, int R, int N, int P = 1>
-void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
-  typedef Vec<T> V;
-  constexpr int L = kLanes<T>;
-  V acc[R][P * N];
-  RECURRA_UNROLL
-  for (int m = 0; m < R; ++m) {
-    RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n)
-      acc[m][n] = t.init ? load<V>(t.init + m * t.init_row + n / N * t.init_panel + column + n % N * L) : V{};
-  }
-  for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
-    const Segment<T>& segment = t.segments[s];
-    accumulate<T, R, N, false, P>(acc, segment.a + first * segment.row, segment.row, segment.b + column, t.b_row,
-                                  t.b_panel, segment.k);
-  }
-  RECURRA_UNROLL
-  for (int m = 0; m < R; ++m) {
-    RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n) store(t.out + m * t.out_row + n / N * t.out_panel + column + n % N * L, acc[m][n]);
-  }
-}
-
-// The same for weight gradients, A column major: out += A B, a sum over rows and steps, which may be hundreds of
+// For weight gradients, A column major: out += A B, a sum over rows and steps, which may be hundreds of
 // thousands. It is made in three levels, short runs in registers, the block beside them, then the total: each level
 // keeps the rounding errors of the one below small.
 constexpr ptrdiff_t kShortRun = 64;
-template <class T, int R, int N>
+template <class T, class W, int R, int N>
 void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
@@ -62,8 +18,8 @@ void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
     const Segment<T>& segment = t.segments[s];
     for (ptrdiff_t k = 0; k < segment.k; k += kShortRun) {
       V acc[R][N] = {};
-      accumulate<T, R, N, true, 1>(acc, segment.a + first + k * segment.row, segment.row,
-                                   segment.b + column + k * t.b_row, t.b_row, 0,
+      accumulate<W, R, N, true, 1>(acc, segment.a + first + k * segment.row, segment.row,
+                                   static_cast<const char*>(segment.b) + column * W::kBytes + k * t.b_row, t.b_row, 0,
                                    segment.k - k < kShortRun ? segment.k - k : kShortRun);
       RECURRA_UNROLL
       for (int m = 0; m < R; ++m) {
@@ -79,67 +35,14 @@ void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
     }
 }
 
-template <class T, int N, int Q>
-void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first) {
-  typedef Vec<T> V;
-  constexpr int L = kLanes<T>, R = kBesideRows;
-  V mine[1][N], acc[R][N];
-  RECURRA_UNROLL
-  for (int n = 0; n < N; ++n) mine[0][n] = own.init ? load<V>(own.init + n * L) : V{};
-  RECURRA_UNROLL
-  for (int m = 0; m < R; ++m) {
-    RECURRA_UNROLL
-    for (int n = 0; n < N; ++n) acc[m][n] = load<V>(other.init + m * other.init_row + n * L);
-  }
-  const Segment<T> x = *own.segments, y = *other.segments;
-  const T *xa = x.a + row * x.row, *xb = x.b, *ya = y.a + first * y.row, *yb = y.b;
-  for (ptrdiff_t k = 0; k < y.k; ++k) {
-    RECURRA_UNROLL
-    for (int q = 0; q < Q; ++q) accumulate<T, 1, N, false, 1>(mine, xa + q, 0, xb + q * own.b_row, own.b_row, 0, 1);
-    accumulate<T, R, N, false, 1>(acc, ya, y.row, yb, other.b_row, 0, 1);
-    xa += Q, xb += Q * own.b_row;
-    ya += 1, yb += other.b_row;
-  }
-  accumulate<T, 1, N, false, 1>(mine, xa, 0, xb, own.b_row, 0, x.k - Q * y.k);
-  RECURRA_UNROLL
-  for (int n = 0; n < N; ++n) store(own.out + n * L, mine[0][n]);
-  RECURRA_UNROLL
-  for (int m = 0; m < R; ++m) {
-    RECURRA_UNROLL
-    for (int n = 0; n < N; ++n) store(other.out + m * other.out_row + n * L, acc[m][n]);
-  }
-}
-
-// Sizes that do not fit stand in as one row or panel, never called.
-#define RECURRA_TILE_ROW(F, R) \
-  { F<T, R, 1>, F<T, R, 2>, F<T, (R <= max_rows(3) ? R : 1), 3>, F<T, (R <= (kRegisters == 32 ? 6 : 3) ? R : 1), 4> }
-#define RECURRA_TILE_TABLE(F)                                                                          \
-  {                                                                                                    \
-    RECURRA_TILE_ROW(F, 1), RECURRA_TILE_ROW(F, 2), RECURRA_TILE_ROW(F, 3), RECURRA_TILE_ROW(F, 4),    \
-        RECURRA_TILE_ROW(F, 5), RECURRA_TILE_ROW(F, 6), RECURRA_TILE_ROW(F, 7), RECURRA_TILE_ROW(F, 8) \
-  }
-#define RECURRA_PANELS(P)                                                                                          \
-  {                                                                                                                \
-    multiply_tile<T, 1, 1, P>, multiply_tile<T, 1, 2, (P <= max_panels(2) ? P : 1)>,                               \
-        multiply_tile<T, 1, 3, (P <= max_panels(3) ? P : 1)>, multiply_tile<T, 1, 4, (P <= max_panels(4) ? P : 1)> \
-  }
-constexpr int kThree = fits_beside(3) ? 3 : 1, kFour = fits_beside(4) ? 4 : 1;
-template <class T>
-constexpr Tiles<T> kAllTiles = {RECURRA_TILE_TABLE(multiply_tile),
-                                RECURRA_TILE_TABLE(add_tile),
-                                {RECURRA_PANELS(1), RECURRA_PANELS(2), RECURRA_PANELS(3), RECURRA_PANELS(4),
-                                 RECURRA_PANELS(5), RECURRA_PANELS(6), RECURRA_PANELS(7), RECURRA_PANELS(8)},
-                                {{multiply_beside_tile<T, 1, 2>, multiply_beside_tile<T, 1, 4>},
-                                 {multiply_beside_tile<T, 2, 2>, multiply_beside_tile<T, 2, 4>},
-                                 {multiply_beside_tile<T, kThree, 2>, multiply_beside_tile<T, kThree, 4>},
-                                 {multiply_beside_tile<T, kFour, 2>, multiply_beside_tile<T, kFour, 4>}}};
-#undef RECURRA_TILE_ROW
-#undef RECURRA_TILE_TABLE
-#undef RECURRA_PANELS
+template <class T, class W = Own<T>>
+constexpr AddTiles<T> kAddTiles = {RECURRA_TILE_TABLE(add_tile)};
 
 }  // namespace
 
-const Tiles<float> tiles_f32 = kAllTiles<float>;
-const Tiles<double> tiles_f64 = kAllTiles<double>;
+constinit const Storage<float> own_f32 = {"f32", sizeof(float), nullptr, kTiles<float, Own<float>>};
+constinit const Storage<double> own_f64 = {"f64", sizeof(double), nullptr, kTiles<double, Own<double>>};
+constinit const AddTiles<float> add_tiles_f32 = kAddTiles<float>;
+constinit const AddTiles<double> add_tiles_f64 = kAddTiles<double>;
 
 }  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,135 @@
+// The micro-kernels over a storage format W of B, and the table of all their sizes: what a format's source is made of.
+// W has kBytes, the size of an element, and load<V>(address): a vector of them, converted to the lanes of V.
+#pragma once
+#include "kernels/gemm/tile.h"
+
+namespace recurra::RECURRA_ISA {
+namespace {
+
+// Weights stored as they are computed with.
+template <class T>
+struct Own {
+  static constexpr ptrdiff_t kBytes = sizeof(T);
+  template <class V>
+  static RECURRA_INLINE V load(const char* from) {
+    V v;
+    __builtin_memcpy(&v, from, sizeof v);
+    return v;
+  }
+};
+
+// acc += A B over k steps of one segment.
+template <class W, int R, int N, bool ColumnMajor, int P, class T, class V>
+RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, const char* b, ptrdiff_t b_row,
+                               ptrdiff_t b_panel, ptrdiff_t k) {
+  constexpr int L = kLanes<T>;
+  for (; k > 0; --k) {
+    V bs[P * N];
+    RECURRA_UNROLL
+    for (int n = 0; n < P * N; ++n) bs[n] = W::template load<V>(b + n / N * b_panel + n % N * L * W::kBytes);
+    RECURRA_UNROLL
+    for (int m = 0; m < R; ++m) {
+      const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
+      RECURRA_UNROLL
+      for (int n = 0; n < P * N; ++n) acc[m][n] = fma(x, bs[n], acc[m][n]);
+    }
+    a += ColumnMajor ? row : 1;
+    b += b_row;
+  }
+}
+
+// One tile of R rows from row `first` of A and N vectors from column `column` of each of P panels of B.
+template <class T, class W, int R, int N, int P = 1>
+void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+  typedef Vec<T> V;
+  constexpr int L = kLanes<T>;
+  V acc[R][P * N];
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < P * N; ++n)
+      acc[m][n] = t.init ? load<V>(t.init + m * t.init_row + n / N * t.init_panel + column + n % N * L) : V{};
+  }
+  for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
+    const Segment<T>& segment = t.segments[s];
+    accumulate<W, R, N, false, P>(acc, segment.a + first * segment.row, segment.row,
+                                  static_cast<const char*>(segment.b) + column * W::kBytes, t.b_row, t.b_panel,
+                                  segment.k);
+  }
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < P * N; ++n) store(t.out + m * t.out_row + n / N * t.out_panel + column + n % N * L, acc[m][n]);
+  }
+}
+
+template <class T, class W, int N, int Q>
+void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first) {
+  typedef Vec<T> V;
+  constexpr int L = kLanes<T>, R = kBesideRows;
+  V mine[1][N], acc[R][N];
+  RECURRA_UNROLL
+  for (int n = 0; n < N; ++n) mine[0][n] = own.init ? load<V>(own.init + n * L) : V{};
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < N; ++n) acc[m][n] = load<V>(other.init + m * other.init_row + n * L);
+  }
+  const Segment<T> x = *own.segments, y = *other.segments;
+  const T *xa = x.a + row * x.row, *ya = y.a + first * y.row;
+  const char *xb = static_cast<const char*>(x.b), *yb = static_cast<const char*>(y.b);
+  for (ptrdiff_t k = 0; k < y.k; ++k) {
+    RECURRA_UNROLL
+    for (int q = 0; q < Q; ++q) accumulate<W, 1, N, false, 1>(mine, xa + q, 0, xb + q * own.b_row, own.b_row, 0, 1);
+    accumulate<W, R, N, false, 1>(acc, ya, y.row, yb, other.b_row, 0, 1);
+    xa += Q, xb += Q * own.b_row;
+    ya += 1, yb += other.b_row;
+  }
+  accumulate<W, 1, N, false, 1>(mine, xa, 0, xb, own.b_row, 0, x.k - Q * y.k);
+  RECURRA_UNROLL
+  for (int n = 0; n < N; ++n) store(own.out + n * L, mine[0][n]);
+  RECURRA_UNROLL
+  for (int m = 0; m < R; ++m) {
+    RECURRA_UNROLL
+    for (int n = 0; n < N; ++n) store(other.out + m * other.out_row + n * L, acc[m][n]);
+  }
+}
+
+// Sizes that do not fit stand in as one row or panel, never called.
+#define RECURRA_TILE_ROW(F, R)                                            \
+  {                                                                       \
+    F<T, W, R, 1>, F<T, W, R, 2>, F<T, W, (R <= max_rows(3) ? R : 1), 3>, \
+        F<T, W, (R <= (kRegisters == 32 ? 6 : 3) ? R : 1), 4>             \
+  }
+#define RECURRA_TILE_TABLE(F)                                                                          \
+  {                                                                                                    \
+    RECURRA_TILE_ROW(F, 1), RECURRA_TILE_ROW(F, 2), RECURRA_TILE_ROW(F, 3), RECURRA_TILE_ROW(F, 4),    \
+        RECURRA_TILE_ROW(F, 5), RECURRA_TILE_ROW(F, 6), RECURRA_TILE_ROW(F, 7), RECURRA_TILE_ROW(F, 8) \
+  }
+#define RECURRA_PANELS(P)                                                                  \
+  {                                                                                        \
+    multiply_tile<T, W, 1, 1, P>, multiply_tile<T, W, 1, 2, (P <= max_panels(2) ? P : 1)>, \
+        multiply_tile<T, W, 1, 3, (P <= max_panels(3) ? P : 1)>,                           \
+        multiply_tile<T, W, 1, 4, (P <= max_panels(4) ? P : 1)>                            \
+  }
+constexpr int kThree = fits_beside(3) ? 3 : 1, kFour = fits_beside(4) ? 4 : 1;
+template <class T, class W>
+constexpr Tiles<T> kTiles = {RECURRA_TILE_TABLE(multiply_tile),
+                             {RECURRA_PANELS(1), RECURRA_PANELS(2), RECURRA_PANELS(3), RECURRA_PANELS(4),
+                              RECURRA_PANELS(5), RECURRA_PANELS(6), RECURRA_PANELS(7), RECURRA_PANELS(8)},
+                             {{multiply_beside_tile<T, W, 1, 2>, multiply_beside_tile<T, W, 1, 4>},
+                              {multiply_beside_tile<T, W, 2, 2>, multiply_beside_tile<T, W, 2, 4>},
+                              {multiply_beside_tile<T, W, kThree, 2>, multiply_beside_tile<T, W, kThree, 4>},
+                              {multiply_beside_tile<T, W, kFour, 2>, multiply_beside_tile<T, W, kFour, 4>}}};
+#undef RECURRA_PANELS
+
+}  // namespace
+
+// A format W other than T: one source, which CMakeLists.txt names in RECURRA_STORAGES. It has narrow<T>(from, to, n).
+#define RECURRA_STORAGE(name, W)                                                                               \
+  extern const Storage<float> name##_f32;                                                                      \
+  extern const Storage<double> name##_f64;                                                                     \
+  constinit const Storage<float> name##_f32 = {#name, W::kBytes, W::template narrow<float>, kTiles<float, W>}; \
+  constinit const Storage<double> name##_f64 = {#name, W::kBytes, W::template narrow<double>, kTiles<double, W>}
+
+}  // namespace recurra::RECURRA_ISA
