@@ -31,7 +31,7 @@ class Taped {
     const bool wanted = true;
     RecordOptions options;
     options.input_grad = &wanted;
-    options.seed = 3;
+    options.random.seed = 3;
     options.memory_budget = budget;
     return program_->record({&x, {}}, options);
   }

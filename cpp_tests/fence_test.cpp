@@ -296,7 +296,7 @@ class Trial {
     const std::vector<T> begin = state();
     RecordOptions options;
     options.input_grad = wanted;
-    options.seed = 5;
+    options.random = {5, 2};
     const auto tape = program_->record({x.data(), {begin.data(), state_size()}}, options);
     std::vector<std::vector<T>> dy;
     std::vector<Sequence<const T>> dy_rows;

@@ -44,7 +44,7 @@ TYPED_TEST(Product, EachElementIsOneChainFromTheBias) {
         std::vector<T> packed(size_t(device.packed_size(k, columns))), y(size_t(rows * columns) + 1, T(7));
         device.pack_matrix(w.data(), k, columns, true, packed.data());
         Arena arena;
-        const Run run = {cpu_devices(), arena, arena, 1, nullptr, false, 0};
+        const Run run = {cpu_devices(), arena, arena, 1, nullptr, false, {}};
         const Batch batch = {rows, 1, nullptr, nullptr, 0, 0};
         device.product(run, batch, k, columns, packed.data(), bias.data(), {a.data(), k, k},
                        {y.data(), columns, columns});
@@ -68,7 +68,7 @@ TYPED_TEST(Product, OuterIsTheSumOverRowsWhateverTheThreads) {
   std::vector<T> results[2], biases[2];
   for (int threads : {1, 2}) {
     Arena arena;
-    const Run run = {cpu_devices(), arena, arena, threads, nullptr, false, 0};
+    const Run run = {cpu_devices(), arena, arena, threads, nullptr, false, {}};
     auto& gradient = results[threads - 1];
     auto& bias = biases[threads - 1];
     gradient.assign(size_t(in * out), 0);

@@ -42,6 +42,7 @@ from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
 from recurra.models.compose import Bidirectional, Residual
 from recurra.models.model import Model
 from recurra.models.sequential import Sequential
+from recurra.running.gradients import FlatGradients, Gradients
 from recurra.running.stream import Stream
 from recurra.running.tape import Tape
 from recurra.saving.files import load
@@ -98,6 +99,8 @@ __all__ = [
     "Dot",
     "Dropout",
     "Embedding",
+    "FlatGradients",
+    "Gradients",
     "History",
     "Input",
     "Layer",

@@ -325,6 +325,7 @@ class Program:
         seed: int = 0,
         memory_budget: int | None = None,
         finishes: bool = True,  # False: what it changes in layers waits for finish_records()
+        first_row: int = 0,  # the number of the first row, as random masks see it
     ) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
 

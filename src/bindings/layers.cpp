@@ -91,7 +91,7 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
     Memory scratch(layer->devices());
     T* pooled = scratch.device.take<T>(size_t(batch.rows * layer->output_size()));
     const Sequence<T> y = {pooled, layer->output_size(), 0};
-    const Run run = {layer->devices(), scratch.device, scratch.host, num_threads(), stop, false, 0};
+    const Run run = {layer->devices(), scratch.device, scratch.host, num_threads(), stop, false, {}};
     static_cast<AttentionPool<T>&>(*layer).attend(
         run, {batch, layer->input_size(), {sequence_of<const T>(x), {}}, y, {}, {}}, {to.data, batch.steps, 1});
     if (run.stopped()) throw Interrupted();

@@ -80,9 +80,12 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-                  std::optional<size_t> memory_budget, bool finishes) {
+                  std::optional<size_t> memory_budget, bool finishes, int64_t first_row) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   const ptrdiff_t count = program.graph().inputs();
+  constexpr int64_t kRows = int64_t(1) << 31;
+  check(first_row >= 0 && first_row <= kRows - call.rows(), program.name().c_str(), "first_row is ", first_row,
+        ", expected 0 to ", kRows - call.rows(), " for ", call.rows(), " rows");
   const auto wanted = std::make_unique<bool[]>(size_t(count));
   for (ptrdiff_t i = 0; i < count; ++i)
     wanted[size_t(i)] = part(input_grad, i, count, program.name().c_str(), "input_grad").template cast<bool>();
@@ -92,8 +95,9 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
   with_memory(call, program, [&] {
     read_whole(program.versions(), [&] {
       run_native(work, [&](Stop* stop) {
-        tape = program.record(call.input(stop),
-                              {time_major, training, wanted.get(), seed, memory_budget.value_or(size_t(-1)), finishes});
+        tape = program.record(
+            call.input(stop),
+            {time_major, training, wanted.get(), {seed, first_row}, memory_budget.value_or(size_t(-1)), finishes});
       });
     });
   });
@@ -119,15 +123,15 @@ void register_program(py::module_& m) {
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
              const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-             std::optional<size_t> memory_budget, bool finishes) {
+             std::optional<size_t> memory_budget, bool finishes, int64_t first_row) {
             return self.visit([&](const auto& p) {
               return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget,
-                            finishes);
+                            finishes, first_row);
             });
           },
           py::arg("x"), py::arg("lengths") = py::none(), py::arg("reset") = py::none(), py::arg("state") = py::none(),
           py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0,
-          py::arg("memory_budget") = py::none(), py::arg("finishes") = true)
+          py::arg("memory_budget") = py::none(), py::arg("finishes") = true, py::arg("first_row") = 0)
       .def(
           "stream",
           [](const ProgramHandle& self, ptrdiff_t batch_size) {

@@ -146,7 +146,7 @@ py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py
   const Sequence<T> y = {arena.take<T>(size_t(rows * steps * width)), steps * width, width};
   const double work = layer.work(batch, &looked_at.input.batch);
   const auto attend = [&](Stop* stop) {
-    layer.attend({layer.devices(), arena, scratch.host, threads_for(work, kReleaseWork), stop, false, 0},
+    layer.attend({layer.devices(), arena, scratch.host, threads_for(work, kReleaseWork), stop, false, {}},
                  {batch,
                   layer.input_size(),
                   {sequence_of<const T>(queries), {}},

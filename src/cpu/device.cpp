@@ -85,11 +85,11 @@ void CpuDevice<T>::outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdi
 template <class T>
 void CpuDevice<T>::dropout(const Run& run, const Batch& batch, ptrdiff_t features, double p, uint64_t stream,
                            bool one_mask, Sequence<const T> x, Sequence<T> y) const {
-  const RandomMask mask(run.seed, stream, p);
+  const RandomMask mask(run.random, stream, p);
   const T scale = T(1 / (1 - p));
   for_each_task(batch.rows, run.threads, [&](ptrdiff_t row) {
     for (ptrdiff_t step = 0; step < batch.length(row) && !stopped(run); ++step)
-      kernels<T>().rows.dropout(mask.key, RandomMask::row(row, one_mask ? 0 : step), mask.last, scale, x.at(row, step),
+      kernels<T>().rows.dropout(mask.key, mask.row(row, one_mask ? 0 : step), mask.last, scale, x.at(row, step),
                                 y.at(row, step), features);
   });
 }

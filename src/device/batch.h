@@ -109,6 +109,13 @@ struct Memory {
   Memory(Arena&& on_device, Arena&& on_host) : device(std::move(on_device)), host(std::move(on_host)) {}
 };
 
+// What random masks are made from: a seed, and the number of a batch's first row, so that rows keep their masks when
+// they are a batch of their own.
+struct RandomRows {
+  uint64_t seed = 0;
+  int64_t first_row = 0;
+};
+
 // What every call is given: the device, scratch memory, how many threads it may use, and whom to ask whether to go on.
 struct Run {
   const Devices& devices;
@@ -117,7 +124,7 @@ struct Run {
   int threads;
   Stop* stop;
   bool training;
-  uint64_t seed;
+  RandomRows random;
   bool stopped() const { return stop && stop->requested(); }
   bool poll() const { return stop && stop->poll(); }
   template <class T>

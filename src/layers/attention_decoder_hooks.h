@@ -6,7 +6,7 @@ namespace recurra {
 
 // For what a hook does on its own thread: it takes a moment and does not look at the clock.
 inline Run on_one_thread(const Run& run) {
-  return {run.devices, run.arena, run.host, 1, nullptr, run.training, run.seed};
+  return {run.devices, run.arena, run.host, 1, nullptr, run.training, run.random};
 }
 
 // What attention does for some rows at a step, or for some steps of a row. The caller's x and y are copied then too,

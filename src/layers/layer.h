@@ -226,7 +226,7 @@ class ForwardStep : public LayerStep<T> {
     if (scratch_.used()) scratch_.reset();
     const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
     const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
-    forward({devices_, scratch_.device, scratch_.host, 1, call.stop, false, 0},
+    forward({devices_, scratch_.device, scratch_.host, 1, call.stop, false, {}},
             {batch,
              features_,
              {{call.x, call.x_row, call.x_row}, call.tokens},

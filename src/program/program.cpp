@@ -111,21 +111,16 @@ bool Program<T>::prepares_step(ptrdiff_t rows) const {
 }
 
 template <class T>
-Run Program<T>::run(double work, Stop* stop, Memory& scratch, bool training, uint64_t seed) const {
+Run Program<T>::run(double work, Stop* stop, Memory& scratch, bool training, const RandomRows& random) const {
   const bool interruptible = work >= kInterruptibleWork || are_stops_eager();
-  return {devices_,
-          scratch.device,
-          scratch.host,
-          threads_for(work, kParallelWork),
-          interruptible ? stop : nullptr,
-          training,
-          seed};
+  return {devices_, scratch.device, scratch.host, threads_for(work, kParallelWork), interruptible ? stop : nullptr,
+          training, random};
 }
 
 template <class T>
 Run Program<T>::node_run(const Run& run, size_t node) const {
   Run own = run;
-  own.seed += uint64_t(node) * 0xD1B54A32D192ED03u;
+  own.random.seed += uint64_t(node) * 0xD1B54A32D192ED03u;
   return own;
 }
 
@@ -198,7 +193,7 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
   Seen seen(versions_, scratch.host.take<uint64_t>(versions_.size()));
   seen.look();
   const auto& nodes = graph_.nodes();
-  const Run run = this->run(graph_.work(values), input.stop, scratch, false, 0);
+  const Run run = this->run(graph_.work(values), input.stop, scratch, false, {});
   Buffers<T> buffers(scratch, nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     const ptrdiff_t v = nodes[i].output, output = graph_.values()[size_t(v)].output;
@@ -309,10 +304,10 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   tape->work_ = graph_.work(values);
   tape->time_major_ = options.time_major;
   tape->training_ = options.training;
-  tape->seed_ = options.seed;
+  tape->random_ = options.random;
 
   std::unique_ptr<Memory> scratch = scratch_.take();
-  const Run run = this->run(tape->work_, input.stop, *scratch, options.training, options.seed);
+  const Run run = this->run(tape->work_, input.stop, *scratch, options.training, options.random);
   tape->steps_.reserve(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     Layer<T>& layer = *nodes[i].layer;

@@ -47,7 +47,7 @@ struct RecordOptions {
   bool time_major = false;           // of sequences among the outputs
   bool training = true;              // whether dropout is on
   const bool* input_grad = nullptr;  // for each input, whether its gradient is wanted; null: none is
-  uint64_t seed = 0;
+  RandomRows random = {};
   // Bytes that the tape may hold, its backward included. Recurrent layers keep less for it and make the rest again.
   size_t memory_budget = size_t(-1);
   bool finishes = true;  // false: the tape's finish() comes when all is recorded that belongs together
@@ -84,7 +84,7 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   friend class Tape<T>;
   typedef typename Graph<T>::Node Node;
 
-  Run run(double work, Stop*, Memory& scratch, bool training, uint64_t seed) const;
+  Run run(double work, Stop*, Memory& scratch, bool training, const RandomRows&) const;
   Run node_run(const Run&, size_t node) const;  // a distinct seed for each node
   LayerForward<T> node_call(size_t node, Value<T>* values, Sequence<T> y, StateRows<const T> state,
                             StateRows<T> final_state, Memory& memory) const;
@@ -193,7 +193,7 @@ class Tape {
   Memory::Mark recorded_ = {};  // where backward's own memory begins
   double work_ = 0;
   bool time_major_ = false, training_ = true;
-  uint64_t seed_ = 0;
+  RandomRows random_ = {};
   std::vector<std::vector<double>> gradient_norms_;
   mutable Turn turn_;
   std::vector<bool> ran_;  // [node]: whether backward() has made a gradient

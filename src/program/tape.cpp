@@ -211,7 +211,7 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
 
   const Graph<T>& graph = program_->graph();
   std::unique_ptr<Memory> scratch = program_->scratch_.take();
-  const Run run = program_->run(work_, stop, *scratch, training_, seed_);
+  const Run run = program_->run(work_, stop, *scratch, training_, random_);
   Gradients gradients(*this, dy, dx, *scratch);
   fill_rows(run.device<T>(), rows(), graph.state_size(), T(0), dstate);
   ran_.assign(steps_.size(), false);
@@ -246,9 +246,10 @@ template <class T>
 void Tape<T>::check_buffers(const GradientBuffers<T>* to) const {
   for (const auto& node : program_->graph().nodes()) {
     Parameters<T>& parameters = *node.layer->parameters();
-    check(!parameters.size() || find_gradient(to, parameters), program_->name().c_str(),
-          "got gradients without those of a layer of this tape, expected all; make them with new_grads() of the layer or "
-          "model that recorded it");
+    check(
+        !parameters.size() || find_gradient(to, parameters), program_->name().c_str(),
+        "got gradients without those of a layer of this tape, expected all; make them with new_grads() of the layer or "
+        "model that recorded it");
   }
 }
 

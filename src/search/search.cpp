@@ -177,7 +177,7 @@ class Search<T>::Rows {
       offset += layer->state_size();
       Part part = {};
       if (auto* decoder = dynamic_cast<AttentionDecoder<T>*>(layer.get()))
-        part.step = decoder->prepare_search({decoder->devices(), memory_.device, memory_.host, 1, nullptr, false, 0},
+        part.step = decoder->prepare_search({decoder->devices(), memory_.device, memory_.host, 1, nullptr, false, {}},
                                             options_.beam, own, *memory, weights_, memory_);
       else
         part.step = layer->prepare_step(slots_, features, own);

@@ -20,7 +20,7 @@ MODULES = [
 ]  # fmt: skip
 
 #: Nobody calls these; functions return them.
-MADE = (rc.History, rc.Stream, rc.Symbol, rc.Tape, rc.data.Sessions, rc.data.Stateful)
+MADE = (rc.FlatGradients, rc.Gradients, rc.History, rc.Stream, rc.Symbol, rc.Tape, rc.data.Sessions, rc.data.Stateful)
 
 
 def public() -> list[Any]:

@@ -68,7 +68,15 @@ RUNS: dict[str, dict[str, Any]] = {
     "early stopping": {**PLAIN, "callbacks": lambda: [rc.callbacks.EarlyStopping("loss", patience=2)]},
     "buckets": {"x": LISTS, "y": LABELS, "bucket": True},
     "accumulated": {**PLAIN, "accumulate": 2},
+    "shards": {"x": LISTS, "y": LABELS, "bucket": True, "shards": 3, "model": "unnormalised"},
     "windows": {"x": X, "y": Y, "truncate": rc.TruncatedBPTT(2, 4), "model": "unnormalised"},
+    "sharded and stateful": {
+        "x": STATEFUL,
+        "truncate": rc.TruncatedBPTT(3),
+        "model": "unnormalised",
+        "validation_split": 0.0,
+        "shards": 2,
+    },
     "stateful": {"x": STATEFUL, "truncate": rc.TruncatedBPTT(3), "model": "unnormalised", "validation_split": 0.0},
     "generator": {"x": lambda epoch: [(X[epoch::5], Y[epoch::5]), (X[:7], Y[:7])], "validation_split": 0.0},
 }

@@ -120,6 +120,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "clip_norm": ({}, {"clip_norm": 1.0}, REFUSED, "clip_norm="),
     "clip_value": ({}, {"clip_value": 1.0}, REFUSED, "clip_value="),
     "accumulate": ({}, {"accumulate": 2}, REFUSED, "accumulate="),
+    "shards": ({}, {"shards": 2}, REFUSED, "shards="),
     "truncate": ({}, {"truncate": rc.TruncatedBPTT(2)}, REFUSED, "truncate="),
     "memory_budget": ({}, {"memory_budget": 1 << 30}, SAME, ""),
     "metrics": ({}, {"metrics": ["f1"]}, REFUSED, "metrics="),

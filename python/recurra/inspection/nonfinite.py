@@ -51,20 +51,32 @@ class NonFinite:
 
 
 def first_nonfinite(
-    subject: Subject, objective: Objective | None, state: State, reset: Any, training: bool, seed: int
+    subject: Subject,
+    objective: Objective | None,
+    state: State,
+    reset: Any,
+    training: bool,
+    seed: int,
+    first_row: int = 0,
 ) -> NonFinite | None:
     """The first finding when the subject is recorded with these arguments and, given an objective, run backward; see
     `recurra.diagnose.nonfinite`."""
-    return next(_findings(subject, objective, state, reset, training, seed), None)
+    return next(_findings(subject, objective, state, reset, training, seed, first_row), None)
 
 
 def _findings(
-    subject: Subject, objective: Objective | None, state: State, reset: Any, training: bool, seed: int
+    subject: Subject,
+    objective: Objective | None,
+    state: State,
+    reset: Any,
+    training: bool,
+    seed: int,
+    first_row: int = 0,
 ) -> Iterator[NonFinite]:
     yield from _inputs(subject, state)
     yield from _parameters(subject)
     with subject.untouched():
-        tape = _record_all(subject, state, reset, training, seed)
+        tape = _record_all(subject, state, reset, training, seed, first_row)
         values = _outputs_of_nodes(subject, tape)
         yield from _outputs(subject, tape, values)
         if objective is not None:
@@ -133,7 +145,7 @@ def _parameters(subject: Subject) -> Iterator[NonFinite]:
                 yield _found("parameter", subject.node_name(node), bad, array, layer=index, parameter=f"{prefix}{name}")
 
 
-def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int) -> Tape:
+def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int, first_row: int) -> Tape:
     """Record as the model does, but with all layers' outputs and states as outputs. The same nodes in the same order
     draw the same masks."""
     model, graph = subject.model, subject.graph
@@ -142,7 +154,7 @@ def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed
     whole = Graph(graph.inputs, nodes, every)
     outputs = Structure(len(every))
     runner = Runner(model.label, whole, alone=False, inputs=model.structures[0], outputs=outputs)
-    return runner.record(subject.x, state, subject.lengths, reset, training, False, seed)
+    return runner.record(subject.x, state, subject.lengths, reset, training, False, seed, first_row=first_row)
 
 
 def _outputs_of_nodes(subject: Subject, tape: Tape) -> dict[int, Array]:

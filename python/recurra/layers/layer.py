@@ -133,6 +133,7 @@ class Layer(ABC):
         seed: int | None = None,
         memory_budget: int | None = None,
         mask: Any = None,
+        first_row: int = 0,
     ) -> Tape:
         """Run forward and record a tape for `backward`.
 
@@ -146,12 +147,18 @@ class Layer(ABC):
                 keep as many steps' saved values as fit, and `backward` recomputes the others, a stretch at a time, at
                 the cost of at most one more forward. Outputs and gradients stay bitwise the same. None for no limit.
 
+            first_row: the number of the first row where the rows are a part of a larger batch: with its seed they have the
+                masks, outputs and gradients with respect to x that they would have there. A layer written in Python is
+                given another rng for each first_row.
+
         Raises:
             ValueError: wrong shapes, lengths or token numbers; a memory_budget below the least possible, which the
                 message states, or for a model with layers written in Python.
             TypeError: wrong dtype.
         """
-        return self._runner(x).record(x, state, lengths, reset, training, input_grad, seed, memory_budget, mask)
+        return self._runner(x).record(
+            x, state, lengths, reset, training, input_grad, seed, memory_budget, mask, first_row
+        )
 
     @keywords.explained_method
     def stream(self, batch_size: int = 1) -> Stream:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from recurra import _core
 from recurra.common.typing import Array
 from recurra.layers.leaf import LeafLayer
-from recurra.running import contributions
 from recurra.running.gradients import Gradients
 
 
@@ -139,6 +138,8 @@ class PythonLayer(LeafLayer):
     @property
     def grads(self) -> Gradients:
         """Writable views of the gradients by name; inside `backward`, of this call's contribution alone."""
+        from recurra.running import contributions  # late: few programs have layers written in Python
+
         return contributions.of(self) or super().grads
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,19 +68,28 @@ class Segment:
             first=self.first + begin,
         )
 
+    def shard(self, begin: int, end: int) -> Segment:
+        """Rows `begin` to `end` of it."""
+        rows = None if self.rows is None else self.rows[begin:end]
+        return replace(self._each(lambda array: array[begin:end]), rows=rows)
+
     def own(self) -> Segment:
         """A copy with its own arrays, for sources that overwrite their buffers."""
+        return self._each(lambda array: array.copy())
 
-        def copies(arrays: Sequence[Any]) -> list[Any]:
-            return [None if one is None else one.copy() for one in arrays]
+    def _each(self, change: Callable[[Array], Array]) -> Segment:
+        """The same of the arrays that change() makes."""
+
+        def changed(arrays: Sequence[Any]) -> list[Any]:
+            return [None if one is None else change(one) for one in arrays]
 
         return replace(
             self,
-            x=copies(self.x),
-            lengths=copies(self.lengths),
-            resets=copies(self.resets),
-            targets=copies(self.targets),
-            weights=copies(self.weights),
+            x=changed(self.x),
+            lengths=changed(self.lengths),
+            resets=changed(self.resets),
+            targets=changed(self.targets),
+            weights=changed(self.weights),
         )
 
     def output_lengths(self) -> list[Array | None]:
@@ -114,6 +123,15 @@ class Piece:
     carry: bool = False  # start from the state that the piece before handed on, instead of zeros
     learn: bool = True  # False: run forward only, to advance the state
     hand_on: bool = True  # hand on the state after the first segment; False: the state this piece started from
+
+    @property
+    def rows(self) -> int:
+        """Those of its batch."""
+        return len(self.segments[0].x[0])
+
+    def shard(self, begin: int, end: int) -> Piece:
+        """Rows `begin` to `end` of it."""
+        return replace(self, segments=[one.shard(begin, end) for one in self.segments])
 
     def own(self) -> Piece:
         """A copy with its own arrays, for sources that overwrite their buffers."""

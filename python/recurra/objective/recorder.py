@@ -13,6 +13,7 @@ from recurra.losses import LossValue
 from recurra.objective.goal import Goal
 from recurra.objective.metric_group import MetricGroup
 from recurra.objective.pieces import Piece, Segment
+from recurra.running.gradients import Gradients
 from recurra.running.state import copied
 from recurra.running.tape import Tape
 
@@ -26,19 +27,26 @@ class Recorded(NamedTuple):
     piece: Piece
     state: State
     seed: int
+    first_row: int
 
 
 class Recorder:
-    """Accumulates the gradients of several pieces.
+    """Accumulates the gradients of several pieces, in `grads` or in the model's own.
 
     Attributes: counts, what each output's loss counted in all pieces so far; state, the state that the last piece hands
     on; done, the pieces so far.
     """
 
     def __init__(
-        self, model: Trainable, goal: Goal, metrics: MetricGroup | None = None, memory_budget: int | None = None
+        self,
+        model: Trainable,
+        goal: Goal,
+        metrics: MetricGroup | None = None,
+        memory_budget: int | None = None,
+        grads: Gradients | None = None,
     ) -> None:
         self._model, self._goal, self._metrics, self._budget = model, goal, metrics, memory_budget
+        self._grads = grads
         self._inputs, self._outputs = model.structures
         self.counts = [0.0] * len(model.output_infos())
         self.state: State = None
@@ -46,17 +54,21 @@ class Recorder:
 
     def totals(self, pieces: Sequence[Piece]) -> list[float] | None:
         """What each output's loss will count in all pieces; None where it need not be known in advance."""
-        if len(pieces) == 1 or len(self.counts) == 1:
-            return None
+        return None if len(pieces) == 1 or len(self.counts) == 1 else self.counted(pieces)
+
+    def counted(self, pieces: Sequence[Piece]) -> list[float]:
+        """What each output's loss will count in all pieces, found without running them."""
         totals = [0.0] * len(self.counts)
-        for segment in (one for piece in pieces if piece.learn for one in piece.segments):
+        for segment in (one for piece in pieces if piece.learn and piece.rows for one in piece.segments):
             for index, count in enumerate(self._goal.counts(segment)):
                 totals[index] += count
         return totals
 
-    def record(self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None) -> list[LossValue]:
+    def record(
+        self, piece: Piece, state: State, seed: int, totals: Sequence[float] | None = None, first_row: int = 0
+    ) -> list[LossValue]:
         """Add the gradients of a piece whose initial state is `state`; returns the values of its losses."""
-        self.done.append(Recorded(piece, state, seed))
+        self.done.append(Recorded(piece, state, seed, first_row))
         if not piece.learn:
             for segment in piece.segments:
                 x, lengths, reset = self._given(segment)
@@ -76,6 +88,7 @@ class Recorder:
                 input_grad=False,
                 seed=seeds.derive(seed, index),
                 memory_budget=self._budget,
+                first_row=first_row,
             )
             tapes.append(tape)
             values.append(self._goal.values(self._outputs.spread("fit", "y", tape.y), segment, self._metrics))
@@ -94,7 +107,10 @@ class Recorder:
     def _backward(self, tapes: Sequence[Tape], values: Sequence[Sequence[LossValue]], counts: Sequence[float]) -> None:
         dstate: State = None
         for tape, parts in zip(reversed(tapes), reversed(values), strict=True):
-            _dx, dstate = tape.backward(self._outputs.join(self._goal.gradients(parts, counts)), dstate)
+            _dx, dstate = tape.backward(self._outputs.join(self._goal.gradients(parts, counts)), dstate, self._grads)
+
+    def finish(self) -> None:
+        """All pieces of a step are recorded; nothing is left to do."""
 
 
 def _total(parts: Sequence[LossValue]) -> LossValue:

@@ -122,14 +122,15 @@ class FlatGradients(Gradients):
     """Separate gradients for `Tape.backward(dy, grads=...)`, made by `new_grads`.
 
     They start at zero; each backward adds to them, and leaves the model's own `grads` unchanged.
+
+    Attributes: flat, (size,), all dense gradients in one array, in the order of the names, which have views of it: workers
+    sum it in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
     """
 
     def __init__(self, operation: str, parts: Parts, flat: Any = None) -> None:
         super().__init__(parts)
         dense = [one for _prefix, one in parts if one.size and not one.sparse]
         size, dtype = sum(one.size for one in dense), next((one.dtype for _prefix, one in parts if one.size), "float32")
-        #: (size,) all dense gradients in one array, in the order of the names, which have views of it: workers sum it
-        #: in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
         self.flat: Array = np.zeros(size, dtype) if flat is None else _checked(operation, flat, size, dtype)
         self._arrays = {one: np.zeros(one.size, one.dtype) for _prefix, one in parts if one.sparse or not one.size}
         begin = 0

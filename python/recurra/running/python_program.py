@@ -118,9 +118,11 @@ class PythonProgram:
         seed: int = 0,
         memory_budget: int | None = None,
         finishes: bool = True,
+        first_row: int = 0,
     ) -> PythonTape:
         """The tape of a forward, recorded for backward."""
-        y, saved = self.run(x, lengths, reset, training, seed)
+        own = seeds.derive(seed, first_row) if first_row else seed  # parts of a batch draw other numbers
+        y, saved = self.run(x, lengths, reset, training, own)
         wanted = (x.shape, x.dtype) if input_grad and x.dtype.kind == "f" else None
         return PythonTape(self._layer, y, saved, lengths, wanted)
 

@@ -113,6 +113,7 @@ class Runner:
         seed: int | None,
         memory_budget: int | None = None,
         mask: Any = None,
+        first_row: int = 0,
     ) -> Tape:
         """The tape of a call, recorded for backward."""
         operation = f"{self._owner}.record"
@@ -121,10 +122,11 @@ class Runner:
         training = checks.flag(operation, "training", training)
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
+        first_row = checks.integer(operation, "first_row", first_row, 0)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
         if not self._graph.all_native:  # users' layers may save them on the tape
             arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
-        given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget)
+        given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
         versions: list[int] = []
         if self._graph.all_native:  # a native program checks the versions of its layers itself
             pieces = self._record_runs(True, *given)
@@ -148,6 +150,7 @@ class Runner:
         wanted: list[bool],
         seed: int,
         memory_budget: int | None,
+        first_row: int,
     ) -> list[tuple[TapePiece, Run]]:
         call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
@@ -161,6 +164,7 @@ class Runner:
                 seed if len(self._runs) == 1 else seeds.derive(seed, index),
                 memory_budget,
                 finishes,
+                first_row,
             )
             if run is not self._runs[-1]:
                 call.take(run, piece.y)

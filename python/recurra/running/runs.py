@@ -39,6 +39,7 @@ class Program(Protocol):
         seed: int,
         memory_budget: int | None,
         finishes: bool,
+        first_row: int,
     ) -> TapePiece: ...
 
     def stream(self, batch_size: int) -> StreamPiece: ...

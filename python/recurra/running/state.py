@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from recurra.common import checks
 from recurra.common.typing import Array, State
 from recurra.graph.graph import Node
@@ -96,6 +98,21 @@ class StateLayout:
             entries.append(None if not count else arrays[begin] if count == 1 else tuple(arrays[begin : begin + count]))
             begin += count
         return entries[0] if self._alone else entries
+
+
+def rows_of(state: State, begin: int, end: int) -> State:
+    """Rows `begin` to `end` of a state."""
+    if isinstance(state, list | tuple):
+        return type(state)(rows_of(one, begin, end) for one in state)
+    return None if state is None else state[:, begin:end]
+
+
+def joined(states: Sequence[State]) -> State:
+    """The state of the rows of several states, one after the other."""
+    first = states[0]
+    if isinstance(first, list | tuple):
+        return type(first)(joined(parts) for parts in zip(*states, strict=True))
+    return None if first is None else np.concatenate(states, axis=1)
 
 
 def copied(state: State) -> State:

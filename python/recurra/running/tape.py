@@ -10,7 +10,6 @@ from recurra.common import checks, keywords
 from recurra.common.structure import Structure
 from recurra.common.typing import Array, State
 from recurra.graph.graph import Graph, pack, unpack
-from recurra.running import contributions
 from recurra.running.gradients import Gradients, cores_of
 from recurra.running.score_gradient import ParameterGradient, parameter_gradients
 from recurra.running.state import StateLayout
@@ -144,6 +143,8 @@ class Tape:
             flat = self._form.states(operation, flat)
         if self._graph.all_native:  # a single native tape, which checks and undoes by itself
             return self._backward_pieces(gradients, flat, more, to)
+        from recurra.running import contributions  # late: few models have layers written in Python
+
         self._refuse_if_stale()
         python = [layer for layer in self._graph.layers if not layer.native and layer.parameters.size]
         try:

@@ -157,6 +157,7 @@ class Checkpointer:
             "clip_norm": settings.clip_norm,
             "clip_value": settings.clip_value,
             "accumulate": settings.accumulate,
+            "shards": settings.shards,
             "truncate": None if settings.truncate is None else asdict(settings.truncate),
         }
 

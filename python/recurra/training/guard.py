@@ -27,17 +27,18 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
     The parameters are still those of the last good step.
     """
     inputs, outputs = model.structures
-    for piece, state, seed in done:
+    for piece, state, seed, first_row in done:
         for index, segment in enumerate(piece.segments):
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
             lengths, reset, own = inputs.join(segment.lengths), inputs.join(segment.resets), seeds.derive(seed, index)
             weights = None if all(one is None for one in segment.weights) else outputs.join(segment.weights)
             subject = Subject("nonfinite", model, x, lengths)
             objective = Objective(subject, y, outputs.join(goal.losses), sample_weight=weights)
-            report = first_nonfinite(subject, objective, state, reset, piece.learn, own)
+            report = first_nonfinite(subject, objective, state, reset, piece.learn, own, first_row)
             if report is not None:
                 raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
-            state = model.record(x, state, lengths, reset, training=piece.learn, input_grad=False, seed=own).state
+            tape = model.record(x, state, lengths, reset, piece.learn, input_grad=False, seed=own, first_row=first_row)
+            state = tape.state
     # Each piece is finite; their sum is not.
     names = [name for name, gradient in model.grads.items() if not np.isfinite(gradient).all()]
     what = f"whose sum for {names[0]}" if names else "whose norm, or scale for the mean loss,"

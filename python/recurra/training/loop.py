@@ -18,7 +18,7 @@ from recurra.common.typing import State
 from recurra.objective.goal import Goal
 from recurra.objective.metric_group import MetricGroup
 from recurra.objective.pieces import Piece
-from recurra.objective.recorder import Recorder
+from recurra.objective.shards import make_recorder
 from recurra.objective.sources import Source
 from recurra.optim import Optimizer
 from recurra.training import guard
@@ -63,6 +63,8 @@ class Training:
         self._cut = False  # a callback stopped training within the epoch
         self._goal, self._source, self._validation, self._metrics = goal, source, validation, metrics
         self._settings = settings
+        #: A gradient for each shard of a batch, which is summed before the step.
+        self._shards = [model.new_grads() for _ in range(settings.shards)] if settings.shards > 1 else []
         self._callbacks = CallbackGroup(callbacks, self)
         self._mean, self._running = goal.mean(), Running()
         self._buffers = list(model.buffers.values())
@@ -263,7 +265,7 @@ class Training:
         """One optimiser step, or none if no row counts in the loss."""
         settings = self._settings
         self.model.zero_grad()
-        recorder = Recorder(self.model, self._goal, self._metrics, settings.memory_budget)
+        recorder = make_recorder(self.model, self._goal, self._metrics, settings.memory_budget, self._shards)
         totals = recorder.totals(group)
         for place, piece in enumerate(group):
             begin = self._state if piece.carry else None
@@ -274,6 +276,7 @@ class Training:
                 guard.explain(self.model, self._goal, recorder.done, self._where)
         running = self._running
         if any(recorder.counts):  # not so for a batch of empty rows
+            recorder.finish()
             try:
                 norm, clipped = self.optimizer.step(
                     self.model,

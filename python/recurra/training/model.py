@@ -56,6 +56,7 @@ class TrainableModel(Trainable):
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
+        shards: int = 1,
         bucket: bool | int = False,
         truncate: TruncatedBPTT | None = None,
         memory_budget: int | None = None,
@@ -106,6 +107,9 @@ class TrainableModel(Trainable):
             clip_value: the maximum absolute value of that gradient's elements, applied before clip_norm.
             accumulate: number of batches whose gradients make one optimiser step: the same step as for one batch of
                 them all, up to rounding.
+            shards: the gradient of a step is the sum over so many parts of its batches, equal ranges of rows, by a balanced
+                binary tree: the same bits on any number of workers that compute parts of the tree each (see
+                `docs/gradients.md`). Each shard takes as much memory as the parameters, and metrics see it as a batch.
             bucket: whether to batch rows of similar lengths together, in an order that is still random. A number bounds
                 the steps of a batch, padding included, so that long rows form smaller batches.
             truncate: backpropagation in windows, with carried state; see `recurra.TruncatedBPTT`.
@@ -131,6 +135,7 @@ class TrainableModel(Trainable):
         from recurra.objective.crf_losses import warn_of_untrained
         from recurra.objective.goal import Goal
         from recurra.objective.metric_group import MetricGroup
+        from recurra.objective.shards import check_shardable
         from recurra.objective.sources import make_source
         from recurra.optim.find import named
         from recurra.training.batch_check import check_batches
@@ -146,11 +151,14 @@ class TrainableModel(Trainable):
             clip_norm=clip_norm,
             clip_value=clip_value,
             accumulate=accumulate,
+            shards=shards,
             truncate=truncate,
             memory_budget=memory_budget,
             nan_guard=nan_guard,
             verbose=verbose,
         )
+        if settings.shards > 1:
+            check_shardable(self)
         batch_size = checks.integer(name, "batch_size", batch_size)
         told = listed(name, callbacks)
         goal = Goal(name, self, loss, loss_weights, class_weight)

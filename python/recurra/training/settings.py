@@ -19,6 +19,7 @@ class Settings:
     clip_norm: float | None
     clip_value: float | None
     accumulate: int
+    shards: int
     truncate: TruncatedBPTT | None
     memory_budget: int | None
     nan_guard: bool
@@ -31,5 +32,6 @@ class Settings:
         if self.clip_value is not None:
             self.clip_value = checks.number("fit", "clip_value", self.clip_value)
         self.accumulate = checks.integer("fit", "accumulate", self.accumulate)
+        self.shards = checks.integer("fit", "shards", self.shards)
         self.nan_guard = checks.flag("fit", "nan_guard", self.nan_guard)
         self.verbose = checks.choice("fit", "verbose", self.verbose, (0, 1, 2))

@@ -93,7 +93,7 @@ class StackBackward {
     if (tape_.gradient_norms)
       c.gradient_norms = {tape_.gradient_norms + ptrdiff_t(index) * call_.batch->rows * call_.batch->steps,
                           call_.batch->steps, 1};
-    c.options = options_of(shape_, call_.batch->rows, run_.training, run_.seed, index, run_.threads, run_.arena,
+    c.options = options_of(shape_, call_.batch->rows, run_.training, run_.random, index, run_.threads, run_.arena,
                            tape_.gradient_norms != nullptr);
     c.options.unit_weights = weights_.units[index];
     c.options.projection = weights_.projection[index];

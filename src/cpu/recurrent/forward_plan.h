@@ -37,9 +37,9 @@ struct ForwardPlan {
   // `teams`: whether threads may share the panels of a step, which a hook between steps rules out.
   ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& rows, const Run& run, ptrdiff_t at_once,
               bool teams = true)
-      : ForwardPlan(spec, batch, rows, run.threads, run.training, run.seed, run.arena, at_once, teams) {}
+      : ForwardPlan(spec, batch, rows, run.threads, run.training, run.random, run.arena, at_once, teams) {}
   ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& sorted, int threads, bool training,
-              uint64_t seed, Arena& arena, ptrdiff_t directions, bool teams = true)
+              const RandomRows& random, Arena& arena, ptrdiff_t directions, bool teams = true)
       : shape{spec},
         rows(sorted),
         at_once(directions),
@@ -49,7 +49,7 @@ struct ForwardPlan {
         tasks(chunks.count * at_once),
         scratch(arena.take<T*>(size_t(tasks * members))) {
     for (size_t i = 0; i < size_t(spec.layers * spec.directions); ++i)
-      options.push_back(options_of(shape, batch.rows, training, seed, i, threads, arena));
+      options.push_back(options_of(shape, batch.rows, training, random, i, threads, arena));
     for (ptrdiff_t i = 0; i < tasks * members; ++i)
       scratch[i] = arena.take<T>(size_t(scratch_size(chunks.size(i / members % chunks.count))));
   }

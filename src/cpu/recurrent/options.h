@@ -18,7 +18,7 @@ enum RandomStream : uint64_t { kInputMask = 1 << 20, kRecurrentMask = 2 << 20, k
 // The options of a layer's direction, without the weights; `rows` are those of the batch. `always`: fill them in even
 // if none is on, with neutral values.
 template <class T>
-CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, uint64_t seed, size_t index,
+CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, const RandomRows& random, size_t index,
                           int threads, Arena& arena, bool always = false) {
   const RecurrentSpec& spec = shape.spec;
   CellOptions<T> options = {};
@@ -35,18 +35,18 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
   options.activations = {activation(spec.activations.gate), activation(spec.activations.candidate),
                          activation(spec.activations.output)};
   const auto zone = [&](double rate, uint64_t stream) {
-    if (!training || rate <= 0) return typename CellOptions<T>::Zone{T(rate), false, 0, 0};
-    const RandomMask mask(seed, stream + index, rate);
-    return typename CellOptions<T>::Zone{T(rate), true, mask.key, mask.last};
+    if (!training || rate <= 0) return typename CellOptions<T>::Zone{T(rate), false, 0, 0, 0};
+    const RandomMask mask(random, stream + index, rate);
+    return typename CellOptions<T>::Zone{T(rate), true, mask.key, mask.first_row, mask.last};
   };
   options.zone_h = zone(spec.zoneout, kZoneH);
   options.zone_c = zone(spec.zoneout_cell, kZoneC);
   if (!training || spec.recurrent_dropout <= 0) return options;
-  const RandomMask mask(seed, kRecurrentMask + index, spec.recurrent_dropout);
+  const RandomMask mask(random, kRecurrentMask + index, spec.recurrent_dropout);
   options.mask_row = shape.projected_row();
   T* masks = arena.take<T>(size_t(rows * options.mask_row));
   for_each_task(rows, threads, [&](ptrdiff_t row) {
-    kernels<T>().rows.mask(mask.key, RandomMask::row(row, 0), mask.last, T(0), T(1 / (1 - spec.recurrent_dropout)),
+    kernels<T>().rows.mask(mask.key, mask.row(row, 0), mask.last, T(0), T(1 / (1 - spec.recurrent_dropout)),
                            masks + row * options.mask_row, options.mask_row);
   });
   options.recurrent_mask = masks;

@@ -53,7 +53,7 @@ class CpuStep final : public RecurrentStep<T> {
  private:
   ForwardPlan<T> make_plan(ptrdiff_t rows) {
     const Batch batch = {rows, 1, nullptr, nullptr, 0, 0};
-    return {spec_, batch, sort_rows(batch, memory_), 1, false, 0, memory_, spec_.directions};
+    return {spec_, batch, sort_rows(batch, memory_), 1, false, {}, memory_, spec_.directions};
   }
 
   const RecurrentSpec spec_;

@@ -25,7 +25,7 @@ struct CellOptions {
   struct Zone {
     T rate;
     bool random;
-    uint64_t key;
+    uint64_t key, first_row;  // row 0's number
     uint32_t last;
   } zone_h, zone_c;
   CellActivations<T> activations;

@@ -10,7 +10,7 @@ namespace {
 template <class T>
 RECURRA_INLINE void zone_row(const typename CellOptions<T>::Zone& zone, ptrdiff_t row, ptrdiff_t time, T* to,
                              ptrdiff_t n) {
-  mask_row(zone.key, uint64_t(row) << 32 | uint64_t(time), zone.last, T(1), T(0), to, n);
+  mask_row(zone.key, (zone.first_row + uint64_t(row)) << 32 | uint64_t(time), zone.last, T(1), T(0), to, n);
 }
 
 // y = x mask
