@@ -390,11 +390,34 @@ class Trial {
       stream.run(x.data(), y.data(), nullptr);
       at += steps;
     }
+    some_rows(stream);
     const int64_t row = 1;
-    stream.reset(&row, 1);
+    stream.reset({&row, 1});
     const auto copies = stream.fork(2);
     const HostAccess access(devices_);
     seen_.emplace_back(copies->state(), copies->state() + 2 * kRows * state_size());
+  }
+
+  // Steps, chunks, copies and states of rows 2 and 0.
+  void some_rows(Stream<T>& stream) {
+    const int64_t listed[2] = {2, 0}, copied[2] = {0, 1};
+    const RowList list = {listed, 2};
+    ptrdiff_t at = 0;
+    for (const ptrdiff_t steps : {1, 2, 1}) {
+      std::vector<Value<T>> x = inputs(at, steps, false);
+      for (Value<T>& value : x) value.batch.rows = 2;
+      Memory memory(devices_);
+      const std::vector<Sequence<T>> y = room(program_->graph().plan(x.data(), memory.host));
+      stream.run(x.data(), y.data(), nullptr, list);
+      at += steps;
+    }
+    stream.copy(listed, copied, 2);
+    const uint64_t moves = stream.moves();
+    stream.reset(list);
+    stream.undo(moves);
+    seen_.emplace_back(size_t(2 * state_size()));
+    stream.read(list, seen_.back().data());
+    stream.load(seen_.back().data(), {copied, 2});
   }
 
   const Case<T>& case_;

@@ -82,10 +82,9 @@ class FencedDevice final : public Device<T> {
                               Arena& count) const override {
     inner_.count_attention_memory(spec, batch, own_keys, count);
   }
-  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
-                                                 const TwoStates<T>& states) const override {
+  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows) const override {
     const FenceOpen open;
-    return std::make_unique<FencedStep<T>>(inner_.prepare_step(spec, rows, states));
+    return std::make_unique<FencedStep<T>>(inner_.prepare_step(spec, rows));
   }
   std::unique_ptr<AttentionMemory<T>> attention_memory(const Run& run, const AttentionInput<T>& input,
                                                        Arena& memory) const override {

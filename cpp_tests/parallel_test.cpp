@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "child.h"
 #include "platform/barrier.h"
 #include "platform/fork.h"
 #include "platform/tasks.h"
@@ -63,18 +64,6 @@ bool each_task_runs_once() {
 const std::set<std::thread::id>& just_this_thread() {
   thread_local const std::set<std::thread::id> ids{std::this_thread::get_id()};
   return ids;
-}
-
-// What a child answers: its exit code, or -1 if it crashed or did not end within 5 s.
-template <class F>
-int answer_of_child(F child) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    alarm(5);  // ends a child that hangs, and each child of it likewise
-    _exit(child());
-  }
-  int status = 0;
-  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 class Parallel : public ::testing::Test {

@@ -12,7 +12,7 @@
 #include "layers/embedding.h"
 #include "layers/merge.h"
 #include "layers/recurrent.h"
-#include "program/stream.h"
+#include "streamed.h"
 
 namespace {
 std::atomic<long> allocations{0};
@@ -62,7 +62,7 @@ std::shared_ptr<Program<float>> language_model() {
   return std::make_shared<Program<float>>(layers, "model");
 }
 
-constexpr ptrdiff_t kRows = 3, kSteps = 12;
+constexpr ptrdiff_t kRows = 3, kSteps = Streamed::kSteps;
 
 std::vector<int64_t> tokens() {
   std::vector<int64_t> x;
@@ -112,44 +112,6 @@ TEST(Stream, StepsGiveTheSequencesBitsAndAllocateNothing) {
   EXPECT_EQ(ptrdiff_t(whole[1].size()), kRows * size);
 }
 
-// What the steps of a stream and the chunks between them are compared with: one call over the whole.
-struct Streamed {
-  std::shared_ptr<Recurrent<float>> layer;
-  std::shared_ptr<Program<float>> program;
-  ptrdiff_t rows, inputs, outputs;
-  std::vector<float> x;
-  std::vector<uint8_t> reset;
-
-  Streamed(const char* cell, ptrdiff_t inputs, ptrdiff_t hidden, ptrdiff_t rows, bool return_sequences = true)
-      : rows(rows), inputs(inputs), outputs(hidden) {
-    RecurrentOptions options;
-    options.cell = cell;
-    options.input_size = inputs;
-    options.hidden_size = hidden;
-    options.num_layers = 3;
-    options.return_sequences = return_sequences;
-    layer = std::make_shared<Recurrent<float>>(cpu_devices(), options);
-    set(1);
-    program = std::make_shared<Program<float>>(std::vector<std::shared_ptr<Layer<float>>>{layer}, "layer");
-    for (ptrdiff_t i = 0; i < rows * kSteps * inputs; ++i) x.push_back(float((i * 29) % 83 - 41) / 40);
-    for (ptrdiff_t i = 0; i < rows * kSteps; ++i) reset.push_back(i % 5 == 3);
-  }
-  void set(ptrdiff_t seed) {
-    for (ptrdiff_t i = 0; i < layer->parameters()->size(); ++i)
-      layer->parameters()->values()[i] = float((i * 37 + seed) % 101 - 50) / 150;
-    layer->parameters()->touch();
-  }
-  std::vector<float> output() const { return std::vector<float>(size_t(rows * kSteps * outputs)); }
-  void run(Stream<float>& stream, ptrdiff_t begin, ptrdiff_t steps, std::vector<float>& y) const {
-    const Value<float> input = {{rows, steps, nullptr, reset.data() + begin, kSteps, 1},
-                                inputs,
-                                false,
-                                {{x.data() + begin * inputs, kSteps * inputs, inputs}, {}}};
-    const Sequence<float> output = {y.data() + begin * outputs, kSteps * outputs, outputs};
-    stream.run(&input, &output, nullptr);
-  }
-};
-
 TEST(Stream, StepsAndChunksInAnyOrderGiveTheSequencesBits) {
   for (const char* cell : {"rnn_tanh", "lstm", "gru", "gru_reset_before"})
     for (const ptrdiff_t rows : {1, 4, 9}) {
@@ -186,7 +148,7 @@ TEST(Stream, StepsFollowTheParameters) {
   s.run(stream, 0, 1, y);
   s.set(2);
   const int64_t rows[] = {0, 1};
-  stream.reset(rows, 2);
+  stream.reset({rows, 2});
   s.run(stream, 0, 1, y);
   s.run(other, 0, 1, expected);
   EXPECT_EQ(y, expected);
@@ -202,12 +164,31 @@ TEST(Stream, RefusesASecondThreadWhileItIsInUse) {
     EXPECT_THROW(s.run(stream, 0, 1, y), std::invalid_argument);
     EXPECT_THROW(s.run(stream, 0, 2, y), std::invalid_argument);
     const int64_t row = 0;
-    EXPECT_THROW(stream.reset(&row, 1), std::invalid_argument);
+    EXPECT_THROW(stream.reset({&row, 1}), std::invalid_argument);
+    EXPECT_THROW(stream.copy(&row, &row, 1), std::invalid_argument);
+    EXPECT_THROW(stream.read({&row, 1}, y.data()), std::invalid_argument);
     EXPECT_THROW(stream.undo(0), std::invalid_argument);
     EXPECT_THROW(stream.fork(2), std::invalid_argument);
   }
   s.run(stream, 0, 1, y);
   EXPECT_NE(y[0], 0);
+}
+
+TEST(Stream, StepsOfSomeRowsAllocateNothingOnceOneWasAsLarge) {
+  const Streamed s("lstm", 5, 21, 6);
+  Stream<float> stream(s.program, 6);
+  std::vector<float> y = s.output();
+  const auto step = [&](const std::vector<int64_t>& list) {
+    const StepInput<float> input = {s.x.data(), kSteps * s.inputs, {}};
+    const StepOutput<float> to = {y.data(), s.outputs};
+    ProgramStepCall<float> call = {&input, &to, nullptr, 0, 0, {}, {}};
+    stream.step(call, {list.data(), ptrdiff_t(list.size())});
+  };
+  const std::vector<std::vector<int64_t>> lists = {{5, 0, 3, 1}, {2}, {4, 2, 1}, {}, {0, 1, 2, 3}, {5}};
+  step(lists[0]);
+  const long before = allocations;
+  for (const auto& list : lists) step(list);
+  EXPECT_EQ(allocations - before, 0);
 }
 
 #if defined(RECURRA_COUNTS_ALLOCATIONS)
@@ -241,7 +222,7 @@ TEST(Stream, ForkRepeatsRowsAndResetClearsThem) {
   for (ptrdiff_t r = 0; r < 6; ++r)
     for (ptrdiff_t k = 0; k < size; ++k) ASSERT_EQ(twins->state()[r * size + k], float(r / 3 * size + k));
   const int64_t row = 1;
-  twins->reset(&row, 1);
+  twins->reset({&row, 1});
   EXPECT_EQ(twins->state()[size], 0);
   EXPECT_EQ(twins->state()[2 * size + 1], 1);
   EXPECT_EQ(stream.state()[1], 1);

@@ -136,11 +136,20 @@ class Stack {
   std::vector<T> steps(const RecurrentWeights<T>& weights, ptrdiff_t rows) const {
     const ptrdiff_t inputs = spec_.input_size, outputs = layer_.output_size(), state = layer_.state_size();
     std::vector<T> states[2] = {numbers<T>(size_t(rows * state), 3), std::vector<T>(size_t(rows * state))};
-    const auto step = device_.prepare_step(spec_, rows, {{{states[0].data(), state}, {states[1].data(), state}}});
+    const auto step = device_.prepare_step(spec_, rows);
     std::vector<T> y(size_t(4 * rows * outputs));
     for (int t = 0; t < 4; ++t) {
       const std::vector<T> x = numbers<T>(size_t(rows * inputs), 4 + t);
-      step->run(weights, {x.data(), inputs, y.data() + t * rows * outputs, outputs, nullptr, 0, t % 2});
+      std::vector<T>&before = states[t % 2], &after = states[1 - t % 2];
+      step->run(weights, {rows,
+                          x.data(),
+                          inputs,
+                          y.data() + t * rows * outputs,
+                          outputs,
+                          nullptr,
+                          0,
+                          {before.data(), state},
+                          {after.data(), state}});
     }
     y.insert(y.end(), states[0].begin(), states[0].end());
     return y;

@@ -9,12 +9,15 @@ using py::detail::PyArray_Proxy;
 
 PyTypeObject* stream_type;
 PyObject* general_step;  // pybind11's method
-PyObject* argument_names[3];
-constexpr const char* kArguments[3] = {"x", "reset", "out"};
+constexpr int kArguments = 4;
+constexpr const char* kNames[kArguments] = {"x", "reset", "out", "rows"};
+PyObject* argument_names[kArguments];
 
-// Tokens and resets are copied before they are checked: threads may write to numpy arrays without the GIL.
+// Tokens, resets and numbers of rows are copied before they are checked: threads may write to numpy arrays without the
+// GIL.
 constexpr ptrdiff_t kMostCopied = 256;
 struct Copies {
+  int64_t rows[kMostCopied];
   int64_t tokens[kMostCopied];
   uint8_t reset[kMostCopied];
 };
@@ -37,6 +40,39 @@ const PyArray_Proxy* as_it_is(PyObject* object, int axes, ptrdiff_t rows, ptrdif
 template <class T>
 T* data_of(const PyArray_Proxy* a) {
   return static_cast<T*>(static_cast<void*>(a->data));
+}
+
+// The rows of a list, a tuple or an array of int64, or those where a mask is true; the stream checks them.
+bool take_rows(RowList& list, PyObject* rows, ptrdiff_t batch_size, Copies& copies) {
+  if (rows == Py_None) return true;
+  list = {copies.rows, 0};
+  if (PyList_CheckExact(rows) || PyTuple_CheckExact(rows)) {
+    list.count = PySequence_Fast_GET_SIZE(rows);
+    if (list.count > kMostCopied) return false;
+    for (ptrdiff_t i = 0; i < list.count; ++i) {
+      PyObject* const row = PySequence_Fast_GET_ITEM(rows, i);
+      if (!PyLong_CheckExact(row)) return false;
+      int overflow = 0;
+      copies.rows[i] = PyLong_AsLongLongAndOverflow(row, &overflow);
+      if (overflow) return false;
+    }
+    return true;
+  }
+  if (!PyObject_TypeCheck(rows, py::detail::npy_api::get().PyArray_Type_)) return false;
+  if (const PyArray_Proxy* a = as_it_is<bool>(rows, 1, batch_size)) {
+    for (ptrdiff_t r = 0; r < batch_size; ++r) {
+      if (!data_of<const volatile uint8_t>(a)[r * a->strides[0]]) continue;
+      if (list.count == kMostCopied) return false;
+      copies.rows[list.count++] = r;
+    }
+    return true;
+  }
+  const PyArray_Proxy* a = py::detail::array_proxy(rows);
+  if (a->nd != 1 || a->dimensions[0] > kMostCopied || !as_it_is<int64_t>(rows, 1, a->dimensions[0])) return false;
+  list.count = a->dimensions[0];
+  const ptrdiff_t stride = a->strides[0] / ptrdiff_t(sizeof(int64_t));
+  for (ptrdiff_t i = 0; i < list.count; ++i) copies.rows[i] = data_of<const volatile int64_t>(a)[i * stride];
+  return true;
 }
 
 template <class T>
@@ -104,34 +140,36 @@ py::object take_output(StepOutput<T>& output, PyObject* out, ptrdiff_t rows, ptr
 
 // The output; null if this path does not apply, with nothing changed.
 template <class T>
-py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out) {
+py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out, PyObject* given_rows) {
   const Program<T>& program = stream.program();
   const Graph<T>& graph = program.graph();
-  const ptrdiff_t rows = stream.rows();
   StepInput<T> input = {};
   StepOutput<T> output = {};
-  ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0};
+  ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0, {}, {}};
   if (graph.inputs() != 1 || graph.outputs().size() != 1) return {};
-  if (!stream.has_step() || !is_short(graph.work_per_step() * double(rows))) return {};
   Copies copies;
+  RowList list;
+  if (!take_rows(list, given_rows, stream.rows(), copies)) return {};
+  const ptrdiff_t rows = list.all() ? stream.rows() : list.count;
+  if (!stream.has_step(rows) || !is_short(graph.work_per_step() * double(rows))) return {};
   if (rows > kMostCopied && (reset != Py_None || graph.values().front().tokens)) return {};
   if (!take_input(input, program, x, rows, copies) || !take_reset(call, reset, rows, copies)) return {};
   const ptrdiff_t columns = graph.output(0).features;
   py::object y = take_output(output, out, rows, columns);
   if (!y || (out != Py_None && !is_apart(input, graph.values().front().features, output, columns, rows))) return {};
   const FlushScope flush;
-  stream.step(call);
+  stream.step(call, list);
   return y;
 }
 
-// Sorts the arguments into x, reset, out; false if they do not fit.
-bool sort_arguments(PyObject* const* given, ptrdiff_t positional, PyObject* names, PyObject* (&sorted)[3]) {
-  if (positional > 3) return false;
+// Sorts the arguments into x, reset, out, rows; false if they do not fit.
+bool sort_arguments(PyObject* const* given, ptrdiff_t positional, PyObject* names, PyObject* (&sorted)[kArguments]) {
+  if (positional > kArguments) return false;
   std::copy_n(given, positional, sorted);
   const ptrdiff_t named = names ? PyTuple_GET_SIZE(names) : 0;
   for (ptrdiff_t i = 0; i < named; ++i) {  // keyword names in source code are interned
-    const auto* found = std::find(argument_names, argument_names + 3, PyTuple_GET_ITEM(names, i));
-    if (found == argument_names + 3 || sorted[found - argument_names]) return false;
+    const auto* found = std::find(argument_names, argument_names + kArguments, PyTuple_GET_ITEM(names, i));
+    if (found == argument_names + kArguments || sorted[found - argument_names]) return false;
     sorted[found - argument_names] = given[positional + i];
   }
   return sorted[0] != nullptr;
@@ -145,12 +183,13 @@ PyObject* call_general(PyObject* self, PyObject* const* given, ptrdiff_t positio
 }
 
 PyObject* stream_step(PyObject* self, PyObject* const* given, Py_ssize_t positional, PyObject* names) {
-  PyObject* sorted[3] = {};
+  PyObject* sorted[kArguments] = {};
   try {
     if (Py_TYPE(self) == stream_type && sort_arguments(given, positional, names, sorted)) {
       auto* handle = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr<StreamHandle>();
       const auto run = [&](const auto& stream) {
-        return step(*stream, sorted[0], sorted[1] ? sorted[1] : Py_None, sorted[2] ? sorted[2] : Py_None);
+        const auto given = [&](int i) { return sorted[i] ? sorted[i] : Py_None; };
+        return step(*stream, sorted[0], given(1), given(2), given(3));
       };
       if (py::object y = handle ? handle->visit(run) : py::object()) return y.release().ptr();
     }
@@ -163,16 +202,18 @@ PyObject* stream_step(PyObject* self, PyObject* const* given, Py_ssize_t positio
   }
 }
 
-PyMethodDef definition = {
-    "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_step)), METH_FASTCALL | METH_KEYWORDS,
-    "step($self, /, x, reset=None, out=None)\n--\n\nOne step of every sequence, (N, features) -> (N, features)."};
+PyMethodDef definition = {"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_step)),
+                          METH_FASTCALL | METH_KEYWORDS,
+                          "step($self, /, x, reset=None, out=None, rows=None)\n--\n\nOne step of every sequence, (N, "
+                          "features) -> (N, features), "
+                          "or of the rows listed."};
 
 }  // namespace
 
 void quicken_step(py::class_<StreamHandle>& type) {
   stream_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   general_step = py::object(type.attr("step")).release().ptr();
-  for (int i = 0; i < 3; ++i) argument_names[i] = PyUnicode_InternFromString(kArguments[i]);
+  for (int i = 0; i < kArguments; ++i) argument_names[i] = PyUnicode_InternFromString(kNames[i]);
   type.attr("step") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(stream_type, &definition));
 }
 

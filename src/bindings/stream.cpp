@@ -3,13 +3,14 @@
 
 #include <pybind11/stl.h>
 
-#include <numeric>
+#include <algorithm>
 #include <utility>
 
 #include "bindings/call.h"
 #include "bindings/module.h"
 #include "bindings/outputs.h"
 #include "bindings/overlap.h"
+#include "bindings/row_list.h"
 #include "bindings/step.h"
 #include "bindings/weights.h"
 
@@ -49,15 +50,16 @@ Outputs<T> given_outputs(Call<T>& call, const Program<T>& program, const Value<T
 
 template <class T>
 py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& reset, const py::object& out,
-                      Form form) {
+                      const py::object& rows, Form form) {
   Program<T>& program = stream.program();
   const char* name = program.name().c_str();
   const ptrdiff_t inputs = program.graph().inputs();
   Call<T> call;
   read_inputs(call, program, x, form, false);
   const Batch& batch = call.inputs[0].batch;
-  check(batch.rows == stream.rows(), name, "x has ", batch.rows, " rows, expected ", stream.rows(),
-        ", the stream's batch_size");
+  const GivenRows listed = read_rows(rows, stream.rows(), name);
+  check(batch.rows == listed.count(stream.rows()), name, "x has ", batch.rows, " rows, expected ",
+        listed.count(stream.rows()), listed.all ? ", the stream's batch_size" : ", one for each of `rows`");
   for (const Value<T>& input : call.inputs)
     check(input.batch.steps == batch.steps, name, "the inputs have ", batch.steps, " and ", input.batch.steps,
           " steps, expected the same number");
@@ -68,79 +70,117 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
   Outputs<T> y = out.is_none() ? Outputs<T>(program, values, false) : given_outputs(call, program, values, out);
   const double work = program.graph().work(values);
   program.scratch().give_back(std::move(scratch));
-  read_whole(program.versions(),
-             [&] { run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop); }); });
+  read_whole(program.versions(), [&] {
+    run_native(work, [&](Stop* stop) { stream.run(call.inputs.data(), y.rows.data(), stop, listed.list()); });
+  });
   return out.is_none() ? joined(std::move(y.arrays)) : out;
 }
 
 template <class T>
 void stream_reset(Stream<T>& stream, const py::object& rows) {
-  if (rows.is_none()) {
-    std::vector<int64_t> all(size_t(stream.rows()));
-    std::iota(all.begin(), all.end(), 0);
-    stream.reset(all.data(), stream.rows());
-    return;
+  GivenRows listed = read_rows(rows, stream.rows(), stream.program().name().c_str());
+  std::sort(listed.rows.begin(), listed.rows.end());
+  listed.rows.erase(std::unique(listed.rows.begin(), listed.rows.end()), listed.rows.end());
+  stream.reset(listed.list());
+}
+
+template <class T>
+py::list stream_state(Stream<T>& stream, const py::object& rows) {
+  const Program<T>& program = stream.program();
+  const GivenRows listed = read_rows(rows, stream.rows(), program.name().c_str());
+  if (listed.all) {
+    const typename Stream<T>::Use use(stream);
+    return state_arrays(program, stream.rows(), stream.state());
   }
+  const ptrdiff_t n = listed.count(stream.rows());
+  std::vector<T> state(size_t(n * program.state_size()));
+  stream.read(listed.list(), state.data());
+  return state_arrays(program, n, state.data());
+}
+
+template <class T>
+void stream_load(Stream<T>& stream, const py::object& state, const py::object& rows) {
+  const Program<T>& program = stream.program();
+  const GivenRows listed = read_rows(rows, stream.rows(), program.name().c_str());
+  const ptrdiff_t n = listed.count(stream.rows());
+  std::vector<T> values;
+  read_state(program, n, state, "state", values);
+  if (values.empty()) values.assign(size_t(n * program.state_size()), T(0));
+  stream.load(values.data(), listed.list());
+}
+
+template <class T>
+void stream_copy(Stream<T>& stream, const py::object& source, const py::object& target) {
   const char* name = stream.program().name().c_str();
-  const py::array list = integers(rows, name, "rows");
-  check(list.ndim() == 1, name, "rows has shape ", shape_of{list}, ", expected (n,)");
-  const auto* values = static_cast<const int64_t*>(list.data());
-  for (ptrdiff_t i = 0; i < list.size(); ++i)
-    check(values[i] >= 0 && values[i] < stream.rows(), name, "rows holds ", values[i], ", expected 0 to ",
-          stream.rows() - 1);
-  stream.reset(values, list.size());
-}
-
-template <class T>
-py::list stream_state(Stream<T>& stream) {
-  const typename Stream<T>::Use use(stream);
-  return state_arrays(stream.program(), stream.rows(), stream.state());
-}
-
-template <class T>
-void stream_load(Stream<T>& stream, const py::object& state) {
-  std::vector<T> rows;
-  read_state(stream.program(), stream.rows(), state, "state", rows);
-  if (rows.empty()) rows.assign(size_t(stream.rows() * stream.program().state_size()), T(0));
-  stream.load(rows.data());
+  const std::vector<int64_t> from = read_rows(source, stream.rows(), name, "source").rows;
+  const std::vector<int64_t> to = read_rows(target, stream.rows(), name, "target").rows;
+  check(from.size() == to.size(), name, "source has ", from.size(), " rows and target ", to.size(),
+        ", expected as many");
+  stream.copy(from.data(), to.data(), ptrdiff_t(to.size()));
 }
 
 }  // namespace
 
 void register_stream(py::module_& m) {
   const auto run = [](Form form) {
-    return [form](const StreamHandle& self, const py::object& x, const py::object& reset, const py::object& out) {
-      return self.visit([&](const auto& stream) { return stream_run(*stream, x, reset, out, form); });
+    return [form](const StreamHandle& self, const py::object& x, const py::object& reset, const py::object& out,
+                  const py::object& rows) {
+      return self.visit([&](const auto& stream) { return stream_run(*stream, x, reset, out, rows, form); });
     };
   };
   py::class_<StreamHandle> stream(m, "Stream");
   refuse_copies(stream);
   stream.def_property_readonly("batch_size", RECURRA_ASK(StreamHandle, object->rows()))
-      .def("step", run(Form::kStep), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())
-      .def("process", run(Form::kSequences), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none())
+      .def("step", run(Form::kStep), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none(),
+           py::arg("rows") = py::none())
+      .def("process", run(Form::kSequences), py::arg("x"), py::arg("reset") = py::none(), py::arg("out") = py::none(),
+           py::arg("rows") = py::none())
       .def(
           "reset",
           [](const StreamHandle& self, const py::object& rows) {
             self.visit([&](const auto& stream) { stream_reset(*stream, rows); });
           },
           py::arg("rows") = py::none())
-      .def("state", RECURRA_ASK(StreamHandle, stream_state(*object)))
+      .def(
+          "state",
+          [](const StreamHandle& self, const py::object& rows) {
+            return self.visit([&](const auto& stream) { return stream_state(*stream, rows); });
+          },
+          py::arg("rows") = py::none())
       .def(
           "load_state",
-          [](const StreamHandle& self, const py::object& state) {
-            self.visit([&](const auto& stream) { stream_load(*stream, state); });
+          [](const StreamHandle& self, const py::object& state, const py::object& rows) {
+            self.visit([&](const auto& stream) { stream_load(*stream, state, rows); });
           },
-          py::arg("state"))
+          py::arg("state"), py::arg("rows") = py::none())
+      .def(
+          "copy_rows",
+          [](const StreamHandle& self, const py::object& source, const py::object& target) {
+            self.visit([&](const auto& stream) { stream_copy(*stream, source, target); });
+          },
+          py::arg("source"), py::arg("target"))
       .def(
           "fork",
-          [](const StreamHandle& self, ptrdiff_t copies) {
+          [](const StreamHandle& self, ptrdiff_t copies, const py::object& rows) {
             return self.visit([&](const auto& stream) {
               typedef RECURRA_TYPE_OF(stream) T;
-              return StreamHandle{std::shared_ptr<Stream<T>>(stream->fork(copies))};
+              const GivenRows listed = read_rows(rows, stream->rows(), stream->program().name().c_str());
+              return StreamHandle{std::shared_ptr<Stream<T>>(stream->fork(copies, listed.list()))};
             });
           },
-          py::arg("copies"));
+          py::arg("copies"), py::arg("rows") = py::none());
   quicken_step(stream);
+  // The numbers of rows, checked, for several streams and for layers that have none here.
+  m.def(
+      "listed_rows",
+      [](const std::string& owner, const py::object& rows, ptrdiff_t batch_size, bool once) {
+        const GivenRows given = read_rows(rows, batch_size, owner.c_str());
+        std::vector<uint8_t> marks;
+        check_range(given.list(), batch_size, owner.c_str(), "rows");
+        if (once) check_repeats(given.list(), batch_size, owner.c_str(), "rows", marks);
+        return py::array_t<int64_t>(py::ssize_t(given.rows.size()), given.rows.data());
+      },
+      py::arg("owner"), py::arg("rows"), py::arg("batch_size"), py::arg("once"));
 }
 
 }  // namespace recurra::bindings

@@ -12,8 +12,7 @@ class CpuDevice final : public Device<T> {
   StorageKind storage(const std::string& name) const override;
   std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>& call, Arena memory) const override;
   void forward(const Run& run, const RecurrentForward<T>& call) const override;
-  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
-                                                 const TwoStates<T>& states) const override;
+  std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows) const override;
   std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
                                            Arena& memory) const override;
   TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override;

@@ -25,8 +25,8 @@ class Device {
   // They live in `memory`, which becomes theirs.
   virtual std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>&, Arena memory) const = 0;
   virtual void forward(const Run&, const RecurrentForward<T>&) const = 0;
-  virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows,
-                                                         const TwoStates<T>&) const = 0;
+  // For batches of at most so many rows.
+  virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows) const = 0;
   // The same, keeping in `memory` what backward() needs. y.data must not be null.
   virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
   // index: of the layer and direction. False: the tape does not hold all steps, for want of memory.

@@ -22,6 +22,19 @@ void copy_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, StateRows<c
   const Batch batch = single_step(rows);
   device.copy({&batch, n, as_steps(from), as_steps(to)});
 }
+// Rows listed by number to rows side by side, and back.
+template <class T>
+void gather_rows(const Device<T>& device, const int64_t* list, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from,
+                 StateRows<T> to) {
+  const Batch batch = single_step(rows);
+  device.copy({.batch = &batch, .features = n, .from = as_steps(from), .to = as_steps(to), .from_rows = list});
+}
+template <class T>
+void scatter_rows(const Device<T>& device, const int64_t* list, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from,
+                  StateRows<T> to) {
+  const Batch batch = single_step(rows);
+  device.copy({.batch = &batch, .features = n, .from = as_steps(from), .to = as_steps(to), .to_rows = list});
+}
 template <class T>
 void add_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from, StateRows<T> to) {
   device.add(single_step(rows), n, as_steps(from), as_steps(to));
@@ -40,12 +53,12 @@ void add_flat(const Device<T>& device, const T* from, ptrdiff_t n, T* to) {
   add_rows<T>(device, 1, n, {from, 0}, {to, 0});
 }
 
-// Row r of `from` goes to rows [r * copies, (r + 1) * copies) of `to`, one after the other.
+// Row r of `from`, or list[r], goes to rows [r * copies, (r + 1) * copies) of `to`, one after the other.
 template <class T>
-void repeat_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t copies, ptrdiff_t n, StateRows<const T> from,
-                 T* to) {
+void repeat_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t copies, ptrdiff_t n, StateRows<const T> from, T* to,
+                 const int64_t* list = nullptr) {
   const Batch batch = {rows, copies, nullptr, nullptr, 0, 0};
-  device.copy({&batch, n, as_steps(from), {to, copies * n, n}});
+  device.copy({.batch = &batch, .features = n, .from = as_steps(from), .to = {to, copies * n, n}, .from_rows = list});
 }
 
 }  // namespace recurra

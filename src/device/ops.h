@@ -55,6 +55,9 @@ struct Copy {
   ptrdiff_t from_feature = 1, to_feature = 1;  // distances of a step's features
   bool reversed = false;                       // a row's first step goes to its last one's place
   Stop* stop = nullptr;
+  // Row r of the batch is row from_rows[r] of `from` and to_rows[r], all different, of `to`; null: r.
+  const int64_t* from_rows = nullptr;
+  const int64_t* to_rows = nullptr;
 };
 
 // Rows of a table, `size` numbers each, that the tokens of valid steps name.

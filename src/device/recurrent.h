@@ -1,6 +1,5 @@
 // Recurrent stacks as a device runs them: layers, directions, rows and steps in one call.
 #pragma once
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -106,29 +105,30 @@ struct RecurrentForward {
   size_t tape_bytes = size_t(-1);  // that a tape may take, least of tape_bytes() or more
 };
 
-// What a prepared step is given. A row begins `..._row` elements after the one before it.
+// What a prepared step is given: at most as many rows as it was prepared for. A row begins `..._row` elements after the
+// one before it.
 template <class T>
 struct StepCall {
+  ptrdiff_t rows;
   const T* x;
   ptrdiff_t x_row;
   T* y;  // null: only the state is wanted
   ptrdiff_t y_row;
   const uint8_t* reset;  // null: none
   ptrdiff_t reset_row;
-  int from;  // which of two states goes in; the other one comes out
+  StateRows<const T> state;
+  StateRows<T> final_state;  // elsewhere than `state`
 };
 
-// Single steps of a dense batch, prepared once for a stack, a number of rows and the places of two states: what stays
-// the same is laid out, so that a step goes to the kernels at once. It runs on its caller's thread, without dropout,
-// and allocates nothing. Not for two threads at once.
+// Single steps of a dense batch, prepared once for a stack and a largest number of rows: what stays the same is laid
+// out, so that a step goes to the kernels at once. It runs on its caller's thread, without dropout, and allocates
+// nothing. Not for two threads at once.
 template <class T>
 class RecurrentStep {
  public:
   virtual ~RecurrentStep() = default;
   virtual void run(const RecurrentWeights<T>&, const StepCall<T>&) = 0;
 };
-template <class T>
-using TwoStates = std::array<StateRows<T>, 2>;
 
 template <class T>
 struct RecurrentBackward {

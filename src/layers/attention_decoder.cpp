@@ -322,10 +322,9 @@ void AttentionDecoder<T>::commit(LayerTape<T>& any_tape, Gradient<T>& to, int th
 
 template <class T>
 std::unique_ptr<LayerStep<T>> AttentionDecoder<T>::prepare_search(const Run& run, ptrdiff_t copies,
-                                                                  const TwoStates<T>& states,
                                                                   const OtherInput<T>& memory, T* weights,
                                                                   Memory& kept) {
-  return std::make_unique<Step>(*this, run, copies, states, memory, weights, kept);
+  return std::make_unique<Step>(*this, run, copies, memory, weights, kept);
 }
 
 template <class T>

@@ -40,8 +40,8 @@ class AttentionDecoder final : public AttendingLayer<T> {
 
   // Single steps over a memory that stays: of its row r, rows [r * copies, (r + 1) * copies) look at it. A step writes
   // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `kept`.
-  std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const TwoStates<T>&,
-                                               const OtherInput<T>& memory, T* weights, Memory& kept);
+  std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const OtherInput<T>& memory, T* weights,
+                                               Memory& kept);
 
  private:
   using AttendingLayer<T>::scoring_;

@@ -4,18 +4,16 @@
 
 namespace recurra {
 
-// A step of all rows: a pass of one step, its cell prepared.
+// A step of all rows, as many as the memory's times the copies: a pass of one step, its cell prepared.
 template <class T>
 class AttentionDecoder<T>::Step final : public LayerStep<T> {
  public:
-  Step(AttentionDecoder& layer, const Run& run, ptrdiff_t copies, const TwoStates<T>& states,
-       const OtherInput<T>& memory, T* weights, Memory& kept)
+  Step(AttentionDecoder& layer, const Run& run, ptrdiff_t copies, const OtherInput<T>& memory, T* weights, Memory& kept)
       : layer_(layer),
         rows_(memory.batch.rows * copies),
-        states_(states),
         packed_(layer.packed(false)),
         cell_weights_(layer.cell_weights(false, 1)),
-        cell_(layer.device().prepare_step(layer.spec_, rows_, states)),
+        cell_(layer.device().prepare_step(layer.spec_, rows_)),
         hook_(layer, *packed_.value, pass_, {}, {}, run) {
     const ptrdiff_t steps = memory.batch.steps;
     int32_t* order = kept.host.take<int32_t>(size_t(rows_));
@@ -29,11 +27,10 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
 
   void run(const LayerStepCall<T>& call) override {
     const ptrdiff_t H = layer_.spec_.hidden_size;
-    const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
-    pass_.state = {from.data, from.stride};
+    pass_.state = call.state;
     const Device<T>& device = layer_.device();
     copy_rows<T>(device, rows_, layer_.input_size_, {call.x, call.x_row}, {pass_.x.data, pass_.x.row_stride});
-    copy_rows<T>(device, rows_, H, {from.data, from.stride}, {pass_.h.data, pass_.h.row_stride});
+    copy_rows<T>(device, rows_, H, call.state, {pass_.h.data, pass_.h.row_stride});
     if (layer_.fed_size()) hook_.before_step(0, rows_, 0);
     StepCall<T> cell = call;
     cell.x = pass_.x.data;
@@ -45,13 +42,13 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
     const Sequence<T> y = layer_.looks_first() ? pass_.h_after() : pass_.a;
     copy_rows<T>(device, rows_, H, {y.data, y.row_stride}, {call.y, call.y_row});
     if (layer_.feeds_)
-      copy_rows<T>(device, rows_, H, {pass_.a.data, pass_.a.row_stride}, {to.data + layer_.fed_state(), to.stride});
+      copy_rows<T>(device, rows_, H, {pass_.a.data, pass_.a.row_stride},
+                   {call.final_state.data + layer_.fed_state(), call.final_state.stride});
   }
 
  private:
   const AttentionDecoder& layer_;
   const ptrdiff_t rows_;
-  const TwoStates<T> states_;
   const Weights packed_;
   const CellWeights cell_weights_;
   std::unique_ptr<RecurrentStep<T>> cell_;

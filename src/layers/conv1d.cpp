@@ -86,8 +86,8 @@ void Conv1d<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
-  return std::make_unique<PackedStep<T, Conv1d>>(*this, rows, features, states);
+std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t, ptrdiff_t features) {
+  return std::make_unique<PackedStep<T, Conv1d>>(*this, features);
 }
 
 template <class T>

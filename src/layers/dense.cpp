@@ -45,8 +45,8 @@ void Dense<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
-  return std::make_unique<PackedStep<T, Dense>>(*this, rows, features, states);
+std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t, ptrdiff_t features) {
+  return std::make_unique<PackedStep<T, Dense>>(*this, features);
 }
 
 template <class T>

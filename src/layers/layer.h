@@ -145,9 +145,9 @@ class Layer {
   }
 
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
-  // For batches of so many rows with so many features. The layer outlives it. Unless there is something to prepare, a
-  // step is a forward.
-  virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&);
+  // For batches of at most `rows` rows with so many features. The layer outlives it. Unless there is something to
+  // prepare, a step is a forward.
+  virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features);
   // `memory` belongs to the tape.
   virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) = 0;
   // What record() and backward() take of the tape's memory. Nothing is read but sizes and lengths.
@@ -220,19 +220,17 @@ class Layer {
 template <class T>
 class ForwardStep : public LayerStep<T> {
  public:
-  ForwardStep(const Devices& devices, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : devices_(devices), rows_(rows), features_(features), states_(states), scratch_(devices) {}
+  ForwardStep(const Devices& devices, ptrdiff_t features) : devices_(devices), features_(features), scratch_(devices) {}
   void run(const LayerStepCall<T>& call) final {
     if (scratch_.used()) scratch_.reset();
-    const StateRows<T>&from = states_[size_t(call.from)], &to = states_[size_t(1 - call.from)];
-    const Batch batch = {rows_, 1, nullptr, call.reset, call.reset_row, 0};
+    const Batch batch = {call.rows, 1, nullptr, call.reset, call.reset_row, 0};
     forward({devices_, scratch_.device, scratch_.host, 1, call.stop, false, {}},
             {batch,
              features_,
              {{call.x, call.x_row, call.x_row}, call.tokens},
              {call.y, call.y_row, call.y_row},
-             {from.data, from.stride},
-             to,
+             call.state,
+             call.final_state,
              call.others,
              call.other_count});
   }
@@ -241,23 +239,21 @@ class ForwardStep : public LayerStep<T> {
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
 
   const Devices& devices_;
-  ptrdiff_t rows_, features_;
-  TwoStates<T> states_;
+  ptrdiff_t features_;
   Memory scratch_;
 };
 
 template <class T>
-std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states) {
+std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t, ptrdiff_t features) {
   class Step final : public ForwardStep<T> {
    public:
-    Step(Layer& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-        : ForwardStep<T>(layer.devices(), rows, features, states), layer_(layer) {}
+    Step(Layer& layer, ptrdiff_t features) : ForwardStep<T>(layer.devices(), features), layer_(layer) {}
 
    private:
     void forward(const Run& run, const LayerForward<T>& call) override { layer_.forward(run, call); }
     Layer& layer_;
   };
-  return std::make_unique<Step>(*this, rows, features, states);
+  return std::make_unique<Step>(*this, features);
 }
 
 // A flat gradient in a tape, for layers whose gradient has the parameters' own layout.

@@ -29,8 +29,7 @@ std::unique_ptr<OwnedMatrix<T>> pack_matrix(const Device<T>& device, const T* pl
 template <class T, class L>
 class PackedStep final : public ForwardStep<T> {
  public:
-  PackedStep(L& layer, ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>& states)
-      : ForwardStep<T>(layer.devices(), rows, features, states), layer_(layer) {}
+  PackedStep(L& layer, ptrdiff_t features) : ForwardStep<T>(layer.devices(), features), layer_(layer) {}
 
  private:
   void forward(const Run& run, const LayerForward<T>& call) override {

@@ -181,8 +181,7 @@ void Recurrent<T>::forward(const Run& run, const LayerForward<T>& call) {
 template <class T>
 class Recurrent<T>::Step final : public LayerStep<T> {
  public:
-  Step(Recurrent& layer, ptrdiff_t rows, const TwoStates<T>& states)
-      : layer_(layer), rows_(rows), states_(states), stack_(layer.device().prepare_step(layer.spec_, rows, states)) {}
+  Step(Recurrent& layer, ptrdiff_t rows) : layer_(layer), stack_(layer.device().prepare_step(layer.spec_, rows)) {}
 
   void run(const LayerStepCall<T>& call) override {
     if (!packed_.is_of(*layer_.parameters())) packed_ = layer_.weights(false, 1);
@@ -193,21 +192,18 @@ class Recurrent<T>::Step final : public LayerStep<T> {
     StepCall<T> inner = call;
     inner.y = nullptr;
     stack_->run(*packed_.value, inner);
-    const StateRows<T>& to = states_[size_t(1 - call.from)];
-    layer_.last_output(rows_, {to.data, to.stride}, call.y, call.y_row);
+    layer_.last_output(call.rows, read_only(call.final_state), call.y, call.y_row);
   }
 
  private:
   Recurrent& layer_;
-  ptrdiff_t rows_;
-  TwoStates<T> states_;
   std::unique_ptr<RecurrentStep<T>> stack_;
   Weights packed_;
 };
 
 template <class T>
-std::unique_ptr<LayerStep<T>> Recurrent<T>::prepare_step(ptrdiff_t rows, ptrdiff_t, const TwoStates<T>& states) {
-  return std::make_unique<Step>(*this, rows, states);
+std::unique_ptr<LayerStep<T>> Recurrent<T>::prepare_step(ptrdiff_t rows, ptrdiff_t) {
+  return std::make_unique<Step>(*this, rows);
 }
 
 template <class T>

@@ -40,7 +40,7 @@ class Recurrent final : public Layer<T> {
   double work() const override;
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features, const TwoStates<T>&) override;
+  std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features) override;
   std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;

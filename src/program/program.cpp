@@ -1,6 +1,7 @@
 #include "program/program.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "device/valid_steps.h"
 #include "platform/eager_stop.h"
@@ -104,10 +105,11 @@ Program<T>::Program(const GraphSpec<T>& graph, std::string name)
 }
 
 template <class T>
-bool Program<T>::prepares_step(ptrdiff_t rows) const {
+ptrdiff_t Program<T>::prepared_rows() const {
   for (ptrdiff_t i = 0; i < graph_.inputs(); ++i)
-    if (!graph_.values()[size_t(i)].features) return false;
-  return graph_.work_per_step() * double(rows) < std::min(kParallelWork, kInterruptibleWork);
+    if (!graph_.values()[size_t(i)].features) return -1;
+  const double work = std::max(graph_.work_per_step(), 1.0);
+  return ptrdiff_t(std::ceil(std::min(kParallelWork, kInterruptibleWork) / work)) - 1;
 }
 
 template <class T>

@@ -65,9 +65,9 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   const std::string& name() const { return graph_.name(); }
   const Devices& devices() const { return devices_; }
   ptrdiff_t state_size() const { return graph_.state_size(); }
-  // Whether single steps of so many rows gain from a ProgramStep: they are neither shared out to threads nor
-  // interrupted.
-  bool prepares_step(ptrdiff_t rows) const;
+  // The most rows whose single steps gain from a ProgramStep, as they are neither shared out to threads nor
+  // interrupted; -1: none do.
+  ptrdiff_t prepared_rows() const;
 
   // Of the layers' weights.
   const std::vector<const Version*>& versions() const { return versions_; }

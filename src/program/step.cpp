@@ -5,11 +5,12 @@
 namespace recurra {
 
 template <class T>
-ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows, const TwoStates<T>& states)
+ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows)
     : values_(program.graph().values().size()),
       buffers_(values_.size()),
       outputs_(program.graph().outputs()),
       inputs_(size_t(program.graph().inputs())),
+      rows_(rows),
       memory_(program.devices().memory) {
   const Graph<T>& graph = program.graph();
   const auto features = [&](ptrdiff_t v) {
@@ -18,11 +19,9 @@ ProgramStep<T>::ProgramStep(const Program<T>& program, ptrdiff_t rows, const Two
   };
   for (size_t i = 0; i < graph.nodes().size(); ++i) {
     const auto& node = graph.nodes()[i];
-    TwoStates<T> own = states;
-    for (StateRows<T>& state : own)
-      if (state.data) state.data += graph.state_offset(i);
     Part part = {};
-    part.step = node.layer->prepare_step(rows, features(node.inputs[0]), own);
+    part.step = node.layer->prepare_step(rows, features(node.inputs[0]));
+    part.state = graph.state_offset(i);
     part.input = node.inputs[0];
     part.y = node.output;
     part.other_inputs.assign(node.inputs.begin() + 1, node.inputs.end());
@@ -45,9 +44,9 @@ void ProgramStep<T>::run(const ProgramStepCall<T>& call) {
     values_[v] = {buffers_[v].y, buffers_[v].row, {}};
   }
   LayerStepCall<T> c = {};
+  c.rows = call.rows;
   c.reset = call.reset;
   c.reset_row = call.reset_row;
-  c.from = call.from;
   for (Part& part : parts_) {
     const StepInput<T>& input = values_[size_t(part.input)];
     const StepOutput<T>& output = buffers_[size_t(part.y)];
@@ -56,8 +55,11 @@ void ProgramStep<T>::run(const ProgramStepCall<T>& call) {
     c.tokens = input.tokens;
     c.y = output.y;
     c.y_row = output.row;
+    c.state = {call.state.data + part.state, call.state.stride};
+    c.final_state = {call.final_state.data + part.state, call.final_state.stride};
     for (size_t k = 0; k < part.others.size(); ++k) {
       const StepInput<T>& other = values_[size_t(part.other_inputs[k])];
+      part.others[k].batch.rows = call.rows;
       part.others[k].x = {other.x, other.row, other.row};
     }
     c.others = part.others.data();

@@ -23,7 +23,9 @@ struct ProgramStepCall {
   const StepOutput<T>* outputs;
   const uint8_t* reset;  // null: none
   ptrdiff_t reset_row;
-  int from;  // which of two states goes in; the other one comes out
+  ptrdiff_t rows;
+  StateRows<const T> state;
+  StateRows<T> final_state;  // elsewhere than `state`
 };
 
 // Each layer's own preparation and the buffers between layers. A step runs on its caller's thread and allocates
@@ -31,15 +33,17 @@ struct ProgramStepCall {
 template <class T>
 class ProgramStep {
  public:
-  // For so many rows and two states that stay where they are. The program outlives it.
-  ProgramStep(const Program<T>&, ptrdiff_t rows, const TwoStates<T>&);
+  // For at most `rows` rows. The program outlives it.
+  ProgramStep(const Program<T>&, ptrdiff_t rows);
 
+  ptrdiff_t rows() const { return rows_; }
   void run(const ProgramStepCall<T>&);
 
  private:
   struct Part {
     std::unique_ptr<LayerStep<T>> step;
     ptrdiff_t input, y;  // values
+    ptrdiff_t state;     // where its state begins in a row
     std::vector<ptrdiff_t> other_inputs;
     std::vector<OtherInput<T>> others;  // but for where they are
   };
@@ -48,6 +52,7 @@ class ProgramStep {
   std::vector<StepOutput<T>> buffers_;  // where each value is written
   std::vector<ptrdiff_t> outputs_;
   size_t inputs_;
+  ptrdiff_t rows_;
   Arena memory_;
 };
 

@@ -165,6 +165,7 @@ class Search<T>::Rows {
   };
   struct Part {
     std::unique_ptr<LayerStep<T>> step;
+    ptrdiff_t state;  // where its state begins in a row
     T* y;
     ptrdiff_t width;
   };
@@ -172,15 +173,14 @@ class Search<T>::Rows {
   void prepare(const OtherInput<T>* memory) {
     ptrdiff_t features = 1, offset = 0;
     for (const auto& layer : search_.layers_) {
-      TwoStates<T> own = states_;
-      for (StateRows<T>& s : own) s.data += offset;
-      offset += layer->state_size();
       Part part = {};
+      part.state = offset;
+      offset += layer->state_size();
       if (auto* decoder = dynamic_cast<AttentionDecoder<T>*>(layer.get()))
         part.step = decoder->prepare_search({decoder->devices(), memory_.device, memory_.host, 1, nullptr, false, {}},
-                                            options_.beam, own, *memory, weights_, memory_);
+                                            options_.beam, *memory, weights_, memory_);
       else
-        part.step = layer->prepare_step(slots_, features, own);
+        part.step = layer->prepare_step(slots_, features);
       if (layer->output_size()) features = layer->output_size();
       part.y = memory_.device.take<T>(size_t(slots_ * features));
       part.width = features;
@@ -191,11 +191,14 @@ class Search<T>::Rows {
   // Computes the log-probabilities of all tokens after each slot, and the new states in states_[1].
   void take_step(Stop* stop) {
     LayerStepCall<T> call = {};
+    call.rows = slots_;
     call.stop = stop;
     call.tokens = {tokens_.data(), 1, 1};
     for (const Part& part : parts_) {
       call.y = part.y;
       call.y_row = part.width;
+      call.state = {states_[0].data + part.state, states_[0].stride};
+      call.final_state = {states_[1].data + part.state, states_[1].stride};
       part.step->run(call);
       call.x = part.y;
       call.x_row = part.width;
@@ -285,7 +288,7 @@ class Search<T>::Rows {
   const SearchOptions options_;
   const ptrdiff_t rows_, slots_, memory_steps_;
   Memory memory_;
-  TwoStates<T> states_;
+  StateRows<T> states_[2];
   T* weights_ = nullptr;
   T* log_probs_ = nullptr;
   std::vector<Part> parts_;

@@ -179,6 +179,7 @@ def test_streams(name: str, data: Any) -> None:
     make, x, state = LAYERS[name]
     layer = make()
     rows, copies, chosen, new = (data.draw(often(right)) for right in (2, 2, np.array([1]), state))
+    source, target = data.draw(often(np.array([0]))), data.draw(often([1]))
     stream = layer.stream(batch_size=2)
     y = stream.process(x)
     step = [data.draw(often(right)) for right in (x[:, 0], RESET[:, 0], y[:, 0].copy())]
@@ -186,12 +187,18 @@ def test_streams(name: str, data: Any) -> None:
     operation = rf"{name}|Stream|stream"
     attempt(operation, lambda: stream.step(*step))
     attempt(operation, lambda: stream.process(*chunk))
+    attempt(operation, lambda: stream.step(*step, rows=chosen))
+    attempt(operation, lambda: stream.process(*chunk, rows=chosen))
     attempt(operation, lambda: stream.reset(chosen))
+    attempt(operation, lambda: stream.state(chosen))
+    attempt(operation, lambda: stream.copy_rows(source, target))
     attempt(operation, lambda: stream.load_state(new))
+    attempt(operation, lambda: stream.load_state(new, chosen))
     if not is_huge(rows):
         attempt(name, lambda: layer.stream(rows))
     if not is_huge(copies):
         attempt(operation, lambda: stream.fork(copies))
+        attempt(operation, lambda: stream.fork(copies, chosen))
     assert stream.process(x).shape == y.shape, "the stream is none the worse"
 
 

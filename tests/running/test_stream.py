@@ -224,7 +224,7 @@ def test_the_arguments_of_a_step() -> None:
     wrong: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
         ((), {}),
         ((), {"out": out}),
-        ((step, None, out, None), {}),
+        ((step, None, out, None, None), {}),
         ((step,), {"x": step}),
         ((step,), {"rest": None}),
     ]

@@ -163,7 +163,7 @@ class Layer(ABC):
     @keywords.explained_method
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` sequences, starting from a zero state."""
-        return self._runner().stream(batch_size)
+        return self._runner().stream(batch_size, self)
 
     def init_state(self, batch_size: int) -> State:
         """A zero state for `batch_size` rows."""

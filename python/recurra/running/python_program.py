@@ -14,6 +14,7 @@ from recurra.running.python_tape import PythonTape
 
 if TYPE_CHECKING:
     from recurra.layers.python_layer import PythonLayer
+    from recurra.running.stream import Rows
 
 
 def _is_sequence(x: Array) -> bool:
@@ -137,30 +138,35 @@ class PythonStream:
     def __init__(self, program: PythonProgram, batch_size: int) -> None:
         self._program, self.batch_size = program, batch_size
 
-    def step(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
+    def step(self, x: Array, reset: Array | None = None, out: Array | None = None, rows: Rows | None = None) -> Array:
         """One step, run as a sequence of length 1."""
-        return self.process(np.asarray(x)[:, None], None if reset is None else np.asarray(reset)[:, None])[:, 0]
+        once = None if reset is None else np.asarray(reset)[:, None]
+        return self.process(np.asarray(x)[:, None], once, None, rows)[:, 0]
 
-    def process(self, x: Array, reset: Array | None = None, out: Array | None = None) -> Array:
+    def process(
+        self, x: Array, reset: Array | None = None, out: Array | None = None, rows: Rows | None = None
+    ) -> Array:
         """A chunk, run as a whole sequence."""
         x = np.asarray(x)
-        if x.shape[:1] != (self.batch_size,):
-            raise ValueError(
-                f"stream: got x of shape {x.shape}, expected {self.batch_size} rows; make a stream with that batch_size"
-            )
+        if x.shape[:1] != (expected := self.batch_size if rows is None else np.size(rows),):
+            wanted = "make a stream with that batch_size" if rows is None else "one for each of `rows`"
+            raise ValueError(f"stream: got x of shape {x.shape}, expected {expected} rows; {wanted}")
         y, _saved = self._program.run(x, None, reset, False, 0)
         return y
 
-    def reset(self, rows: Array | None = None) -> None:
+    def reset(self, rows: Rows | None = None) -> None:
         """Nothing to reset."""
 
-    def state(self) -> list[Array]:
+    def state(self, rows: Rows | None = None) -> list[Array]:
         """Always empty."""
         return []
 
-    def load_state(self, state: Sequence[Array]) -> None:
+    def load_state(self, state: Sequence[Array], rows: Rows | None = None) -> None:
         """Nothing to load."""
 
-    def fork(self, copies: int) -> PythonStream:
+    def copy_rows(self, source: Rows, target: Rows) -> None:
+        """Nothing to copy."""
+
+    def fork(self, copies: int, rows: Rows | None = None) -> PythonStream:
         """A stream of N * copies rows."""
-        return PythonStream(self._program, self.batch_size * copies)
+        return PythonStream(self._program, copies * (self.batch_size if rows is None else np.size(rows)))

@@ -15,7 +15,7 @@ from recurra.graph.graph import Graph, pack, unpack
 from recurra.running.arguments import ArgumentReader
 from recurra.running.runs import Run, cut
 from recurra.running.state import StateLayout
-from recurra.running.stream import Stream
+from recurra.running.stream import Stream, Streamed
 from recurra.running.tape import Tape, TapePiece
 
 
@@ -196,8 +196,8 @@ class Runner:
         self._wanted[input_grad] = wanted
         return wanted
 
-    def stream(self, batch_size: int) -> Stream:
-        """A stream with zero state."""
+    def stream(self, batch_size: int, model: Streamed) -> Stream:
+        """A stream with zero state; a copy of it is made by `model`."""
         operation = f"{self._owner}.stream"
         batch_size = checks.integer(operation, "batch_size", batch_size, 0)
         layers = self._graph.layers
@@ -208,4 +208,4 @@ class Runner:
         if why := self._graph.why_not_streamable():
             raise ValueError(f"{operation}: got {why}, expected sequences throughout; call the model instead")
         pieces = [(run.program.stream(batch_size), run) for run in self._runs]
-        return Stream(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs))
+        return Stream(self._owner, model, self._graph, pieces, self.layout, (self.inputs, self.outputs))

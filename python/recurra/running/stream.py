@@ -18,18 +18,28 @@ from recurra.running.state import StateLayout
 if TYPE_CHECKING:
     from recurra.running.runs import Run
 
+#: An index, indices, or a bool for every row.
+Rows = npt.ArrayLike
+
 
 class StreamPiece(Protocol):
     """The stream of one run of a graph: `_core.Stream`, or its counterpart for a layer written in Python."""
 
     @property
     def batch_size(self) -> int: ...
-    def step(self, x: Any, reset: Array | None = None) -> Any: ...
-    def process(self, x: Any, reset: Array | None = None) -> Any: ...
-    def reset(self, rows: Array | None = None) -> None: ...
-    def state(self) -> list[Array]: ...
-    def load_state(self, state: Sequence[Array]) -> None: ...
-    def fork(self, copies: int) -> StreamPiece: ...
+    def step(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any: ...
+    def process(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any: ...
+    def reset(self, rows: Rows | None = None) -> None: ...
+    def state(self, rows: Rows | None = None) -> list[Array]: ...
+    def load_state(self, state: Sequence[Array], rows: Rows | None = None) -> None: ...
+    def copy_rows(self, source: Rows, target: Rows) -> None: ...
+    def fork(self, copies: int, rows: Rows | None = None) -> StreamPiece: ...
+
+
+class Streamed(Protocol):
+    """The layer or model that a stream runs."""
+
+    def stream(self, batch_size: int) -> Stream: ...
 
 
 class Stream:
@@ -37,17 +47,26 @@ class Stream:
 
     Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by
     two threads at once; each thread takes its own, all on one model.
+
+    `rows`, where a method takes it, are the rows that it is about: an index, a list of indices, or a bool for every row.
+    Row i of x, `reset` and the output is then the i-th of them, in the list's order. The other rows keep their state,
+    and a row's bits do not depend on which others go with it. So a service's callers can share one stream, a row each,
+    and whoever has something new steps.
+
+    Streams can be pickled and copied, with their state: `copy.copy` goes on beside the original on the same model,
+    `copy.deepcopy` and pickle copy the model too.
     """
 
     def __init__(
         self,
         owner: str,
+        model: Streamed,
         graph: Graph,
         pieces: Sequence[tuple[StreamPiece, Run]],
         layout: StateLayout,
         structures: tuple[Structure, Structure],
     ) -> None:
-        self._owner, self._graph, self._pieces, self._layout = owner, graph, pieces, layout
+        self._owner, self._model, self._graph, self._pieces, self._layout = owner, model, graph, pieces, layout
         self._structures = self._inputs, self._outputs = structures
         natives = [piece for piece, _run in pieces if isinstance(piece, _core.Stream)]
         self._whole = natives[0] if graph.all_native else None  # a single native run
@@ -61,8 +80,8 @@ class Stream:
         """N, the number of sequences."""
         return self._pieces[0][0].batch_size
 
-    def step(self, x: Any, reset: Array | None = None, out: Any = None) -> Any:
-        """One step of every sequence.
+    def step(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any:
+        """One step of every sequence, or of those in `rows`.
 
         Args:
             x: (N, features), or (N,) tokens; for a model with several inputs, one each, in the structure that a call
@@ -70,38 +89,53 @@ class Stream:
             reset: (N,) bool, true to zero a row's state before this step.
             out: (N, output features), written and returned if given; for a model with several outputs, one each. It may
                 be the array x.
+            rows: those that step, each once, 0 or more; N is their number in the arrays above. None for all.
 
         Returns:
             (N, output features).
 
         Raises:
-            ValueError, TypeError: arrays do not fit, or another thread is using the stream. After these, and after an
-                exception from a layer written in Python or from Ctrl-C, the state is as before the step.
+            ValueError, TypeError: arrays or rows do not fit, or another thread is using the stream. After these, and after
+                an exception from a layer written in Python or from Ctrl-C, the state is as before the step.
         """
-        return self._run("step", x, reset, out)
+        return self._run("step", x, reset, out, rows)
 
-    def process(self, x: Any, reset: Array | None = None, out: Any = None) -> Any:
+    def process(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any:
         """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features).
-        `out` and errors are as in `step`."""
-        return self._run("process", x, reset, out)
+        `out`, `rows` and errors are as in `step`."""
+        return self._run("process", x, reset, out, rows)
 
-    def _run(self, method: str, x: Any, reset: Array | None, out: Any) -> Any:
+    def _run(self, method: str, x: Any, reset: Array | None, out: Any, rows: Rows | None) -> Any:
         operation = f"{self._owner}.stream"
         given = self._inputs.spread(operation, "x", x)
         targets = self._outputs.spread_optional(operation, "out", out)
         if self._whole and all(one is not None for one in targets):
-            getattr(self._whole, method)(pack(given), reset, pack(targets))
+            getattr(self._whole, method)(pack(given), reset, pack(targets), rows)
             return self._outputs.join(targets)
         if reset is not None:
             reset = checks.array(operation, "reset", reset).copy()  # all runs must see the same array
-        return self._together(self._run_pieces, operation, method, given, reset, targets)
+        return self._together(self._run_pieces, operation, method, given, reset, targets, self._listed(rows, True))
+
+    def _listed(self, rows: Rows | None, once: bool = False) -> Array | None:
+        """The numbers of the rows, for all runs the same."""
+        if rows is None:
+            return None
+        rows = checks.array(f"{self._owner}.stream", "rows", rows)
+        return _core.listed_rows(self._owner, rows, self.batch_size, once)
 
     def _run_pieces(
-        self, operation: str, method: str, x: Sequence[Any], reset: Array | None, targets: Sequence[Any]
+        self,
+        operation: str,
+        method: str,
+        x: Sequence[Any],
+        reset: Array | None,
+        targets: Sequence[Any],
+        rows: Array | None,
     ) -> Any:
         values: dict[int, Any] = dict(enumerate(x))
         for piece, run in self._pieces:
-            values.update(run.made(getattr(piece, method)(pack([values[value] for value in run.inputs]), reset)))
+            given = pack([values[value] for value in run.inputs])
+            values.update(run.made(getattr(piece, method)(given, reset, None, rows)))
         return self._outputs.join(self._written(operation, [values[value] for value in self._graph.outputs], targets))
 
     def _written(self, operation: str, made: Sequence[Array], targets: Sequence[Any]) -> list[Array]:
@@ -134,18 +168,9 @@ class Stream:
                 out[...] = y
         return [y if out is None else out for y, out in zip(whole, targets, strict=True)]
 
-    def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Zero the state of these rows (an index, a list of indices, or a bool for every row); None for all."""
-        chosen = None if rows is None else np.atleast_1d(checks.array(f"{self._owner}.reset", "rows", rows))
-        if chosen is not None and chosen.dtype == bool:
-            if chosen.shape != (self.batch_size,):
-                raise ValueError(
-                    f"{self._owner}.reset: got a mask of shape {chosen.shape}, expected ({self.batch_size},); "
-                    f"give one bool for every row, or the indices of the rows"
-                )
-            chosen = np.flatnonzero(chosen)
-        if chosen is not None and not chosen.size:
-            return
+    def reset(self, rows: Rows | None = None) -> None:
+        """Zero the state of these rows; None for all."""
+        chosen = self._listed(rows)
 
         def reset() -> None:
             for piece, _run in self._pieces:
@@ -153,26 +178,62 @@ class Stream:
 
         self._together(reset)
 
-    def state(self) -> State:
-        """A copy of the state, structured as a call of the layer or model returns it."""
-        return self._layout.nest(self._together(lambda: [a for piece, _run in self._pieces for a in piece.state()]))
+    def state(self, rows: Rows | None = None) -> State:
+        """A copy of the state, of all rows or of these, structured as a call of the layer or model returns it."""
+        chosen = self._listed(rows)
+        return self._layout.nest(
+            self._together(lambda: [a for piece, _run in self._pieces for a in piece.state(chosen)])
+        )
 
-    def load_state(self, state: State) -> None:
-        """Continue from `state`, structured as `state()` returns it; zeros where it is None."""
-        flat = self._layout.fill(self._layout.arrays(f"{self._owner}.load_state", state), self.batch_size)
+    def load_state(self, state: State, rows: Rows | None = None) -> None:
+        """Continue from `state`, structured as `state()` returns it; zeros where it is None. With `rows`, only these get
+        a state, in the list's order."""
+        chosen = self._listed(rows, True)
+        count = self.batch_size if chosen is None else len(chosen)
+        flat = self._layout.fill(self._layout.arrays(f"{self._owner}.load_state", state), count)
         if flat is None:
-            self.reset()
+            self.reset(chosen)
             return
 
         def load() -> None:
             for piece, run in self._pieces:
                 if part := run.pick(flat):
-                    piece.load_state(part)
+                    piece.load_state(part, chosen)
 
         self._together(load)
 
-    def fork(self, copies: int) -> Stream:
-        """A stream of N * copies sequences: row r becomes rows r * copies ... r * copies + copies - 1."""
+    def copy_rows(self, source: Rows, target: Rows) -> None:
+        """Give the rows `target` the state of the rows `source`, as many, or one for all; they may overlap."""
+        given, taken = self._listed(source), self._listed(target, True)
+        if given is None or taken is None:
+            raise TypeError(f"{self._owner}.copy_rows: got None, expected the rows to copy from and to; name them")
+        if len(given) not in (1, len(taken)):
+            raise ValueError(
+                f"{self._owner}.copy_rows: got {len(given)} rows as source and {len(taken)} as target, expected as many, "
+                "or one source; list a source for each target"
+            )
+        given = np.broadcast_to(given, taken.shape)
+
+        def copy() -> None:
+            for piece, _run in self._pieces:
+                piece.copy_rows(given, taken)
+
+        self._together(copy)
+
+    def fork(self, copies: int = 1, rows: Rows | None = None) -> Stream:
+        """A stream of N * copies sequences, on the same model: row r becomes rows r * copies ... r * copies + copies - 1.
+        With `rows`, N is their number, and r counts them."""
         copies = checks.integer(f"{self._owner}.fork", "copies", copies)
-        twins = self._together(lambda: [(piece.fork(copies), run) for piece, run in self._pieces])
-        return Stream(self._owner, self._graph, twins, self._layout, self._structures)
+        chosen = self._listed(rows)
+        twins = self._together(lambda: [(piece.fork(copies, chosen), run) for piece, run in self._pieces])
+        return Stream(self._owner, self._model, self._graph, twins, self._layout, self._structures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._model, self.batch_size, self.state())
+
+
+def _rebuild(model: Streamed, batch_size: int, state: State) -> Stream:
+    """A pickled or copied stream."""
+    stream = model.stream(batch_size)
+    stream.load_state(state)
+    return stream

@@ -24,19 +24,20 @@ void for_each_past(const ConvolutionSpec& spec, const Batch& batch, ptrdiff_t ro
 template <class T>
 void CpuDevice<T>::copy(const Copy<T>& call) const {
   const ptrdiff_t features = call.features;
+  const auto from = [&](ptrdiff_t r, ptrdiff_t s) { return call.from.at(call.from_rows ? call.from_rows[r] : r, s); };
   const auto to = [&](ptrdiff_t r, ptrdiff_t s) {
-    return call.to.at(r, call.reversed ? call.batch->length(r) - 1 - s : s);
+    return call.to.at(call.to_rows ? call.to_rows[r] : r, call.reversed ? call.batch->length(r) - 1 - s : s);
   };
   if (call.from_feature == 1 && call.to_feature == 1)
     return for_each_valid(
-        *call.batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(call.from.at(r, s), features, to(r, s)); },
+        *call.batch, features, [&](ptrdiff_t r, ptrdiff_t s) { std::copy_n(from(r, s), features, to(r, s)); },
         call.stop);
   for_each_valid(
       *call.batch, features,
       [&](ptrdiff_t r, ptrdiff_t s) {
-        const T* from = call.from.at(r, s);
+        const T* const source = from(r, s);
         T* const place = to(r, s);
-        for (ptrdiff_t i = 0; i < features; ++i) place[i * call.to_feature] = from[i * call.from_feature];
+        for (ptrdiff_t i = 0; i < features; ++i) place[i * call.to_feature] = source[i * call.from_feature];
       },
       call.stop);
 }

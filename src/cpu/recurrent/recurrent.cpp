@@ -26,9 +26,8 @@ void CpuDevice<T>::forward(const Run& run, const RecurrentForward<T>& call) cons
 }
 
 template <class T>
-std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec& spec, ptrdiff_t rows,
-                                                             const TwoStates<T>& states) const {
-  return std::make_unique<CpuStep<T>>(spec, rows, states);
+std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec& spec, ptrdiff_t rows) const {
+  return std::make_unique<CpuStep<T>>(spec, rows);
 }
 
 template <class T>
@@ -91,8 +90,7 @@ void CpuDevice<T>::add_gradient(const RecurrentSpec& spec, const std::vector<Rec
   template StorageKind CpuDevice<T>::storage(const std::string&) const;                                           \
   template std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentPacking<T>&, Arena) const;      \
   template void CpuDevice<T>::forward(const Run&, const RecurrentForward<T>&) const;                              \
-  template std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec&, ptrdiff_t,          \
-                                                                        const TwoStates<T>&) const;               \
+  template std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec&, ptrdiff_t) const;   \
   template std::unique_ptr<RecurrentTape<T>> CpuDevice<T>::record(const Run&, const RecurrentForward<T>&, Arena&) \
       const;                                                                                                      \
   template void CpuDevice<T>::backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const;         \
