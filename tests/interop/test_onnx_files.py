@@ -62,7 +62,7 @@ def test_attributes_that_no_cell_has_are_refused_by_name(attributes: dict[str, A
 
 def test_an_operator_that_nobody_knows_is_named() -> None:
     node = helper.make_node("Blur", ["x"], ["y"], name="soft")
-    with pytest.raises(rc.ModelFormatError, match="Blur 'soft': got an operator that is not known"):
+    with pytest.raises(rc.ModelFormatError, match="Blur 'soft': got an unsupported operator"):
         rc.from_onnx(model([node], {"x": [2]}, ["y"]))
 
 

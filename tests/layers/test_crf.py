@@ -316,7 +316,7 @@ def test_schemes_with_ends(scheme: str, last: str, single: str) -> None:
 def test_impossible_rows_are_refused() -> None:
     crf = rc.CRF(2, constraints=(np.eye(2, dtype=bool), [True, False], [False, True]))
     for decode in (crf.viterbi, crf.marginals):
-        with pytest.raises(ValueError, match="row 0, of which no tagging"):
+        with pytest.raises(ValueError, match="row 0, in which no tagging"):
             decode(np.zeros((2, 3, 2), np.float32))
 
 
@@ -600,7 +600,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: crf.viterbi(x[0]), r"scores\[None\]"),
         (lambda: crf.viterbi(np.full_like(x, np.nan)), "NaN"),
         (lambda: crf.marginals(x, [4, 1]), "lengths"),
-        (lambda: crf.viterbi([x[0]], [3]), "beside a list"),
+        (lambda: crf.viterbi([x[0]], [3]), "with a list"),
         (lambda: rc.CRF(3, constraints=(np.ones((2, 2), bool), None, None)), r"\(3, 3\) and bool"),
         (lambda: tagger(crf).fit(y, y, loss=loss, optimizer=rc.optim.SGD(1.0), class_weight={0: 2.0}), "class_weight"),
         (

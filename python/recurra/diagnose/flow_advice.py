@@ -15,13 +15,15 @@ def advice(part: Part, verdict: str, steps: int, *, alive: bool) -> list[str]:
 
 
 def _vanishing(part: Part, steps: int) -> list[str]:
-    bias = f"{math.log(max(steps, 2)):.1f}"  # of a gate that keeps the state for `steps`: 1 / (1 + e^-b) = 1 - 1 / (1 + steps)
+    # The bias of a gate that keeps the state for `steps`: 1 / (1 + e^-b) = 1 - 1 / (1 + steps).
+    bias = f"{math.log(max(steps, 2)):.1f}"
     name = f"{part.prefix}bias_ih{part.end}"
     own = {
-        "lstm": f"forget gates that keep the cell longer: forget_bias up to {bias}, the logarithm of the steps, or initial "
-        "biases of various sizes up to it",
+        "lstm": f"forget gates that keep the cell longer: forget_bias up to {bias}, the logarithm of the steps, or "
+        "initial biases of various sizes up to it",
         "gru": f"gates that keep the state longer: for z, the second third of {name}, initial biases up to {bias}",
-        "gru_reset_before": f"gates that keep the state longer: for z, the second third of {name}, initial biases up to {bias}",
+        "gru_reset_before": f"gates that keep the state longer: for z, the second third of {name}, initial biases up "
+        f"to {bias}",
         "min_gru": f"gates that keep the state longer: for z, the first half of {name}, initial biases down to -{bias}",
         "min_lstm": f"gates that keep the state longer: for f, the first third of {name}, initial biases up to {bias}",
     }.get(part.cell.removesuffix("_positive"))

@@ -76,7 +76,10 @@ class LayerFlow:
         elif self.steps < 3:
             evidence = f"{self.steps} steps are too few to tell"
         else:
-            evidence = f"the first of {self.steps} steps get {self.ratio:.1e} of what the last ones get, a factor of {self.rate:.3f} per step"
+            evidence = (
+                f"the first of {self.steps} steps get {self.ratio:.1e} of what the last ones get, a factor of "
+                f"{self.rate:.3f} per step"
+            )
             if np.isfinite(self.half_life):
                 evidence += f", half of it lost in {self.half_life:.3g}"
         tips = "".join(f"\n    try {tip}" for tip in self.advice)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _TIPS = {
-    "input": "check how x is computed: missing values, a division by zero, the logarithm of zero; clean it, or leave the rows out",
+    "input": "check how x is computed: missing values, a division by zero, the logarithm of zero; clean it, or leave "
+    "the rows out",
     "state": "check where the state comes from, or start with state=None",
     "parameter": "it comes from an earlier training step or from a file: restore earlier parameters, then lower the "
     "learning rate or clip with clip_norm=1.0",
@@ -27,7 +28,10 @@ def message(
     label: str,
 ) -> str:
     """The place of the first such values, the likely cause and what to try."""
-    values = f"{count} value{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not finite ({kind}{' first' * (count > 1)})"
+    values = (
+        f"{count} value{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not finite "
+        f"({kind}{' first' * (count > 1)})"
+    )
     at = _rows(rows) + (f", from step {step} on" if step is not None else "")
     if where == "input":
         what = f"{name} holds {values} in {_rows(rows)}" + (f", the first at step {step}" if step is not None else "")
@@ -53,10 +57,13 @@ def _of_output(label: str, kind: str, dtype: str) -> str:
     )
     if label == "RNN":
         return (
-            f'{grown}: a state may grow at every step with nonlinearity="relu"; use "tanh" or recurrent_init="orthogonal", '
-            f"scale x down, lower the learning rate"
+            f'{grown}: a state may grow at every step with nonlinearity="relu"; use "tanh" or '
+            f'recurrent_init="orthogonal", scale x down, lower the learning rate'
         )
-    return f"{grown}: check the size of its parameters and its input, scale x down, lower the learning rate, clip gradients"
+    return (
+        f"{grown}: check the size of its parameters and its input, scale x down, lower the learning rate, clip "
+        "gradients"
+    )
 
 
 def _rows(rows: Sequence[int]) -> str:

@@ -72,8 +72,8 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
     axis = checks.integer("gates", "axis", axis, -values.ndim, values.ndim - 1)
     if values.shape[axis] % len(given):
         raise ValueError(
-            f"gates: got {values.shape[axis]} values along axis {axis}, expected a multiple of {len(given)}, the gates of "
-            f"{cell}; choose the axis that has H values for each gate"
+            f"gates: got {values.shape[axis]} values along axis {axis}, expected a multiple of {len(given)}, the "
+            f"gates of {cell}; choose the axis that has H values for each gate"
         )
     blocks = np.split(values, len(given), axis)
     return np.concatenate([blocks[given.index(letter)] for letter in wanted], axis)

@@ -36,8 +36,8 @@ class _Attending(NativeLayer):
         """Raise unless the memory is a sequence of `memory_size` features."""
         if not other.sequence or other.features not in (None, self.memory_size):
             raise ValueError(
-                f"{self.label}: got a memory of shape {other.shape}, expected (None, None, {self.memory_size}); give it the "
-                f"outputs of an encoder with return_sequences=True, and memory_size as many as their features"
+                f"{self.label}: got a memory of shape {other.shape}, expected (None, None, {self.memory_size}); give "
+                "it the outputs of an encoder with return_sequences=True, and set memory_size to their features"
             )
 
     def _weights(self, x: Any, state: State, lengths: Any) -> Array:
@@ -56,7 +56,7 @@ class _Attending(NativeLayer):
 
     def why_not_streamable(self) -> str:
         """Never streams: it needs a memory."""
-        return "looks at a memory; generate with recurra.search, or call it on whole sequences"
+        return "attends to a memory; generate with recurra.search, or call it on whole sequences"
 
 
 class _Attention(_Attending):
@@ -186,9 +186,10 @@ class AttentionDecoder(_Attending):
         h_t = cell([x_t; c_t], h_{t-1})               c_t = attention(h_t, memory)
         y_t = h_t                                     y_t = a_t = tanh(W_c [c_t; h_t])
 
-    `y, state = decoder((x, memory), state=..., lengths=(lengths, memory_lengths))`: x (N, T, input_size), memory (N, Tm,
-    memory_size), y (N, T, hidden_size). The state is a tuple of h, the LSTM's c and, with input feeding, a, each
-    (1, N, hidden_size), any of them None for zeros; one array if there is only h. It may begin with an encoder's state.
+    `y, state = decoder((x, memory), state=..., lengths=(lengths, memory_lengths))`: x (N, T, input_size), memory
+    (N, Tm, memory_size), y (N, T, hidden_size). The state is a tuple of h, the LSTM's c and, with input feeding, a,
+    each (1, N, hidden_size), any of them None for zeros; one array if there is only h. The initial state may be an
+    encoder's final state.
 
     Parameters: the cell's, as in `GRU`, with the input [x; c] or [x; a]: weight_ih_l0, weight_hh_l0, bias_ih_l0,
     bias_hh_l0; the attention's, as in `AdditiveAttention` or `MultiplicativeAttention` with query_size = hidden_size;
@@ -258,8 +259,8 @@ class AttentionDecoder(_Attending):
         self.bias = checks.flag(name, "bias", bias)
         if self.forget_bias is not None and not self.bias:
             raise ValueError(
-                f"{name}: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it is a bias; leave one "
-                f"of them out"
+                f"{name}: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it sets a bias; "
+                "leave one of them out"
             )
         additive = self.attention == "additive"
         _check_dot(name, "attention", self.attention, "hidden_size", self.hidden_size, self.memory_size)
@@ -275,8 +276,8 @@ class AttentionDecoder(_Attending):
             self.attention_size = None
         if additive and not self.input_feeding:
             raise ValueError(
-                f"{name}: got input_feeding=False with attention='additive', expected True, as additive attention feeds its "
-                f"context to the cell; choose attention='general'"
+                f"{name}: got input_feeding=False with attention='additive', expected True, as additive attention "
+                "feeds its context to the cell; choose attention='general'"
             )
         names = ["h"]
         if own == "lstm":
@@ -376,6 +377,6 @@ def _by_core_name(cell: Any, reset_after: Any, nonlinearity: Any) -> tuple[Any, 
 def _check_dot(operation: str, argument: str, score: str, query: str, query_size: int, memory_size: int) -> None:
     if score in ("dot", "scaled_dot") and query_size != memory_size:
         raise ValueError(
-            f"{operation}: got {query}={query_size} and memory_size={memory_size} with {argument}={score!r}, expected the "
-            f"same number; change one, or choose {argument}='general'"
+            f"{operation}: got {query}={query_size} and memory_size={memory_size} with {argument}={score!r}, expected "
+            f"the same number; change one, or choose {argument}='general'"
         )

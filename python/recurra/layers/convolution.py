@@ -35,7 +35,7 @@ class Conv1d(Windowed):
     `y, past = conv(x)`: x (N, T, in_channels), y (N, T', out_channels). With lengths, each row is padded at its own end
     and has an output of its own length. With reset, no window crosses the start of an episode: x is zero beyond it;
     this needs an output for every input step, that is stride 1 and not "valid".
-    A causal layer of stride 1 streams: its state is the last span - 1 inputs, (span - 1, N, in_channels), the oldest first.
+    A causal layer of stride 1 streams: its state is the last span - 1 inputs, (span - 1, N, in_channels), oldest first.
     Other layers, and those with span 1, have no state.
     Parameters: weight (out_channels, in_channels, kernel_size), bias (out_channels).
 

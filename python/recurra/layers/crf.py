@@ -48,7 +48,8 @@ class CRF(NativeLayer):
 
     and its probability is exp(score), normalised over all taggings. `y, _ = crf(x)`: x (N, T, num_tags), the scores of
     each step's tags, passes through unchanged. `viterbi` and `marginals` decode the scores, `losses.CRF` trains.
-    Parameters: transitions (num_tags, num_tags), [i, j] for i followed by j; start_transitions, end_transitions (num_tags).
+    Parameters: transitions (num_tags, num_tags), [i, j] for i followed by j; start_transitions and end_transitions
+    (num_tags).
 
     Args:
         num_tags: number of tags, numbered from 0.
@@ -88,8 +89,8 @@ class CRF(NativeLayer):
             if not (tag == "O" or (span and prefix in (begin, inside, last, single))):
                 known = ", ".join(f"{one}-..." for one in (begin, inside, last, single) if one)
                 raise ValueError(
-                    f"CRF.for_tags: got the tag {tag!r}, expected O or one of {known} in the scheme {scheme}; rename the tag, "
-                    f"or choose another scheme"
+                    f"CRF.for_tags: got the tag {tag!r}, expected O or one of {known} in the scheme {scheme}; rename "
+                    "the tag, or choose another scheme"
                 )
             parts.append((prefix, span))
         goes_on = np.array([prefix in (inside, last) and bool(span) for prefix, span in parts], bool)
@@ -173,7 +174,7 @@ class CRF(NativeLayer):
         if lengths is not None or mask is not None:
             given = "lengths" if mask is None else "mask"
             raise ValueError(
-                f"{operation}: got {given} beside a list, expected none, as its rows have their own lengths; leave it out"
+                f"{operation}: got {given} with a list, expected none, as its rows have their own lengths; leave it out"
             )
         from recurra.data.rows import ragged
 
@@ -182,8 +183,8 @@ class CRF(NativeLayer):
             _check_floats(operation, f"scores[{index}]", item)
             if item.ndim != 2 or item.shape[1] != self.num_tags:
                 raise ValueError(
-                    f"{operation}: got scores[{index}] of shape {item.shape}, expected (T, {self.num_tags}); give a row's "
-                    f"scores for each"
+                    f"{operation}: got scores[{index}] of shape {item.shape}, expected (T, {self.num_tags}); give "
+                    "each row's scores"
                 )
         found: list[Array] = []
         for begin in range(0, len(items), _ROWS_AT_ONCE):
@@ -196,15 +197,15 @@ class CRF(NativeLayer):
         _check_floats(operation, "scores", scores)
         if scores.ndim != 3 or scores.shape[2] != self.num_tags:
             raise ValueError(
-                f"{operation}: got scores of shape {scores.shape}, expected (N, T, {self.num_tags}); write scores[None] if "
-                f"it is one row, and give what a model that ends in this layer gives"
+                f"{operation}: got scores of shape {scores.shape}, expected (N, T, {self.num_tags}); write "
+                "scores[None] if it is one row, and give the output of a model that ends in this layer"
             )
         valid = None if lengths is None else checks.lengths_within(operation, lengths, *scores.shape[:2])
         used = scores if valid is None else scores[checks.steps_within(valid, scores.shape[1])]
         if not (used < np.inf).all():
             raise ValueError(
-                f"{operation}: got NaN or infinity in scores, expected finite numbers, or -infinity for what is impossible; "
-                f"look at the model that made them"
+                f"{operation}: got NaN or infinity in scores, expected finite numbers, or -infinity for an impossible "
+                "tag; check the model that computed them"
             )
         return scores, valid
 
@@ -221,8 +222,8 @@ class CRF(NativeLayer):
     def _refuse_impossible(self, operation: str, rows: Array) -> None:
         if rows.any():
             raise ValueError(
-                f"{operation}: got row {np.flatnonzero(rows)[0]}, of which no tagging has a score above -infinity, expected a "
-                f"possible one; loosen the constraints, or look at the scores and at the layer's parameters"
+                f"{operation}: got row {np.flatnonzero(rows)[0]}, in which no tagging has a score above -infinity, "
+                "expected a possible one; loosen the constraints, or check the scores and the layer's parameters"
             )
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -233,8 +234,8 @@ def check_in_model(operation: str, what: str, crf: CRF, model: Layer) -> None:
     """Raise if `what`, a loss or metric, is made from a CRF that is not a layer of the model."""
     if not any(layer is crf for _prefix, layer in model.leaves):
         raise ValueError(
-            f"{operation}: got {what} of a layer that is not in the model, expected that of the model, whose transitions it is "
-            f"about; write {what}(model.layers[-1]), with a CRF as the last layer"
+            f"{operation}: got {what} of a layer that is not in the model, expected that of the model's CRF, whose "
+            f"transitions it uses; write {what}(model.layers[-1]), with a CRF as the last layer"
         )
 
 
@@ -268,16 +269,16 @@ def _read_constraints(given: Any, tags: int) -> Constraints | None:
         parts = list(given)
     else:
         raise TypeError(
-            f"CRF: got constraints={given!r}, expected three arrays of bool: transitions, start and end; give None for one "
-            f"that allows all"
+            f"CRF: got constraints={given!r}, expected three arrays of bool: transitions, start and end; give None "
+            "for an array that allows all"
         )
     found = []
     for name, part, shape in zip(names, parts, ((tags, tags), (tags,), (tags,)), strict=True):
         array = np.ones(shape, bool) if part is None else checks.array("CRF", f"constraints: {name}", part)
         if array.dtype != np.bool_ or array.shape != shape:
             raise ValueError(
-                f"CRF: got constraints with {name} of shape {array.shape} and {array.dtype}, expected {shape} and bool; "
-                f"write True for what is allowed"
+                f"CRF: got constraints with {name} of shape {array.shape} and {array.dtype}, expected {shape} and "
+                "bool; write True for what is allowed"
             )
         found.append(array.copy())
     return Constraints(*found)

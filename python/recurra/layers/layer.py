@@ -307,8 +307,8 @@ class Layer(ABC):
         for name in _argument_names(type(self)):
             if not hasattr(self, name):
                 raise TypeError(
-                    f"{self.label}.config: got no attribute {name!r}, expected one for each of the constructor's arguments; "
-                    f"write self.{name} = {name} in __init__, or override config()"
+                    f"{self.label}.config: got no attribute {name!r}, expected one for each of the constructor's "
+                    f"arguments; write self.{name} = {name} in __init__, or override config()"
                 )
             value = getattr(self, name)
             config[name] = value.name if isinstance(value, np.dtype) else value

@@ -37,8 +37,8 @@ class _Merge(_Plain):
         if other.sequence != first.sequence:
             words = {True: "a sequence", False: "a vector"}
             raise ValueError(
-                f"{self.label}: got {words[first.sequence]} as x[0] and {words[other.sequence]} as x[{index}], expected the "
-                f"same; make both with a time axis, or both without"
+                f"{self.label}: got {words[first.sequence]} as x[0] and {words[other.sequence]} as x[{index}], "
+                "expected the same; make both with a time axis, or both without"
             )
 
 
@@ -196,4 +196,4 @@ class Reverse(_Plain):
 
     def why_not_streamable(self) -> str:
         """Never streams: the first output is the last step."""
-        return "turns sequences round and needs their ends first; call the model on whole sequences"
+        return "reverses sequences and needs their ends first; call the model on whole sequences"

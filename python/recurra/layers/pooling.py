@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_WHY_NOT = "gives one output for a whole sequence; stream the layers before it, and pool what they gave"
+_WHY_NOT = "gives one output for a whole sequence; stream the layers before it, and pool their outputs"
 
 
 @built_in

@@ -84,7 +84,8 @@ class PythonLayer(LeafLayer):
         """Add a parameter with the initial value `array`, float32 or float64; call it in `__init__`."""
         if "_parameters" in self.__dict__:
             raise ValueError(
-                f"{self.label}.add_parameter: got {name!r} after the layer was used, expected all before; add it in __init__"
+                f"{self.label}.add_parameter: got {name!r} after the layer was used, expected all before; add it in "
+                "__init__"
             )
         value = np.array(array)
         first = next(iter(self._initial.values()), value)
@@ -92,8 +93,8 @@ class PythonLayer(LeafLayer):
             expected = "float32 or float64" if first is value else f"{first.dtype}, as the other parameters"
             dtype = "float32" if first is value else str(first.dtype)
             raise TypeError(
-                f"{self.label}.add_parameter: got {name!r} of {value.dtype}, expected {expected}; write np.asarray(array, "
-                f"{dtype!r})"
+                f"{self.label}.add_parameter: got {name!r} of {value.dtype}, expected {expected}; write "
+                f"np.asarray(array, {dtype!r})"
             )
         self._refuse_known(name)
         self._initial[name] = value
@@ -106,8 +107,8 @@ class PythonLayer(LeafLayer):
     def _refuse_known(self, name: str) -> None:
         if not name or "." in name or name in self._initial or name in self._buffers:
             raise ValueError(
-                f"{self.label}: got the name {name!r} for a parameter or buffer, expected one that is new, not empty and "
-                f"without dots; choose another"
+                f"{self.label}: got the name {name!r} for a parameter or buffer, expected a new one, not empty and "
+                "without dots; choose another"
             )
 
     # Made on first access, so that a user's __init__ need not call super().__init__().

@@ -176,8 +176,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         stops = checks.flag(name, "early_stopping", self.early_stopping)
         if stops and not 0.0 < fraction < 1.0:
             raise ValueError(
-                f"{name}: got validation_fraction={fraction:g} with early_stopping=True, expected a number between 0 and 1; "
-                f"change validation_fraction"
+                f"{name}: got validation_fraction={fraction:g} with early_stopping=True, expected a number between 0 "
+                "and 1; change validation_fraction"
             )
         return stops
 

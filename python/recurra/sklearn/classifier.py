@@ -60,7 +60,8 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
             x, numbers, weight = rows.take(x, seen), numbers[seen], weight[seen]
             if len(np.unique(numbers)) < 2:
                 raise ValueError(
-                    f"{name}.fit: got sample_weight above zero for one class only, expected at least two classes; change it"
+                    f"{name}.fit: got sample_weight above zero for one class only, expected at least two classes; "
+                    "change it"
                 )
         seed = self._seed()
         model = self._network(x[0].shape[-1], len(self.classes_), False, seed)

@@ -166,7 +166,8 @@ class Forecaster(SequenceEstimator):
         given = checks.numeric("Forecaster.fit", "quantiles", self.quantiles)
         if given.ndim != 1 or not ((given > 0) & (given < 1)).all():
             raise ValueError(
-                f"Forecaster.fit: got quantiles={self.quantiles!r}, expected numbers between 0 and 1, or None; change quantiles"
+                f"Forecaster.fit: got quantiles={self.quantiles!r}, expected numbers between 0 and 1, or None; change "
+                "quantiles"
             )
         levels = np.unique([*given.astype(np.float64), 0.5])
         return levels, Quantile(levels)
@@ -190,8 +191,8 @@ class Forecaster(SequenceEstimator):
         kept, out = series.split_in_time(counts, self.validation_fraction, horizon)
         if not len(kept):
             raise ValueError(
-                f"Forecaster.fit: got early_stopping=True and series with {max(counts)} windows at most, expected enough to "
-                f"hold some out; give longer series, or use early_stopping=False"
+                f"Forecaster.fit: got early_stopping=True and series with {max(counts)} windows at most, expected "
+                "enough to hold some out; give longer series, or use early_stopping=False"
             )
         return kept, out
 
@@ -224,6 +225,6 @@ class Forecaster(SequenceEstimator):
     def _check_quantiles(self, method: str) -> None:
         if not len(self.quantiles_):
             raise ValueError(
-                f"Forecaster.{method}: got a forecaster with quantiles=None, expected quantiles; make it with such as "
-                f"quantiles=(0.1, 0.9)"
+                f"Forecaster.{method}: got a forecaster with quantiles=None, expected quantiles; make it with "
+                "quantiles=(0.1, 0.9), for example"
             )

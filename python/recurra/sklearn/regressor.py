@@ -64,8 +64,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             )
         if isinstance(y, list) and len({np.shape(row) for row in y}) > 1:
             raise ValueError(
-                f"{name}.fit: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each row; a list "
-                f"of arrays is for SequenceTagger"
+                f"{name}.fit: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each "
+                "row; a list of arrays is for SequenceTagger"
             )
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         rows.check_length(f"{name}.fit", x, y)

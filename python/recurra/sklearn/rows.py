@@ -40,8 +40,9 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32) -> Row
     else:
         if not reset and not table_fitted and getattr(X, "ndim", 2) == 2:
             raise ValueError(
-                f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, {estimator.n_features_in_}) "
-                f"as in fit; write X[None] if it is one sequence, X[..., None] if a step has one feature"
+                f"{name_of(estimator)}: got X of shape {np.shape(X)}, expected sequences (N, T, "
+                f"{estimator.n_features_in_}) as in fit; write X[None] if it is one sequence, X[..., None] if a step "
+                "has one feature"
             )
         found = table(estimator, X, reset, dtype)
         if reset:
@@ -64,8 +65,8 @@ def see_features(estimator: Any, features: int, reset: bool, expected: int | Non
     if features != expected:
         name = name_of(estimator)
         raise ValueError(
-            f"{name}: X has {features} features, but {name} is expecting {expected} features as input, as in fit; give the "
-            f"same features"
+            f"{name}: X has {features} features, but {name} is expecting {expected} features as input, as in fit; "
+            "give the same features"
         )
 
 
@@ -91,8 +92,8 @@ def labels(name: str, y: Any) -> Array:
         raise ValueError(f"{name}.fit: requires y to be passed, but the target y is None; give a label for each row")
     if is_aligned(y):
         raise ValueError(
-            f"{name}.fit: got y with an array of labels in each row, expected one label, as y should be a 1d array; use "
-            f"SequenceTagger for labels of every step"
+            f"{name}.fit: got y with an array of labels in each row, expected one label, as y should be a 1d array; "
+            "use SequenceTagger for labels of every step"
         )
     array: Array = column_or_1d(y, warn=True)
     assert_all_finite(array, input_name="y")
@@ -162,8 +163,8 @@ def array_rows(estimator: Any, X: Any, dtype: Any) -> Array:  # noqa: N803
     _check_finite(estimator, "X", array)
     if not all(array.shape[1:]):
         raise ValueError(
-            f"{name_of(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check how X "
-            f"was made"
+            f"{name_of(estimator)}: got X of shape {array.shape}, expected (N, T, F) with steps and features; check "
+            "how X was made"
         )
     return array
 
@@ -179,8 +180,8 @@ def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # n
         if array.ndim != 2 or not array.shape[1] or array.shape[1] != (rows or [array])[0].shape[1]:
             wanted = f"(steps, {rows[0].shape[1]})" if rows else "(steps, features)"
             raise ValueError(
-                f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same features, "
-                f"steps first"
+                f"{name}: got X[{index}] of shape {np.shape(item)}, expected {wanted}; give every row the same "
+                "features, steps first"
             )
         with np.errstate(over="ignore"):  # infinities are refused below
             rows.append(_as(array, dtype))
@@ -192,7 +193,7 @@ def _check_finite(estimator: Any, name: str, array: Array) -> None:
     if not np.isfinite(array).all():
         raise ValueError(
             f"{name_of(estimator)}: got {name} that contains NaN or infinity, or numbers too large for {array.dtype}, "
-            f"expected finite ones; fill gaps in, and give rows of several lengths as a list, without padding"
+            "expected finite ones; fill gaps, and give rows of several lengths as a list, without padding"
         )
 
 

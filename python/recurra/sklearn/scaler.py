@@ -51,7 +51,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         x = rows.steps(rows.read(self, X, reset=True, dtype=rows.FLOATS))
         flat = np.concatenate(x) if isinstance(x, list) else x.reshape(-1, x.shape[-1])
         if not len(flat):
-            raise ValueError("SequenceScaler.fit: got rows without steps only, expected at least one step; check X")
+            raise ValueError("SequenceScaler.fit: got only rows without steps, expected at least one step; check X")
         mean = flat.mean(0, dtype=np.float64)
         deviation = np.sqrt(np.square(flat - mean).mean(0))
         name = type(self).__name__

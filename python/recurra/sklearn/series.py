@@ -42,8 +42,8 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
     if _is_vector(X):
         if not reset and estimator.n_features_in_ != 1:
             raise ValueError(
-                f"{rows.name_of(estimator)}: got a vector X of shape {np.shape(X)}, expected (T, {estimator.n_features_in_}) as "
-                f"in fit. Reshape your data: X[None] if it is one step"
+                f"{rows.name_of(estimator)}: got a vector X of shape {np.shape(X)}, expected (T, "
+                f"{estimator.n_features_in_}) as in fit. Reshape your data: X[None] if it is one step"
             )
         vector = check_array(X, dtype=np.float64, ensure_2d=False, estimator=estimator, input_name="X")
         found = Series([vector[:, None]], 1)

@@ -76,8 +76,8 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             targets = np.stack(targets)
         if self._stops_early() and len(x) < 2:
             raise ValueError(
-                f"{name}.fit: got early_stopping=True and one sequence, expected several, to hold some out; cut it up, or use "
-                f"early_stopping=False"
+                f"{name}.fit: got early_stopping=True and one sequence, expected several, to hold some out; split it, "
+                "or use early_stopping=False"
             )
         seed = self._seed()
         last = self._last(name)
@@ -93,8 +93,8 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             return []
         if self.class_weight is not None:
             raise ValueError(
-                f"{name}.fit: got class_weight={self.class_weight!r} with crf=True, expected None, as a CRF's loss is of whole "
-                f"sequences; leave one of the two out"
+                f"{name}.fit: got class_weight={self.class_weight!r} with crf=True, expected None, as a CRF's loss is "
+                "of whole sequences; leave one of the two out"
             )
         return [CRF(len(self.classes_))]
 

@@ -27,7 +27,8 @@ def convert_attention(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
     attention = _made(layer, query.features)
     if layer.number("dropout", 0.0):
         errors.warn(
-            f"from_keras: got layer {layer.name!r} ({layer.kind}) with dropout, which works in training only; it is left out",
+            f"from_keras: got layer {layer.name!r} ({layer.kind}) with dropout, which works in training only; it is "
+            "left out",
             UserWarning,
         )
 

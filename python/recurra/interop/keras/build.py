@@ -58,8 +58,8 @@ class Builder:
         config = self._source.config
         if class_of(config) not in _MODELS:
             raise refused(
-                f"got a model of class {class_of(config)!r:.80}, whose code is not in the file, expected Sequential or a functional "
-                f"model; build it here by hand, with the weights of its layers"
+                f"got a model of class {class_of(config)!r:.80}, whose code is not in the file, expected Sequential "
+                "or a functional model; build it here by hand, with the weights of its layers"
             )
         graph = KerasGraph(self, config, self._source.weights, True)
         ports, given = graph.ports()
@@ -88,9 +88,9 @@ class Builder:
                 continue
             if port.reading and not self._skip_padding:
                 raise refused(
-                    f"layer {port.skipping!r} leaves out the masked steps of input {port.name!r} and layer {port.reading!r} reads "
-                    f"them, as it does in Keras, expected one or the other, as padding is never read here; write "
-                    f"from_keras(..., skip_padding=True) for a model in which both leave it out"
+                    f"layer {port.skipping!r} leaves out the masked steps of input {port.name!r} and layer "
+                    f"{port.reading!r} reads them, as it does in Keras, expected one or the other, as padding is "
+                    "never read here; write from_keras(..., skip_padding=True) for a model in which both leave it out"
                 )
             entry["mask_value"] = port.mask_value
         if all(entry.get("mask_value") is None for entry in config["inputs"]):
@@ -159,12 +159,12 @@ class KerasGraph:
                 continue
             layer = self._by_name.get(ref.layer)
             if layer is None:
-                raise refused(f"got a tensor of layer {ref.layer!r:.80}, expected one that is there")
+                raise refused(f"got a tensor of layer {ref.layer!r:.80}, expected one in the model")
             place, call = _call_at(self._calls, ref)
             missing = [one for one in call.refs() if one not in found]
             if missing:
                 if place in begun:
-                    raise refused(f"got layers that read one another in a circle, with {ref.layer!r:.80} in it")
+                    raise refused(f"got a cycle of layers through {ref.layer!r:.80}")
                 begun.add(place)
                 waiting += missing
                 continue

@@ -48,7 +48,9 @@ def open_source(path: str) -> Iterator[Source]:
             with _opened(file) as opened:
                 yield _legacy(opened)
         else:
-            raise refused(f"got {size} bytes that are no zip archive and no HDF5 file, expected a .keras or .h5 file")
+            raise refused(
+                f"got {size} bytes that are neither a zip archive nor an HDF5 file, expected a .keras or .h5 file"
+            )
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _parts(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for info in archive.infolist():
         name = info.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
-            raise refused(f"got {name!r:.80} in an archive, expected names without a way out of it")
+            raise refused(f"got {name!r:.80} in an archive, expected relative names within it")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise refused(f"got {name!r:.80}, which is a link, in an archive, expected plain files")
         if name in found:
@@ -113,7 +115,7 @@ def parsed(content: bytes | str) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise refused(f"got a configuration that is no JSON ({error}), expected what Keras wrote") from error
+        raise refused(f"got a configuration that is not JSON ({error}), expected what Keras wrote") from error
     if not isinstance(value, dict):
         raise refused(f"got {type(value).__name__} as configuration, expected an object")
     return value
@@ -149,8 +151,8 @@ def _numbers(content: bytes) -> Node:
                 array = np.load(io.BytesIO(part), allow_pickle=False, max_header_size=10_000)
             except (ValueError, EOFError) as error:
                 raise refused(
-                    f"got {name!r:.80} that is no plain array ({error}), expected one, as pickles could run anything; save the "
-                    f"model with its weights in HDF5"
+                    f"got {name!r:.80} that is not a plain array ({error}), expected one, as pickles could run "
+                    "anything; save the model with its weights in HDF5"
                 ) from error
             root.at([one for one in parts if one != "vars"]).arrays[number] = partial(np.asarray, array)
     return root
@@ -200,13 +202,13 @@ def damage_told(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ModelFormatError(f"from_keras: {os.fspath(path)}: {error}") from error.__cause__
     except MemoryError as error:
         raise ModelFormatError(
-            f"from_keras: {os.fspath(path)}: got a model that asks for more memory than there is, expected sizes that its "
-            f"weights have"
+            f"from_keras: {os.fspath(path)}: got a model that asks for more memory than there is, expected sizes that "
+            "its weights have"
         ) from error
     except DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ModelFormatError(
-            f"from_keras: {os.fspath(path)}: got contents that do not make a model ({type(error).__name__}: {error!s:.300}), "
-            f"expected what Keras wrote; save the model again"
+            f"from_keras: {os.fspath(path)}: got contents that do not make a model ({type(error).__name__}: "
+            f"{error!s:.300}), expected what Keras wrote; save the model again"
         ) from error

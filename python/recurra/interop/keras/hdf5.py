@@ -33,7 +33,7 @@ def open_file(file: BinaryIO) -> Any:
     try:
         return h5py.File(file, "r")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise refused(f"got no HDF5 file that can be read ({error}), expected one as Keras writes it") from error
+        raise refused(f"got an unreadable HDF5 file ({error}), expected one as Keras writes it") from error
 
 
 class Reader:
@@ -76,7 +76,7 @@ def reader_of(dataset: Any, name: str) -> Callable[[], Array]:
     import h5py
 
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise refused(f"got {name:.80} that is no array of numbers, expected weights")
+        raise refused(f"got {name:.80} that is not a numeric array, expected weights")
     if dataset.external or dataset.is_virtual:
         raise refused(f"got {name:.80} with its numbers in another file, expected them in this one")
     if dataset.id.get_create_plist().get_nfilters() and not set(map(str, dataset._filters)) <= _FILTERS:

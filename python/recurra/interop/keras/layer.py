@@ -82,7 +82,7 @@ class KerasLayer:
     def _unknown(self) -> ModelFormatError:
         if self.kind in ("Lambda", "TFOpLambda", "SlicingOpLambda"):
             return refused(
-                "got code in place of a layer, expected layers: code in files is never run; write it as a layer here"
+                "got code instead of a layer, expected layers, as code in files is never run; write it as a layer here"
             )
         return refused(f"got a class that has no counterpart here, expected one of {', '.join(sorted(CONVERTERS))}")
 
@@ -186,14 +186,14 @@ class KerasLayer:
         if not isinstance(value, Value):
             raise refused(f"got {type(value).__name__} as input, expected one tensor")
         if value.flat and not flat:
-            raise refused("got it behind a Flatten of a sequence, expected a Dense there")
+            raise refused("got it after a Flatten of a sequence, expected a Dense there")
         return value
 
     def several(self, args: Sequence[Any]) -> list[Value]:
         """All inputs, given as a list."""
         values = list(args[0]) if args and isinstance(args[0], list | tuple) else list(args)
         if not values or not all(isinstance(one, Value) and not one.flat for one in values):
-            raise refused("got something else than tensors as inputs, expected a list of them")
+            raise refused("got inputs that are not tensors, expected a list of tensors")
         return values
 
     def sequence(self, value: Value) -> Value:

@@ -38,7 +38,7 @@ def convert_merge(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
             return _with_number(layer, *given)
         values = layer.several(tuple(given))
         if len({one.sequence for one in values}) > 1:
-            raise refused("got vectors and sequences together, expected the same of all")
+            raise refused("got vectors and sequences together, expected only one of them")
         return _joined(values, merge(tuple(one.symbol for one in values)))
 
     return apply
@@ -79,7 +79,7 @@ def convert_divide(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> 
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         if len(args) != 2 or isinstance(args[1], bool) or not isinstance(args[1], int | float) or not args[1]:
-            raise refused("got a division by something else than a number other than 0, expected that")
+            raise refused("got a division, expected one by a number other than 0")
         value = layer.one(args[:1])
         return value.now(layer.functions.affine(value.symbol, 1.0 / args[1]))
 
@@ -170,7 +170,9 @@ def convert_not_equal(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
         value, number = args[0], args[1] if len(args) > 1 else kwargs.get("x2")
         plain = isinstance(value, Value) and value.port is not None and value.given is None
         if not plain or isinstance(number, bool) or not isinstance(number, int | float):
-            raise refused("got a mask of something else than an input, expected one by Masking or mask_zero behind it")
+            raise refused(
+                "got a mask that is not an input's, expected one by Masking or mask_zero directly after an input"
+            )
         value.port.mask_by(number)
         return Mask(value.port)
 
@@ -213,7 +215,7 @@ def convert_function(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -
         if layer.kind in ("Gelu", "Elu") and any(
             one not in (False, 1.0) for one in layer.config.values() if not isinstance(one, str)
         ):
-            raise refused("got other arguments than the usual ones, expected those")
+            raise refused("got arguments other than the defaults, expected the defaults")
         return value.now(layer.functions.plain(name, value.symbol))
 
     return apply

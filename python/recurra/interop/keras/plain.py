@@ -54,7 +54,7 @@ def convert_dense(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> A
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = layer.one(args, flat=True)
         if not value.flat:
-            raise refused("got one call behind a Flatten and another one elsewhere, expected the same for all")
+            raise refused("got one call after a Flatten and another one elsewhere, expected the same for all")
         return value.vector(activation(Pool("last", dtype=layer.dtype)(window(value.symbol))))
 
     return apply
@@ -89,7 +89,7 @@ def convert_masking(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         x = layer.sequence(layer.one(args))
         if x.port is None or x.given is not None:
-            raise refused("got what another layer has computed, expected it to be the first behind an input")
+            raise refused("got the output of another layer, expected an input of the model")
         x.port.mask_by(value)
         if value:  # Keras zeroes masked steps
             x.port.skipping = layer.name
@@ -227,8 +227,8 @@ def convert_dropout(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
 def convert_noise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """To no layer, with a warning: the identity in inference, but not in training."""
     errors.warn(
-        f"from_keras: got layer {layer.name!r} ({layer.kind}), which works in training only; it is left out, so train here "
-        f"without it, or with a Dropout in its place",
+        f"from_keras: got layer {layer.name!r} ({layer.kind}), which works in training only; it is left out, so train "
+        "here without it, or with a Dropout in its place",
         UserWarning,
     )
     return elementwise(layer, lambda symbol: symbol)

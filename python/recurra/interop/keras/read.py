@@ -56,7 +56,8 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
             return _built(opened, skip_padding)
     if not (hasattr(source, "to_json") and hasattr(source, "layers") and hasattr(source, "get_weights")):
         raise TypeError(
-            f"from_keras: got {type(source).__name__}, expected a path or a keras.Model; give the path of a .keras or .h5 file"
+            f"from_keras: got {type(source).__name__}, expected a path or a keras.Model; give the path of a .keras or "
+            ".h5 file"
         )
     with damage_told(str(getattr(source, "name", "model"))):
         config = parsed(source.to_json())

@@ -199,7 +199,7 @@ def convert_recurrent(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
         masked = _masked(layer, x, states, kwargs)
         if cells.backwards and cells.sequences and masked:
             raise refused(
-                "got go_backwards with sequences out and a mask, which belongs to other steps then, expected none"
+                "got go_backwards with return_sequences and a mask, which then belongs to other steps, expected no mask"
             )
         y, finals = _run(made, Reverse(dtype=layer.dtype)(x.symbol) if cells.backwards else x.symbol, states)
         output = x.now(y) if cells.sequences else x.vector(y)
@@ -231,7 +231,7 @@ def convert_bidirectional(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwar
     backward_layer = layer.part("backward_layer" if has_own else "layer", "backward_layer")
     forward, backward = Cells(forward_layer, features), Cells(backward_layer, features)
     if forward.backwards or (has_own and not backward.backwards):
-        raise refused("got a first layer that goes backwards, or a second one that does not, expected the opposite")
+        raise refused("got a forward layer with go_backwards, or a backward layer without, expected the opposite")
     returns_state = forward_layer.flag("return_state", False)
     plain = merge_mode == "concat" and not returns_state and forward.is_like(backward)
     both = forward.with_reverse(backward) if plain else None

@@ -38,8 +38,8 @@ class Port:
             features = self.shape[-1] if self.shape else None
             if len(self.shape) not in (1, 2) or features is None:
                 raise refused(
-                    f"got input {self.name!r} of shape {tuple(self.shape)}, expected (steps, features) or (features,) with known "
-                    f"features"
+                    f"got input {self.name!r} of shape {tuple(self.shape)}, expected (steps, features) or (features,) "
+                    "with known features"
                 )
             self.symbol = Input(features=features, sequence=len(self.shape) == 2, name=self.name, dtype=self._dtype)
         if self.symbol.tokens:

@@ -138,8 +138,8 @@ def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
     if before:
         if (x.steps or 0) % stride or size != stride:
             raise refused(
-                f"got padding='same' with windows of {size} steps, {stride} apart, over {x.steps} steps, expected windows that "
-                f"fit, or one step apart"
+                f"got padding='same' with windows of {size} steps, {stride} apart, over {x.steps} steps, expected "
+                "windows that fit, or one step apart"
             )
         padding = "valid"
     cls = MaxPool1d if layer.kind.startswith("Max") else AvgPool1d

@@ -28,8 +28,8 @@ def check_known(graph: Graph) -> None:
             recurrent.spec(node)
         elif (node.domain, node.op) not in OPERATORS and (node.domain or node.op not in _CONTROL):
             raise ModelFormatError(
-                f"{node}: got an operator that is not known here, expected one that docs/interop_onnx.md lists; take it out "
-                f"of the model, or do its part in Python"
+                f"{node}: got an unsupported operator, expected one listed in docs/interop_onnx.md; remove it from "
+                "the model, or do its part in Python"
             )
         for inner in node.graphs:
             check_known(inner)
@@ -61,9 +61,7 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
         raise
     except BROKEN as error:
         sizes = ", ".join("none" if one is None else str(np.shape(one)) for one in inputs)
-        raise ModelFormatError(
-            f"{one}: got inputs of shapes {sizes}, which it cannot be computed of ({error})"
-        ) from error
+        raise ModelFormatError(f"{one}: got inputs of shapes {sizes}, on which it cannot run ({error})") from error
 
 
 Run = Callable[[list[Any], Mapping[str, Any]], list[Array]]

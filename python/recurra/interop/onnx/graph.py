@@ -142,7 +142,7 @@ class _Parser:
         kind = schema.ATTRIBUTE_TYPES.get(message.get("type", 0))
         if message.get("ref_attr_name") or kind is None or kind not in message:
             raise ModelFormatError(
-                f"{node}: got an attribute {name!r} without a value that is known here; the file is damaged"
+                f"{node}: got an attribute {name!r} with an unknown kind of value; the file is damaged"
             )
         value = message[kind]
         if kind == "t":

@@ -87,7 +87,8 @@ class OnnxModel:
             parts = list(x) if len(self.inputs) != 1 and isinstance(x, tuple | list) else [x]
         if len(parts) != len(self.inputs):
             raise TypeError(
-                f"OnnxModel: got {len(parts)} inputs, expected {', '.join(self.inputs) or 'none'}; give a tuple or a dict of them"
+                f"OnnxModel: got {len(parts)} inputs, expected {', '.join(self.inputs) or 'none'}; give a tuple or a "
+                "dict of them"
             )
         return {name: checks.array("OnnxModel", name, part) for name, part in zip(self.inputs, parts, strict=True)}
 
@@ -95,7 +96,8 @@ class OnnxModel:
         if not isinstance(state, list | tuple) or len(state) != len(self.state_names):
             got = f"{len(state)} arrays" if isinstance(state, list | tuple) else type(state).__name__
             raise ValueError(
-                f"OnnxModel: got {got} as the state, expected a list of {len(self.state_names)}: {', '.join(self.state_names)}"
+                f"OnnxModel: got {got} as the state, expected a list of {len(self.state_names)}: "
+                f"{', '.join(self.state_names)}"
             )
         return [checks.array("OnnxModel", name, one) for name, one in zip(self.state_names, state, strict=True)]
 
@@ -119,7 +121,7 @@ class OnnxModel:
     def _state_shape(self, value: Value, named: Mapping[str, int], rows: int) -> list[int]:
         if value.dims is None:
             raise ValueError(
-                f"OnnxModel: got no state, expected {value.name!r}, whose shape the graph does not say; give it"
+                f"OnnxModel: got no state, expected {value.name!r}, whose shape is not in the graph; give it"
             )
         shape = [one if isinstance(one, int) else named.get(one or "", rows) for one in value.dims]
         if math.prod(shape) > evaluate.RUNNING:
@@ -159,8 +161,9 @@ class OnnxModel:
         rows = checks.integer("OnnxModel.stream", "batch_size", batch_size)
         if not self.state_names:
             raise ValueError(
-                "OnnxModel.stream: got a graph none of whose outputs is the next value of an input, expected some; say which "
-                "with from_onnx(..., states={'h': 'hn'}), export the states as inputs and outputs, or take as_model().stream()"
+                "OnnxModel.stream: got a graph without states, expected an output that is the next value of an input; "
+                "name them with from_onnx(..., states={'h': 'hn'}), export the states as inputs and outputs, or take "
+                "as_model().stream()"
             )
         return OnnxStream(self, rows)
 
@@ -213,7 +216,8 @@ def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple
 def _check(value: Value, array: Array) -> None:
     if value.dtype is not None and array.dtype != value.dtype:
         raise TypeError(
-            f"OnnxModel: got {value.name} of {array.dtype}, expected {value.dtype}; write {value.name}.astype('{value.dtype}')"
+            f"OnnxModel: got {value.name} of {array.dtype}, expected {value.dtype}; write "
+            f"{value.name}.astype('{value.dtype}')"
         )
     if not value.fits(array.shape):
         raise ValueError(

@@ -46,8 +46,8 @@ def _weights(node: Node, weights: Array, scale: Array, zero: Array) -> Array:
     """Float weights (D, 4H, inputs) from 8-bit weights (D, inputs, 4H) and scales (D) or (D, 4H)."""
     if weights.ndim != 3 or scale.shape != zero.shape or scale.shape not in ((weights.shape[0],), weights.shape[::2]):
         raise ModelFormatError(
-            f"{node}: got weights of shape {weights.shape} with scales {scale.shape} and zero points {zero.shape}, expected a "
-            f"number for a direction, or for each of its columns"
+            f"{node}: got weights of shape {weights.shape} with scales {scale.shape} and zero points {zero.shape}, "
+            "expected a number for a direction, or for each of its columns"
         )
     wide: Any = (slice(None), None, None) if scale.ndim == 1 else (slice(None), None)
     found = (weights.astype(np.float32) - zero.astype(np.float32)[wide]) * scale.astype(np.float32)[wide]

@@ -79,6 +79,7 @@ def _file(path: str | os.PathLike[str]) -> bytes:
     with file:
         if size > _LARGEST:
             raise ModelFormatError(
-                f"from_onnx: {os.fspath(path)}: got {size} bytes, expected at most {_LARGEST}; keep weights in files of their own"
+                f"from_onnx: {os.fspath(path)}: got {size} bytes, expected at most {_LARGEST}; keep weights in files "
+                "of their own"
             )
         return file.read(size)

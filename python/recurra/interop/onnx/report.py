@@ -14,8 +14,8 @@ def text(plan: Plan, nodes: int, states: Mapping[str, str], plumbing: set[int]) 
     numpy = [node for node in plan.numpy if id(node) not in plumbing]
     passing = len(plan.numpy) - len(numpy)
     lines = [
-        f"{nodes} nodes, constants aside: {native} layers in {len(plan.models)} native models, {len(numpy)} nodes in numpy"
-        + (f", {passing} that pass states on" if passing else "")
+        f"{nodes} nodes, constants aside: {native} layers in {len(plan.models)} native models, {len(numpy)} nodes in "
+        "numpy" + (f", {passing} that pass states on" if passing else "")
     ]
     lines += [f"state: {before} -> {after}" for before, after in states.items()]
     for number, one in enumerate(plan.models):

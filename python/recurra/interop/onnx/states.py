@@ -75,8 +75,8 @@ def pairs(graph: Graph, said: Mapping[str, str] | None) -> dict[str, str]:
         for before, after in said.items():
             if before not in inputs or after not in outputs:
                 raise ModelFormatError(
-                    f"got states={{{before!r}: {after!r}}}, expected an input and an output of the graph: {', '.join(inputs)}; "
-                    f"{', '.join(outputs)}"
+                    f"got states={{{before!r}: {after!r}}}, expected an input and an output of the graph: "
+                    f"{', '.join(inputs)}; {', '.join(outputs)}"
                 )
         return dict(said)
     found: dict[str, str] = {}

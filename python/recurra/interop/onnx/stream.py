@@ -52,7 +52,8 @@ class OnnxStream:
         for one, own in zip(given, self._state, strict=True):
             if one.shape != own.shape or one.dtype != own.dtype:
                 raise ValueError(
-                    f"OnnxStream.load_state: got {one.dtype} {one.shape}, expected {own.dtype} {own.shape}; give what state() gave"
+                    f"OnnxStream.load_state: got {one.dtype} {one.shape}, expected {own.dtype} {own.shape}; give what "
+                    "state() gave"
                 )
         self._state = copied(given)
 

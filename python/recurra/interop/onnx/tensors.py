@@ -62,7 +62,8 @@ def read(tensor: Mapping[str, Any], directory: Path | None) -> Array:
     if raw is not None:
         if len(raw) != count * kind.itemsize:
             raise ModelFormatError(
-                f"got the tensor {name!r} of shape {tuple(dims)} with {len(raw)} bytes, expected {count * kind.itemsize}"
+                f"got the tensor {name!r} of shape {tuple(dims)} with {len(raw)} bytes, expected "
+                f"{count * kind.itemsize}"
             )
         data = np.frombuffer(raw, kind.newbyteorder("<")).astype(kind)
     else:

@@ -24,8 +24,8 @@ def unreadable(module: Any, chain: Chain) -> ValueError | TypeError:
         )
     names = [child for child, inner in module.named_modules() if child and type(inner).__name__ in CONVERTERS]
     return TypeError(
-        f"from_torch: got {place} of class {name}, whose forward is code of its own and cannot be read, expected modules of "
-        f"torch.nn alone, in Sequential or not; its layers come in by name, and its forward is written once more:\n"
+        f"from_torch: got {place} of class {name}, with a forward of its own, which cannot be read, expected modules "
+        "of torch.nn, alone or in Sequential; read its layers by name, and write its forward again:\n"
         + _lines("module", names)
     )
 
@@ -33,8 +33,8 @@ def unreadable(module: Any, chain: Chain) -> ValueError | TypeError:
 def no_order(what: str, layers: Mapping[str, Layer]) -> ValueError:
     """The error for the parameters of several layers, which do not tell the order in which layers run."""
     return ValueError(
-        f"from_torch: got {what} of {len(layers)} layers, expected one layer, as names and shapes do not say in which order "
-        f"layers run, nor what is between them; its layers come in by name, and the order is written once more:\n"
+        f"from_torch: got {what} of {len(layers)} layers, expected one layer, as names and shapes do not say in which "
+        "order layers run, nor what is between them; read its layers by name, and write the order again:\n"
         + _lines("state_dict", layers)
     )
 

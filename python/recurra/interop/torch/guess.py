@@ -89,5 +89,6 @@ def _plain(name: str, arrays: Mapping[str, Array], chosen: Any) -> tuple[str, di
 def _unknown(operation: str, name: str, arrays: Mapping[str, Array], expected: str) -> ValueError:
     got = ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
     return ValueError(
-        f"{operation}: {name or 'layer'}: got {got or 'no parameters'}, expected {expected}; give the parameters of a layer"
+        f"{operation}: {name or 'layer'}: got {got or 'no parameters'}, expected {expected}; give the parameters of a "
+        "layer"
     )

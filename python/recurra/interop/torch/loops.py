@@ -45,8 +45,8 @@ def needs_loop(operation: str, kind: str, config: dict[str, Any]) -> bool:
     for name, usual in _REFUSED.items():
         if config.get(name, usual) != usual:
             raise ValueError(
-                f"{operation}: got {kind} with {name}={config[name]!r}, expected {usual!r}, as torch.nn has no such module; "
-                f"make the layer without it"
+                f"{operation}: got {kind} with {name}={config[name]!r}, expected {usual!r}, as torch.nn has no such "
+                "module; make the layer without the option"
             )
     if kind.startswith("Min") or config.get("nonlinearity", "tanh") not in ("tanh", "relu"):
         return True

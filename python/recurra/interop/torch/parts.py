@@ -55,8 +55,8 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
         return layers_of_parameters("torch_layers", read_parameters("torch_layers", source), given)
     if not hasattr(source, "named_modules"):
         raise TypeError(
-            f"torch_layers: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a safetensors "
-            f"file; give one of them"
+            f"torch_layers: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a "
+            "safetensors file; give one of them"
         )
     return _of_module(source, given)
 
@@ -102,14 +102,14 @@ def read_parameters(operation: str, source: Any) -> dict[str, Any]:
         for name, value in source.items():
             if not isinstance(name, str) or not hasattr(value, "shape"):
                 raise TypeError(
-                    f"{operation}: got {type(value).__name__} as {name!r}, expected tensors by name; give a state_dict, which "
-                    f"may be one of the values: source['state_dict']"
+                    f"{operation}: got {type(value).__name__} as {name!r}, expected tensors by name; give a "
+                    "state_dict, which may be one of the values: source['state_dict']"
                 )
         return {name: plain(value) for name, value in source.items()}
     path = checks.path(operation, "source", source)
     if path.endswith(foreign.PICKLES) or _is_pickle(path):
         raise ValueError(
-            f"{operation}: got {path}, a file of pickled Python, which may run anything when it is read, expected a safetensors "
+            f"{operation}: got {path}, a pickle file, which may run any code when it is read, expected a safetensors "
             f"file or a state_dict; if you trust it, write {operation}(torch.load({path!r}, weights_only=True))"
         )
     return dict(container.read(operation, path).arrays)
@@ -145,8 +145,8 @@ def layers_of_parameters(
     for name in options:
         if name not in found:
             raise ValueError(
-                f"{operation}: got options for {name!r}, expected the name of a layer, one of {', '.join(map(repr, found))}; "
-                f"change it"
+                f"{operation}: got options for {name!r}, expected the name of a layer, one of "
+                f"{', '.join(map(repr, found))}; change it"
             )
     return Layers(found, unknown)
 

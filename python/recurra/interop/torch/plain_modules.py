@@ -33,7 +33,7 @@ def convert_activation(module: Any, chain: Chain) -> None:
     for option, value in wanted.items():
         if getattr(module, option) != value:
             raise chain.refused(
-                module, f"got {option}={getattr(module, option)!r}, expected {value!r}", "that is the one there is here"
+                module, f"got {option}={getattr(module, option)!r}, expected {value!r}", "that is the only variant here"
             )
     chain.add(Activation(name, dtype=chain.dtype))
 
@@ -130,8 +130,9 @@ def convert_embedding(module: Any, chain: Chain) -> None:
         raise chain.refused(module, "got scale_grad_by_freq=True, expected False", "make it without")
     if module.padding_idx is not None and module.weight.requires_grad:
         errors.warn(
-            f"from_torch: {chain.place or 'module'} (Embedding): got padding_idx={module.padding_idx}, whose row torch keeps "
-            f"from learning; here it learns as the others do where its token is no padding: give lengths or a mask in training",
+            f"from_torch: {chain.place or 'module'} (Embedding): got padding_idx={module.padding_idx}, whose row "
+            "torch keeps from learning; here it learns like the others unless its token is padding: give lengths or "
+            "a mask in training",
             UserWarning,
         )
     layer = Embedding(module.num_embeddings, module.embedding_dim, sparse=module.sparse, dtype=chain.dtype)
@@ -166,8 +167,8 @@ def convert_batch_norm(module: Any, chain: Chain) -> None:
     if not module.track_running_stats or module.momentum is None:
         raise chain.refused(
             module,
-            f"got track_running_stats={module.track_running_stats}, momentum={module.momentum}, expected running statistics "
-            f"with a momentum",
+            f"got track_running_stats={module.track_running_stats}, momentum={module.momentum}, expected running "
+            "statistics with a momentum",
             "make it with the defaults of both",
         )
     layer = BatchNorm(

@@ -44,8 +44,8 @@ def from_torch(source: Any) -> Layer:
         raise by_hand.no_order("a state_dict", layers)
     if not _is_module(source):
         raise TypeError(
-            f"from_torch: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a safetensors "
-            f"file; give one of them"
+            f"from_torch: got {type(source).__name__}, expected a torch.nn.Module, a state_dict or the path of a "
+            "safetensors file; give one of them"
         )
     if config := getattr(source, "recurra_config", None):
         return by_hand.rebuilt(source, config)

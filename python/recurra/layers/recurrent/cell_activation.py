@@ -26,7 +26,8 @@ def cell_activation(operation: str, name: str, value: Any) -> CellActivation:
     alpha = checks.number(operation, f"alpha of {name}", value[1], 0.0, _LARGEST)
     if not alpha > 0.0:
         raise ValueError(
-            f"{operation}: got alpha of {name}={value[1]!r}, expected a number above 0, as the activation rises; change {name}"
+            f"{operation}: got alpha of {name}={value[1]!r}, expected a number above 0, as the activation must "
+            f"increase; change {name}"
         )
     return "hard_sigmoid", alpha, checks.number(operation, f"beta of {name}", value[2], -_LARGEST, _LARGEST)
 

@@ -87,8 +87,8 @@ class GRU(Regularised):
     def _core_options(self) -> dict[str, Any]:
         if self.layer_norm and not self.reset_after:
             raise ValueError(
-                "GRU: got layer_norm=True with reset_after=False, expected reset_after=True, as the norm is over W_hh h of "
-                "all gates, which the other form never computes; leave one of them out"
+                "GRU: got layer_norm=True with reset_after=False, expected reset_after=True, as the norm needs W_hh h "
+                "of all gates, which the other form never computes; leave one of them out"
             )
         activations = [core_activation(one) for one in (self.recurrent_activation, self.activation, None)]
         return {**super()._core_options(), "activations": activations}

@@ -122,13 +122,13 @@ class LSTM(Regularised):
     def _core_options(self) -> dict[str, Any]:
         if self.proj_size >= self.hidden_size:
             raise ValueError(
-                f"LSTM: got proj_size={self.proj_size}, expected less than hidden_size={self.hidden_size}, as a projection "
-                f"makes h smaller; lower proj_size, or set 0 for none"
+                f"LSTM: got proj_size={self.proj_size}, expected less than hidden_size={self.hidden_size}, as a "
+                "projection makes h smaller; lower proj_size, or set 0 for none"
             )
         if self.forget_bias is not None and not self.bias:
             raise ValueError(
-                f"LSTM: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it is a bias; leave one "
-                f"of them out"
+                f"LSTM: got forget_bias={self.forget_bias} with bias=False, expected bias=True, as it sets a bias; "
+                "leave one of them out"
             )
         own = {name: getattr(self, name) for name in ("proj_size", "peepholes", "zoneout_cell")}
         chosen = (self.recurrent_activation, self.activation, self.output_activation or self.activation)

@@ -70,8 +70,8 @@ class Recurrent(NativeLayer):
         self.dropout = checks.chance(name, "dropout", dropout)
         if self.dropout and self.num_layers == 1:
             errors.warn(
-                f"{name}: got dropout={dropout} with num_layers=1, which drops nothing, as it lies between two layers; put "
-                f"Dropout({dropout}) behind the layer, or raise num_layers",
+                f"{name}: got dropout={dropout} with num_layers=1, which drops nothing, as dropout lies between two "
+                f"layers; put Dropout({dropout}) after the layer, or raise num_layers",
                 UserWarning,
             )
         self.bidirectional = checks.flag(name, "bidirectional", bidirectional)
@@ -133,7 +133,9 @@ class Recurrent(NativeLayer):
         if not self.batch_first:
             return "has batch_first=False; a stream takes (N, features), so make the layer with batch_first=True"
         if not self.return_sequences:
-            return "has return_sequences=False; a stream gives the output of every step, so make it with return_sequences=True"
+            return (
+                "has return_sequences=False; a stream gives every step's output, so make it with return_sequences=True"
+            )
         return None
 
     @classmethod

@@ -24,8 +24,8 @@ class RNN(Regularised):
 
     Args:
         nonlinearity: f: "tanh", "relu", "sigmoid", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in Keras 3 and PyTorch),
-            "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1): 0.2
-            and 0.5 in Keras 1 and 2 and by default in ONNX.
+            "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1):
+            0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
     """
 
     state_names = ("h",)
