@@ -1,4 +1,4 @@
-// What every call of a device is given: a batch of rows, room for sequences, and how to run.
+// The arguments of every device call: a batch of rows, memory for sequences, and the run's options.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -22,7 +22,7 @@ struct Batch {
     for (ptrdiff_t r = 0; r < rows; ++r) n += lengths[r];
     return n;
   }
-  // Where the row's last episode starts; -1 if no episode starts in the row, which goes on from its state then.
+  // The first step of the row's last episode; -1 if none starts in the row, which then continues from its state.
   ptrdiff_t last_reset(ptrdiff_t row) const {
     if (!reset) return -1;
     ptrdiff_t step = length(row) - 1;
@@ -31,7 +31,7 @@ struct Batch {
   }
 };
 
-// Room for a sequence.
+// Takes memory for a sequence.
 template <class T>
 Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
   return {memory.take<T>(size_t(rows * steps * features)), steps * features, features};
@@ -45,15 +45,15 @@ Sequence<T> take_sequence(Arena& memory, const Batch& batch, ptrdiff_t features,
 template <class T>
 class Device;
 
-// Told when the host is about to look at a device's memory by itself.
+// Called before and after the host accesses a device's memory directly.
 class HostGate {
  public:
   virtual ~HostGate() = default;
-  virtual void open() = 0;  // waits for what the device is at
+  virtual void open() = 0;  // waits for the device's pending work
   virtual void close() = 0;
 };
 
-// One device, for either type, and where its arrays live. gate null: the host may look at them at any time.
+// A device for both dtypes, and the source of its memory. gate null: the host may access the memory at any time.
 struct Devices {
   const Device<float>& f32;
   const Device<double>& f64;
@@ -68,7 +68,7 @@ struct Devices {
   }
 };
 
-// A scope in which the host reads or writes a device's arrays. What is not in one leaves that to the device.
+// A scope in which the host reads or writes a device's arrays. Outside of one, only the device does.
 class HostAccess {
  public:
   explicit HostAccess(const Devices& devices) : gate_(devices.gate) {
@@ -84,11 +84,11 @@ class HostAccess {
   HostGate* gate_;
 };
 
-// The memory of a call or a tape: the device's arrays, and what the host keeps beside them, such as lengths and orders.
+// The memory of a call or a tape: the device's arrays, and the host's, such as lengths and orders.
 struct Memory {
   Arena device, host;
   explicit Memory(const Devices& devices) : device(devices.memory) {}
-  // As Arena::counting().
+  // Like Arena::counting().
   static Memory counting() { return {Arena::counting(), Arena::counting()}; }
 
   struct Mark {
@@ -109,17 +109,17 @@ struct Memory {
   Memory(Arena&& on_device, Arena&& on_host) : device(std::move(on_device)), host(std::move(on_host)) {}
 };
 
-// What random masks are made from: a seed, and the number of a batch's first row, so that rows keep their masks when
-// they are a batch of their own.
+// The source of random masks: a seed, and the number of a batch's first row, so that rows have the same masks in a part
+// of the batch.
 struct RandomRows {
   uint64_t seed = 0;
   int64_t first_row = 0;
 };
 
-// What every call is given: the device, scratch memory, how many threads it may use, and whom to ask whether to go on.
+// The options of a run: the device, scratch memory, the number of threads, and whom to poll for a stop.
 struct Run {
   const Devices& devices;
-  Arena& arena;  // the device's
+  Arena& arena;  // scratch on the device
   Arena& host;
   int threads;
   Stop* stop;

@@ -1,4 +1,4 @@
-// What a linear-chain conditional random field (Lafferty et al. 2001) knows of tags that follow each other.
+// The transition scores of a linear-chain conditional random field (Lafferty et al. 2001).
 #pragma once
 #include <vector>
 
@@ -6,12 +6,11 @@
 
 namespace recurra {
 
-// Larger of the two; a NaN wins and stays.
+// The larger of the two; NaN is larger than any number.
 inline double larger(double most, double x) { return x > most || x != x ? x : most; }
 
-// The scores that all rows share: of tag i followed by tag j, of the first and of the last tag; -infinity forbids. Sums
-// over tags are products with exp(transitions), each column divided by its largest element, wherever these do not
-// underflow.
+// The scores shared by all rows: of tag i followed by tag j, of the first and of the last tag; -infinity forbids. Sums
+// over tags are products with exp(transitions), each column divided by its largest element, unless these underflow.
 class Chain {
  public:
   Chain(ptrdiff_t tags, std::vector<double> transitions, std::vector<double> start, std::vector<double> end);
@@ -26,7 +25,7 @@ class Chain {
   const double* end() const { return end_.data(); }
   const double* exp_from(ptrdiff_t from) const { return exp_.data() + from * tags_; }       // over `to`
   const double* exp_to(ptrdiff_t to) const { return exp_transposed_.data() + to * tags_; }  // over `from`
-  double column(ptrdiff_t to) const { return columns_[size_t(to)]; }                        // its largest element
+  double column(ptrdiff_t to) const { return columns_[size_t(to)]; }                        // its maximum
 
  private:
   ptrdiff_t tags_;

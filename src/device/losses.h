@@ -1,5 +1,5 @@
-// Losses as a device is told of them: the sum over the valid steps of a batch, and its gradient, whose padding is zero.
-// Sums are made in double, in one order. What they are to be divided by is the caller's matter.
+// The arguments of a device's losses, which compute the sum over a batch's valid steps and its gradient, zero at
+// padding. Sums are in double, in a fixed order. The caller divides them.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -9,25 +9,25 @@
 
 namespace recurra {
 
-// A batch whose steps may have weights, at least 0, that multiply loss and gradient. Nothing is read where they are 0.
+// A batch whose steps may have non-negative weights, which multiply loss and gradient. Steps of weight 0 are not read.
 struct LossBatch : Batch {
   Sequence<const double> weights;  // data null: 1
-  Stop* stop;                      // null: do not poll; once it is requested, neither sum nor gradient is of use
+  Stop* stop;                      // null: do not poll; once requested, sum and gradient are undefined
   double weight(ptrdiff_t row, ptrdiff_t step) const { return weights.data ? *weights.at(row, step) : 1; }
 };
 
-// Which labels count, and how much.
+// Class weights, label smoothing, and the ignored label.
 template <class T>
 struct LabelOptions {
-  const ClassWeights<T>* classes;  // null: all alike, nothing smoothed
-  const int64_t* ignored;          // a label whose steps do not count; null: none
+  const ClassWeights<T>* classes;  // null: equal weights, no smoothing
+  const int64_t* ignored;          // a label whose steps are left out; null: none
   bool counts(int64_t label) const { return !ignored || label != *ignored; }
   bool has_weights() const { return classes && classes->weights; }
 };
 
-// In all of these, gradient.data null: not wanted.
+// In all of the following, gradient.data is null if the gradient is not wanted.
 
-// Softmax cross-entropy. Labels that count must lie in [0, classes).
+// Softmax cross-entropy. Labels other than the ignored one must lie in [0, classes).
 template <class T>
 struct LabelLoss {
   const LossBatch* batch;
@@ -38,14 +38,14 @@ struct LabelLoss {
   Sequence<T> gradient;
 };
 
-// A mixture of Gaussians over `features` numbers, beside them perhaps one number that is 0 or 1.
+// A mixture of Gaussians over `features` targets, and optionally one binary target.
 struct Mixture {
   ptrdiff_t components, features;
   bool correlated;  // two features with a correlation; else the features of a component are independent
   bool binary;      // the last target is 0 or 1
-  double eps;       // the least standard deviation and the least 1 - correlation^2
-  // Predictions of a step: logits of the weights (components), means (components, features), logarithms of standard
-  // deviations (components, features), correlations before their tanh (components), the logit of the binary target.
+  double eps;       // lower bound of standard deviations and of 1 - correlation^2
+  // Predictions of a step: logits of the weights (components), means (components, features), log standard deviations
+  // (components, features), correlations before tanh (components), the logit of the binary target.
   ptrdiff_t predictions() const { return components * (1 + 2 * features + (correlated ? 1 : 0)) + (binary ? 1 : 0); }
   ptrdiff_t targets() const { return features + (binary ? 1 : 0); }
 };
@@ -55,8 +55,8 @@ enum class LossKind {
   kSquaredError,
   kAbsoluteError,
   kHuber,
-  kQuantile,  // predictions: for each target one per quantile
-  kGaussian,  // predictions: as many means, then as many logarithms of variances, taken as at least log(eps)
+  kQuantile,  // predictions: for each target, one per quantile
+  kGaussian,  // predictions: a mean for each target, then a log variance for each, clamped to at least log(eps)
   kMixture,   // -log p(targets)
 };
 
@@ -67,7 +67,7 @@ struct LossOptions {
   const Mixture* mixture = nullptr;
 };
 
-// A loss of each step's predictions and targets, of which there are `features`.
+// A loss of each step's predictions, given its `features` targets.
 template <class T>
 struct StepLoss {
   LossOptions options;
@@ -77,7 +77,7 @@ struct StepLoss {
   Sequence<T> gradient;
 };
 
-// Rows of labels, each ended by a negative number or by the row's end.
+// Rows of labels, each terminated by a negative number or by the row's end.
 struct Targets {
   const int64_t* data;
   ptrdiff_t width;
@@ -89,7 +89,8 @@ struct Targets {
 
 // Connectionist temporal classification (Graves et al. 2006): the sum of -log p(target) over rows, log-softmax
 // included. Targets must lie in [0, symbols) and not hold the blank. A target of probability 0 adds nothing to sum and
-// gradient; `feasible` says, for each row, whether it is another one. A row's weight is that of its first step.
+// gradient; `feasible` gets, for each row, whether its target has a positive probability. A row's weight is that of its
+// first step.
 template <class T>
 struct CtcLoss {
   const LossBatch* batch;
@@ -100,9 +101,9 @@ struct CtcLoss {
   bool* feasible;
 };
 
-// The sum of -log p(tags) over the valid steps' rows. Tags must lie in [0, tags); at steps of the label `ignored`
-// (null: there are none) every tag is possible, and summed over. A row's weight is that of its first step. The gradient
-// of the chain's scores is added up in `chain_gradient`: transitions, start, end (null: neither gradient is wanted).
+// The sum of -log p(tags) over rows. Tags must lie in [0, tags); steps with the label `ignored` (null: none) are summed
+// over all tags. A row's weight is that of its first step. The gradient of the chain's scores is added to
+// `chain_gradient`: transitions, start, end (null: neither gradient is wanted).
 template <class T>
 struct CrfLoss {
   const LossBatch* batch;

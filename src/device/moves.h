@@ -1,4 +1,4 @@
-// Rows and flat arrays moved by a device: its copy(), fill() and add() where there are no steps.
+// A device's copy(), fill() and add() for rows without steps and for flat arrays.
 #pragma once
 #include "device/device.h"
 
@@ -15,14 +15,14 @@ template <class T>
 void fill_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, T value, StateRows<T> to) {
   device.fill(single_step(rows), n, value, as_steps(to));
 }
-// from data null: zeros.
+// from.data null: zeros.
 template <class T>
 void copy_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from, StateRows<T> to) {
   if (!from.data) return fill_rows(device, rows, n, T(0), to);
   const Batch batch = single_step(rows);
   device.copy({&batch, n, as_steps(from), as_steps(to)});
 }
-// Rows listed by number to rows side by side, and back.
+// Gathers listed rows into contiguous ones, and scatters them back.
 template <class T>
 void gather_rows(const Device<T>& device, const int64_t* list, ptrdiff_t rows, ptrdiff_t n, StateRows<const T> from,
                  StateRows<T> to) {
@@ -53,7 +53,7 @@ void add_flat(const Device<T>& device, const T* from, ptrdiff_t n, T* to) {
   add_rows<T>(device, 1, n, {from, 0}, {to, 0});
 }
 
-// Row r of `from`, or list[r], goes to rows [r * copies, (r + 1) * copies) of `to`, one after the other.
+// Copies row r of `from`, or row list[r], to rows [r * copies, (r + 1) * copies) of `to`, which are contiguous.
 template <class T>
 void repeat_rows(const Device<T>& device, ptrdiff_t rows, ptrdiff_t copies, ptrdiff_t n, StateRows<const T> from, T* to,
                  const int64_t* list = nullptr) {

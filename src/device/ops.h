@@ -1,12 +1,12 @@
-// What a device is told about layers that are not recurrent.
+// The arguments of a device's calls for layers that are not recurrent.
 #pragma once
 #include "device/batch.h"
 #include "kernels/rows/call.h"
 
 namespace recurra {
 
-// Output step t of a convolution reads the inputs t * stride - left + j * dilation, j = 0 .. kernel - 1. What lies
-// outside its row counts as zero, and so does, where an episode starts, what lies on the other side.
+// Output step t of a convolution reads the inputs t * stride - left + j * dilation, j = 0 .. kernel - 1. Inputs outside
+// the row or in another episode are zero.
 struct ConvolutionSpec {
   ptrdiff_t in, out, kernel, stride, dilation, left, right;
   ptrdiff_t span() const { return (kernel - 1) * dilation + 1; }
@@ -16,7 +16,7 @@ struct ConvolutionSpec {
   }
 };
 
-// `past`: the `left` inputs before a row's first step, for rows that go on; data null: zeros.
+// `past`: the `left` inputs before a row's first step, which is the streaming state; data null: zeros.
 template <class T>
 struct ConvolutionForward {
   const ConvolutionSpec* spec;
@@ -41,8 +41,7 @@ struct ConvolutionBackward {
   T *gradient, *bias_gradient;  // (out, kernel, in), (out; null: none), added to
 };
 
-// Functions of every value beyond those of kernels/rows/activations.h, numbered behind them: the compiler's own code is
-// enough.
+// Elementwise functions besides those of kernels/rows/activations.h, numbered after them; they need no own kernels.
 enum FunctionKind { kSqrt = kActivations, kSquare, kExp, kLog, kAbs, kFunctions };
 
 // to = from at every valid step.
@@ -52,22 +51,22 @@ struct Copy {
   ptrdiff_t features;
   Sequence<const T> from;
   Sequence<T> to;
-  ptrdiff_t from_feature = 1, to_feature = 1;  // distances of a step's features
-  bool reversed = false;                       // a row's first step goes to its last one's place
+  ptrdiff_t from_feature = 1, to_feature = 1;  // strides of a step's features
+  bool reversed = false;                       // reverses each row's valid steps
   Stop* stop = nullptr;
-  // Row r of the batch is row from_rows[r] of `from` and to_rows[r], all different, of `to`; null: r.
+  // Row r of the batch is row from_rows[r] of `from` and row to_rows[r], all distinct, of `to`; null: r.
   const int64_t* from_rows = nullptr;
   const int64_t* to_rows = nullptr;
 };
 
-// Rows of a table, `size` numbers each, that the tokens of valid steps name.
+// A lookup of the valid steps' tokens in a table with rows of `size` numbers.
 struct Lookup {
   const Batch* batch;
   ptrdiff_t size;
   Sequence<const int64_t> tokens;
 };
 
-// The inputs that the next window of each row still sees, `spec.left` of them, from those of a call and those before.
+// The `spec.left` past inputs that each row's next window reads, from a call's inputs and those before.
 template <class T>
 struct PastInputs {
   const ConvolutionSpec* spec;
@@ -75,14 +74,14 @@ struct PastInputs {
   Sequence<const T> x;
   StateRows<const T> state;  // data null: zeros
   StateRows<T> final_state;
-  bool counts;  // whether behind them there is the number of those that are there
+  bool counts;  // whether a count of the inputs that exist follows them
 };
 
 enum class PoolKind { kLast, kMean, kMax };
 
-// One vector from each window of steps (spec: where they lie; in = features): the mean or the maximum of the inputs
-// that are there, of the output step's own episode. past, count: the `left` inputs before a row's first step, and how
-// many of them, the last ones, are there; data null: none.
+// Pooling over windows of steps (spec.in = features): the mean or maximum of the inputs that exist and belong to the
+// output step's episode. past, count: the `left` inputs before a row's first step, and how many of them, the last ones,
+// exist; data null: none.
 template <class T>
 struct WindowPool {
   const ConvolutionSpec* spec;
@@ -94,7 +93,7 @@ struct WindowPool {
 
 enum class MergeKind { kAdd, kMultiply, kSubtract, kAverage, kMaximum, kMinimum, kDot, kConcatenate };
 
-// One of several inputs with the same steps. dx: where its gradient goes; data null: not wanted.
+// One of several inputs with the same steps, and its gradient; dx.data null: not wanted.
 template <class T>
 struct MergePart {
   Sequence<const T> x;
@@ -109,19 +108,19 @@ struct Merging {
   ptrdiff_t count;
 };
 
-// Normalisation of every feature by statistics of its own: y = (x - mean) rstd gain + shift.
+// Normalises each feature by its own statistics: y = (x - mean) rstd gain + shift.
 template <class T>
 struct FeatureNorm {
   const T *mean, *rstd, *gain;
 };
 
-// Attention of a learnt query: weights = softmax over the steps of v . u, y = the weighted sum of x.
+// Attention with a learnt query: weights = softmax over the steps of v . u, y = the weighted sum of x.
 template <class T>
 struct Attend {
   ptrdiff_t features, hidden;
   const T* v;
   Sequence<const T> x, u;
-  Sequence<T> weights;  // (row, step); one value each
+  Sequence<T> weights;  // (row, step), with one feature
 };
 
 }  // namespace recurra

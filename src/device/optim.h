@@ -1,4 +1,4 @@
-// What a gradient's norm is taken of, as a device is told of it; kernels/rows/optim_call.h has the optimisers' steps.
+// The arguments of a gradient's norm; kernels/rows/optim_call.h has those of the optimisers' steps.
 #pragma once
 #include "device/batch.h"
 #include "kernels/rows/optim_call.h"
@@ -10,8 +10,8 @@ template <class T>
 struct Numbers {
   const T* x;
   ptrdiff_t n;
-  const int64_t* rows;  // null: there is one stretch
-  ptrdiff_t count;      // of the rows
+  const int64_t* rows;  // null: one flat range
+  ptrdiff_t count;      // of rows
 };
 
 }  // namespace recurra

@@ -1,4 +1,4 @@
-// Work on some rows of a table, shared out among threads in blocks that follow from the rows alone.
+// Work on some rows of a table, distributed to threads in blocks that depend on the rows alone.
 #pragma once
 #include <cstdint>
 
@@ -9,7 +9,7 @@ namespace recurra {
 constexpr ptrdiff_t kRowsInBlock = 256;
 inline ptrdiff_t row_blocks(ptrdiff_t count) { return (count + kRowsInBlock - 1) / kRowsInBlock; }
 
-// f(block, row) for `count` rows of `size` numbers each; those of a block follow each other on one thread.
+// Calls f(block, row) for `count` rows of `size` numbers; a block's rows run in order on one thread.
 template <class F>
 void for_row_blocks(const int64_t* rows, ptrdiff_t count, ptrdiff_t size, const F& f) {
   for_each_task(row_blocks(count), threads_to_move(count * size), [&](ptrdiff_t block) {

@@ -1,4 +1,4 @@
-// A walk over the valid steps of each row of a sequence, where bytes are moved.
+// Iterates over the valid steps of a sequence's rows, to move data.
 #pragma once
 #include <algorithm>
 
@@ -7,11 +7,11 @@
 
 namespace recurra {
 
-// Steps of so many numbers between two looks at the clock: some 10 us.
+// Steps of `features` numbers between two polls: about 10 us.
 inline ptrdiff_t poll_steps(ptrdiff_t features) { return 1 + (ptrdiff_t(1) << 15) / std::max<ptrdiff_t>(features, 1); }
 
-// f(row, step) for all valid steps, rows shared out to threads where there is much to move. It ends early where the
-// call is to stop.
+// Calls f(row, step) for all valid steps, with rows distributed to threads if there is much to move. Ends early if the
+// call is stopped.
 template <class F>
 void for_each_valid(const Batch& batch, ptrdiff_t features, const F& f, Stop* stop = nullptr) {
   const ptrdiff_t steps = poll_steps(features);
@@ -23,7 +23,7 @@ void for_each_valid(const Batch& batch, ptrdiff_t features, const F& f, Stop* st
   };
   const int threads = threads_to_move(batch.rows * batch.steps * features);
   if (threads > 1) return for_each_task(batch.rows, threads, walk);
-  for (ptrdiff_t r = 0; r < batch.rows; ++r) walk(r);  // entering a parallel call takes longer than a small step's move
+  for (ptrdiff_t r = 0; r < batch.rows; ++r) walk(r);  // a parallel call costs more than a small move
 }
 
 }  // namespace recurra

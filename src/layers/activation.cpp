@@ -19,7 +19,7 @@ int activation_of(const std::string& name) {
 
 }  // namespace
 
-// The output, which lies in the program's tape.
+// The output, whose memory belongs to the program's tape.
 template <class T>
 struct Activation<T>::Tape : LayerTape<T> {
   Sequence<const T> y;

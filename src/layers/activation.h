@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// An elementwise function, or the softmax of every step.
+// An elementwise function, or the softmax of each step.
 template <class T>
 class Activation final : public Layer<T> {
  public:

@@ -1,4 +1,4 @@
-// The gain and shift of normalising layers: parameters weight and bias, or 1 and 0.
+// Gain and shift of normalising layers: the parameters weight and bias, or the constants 1 and 0.
 #pragma once
 #include "layers/layer.h"
 
@@ -30,7 +30,7 @@ Affine<T> affine_of(Parameters<T>& parameters, ptrdiff_t features, Arena& memory
   return {data, data + features};
 }
 
-// Where the gradients of gain and shift are to be added: in the tape, or, where they are not parameters, in scratch.
+// Zeroed room for the gradients of gain and shift: in the tape, or, if they are not parameters, in scratch.
 template <class T>
 Affine<T> start_affine_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, ptrdiff_t features, Memory& memory,
                                 Arena& scratch) {

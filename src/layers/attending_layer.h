@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// The base of layers that look at a memory, their second input.
+// The base of layers that attend to a memory, their second input.
 template <class T>
 class AttendingLayer : public Layer<T> {
  public:
@@ -14,7 +14,7 @@ class AttendingLayer : public Layer<T> {
   double work_per_memory_step() const final { return scoring_.work_per_memory_step(); }
 
   void forward(const Run& run, const LayerForward<T>& call) final { attend(run, call, {}); }
-  // forward() that also writes the weights (row, step, memory step), unless their data is null.
+  // forward() that also writes the weights (row, step, memory step), unless weights.data is null.
   virtual void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) = 0;
 
  protected:
@@ -23,7 +23,7 @@ class AttendingLayer : public Layer<T> {
     scoring_.find(*this->parameters());
   }
 
-  // Throws std::invalid_argument where the weights would be too many to address.
+  // Throws std::invalid_argument if there would be too many weights to address.
   void check_size(const Batch& batch, const OtherInput<T>& memory) const {
     const double weights = double(batch.rows) * double(batch.steps) * double(memory.batch.steps);
     check(weights < 0x1p48, this->kind(), batch.rows, " rows of ", batch.steps, " steps that look at ",

@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// Queries look at a memory, the second input: softmax over its valid steps, and their weighted sum.
+// Attention of queries to a memory, the second input: the sum of its valid steps, weighted by a softmax.
 template <class T>
 class Attention final : public AttendingLayer<T> {
  public:
@@ -29,7 +29,7 @@ class Attention final : public AttendingLayer<T> {
   struct Tape;
   typedef typename Layer<T>::template Cached<Packed> Weights;
   Weights packed(bool backward);
-  // `backward`: as in AttentionInput; `weights` data null: they go to `arena`.
+  // `backward`: as in AttentionInput. If weights.data is null, the weights are taken from `arena`.
   void look(const Run&, const LayerForward<T>&, const Packed&, bool backward, Sequence<T> weights, Attending<T>&,
             Arena& arena) const;
 

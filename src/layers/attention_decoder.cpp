@@ -56,7 +56,7 @@ struct AttentionDecoder<T>::Tape : LayerTape<T> {
   Pass pass;
   std::unique_ptr<RecurrentTape<T>> cell;
   const RecurrentSpec* spec = nullptr;
-  T* gradient = nullptr;  // of the parameters that are not the cell's
+  T* gradient = nullptr;  // of the parameters after the cell's
   RecurrentPart<T> recurrent() const override { return {cell.get(), spec, pass.order}; }
 };
 
@@ -240,7 +240,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   T* gradient = tape.gradient - cell_end_;
 
   typename BackwardHook::Gradients d = {};
-  // With a hook between the steps, only one step's at a time.
+  // With a hook between the steps, these hold one step at a time.
   const auto take = [&](ptrdiff_t count, ptrdiff_t features) {
     Sequence<T> taken = take_steps<T>(run.arena, N, fed_size() ? 1 : count, features);
     if (fed_size()) taken.step_stride = 0;

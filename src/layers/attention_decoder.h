@@ -4,22 +4,22 @@
 namespace recurra {
 
 struct AttentionDecoderOptions {
-  std::string cell;  // as RecurrentOptions
+  std::string cell;  // as in RecurrentOptions
   ptrdiff_t input_size = 0, hidden_size = 0, memory_size = 0;
-  std::string attention;         // a score, as ScoringOptions
-  ptrdiff_t attention_size = 0;  // of additive attention
-  bool input_feeding = true;     // of the others
+  std::string attention;         // a score, as in ScoringOptions
+  ptrdiff_t attention_size = 0;  // for additive attention
+  bool input_feeding = true;     // for the others
   bool bias = true;
 };
 
-// A recurrent layer that looks at a memory, the second input, at every step. h is the cell's output, m the memory.
+// A recurrent layer that attends to a memory, its second input, at every step. h is the cell's output, m the memory.
 //
 //   additive (Bahdanau et al. 2015)              dot, scaled_dot, general (Luong et al. 2015)
-//   c_t = attention(h_{t-1}, m)                  h_t = cell([x_t; a_{t-1}], h_{t-1})    without feeding cell(x_t, ...)
+//   c_t = attention(h_{t-1}, m)                  h_t = cell([x_t; a_{t-1}], h_{t-1})    if not fed, cell(x_t, ...)
 //   h_t = cell([x_t; c_t], h_{t-1})              c_t = attention(h_t, m)
 //   y_t = h_t                                    y_t = a_t = tanh(W_c [c_t; h_t])
 //
-// The state is h, the LSTM's c, and with feeding a.
+// The state is h, for an LSTM c, and with input feeding a.
 template <class T>
 class AttentionDecoder final : public AttendingLayer<T> {
  public:
@@ -38,8 +38,8 @@ class AttentionDecoder final : public AttendingLayer<T> {
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
-  // Single steps over a memory that stays: of its row r, rows [r * copies, (r + 1) * copies) look at it. A step writes
-  // its weights, (rows, memory steps), to `weights`. The memory and what is made of it live in `kept`.
+  // Single steps with a fixed memory: rows [r * copies, (r + 1) * copies) attend to its row r. A step writes its
+  // weights, (rows, memory steps), to `weights`. The prepared memory and the step's arrays live in `kept`.
   std::unique_ptr<LayerStep<T>> prepare_search(const Run&, ptrdiff_t copies, const OtherInput<T>& memory, T* weights,
                                                Memory& kept);
 
@@ -56,12 +56,12 @@ class AttentionDecoder final : public AttendingLayer<T> {
   typedef typename Layer<T>::template Cached<RecurrentWeights<T>> CellWeights;
   Weights packed(bool backward);
   CellWeights cell_weights(bool transposed, int threads);
-  ptrdiff_t fed_size() const { return spec_.input_size - input_size_; }  // what attention adds to the cell's input
+  ptrdiff_t fed_size() const { return spec_.input_size - input_size_; }  // what attention adds to x
   bool looks_first() const { return scoring_.spec().additive; }
-  ptrdiff_t fed_state() const { return this->state_size() - spec_.hidden_size; }  // where a lies in a row of the state
+  ptrdiff_t fed_state() const { return this->state_size() - spec_.hidden_size; }  // offset of a in a row of the state
   template <class F>
   void run_pass(const Run&, const LayerForward<T>&, const Packed&, Pass&, const F& run_cell);
-  void take_arrays(Pass&, Arena&) const;  // but for the weights, for the pass's batch
+  void take_arrays(Pass&, Arena&) const;  // for the pass's batch, all but the weights
   void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena& arena, Arena& host) const;
   void end(const LayerForward<T>&, const Pass&) const;
 
@@ -69,7 +69,7 @@ class AttentionDecoder final : public AttendingLayer<T> {
   bool feeds_;
   RecurrentSpec spec_;
   std::vector<RecurrentOffsets> offsets_;
-  ptrdiff_t cell_end_ = 0;        // where the parameters that are not the cell's begin
+  ptrdiff_t cell_end_ = 0;        // end of the cell's parameters
   ptrdiff_t weight_combine_ = 0;  // W_c
   Weights forward_, both_;
   CellWeights cell_forward_, cell_transposed_;

@@ -1,16 +1,16 @@
-// Attention between the steps of a decoder's cell, forwards and backwards. Part of attention_decoder.cpp.
+// Attention between the steps of a decoder's cell, in forward and backward. Part of attention_decoder.cpp.
 #pragma once
 #include "layers/attention_decoder_pass.h"
 
 namespace recurra {
 
-// For what a hook does on its own thread: it takes a moment and does not look at the clock.
+// A run for a hook's work on its own thread, too short to poll for a stop.
 inline Run on_one_thread(const Run& run) {
   return {run.devices, run.arena, run.host, 1, nullptr, run.training, run.random};
 }
 
-// What attention does for some rows at a step, or for some steps of a row. The caller's x and y are copied then too,
-// while their other side is in a near cache; where data is null, x is in its place already, or y not wanted.
+// Attention for some rows at a step, or for some steps of a row. Also copies the caller's x and y, while the pass's are
+// in a near cache; x.data is null if x is in place already, y.data if y is not wanted.
 template <class T>
 class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
  public:
@@ -60,7 +60,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
     for (ptrdiff_t r = first; y_.data && r < first + count; ++r) copy_y(r, step);
   }
 
-  // Some steps of a row, where they need not wait for each other.
+  // Attention for some steps of a row, if steps do not depend on each other.
   void steps_of(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) {
     look(row, begin, count);
     combine(row, begin, count, &Sequence<T>::step_stride);
@@ -78,7 +78,7 @@ class AttentionDecoder<T>::ForwardHook final : public StepHook<T> {
     pass_.attending.rows->forward(pass_.attending.call, row, pass_.order[row], begin, count);
   }
 
-  // a = tanh(W_c [c; h]) from (row, step) on, along rows or along steps.
+  // a = tanh(W_c [c; h]) for `count` rows or steps from (row, step) on.
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
     const ptrdiff_t H = layer_.spec_.hidden_size, combined_next = pass_.combined.*along, a_next = pass_.a.*along;
     T* combined = pass_.combined.at(row, step);
@@ -104,9 +104,9 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
  public:
   // Gradients of the pass's arrays.
   struct Gradients {
-    Sequence<T> x, h;         // as in Pass, with a hook of one step at a time; the cell's dy is h from step 1 on
-    Sequence<T> context;      // with additive scores
-    Sequence<T> combined, a;  // a: before its tanh
+    Sequence<T> x, h;         // as in Pass; with a hook, one step at a time; h from step 1 on is the cell's dy
+    Sequence<T> context;      // additive scores only
+    Sequence<T> combined, a;  // a: before tanh
     StateRows<const T> final_state;
   };
 
@@ -124,7 +124,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       through_query_ = {run.arena.take<T>(size_t(pass.batch.rows * layer.spec_.hidden_size)), layer.spec_.hidden_size};
   }
 
-  // What the state before step 0 has from the query of that step.
+  // The gradient of the state before step 0 through that step's query.
   const T* through_first_query(ptrdiff_t row) const { return through_query_.at(row); }
 
   void before_step(ptrdiff_t first, ptrdiff_t count, ptrdiff_t step) override {
@@ -193,7 +193,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
       std::fill_n(to, layer_.spec_.hidden_size, T(0));
   }
   bool stopped() const { return stop_ && stop_->poll(); }
-  // From the gradient of a to that of [c; h].
+  // The gradient of [c; h] from that of a.
   void combine(ptrdiff_t row, ptrdiff_t step, ptrdiff_t count, ptrdiff_t Sequence<T>::*along) const {
     T* da = d_.a.at(row, step);
     const ptrdiff_t next = d_.a.*along;
@@ -203,7 +203,7 @@ class AttentionDecoder<T>::BackwardHook final : public StepHook<T> {
     run_.template device<T>().activation_gradient(run_, single_step(count), H, kTanh, a, a, read_only(d), d);
     packed_.combine_t.multiply(count, da, next, d_.combined.at(row, step), d_.combined.*along);
   }
-  // To that of h, by way of c too.
+  // The gradient of h, directly and through c.
   void look(ptrdiff_t row, ptrdiff_t begin, ptrdiff_t count) const {
     const AttentionCall<T>& call = pass_.attending.call;
     pass_.attending.rows->backward(call, row, pass_.order[row], begin, count);

@@ -1,23 +1,23 @@
-// What a call of a decoder works on. Part of attention_decoder.cpp.
+// The arrays of a decoder's call. Part of attention_decoder.cpp.
 #pragma once
 #include "layers/attention_decoder.h"
 
 namespace recurra {
 
-// Room for a sequence whose steps lie one after the other, as the cell and the projections take them.
+// Room for a time-major sequence, as the cell and the projections read it.
 template <class T>
 Sequence<T> take_steps(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {
   const ptrdiff_t row = spaced<T>(features);
   return {memory.take<T>(size_t(rows * steps * row)), row, rows * row};
 }
 
-// Asks for a row that will soon be read or written; the hardware would once it is waited for.
+// Prefetches a row that will soon be read or written, which the hardware would only fetch on access.
 template <class T>
 void ask_for(const T* row, ptrdiff_t n) {
   for (ptrdiff_t k = 0; k < n; k += 64 / ptrdiff_t(sizeof(T))) __builtin_prefetch(row + k, 0, 2);
 }
 
-// A batch, and its sequences, with rows and steps in each other's place.
+// A batch, or a sequence, with rows and steps exchanged.
 inline Batch turned(const Batch& batch, Arena& memory) {
   int64_t* rows = memory.take<int64_t>(size_t(batch.steps));
   for (ptrdiff_t s = 0, running = batch.rows; s < batch.steps; ++s) {
@@ -44,13 +44,13 @@ struct AttentionDecoder<T>::Packed {
   PackedMatrix<T> combine, combine_t;
 };
 
-// A call's arrays, with rows in order of descending lengths.
+// A call's arrays, with rows sorted by descending length.
 template <class T>
 struct AttentionDecoder<T>::Pass {
   const int32_t* order = nullptr;  // the caller's rows
   Batch batch = {};
-  Sequence<T> x = {};         // of the cell: [the caller's x; what attention adds]
-  Sequence<T> h = {};         // one step more than there are: h before step t at t
+  Sequence<T> x = {};         // the cell's input: [the caller's x; c or a]
+  Sequence<T> h = {};         // one step more: index t holds h before step t
   Sequence<T> combined = {};  // [c; h]
   Sequence<T> a = {};
   StateRows<const T> state = {};

@@ -4,7 +4,7 @@
 
 namespace recurra {
 
-// A step of all rows, as many as the memory's times the copies: a pass of one step, its cell prepared.
+// A step of all rows, the memory's rows times the copies: a pass of one step, with a prepared cell.
 template <class T>
 class AttentionDecoder<T>::Step final : public LayerStep<T> {
  public:

@@ -12,7 +12,7 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t features, ptrdiff_t hidden)
 
 }  // namespace
 
-// W both ways round, and v, of one version.
+// W, packed both plain and transposed, and v, of one version.
 template <class T>
 struct AttentionPool<T>::Packed {
   Arena memory;

@@ -23,7 +23,7 @@ class AttentionPool final : public Layer<T> {
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
-  // forward(), with the weights of the steps, (row, step), left in `weights`: 0 past the lengths.
+  // forward() that also writes the weights (row, step), 0 past the lengths.
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights);
 
  protected:

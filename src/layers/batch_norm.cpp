@@ -9,7 +9,7 @@ namespace recurra {
 template <class T>
 struct BatchNorm<T>::Tape : FlatTape<T> {
   Statistics statistics;
-  ptrdiff_t steps;  // of the batch that the statistics are of; 0: they are the running ones
+  ptrdiff_t steps;  // valid steps of the batch that gave the statistics; 0 for the running ones
   bool of_batch() const { return steps > 0; }
 };
 
@@ -35,7 +35,7 @@ auto BatchNorm<T>::take_statistics(Arena& memory) const -> Statistics {
 template <class T>
 void BatchNorm<T>::read_running(Statistics& statistics) const {
   const ReadLock lock(running_->mutex());
-  // The variance follows the mean in both.
+  // In both, the variance follows the mean.
   copy_flat<T>(this->device(), running_->values(), 2 * features_, statistics.mean);
 }
 

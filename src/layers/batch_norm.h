@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// Every feature normalised over the batch's valid steps in training, by the running statistics otherwise.
+// Normalises each feature, in training over the batch's valid steps, otherwise by the running statistics.
 template <class T>
 class BatchNorm final : public Layer<T> {
  public:
@@ -13,13 +13,13 @@ class BatchNorm final : public Layer<T> {
   ptrdiff_t input_size() const override { return features_; }
   ptrdiff_t output_size() const override { return features_; }
   double work() const override { return 8 * double(features_); }
-  // running_mean and running_var: a recorded forward in training moves them, under their mutex.
+  // running_mean and running_var, which a recorded forward in training updates, under their mutex.
   const std::shared_ptr<Parameters<T>>& running() const { return running_; }
   std::vector<const Version*> versions() const override {
     return {&this->parameters()->versions(), &running_->versions()};
   }
 
-  // Frozen: training, too, is normalised by the running statistics and leaves them as they are.
+  // Frozen: training also uses the running statistics and does not update them.
   bool frozen() const { return frozen_.load(std::memory_order_relaxed); }
   void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_relaxed); }
 

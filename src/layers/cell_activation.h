@@ -1,4 +1,4 @@
-// The activations of a cell as a layer is asked for them, by name.
+// The activations of a cell in a layer's options, by name.
 #pragma once
 #include <string>
 #include <utility>
@@ -9,13 +9,13 @@
 namespace recurra {
 
 // An activation inside a cell: "tanh", "sigmoid", "relu", "softsign", "linear", or "hard_sigmoid", which is
-// clip(alpha x + beta, 0, 1). "": the cell's own.
+// clip(alpha x + beta, 0, 1). "" is the cell's default.
 struct ActivationOption {
   std::string name;
   double alpha = 0, beta = 0;
 };
 
-// As the kernels take it: kNone where it is what the cell has itself.
+// The option for the kernels: kNone if it is the cell's default.
 inline CellActivation<double> cell_activation(const char* place, const ActivationOption& o, CellFunction own) {
   constexpr double kMost = 1e6;  // leaves room for products in float32
   if (o.name.empty()) return {};

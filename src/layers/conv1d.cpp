@@ -51,7 +51,7 @@ double Conv1d<T>::work() const {
   return double(weight_size()) / double(spec_.stride);
 }
 
-// The product's rows are windows, [tap][channel]; PyTorch's weights are [channel][tap].
+// The product's rows are windows, [tap][channel], while PyTorch's weights are [channel][tap].
 template <class T>
 auto Conv1d<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {

@@ -23,7 +23,7 @@ class Conv1d final : public Layer<T> {
   bool needs_sequences() const override { return true; }
   Batch output_batch(const Batch&, Arena&) const override;
   bool streamable() const override { return keeps_steps(spec_) && spec_.right == 0; }
-  // The inputs that the next window still sees.
+  // The past inputs that the next window reads.
   std::vector<StateSpec> states() const override;
   double work() const override;
 

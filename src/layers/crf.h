@@ -3,8 +3,8 @@
 
 namespace recurra {
 
-// The scores of a linear-chain CRF: those of each step's tags pass through, those of pairs of neighbours, of the first
-// and of the last tag are its parameters. The loss reads them, and gives their gradient to the tape's backward().
+// The scores of a linear-chain CRF: each step's tag scores pass through; those of transitions, of the first and of the
+// last tag are parameters. The loss reads the parameters and passes their gradient to the tape's backward().
 template <class T>
 class Crf final : public Layer<T> {
  public:

@@ -17,7 +17,7 @@ std::unique_ptr<LayerTape<T>> Dropout<T>::record(const Run& run, const LayerForw
   return std::make_unique<LayerTape<T>>();
 }
 
-// The derivative is the same mask: dx from dy as y from x.
+// The gradient uses the same mask: dx is to dy as y is to x.
 template <class T>
 void Dropout<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (call.dx.data && call.dy.data) forward(run, {call.batch, call.features, {call.dy, {}}, call.dx, {}, {}});

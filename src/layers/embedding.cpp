@@ -15,12 +15,12 @@ std::vector<ParameterSpec> table_of(ptrdiff_t count, ptrdiff_t size) {
 
 }  // namespace
 
-// The gradient touches few rows of the table: the incoming gradient is kept and added at commit.
+// The gradient touches few rows of the table, so the incoming gradient is saved and added at commit.
 template <class T>
 struct Embedding<T>::Tape : LayerTape<T> {
   Batch batch;
   Sequence<const int64_t> tokens;
-  const T* gradient = nullptr;  // of the valid steps, in order of row and step; null: none has come
+  const T* gradient = nullptr;  // of the valid steps, in order of row and step; null if there is none
 };
 
 template <class T>

@@ -3,11 +3,11 @@
 
 namespace recurra {
 
-// y = the row of the table that the token names.
+// y = the token's row of the table.
 template <class T>
 class Embedding final : public Layer<T> {
  public:
-  // Sparse: the rows that the gradient reaches are kept account of, and others are touched by nobody.
+  // `sparse`: the rows with a gradient are tracked, and other rows are never touched.
   Embedding(const Devices&, ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse = false);
 
   const char* kind() const override { return "embedding"; }

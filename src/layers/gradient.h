@@ -1,4 +1,4 @@
-// A flat gradient: a layer's own, or one in memory that the caller chose.
+// A flat gradient: a layer's own, or one in the caller's memory.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -10,11 +10,11 @@
 
 namespace recurra {
 
-// How the mutex of parameters or of a gradient is locked.
+// Locks for the mutex of parameters or of a gradient.
 typedef ForkSafe<std::lock_guard<std::shared_mutex>> WriteLock;
 typedef ForkSafe<std::shared_lock<std::shared_mutex>> ReadLock;
 
-// Laid out as the parameters. Whoever reads or writes it holds the mutex.
+// Laid out as the parameters. Readers and writers hold the mutex.
 template <class T>
 class Gradient {
  public:
@@ -23,13 +23,13 @@ class Gradient {
 
   T* data() const { return data_; }
   std::shared_mutex& mutex() const { return mutex_; }
-  // Of parameters that are one table of a sparse gradient: its rows that are not zero; else null.
+  // The non-zero rows of a sparse gradient, whose parameters are one table; null for a dense gradient.
   TouchedRows* touched() const { return touched_.get(); }
   void make_sparse(ptrdiff_t rows, ptrdiff_t row_size) { touched_ = std::make_unique<TouchedRows>(rows, row_size); }
 
-  // Adds a flat gradient to one that is not sparse.
+  // Adds a flat array; the gradient must be dense.
   void add(const T* gradient) { add_flat(device_, gradient, size_, data_); }
-  // Adds another of the same parameters, or of parameters like them.
+  // Adds another gradient of the same layout.
   void add(const Gradient& other) {
     if (!touched_) return add(other.data_);
     const std::vector<int64_t>& rows = other.touched_->rows();
@@ -41,7 +41,7 @@ class Gradient {
     }
   }
   void zero() {
-    if (!touched_) {  // in pieces, which several threads can take
+    if (!touched_) {  // in pieces, for several threads
       constexpr ptrdiff_t kPiece = 1 << 16;
       const ptrdiff_t pieces = size_ / kPiece;
       fill_rows(device_, pieces, kPiece, T(0), {data_, kPiece});

@@ -1,4 +1,4 @@
-// Where a backward's gradient of some parameters goes.
+// The destination of some parameters' gradient in a backward.
 #pragma once
 #include <optional>
 #include <utility>
@@ -7,13 +7,13 @@
 
 namespace recurra {
 
-// Their own, or a flat array that the caller chose, whose rows that are not zero are known if it is sparse.
+// The parameters' own gradient, or a flat array of the caller's; if sparse, its non-zero rows are tracked.
 template <class T>
 class GradientBuffer {
  public:
   explicit GradientBuffer(std::shared_ptr<Parameters<T>> parameters)
       : parameters_(std::move(parameters)), gradient_(parameters_->gradient()) {}
-  // data: [parameters->size()], which outlives it, zero if the parameters are sparse.
+  // data: [parameters->size()]; must outlive the buffer, and be zero if the parameters are sparse.
   GradientBuffer(std::shared_ptr<Parameters<T>> parameters, T* data)
       : parameters_(std::move(parameters)),
         chosen_(std::in_place, parameters_->device(), data, parameters_->size(), mutex_),
@@ -33,11 +33,11 @@ class GradientBuffer {
   Gradient<T>& gradient_;
 };
 
-// The buffers that a backward's gradients go to; a null pointer to them: the parameters' own.
+// The buffers of a backward's gradients; a null pointer to it stands for the parameters' own.
 template <class T>
 using GradientBuffers = std::vector<GradientBuffer<T>*>;
 
-// Where the gradient of `parameters` goes; null if there is no buffer for these.
+// The destination of the gradient of `parameters`; null if there is no buffer for it.
 template <class T>
 Gradient<T>* find_gradient(const GradientBuffers<T>* buffers, Parameters<T>& parameters) {
   if (!buffers) return &parameters.gradient();

@@ -1,4 +1,4 @@
-// What a program runs: layers with one signature, whatever they do.
+// The interface of layers, which a program runs.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -10,14 +10,14 @@
 
 namespace recurra {
 
-// What a layer reads: features, or tokens (an embedding).
+// A layer's input: features, or tokens (for an embedding).
 template <class T>
 struct Input {
   Sequence<const T> features;
   Sequence<const int64_t> tokens;
 };
 
-// One array of a layer's state: `count` (layers * directions) times `size` values of a row.
+// One array of a layer's state: `count` (layers * directions) times `size` values for each row.
 struct StateSpec {
   const char* name;
   ptrdiff_t count, size;
@@ -26,20 +26,19 @@ struct StateSpec {
 // The recurrent stack inside a layer's tape, for diagnosis.
 template <class T>
 struct RecurrentPart {
-  RecurrentTape<T>* tape;  // null: there is none
+  RecurrentTape<T>* tape;  // null without one
   const RecurrentSpec* spec;
-  const int32_t* order;  // the caller's row of each of its rows; null: the same
+  const int32_t* order;  // the caller's row for each of its rows; null if they are the same
 };
 
-// What a recorded forward of a layer keeps for its backward; then the gradient that commit() adds.
+// The saved values of a layer's recorded forward; after backward, also the gradient that commit() adds.
 template <class T>
 struct LayerTape {
   virtual ~LayerTape() = default;
   virtual RecurrentPart<T> recurrent() const { return {}; }
 };
 
-// What a layer of several inputs reads beside the first, such as the memory that attention looks at: the same rows,
-// with steps and lengths of its own.
+// A further input of a layer, such as attention's memory: with the same rows, but its own steps and lengths.
 template <class T>
 struct OtherInput {
   Batch batch;
@@ -57,7 +56,7 @@ struct LayerForward {
   StateRows<T> final_state;
   const OtherInput<T>* others = nullptr;  // [other_count]
   ptrdiff_t other_count = 0;
-  size_t tape_bytes = size_t(-1);  // of record(): what it may take of the tape's memory, with its backward
+  size_t tape_bytes = size_t(-1);  // for record(): bound on the tape's memory, backward included
 };
 
 template <class T>
@@ -65,7 +64,7 @@ struct LayerBackward {
   const Batch& batch;
   ptrdiff_t features;
   Input<T> x;
-  Sequence<const T> dy;  // data null: no gradient comes in
+  Sequence<const T> dy;  // data null: there is no gradient of y
   Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
@@ -74,16 +73,16 @@ struct LayerBackward {
   ptrdiff_t other_count = 0;
 };
 
-// What a prepared step of a layer is given: an embedding reads the tokens, other layers x.
+// The arguments of a layer's prepared step: an embedding reads the tokens, other layers x.
 template <class T>
 struct LayerStepCall : StepCall<T> {
   Sequence<const int64_t> tokens;
   const OtherInput<T>* others = nullptr;  // [other_count]
   ptrdiff_t other_count = 0;
-  Stop* stop = nullptr;  // of a search, whose steps may be long; once it is requested the output is of no use
+  Stop* stop = nullptr;  // of a search, whose steps may be long; once requested, the output is undefined
 };
 
-// Single steps of a layer, prepared once: as RecurrentStep.
+// Single steps of a layer, prepared once, as in RecurrentStep.
 template <class T>
 class LayerStep {
  public:
@@ -98,30 +97,30 @@ class Layer {
       : parameters_(std::make_shared<Parameters<T>>(devices, specs)) {}
   virtual ~Layer() = default;
 
-  // Where it computes, and its parameters live.
+  // The device of its computations and parameters.
   const Devices& devices() const { return parameters_->devices(); }
   const Device<T>& device() const { return parameters_->device(); }
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
-  // Of all that a call reads.
+  // The versions of all weights that a call reads.
   virtual std::vector<const Version*> versions() const { return {&parameters_->versions()}; }
   virtual const char* kind() const = 0;
   virtual ptrdiff_t inputs() const { return 1; }  // 0: any number
-  // Whether its inputs are one sequence of several parts: equal steps and lengths, or vectors all of them. If not, the
-  // others are sequences with time axes of their own.
+  // Whether all inputs share one time axis, with equal lengths, or are all vectors; otherwise each further input is a
+  // sequence with its own time axis.
   virtual bool joins() const { return false; }
   virtual bool takes_tokens() const { return false; }
   virtual ptrdiff_t input_size() const = 0;                              // 0: any
   virtual ptrdiff_t other_size(ptrdiff_t /*index*/) const { return 0; }  // 0: any
-  virtual ptrdiff_t output_size() const = 0;                             // 0: it depends on the inputs
-  virtual bool needs_sequences() const { return false; }                 // else vectors will do
-  // Features of the output for inputs with so many, 0 where that is not known.
+  virtual ptrdiff_t output_size() const = 0;                             // 0: depends on the inputs
+  virtual bool needs_sequences() const { return false; }                 // else it takes vectors too
+  // Features of the output, given those of each input; 0 if unknown.
   virtual ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t /*inputs*/) const {
     return output_size() ? output_size() : features[0];
   }
   virtual bool returns_sequences() const { return true; }
-  virtual bool makes_sequences() const { return false; }  // of vectors
-  // Rows and steps of the output, for an input of `batch`; what it needs beyond that lives in `memory`.
+  virtual bool makes_sequences() const { return false; }  // from vectors
+  // The output's batch, for an input of `batch`; its arrays are taken from the arena.
   virtual Batch output_batch(const Batch& batch, Arena&) const {
     return returns_sequences() ? batch : Batch{batch.rows, 1, nullptr, nullptr, 0, 0};
   }
@@ -132,11 +131,11 @@ class Layer {
     for (const StateSpec& s : states()) n += s.count * s.size;
     return n;
   }
-  // Multiply-adds of a step of a row, roughly.
+  // Multiply-adds per row and step, roughly.
   virtual double work() const = 0;
-  // What is added to that for every step of the second input.
+  // Further multiply-adds per row, step and step of the second input.
   virtual double work_per_memory_step() const { return 0; }
-  // Of a call; `memory`: the second input, null if there is none.
+  // Multiply-adds of a call; `memory` is the second input, null without one.
   double work(const Batch& batch, const Batch* memory) const {
     const double each = work_per_memory_step();
     double pairs = 0;
@@ -145,31 +144,31 @@ class Layer {
   }
 
   virtual void forward(const Run&, const LayerForward<T>&) = 0;
-  // For batches of at most `rows` rows with so many features. The layer outlives it. Unless there is something to
-  // prepare, a step is a forward.
+  // Prepares steps of at most `rows` rows with `features` features. The layer must outlive the result. By default, a
+  // step is a forward.
   virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features);
   // `memory` belongs to the tape.
   virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) = 0;
-  // What record() and backward() take of the tape's memory. Nothing is read but sizes and lengths.
+  // The tape's memory that record() and backward() take. Reads nothing but sizes and lengths.
   virtual TapeBytes tape_bytes(const LayerForward<T>& call, bool /*training*/) const {
     Memory count = Memory::counting();
     count_tape(call, count);
     return {count.used(), count.used()};
   }
-  // Called once the whole program is recorded: what a recorded forward changes in the layer itself, so that one which
-  // fails or is interrupted changes nothing.
+  // Changes of the layer itself by a recorded forward. Called once the whole program is recorded, so that a forward
+  // that fails or is interrupted changes nothing.
   virtual void recorded(const LayerTape<T>&) {}
   virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) = 0;
   // Adds the parameters' gradient that backward() left in the tape; the caller holds the mutex of `to`.
   virtual void commit(LayerTape<T>&, Gradient<T>&, int threads) = 0;
 
  protected:
-  // Takes the same from an arena that only counts.
+  // Takes the memory of record() and backward() from a counting arena.
   virtual void count_tape(const LayerForward<T>&, Memory& count) const {
     if (parameters_->size()) count.device.take<T>(size_t(parameters_->size()));  // their gradient
   }
 
-  // Where a value that dies leaves its memory, while there is somebody who takes it.
+  // Hands an expiring value's memory to its replacement.
   struct Heir {
     std::mutex mutex;
     Arena* memory = nullptr;
@@ -178,7 +177,7 @@ class Layer {
       memory = to;
     }
   };
-  // A value made from the parameters, with `memory` of its own, remade when their version has moved on.
+  // A value with its own `memory`, made from the parameters and remade when their version has changed.
   template <class V>
   struct Cached {
     std::shared_ptr<const V> value;
@@ -186,9 +185,9 @@ class Layer {
     std::shared_ptr<Heir> heir;
     bool is_of(const Parameters<T>& parameters) const { return value && version == parameters.version(); }
   };
-  // A copy of the cache, up to date. Whoever keeps it may go on for as long as is_of() says so, without a lock. A new
-  // value is made as make(memory), with that of the old one if nobody else looks at it any more: pages that are in use
-  // cost nothing, those of a fresh large array as much as what is written there.
+  // Brings the cache up to date and returns a copy, valid without a lock while is_of() holds. A new value is made by
+  // make(memory), which reuses the old value's memory if that has no other owner: page faults of a fresh large array
+  // cost as much as writing it.
   template <class V, class Make>
   Cached<V> cached(Cached<V>& cache, const Make& make) {
     const WriteLock lock(parameters_->mutex());
@@ -216,7 +215,7 @@ class Layer {
   std::shared_ptr<Parameters<T>> parameters_;
 };
 
-// A step that is a forward of a batch with a single step.
+// A step as a forward of a batch with one step.
 template <class T>
 class ForwardStep : public LayerStep<T> {
  public:
@@ -256,7 +255,7 @@ std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t, ptrdiff_t featur
   return std::make_unique<Step>(*this, features);
 }
 
-// A flat gradient in a tape, for layers whose gradient has the parameters' own layout.
+// A tape with a flat gradient, laid out as the parameters.
 template <class T>
 struct FlatTape : LayerTape<T> {
   T* gradient = nullptr;

@@ -5,7 +5,7 @@
 namespace recurra {
 namespace {
 
-// Mean and 1 / standard deviation of every step.
+// Mean and 1 / standard deviation of each step.
 template <class T>
 Sequence<T> take_statistics(const Batch& batch, Arena& memory) {
   return take_sequence<T>(memory, batch, 2);

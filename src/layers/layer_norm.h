@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// Every step normalised over its features.
+// Normalises each step over its features.
 template <class T>
 class LayerNorm final : public Layer<T> {
  public:

@@ -33,7 +33,7 @@ template <class T>
 void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   const ptrdiff_t features = output_size();
-  if (call.dx.data) run.device<T>().fill(call.batch, call.features, T(0), call.dx);  // the input is not looked at
+  if (call.dx.data) run.device<T>().fill(call.batch, call.features, T(0), call.dx);  // the input's values are not read
   if (!call.dy.data) return;
   const Batch vectors = {call.batch.rows, 1, nullptr, nullptr, 0, 0};
   run.device<T>().sum_valid(run, vectors, features, call.dy, gradient);

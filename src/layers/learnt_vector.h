@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// A parameter as a value: the same vector for every row, whatever the input, which says how many rows there are.
+// A parameter as a value: the same vector for every row. Only the number of rows of the input is used.
 template <class T>
 class LearntVector final : public Layer<T> {
  public:

@@ -9,7 +9,7 @@ namespace {
 constexpr const char* kMergeNames[] = {"add",     "multiply", "subtract", "average",
                                        "maximum", "minimum",  "dot",      "concatenate"};
 
-// The call's inputs, without places for their gradients.
+// The call's inputs as parts, without their gradients.
 template <class T, class Call>
 MergePart<T>* parts_of(const Run& run, const Call& call) {
   auto* parts = run.host.template take<MergePart<T>>(size_t(call.other_count) + 1);

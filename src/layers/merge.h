@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// Several inputs with the same steps become one, as the device's MergeKind says. Without parameters.
+// Merges several inputs with the same steps, by the device's MergeKind. Has no parameters.
 template <class T>
 class Merge : public Layer<T> {
  public:

@@ -1,4 +1,4 @@
-// The right side of a product as a device wants it, made from parameters.
+// Parameters packed as the right side of a product, in the device's layout.
 #pragma once
 #include <memory>
 
@@ -6,13 +6,14 @@
 
 namespace recurra {
 
-// With memory of its own, the bias copied too, so that a call sees one version of both.
+// Owns its memory and copies the bias too, so that a call sees one version of both.
 template <class T>
 struct OwnedMatrix : PackedMatrix<T> {
   Arena memory;
 };
 
-// `plain` is (columns, k) if `transposed`, else (k, columns); bias (columns), or null. `memory` becomes the matrix's.
+// `plain` is (columns, k) if `transposed`, else (k, columns); bias is (columns) or null. The matrix takes `memory`
+// over.
 template <class T>
 std::unique_ptr<OwnedMatrix<T>> pack_matrix(const Device<T>& device, const T* plain, ptrdiff_t k, ptrdiff_t columns,
                                             bool transposed, const T* bias, Arena memory) {
@@ -24,8 +25,8 @@ std::unique_ptr<OwnedMatrix<T>> pack_matrix(const Device<T>& device, const T* pl
   return made;
 }
 
-// Single steps of a layer L whose forward is L::product() with its L::weights(): those are asked for again only when
-// the parameters' version has moved on.
+// Single steps of a layer L whose forward is L::product() with L::weights(), which are fetched again only when the
+// parameters' version has changed.
 template <class T, class L>
 class PackedStep final : public ForwardStep<T> {
  public:

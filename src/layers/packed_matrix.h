@@ -1,4 +1,4 @@
-// A layer's matrix as the right side of products, for calls that multiply rows wherever they lie.
+// A layer's matrix, packed as the right side of products with rows at any stride.
 #pragma once
 #include "layers/layer.h"
 
@@ -9,9 +9,9 @@ struct PackedMatrix {
   const Device<T>* device = nullptr;
   ptrdiff_t k = 0, columns = 0;
   const T* matrix = nullptr;
-  const T* bias = nullptr;  // packed too; null: none
+  const T* bias = nullptr;  // also packed; null: none
 
-  // W of shape (out, in): y = W x + b, or (transposed) x = W^T y.
+  // Packs W of shape (out, in), for y = W x + b, or if `transposed` for x = W^T y.
   static PackedMatrix of(const Device<T>& device, const T* weight, ptrdiff_t out, ptrdiff_t in, const T* bias,
                          bool transposed, Arena& memory) {
     const ptrdiff_t k = transposed ? out : in, columns = transposed ? in : out;
@@ -25,7 +25,7 @@ struct PackedMatrix {
     return {&device, k, columns, matrix, packed};
   }
 
-  // y = x B + bias for rows at constant distances, on this thread.
+  // y = x B + bias for rows at a constant stride, on the calling thread.
   void multiply(ptrdiff_t rows, const T* x, ptrdiff_t x_row, T* y, ptrdiff_t y_row) const {
     device->multiply({rows, k, columns, x, x_row, matrix, bias, y, y_row});
   }

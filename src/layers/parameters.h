@@ -1,4 +1,4 @@
-// Named arrays in one flat buffer and their gradients in another: what optimisers, files and workers exchange.
+// Named arrays in one flat buffer and their gradients in another, which optimisers, files and workers exchange.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -64,24 +64,24 @@ class Parameters {
     fail("Parameters", "no array is named '" + name + "'; there are: " + (names.empty() ? "none" : names));
   }
   ptrdiff_t size() const { return size_; }
-  // Where they live.
+  // The device that holds them.
   const Devices& devices() const { return devices_; }
   const Device<T>& device() const { return devices_.of<T>(); }
   T* values() const { return values_; }
   T* grads() const { return grads_; }
 
-  // The layer's own; its mutex is that of the parameters.
+  // The parameters' own gradient, guarded by the same mutex.
   Gradient<T>& gradient() { return *gradient_; }
   TouchedRows* touched() const { return gradient_->touched(); }
-  // Of parameters that are one table, of which a gradient reaches few rows.
+  // For parameters that are one table, of which a gradient touches few rows.
   void make_sparse() { gradient_->make_sparse(entries_.at(0).shape[0], entries_.at(0).shape[1]); }
 
-  // Whoever writes values moves the version on, so that nothing made from them is ever stale.
+  // Each write of values changes the version, so that nothing stale made from them is used.
   uint64_t version() const { return version_.count(); }
   void touch() { version_.move(); }
   Version& versions() { return version_; }
 
-  // Held while values or gradients are written and while packed copies are made; shared by those who only read.
+  // Held exclusively while values or gradients are written and packed copies are made, shared by readers.
   std::shared_mutex& mutex() { return mutex_; }
 
  private:

@@ -12,7 +12,7 @@ PoolKind pool_kind_of(const std::string& mode) {
 
 }  // namespace
 
-// The output, which lies in the program's tape.
+// The output, whose memory belongs to the program's tape.
 template <class T>
 struct Pool<T>::Tape : LayerTape<T> {
   Sequence<const T> y;

@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// One vector from a sequence: its last valid step, or the mean or the maximum over them.
+// Reduces a sequence to a vector: its last valid step, or the mean or maximum over the valid steps.
 template <class T>
 class Pool final : public Layer<T> {
  public:

@@ -5,7 +5,7 @@
 namespace recurra {
 namespace {
 
-constexpr ptrdiff_t kMostUnits = 1 << 20;  // keeps every product of sizes far from overflow
+constexpr ptrdiff_t kMostUnits = 1 << 20;  // so that no product of sizes overflows
 
 CellKind cell_kind(const Devices& devices, const std::string& name) {
   std::string names;
@@ -149,7 +149,7 @@ template <class T>
 double Recurrent<T>::work() const {
   const CellInfo& cell = this->device().cell(spec_.cell);
   const double H = double(spec_.hidden_size), gates = cell.gates * H, D = double(spec_.directions);
-  // An activation costs about as much as twenty multiply-adds.
+  // An activation costs about twenty multiply-adds.
   const double other = (cell.stages ? H : 0) + 20;
   return D * gates * (double(spec_.input_size) + other) + double(spec_.layers - 1) * D * gates * (D * H + other);
 }
@@ -211,7 +211,7 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
   const Weights packed = weights(false, run.threads);
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
-  Sequence<T> y = call.y;  // the whole sequence, also where only its end is returned
+  Sequence<T> y = call.y;  // the whole sequence, even if only its last step is returned
   if (!return_sequences_) y = take_sequence<T>(memory.device, call.batch, output_size());
   RecurrentForward<T> stack = {&spec_, packed.value.get(), &call.batch,     call.x.features,
                                y,      call.state,         call.final_state};
@@ -222,7 +222,7 @@ std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerFo
   return tape;
 }
 
-// Where only the end is returned: the whole output, and the gradient of the final state.
+// The whole output and the gradient of the final state, if only the last step is returned.
 template <class T>
 size_t Recurrent<T>::own_tape_bytes(const Batch& batch) const {
   Arena count = Arena::counting();
@@ -255,7 +255,7 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   c.dstate = call.dstate;
   if (return_sequences_) {
     c.dy = call.dy;
-  } else if (call.dy.data) {  // the output is the final h: its gradient joins that of the state
+  } else if (call.dy.data) {  // the output is the final h, so its gradient is added to that of the state
     const ptrdiff_t size = this->state_size(), n = output_size(), from = (spec_.layers - 1) * n;
     T* sum = memory.device.take<T>(size_t(call.batch.rows * size));
     copy_rows<T>(run.device<T>(), call.batch.rows, size, call.dfinal, {sum, size});

@@ -17,8 +17,8 @@ struct RecurrentOptions {
   ActivationOption gate_activation, candidate_activation, output_activation;
 };
 
-// A stack as a device takes it, checked; its parameters and where they lie, first of all. Also for layers that run a
-// stack inside.
+// The options as a device's spec, checked, and the stack's parameters, which come first in a layer. Also for layers
+// that contain a stack.
 RecurrentSpec recurrent_spec(const Devices&, const RecurrentOptions&);
 std::vector<ParameterSpec> recurrent_parameters(const Devices&, const RecurrentSpec&);
 template <class T>
@@ -52,7 +52,7 @@ class Recurrent final : public Layer<T> {
   typedef typename Layer<T>::template Cached<RecurrentWeights<T>> Weights;
   Weights weights(bool transposed, int threads);
   size_t own_tape_bytes(const Batch&) const;
-  // The output of a layer that returns its last step: h of the last layer, both directions.
+  // The output of a layer without return_sequences: h of the last layer, both directions.
   void last_output(ptrdiff_t rows, StateRows<const T> final_state, T* y, ptrdiff_t y_row) const;
 
   RecurrentSpec spec_;

@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// A sequence of a vector over and over, `times` steps for every row.
+// Repeats a vector for `times` steps.
 template <class T>
 class RepeatVector final : public Layer<T> {
  public:

@@ -12,7 +12,7 @@ void turn(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const
 
 }  // namespace
 
-// A reset at step t lies between t - 1 and t, which become steps n - t and n - 1 - t: before step n - t then.
+// A reset at step t separates t - 1 and t, which become steps n - t and n - 1 - t: the new reset is at n - t.
 template <class T>
 Batch Reverse<T>::output_batch(const Batch& batch, Arena& memory) const {
   if (!batch.reset) return batch;

@@ -3,8 +3,7 @@
 
 namespace recurra {
 
-// The valid steps of each row, the last one first. Boundaries that reset= has set stay between the steps that they were
-// between.
+// Reverses the valid steps of each row. Episode boundaries (reset) stay between the same steps.
 template <class T>
 class Reverse final : public Layer<T> {
  public:

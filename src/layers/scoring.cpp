@@ -6,7 +6,7 @@ namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kMostScoredFeatures = 1 << 20;
-constexpr ptrdiff_t kKeyBlock = 48;  // of a memory's steps: whole tiles, whose product stays in a near cache
+constexpr ptrdiff_t kKeyBlock = 48;  // memory steps in a block: whole tiles, with a product that fits a near cache
 
 }  // namespace
 
@@ -109,7 +109,7 @@ void Scoring<T>::finish(const Run& run, const Packed& packed, const Batch& queri
                   size = std::max(attending.rows->scratch_size(queries.steps), kKeyBlock * M);
   T* scratch = run.arena.take<T>(size_t(tasks * size));
   const Device<T>& device = run.device<T>();
-  // What the memory has from its keys.
+  // Adds the memory's gradient through its keys.
   const auto add_from_keys = [&](ptrdiff_t row, T* product) {
     const ptrdiff_t steps = attending.batch.length(row);
     for (ptrdiff_t begin = 0; begin < steps && !(run.stop && run.stop->poll()); begin += kKeyBlock) {

@@ -1,5 +1,5 @@
-// What attention learns: how queries and memory are scored. Part of a layer's parameters; Attention and
-// AttentionDecoder share it.
+// The scores of attention and their parameters, which are a part of a layer's. Shared by Attention and
+// AttentionDecoder.
 #pragma once
 #include <memory>
 
@@ -11,21 +11,21 @@ namespace recurra {
 struct ScoringOptions {
   std::string score;  // "additive", "dot", "scaled_dot" or "general"
   ptrdiff_t query_size = 0, memory_size = 0;
-  ptrdiff_t hidden_size = 0;  // of additive scores
+  ptrdiff_t hidden_size = 0;  // for additive scores
 };
 
-// The memory of a call, ready to be looked at, with the arrays of the queries.
+// A call's memory, prepared for attention, with the arrays of the queries.
 template <class T>
 struct Attending {
-  Batch batch = {};  // of the memory
+  Batch batch = {};  // the memory's
   Sequence<const T> memory = {};
-  Sequence<T> keys = {};  // data null: the memory itself
+  Sequence<T> keys = {};  // data null: the memory itself is the keys
   AttentionCall<T> call = {};
   std::unique_ptr<AttentionMemory<T>> rows;
 };
 
-// f(row, first step, count) for all steps of a batch in blocks of at most so many, rows side by side; it ends early
-// where the call is to stop.
+// Calls f(row, first step, count) for all steps of a batch, in blocks of at most `most`, rows in parallel. Ends early
+// if the run is stopped.
 template <class F>
 void for_step_blocks(const Run& run, const Batch& batch, ptrdiff_t most, const F& f) {
   for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
@@ -37,21 +37,21 @@ void for_step_blocks(const Run& run, const Batch& batch, ptrdiff_t most, const F
 template <class T>
 class Scoring {
  public:
-  // Throws std::invalid_argument, in the name of `owner`.
+  // Throws std::invalid_argument for wrong options, in the name of `owner`.
   Scoring(const char* owner, const ScoringOptions&);
 
   const AttentionSpec& spec() const { return spec_; }
   ptrdiff_t query_size() const { return query_size_; }
   bool projects_query() const { return spec_.additive; }
   std::vector<ParameterSpec> parameters() const;
-  // Finds the arrays among the owner's.
+  // Finds its arrays among the owner's parameters.
   void find(const Parameters<T>&);
-  // Multiply-adds and activations of a query, and of its look at a memory's step.
+  // Multiply-adds and activations of a query, and of a query and a memory step.
   double work() const;
   double work_per_memory_step() const;
 
   struct Packed {
-    PackedMatrix<T> query, memory;      // where there is such a projection
+    PackedMatrix<T> query, memory;      // if they are projected
     PackedMatrix<T> query_t, memory_t;  // for backward
     const T* v;
   };
@@ -60,15 +60,15 @@ class Scoring {
   // Projects the memory and packs it. `backward`: as in AttentionInput.
   void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
 
-  // Takes the same from an arena that only counts, for one that can run backwards.
+  // Takes the memory of prepare(), with `backward`, from a counting arena.
   void count(const Device<T>&, const OtherInput<T>& memory, Arena& count) const;
 
-  // What is left when all queries' gradients are made: for row r of `queries`, which looked at memory_rows[r] (null:
-  // r), the memory's gradient goes to `dmemory` (data null: not wanted) and the parameters' is added to `gradient`,
-  // where the owner's parameters begin.
+  // The rest of backward, after all queries' gradients: row r of `queries` attended to memory_rows[r] (null: r). Writes
+  // the memory's gradient to `dmemory` (data null: not wanted) and adds the parameters' to `gradient`, laid out as the
+  // owner's parameters.
   void finish(const Run&, const Packed&, const Batch& queries, const int32_t* memory_rows, const Attending<T>&,
               Sequence<T> dmemory, T* gradient) const;
-  // The gradient of the queries' projection, where there is one, from `x`.
+  // Adds the gradient of the queries' projection, if there is one; `x` is its input.
   void finish_queries(const Run&, const Batch& queries, Sequence<const T> x, Sequence<const T> dquery,
                       T* gradient) const;
 

@@ -3,7 +3,7 @@
 
 namespace recurra {
 
-// Features begin, begin + step, ... below end of every step.
+// Selects the features begin, begin + step, ... below end.
 template <class T>
 class Slice final : public Layer<T> {
  public:

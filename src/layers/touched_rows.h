@@ -1,4 +1,4 @@
-// A gradient that reaches few rows of a large table.
+// The rows of a large table that a sparse gradient touches.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -6,13 +6,13 @@
 
 namespace recurra {
 
-// The rows that a gradient has reached since it was last set to zero, each once.
+// The rows that a gradient has touched since it was last zeroed, each once.
 class TouchedRows {
  public:
   TouchedRows(ptrdiff_t rows, ptrdiff_t size) : size_(size), marks_(size_t(rows)) {}
 
   ptrdiff_t row_size() const { return size_; }
-  // Room for so many rows more, so that add() does not fail.
+  // Makes room for `more` further rows, so that add() does not throw.
   void reserve(ptrdiff_t more) { rows_.reserve(std::min(marks_.size(), rows_.size() + size_t(more))); }
   void add(int64_t row) {
     if (marks_[size_t(row)]) return;
@@ -20,7 +20,7 @@ class TouchedRows {
     rows_.push_back(row);
     sorted_ = false;
   }
-  // In ascending order, so that sums over them do not depend on how they came.
+  // In ascending order, so that sums over them do not depend on the order of add().
   const std::vector<int64_t>& rows() {
     if (!sorted_) std::sort(rows_.begin(), rows_.end());
     sorted_ = true;

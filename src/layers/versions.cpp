@@ -11,11 +11,11 @@ namespace {
 thread_local Writing* innermost = nullptr;
 thread_local OwnWrites* noted = nullptr;
 thread_local std::vector<const HoldOff*> own_holds;
-std::atomic<size_t> hold_count{0};  // so that writers need not look where there is none
+std::atomic<size_t> hold_count{0};  // lets writers skip the lock if there are none
 std::mutex holds_mutex;
 std::vector<const HoldOff*> holds;
 
-// A child has no thread but the one that forked.
+// A child process only has the thread that forked.
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
   holds = own_holds;
   hold_count.store(holds.size());
@@ -33,7 +33,7 @@ bool Version::is_readable(uint64_t count) const {
 }
 
 Writing::Writing(std::vector<Version*> versions) : versions_(std::move(versions)) {
-  std::sort(versions_.begin(), versions_.end());  // two threads that begin at once never wait for each other in turn
+  std::sort(versions_.begin(), versions_.end());  // the same order in all threads avoids deadlocks
   versions_.erase(std::unique(versions_.begin(), versions_.end()), versions_.end());
   const auto own = [](const Version* one) { return by_this_thread(*one); };
   versions_.erase(std::remove_if(versions_.begin(), versions_.end(), own), versions_.end());
@@ -47,7 +47,7 @@ bool Writing::by_this_thread(const Version& version) {
 
 bool Writing::begin() {
   const NoFork whole;
-  // Nested, it must not wait: the reader may be waiting for the change around it.
+  // A nested change must not wait, as the reader may be waiting for the outer one.
   if (!innermost && HoldOff::any_of_others(versions_)) return false;
   for (size_t i = 0; i < versions_.size(); ++i) {
     const Turn::Answer answer = versions_[i]->writer_.take();
@@ -55,7 +55,7 @@ bool Writing::begin() {
       for (size_t k = 0; k < i; ++k) versions_[k]->writer_.end();
       return false;
     }
-    if (versions_[i]->count() % 2 == 1) versions_[i]->count_.fetch_add(1);  // a thread that a fork() has left behind
+    if (versions_[i]->count() % 2 == 1) versions_[i]->count_.fetch_add(1);  // its writer was lost in a fork()
   }
   for (Version* one : versions_) {
     one->count_.fetch_add(1);
@@ -116,7 +116,7 @@ void Seen::look() {
     counts_[i] = kNoCount;
     throw WeightsMoved();
   }
-  check();  // that they are of one moment
+  check();  // all counts are of one moment
 }
 
 bool are_readable(const std::vector<const Version*>& versions) {

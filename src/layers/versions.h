@@ -1,5 +1,5 @@
-// Versions of weights that some threads read while others write: a call finds out whether it has seen one version of
-// all that it read, and is made again where it has not. Readers take no lock.
+// Versions of weights that some threads read while others write: a call checks whether all that it read was of one
+// version, and is repeated if not. Readers take no lock.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -11,15 +11,14 @@
 
 namespace recurra {
 
-constexpr uint64_t kNoCount = uint64_t(-1);  // which no version ever has
+constexpr uint64_t kNoCount = uint64_t(-1);  // never a version's count
 
-// A count that moves on with each write; odd while a thread is in the midst of writing.
+// A counter of writes; odd while a thread is writing.
 class Version {
  public:
   uint64_t count() const { return count_.load(std::memory_order_acquire); }
   void move();
-  // Whether nobody was writing when the count was `count`; this thread itself may, and one that a fork() has left
-  // behind.
+  // Whether no other thread was writing when the count was `count`; one lost in a fork() does not matter.
   bool is_readable(uint64_t count) const;
 
  private:
@@ -28,8 +27,8 @@ class Version {
   Turn writer_;
 };
 
-// A change of all these that readers see whole or not at all. A thread's own changes may be nested; of others one goes
-// on at a time. On the stack.
+// A change of several weights that readers see atomically. A thread may nest its changes; different threads' changes of
+// the same weights exclude each other. Lives on the stack.
 class Writing {
  public:
   explicit Writing(std::vector<Version*> versions);
@@ -37,8 +36,8 @@ class Writing {
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
 
-  // False: another thread is writing, or a reader of any of these holds writers off, and nothing has begun; try again
-  // later. A thread that holds others off itself waits for no reader, so that two never wait for each other.
+  // False if another thread is writing or a reader of any of these holds writers off; nothing has begun then, try again
+  // later. A thread that itself holds writers off waits for no reader, so that two never wait for each other.
   bool begin();
   static bool by_this_thread(const Version&);
 
@@ -48,9 +47,9 @@ class Writing {
   bool begun_ = false;
 };
 
-// While one lives, other threads' writers of `versions` that have not begun wait: for a reader whom they kept from an
-// answer. Where users' code runs meanwhile, which may wait for such a writer, they do so until a time only. On the
-// stack.
+// While it lives, other threads' writers of `versions` that have not begun must wait, for a reader that writers kept
+// from finishing. If users' code runs meanwhile, which may itself wait for such a writer, then only until a time. Lives
+// on the stack.
 class HoldOff {
  public:
   typedef std::chrono::steady_clock Clock;
@@ -60,7 +59,7 @@ class HoldOff {
   HoldOff(const HoldOff&) = delete;
   HoldOff& operator=(const HoldOff&) = delete;
 
-  // Whether another thread, and this one is not, holds off writers of any of these, which are in order.
+  // Whether another thread holds off writers of any of these, and this thread holds off none.
   static bool any_of_others(const std::vector<Version*>& sorted);
 
  private:
@@ -68,7 +67,7 @@ class HoldOff {
   const Clock::time_point until_;
 };
 
-// Whether its thread itself writes any of `versions` while it lives, as a layer of a user's may. On the stack.
+// Records whether its own thread writes any of `versions` while it lives, as a user's layer may. Lives on the stack.
 class OwnWrites {
  public:
   explicit OwnWrites(const std::vector<const Version*>& versions);
@@ -85,12 +84,12 @@ class OwnWrites {
   bool any_ = false;
 };
 
-// Thrown by a call that others' writes came into: its results mean nothing, what they were made from is as it was.
+// Thrown by a call during which others wrote weights: its results are invalid, its inputs are unchanged.
 struct WeightsMoved : std::runtime_error {
   WeightsMoved() : std::runtime_error("the weights were written during the call") {}
 };
 
-// The versions of several weights at one moment; counts: room for one each.
+// A snapshot of several versions; `counts` has room for one count each.
 class Seen {
  public:
   Seen(const std::vector<const Version*>& versions, uint64_t* counts) : versions_(versions), counts_(counts) {}
@@ -101,7 +100,7 @@ class Seen {
       if (versions_[i]->count() != counts_[i]) return false;
     return true;
   }
-  // Throws WeightsMoved if they moved on.
+  // Throws WeightsMoved if the versions have changed since look().
   void check() const {
     if (!is_current()) throw WeightsMoved();
   }

@@ -1,4 +1,4 @@
-// What layers share whose outputs each look at a window of steps: padding, lengths, and which steps belong together.
+// Shared by layers whose outputs each read a window of steps: padding and lengths.
 #pragma once
 #include <string>
 
@@ -11,7 +11,7 @@ inline void check_window_size(const char* operation, const char* name, ptrdiff_t
   check(value >= 1 && value <= kMost, operation, name, " is ", value, ", expected 1 to ", kMost);
 }
 
-// Sets the steps before and after a row that its first and last windows may cover.
+// Sets the padding before and after a row.
 inline void set_padding(const char* operation, const std::string& padding, ConvolutionSpec& spec) {
   const ptrdiff_t around = spec.span() - 1;
   if (padding == "causal") {
@@ -24,7 +24,7 @@ inline void set_padding(const char* operation, const std::string& padding, Convo
   }
 }
 
-// Whether output step t belongs to input step t.
+// Whether output step t corresponds to input step t.
 inline bool keeps_steps(const ConvolutionSpec& spec) {
   return spec.stride == 1 && spec.left + spec.right == spec.span() - 1;
 }

@@ -17,7 +17,7 @@ ConvolutionSpec checked_spec(const WindowPoolOptions& options) {
   return spec;
 }
 
-// The same for the features of a call.
+// The spec with a call's number of features.
 ConvolutionSpec with_features(ConvolutionSpec spec, ptrdiff_t features) {
   spec.in = spec.out = features;
   return spec;
@@ -25,7 +25,7 @@ ConvolutionSpec with_features(ConvolutionSpec spec, ptrdiff_t features) {
 
 }  // namespace
 
-// The output, which lies in the program's tape.
+// The output, whose memory belongs to the program's tape.
 template <class T>
 struct WindowPool1d<T>::Tape : LayerTape<T> {
   Sequence<const T> y;

@@ -7,10 +7,10 @@ struct WindowPoolOptions {
   std::string mode;  // "max" or "mean"
   ptrdiff_t kernel_size = 1, stride = 1;
   std::string padding;     // "causal", "same" or "valid"
-  ptrdiff_t features = 0;  // 0: any, and no state
+  ptrdiff_t features = 0;  // 0: any number, and no state
 };
 
-// The maximum or the mean of windows of steps, each feature by itself. Padding counts for nothing.
+// The maximum or mean of each feature over windows of steps, without padding.
 template <class T>
 class WindowPool1d final : public Layer<T> {
  public:
@@ -22,7 +22,7 @@ class WindowPool1d final : public Layer<T> {
   bool needs_sequences() const override { return true; }
   Batch output_batch(const Batch&, Arena&) const override;
   bool streamable() const override;
-  // The inputs that the next window still sees, and how many of them are there.
+  // The past inputs that the next window reads, and how many of them exist.
   std::vector<StateSpec> states() const override;
   double work() const override { return 256.0 * double(spec_.kernel) / double(spec_.stride); }
 
