@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from zlib import crc32
@@ -37,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.collect()
+    gc.freeze()  # torch, Keras and 14 000 tests are there to stay: a collection that looks at them takes half a second
     if not session.config.option.collectonly and any(map(_waits_for_other_isas, session.items)):
         other_isas.start()
 

@@ -100,15 +100,7 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
   return weights;
 }
 
-}  // namespace
-
-void register_layers(py::module_& m) {
-  py::class_<LayerHandle> type(m, "Layer");
-  refuse_copies(type);
-  type.def_property_readonly("dtype", [](const LayerHandle& self) { return self.dtype(); })
-      .def_property_readonly("parameters", [](const LayerHandle& self) {
-        return self.visit([](const auto& layer) { return ParametersHandle{layer->parameters()}; });
-      });
+void register_recurrent_layers(py::module_& m) {
   py::class_<PyRecurrent, LayerHandle>(m, "Recurrent")
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers,
                        bool bias, bool bidirectional, double dropout, bool return_sequences, const std::string& dtype,
@@ -132,29 +124,6 @@ void register_layers(py::module_& m) {
            py::arg("recurrent_dropout") = 0.0, py::arg("zoneout") = 0.0, py::arg("zoneout_cell") = 0.0,
            py::arg("cell_clip") = 0.0,
            py::arg("activations") = std::array<std::tuple<std::string, double, double>, 3>());
-  py::class_<PyDense, LayerHandle>(m, "Dense")
-      .def(py::init([](ptrdiff_t in_features, ptrdiff_t out_features, bool bias, const std::string& dtype) {
-             return make<PyDense, Dense>(dtype, "Dense", in_features, out_features, bias);
-           }),
-           py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
-           py::arg("dtype") = "float32");
-  py::class_<PyEmbedding, LayerHandle>(m, "Embedding")
-      .def(py::init([](ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse, const std::string& dtype) {
-             return make<PyEmbedding, Embedding>(dtype, "Embedding", num_embeddings, embedding_dim, sparse);
-           }),
-           py::arg("num_embeddings"), py::arg("embedding_dim"), py::kw_only(), py::arg("sparse") = false,
-           py::arg("dtype") = "float32");
-  py::class_<PyDropout, LayerHandle>(m, "Dropout")
-      .def(py::init([](double p, const std::string& dtype) { return make<PyDropout, Dropout>(dtype, "Dropout", p); }),
-           py::arg("p"), py::kw_only(), py::arg("dtype") = "float32");
-  py::class_<PyAttention, LayerHandle>(m, "Attention")
-      .def(py::init([](const std::string& score, ptrdiff_t query_size, ptrdiff_t memory_size, ptrdiff_t hidden_size,
-                       const std::string& dtype) {
-             return make<PyAttention, Attention>(dtype, "Attention",
-                                                 ScoringOptions{score, query_size, memory_size, hidden_size});
-           }),
-           py::arg("score"), py::arg("query_size"), py::arg("memory_size"), py::arg("hidden_size") = 0, py::kw_only(),
-           py::arg("dtype") = "float32");
   py::class_<PyAttentionDecoder, LayerHandle>(m, "AttentionDecoder")
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t memory_size,
                        const std::string& attention, ptrdiff_t attention_size, bool input_feeding, bool bias,
@@ -167,30 +136,43 @@ void register_layers(py::module_& m) {
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("memory_size"), py::kw_only(),
            py::arg("attention"), py::arg("attention_size") = 0, py::arg("input_feeding") = true, py::arg("bias") = true,
            py::arg("dtype") = "float32");
-  register_plain<PyAdd, Add>(m, "Add");
-  register_plain<PyMultiply, Multiply>(m, "Multiply");
-  register_plain<PyConcatenate, Concatenate>(m, "Concatenate");
-  register_plain<PySubtract, Subtract>(m, "Subtract");
-  register_plain<PyAverage, Average>(m, "Average");
-  register_plain<PyMaximum, Maximum>(m, "Maximum");
-  register_plain<PyMinimum, Minimum>(m, "Minimum");
-  register_plain<PyDot, Dot>(m, "Dot");
-  register_plain<PyReverse, Reverse>(m, "Reverse");
-  py::class_<PySlice, LayerHandle>(m, "Slice")
-      .def(py::init([](ptrdiff_t start, ptrdiff_t stop, ptrdiff_t step, const std::string& dtype) {
-             return make<PySlice, Slice>(dtype, "Slice", start, stop, step);
+}
+
+void register_product_layers(py::module_& m) {
+  py::class_<PyDense, LayerHandle>(m, "Dense")
+      .def(py::init([](ptrdiff_t in_features, ptrdiff_t out_features, bool bias, const std::string& dtype) {
+             return make<PyDense, Dense>(dtype, "Dense", in_features, out_features, bias);
            }),
-           py::arg("start"), py::arg("stop"), py::arg("step") = 1, py::kw_only(), py::arg("dtype") = "float32");
-  py::class_<PyRepeatVector, LayerHandle>(m, "RepeatVector")
-      .def(py::init([](ptrdiff_t n, const std::string& dtype) {
-             return make<PyRepeatVector, RepeatVector>(dtype, "RepeatVector", n);
+           py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
+           py::arg("dtype") = "float32");
+  py::class_<PyEmbedding, LayerHandle>(m, "Embedding")
+      .def(py::init([](ptrdiff_t num_embeddings, ptrdiff_t embedding_dim, bool sparse, const std::string& dtype) {
+             return make<PyEmbedding, Embedding>(dtype, "Embedding", num_embeddings, embedding_dim, sparse);
            }),
-           py::arg("n"), py::kw_only(), py::arg("dtype") = "float32");
-  py::class_<PyLearntVector, LayerHandle>(m, "LearntVector")
-      .def(py::init([](ptrdiff_t features, const std::string& dtype) {
-             return make<PyLearntVector, LearntVector>(dtype, "LearntVector", features);
+           py::arg("num_embeddings"), py::arg("embedding_dim"), py::kw_only(), py::arg("sparse") = false,
+           py::arg("dtype") = "float32");
+  py::class_<PyAttention, LayerHandle>(m, "Attention")
+      .def(py::init([](const std::string& score, ptrdiff_t query_size, ptrdiff_t memory_size, ptrdiff_t hidden_size,
+                       const std::string& dtype) {
+             return make<PyAttention, Attention>(dtype, "Attention",
+                                                 ScoringOptions{score, query_size, memory_size, hidden_size});
            }),
-           py::arg("features"), py::kw_only(), py::arg("dtype") = "float32");
+           py::arg("score"), py::arg("query_size"), py::arg("memory_size"), py::arg("hidden_size") = 0, py::kw_only(),
+           py::arg("dtype") = "float32");
+  py::class_<PyAttentionPool, LayerHandle>(m, "AttentionPool")
+      .def(py::init([](ptrdiff_t features, ptrdiff_t hidden_size, const std::string& dtype) {
+             return make<PyAttentionPool, AttentionPool>(dtype, "AttentionPool", features, hidden_size);
+           }),
+           py::arg("features"), py::arg("hidden_size"), py::kw_only(), py::arg("dtype") = "float32")
+      .def(
+          "weights",
+          [](const PyAttentionPool& self, const py::object& x, const py::object& lengths) {
+            return self.visit([&](const auto& layer) { return attention_weights(layer, x, lengths); });
+          },
+          py::arg("x"), py::arg("lengths") = py::none());
+}
+
+void register_window_layers(py::module_& m) {
   py::class_<PyWindowPool1d, LayerHandle>(m, "WindowPool1d")
       .def(py::init([](const std::string& mode, ptrdiff_t kernel_size, ptrdiff_t stride, const std::string& padding,
                        ptrdiff_t features, const std::string& dtype) {
@@ -213,17 +195,9 @@ void register_layers(py::module_& m) {
                                                    return make<PyPool, Pool>(dtype, "Pool", mode);
                                                  }),
                                                  py::arg("mode"), py::kw_only(), py::arg("dtype") = "float32");
-  py::class_<PyAttentionPool, LayerHandle>(m, "AttentionPool")
-      .def(py::init([](ptrdiff_t features, ptrdiff_t hidden_size, const std::string& dtype) {
-             return make<PyAttentionPool, AttentionPool>(dtype, "AttentionPool", features, hidden_size);
-           }),
-           py::arg("features"), py::arg("hidden_size"), py::kw_only(), py::arg("dtype") = "float32")
-      .def(
-          "weights",
-          [](const PyAttentionPool& self, const py::object& x, const py::object& lengths) {
-            return self.visit([&](const auto& layer) { return attention_weights(layer, x, lengths); });
-          },
-          py::arg("x"), py::arg("lengths") = py::none());
+}
+
+void register_norm_layers(py::module_& m) {
   py::class_<PyLayerNorm, LayerHandle>(m, "LayerNorm")
       .def(py::init([](ptrdiff_t features, double eps, bool affine, const std::string& dtype) {
              return make<PyLayerNorm, LayerNorm>(dtype, "LayerNorm", features, eps, affine);
@@ -257,14 +231,64 @@ void register_layers(py::module_& m) {
               static_cast<BatchNorm<T>&>(*layer).set_frozen(frozen);
             });
           });
-  py::class_<PyCrf, LayerHandle>(m, "CRF").def(
-      py::init([](ptrdiff_t num_tags, const std::string& dtype) { return make<PyCrf, Crf>(dtype, "CRF", num_tags); }),
-      py::arg("num_tags"), py::kw_only(), py::arg("dtype") = "float32");
+}
+
+void register_other_layers(py::module_& m) {
+  py::class_<PyDropout, LayerHandle>(m, "Dropout")
+      .def(py::init([](double p, const std::string& dtype) { return make<PyDropout, Dropout>(dtype, "Dropout", p); }),
+           py::arg("p"), py::kw_only(), py::arg("dtype") = "float32");
   py::class_<PyActivation, LayerHandle>(m, "Activation")
       .def(py::init([](const std::string& name, const std::string& dtype) {
              return make<PyActivation, Activation>(dtype, "Activation", name);
            }),
            py::arg("name"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PySlice, LayerHandle>(m, "Slice")
+      .def(py::init([](ptrdiff_t start, ptrdiff_t stop, ptrdiff_t step, const std::string& dtype) {
+             return make<PySlice, Slice>(dtype, "Slice", start, stop, step);
+           }),
+           py::arg("start"), py::arg("stop"), py::arg("step") = 1, py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyRepeatVector, LayerHandle>(m, "RepeatVector")
+      .def(py::init([](ptrdiff_t n, const std::string& dtype) {
+             return make<PyRepeatVector, RepeatVector>(dtype, "RepeatVector", n);
+           }),
+           py::arg("n"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyLearntVector, LayerHandle>(m, "LearntVector")
+      .def(py::init([](ptrdiff_t features, const std::string& dtype) {
+             return make<PyLearntVector, LearntVector>(dtype, "LearntVector", features);
+           }),
+           py::arg("features"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyCrf, LayerHandle>(m, "CRF").def(
+      py::init([](ptrdiff_t num_tags, const std::string& dtype) { return make<PyCrf, Crf>(dtype, "CRF", num_tags); }),
+      py::arg("num_tags"), py::kw_only(), py::arg("dtype") = "float32");
+}
+
+void register_merge_layers(py::module_& m) {
+  register_plain<PyAdd, Add>(m, "Add");
+  register_plain<PyMultiply, Multiply>(m, "Multiply");
+  register_plain<PyConcatenate, Concatenate>(m, "Concatenate");
+  register_plain<PySubtract, Subtract>(m, "Subtract");
+  register_plain<PyAverage, Average>(m, "Average");
+  register_plain<PyMaximum, Maximum>(m, "Maximum");
+  register_plain<PyMinimum, Minimum>(m, "Minimum");
+  register_plain<PyDot, Dot>(m, "Dot");
+  register_plain<PyReverse, Reverse>(m, "Reverse");
+}
+
+}  // namespace
+
+void register_layers(py::module_& m) {
+  py::class_<LayerHandle> type(m, "Layer");
+  refuse_copies(type);
+  type.def_property_readonly("dtype", [](const LayerHandle& self) { return self.dtype(); })
+      .def_property_readonly("parameters", [](const LayerHandle& self) {
+        return self.visit([](const auto& layer) { return ParametersHandle{layer->parameters()}; });
+      });
+  register_recurrent_layers(m);
+  register_product_layers(m);
+  register_window_layers(m);
+  register_norm_layers(m);
+  register_other_layers(m);
+  register_merge_layers(m);
 }
 
 }  // namespace recurra::bindings

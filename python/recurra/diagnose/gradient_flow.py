@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra.common import checks, seeds
+from recurra.common import checks, html, seeds
 from recurra.common.typing import Array
 from recurra.diagnose.flow_advice import advice
 from recurra.diagnose.flow_plot import draw
@@ -86,7 +86,7 @@ class LayerFlow:
         return f"{self.name}: {self.verdict} ({evidence}){tips}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientFlow:
     """The result of `gradient_flow`; print it.
 
@@ -104,6 +104,17 @@ class GradientFlow:
 
     def __str__(self) -> str:
         return "\n".join([f"gradient flow: {self.verdict}, at a loss of {self.loss:.4g}", *map(str, self.layers)])
+
+    def __repr__(self) -> str:
+        return f"GradientFlow({self.verdict!r}, loss={self.loss:.4g}, layers={len(self.layers)})"
+
+    def _repr_html_(self) -> str:
+        """A row for each layer and direction, for notebooks."""
+        rows = [("layer", "verdict", "first steps / last steps", "factor per step", "try")]
+        rows += [
+            (one.name, one.verdict, f"{one.ratio:.1e}", f"{one.rate:.3f}", "; ".join(one.advice)) for one in self.layers
+        ]
+        return html.table(rows, caption=f"gradient flow: {self.verdict}, at a loss of {self.loss:.4g}")
 
     def plot(self, ax: Any = None) -> Axes:
         """Draw `reach`, a line per layer and direction, on a logarithmic scale; time runs to the right.

@@ -387,7 +387,9 @@ class Layer(ABC):
         return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]
 
     def __repr__(self) -> str:
-        return f"{self.label}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
+        defaults = {name: repr(one.default) for name, one in inspect.signature(type(self)).parameters.items()}
+        shown = [f"{name}={value!r}" for name, value in self.config().items() if defaults.get(name) != repr(value)]
+        return f"{self.label}({', '.join(shown)})"
 
 
 def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recurra.common import checks, seeds
+from recurra.common import checks, html, seeds
 from recurra.common.structure import ALONE, Structure
 from recurra.common.typing import Array, State
 from recurra.data.feed import InputInfo, OutputInfo, Outputs
@@ -142,10 +142,21 @@ class GraphModel(TrainableModel):
 
     def summary(self) -> None:
         """Print a table of the layers: their inputs, output shapes and numbers of parameters."""
+        rows = self._table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(self._total())
+
+    def _repr_html_(self) -> str:
+        """`summary`, for notebooks."""
+        return html.table(self._table(), caption=f"{self.label}: {self._total()}")
+
+    def _table(self) -> list[tuple[str, ...]]:
         graph = self._whole
         place = {id(layer): prefix[:-1] for prefix, layer in self.leaves}
         met: set[str] = set()
-        rows = [("", "layer", "reads", "output", "parameters")]
+        rows: list[tuple[str, ...]] = [("", "layer", "reads", "output", "parameters")]
         for value, port in enumerate(graph.inputs):
             rows.append((graph.names[value], f"Input ({port.kind})", "", self._shape(value), ""))
         for node in graph.nodes:
@@ -154,12 +165,13 @@ class GraphModel(TrainableModel):
             met.add(index)
             name = f"{index}: {node.layer.label}"
             rows.append((graph.names[node.output], name, ", ".join(graph.reads(node)), self._shape(node.output), count))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        total = sum(layer.parameters.size for layer in graph.layers)
-        frozen = sum(layer.parameters.size for layer in graph.layers if not layer.is_trainable)
-        print(f"{total:,} parameters" + (f", {frozen:,} of them not trainable" if frozen else ""))
+        return rows
+
+    def _total(self) -> str:
+        layers = self._whole.layers
+        total = sum(layer.parameters.size for layer in layers)
+        frozen = sum(layer.parameters.size for layer in layers if not layer.is_trainable)
+        return f"{total:,} parameters" + (f", {frozen:,} of them not trainable" if frozen else "")
 
     def _shape(self, value: int) -> str:
         graph = self._whole

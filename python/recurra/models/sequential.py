@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from recurra.common.structure import ALONE
 from recurra.graph.graph import Graph, Port
@@ -30,7 +30,7 @@ class Sequential(GraphModel):
     one before has outputs.
 
     Args:
-        layers: layers and models, in order.
+        layers: layers and models, in order; or one list of them, as in Keras.
         seed: initialises the parameters of layers that were given no seed and have not been written since, each from
             its own derived seed. None leaves them unchanged.
 
@@ -38,15 +38,18 @@ class Sequential(GraphModel):
         ValueError: adjacent layers do not fit; the message says which.
     """
 
-    def __init__(self, *layers: Layer, seed: int | None = None) -> None:
+    def __init__(self, *layers: Layer | Sequence[Layer], seed: int | None = None) -> None:
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            layers = tuple(layers[0])
         for index, layer in enumerate(layers):
             if not isinstance(layer, LeafLayer | GraphModel):
                 raise TypeError(
                     f"Sequential: got {type(layer).__name__} as layer {index}, expected a layer; write Sequential(a, "
                     f"b, ...)"
                 )
-        graph = _joined(layers)
-        first, last = layers[0], layers[-1]
+        self.layers: tuple[Layer, ...] = cast("tuple[Layer, ...]", layers)
+        graph = _joined(self.layers)
+        first, last = self.layers[0], self.layers[-1]
         self.return_sequences = graph.sources[graph.outputs[0]] is not None
         self.input_kind = first.input_kind
         super().__init__(
@@ -55,7 +58,22 @@ class Sequential(GraphModel):
             inputs=first.structures[0] if isinstance(first, GraphModel) else ALONE,
             outputs=last.structures[1] if isinstance(last, GraphModel) else ALONE,
         )
-        self.layers: tuple[Layer, ...] = layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequential:
+        """A layer, or for a slice a model of these layers, which shares their parameters."""
+        if isinstance(index, slice):
+            return Sequential(*self.layers[index])
+        return self.layers[index]
 
     @property
     def leaves(self) -> Sequence[tuple[str, LeafLayer]]:

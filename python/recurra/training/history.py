@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recurra.common import html
 from recurra.objective.metric_group import as_float
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The numbers of a run, as `fit` returns them.
 
@@ -40,6 +41,17 @@ class History:
         from recurra.training.history_plot import draw
 
         return draw(self, names, axes)
+
+    def __repr__(self) -> str:
+        last = "".join(f", {name}={values[-1]:.4g}" for name, values in self.history.items())
+        return f"History({len(self.epoch)} epochs{last}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        """A row for each epoch, for notebooks."""
+        columns = [[str(number) for number in self.epoch]]
+        columns += [[f"{value:.4g}" for value in values] for values in self.history.values()]
+        rows = [("epoch", *self.history), *zip(*columns, strict=True)]
+        return html.table(rows, caption=f"History of {len(self.epoch)} epochs")
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add an epoch, or more numbers of the last one. Missing numbers are NaN."""

@@ -1,0 +1,38 @@
+"""`python -m recurra`: what a bug report needs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import recurra as rc
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Print version, build, processor, instruction set and threads."""
+    build = rc.build_info()
+    about = {
+        "recurra": f"{build['version']}, built by {build['compiler']}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, numpy {np.__version__}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "instruction set": f"{build['isa']}, of {', '.join(build['isas_supported'])} that run here",
+        "threads": f"{rc.get_num_threads()}, from {'OpenMP' if build['threads'] == 'openmp' else 'a pool of its own'}",
+        "cuda": "yes" if build["cuda"] else "no",
+    }
+    width = max(map(len, about))
+    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in about.items())
+
+
+if __name__ == "__main__":
+    main()
