@@ -12,7 +12,7 @@ void check_symbols(const LossCall<T>& call, ptrdiff_t blank, const char* name) {
 }
 
 py::tuple ctc_loss(const py::object& logits, const py::object& targets, const py::object& lengths,
-               const py::object& weights, bool gradient, ptrdiff_t blank) {
+                   const py::object& weights, bool gradient, ptrdiff_t blank) {
   constexpr const char* kName = "ctc";
   return by_dtype(kName, logits, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> T;
