@@ -44,7 +44,9 @@ class Stack {
   void train() {
     scratch_.reset();
     kept_.reset();
-    const std::unique_ptr<RecurrentTape<T>> tape = cpu_device<T>().record(run(), forward_call(), kept_);
+    const RecurrentForward<T> forward = forward_call();
+    const std::unique_ptr<RecurrentTape<T>> tape = cpu_device<T>().take_tape(forward, true, kept_);
+    cpu_device<T>().record(run(), forward, *tape);
     scratch_.reset();
     RecurrentBackward<T> call = {};
     call.spec = &spec_;
@@ -52,6 +54,7 @@ class Stack {
     call.batch = &batch_;
     call.dy = {dy_.data(), size_.steps * size_.hidden, size_.hidden};
     call.dstate = {dstate_.data(), state_size_};
+    call.memory = &kept_.device;
     cpu_device<T>().backward(run(), call, *tape);
   }
 
@@ -84,7 +87,8 @@ class Stack {
   ptrdiff_t gates_ = 0, state_inputs_ = 0, state_size_ = 0;
   std::shared_ptr<const RecurrentWeights<T>> forward_, backward_;
   std::vector<T> x_, dy_, y_, state_, dstate_;
-  Arena scratch_, kept_;
+  Arena scratch_;
+  Memory kept_{cpu_devices()};
 };
 
 template <class T>

@@ -1,15 +1,15 @@
 // What a tape of a recurrent layer does beyond its one backward: fitting a memory budget, and showing what is on it.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "fence_values.h"
+#include "guarded_block.h"
 #include "program/program.h"
 
 namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kRows = 3, kSteps = 500;  // several blocks of a backward
+constexpr size_t kFacts = 4096;               // more than what a block says about itself
 
 template <class T>
 class Taped {
@@ -23,7 +23,20 @@ class Taped {
     for (ptrdiff_t i = 0; i < kRows * kSteps; ++i) reset_.push_back(i % 11 == 3);
   }
 
-  std::shared_ptr<Tape<T>> record(size_t budget) const {
+  std::shared_ptr<Tape<T>> record(size_t budget, const TapeBlock& block = {}) const {
+    return call(budget, [&](const ProgramInput<T>& input, const RecordOptions& options) {
+      return program_->record(input, options, block);
+    });
+  }
+  size_t tape_bytes(size_t budget) const {
+    return call(budget, [&](const ProgramInput<T>& input, const RecordOptions& options) {
+      return program_->tape_bytes(input, options);
+    });
+  }
+  std::shared_ptr<Tape<T>> open(const TapeBlock& block) const { return program_->open(block); }
+
+  template <class F>
+  auto call(size_t budget, const F& f) const {
     Value<T> x = {};
     x.batch = {kRows, kSteps, lengths_, reset_.data(), kSteps, 1};
     x.features = kFeatures;
@@ -33,8 +46,10 @@ class Taped {
     options.input_grad = &wanted;
     options.random.seed = 3;
     options.memory_budget = budget;
-    return program_->record({&x, {}}, options);
+    return f(ProgramInput<T>{&x, {}}, options);
   }
+
+  const Devices& devices() const { return devices_; }
 
   // The least budget that a tape fits into.
   size_t least_budget() const {
@@ -97,15 +112,6 @@ class Taped {
   const int64_t lengths_[kRows] = {kSteps, 0, kSteps - 90};
 };
 
-template <class T>
-void expect_same(const std::vector<std::vector<T>>& got, const std::vector<std::vector<T>>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    ASSERT_EQ(got[i].size(), expected[i].size());
-    EXPECT_EQ(std::memcmp(got[i].data(), expected[i].data(), got[i].size() * sizeof(T)), 0) << i;
-  }
-}
-
 std::vector<RecurrentOptions> all_options() {
   std::vector<RecurrentOptions> all;
   for (int kind = 0; kind < kCellKinds; ++kind) all.push_back(recurrent(cpu_devices().f32.cell(CellKind(kind)).name));
@@ -130,10 +136,10 @@ void check_tapes() {
     const auto held = plain.record(size_t(-1)), same = fenced.record(size_t(-1));
     const auto activity = plain.activity(*held);
     EXPECT_FALSE(activity.empty());
-    expect_same(fenced.activity(*same), activity);
+    expect_bits(fenced.activity(*same), activity);
     const auto gradients = plain.backward(*held, false);
-    expect_same(fenced.backward(*same, false), gradients);
-    expect_same(fenced.backward(*fenced.record(size_t(-1)), true), plain.backward(*plain.record(size_t(-1)), true));
+    expect_bits(fenced.backward(*same, false), gradients);
+    expect_bits(fenced.backward(*fenced.record(size_t(-1)), true), plain.backward(*plain.record(size_t(-1)), true));
 
     const size_t least = plain.least_budget();
     EXPECT_EQ(fenced.least_budget(), least);
@@ -141,13 +147,60 @@ void check_tapes() {
       const auto small = fenced.record(budget);
       EXPECT_LT(small->bytes(), held->bytes());
       EXPECT_TRUE(fenced.activity(*small).empty());
-      expect_same(fenced.backward(*small, false), gradients);
+      expect_bits(fenced.backward(*small, false), gradients);
+      for (const Taped<T>* taped : {&plain, &fenced}) {
+        GuardedBlock block(taped->devices(), taped->tape_bytes(budget + kFacts));
+        taped->record(budget + kFacts, block.block());
+        block.seal();
+        for (int time = 0; time < 2; ++time)
+          expect_bits(taped->backward(*taped->open(block.block()), false), gradients);
+        EXPECT_TRUE(block.is_untouched_outside());
+      }
     }
   }
 }
 
 TEST(FencedTape, FitsABudgetAndShowsItsActivityInFloat) { check_tapes<float>(); }
 TEST(FencedTape, FitsABudgetAndShowsItsActivityInDouble) { check_tapes<double>(); }
+
+TEST(TapeBlock, ThatDoesNotFitIsRefused) {
+  constexpr size_t kNoBudget = size_t(-1);
+  const Taped<float> taped(recurrent("lstm"), cpu_devices()), other(recurrent("gru"), cpu_devices());
+  const size_t size = taped.tape_bytes(kNoBudget);
+  GuardedBlock block(cpu_devices(), size), copy(cpu_devices(), size);
+  const auto refused = [](const auto& f, const std::string& words) {
+    try {
+      f();
+      FAIL() << "expected an error: " << words;
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  };
+  for (const size_t less : {size - 64, size / 2, size_t(64), size_t(0)})
+    refused(
+        [&] {
+          taped.record(kNoBudget, {block.block().data + (size - less) / 64 * 64, less, 7, nullptr});
+        },
+        "expected at least " + std::to_string(size));
+  refused(
+      [&] {
+        taped.record(kNoBudget, {block.block().data + 8, size - 64, 7, nullptr});
+      },
+      "8 bytes behind a multiple");
+  refused([&] { taped.open(block.block()); }, "holds no tape");
+  taped.record(kNoBudget, block.block());
+  refused([&] { other.open(block.block()); }, "another model");
+  refused([&] { taped.open({block.block().data, size, 8, nullptr}); }, "another model");
+  for (const size_t less : {size - 1, size_t(40), size_t(0)})
+    refused([&] { taped.open({block.block().data, less, 7, nullptr}); }, "got ");
+  // A change to any word of what it says about itself is found.
+  const size_t words = size_t(reinterpret_cast<const int64_t*>(block.block().data)[2]);
+  for (size_t i = 0; i < words; ++i) {
+    copy.copy(block);
+    reinterpret_cast<int64_t*>(copy.block().data)[i] ^= int64_t(1) << (i * 7 % 64);
+    refused([&] { taped.open(copy.block()); }, "holds no tape");
+  }
+}
 
 }  // namespace
 }  // namespace recurra

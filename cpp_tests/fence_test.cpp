@@ -3,10 +3,10 @@
 // fence.cpp.
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <functional>
 
 #include "fence_values.h"
+#include "guarded_block.h"
 #include "layers/activation.h"
 #include "layers/attention.h"
 #include "layers/attention_decoder.h"
@@ -236,6 +236,7 @@ class Trial {
   std::vector<std::vector<T>> run() {
     forward();
     backward();
+    move();
     optimise();
     forward();
     if (program_->graph().streamable() && case_.other_steps == kSteps) stream();
@@ -290,33 +291,50 @@ class Trial {
                       memory);
   }
 
-  void backward() {
+  std::shared_ptr<Tape<T>> record(const TapeBlock& block = {}) {
+    return call([&](const ProgramInput<T>& input, const RecordOptions& options) {
+      return program_->record(input, options, block);
+    });
+  }
+  template <class F>
+  auto call(const F& f) const {
     const std::vector<Value<T>> x = inputs(0, kSteps, true);
     const bool wanted[2] = {true, true};
     const std::vector<T> begin = state();
     RecordOptions options;
     options.input_grad = wanted;
     options.random = {5, 2};
-    const auto tape = program_->record({x.data(), {begin.data(), state_size()}}, options);
+    return f(ProgramInput<T>{x.data(), {begin.data(), state_size()}}, options);
+  }
+
+  void backward() { run_backward(*record()); }
+
+  // What a tape holds and gives: its outputs and final state, the gradients of inputs, states and parameters.
+  void run_backward(Tape<T>& tape) {
     std::vector<std::vector<T>> dy;
     std::vector<Sequence<const T>> dy_rows;
     for (size_t i = 0; i < program_->graph().outputs().size(); ++i) {
-      const Value<T>& y = tape->output(ptrdiff_t(i));
+      const Value<T>& y = tape.output(ptrdiff_t(i));
       const size_t n = size_t(kRows * y.batch.steps * y.features);
       dy.push_back(numbers<T>(n, 4));
       dy_rows.push_back({dy.back().data(), y.batch.steps * y.features, y.features});
       const HostAccess access(devices_);
       seen_.emplace_back(y.x.features.data, y.x.features.data + n);
     }
+    const size_t states = size_t(kRows * state_size());
+    {
+      const HostAccess access(devices_);
+      seen_.emplace_back(tape.final_state(), tape.final_state() + states);
+    }
     std::vector<Sequence<T>> dx(size_t(case_.inputs));
     for (size_t i = 0; i < dx.size() && !case_.tokens; ++i) {
       seen_.emplace_back(x_[i].size(), T(0));
-      const Sequence<const T>& from = x[i].x.features;
-      dx[i] = {seen_.back().data(), from.row_stride, from.step_stride};
+      const ptrdiff_t steps = i ? case_.other_steps : kSteps;
+      dx[i] = {seen_.back().data(), steps * kFeatures, kFeatures};
     }
-    const std::vector<T> dfinal = numbers<T>(begin.size(), 6);
-    std::vector<T> dstate(begin.size());
-    tape->backward(dy_rows.data(), {dfinal.data(), state_size()}, dx.data(), {dstate.data(), state_size()}, nullptr);
+    const std::vector<T> dfinal = numbers<T>(states, 6);
+    std::vector<T> dstate(states);
+    tape.backward(dy_rows.data(), {dfinal.data(), state_size()}, dx.data(), {dstate.data(), state_size()}, nullptr);
     seen_.push_back(dstate);
     for (const auto& node : program_->graph().nodes()) {
       const Parameters<T>& parameters = *node.layer->parameters();
@@ -351,6 +369,41 @@ class Trial {
       const HostAccess access(devices_);
       EXPECT_EQ(std::memcmp(sum.data(), parameters.grads(), size_t(parameters.size()) * sizeof(T)), 0) << case_.name;
     }
+  }
+
+  // The same by a tape in a block, which is moved, and opened twice where it has come to lie.
+  void move() {
+    const std::vector<std::vector<T>> before = std::move(seen_);
+    const auto expect_same = [&](Tape<T>& tape) {
+      for (const auto& node : program_->graph().nodes()) node.layer->parameters()->zero_grad();
+      seen_.clear();
+      run_backward(tape);
+      expect_bits(seen_, plain_);
+    };
+    const auto plain = record();
+    plain_.clear();
+    for (const auto& node : program_->graph().nodes()) node.layer->parameters()->zero_grad();
+    seen_.clear();
+    run_backward(*plain);
+    plain_ = std::move(seen_);
+
+    const size_t size = call([&](const ProgramInput<T>& input, const RecordOptions& options) {
+      return program_->tape_bytes(input, options);
+    });
+    auto first = std::make_unique<GuardedBlock>(devices_, size);
+    expect_same(*record(first->block()));
+    EXPECT_TRUE(first->is_untouched_outside());
+    GuardedBlock second(devices_, size, 13 * Arena::kAlignment);
+    second.copy(*first);
+    first->spoil();
+    record(first->block());  // another call between
+    first.reset();
+    second.seal();
+    const auto once = program_->open(second.block()), again = program_->open(second.block());
+    expect_same(*again);
+    expect_same(*once);
+    EXPECT_TRUE(second.is_untouched_outside());
+    seen_ = before;
   }
 
   void optimise() {
@@ -423,7 +476,7 @@ class Trial {
   const Case<T>& case_;
   const Devices& devices_;
   std::shared_ptr<Program<T>> program_;
-  std::vector<std::vector<T>> x_, seen_;
+  std::vector<std::vector<T>> x_, seen_, plain_;
   std::vector<std::vector<int64_t>> lengths_;
   std::vector<int64_t> tokens_;
   std::vector<uint8_t> reset_;
@@ -433,13 +486,8 @@ template <class T>
 void compare(const Case<T>& c) {
   SCOPED_TRACE(c.name);
   begin_fence_case(c.name.c_str());
-  const auto plain = Trial<T>(c, cpu_devices()).run(), fenced = Trial<T>(c, fenced_devices()).run();
-  ASSERT_EQ(plain.size(), fenced.size());
-  for (size_t i = 0; i < plain.size(); ++i) {
-    ASSERT_EQ(plain[i].size(), fenced[i].size());
-    if (plain[i].empty()) continue;  // memcmp wants addresses
-    EXPECT_EQ(std::memcmp(plain[i].data(), fenced[i].data(), plain[i].size() * sizeof(T)), 0) << i;
-  }
+  const auto plain = Trial<T>(c, cpu_devices()).run();
+  expect_bits(Trial<T>(c, fenced_devices()).run(), plain);
 }
 
 TEST(Fence, EveryLayerInFloatHasThePlainDevicesBits) {

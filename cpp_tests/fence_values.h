@@ -1,6 +1,9 @@
 // What the tests on the fenced device compute with.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "fenced_device.h"
@@ -15,6 +18,16 @@ std::vector<T> numbers(size_t n, int seed) {
   std::vector<T> made;
   for (size_t i = 0; i < n; ++i) made.push_back(T((int64_t(i) * 37 + seed * 13) % 101 + 1) / T(90) - T(0.5));
   return made;
+}
+
+template <class T>
+void expect_bits(const std::vector<std::vector<T>>& got, const std::vector<std::vector<T>>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(got[i].size(), expected[i].size());
+    if (got[i].empty()) continue;  // memcmp wants addresses
+    EXPECT_EQ(std::memcmp(got[i].data(), expected[i].data(), got[i].size() * sizeof(T)), 0) << i;
+  }
 }
 
 // The same values of a layer's parameters on every device.

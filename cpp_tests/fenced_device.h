@@ -42,6 +42,11 @@ template <class T>
 class FencedAttention final : public AttentionMemory<T> {
  public:
   explicit FencedAttention(std::unique_ptr<AttentionMemory<T>> inner) : inner_(std::move(inner)) {}
+  void pack(const Run& run, const T* v, Arena& scratch) override {
+    const FenceOpen open;
+    inner_->pack(run, v, scratch);
+  }
+  void begin_backward(Arena& scratch) override { inner_->begin_backward(scratch); }
   ptrdiff_t queries_at_once() const override { return inner_->queries_at_once(); }
   void forward(const AttentionCall<T>& call, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
                ptrdiff_t count) const override {
@@ -78,27 +83,22 @@ class FencedDevice final : public Device<T> {
   TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override {
     return inner_.tape_bytes(spec, batch, training);
   }
-  void count_attention_memory(const AttentionSpec& spec, const Batch& batch, bool own_keys,
-                              Arena& count) const override {
-    inner_.count_attention_memory(spec, batch, own_keys, count);
-  }
   std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows) const override {
     const FenceOpen open;
     return std::make_unique<FencedStep<T>>(inner_.prepare_step(spec, rows));
   }
-  std::unique_ptr<AttentionMemory<T>> attention_memory(const Run& run, const AttentionInput<T>& input,
-                                                       Arena& memory) const override {
-    const FenceOpen open;
-    return std::make_unique<FencedAttention<T>>(inner_.attention_memory(run, input, memory));
+  std::unique_ptr<AttentionMemory<T>> attention_memory(const AttentionInput<T>& input, Arena& memory) const override {
+    return std::make_unique<FencedAttention<T>>(inner_.attention_memory(input, memory));
   }
   void forward(const Run& run, const RecurrentForward<T>& call) const override {
     hooked(run, call, [&](const RecurrentForward<T>& fenced) { inner_.forward(run, fenced); });
   }
-  std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
-                                           Arena& memory) const override {
-    std::unique_ptr<RecurrentTape<T>> tape;
-    hooked(run, call, [&](const RecurrentForward<T>& fenced) { tape = inner_.record(run, fenced, memory); });
-    return tape;
+  void record(const Run& run, const RecurrentForward<T>& call, RecurrentTape<T>& tape) const override {
+    hooked(run, call, [&](const RecurrentForward<T>& fenced) { inner_.record(run, fenced, tape); });
+  }
+  std::unique_ptr<RecurrentTape<T>> take_tape(const RecurrentForward<T>& call, bool training,
+                                              Memory& memory) const override {
+    return inner_.take_tape(call, training, memory);
   }
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override {
     hooked(run, call, [&](const RecurrentBackward<T>& fenced) { inner_.backward(run, fenced, tape); });

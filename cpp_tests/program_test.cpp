@@ -385,10 +385,6 @@ class Scaled final : public Layer<double> {
         for (ptrdiff_t k = 0; k < call.features; ++k)
           call.y.at(r, s)[k] = call.x.features.at(r, s)[k] * sum(call.others[0], r);
   }
-  std::unique_ptr<LayerTape<double>> record(const Run& run, const LayerForward<double>& call, Memory&) override {
-    forward(run, call);
-    return std::make_unique<LayerTape<double>>();
-  }
   void backward(const Run&, const LayerBackward<double>& call, LayerTape<double>&, Memory&) override {
     const OtherInput<double>& other = call.others[0];
     for (ptrdiff_t r = 0; r < call.batch.rows; ++r) {

@@ -13,8 +13,9 @@ class CpuDevice final : public Device<T> {
   std::unique_ptr<RecurrentWeights<T>> pack(const RecurrentPacking<T>& call, Arena memory) const override;
   void forward(const Run& run, const RecurrentForward<T>& call) const override;
   std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec& spec, ptrdiff_t rows) const override;
-  std::unique_ptr<RecurrentTape<T>> record(const Run& run, const RecurrentForward<T>& call,
-                                           Arena& memory) const override;
+  void record(const Run& run, const RecurrentForward<T>& call, RecurrentTape<T>& tape) const override;
+  std::unique_ptr<RecurrentTape<T>> take_tape(const RecurrentForward<T>& call, bool training,
+                                              Memory& memory) const override;
   TapeBytes tape_bytes(const RecurrentSpec& spec, const Batch& batch, bool training) const override;
   void backward(const Run& run, const RecurrentBackward<T>& call, RecurrentTape<T>& tape) const override;
   bool read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& tape, size_t index,
@@ -85,10 +86,7 @@ class CpuDevice final : public Device<T> {
   void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override;
   void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
                              Sequence<T> dx, StateRows<T> dpast) const override;
-  std::unique_ptr<AttentionMemory<T>> attention_memory(const Run& run, const AttentionInput<T>& input,
-                                                       Arena& memory) const override;
-  void count_attention_memory(const AttentionSpec& spec, const Batch& batch, bool own_keys,
-                              Arena& count) const override;
+  std::unique_ptr<AttentionMemory<T>> attention_memory(const AttentionInput<T>& input, Arena& memory) const override;
   void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override;
   void attend_gradient(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<const T> dy, Sequence<T> du,
                        T* dv) const override;

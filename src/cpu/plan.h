@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "device/device.h"
+#include "kernels/cells/call.h"
 
 namespace recurra {
 

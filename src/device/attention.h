@@ -26,14 +26,12 @@ struct AttentionCall {
   Sequence<T> dquery, dscores;
 };
 
-// The memory x and its keys; keys.data null: the keys are x itself. v: for additive scores. Without `backward`, only
-// forward() may follow.
+// The memory x and its keys; keys.data null: the keys are x itself. Without `backward`, only forward() may follow.
 template <class T>
 struct AttentionInput {
   const AttentionSpec* spec;
   const Batch* batch;
   Sequence<const T> x, keys;
-  const T* v;
   bool backward;
 };
 
@@ -43,6 +41,12 @@ template <class T>
 class AttentionMemory {
  public:
   virtual ~AttentionMemory() = default;
+
+  // Packs x and keys, before any other call. v: for additive scores. Buffers that only calls need are taken from
+  // `scratch`.
+  virtual void pack(const Run&, const T* v, Arena& scratch) = 0;
+  // Takes the buffers of backward() and memory_gradient().
+  virtual void begin_backward(Arena& scratch) = 0;
 
   // Queries of a row in a call that is short enough to run without polling.
   virtual ptrdiff_t queries_at_once() const = 0;

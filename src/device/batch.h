@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/cells/call.h"
-#include "kernels/gemm/call.h"
+#include "kernels/cells/sequence.h"
 #include "platform/memory.h"
+#include "platform/parallel.h"
 
 namespace recurra {
 
@@ -88,8 +88,9 @@ class HostAccess {
 struct Memory {
   Arena device, host;
   explicit Memory(const Devices& devices) : device(devices.memory) {}
-  // Like Arena::counting().
-  static Memory counting() { return {Arena::counting(), Arena::counting()}; }
+  Memory(Arena&& on_device, Arena&& on_host) : device(std::move(on_device)), host(std::move(on_host)) {}
+  // Like Arena::counting(), on the device. The host's arrays are real, as sizes depend on them.
+  static Memory counting() { return {Arena::counting(), Arena()}; }
 
   struct Mark {
     Arena::Mark device, host;
@@ -104,9 +105,6 @@ struct Memory {
     host.reset();
   }
   size_t used() const { return device.used() + host.used(); }
-
- private:
-  Memory(Arena&& on_device, Arena&& on_host) : device(std::move(on_device)), host(std::move(on_host)) {}
 };
 
 // The source of random masks: a seed, and the number of a batch's first row, so that rows have the same masks in a part

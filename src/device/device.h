@@ -27,8 +27,10 @@ class Device {
   virtual void forward(const Run&, const RecurrentForward<T>&) const = 0;
   // For batches of at most `rows` rows.
   virtual std::unique_ptr<RecurrentStep<T>> prepare_step(const RecurrentSpec&, ptrdiff_t rows) const = 0;
-  // forward() that saves in `memory` what backward() needs. y.data must not be null.
-  virtual std::unique_ptr<RecurrentTape<T>> record(const Run&, const RecurrentForward<T>&, Arena& memory) const = 0;
+  // forward() that saves in the tape what backward() needs. y.data must not be null.
+  virtual void record(const Run&, const RecurrentForward<T>&, RecurrentTape<T>&) const = 0;
+  // Takes the arrays of a tape for record() of the call. Reads nothing but sizes and lengths.
+  virtual std::unique_ptr<RecurrentTape<T>> take_tape(const RecurrentForward<T>&, bool training, Memory&) const = 0;
   // `index` is that of the layer and direction. False if the tape has a memory budget and does not hold all steps.
   virtual bool read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t index,
                          const RecurrentActivity<T>&) const = 0;
@@ -145,11 +147,7 @@ class Device {
   virtual void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T> y, Sequence<const T> dy,
                                      Sequence<T> dx, StateRows<T> dpast) const = 0;
   // The result's arrays are taken from `memory`; the keys must live as long.
-  virtual std::unique_ptr<AttentionMemory<T>> attention_memory(const Run&, const AttentionInput<T>&,
-                                                               Arena& memory) const = 0;
-  // Takes the memory of attention_memory(), with `backward`, from a counting arena. `own_keys`: the keys are not the
-  // memory.
-  virtual void count_attention_memory(const AttentionSpec&, const Batch&, bool own_keys, Arena& count) const = 0;
+  virtual std::unique_ptr<AttentionMemory<T>> attention_memory(const AttentionInput<T>&, Arena& memory) const = 0;
   virtual void attend(const Run&, const Batch&, const Attend<T>&, Sequence<T> y) const = 0;
   // Writes du and adds to dv.
   virtual void attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T> dy, Sequence<T> du,

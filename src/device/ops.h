@@ -1,6 +1,7 @@
 // The arguments of a device's calls for layers that are not recurrent.
 #pragma once
 #include "device/batch.h"
+#include "kernels/gemm/call.h"
 #include "kernels/rows/call.h"
 
 namespace recurra {

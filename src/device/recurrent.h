@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "device/batch.h"
+#include "kernels/cells/cell_info.h"
 
 namespace recurra {
 
@@ -56,7 +57,7 @@ struct RecurrentPacking {
   StorageKind storage = kOwnStorage;  // of matrices; must be the parameters' own for backward()
 };
 
-// The saved values of a stack's recorded forward, in the tape's memory.
+// The saved values of a stack's recorded forward, in the tape's memory; after backward, the parameters' gradient too.
 template <class T>
 class RecurrentTape {
  public:
@@ -138,6 +139,7 @@ struct RecurrentBackward {
   Sequence<T> dx;        // data null: not wanted
   StateRows<const T> state, dfinal;
   StateRows<T> dstate;
+  Arena* memory;                // for the parameters' gradient; what is on the tape is only read
   StepHook<T>* hook = nullptr;  // writes a step's dy before it, reads its dx after it
 };
 

@@ -37,19 +37,24 @@ auto Attention<T>::packed(bool backward) -> Weights {
 }
 
 template <class T>
-void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
-                        Sequence<T> weights, Attending<T>& to, Arena& arena) const {
+void Attention<T>::take(const LayerForward<T>& call, bool backward, Sequence<T> weights, Attending<T>& to,
+                        Arena& arena) const {
   const OtherInput<T>& memory = call.others[0];
   this->check_size(call.batch, memory);
-  scoring_.prepare(run, packed.scoring, memory, backward, to, arena);
+  scoring_.take(this->device(), memory, backward, to, arena);
   to.call.query = call.x.features;
   if (scoring_.projects_query()) {
-    const Sequence<T> q = take_sequence<T>(arena, call.batch, scoring_.spec().key_size);
-    packed.scoring.query.multiply(run, call.batch, call.x.features, q);
-    to.call.query = read_only(q);
+    to.queries = take_sequence<T>(arena, call.batch, scoring_.spec().key_size);
+    to.call.query = read_only(to.queries);
   }
   to.call.weights = weights.data ? weights : take_sequence<T>(arena, call.batch, memory.batch.steps);
   to.call.context = call.y;
+}
+
+template <class T>
+void Attention<T>::look(const Run& run, const LayerForward<T>& call, const Packed& packed, Attending<T>& to) const {
+  scoring_.prepare(run, packed.scoring, to, run.arena);
+  if (to.queries.data) packed.scoring.query.multiply(run, call.batch, call.x.features, to.queries);
   if (run.stopped()) return;
   for_step_blocks(run, call.batch, to.rows->queries_at_once(), [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
     to.rows->forward(to.call, r, r, begin, count);
@@ -60,15 +65,21 @@ template <class T>
 void Attention<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights weight = packed(false);
   Attending<T> attending;
-  look(run, call, *weight.value, false, weights, attending, run.arena);
+  take(call, false, weights, attending, run.arena);
+  look(run, call, *weight.value, attending);
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Attention<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
+std::unique_ptr<LayerTape<T>> Attention<T>::take_tape(const LayerForward<T>& call, bool, Memory& memory) const {
   auto tape = std::make_unique<Tape>();
-  const Weights weight = packed(false);
-  look(run, call, *weight.value, true, {}, tape->attending, memory.device);
+  take(call, true, {}, tape->attending, memory.device);
   return tape;
+}
+
+template <class T>
+void Attention<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& tape) {
+  const Weights weight = packed(false);
+  look(run, call, *weight.value, static_cast<Tape&>(tape).attending);
 }
 
 template <class T>
@@ -82,6 +93,7 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
     return;
   }
   const Weights weight = packed(true);
+  to.rows->begin_backward(run.arena);
   const bool projects = scoring_.projects_query();
   to.call.dcontext = call.dy;
   to.call.dquery =
@@ -100,16 +112,6 @@ void Attention<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 template <class T>
 void Attention<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
   to.add(static_cast<FlatTape<T>&>(tape).gradient);
-}
-
-template <class T>
-void Attention<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
-  count.device.take<T>(size_t(this->parameters()->size()));
-  const OtherInput<T>& memory = call.others[0];
-  this->check_size(call.batch, memory);
-  scoring_.count(this->device(), memory, count.device);
-  if (scoring_.projects_query()) take_sequence<T>(count.device, call.batch, scoring_.spec().key_size);
-  take_sequence<T>(count.device, call.batch, memory.batch.steps);
 }
 
 template class Attention<float>;

@@ -15,12 +15,10 @@ class Attention final : public AttendingLayer<T> {
   double work() const override;
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
+  void record(const Run&, const LayerForward<T>&, LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
-
- protected:
-  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   Attention(const Devices&, const Scoring<T>&);
@@ -29,9 +27,9 @@ class Attention final : public AttendingLayer<T> {
   struct Tape;
   typedef typename Layer<T>::template Cached<Packed> Weights;
   Weights packed(bool backward);
-  // `backward`: as in AttentionInput. If weights.data is null, the weights are taken from `arena`.
-  void look(const Run&, const LayerForward<T>&, const Packed&, bool backward, Sequence<T> weights, Attending<T>&,
-            Arena& arena) const;
+  // Takes the arrays of a call. `backward`: as in AttentionInput. If weights.data is null, they are taken from `arena`.
+  void take(const LayerForward<T>&, bool backward, Sequence<T> weights, Attending<T>&, Arena& arena) const;
+  void look(const Run&, const LayerForward<T>&, const Packed&, Attending<T>&) const;
 
   using AttendingLayer<T>::scoring_;
   Weights forward_, both_;

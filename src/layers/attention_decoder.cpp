@@ -130,9 +130,9 @@ void AttentionDecoder<T>::take_arrays(Pass& pass, Arena& arena) const {
 }
 
 template <class T>
-void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, bool backward,
-                                Pass& pass, Arena& arena, Arena& host) const {
-  const ptrdiff_t N = call.batch.rows, H = spec_.hidden_size, S = this->state_size();
+void AttentionDecoder<T>::take(const LayerForward<T>& call, bool backward, Pass& pass, Arena& arena,
+                               Arena& host) const {
+  const ptrdiff_t N = call.batch.rows, S = this->state_size();
   check(!call.batch.reset, kName,
         "got reset, expected none, as what a row looks at stays the same; give each sequence a row of its own");
   this->check_size(call.batch, call.others[0]);
@@ -145,17 +145,27 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   pass.order = order;
   pass.batch = {N, steps, lengths, nullptr, 0, 0};
 
-  scoring_.prepare(run, packed.scoring, call.others[0], backward, pass.attending, arena);
+  scoring_.take(this->device(), call.others[0], backward, pass.attending, arena);
   take_arrays(pass, arena);
   pass.attending.call.weights = take_sequence<T>(arena, N, steps, pass.attending.batch.steps);
-  if (call.state.data) {
-    T* state = arena.take<T>(size_t(N * S));
-    const HostAccess access(run.devices);
-    for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.state.at(order[r]), S, state + r * S);
-    pass.state = {state, S};
-  }
+  if (call.state.data) pass.state = {arena.take<T>(size_t(N * S)), S};
   pass.final_state = {arena.take<T>(size_t(N * S)), S};
-  copy_rows<T>(run.device<T>(), N, H, pass.state, {pass.h.data, pass.h.row_stride});
+}
+
+template <class T>
+void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, const Packed& packed, Pass& pass) const {
+  const ptrdiff_t N = pass.batch.rows, S = this->state_size();
+  scoring_.prepare(run, packed.scoring, pass.attending, run.arena);
+  if (pass.state.data) {
+    const HostAccess access(run.devices);
+    for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.state.at(pass.order[r]), S, pass.state.at(r));
+  }
+  copy_rows<T>(run.device<T>(), N, spec_.hidden_size, read_only(pass.state), {pass.h.data, pass.h.row_stride});
+}
+
+template <class T>
+RecurrentForward<T> AttentionDecoder<T>::cell_call(const Pass& pass) const {
+  return {&spec_, nullptr, &pass.batch, read_only(pass.x), pass.h_after(), read_only(pass.state), pass.final_state};
 }
 
 template <class T>
@@ -188,8 +198,9 @@ void AttentionDecoder<T>::run_pass(const Run& run, const LayerForward<T>& call, 
     const HostAccess access(run.devices);
     for_each_valid_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
   }
-  RecurrentForward<T> cell = {&spec_,         weights.value.get(), &pass.batch,      read_only(pass.x),
-                              pass.h_after(), pass.state,          pass.final_state, fed_size() ? &hook : nullptr};
+  RecurrentForward<T> cell = cell_call(pass);
+  cell.weights = weights.value.get();
+  cell.hook = fed_size() ? &hook : nullptr;
   run_cell(cell);
   if (fed_size() || run.stopped()) return;
   for_step_blocks(run, pass.batch, pass.attending.rows->queries_at_once(),
@@ -200,7 +211,8 @@ template <class T>
 void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Sequence<T> weights) {
   const Weights packed = this->packed(false);
   Pass pass;
-  begin(run, call, *packed.value, false, pass, run.arena, run.host);
+  take(call, false, pass, run.arena, run.host);
+  begin(run, call, *packed.value, pass);
   if (run.stopped()) return;
   run_pass(run, call, *packed.value, pass,
            [&](const RecurrentForward<T>& cell) { run.device<T>().forward(run, cell); });
@@ -213,16 +225,24 @@ void AttentionDecoder<T>::attend(const Run& run, const LayerForward<T>& call, Se
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
-  const Weights packed = this->packed(false);
+std::unique_ptr<LayerTape<T>> AttentionDecoder<T>::take_tape(const LayerForward<T>& call, bool training,
+                                                             Memory& memory) const {
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
-  begin(run, call, *packed.value, true, tape->pass, memory.device, memory.host);
-  if (run.stopped()) return tape;
-  run_pass(run, call, *packed.value, tape->pass,
-           [&](const RecurrentForward<T>& cell) { tape->cell = run.device<T>().record(run, cell, memory.device); });
-  if (!run.stopped()) end(call, tape->pass);
+  take(call, true, tape->pass, memory.device, memory.host);
+  tape->cell = this->device().take_tape(cell_call(tape->pass), training, memory);
   return tape;
+}
+
+template <class T>
+void AttentionDecoder<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& any_tape) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  const Weights packed = this->packed(false);
+  begin(run, call, *packed.value, tape.pass);
+  if (run.stopped()) return;
+  run_pass(run, call, *packed.value, tape.pass,
+           [&](const RecurrentForward<T>& cell) { run.device<T>().record(run, cell, *tape.cell); });
+  if (!run.stopped()) end(call, tape.pass);
 }
 
 template <class T>
@@ -238,6 +258,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   tape.gradient = memory.device.take<T>(size_t(rest));
   fill_flat(run.device<T>(), tape.gradient, rest, T(0));
   T* gradient = tape.gradient - cell_end_;
+  to.rows->begin_backward(run.arena);
 
   typename BackwardHook::Gradients d = {};
   // With a hook between the steps, these hold one step at a time.
@@ -278,9 +299,10 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   cell.batch = &pass.batch;
   cell.dy = {d.h.data + d.h.step_stride, d.h.row_stride, d.h.step_stride};
   cell.dx = d.x;
-  cell.state = pass.state;
+  cell.state = read_only(pass.state);
   cell.dfinal = d.final_state;
   cell.dstate = dstate;
+  cell.memory = &memory.device;
   cell.hook = fed_size() ? &hook : nullptr;
   run.device<T>().backward(run, cell, *tape.cell);
   if (run.stopped()) return;
@@ -329,21 +351,11 @@ std::unique_ptr<LayerStep<T>> AttentionDecoder<T>::prepare_search(const Run& run
 
 template <class T>
 TapeBytes AttentionDecoder<T>::tape_bytes(const LayerForward<T>& call, bool training) const {
-  const size_t N = size_t(call.batch.rows), states = N * size_t(this->state_size());
-  this->check_size(call.batch, call.others[0]);
-  Batch batch = call.batch;  // as begin() makes it
-  if (batch.lengths) batch.steps = N ? *std::max_element(batch.lengths, batch.lengths + N) : 0;
-  Arena count = Arena::counting();
-  count.take<int32_t>(N);  // the rows' order
-  count.take<int64_t>(N);
-  scoring_.count(this->device(), call.others[0], count);
+  Memory count = Memory::counting();
   Pass pass;
-  pass.batch = {batch.rows, batch.steps, nullptr, nullptr, 0, 0};
-  take_arrays(pass, count);
-  take_sequence<T>(count, batch, call.others[0].batch.steps);  // the weights
-  for (int i = call.state.data ? 0 : 1; i < 2; ++i) count.take<T>(states);
-  count.take<T>(size_t(this->parameters()->size() - cell_end_));  // their gradient
-  const size_t all = count.used() + this->device().tape_bytes(spec_, batch, training).all;
+  take(call, true, pass, count.device, count.host);
+  count.device.template take<T>(size_t(this->parameters()->size() - cell_end_));  // their gradient
+  const size_t all = count.used() + this->device().tape_bytes(spec_, pass.batch, training).all;
   return {all, all};
 }
 

@@ -33,7 +33,8 @@ class AttentionDecoder final : public AttendingLayer<T> {
   double work() const override;
 
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
+  void record(const Run&, const LayerForward<T>&, LayerTape<T>&) override;
   TapeBytes tape_bytes(const LayerForward<T>&, bool training) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
@@ -62,7 +63,10 @@ class AttentionDecoder final : public AttendingLayer<T> {
   template <class F>
   void run_pass(const Run&, const LayerForward<T>&, const Packed&, Pass&, const F& run_cell);
   void take_arrays(Pass&, Arena&) const;  // for the pass's batch, all but the weights
-  void begin(const Run&, const LayerForward<T>&, const Packed&, bool backward, Pass&, Arena& arena, Arena& host) const;
+  void take(const LayerForward<T>&, bool backward, Pass&, Arena& arena, Arena& host) const;
+  void begin(const Run&, const LayerForward<T>&, const Packed&, Pass&) const;
+  // The cell's call over a pass, but for its weights and its hook.
+  RecurrentForward<T> cell_call(const Pass&) const;
   void end(const LayerForward<T>&, const Pass&) const;
 
   ptrdiff_t input_size_;

@@ -20,7 +20,8 @@ class AttentionDecoder<T>::Step final : public LayerStep<T> {
     for (ptrdiff_t r = 0; r < rows_; ++r) order[r] = int32_t(r / copies);
     pass_.order = order;
     pass_.batch = {rows_, 1, nullptr, nullptr, 0, 0};
-    layer.scoring_.prepare(run, packed_.value->scoring, memory, false, pass_.attending, kept.device);
+    layer.scoring_.take(layer.device(), memory, false, pass_.attending, kept.device);
+    layer.scoring_.prepare(run, packed_.value->scoring, pass_.attending, kept.device);
     layer.take_arrays(pass_, kept.device);
     pass_.attending.call.weights = {weights, steps, steps};
   }

@@ -22,7 +22,6 @@ struct AttentionPool<T>::Packed {
 
 template <class T>
 struct AttentionPool<T>::Tape : FlatTape<T> {
-  Weights packed;
   Sequence<T> u, weights;
 };
 
@@ -66,15 +65,19 @@ void AttentionPool<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> AttentionPool<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
+std::unique_ptr<LayerTape<T>> AttentionPool<T>::take_tape(const LayerForward<T>& call, bool, Memory& memory) const {
   auto tape = std::make_unique<Tape>();
-  tape->packed = weights();
   tape->u = take_sequence<T>(memory.device, call.batch, hidden_);
   tape->weights = take_sequence<T>(memory.device, call.batch, 1);
-  const Packed& packed = *tape->packed.value;
-  attend(run, call, {features_, hidden_, packed.v, call.x.features, read_only(tape->u), tape->weights}, tape->u,
-         packed);
   return tape;
+}
+
+template <class T>
+void AttentionPool<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& any_tape) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  const Weights packed = weights();
+  attend(run, call, {features_, hidden_, packed.value->v, call.x.features, read_only(tape.u), tape.weights}, tape.u,
+         *packed.value);
 }
 
 // With scores e = v . u, u = tanh(W h + b) and weights a: da = dy . h, de = a (da - sum of a da), du = de v (1 - u^2).
@@ -83,7 +86,8 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
   auto& tape = static_cast<Tape&>(any_tape);
   T* gradient = start_gradient(tape, *this->parameters(), memory);
   if (!call.dy.data) return;
-  const Packed& packed = *tape.packed.value;
+  const Weights weights = this->weights();
+  const Packed& packed = *weights.value;
   const Sequence<T> du = take_sequence<T>(run.arena, call.batch, hidden_);
   T* dbias = gradient + hidden_ * features_;
   const Attend<T> attend = {features_, hidden_, packed.v, call.x.features, read_only(tape.u), tape.weights};
@@ -99,13 +103,6 @@ void AttentionPool<T>::backward(const Run& run, const LayerBackward<T>& call, La
 template <class T>
 void AttentionPool<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
   to.add(static_cast<Tape&>(tape).gradient);
-}
-
-template <class T>
-void AttentionPool<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
-  Layer<T>::count_tape(call, count);
-  take_sequence<T>(count.device, call.batch, hidden_);
-  take_sequence<T>(count.device, call.batch, 1);
 }
 
 template class AttentionPool<float>;

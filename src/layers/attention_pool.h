@@ -19,15 +19,13 @@ class AttentionPool final : public Layer<T> {
   double work() const override { return double(hidden_) * double(features_ + 20) + 2 * double(features_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
+  void record(const Run&, const LayerForward<T>&, LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 
   // forward() that also writes the weights (row, step), 0 past the lengths.
   void attend(const Run&, const LayerForward<T>&, Sequence<T> weights);
-
- protected:
-  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

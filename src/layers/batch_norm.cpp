@@ -11,6 +11,8 @@ struct BatchNorm<T>::Tape : FlatTape<T> {
   Statistics statistics;
   ptrdiff_t steps;  // valid steps of the batch that gave the statistics; 0 for the running ones
   bool of_batch() const { return steps > 0; }
+  int64_t number() const override { return steps; }
+  void set_number(int64_t number) override { steps = ptrdiff_t(number); }
 };
 
 template <class T>
@@ -70,21 +72,27 @@ void BatchNorm<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
+std::unique_ptr<LayerTape<T>> BatchNorm<T>::take_tape(const LayerForward<T>& call, bool training,
+                                                      Memory& memory) const {
   auto tape = std::make_unique<Tape>();
   tape->statistics = take_statistics(memory.device);
-  tape->steps = run.training && !frozen() ? call.batch.tokens() : 0;
-  if (tape->of_batch()) {
-    check(tape->steps > 1, "BatchNorm",
+  tape->steps = training && !frozen() ? call.batch.tokens() : 0;
+  return tape;
+}
+
+template <class T>
+void BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& any_tape) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  if (tape.of_batch()) {
+    check(tape.steps > 1, "BatchNorm",
           "got one valid step in a batch to train on, expected two or more, as one has no "
           "variance; make batches larger, or record with training=False");
-    run.device<T>().feature_statistics(run, call.batch, features_, call.x.features, tape->statistics.mean,
-                                       tape->statistics.variance);
+    run.device<T>().feature_statistics(run, call.batch, features_, call.x.features, tape.statistics.mean,
+                                       tape.statistics.variance);
   } else {
-    read_running(tape->statistics);
+    read_running(tape.statistics);
   }
-  normalise(run, call, tape->statistics);
-  return tape;
+  normalise(run, call, tape.statistics);
 }
 
 template <class T>
@@ -107,12 +115,6 @@ void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 template <class T>
 void BatchNorm<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
   to.add(static_cast<Tape&>(tape).gradient);
-}
-
-template <class T>
-void BatchNorm<T>::count_tape(const LayerForward<T>&, Memory& count) const {
-  count.device.take<T>(size_t(this->parameters()->size()));
-  count.device.take<T>(size_t(3 * features_));
 }
 
 template class BatchNorm<float>;

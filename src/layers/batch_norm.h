@@ -24,13 +24,11 @@ class BatchNorm final : public Layer<T> {
   void set_frozen(bool frozen) { frozen_.store(frozen, std::memory_order_relaxed); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
+  void record(const Run&, const LayerForward<T>&, LayerTape<T>&) override;
   void recorded(const LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
-
- protected:
-  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

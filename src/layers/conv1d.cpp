@@ -91,12 +91,6 @@ std::unique_ptr<LayerStep<T>> Conv1d<T>::prepare_step(ptrdiff_t, ptrdiff_t featu
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Conv1d<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<FlatTape<T>>();
-}
-
-template <class T>
 void Conv1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   const bool carries = has_state();

@@ -29,7 +29,6 @@ class Conv1d final : public Layer<T> {
 
   void forward(const Run&, const LayerForward<T>&) override;
   std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
 

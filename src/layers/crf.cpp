@@ -14,12 +14,6 @@ void Crf<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Crf<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
-template <class T>
 void Crf<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (call.dx.data && call.dy.data) run.device<T>().copy({&call.batch, tags_, call.dy, call.dx});
 }

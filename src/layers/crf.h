@@ -16,12 +16,11 @@ class Crf final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 
  protected:
-  void count_tape(const LayerForward<T>&, Memory&) const override {}
+  void count_gradient(const LayerForward<T>&, Memory&) const override {}
 
  private:
   ptrdiff_t tags_;

@@ -50,12 +50,6 @@ std::unique_ptr<LayerStep<T>> Dense<T>::prepare_step(ptrdiff_t, ptrdiff_t featur
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Dense<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<FlatTape<T>>();
-}
-
-template <class T>
 void Dense<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   if (!call.dy.data) return;

@@ -11,12 +11,6 @@ void Dropout<T>::forward(const Run& run, const LayerForward<T>& call) {
   run.device<T>().copy({&call.batch, call.features, call.x.features, call.y});
 }
 
-template <class T>
-std::unique_ptr<LayerTape<T>> Dropout<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
 // The gradient uses the same mask: dx is to dy as y is to x.
 template <class T>
 void Dropout<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {

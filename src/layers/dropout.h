@@ -17,7 +17,6 @@ class Dropout final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run& run, const LayerForward<T>& call) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 

@@ -36,8 +36,7 @@ void Embedding<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Embedding<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
+std::unique_ptr<LayerTape<T>> Embedding<T>::take_tape(const LayerForward<T>&, bool, Memory&) const {
   return std::make_unique<Tape>();
 }
 
@@ -66,7 +65,7 @@ void Embedding<T>::commit(LayerTape<T>& any_tape, Gradient<T>& to, int) {
 }
 
 template <class T>
-void Embedding<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
+void Embedding<T>::count_gradient(const LayerForward<T>& call, Memory& count) const {
   count.device.take<T>(size_t(call.batch.tokens() * size_));
 }
 

@@ -36,6 +36,15 @@ template <class T>
 struct LayerTape {
   virtual ~LayerTape() = default;
   virtual RecurrentPart<T> recurrent() const { return {}; }
+  // A number that backward needs beside the arrays.
+  virtual int64_t number() const { return 0; }
+  virtual void set_number(int64_t) {}
+};
+
+// A tape with a flat gradient, laid out as the parameters.
+template <class T>
+struct FlatTape : LayerTape<T> {
+  T* gradient = nullptr;
 };
 
 // A further input of a layer, such as attention's memory: with the same rows, but its own steps and lengths.
@@ -147,25 +156,32 @@ class Layer {
   // Prepares steps of at most `rows` rows with `features` features. The layer must outlive the result. By default, a
   // step is a forward.
   virtual std::unique_ptr<LayerStep<T>> prepare_step(ptrdiff_t rows, ptrdiff_t features);
-  // `memory` belongs to the tape.
-  virtual std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) = 0;
-  // The tape's memory that record() and backward() take. Reads nothing but sizes and lengths.
-  virtual TapeBytes tape_bytes(const LayerForward<T>& call, bool /*training*/) const {
+  // Takes the arrays of a tape, which record() fills. Reads nothing but sizes, lengths and whether data are null, as it
+  // also counts a tape's bytes, and finds a recorded tape again in a block.
+  virtual std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool /*training*/, Memory&) const {
+    return std::make_unique<FlatTape<T>>();
+  }
+  // A forward that saves in the tape what backward() needs beside its call.
+  virtual void record(const Run& run, const LayerForward<T>& call, LayerTape<T>&) { forward(run, call); }
+  // The tape's memory that take_tape() and backward() take.
+  virtual TapeBytes tape_bytes(const LayerForward<T>& call, bool training) const {
     Memory count = Memory::counting();
-    count_tape(call, count);
+    take_tape(call, training, count);
+    count_gradient(call, count);
     return {count.used(), count.used()};
   }
   // Changes of the layer itself by a recorded forward. Called once the whole program is recorded, so that a forward
   // that fails or is interrupted changes nothing.
   virtual void recorded(const LayerTape<T>&) {}
+  // What is on the tape is only read; the parameters' gradient is left in `memory`, which lives as long.
   virtual void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) = 0;
   // Adds the parameters' gradient that backward() left in the tape; the caller holds the mutex of `to`.
   virtual void commit(LayerTape<T>&, Gradient<T>&, int threads) = 0;
 
  protected:
-  // Takes the memory of record() and backward() from a counting arena.
-  virtual void count_tape(const LayerForward<T>&, Memory& count) const {
-    if (parameters_->size()) count.device.take<T>(size_t(parameters_->size()));  // their gradient
+  // Takes the memory of backward() from a counting arena.
+  virtual void count_gradient(const LayerForward<T>&, Memory& count) const {
+    if (parameters_->size()) count.device.take<T>(size_t(parameters_->size()));
   }
 
   // Hands an expiring value's memory to its replacement.
@@ -255,11 +271,7 @@ std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t, ptrdiff_t featur
   return std::make_unique<Step>(*this, features);
 }
 
-// A tape with a flat gradient, laid out as the parameters.
-template <class T>
-struct FlatTape : LayerTape<T> {
-  T* gradient = nullptr;
-};
+// Takes the parameters' gradient, zeroed.
 template <class T>
 T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Memory& memory) {
   tape.gradient = memory.device.take<T>(size_t(parameters.size()));

@@ -37,11 +37,15 @@ void LayerNorm<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> LayerNorm<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
+std::unique_ptr<LayerTape<T>> LayerNorm<T>::take_tape(const LayerForward<T>& call, bool, Memory& memory) const {
   auto tape = std::make_unique<Tape>();
   tape->statistics = take_statistics<T>(call.batch, memory.device);
-  normalise(run, call, tape->statistics);
   return tape;
+}
+
+template <class T>
+void LayerNorm<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& tape) {
+  normalise(run, call, static_cast<Tape&>(tape).statistics);
 }
 
 template <class T>
@@ -57,12 +61,6 @@ void LayerNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
 template <class T>
 void LayerNorm<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
   to.add(static_cast<Tape&>(tape).gradient);
-}
-
-template <class T>
-void LayerNorm<T>::count_tape(const LayerForward<T>& call, Memory& count) const {
-  count.device.take<T>(size_t(this->parameters()->size()));
-  take_statistics<T>(call.batch, count.device);
 }
 
 template class LayerNorm<float>;

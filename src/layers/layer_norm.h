@@ -15,12 +15,10 @@ class LayerNorm final : public Layer<T> {
   double work() const override { return 8 * double(features_); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
+  void record(const Run&, const LayerForward<T>&, LayerTape<T>&) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int threads) override;
-
- protected:
-  void count_tape(const LayerForward<T>&, Memory& count) const override;
 
  private:
   struct Tape;

@@ -24,12 +24,6 @@ void LearntVector<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> LearntVector<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<FlatTape<T>>();
-}
-
-template <class T>
 void LearntVector<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
   T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
   const ptrdiff_t features = output_size();

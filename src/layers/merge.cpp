@@ -40,12 +40,6 @@ void Merge<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Merge<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
-template <class T>
 void Merge<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (!call.dy.data) return;
   MergePart<T>* const parts = parts_of<T>(run, call);

@@ -16,7 +16,6 @@ class Merge : public Layer<T> {
   double work() const final { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) final;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) final;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) final;
   void commit(LayerTape<T>&, Gradient<T>&, int) final {}
 

@@ -122,6 +122,7 @@ template <class T>
 struct Recurrent<T>::Tape : LayerTape<T> {
   std::unique_ptr<RecurrentTape<T>> stack;
   const RecurrentSpec* spec;
+  Sequence<T> y;
   RecurrentPart<T> recurrent() const override { return {stack.get(), spec, nullptr}; }
 };
 
@@ -207,19 +208,27 @@ std::unique_ptr<LayerStep<T>> Recurrent<T>::prepare_step(ptrdiff_t rows, ptrdiff
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Recurrent<T>::record(const Run& run, const LayerForward<T>& call, Memory& memory) {
-  const Weights packed = weights(false, run.threads);
+std::unique_ptr<LayerTape<T>> Recurrent<T>::take_tape(const LayerForward<T>& call, bool training,
+                                                      Memory& memory) const {
   auto tape = std::make_unique<Tape>();
   tape->spec = &spec_;
-  Sequence<T> y = call.y;  // the whole sequence, even if only its last step is returned
-  if (!return_sequences_) y = take_sequence<T>(memory.device, call.batch, output_size());
-  RecurrentForward<T> stack = {&spec_, packed.value.get(), &call.batch,     call.x.features,
-                               y,      call.state,         call.final_state};
+  // The whole sequence, even if only its last step is returned.
+  tape->y = return_sequences_ ? call.y : take_sequence<T>(memory.device, call.batch, output_size());
+  RecurrentForward<T> stack = {&spec_, nullptr, &call.batch, call.x.features, tape->y, call.state, call.final_state};
   if (call.tape_bytes != size_t(-1)) stack.tape_bytes = call.tape_bytes - own_tape_bytes(call.batch);
-  tape->stack = run.device<T>().record(run, stack, memory.device);
+  tape->stack = this->device().take_tape(stack, training, memory);
+  return tape;
+}
+
+template <class T>
+void Recurrent<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& any_tape) {
+  auto& tape = static_cast<Tape&>(any_tape);
+  const Weights packed = weights(false, run.threads);
+  run.device<T>().record(
+      run, {&spec_, packed.value.get(), &call.batch, call.x.features, tape.y, call.state, call.final_state},
+      *tape.stack);
   if (!return_sequences_)
     last_output(call.batch.rows, {call.final_state.data, call.final_state.stride}, call.y.data, call.y.row_stride);
-  return tape;
 }
 
 // The whole output and the gradient of the final state, if only the last step is returned.
@@ -253,6 +262,7 @@ void Recurrent<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   c.state = call.state;
   c.dfinal = call.dfinal;
   c.dstate = call.dstate;
+  c.memory = &memory.device;
   if (return_sequences_) {
     c.dy = call.dy;
   } else if (call.dy.data) {  // the output is the final h, so its gradient is added to that of the state

@@ -18,12 +18,6 @@ void RepeatVector<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> RepeatVector<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
-template <class T>
 void RepeatVector<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (!call.dy.data || !call.dx.data) return;
   const Batch repeated = {call.batch.rows, times_, nullptr, nullptr, 0, 0};

@@ -36,12 +36,6 @@ void Reverse<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Reverse<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
-template <class T>
 void Reverse<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (call.dy.data && call.dx.data) turn(run, call.batch, call.features, call.dy, call.dx);
 }

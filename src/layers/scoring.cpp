@@ -79,23 +79,18 @@ auto Scoring<T>::pack(const Device<T>& device, const T* values, bool backward, A
 }
 
 template <class T>
-void Scoring<T>::prepare(const Run& run, const Packed& packed, const OtherInput<T>& memory, bool backward,
-                         Attending<T>& to, Arena& arena) const {
+void Scoring<T>::take(const Device<T>& device, const OtherInput<T>& memory, bool backward, Attending<T>& to,
+                      Arena& arena) const {
   to.batch = memory.batch;
   to.memory = memory.x;
-  const ptrdiff_t A = spec_.key_size;
-  if (projects_memory_) {
-    to.keys = take_sequence<T>(arena, memory.batch, A);
-    packed.memory.multiply(run, memory.batch, memory.x, to.keys);
-  }
-  to.rows = run.device<T>().attention_memory(
-      run, {&spec_, &memory.batch, memory.x, read_only(to.keys), packed.v, backward}, arena);
+  if (projects_memory_) to.keys = take_sequence<T>(arena, memory.batch, spec_.key_size);
+  to.rows = device.attention_memory({&spec_, &memory.batch, memory.x, read_only(to.keys), backward}, arena);
 }
 
 template <class T>
-void Scoring<T>::count(const Device<T>& device, const OtherInput<T>& memory, Arena& count) const {
-  if (projects_memory_) take_sequence<T>(count, memory.batch, spec_.key_size);
-  device.count_attention_memory(spec_, memory.batch, projects_memory_, count);
+void Scoring<T>::prepare(const Run& run, const Packed& packed, Attending<T>& to, Arena& scratch) const {
+  if (projects_memory_) packed.memory.multiply(run, to.batch, to.memory, to.keys);
+  to.rows->pack(run, packed.v, scratch);
 }
 
 template <class T>

@@ -19,7 +19,8 @@ template <class T>
 struct Attending {
   Batch batch = {};  // the memory's
   Sequence<const T> memory = {};
-  Sequence<T> keys = {};  // data null: the memory itself is the keys
+  Sequence<T> keys = {};     // data null: the memory itself is the keys
+  Sequence<T> queries = {};  // projected by Attention; else data null
   AttentionCall<T> call = {};
   std::unique_ptr<AttentionMemory<T>> rows;
 };
@@ -57,11 +58,10 @@ class Scoring {
   };
   Packed pack(const Device<T>&, const T* values, bool backward, Arena&) const;
 
-  // Projects the memory and packs it. `backward`: as in AttentionInput.
-  void prepare(const Run&, const Packed&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
-
-  // Takes the memory of prepare(), with `backward`, from a counting arena.
-  void count(const Device<T>&, const OtherInput<T>& memory, Arena& count) const;
+  // Takes the arrays of a memory. `backward`: as in AttentionInput.
+  void take(const Device<T>&, const OtherInput<T>& memory, bool backward, Attending<T>&, Arena&) const;
+  // Projects the memory and packs it; `scratch`: as in AttentionMemory::pack().
+  void prepare(const Run&, const Packed&, Attending<T>&, Arena& scratch) const;
 
   // The rest of backward, after all queries' gradients: row r of `queries` attended to memory_rows[r] (null: r). Writes
   // the memory's gradient to `dmemory` (data null: not wanted) and adds the parameters' to `gradient`, laid out as the

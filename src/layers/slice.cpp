@@ -26,12 +26,6 @@ void Slice<T>::forward(const Run& run, const LayerForward<T>& call) {
 }
 
 template <class T>
-std::unique_ptr<LayerTape<T>> Slice<T>::record(const Run& run, const LayerForward<T>& call, Memory&) {
-  forward(run, call);
-  return std::make_unique<LayerTape<T>>();
-}
-
-template <class T>
 void Slice<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>&, Memory&) {
   if (!call.dy.data || !call.dx.data) return;
   const Sequence<T> dx = call.dx;

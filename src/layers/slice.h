@@ -16,7 +16,6 @@ class Slice final : public Layer<T> {
   double work() const override { return 1; }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 

@@ -27,7 +27,7 @@ class WindowPool1d final : public Layer<T> {
   double work() const override { return 256.0 * double(spec_.kernel) / double(spec_.stride); }
 
   void forward(const Run&, const LayerForward<T>&) override;
-  std::unique_ptr<LayerTape<T>> record(const Run&, const LayerForward<T>&, Memory& memory) override;
+  std::unique_ptr<LayerTape<T>> take_tape(const LayerForward<T>&, bool training, Memory&) const override;
   void backward(const Run&, const LayerBackward<T>&, LayerTape<T>&, Memory& memory) override;
   void commit(LayerTape<T>&, Gradient<T>&, int) override {}
 

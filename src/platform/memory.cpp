@@ -79,6 +79,12 @@ class HostMemory final : public MemorySource {
   }
 };
 
+class NoMemorySource final : public MemorySource {
+ public:
+  char* take(size_t, size_t) override { return nullptr; }
+  void give_back(char*, size_t) override {}
+};
+
 }  // namespace
 
 MemorySource& host_memory() {
@@ -91,9 +97,18 @@ void Arena::Free::operator()(char* data) const {
   source->give_back(data, size);
 }
 
+Arena Arena::over(char* data, size_t size) {
+  static NoMemorySource* const nothing = new NoMemorySource();  // outlives every arena
+  Arena arena(*nothing);
+  arena.fixed_ = true;
+  arena.chunks_.emplace_back(data, Free{size, nothing});
+  return arena;
+}
+
 void* Arena::take_bytes(size_t size) {
   if (size > kLargest) throw NoMemory::of_bytes(size);
   const size_t cost = span(size);
+  counts_ = counts_ || (fixed_ && cost > chunks_.back().get_deleter().size - offset_);
   if (counts_) {
     used_ += cost;
     return reinterpret_cast<void*>(kPage);  // never dereferenced; arithmetic on null would be undefined

@@ -31,6 +31,9 @@ class Arena {
     arena.counts_ = true;
     return arena;
   }
+  // In `size` bytes of the caller's, at a multiple of kAlignment. When they are used up, it goes on as a dry run.
+  static constexpr size_t kAlignment = 64;
+  static Arena over(char* data, size_t size);
   Arena(Arena&& other) noexcept { *this = std::move(other); }
   Arena& operator=(Arena&& other) noexcept {
     source_ = other.source_;
@@ -38,6 +41,7 @@ class Arena {
     offset_ = std::exchange(other.offset_, 0);
     used_ = std::exchange(other.used_, 0);
     counts_ = other.counts_;
+    fixed_ = other.fixed_;
     return *this;
   }
 
@@ -78,6 +82,7 @@ class Arena {
   size_t offset_ = 0;          // of the next array in the last chunk
   size_t used_ = 0;
   bool counts_ = false;
+  bool fixed_ = false;  // to one chunk
 };
 
 }  // namespace recurra

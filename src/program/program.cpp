@@ -14,34 +14,6 @@ namespace {
 // below the other no call is long enough to interrupt.
 constexpr double kParallelWork = 4e6, kInterruptibleWork = 2e8;
 
-template <class T>
-Sequence<const T> copy_of(const Device<T>& device, Arena& memory, const Batch& batch, ptrdiff_t features,
-                          Sequence<const T> x) {
-  const Sequence<T> to = take_sequence<T>(memory, batch, features);
-  device.copy({&batch, features, x, to});
-  return read_only(to);
-}
-
-Sequence<const int64_t> copy_tokens(Arena& memory, const Batch& batch, Sequence<const int64_t> tokens) {
-  const Sequence<int64_t> to = take_sequence<int64_t>(memory, batch, 1);
-  for_each_valid(batch, 1, [&](ptrdiff_t r, ptrdiff_t s) { *to.at(r, s) = *tokens.at(r, s); });
-  return read_only(to);
-}
-
-Batch copy_batch(Arena& memory, Batch batch) {
-  if (batch.lengths)
-    batch.lengths = std::copy_n(batch.lengths, batch.rows, memory.take<int64_t>(size_t(batch.rows))) - batch.rows;
-  if (!batch.reset) return batch;
-  uint8_t* reset = memory.take<uint8_t>(size_t(batch.rows * batch.steps));
-  for_each_valid(batch, 1, [&](ptrdiff_t r, ptrdiff_t s) {
-    reset[r * batch.steps + s] = batch.reset[r * batch.reset_row + s * batch.reset_step];
-  });
-  batch.reset = reset;
-  batch.reset_row = batch.steps;
-  batch.reset_step = 1;
-  return batch;
-}
-
 // Where the outputs of nodes go in inference: what nobody reads any more serves the next that fits.
 template <class T>
 class Buffers {
@@ -126,8 +98,8 @@ Run Program<T>::node_run(const Run& run, size_t node) const {
   return own;
 }
 
-// A node whose states are all the program's own reads and writes them where they are. Where some begin as values, they
-// are put side by side first.
+// A node whose states are all the program's own reads and writes them where they are. Where some begin as values, there
+// is room to put them side by side.
 template <class T>
 LayerForward<T> Program<T>::node_call(size_t index, Value<T>* values, Sequence<T> y, StateRows<const T> state,
                                       StateRows<T> final_state, Memory& memory) const {
@@ -137,17 +109,7 @@ LayerForward<T> Program<T>::node_call(size_t index, Value<T>* values, Sequence<T
   StateRows<const T> begin = {state.data ? state.data + offset : nullptr, state.stride};
   StateRows<T> end = {final_state.data + offset, final_state.stride};
   if (node.feeds_states) {
-    T* const begins = memory.device.take<T>(size_t(rows * node.state_size));
-    ptrdiff_t own = 0, at = 0;
-    for (size_t s = 0; s < node.specs.size(); ++s) {
-      const ptrdiff_t size = node.specs[s].count * node.specs[s].size, v = node.states[s];
-      StateRows<const T> from = {begin.data ? begin.data + own : nullptr, begin.stride};
-      if (v != kOwnState) from = {values[v].x.features.data, values[v].x.features.row_stride};
-      copy_rows<T>(devices_.of<T>(), rows, size, from, {begins + at, node.state_size});
-      at += size;
-      if (v == kOwnState) own += size;
-    }
-    begin = {begins, node.state_size};
+    begin = {memory.device.take<T>(size_t(rows * node.state_size)), node.state_size};
     end = {memory.device.take<T>(size_t(rows * node.state_size)), node.state_size};
   }
   const ptrdiff_t count = ptrdiff_t(node.inputs.size()) - 1;
@@ -163,6 +125,24 @@ LayerForward<T> Program<T>::node_call(size_t index, Value<T>* values, Sequence<T
     at += spec.count * spec.size;
   }
   return {first.batch, first.features, first.x, y, begin, end, others, count};
+}
+
+// Puts the states of a node side by side where some begin as values.
+template <class T>
+void Program<T>::begin_node(size_t index, const Value<T>* values, const LayerForward<T>& call,
+                            StateRows<const T> state) const {
+  const Node& node = graph_.nodes()[index];
+  if (!node.feeds_states) return;
+  T* to = const_cast<T*>(call.state.data);  // of node_call()
+  ptrdiff_t own = graph_.state_offset(index);
+  for (size_t s = 0; s < node.specs.size(); ++s) {
+    const ptrdiff_t size = node.specs[s].count * node.specs[s].size, v = node.states[s];
+    StateRows<const T> from = {state.data ? state.data + own : nullptr, state.stride};
+    if (v != kOwnState) from = {values[v].x.features.data, values[v].x.features.row_stride};
+    copy_rows<T>(devices_.of<T>(), call.batch.rows, size, from, {to, node.state_size});
+    to += size;
+    if (v == kOwnState) own += size;
+  }
 }
 
 // Own states that were put side by side with others go to their places.
@@ -201,6 +181,7 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
     const ptrdiff_t v = nodes[i].output, output = graph_.values()[size_t(v)].output;
     const Sequence<T> out = output >= 0 ? y[output] : buffers.take(values[v]);
     const LayerForward<T> call = node_call(i, values, out, input.state, final_state, scratch);
+    begin_node(i, values, call, input.state);
     nodes[i].layer->forward(node_run(run, i), call);
     if (run.poll()) throw Interrupted();
     finish_node(i, call, final_state);
@@ -208,133 +189,6 @@ void Program<T>::forward(const ProgramInput<T>& input, Value<T>* values, const S
   }
   for (size_t i = 0; i < graph_.outputs().size(); ++i) finish_output(i, values, y[i]);
   seen.check();
-}
-
-template <class T>
-std::vector<size_t> Program<T>::share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
-                                             const RecordOptions& options) const {
-  const auto& nodes = graph_.nodes();
-  std::vector<size_t> shares(nodes.size(), size_t(-1));
-  if (options.memory_budget == size_t(-1)) return shares;
-  const Batch& batch = values[0].batch;
-  std::vector<TapeBytes> sizes;
-  size_t all = held, least = held;
-  for (const Node& node : nodes) {
-    const Value<T>& value = values[node.output];
-    Arena count = Arena::counting();
-    if (graph_.values()[size_t(node.output)].output < 0) take_sequence<T>(count, value.batch, value.features);
-    std::vector<OtherInput<T>> others;
-    for (size_t k = 1; k < node.inputs.size(); ++k) {
-      const Value<T>& other = values[node.inputs[k]];
-      others.push_back({other.batch, other.features, {}});
-    }
-    if (!others.empty()) count.take<OtherInput<T>>(others.size());
-    for (int i = 0; node.feeds_states && i < 2; ++i) count.take<T>(size_t(batch.rows * node.state_size));
-    const Value<T>& first = values[node.inputs[0]];
-    const T some = 0;  // asked for is only whether a state is given
-    const StateRows<const T> begin = node.feeds_states ? StateRows<const T>{&some, 0} : state;
-    const TapeBytes size = node.layer->tape_bytes(
-        {first.batch, first.features, {}, {}, begin, {}, others.data(), ptrdiff_t(others.size())}, options.training);
-    all += size.all + count.used();
-    least += size.least + count.used();
-    sizes.push_back(size);
-  }
-  if (all <= options.memory_budget) return shares;
-  check(least <= options.memory_budget, name().c_str(), "memory_budget is ", options.memory_budget,
-        " bytes, expected at least ", least, " for ", batch.rows, " rows of ", batch.steps,
-        " steps; raise it, or record fewer rows or steps at once");
-  size_t spare = options.memory_budget - least;
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    const size_t more = std::min(spare, sizes[i].all - sizes[i].least);
-    shares[i] = sizes[i].least + more;
-    spare -= more;
-  }
-  return shares;
-}
-
-template <class T>
-std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const RecordOptions& options) {
-  std::vector<uint64_t> counts(versions_.size());
-  Seen seen(versions_, counts.data());
-  seen.look();
-  auto tape = std::make_shared<Tape<T>>();
-  tape->program_ = this->shared_from_this();
-  tape->memory_ = std::make_shared<typename Tape<T>::Owned>();
-  tape->memory_->program = this->shared_from_this();
-  tape->memory_->memory = tapes_.take();
-  Memory& memory = *tape->memory_->memory;
-  const auto& nodes = graph_.nodes();
-  const auto& infos = graph_.values();
-
-  auto* inputs = memory.host.take<Value<T>>(size_t(graph_.inputs()));
-  auto* wanted = memory.host.take<bool>(infos.size());
-  for (ptrdiff_t i = 0; i < graph_.inputs(); ++i) {
-    const bool tokens = infos[size_t(i)].tokens;
-    Value<T>& value = inputs[i] = input.inputs[i];
-    value.batch = copy_batch(memory.host, value.batch);
-    if (tokens)
-      value.x.tokens = copy_tokens(memory.host, value.batch, value.x.tokens);
-    else
-      value.x.features = copy_of(devices_.of<T>(), memory.device, value.batch, value.features, value.x.features);
-    wanted[i] = !tokens && options.input_grad && options.input_grad[i];
-  }
-  for (const Node& node : nodes) {
-    bool any = node.layer->parameters()->size() > 0;
-    for (ptrdiff_t v : node.inputs) any = any || wanted[v];
-    for (ptrdiff_t v : node.states) any = any || v == kOwnState || wanted[v];
-    std::fill_n(wanted + node.output, node.specs.size() + 1, any);
-  }
-  Value<T>* values = graph_.plan(inputs, memory.host);
-  const ptrdiff_t rows = values[0].batch.rows, size = state_size();
-  StateRows<const T> state = {};
-  if (input.state.data) {
-    T* copy = memory.device.take<T>(size_t(rows * size));
-    copy_rows<T>(devices_.of<T>(), rows, size, input.state, {copy, size});
-    state = {copy, size};
-  }
-  const StateRows<T> final_state = {memory.device.take<T>(size_t(rows * size)), size};
-  auto* y = memory.host.take<Sequence<T>>(graph_.outputs().size());
-  for (size_t i = 0; i < graph_.outputs().size(); ++i) {
-    const Value<T>& value = values[graph_.outputs()[i]];
-    y[i] = take_sequence<T>(memory.device, value.batch, value.features, options.time_major && !value.vector);
-  }
-  auto* outputs = memory.host.take<Value<T>>(graph_.outputs().size());
-  const std::vector<size_t> shares = share_budget(values, state, memory.used(), options);
-  tape->values_ = values;
-  tape->wanted_ = wanted;
-  tape->final_state_ = final_state.data;
-  tape->work_ = graph_.work(values);
-  tape->time_major_ = options.time_major;
-  tape->training_ = options.training;
-  tape->random_ = options.random;
-
-  std::unique_ptr<Memory> scratch = scratch_.take();
-  const Run run = this->run(tape->work_, input.stop, *scratch, options.training, options.random);
-  tape->steps_.reserve(nodes.size());
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    Layer<T>& layer = *nodes[i].layer;
-    const ptrdiff_t v = nodes[i].output, output = infos[size_t(v)].output;
-    const Sequence<T> out =
-        output >= 0 ? y[output] : take_sequence<T>(memory.device, values[v].batch, values[v].features);
-    LayerForward<T> call = node_call(i, values, out, state, final_state, memory);
-    call.tape_bytes = shares[i];
-    const uint64_t version = layer.parameters()->version();
-    auto layer_tape = layer.record(node_run(run, i), call, memory);
-    if (run.poll()) throw Interrupted();
-    finish_node(i, call, final_state);
-    tape->steps_.push_back({call, std::move(layer_tape), version});
-  }
-  for (size_t i = 0; i < graph_.outputs().size(); ++i) {
-    finish_output(i, values, y[i]);
-    outputs[i] = values[graph_.outputs()[i]];
-    outputs[i].x = {read_only(y[i]), {}};
-  }
-  tape->outputs_ = outputs;
-  seen.check();
-  tape->recorded_ = memory.mark();
-  if (options.finishes) tape->finish();
-  scratch_.give_back(std::move(scratch));
-  return tape;
 }
 
 template class Program<float>;

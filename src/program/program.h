@@ -53,6 +53,15 @@ struct RecordOptions {
   bool finishes = true;  // false: the tape's finish() comes when all is recorded that belongs together
 };
 
+// Memory of the caller's for a whole tape, which then holds all that its backward needs, in a form that does not depend
+// on where it lies: bytes to copy, move and open again, also several times. It is only read after record().
+struct TapeBlock {
+  char* data = nullptr;  // at a multiple of Arena::kAlignment; null: the tape has memory of its own
+  size_t size = 0;
+  uint64_t signature = 0;             // of the model: open() expects the same
+  std::shared_ptr<const void> owner;  // lives as long as the tape
+};
+
 template <class T>
 class Program : public std::enable_shared_from_this<Program<T>> {
  public:
@@ -76,7 +85,13 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   // record(), throws WeightsMoved where another thread has written weights meanwhile: then it is to be called again.
   void forward(const ProgramInput<T>&, Value<T>* values, const Sequence<T>* y, StateRows<T> final_state,
                Memory& scratch) const;
-  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, const RecordOptions&);
+  std::shared_ptr<Tape<T>> record(const ProgramInput<T>&, const RecordOptions&, const TapeBlock& = {});
+  // The size of a block for such a tape. Of the inputs only sizes and lengths are read, and whether there are resets
+  // and a state. Without a budget it is enough for any lengths if they are null.
+  size_t tape_bytes(const ProgramInput<T>&, const RecordOptions&) const;
+  // A tape that record() has left in such a block, or a copy of it. Throws std::invalid_argument unless it is one of
+  // this program with these weights.
+  std::shared_ptr<Tape<T>> open(const TapeBlock&);
 
   MemoryPool& scratch() { return scratch_; }
 
@@ -91,8 +106,13 @@ class Program : public std::enable_shared_from_this<Program<T>> {
   // What each node may take of a tape that holds so many bytes already, and the outputs.
   std::vector<size_t> share_budget(const Value<T>* values, StateRows<const T> state, size_t held,
                                    const RecordOptions&) const;
+  void begin_node(size_t node, const Value<T>* values, const LayerForward<T>&, StateRows<const T> state) const;
   void finish_node(size_t node, const LayerForward<T>&, StateRows<T> final_state) const;
   void finish_output(size_t output, const Value<T>* values, Sequence<T> y) const;
+  std::shared_ptr<Tape<T>> new_tape(std::unique_ptr<Memory>, const TapeBlock&);
+  // Finds the places of all that a tape holds.
+  void lay_out(Tape<T>&, const ProgramInput<T>&, const RecordOptions&, Memory&) const;
+  uint64_t weights_digest() const;
 
   Graph<T> graph_;
   const Devices& devices_;  // of all layers
@@ -116,6 +136,9 @@ class Tape {
   struct Owned {
     std::shared_ptr<Program<T>> program;
     std::unique_ptr<Memory> memory;
+    // If the tape lies in a block: that, and memory for backward.
+    TapeBlock block;
+    std::unique_ptr<Memory> backward;
     ~Owned();
   };
   ~Tape();
@@ -128,7 +151,9 @@ class Tape {
   bool input_grad(ptrdiff_t i) const { return wanted_[i]; }
   bool time_major() const { return time_major_; }
   const T* final_state() const { return final_state_; }
-  size_t bytes() const { return memory_ ? memory_->memory->used() : 0; }
+  size_t bytes() const {
+    return memory_ ? memory_->memory->used() + (memory_->backward ? memory_->backward->used() : 0) : 0;
+  }
   bool closed() const { return !memory_; }
   bool used() const { return used_; }
   void close();
@@ -176,19 +201,21 @@ class Tape {
   };
   class Gradients;
   void abandon();
+  Memory& backward_memory();
   void check_versions() const;
   void check_buffers(const GradientBuffers<T>* to) const;
   void add_gradients(const GradientBuffers<T>* to);
   StateRows<const T> final_gradient(size_t node, const Gradients&, StateRows<const T> dfinal, Arena& scratch) const;
-  bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&);
+  bool backward_node(size_t node, Gradients&, StateRows<const T> dfinal, StateRows<T> dstate, const Run&, Memory&);
 
   std::shared_ptr<Program<T>> program_;
   std::shared_ptr<Owned> memory_;
   std::vector<Step> steps_;
-  // In the memory: all values, the outputs, which values' gradients matter, the final state.
+  // In the memory: all values, the outputs, which values' gradients matter, the initial and the final state.
   const Value<T>* values_ = nullptr;
   const Value<T>* outputs_ = nullptr;
   const bool* wanted_ = nullptr;
+  StateRows<T> state_ = {};
   T* final_state_ = nullptr;
   Memory::Mark recorded_ = {};  // where backward's own memory begins
   double work_ = 0;

@@ -7,7 +7,8 @@ namespace recurra {
 
 template <class T>
 Tape<T>::Owned::~Owned() {
-  if (memory) program->tapes_.give_back(std::move(memory));
+  if (memory && !block.data) program->tapes_.give_back(std::move(memory));
+  if (backward) program->tapes_.give_back(std::move(backward));
 }
 
 template <class T>
@@ -58,6 +59,21 @@ void Tape<T>::keep_gradient_norms() {
     gradient_norms_[i].assign(size_t(part.spec->layers * part.spec->directions * batch.rows * batch.steps), 0);
     part.tape->gradient_norms = gradient_norms_[i].data();
   }
+}
+
+// Where backward leaves the parameters' gradient. One that was interrupted has left its own there: this one begins
+// anew.
+template <class T>
+Memory& Tape<T>::backward_memory() {
+  if (!memory_->block.data) {
+    memory_->memory->rewind(recorded_);
+    return *memory_->memory;
+  }
+  if (memory_->backward)
+    memory_->backward->reset();
+  else
+    memory_->backward = program_->tapes_.take();
+  return *memory_->backward;
 }
 
 // The gradient of each value: what the caller gives for an output, and what the nodes that read it give, the last one
@@ -153,7 +169,7 @@ StateRows<const T> Tape<T>::final_gradient(size_t index, const Gradients& gradie
 // Whether there was anything to do; else the parameters' gradient is zero.
 template <class T>
 bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const T> dfinal, StateRows<T> dstate,
-                            const Run& run) {
+                            const Run& run, Memory& memory) {
   const Graph<T>& graph = program_->graph();
   const auto& node = graph.nodes()[index];
   const LayerForward<T>& call = steps_[index].call;
@@ -176,7 +192,7 @@ bool Tape<T>::backward_node(size_t index, Gradients& gradients, StateRows<const 
   node.layer->backward(
       program_->node_run(run, index),
       {call.batch, call.features, call.x, dy, dx[0], call.state, dend, dbegin, call.others, dx + 1, call.other_count},
-      *steps_[index].tape, *memory_->memory);
+      *steps_[index].tape, memory);
   if (run.poll()) throw Interrupted();
   for (size_t k = 0; k < node.inputs.size(); ++k)
     if (dx[k].data) gradients.add(node.inputs[k], dx[k]);
@@ -205,8 +221,7 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   check(!used_, name, "backward ran on this tape already and works once; record again");
   check_versions();
   check_buffers(to);
-  // One that was interrupted has left its gradients there: this one begins anew.
-  memory_->memory->rewind(recorded_);
+  Memory& memory = backward_memory();
   for (std::vector<double>& norms : gradient_norms_) std::fill(norms.begin(), norms.end(), 0);
 
   const Graph<T>& graph = program_->graph();
@@ -216,7 +231,7 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
   fill_rows(run.device<T>(), rows(), graph.state_size(), T(0), dstate);
   ran_.assign(steps_.size(), false);
   threads_ = run.threads;
-  for (size_t i = steps_.size(); i-- > 0;) ran_[i] = backward_node(i, gradients, dfinal, dstate, run);
+  for (size_t i = steps_.size(); i-- > 0;) ran_[i] = backward_node(i, gradients, dfinal, dstate, run, memory);
   for (ptrdiff_t i = 0; i < graph.inputs(); ++i) {
     if (!dx[i].data) continue;
     const Batch& batch = values_[i].batch;

@@ -81,6 +81,29 @@ def test_what_lies_above_the_seam_knows_no_device(folder: str) -> None:
     assert not mentions(r"\bkernels<|\bcpu_device\b|\bcuda_device\b" + chooses, paths)
 
 
+def test_the_seam_takes_only_plain_data_from_kernels() -> None:
+    """What a device and its kernels share lies in kernels/, which includes nothing else; their own calls stay there."""
+    shared = {
+        "cells/cell_info.h": "RecurrentSpec, Device::cell",
+        "cells/sequence.h": "Sequence, StateRows",
+        "gemm/call.h": "ProductCall",
+        "rows/call.h": "ActivationKind, ClassWeights",
+        "rows/optim_call.h": "SgdCall, AdamCall, RmspropCall",
+    }
+    included = {include for path in sources("device") for include in includes(path)}
+    assert {include for include in included if include.startswith('"kernels/')} == {
+        f'"kernels/{header}' for header in shared
+    }
+    seen, waiting = set(), set(shared)
+    while waiting:  # also by way of one another
+        header = waiting.pop()
+        seen.add(header)
+        own = {include[9:] for include in includes(SRC / "kernels" / header) if include.startswith('"kernels/')}
+        waiting |= own - seen
+    assert not {"cells/call.h", "cells/table.h", "cells/layout.h"} & seen
+    assert not mentions(r"\b(Forward|Backward|Gradient)Call\b", sources("device", "layers", "program", "search"))
+
+
 def test_every_native_layer_runs_behind_the_fence() -> None:
     bindings = (SRC / "bindings/layers.cpp").read_text()
     layers = set(re.findall(r"(?:make|register_plain)<Py\w+, (\w+)>", bindings))

@@ -28,67 +28,70 @@ void add_outer(const Run& run, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t columns, c
 constexpr ptrdiff_t kQueryBlock = 64, kLongMemory = 1 << 14, kLongQueryBlock = 4;
 
 template <class T>
-CpuAttention<T>::CpuAttention(const AttentionSpec& spec, const Batch& batch)
-    : spec_(spec), most_steps_(batch.steps), key_row_(spaced<T>(spec.key_size)), rows_(size_t(batch.rows)) {}
-
-template <class T>
-CpuAttention<T>::CpuAttention(const Run& run, const AttentionInput<T>& input, Arena& memory)
-    : CpuAttention(*input.spec, *input.batch) {
-  const Batch& batch = *input.batch;
-  const bool own_keys = input.keys.data != nullptr;
-  take(batch, own_keys, input.backward, memory);
-  if (spec_.additive) std::fill(std::copy_n(input.v, spec_.key_size, v_), v_ + key_row_, T(0));
-  for_each_task(batch.rows, run.threads, [&](ptrdiff_t r) {
-    const Sequence<const T>& from = own_keys ? input.keys : input.x;
-    pack(run, rows_[size_t(r)], input.x.at(r, 0), input.x.step_stride, from.at(r, 0), from.step_stride);
-  });
-}
-
-template <class T>
-void CpuAttention<T>::count(const AttentionSpec& spec, const Batch& batch, bool own_keys, Arena& count) {
-  CpuAttention memory(spec, batch);
-  memory.take(batch, own_keys, true, count);
-}
-
-template <class T>
-void CpuAttention<T>::take(const Batch& batch, bool own_keys, bool backward, Arena& memory) {
-  const AttentionSpec& spec = spec_;
-  const ptrdiff_t M = spec.memory_size, A = spec.key_size;
+CpuAttention<T>::CpuAttention(const AttentionInput<T>& input, Arena& memory)
+    : spec_(*input.spec),
+      most_steps_(input.batch->steps),
+      key_row_(spaced<T>(input.spec->key_size)),
+      x_(input.x),
+      keys_(input.keys),
+      rows_(size_t(input.batch->rows)) {
+  const ptrdiff_t M = spec_.memory_size, A = spec_.key_size;
+  const bool own_keys = keys_.data != nullptr, backward = input.backward;
   const auto take = [&](bool wanted, ptrdiff_t n) { return wanted ? memory.take<T>(size_t(n)) : nullptr; };
-  for (ptrdiff_t r = 0; r < batch.rows; ++r) {
+  for (ptrdiff_t r = 0; r < input.batch->rows; ++r) {
     Row& row = rows_[size_t(r)];
-    const ptrdiff_t n = batch.length(r);
+    const ptrdiff_t n = input.batch->length(r);
     row.steps = n;
     row.values = take(true, n * padded<T>(M));
-    row.values_t = take(backward || !(own_keys || spec.additive), padded<T>(n) * M);
-    if (spec.additive) {
+    row.values_t = take(backward || !(own_keys || spec_.additive), padded<T>(n) * M);
+    if (spec_.additive) {
+      const Sequence<const T>& from = own_keys ? keys_ : x_;
+      row.plain_keys = from.at(r, 0);
+      row.plain_row = from.step_stride;
       row.factors = take(true, n * key_row_);
-      row.query_factors = take(true, key_row_);
     } else {
       row.keys = own_keys ? take(backward, n * padded<T>(A)) : row.values;
       row.keys_t = own_keys ? take(true, padded<T>(n) * A) : row.values_t;
     }
-    row.dv = take(backward && spec.additive, key_row_);
   }
-  v_ = take(spec.additive, key_row_);
+  v_ = take(spec_.additive, key_row_);
+  most_key_ = take(spec_.additive, input.batch->rows);
 }
 
 template <class T>
-void CpuAttention<T>::pack(const Run& run, Row& row, const T* x, ptrdiff_t x_row, const T* keys,
-                           ptrdiff_t keys_row) const {
+void CpuAttention<T>::pack(const Run& run, const T* v, Arena& scratch) {
+  if (spec_.additive) std::fill(std::copy_n(v, spec_.key_size, v_), v_ + key_row_, T(0));
+  take_query_factors(scratch);
+  for_each_task(ptrdiff_t(rows_.size()), run.threads, [&](ptrdiff_t r) { pack_row(run, r); });
+}
+
+template <class T>
+void CpuAttention<T>::take_query_factors(Arena& scratch) {
+  for (Row& row : rows_)
+    if (spec_.additive) row.query_factors = scratch.take<T>(size_t(key_row_));
+}
+
+template <class T>
+void CpuAttention<T>::begin_backward(Arena& scratch) {
+  take_query_factors(scratch);
+  for (Row& row : rows_)
+    if (spec_.additive) row.dv = scratch.take<T>(size_t(key_row_));
+}
+
+template <class T>
+void CpuAttention<T>::pack_row(const Run& run, ptrdiff_t r) const {
+  const Row& row = rows_[size_t(r)];
   const ptrdiff_t n = row.steps, M = spec_.memory_size, A = spec_.key_size;
   if (!n || stopped(run)) return;
-  pack_rows(x, x_row, n, M, row.values);
+  pack_rows(x_.at(r, 0), x_.step_stride, n, M, row.values);
   if (stopped(run)) return;
-  if (row.values_t) pack_turned(x, x_row, n, M, row.values_t);
+  if (row.values_t) pack_turned(x_.at(r, 0), x_.step_stride, n, M, row.values_t);
   if (stopped(run)) return;
   if (spec_.additive) {
-    row.plain_keys = keys;
-    row.plain_row = keys_row;
-    row.most_key = kernels<T>().attention.additive_factors(keys, keys_row, A, n, row.factors, key_row_);
+    most_key_[r] = kernels<T>().attention.additive_factors(row.plain_keys, row.plain_row, A, n, row.factors, key_row_);
   } else if (row.keys_t != row.values_t) {
-    pack_turned(keys, keys_row, n, A, row.keys_t);
-    if (row.keys) pack_rows(keys, keys_row, n, A, row.keys);
+    pack_turned(keys_.at(r, 0), keys_.step_stride, n, A, row.keys_t);
+    if (row.keys) pack_rows(keys_.at(r, 0), keys_.step_stride, n, A, row.keys);
   }
 }
 
@@ -104,7 +107,7 @@ AdditiveCall<T> CpuAttention<T>::additive(const Row& m, const AttentionCall<T>& 
   c.keys = m.plain_keys;
   c.key_row = m.plain_row;
   c.factors = m.factors;
-  c.most_key = m.most_key;
+  c.most_key = most_key_[&m - rows_.data()];
   c.factor_row = key_row_;
   c.query_factors = m.query_factors;
   c.v = v_;
@@ -238,21 +241,13 @@ void CpuAttention<T>::add_v_gradient(T* gradient) const {
 }
 
 template <class T>
-std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const Run& run, const AttentionInput<T>& input,
+std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const AttentionInput<T>& input,
                                                                    Arena& memory) const {
-  return std::make_unique<CpuAttention<T>>(run, input, memory);
+  return std::make_unique<CpuAttention<T>>(input, memory);
 }
 
-template <class T>
-void CpuDevice<T>::count_attention_memory(const AttentionSpec& spec, const Batch& batch, bool own_keys,
-                                          Arena& count) const {
-  CpuAttention<T>::count(spec, batch, own_keys, count);
-}
-
-#define RECURRA_INSTANCES(T)                                                                                        \
-  template std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const Run&, const AttentionInput<T>&, \
-                                                                              Arena&) const;                        \
-  template void CpuDevice<T>::count_attention_memory(const AttentionSpec&, const Batch&, bool, Arena&) const;
+#define RECURRA_INSTANCES(T) \
+  template std::unique_ptr<AttentionMemory<T>> CpuDevice<T>::attention_memory(const AttentionInput<T>&, Arena&) const;
 RECURRA_INSTANCES(float)
 RECURRA_INSTANCES(double)
 #undef RECURRA_INSTANCES

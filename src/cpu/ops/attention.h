@@ -11,12 +11,11 @@ namespace recurra {
 template <class T>
 class CpuAttention final : public AttentionMemory<T> {
  public:
-  // All arrays live in `memory`, where keys must stay too.
-  CpuAttention(const Run&, const AttentionInput<T>&, Arena& memory);
+  // Its arrays, in `memory`, where keys must stay too.
+  CpuAttention(const AttentionInput<T>&, Arena& memory);
 
-  // Takes from an arena that only counts what one that can run backwards takes. `own_keys`: they are not the memory.
-  static void count(const AttentionSpec&, const Batch&, bool own_keys, Arena& count);
-
+  void pack(const Run&, const T* v, Arena& scratch) override;
+  void begin_backward(Arena& scratch) override;
   ptrdiff_t queries_at_once() const override;
   void forward(const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t memory_row, ptrdiff_t begin,
                ptrdiff_t count) const override;
@@ -34,13 +33,11 @@ class CpuAttention final : public AttentionMemory<T> {
     T *keys, *keys_t;      // the same for keys; null for additive scores, which have the next ones
     const T* plain_keys;
     ptrdiff_t plain_row;
-    T *factors, *query_factors;
-    T most_key;
-    T* dv;
+    T* factors;
+    T *query_factors, *dv;  // scratch
   };
-  CpuAttention(const AttentionSpec&, const Batch&);
-  void take(const Batch&, bool own_keys, bool backward, Arena& memory);
-  void pack(const Run&, Row&, const T* x, ptrdiff_t x_row, const T* keys, ptrdiff_t keys_row) const;
+  void take_query_factors(Arena& scratch);
+  void pack_row(const Run&, ptrdiff_t r) const;
   ptrdiff_t widest() const;  // features, padded to whole vectors
   AdditiveCall<T> additive(const Row&, const AttentionCall<T>&, ptrdiff_t row, ptrdiff_t step) const;
   const Row& after(ptrdiff_t memory_row) const { return rows_[std::min(size_t(memory_row) + 1, rows_.size() - 1)]; }
@@ -49,7 +46,8 @@ class CpuAttention final : public AttentionMemory<T> {
 
   AttentionSpec spec_;
   ptrdiff_t most_steps_, key_row_;  // of factors
-  T* v_ = nullptr;                  // of additive scores, padded with zeros
+  Sequence<const T> x_, keys_;      // keys data null: x
+  T *v_, *most_key_;                // of additive scores: v padded with zeros, and of each row
   std::vector<Row> rows_;
 };
 

@@ -17,7 +17,7 @@ class StackBackward {
         chunks_(row_chunks(tape.rows, call.batch->rows, most_chunks(run.threads, 1, call.batch->rows), run.arena,
                            has_vectors_ ? unit_group(call.batch->rows) : 1)) {
     take_work();
-    take_gradients(tape, shape_, *tape.memory, run.threads);
+    take_gradients(tape, shape_, *call.memory, run.threads);
   }
 
   void run() {

@@ -51,17 +51,12 @@ template <class T>
 class StackForward {
  public:
   // `tape` null: nothing is kept for a backward.
-  StackForward(const Run& run, const RecurrentForward<T>& call, CpuTape<T>* tape)
+  StackForward(const Run& run, const RecurrentForward<T>& call, const CpuTape<T>* tape)
       : run_(run),
         call_(call),
         tape_(tape),
-        rows_(sort_rows(*call.batch, tape ? *tape->memory : run.arena)),
-        plan_(*call.spec, *call.batch, rows_, run, call.spec->directions, !call.hook) {
-    if (!tape) return;
-    tape->rows = rows_;
-    tape->stretches = TapePlan<T>{plan_.shape, rows_, call.batch->rows, run.training}.within(call.tape_bytes);
-    take_tape(*tape, plan_.shape, call.batch->rows, run.training, *tape->memory);
-  }
+        rows_(tape ? tape->rows : sort_rows(*call.batch, run.arena)),
+        plan_(*call.spec, *call.batch, rows_, run, call.spec->directions, !call.hook) {}
 
   void run() {
     Sequence<T> between[2];  // outputs of all layers but the last; without a tape two buffers take turns
@@ -74,10 +69,6 @@ class StackForward {
       if (run_.training && spec_.input_dropout > 0)
         x = dropped(&CpuTape<T>::masked, layer, plan_.shape.input_size(layer), spec_.input_dropout,
                     kInputMask + uint64_t(layer * spec_.directions), true, x);
-      if (tape_) {
-        tape_->x.push_back(x);
-        tape_->y.push_back(read_only(y));
-      }
       if (!run_layer(layer, x, y)) return;
       x = read_only(y);
       if (!last && run_.training && spec_.dropout > 0)
@@ -141,7 +132,7 @@ class StackForward {
 
   const Run& run_;
   const RecurrentForward<T>& call_;
-  CpuTape<T>* const tape_;
+  const CpuTape<T>* const tape_;
   const Rows rows_;
   const ForwardPlan<T> plan_;
   const RecurrentSpec& spec_ = *call_.spec;

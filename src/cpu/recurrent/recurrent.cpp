@@ -31,11 +31,20 @@ std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec
 }
 
 template <class T>
-std::unique_ptr<RecurrentTape<T>> CpuDevice<T>::record(const Run& run, const RecurrentForward<T>& call,
-                                                       Arena& memory) const {
+void CpuDevice<T>::record(const Run& run, const RecurrentForward<T>& call, RecurrentTape<T>& tape) const {
+  StackForward<T>(run, call, &static_cast<CpuTape<T>&>(tape)).run();
+}
+
+template <class T>
+std::unique_ptr<RecurrentTape<T>> CpuDevice<T>::take_tape(const RecurrentForward<T>& call, bool training,
+                                                          Memory& memory) const {
   auto tape = std::make_unique<CpuTape<T>>();
-  tape->memory = &memory;
-  StackForward<T>(run, call, tape.get()).run();
+  const Shape<T> shape = {*call.spec};
+  const ptrdiff_t rows = call.batch->rows;
+  tape->rows = sort_rows(*call.batch, memory.host);
+  tape->stretches = TapePlan<T>{shape, tape->rows, rows, training}.within(call.tape_bytes);
+  recurra::take_tape(*tape, shape, rows, training, memory.device);
+  tape->thread(call.x, call.y);
   return tape;
 }
 
@@ -86,18 +95,18 @@ void CpuDevice<T>::add_gradient(const RecurrentSpec& spec, const std::vector<Rec
   add_weight_gradient(spec, offsets, static_cast<const CpuTape<T>&>(tape), gradient, threads);
 }
 
-#define RECURRA_INSTANCES(T)                                                                                      \
-  template StorageKind CpuDevice<T>::storage(const std::string&) const;                                           \
-  template std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentPacking<T>&, Arena) const;      \
-  template void CpuDevice<T>::forward(const Run&, const RecurrentForward<T>&) const;                              \
-  template std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec&, ptrdiff_t) const;   \
-  template std::unique_ptr<RecurrentTape<T>> CpuDevice<T>::record(const Run&, const RecurrentForward<T>&, Arena&) \
-      const;                                                                                                      \
-  template void CpuDevice<T>::backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const;         \
-  template TapeBytes CpuDevice<T>::tape_bytes(const RecurrentSpec&, const Batch&, bool) const;                    \
-  template bool CpuDevice<T>::read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t,                    \
-                                        const RecurrentActivity<T>&) const;                                       \
-  template void CpuDevice<T>::add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,            \
+#define RECURRA_INSTANCES(T)                                                                                           \
+  template StorageKind CpuDevice<T>::storage(const std::string&) const;                                                \
+  template std::unique_ptr<RecurrentWeights<T>> CpuDevice<T>::pack(const RecurrentPacking<T>&, Arena) const;           \
+  template void CpuDevice<T>::forward(const Run&, const RecurrentForward<T>&) const;                                   \
+  template std::unique_ptr<RecurrentStep<T>> CpuDevice<T>::prepare_step(const RecurrentSpec&, ptrdiff_t) const;        \
+  template void CpuDevice<T>::record(const Run&, const RecurrentForward<T>&, RecurrentTape<T>&) const;                 \
+  template std::unique_ptr<RecurrentTape<T>> CpuDevice<T>::take_tape(const RecurrentForward<T>&, bool, Memory&) const; \
+  template void CpuDevice<T>::backward(const Run&, const RecurrentBackward<T>&, RecurrentTape<T>&) const;              \
+  template TapeBytes CpuDevice<T>::tape_bytes(const RecurrentSpec&, const Batch&, bool) const;                         \
+  template bool CpuDevice<T>::read_tape(const RecurrentSpec&, const RecurrentTape<T>&, size_t,                         \
+                                        const RecurrentActivity<T>&) const;                                            \
+  template void CpuDevice<T>::add_gradient(const RecurrentSpec&, const std::vector<RecurrentOffsets>&,                 \
                                            const RecurrentTape<T>&, T*, int) const;
 RECURRA_INSTANCES(float)
 RECURRA_INSTANCES(double)

@@ -56,15 +56,24 @@ SavedValues<T> take_saved(const Shape<T>& shape, int64_t tokens, Arena& memory) 
 
 template <class T>
 struct CpuTape : RecurrentTape<T> {
-  Arena* memory = nullptr;
-  Rows rows = {};
+  Rows rows = {};  // in the host's memory
   Stretches stretches{Rows{}};
-  std::vector<Sequence<const T>> x, y;                           // [layer]
-  std::vector<Sequence<T>> masked, between, dropped;             // [layer]; data null: unused
-  std::vector<SavedValues<T>> saved;                             // [layer, direction], of the last stretch
-  std::vector<T*> entering;                                      // [layer, direction][stretch - 1][row][H]: c
+  std::vector<Sequence<const T>> x, y;                // [layer]
+  std::vector<Sequence<T>> masked, between, dropped;  // [layer]; data null: unused
+  std::vector<SavedValues<T>> saved;                  // [layer, direction], of the last stretch
+  std::vector<T*> entering;                           // [layer, direction][stretch - 1][row][H]: c
+  // Made by a backward:
   SavedValues<T> again = {};                                     // room to recompute one of the other stretches
-  std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed; made by backward
+  std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed
+
+  // Finds what each layer reads and writes, given the input of the first and the output of the last one.
+  void thread(Sequence<const T> input, Sequence<T> output) {
+    for (size_t layer = 0; layer < between.size(); ++layer) {
+      x.push_back(masked[layer].data ? read_only(masked[layer]) : input);
+      y.push_back(read_only(layer + 1 < between.size() ? between[layer] : output));
+      input = dropped[layer].data ? read_only(dropped[layer]) : y[layer];
+    }
+  }
 
   // c that enters stretch i > 0.
   StateRows<T> entering_c(const Shape<T>& shape, ptrdiff_t batch_rows, size_t index, ptrdiff_t i) const {
@@ -93,13 +102,14 @@ void take_tape(CpuTape<T>& tape, const Shape<T>& shape, ptrdiff_t batch_rows, bo
       tape.entering.push_back(states ? memory.take<T>(size_t(states * batch_rows * spec.hidden_size)) : nullptr);
     }
   }
-  if (stretches.count() > 1) tape.again = take_saved(shape, stretches.most_tokens_again(rows), memory);
 }
 
-// Allocates the weights' gradients, zeroed unless the arena only counts. A second attempt allocates them anew.
+// Allocates what a backward adds: the weights' gradients, zeroed unless the arena only counts, and room to recompute. A
+// second attempt allocates it anew.
 template <class T>
 void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int threads, bool counts = false) {
   const RecurrentSpec& spec = shape.spec;
+  if (tape.stretches.count() > 1) tape.again = take_saved(shape, tape.stretches.most_tokens_again(tape.rows), memory);
   for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient}) gradients->clear();
   const auto take = [&](std::vector<T*>& to, ptrdiff_t n) {
     to.push_back(n ? memory.take<T>(size_t(n)) : nullptr);
