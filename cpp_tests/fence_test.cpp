@@ -341,7 +341,7 @@ class Trial {
       const HostAccess access(devices_);
       seen_.emplace_back(parameters.grads(), parameters.grads() + parameters.size());
     }
-    chosen_gradients(*program_->record({x.data(), {begin.data(), state_size()}}, options), dy_rows, dfinal);
+    chosen_gradients(*record(), dy_rows, dfinal);
   }
 
   // Into buffers that the caller chose, and from there into others: the bits of the layers' own.
@@ -375,14 +375,14 @@ class Trial {
   void move() {
     const std::vector<std::vector<T>> before = std::move(seen_);
     const auto expect_same = [&](Tape<T>& tape) {
-      for (const auto& node : program_->graph().nodes()) node.layer->parameters()->zero_grad();
+      for (const auto& node : program_->graph().nodes()) node.layer->parameters()->gradient().zero();
       seen_.clear();
       run_backward(tape);
       expect_bits(seen_, plain_);
     };
     const auto plain = record();
     plain_.clear();
-    for (const auto& node : program_->graph().nodes()) node.layer->parameters()->zero_grad();
+    for (const auto& node : program_->graph().nodes()) node.layer->parameters()->gradient().zero();
     seen_.clear();
     run_backward(*plain);
     plain_ = std::move(seen_);

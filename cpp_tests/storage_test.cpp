@@ -112,7 +112,8 @@ class Stack {
     for (ptrdiff_t r = 0; r < rows; ++r) lengths.push_back(r == 1 ? 0 : kSteps - r * 3 % 7);
     for (ptrdiff_t i = 0; i < rows * kSteps; ++i) reset.push_back(i % 6 == 4);
     const Batch batch = {rows, kSteps, lengths.data(), reset.data(), kSteps, 1};
-    Arena arena(devices_.memory), host, kept(devices_.memory);
+    Arena arena(devices_.memory), host;
+    Memory kept(devices_);
     const Run run = {devices_, arena, host, threads, nullptr, records, 5};
     const ptrdiff_t inputs = spec_.input_size, outputs = layer_.output_size(), state = layer_.state_size();
     const std::vector<T> x = numbers<T>(size_t(rows * kSteps * inputs), 2), begin = numbers<T>(size_t(rows * state), 3);
@@ -125,7 +126,7 @@ class Stack {
                                       {begin.data(), state},
                                       {end.data(), state}};
     if (records)
-      device_.record(run, call, kept);
+      device_.record(run, call, *device_.take_tape(call, true, kept));
     else
       device_.forward(run, call);
     y.insert(y.end(), end.begin(), end.end());

@@ -335,7 +335,19 @@ class Program:
         memory_budget: int | None = None,
         finishes: bool = True,  # False: what it changes in layers waits for finish_records()
         first_row: int = 0,  # the number of the first row, as random masks see it
+        block: tuple[Array, int] | None = None,  # bytes for the whole tape, and the model's signature
     ) -> Tape: ...
+    def tape_bytes(
+        self,
+        x: Arrays,  # of which only the shapes count
+        lengths: Arrays | None,
+        reset: bool,
+        state: bool,
+        time_major: bool,
+        training: bool,
+        memory_budget: int | None,
+    ) -> int: ...
+    def open_tape(self, memory: Array, signature: int) -> Tape: ...
     def stream(self, batch_size: int) -> Stream: ...
 
 # Losses: (weighted sum over the valid steps, gradient of the sum or None).

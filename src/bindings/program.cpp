@@ -45,6 +45,19 @@ ProgramHandle make_program(const std::string& name, const std::vector<PyInput>& 
   });
 }
 
+// (an array of bytes, the signature of the model)
+typedef std::optional<std::pair<py::array_t<uint8_t>, uint64_t>> PyBlock;
+
+TapeBlock tape_block(const std::pair<py::array_t<uint8_t>, uint64_t>& pair) {
+  const auto& [array, signature] = pair;
+  const auto release = [](const py::object* kept) {
+    const py::gil_scoped_acquire gil;
+    delete kept;
+  };
+  const std::shared_ptr<const void> owner(new py::object(array), release);
+  return {reinterpret_cast<char*>(const_cast<uint8_t*>(array.data())), size_t(array.nbytes()), signature, owner};
+}
+
 // Runs f(); a bad_alloc gets the program's name and the shape of x.
 template <class T, class F>
 void with_memory(const Call<T>& call, const Program<T>& program, const F& f) {
@@ -80,7 +93,7 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-                  std::optional<size_t> memory_budget, bool finishes, int64_t first_row) {
+                  std::optional<size_t> memory_budget, bool finishes, int64_t first_row, const PyBlock& block) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   const ptrdiff_t count = program.graph().inputs();
   constexpr int64_t kRows = int64_t(1) << 31;
@@ -97,10 +110,38 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
       run_native(work, [&](Stop* stop) {
         tape = program.record(
             call.input(stop),
-            {time_major, training, wanted.get(), {seed, first_row}, memory_budget.value_or(size_t(-1)), finishes});
+            {time_major, training, wanted.get(), {seed, first_row}, memory_budget.value_or(size_t(-1)), finishes},
+            block ? tape_block(*block) : TapeBlock{});
       });
     });
   });
+  return {tape};
+}
+
+template <class T>
+size_t tape_bytes(const Program<T>& program, const py::object& x, const py::object& lengths, bool reset, bool state,
+                  bool time_major, bool training, std::optional<size_t> memory_budget) {
+  Call<T> call = read_call(program, x, lengths, py::none(), py::none(), time_major);
+  std::vector<uint8_t> resets;
+  for (Value<T>& input : call.inputs) {
+    Batch& batch = input.batch;
+    if (!reset || input.vector) continue;
+    resets.resize(std::max(resets.size(), size_t(batch.rows * batch.steps)));
+    batch.reset_row = batch.steps;
+    batch.reset_step = 1;
+  }
+  for (Value<T>& input : call.inputs)
+    if (reset && !input.vector) input.batch.reset = resets.data();
+  RecordOptions options = {time_major, training};
+  options.memory_budget = memory_budget.value_or(size_t(-1));
+  const T some = 0;
+  return program.tape_bytes({call.inputs.data(), {state ? &some : nullptr, 0}}, options);
+}
+
+template <class T>
+TapeHandle open_tape(Program<T>& program, const PyBlock& block) {
+  std::shared_ptr<Tape<T>> tape;
+  read_whole(program.versions(), [&] { tape = program.open(tape_block(*block)); });
   return {tape};
 }
 
@@ -123,15 +164,32 @@ void register_program(py::module_& m) {
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
              const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-             std::optional<size_t> memory_budget, bool finishes, int64_t first_row) {
+             std::optional<size_t> memory_budget, bool finishes, int64_t first_row, const PyBlock& block) {
             return self.visit([&](const auto& p) {
               return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget,
-                            finishes, first_row);
+                            finishes, first_row, block);
             });
           },
           py::arg("x"), py::arg("lengths") = py::none(), py::arg("reset") = py::none(), py::arg("state") = py::none(),
           py::arg("time_major") = false, py::arg("training") = true, py::arg("input_grad") = true, py::arg("seed") = 0,
-          py::arg("memory_budget") = py::none(), py::arg("finishes") = true, py::arg("first_row") = 0)
+          py::arg("memory_budget") = py::none(), py::arg("finishes") = true, py::arg("first_row") = 0,
+          py::arg("block") = py::none())
+      .def(
+          "tape_bytes",
+          [](const ProgramHandle& self, const py::object& x, const py::object& lengths, bool reset, bool state,
+             bool time_major, bool training, std::optional<size_t> memory_budget) {
+            return self.visit([&](const auto& p) {
+              return tape_bytes(*p, x, lengths, reset, state, time_major, training, memory_budget);
+            });
+          },
+          py::arg("x"), py::arg("lengths"), py::arg("reset"), py::arg("state"), py::arg("time_major"),
+          py::arg("training"), py::arg("memory_budget"))
+      .def(
+          "open_tape",
+          [](const ProgramHandle& self, const py::array_t<uint8_t>& memory, uint64_t signature) {
+            return self.visit([&](const auto& p) { return open_tape(*p, std::pair{memory, signature}); });
+          },
+          py::arg("memory").noconvert(), py::arg("signature"))
       .def(
           "stream",
           [](const ProgramHandle& self, ptrdiff_t batch_size) {

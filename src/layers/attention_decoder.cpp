@@ -158,14 +158,15 @@ void AttentionDecoder<T>::begin(const Run& run, const LayerForward<T>& call, con
   scoring_.prepare(run, packed.scoring, pass.attending, run.arena);
   if (pass.state.data) {
     const HostAccess access(run.devices);
-    for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.state.at(pass.order[r]), S, pass.state.at(r));
+    T* const to = const_cast<T*>(pass.state.data);  // of take()
+    for (ptrdiff_t r = 0; r < N; ++r) std::copy_n(call.state.at(pass.order[r]), S, to + r * S);
   }
-  copy_rows<T>(run.device<T>(), N, spec_.hidden_size, read_only(pass.state), {pass.h.data, pass.h.row_stride});
+  copy_rows<T>(run.device<T>(), N, spec_.hidden_size, pass.state, {pass.h.data, pass.h.row_stride});
 }
 
 template <class T>
 RecurrentForward<T> AttentionDecoder<T>::cell_call(const Pass& pass) const {
-  return {&spec_, nullptr, &pass.batch, read_only(pass.x), pass.h_after(), read_only(pass.state), pass.final_state};
+  return {&spec_, nullptr, &pass.batch, read_only(pass.x), pass.h_after(), pass.state, pass.final_state};
 }
 
 template <class T>
@@ -299,7 +300,7 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
   cell.batch = &pass.batch;
   cell.dy = {d.h.data + d.h.step_stride, d.h.row_stride, d.h.step_stride};
   cell.dx = d.x;
-  cell.state = read_only(pass.state);
+  cell.state = pass.state;
   cell.dfinal = d.final_state;
   cell.dstate = dstate;
   cell.memory = &memory.device;

@@ -53,7 +53,7 @@ struct AttentionDecoder<T>::Pass {
   Sequence<T> h = {};         // one step more: index t holds h before step t
   Sequence<T> combined = {};  // [c; h]
   Sequence<T> a = {};
-  StateRows<T> state = {};  // data null: zeros
+  StateRows<const T> state = {};  // data null: zeros
   StateRows<T> final_state = {};
   Attending<T> attending;
 

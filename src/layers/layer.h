@@ -271,9 +271,10 @@ std::unique_ptr<LayerStep<T>> Layer<T>::prepare_step(ptrdiff_t, ptrdiff_t featur
   return std::make_unique<Step>(*this, features);
 }
 
-// Takes the parameters' gradient, zeroed.
+// Takes the parameters' gradient, zeroed; null if there are none.
 template <class T>
 T* start_gradient(FlatTape<T>& tape, const Parameters<T>& parameters, Memory& memory) {
+  if (!parameters.size()) return nullptr;
   tape.gradient = memory.device.take<T>(size_t(parameters.size()));
   fill_flat(parameters.device(), tape.gradient, parameters.size(), T(0));
   return tape.gradient;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "device/valid_steps.h"
 #include "platform/eager_stop.h"
 #include "platform/tasks.h"
 

@@ -1,6 +1,7 @@
 // A forward that is recorded: first the places of all that the tape holds, then the computation.
 #include <algorithm>
 
+#include "device/valid_steps.h"
 #include "program/program.h"
 #include "program/tape_facts.h"
 
@@ -177,7 +178,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   }
   for (size_t i = 0; i < graph_.outputs().size(); ++i) finish_output(i, values, writable(tape->outputs_[i].x.features));
   if (facts) {
-    TapeFacts written = {weights_digest(),      memory.device.used(), block.signature,    options.seed,
+    TapeFacts written = {weights_digest(),      memory.device.used(), block.signature,    options.random,
                          options.memory_budget, options.training,     options.time_major, input.state.data != nullptr};
     for (const auto& step : tape->steps_) written.numbers.push_back(step.tape->number());
     const HostAccess access(devices_);

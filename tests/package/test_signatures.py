@@ -96,6 +96,7 @@ LAYER = [
     "load_state_dict",
     "new_grads",
     "num_layers",
+    "open_tape",
     "output_lengths",
     "output_size",
     "params",
@@ -107,6 +108,7 @@ LAYER = [
     "to_onnx",
     "to_torch",
     "stream",
+    "tape_bytes",
     "trainable",
     "zero_grad",
 ]

@@ -134,6 +134,7 @@ class Layer(ABC):
         memory_budget: int | None = None,
         mask: Any = None,
         first_row: int = 0,
+        memory: Any = None,
     ) -> Tape:
         """Run forward and record a tape for `backward`.
 
@@ -146,19 +147,64 @@ class Layer(ABC):
                 but not the gradients that `backward` takes and returns. If the tape would need more, recurrent layers
                 keep as many steps' saved values as fit, and `backward` recomputes the others, a stretch at a time, at
                 the cost of at most one more forward. Outputs and gradients stay bitwise the same. None for no limit.
-
             first_row: the number of the first row where the rows are a part of a larger batch: with its seed they have the
                 masks, outputs and gradients with respect to x that they would have there. A layer written in Python is
                 given another rng for each first_row.
+            memory: (B,) uint8, an array that holds the whole tape: `tape_bytes` says how many bytes it needs. It begins
+                at a multiple of 64 bytes. What `record` writes there does not depend on its address: `open_tape` makes
+                a tape of the bytes, or of a copy of them. None for memory that the tape owns.
 
         Raises:
             ValueError: wrong shapes, lengths or token numbers; a memory_budget below the least possible, which the
-                message states, or for a model with layers written in Python.
+                message states; memory that is too small or not aligned; memory_budget or memory for a model with layers
+                written in Python; memory with a mask, or with x without a batch axis.
             TypeError: wrong dtype.
         """
         return self._runner(x).record(
-            x, state, lengths, reset, training, input_grad, seed, memory_budget, mask, first_row
+            x, state, lengths, reset, training, input_grad, seed, memory_budget, mask, first_row, memory
         )
+
+    @keywords.explained_method
+    def tape_bytes(
+        self,
+        shape: Any,
+        lengths: Any = None,
+        reset: bool = False,
+        state: bool = False,
+        training: bool = True,
+        memory_budget: int | None = None,
+    ) -> int:
+        """Bytes of memory that `record(..., memory=)` needs for a call.
+
+        Args:
+            shape: of x; for several inputs a tuple of shapes, or a dict, as x itself.
+            lengths: as in the call; what is enough without lengths, and without memory_budget, is enough with any.
+            reset: whether the call has resets.
+            state: whether the call has an initial state.
+            training, memory_budget: as in the call.
+
+        Raises:
+            ValueError: shapes that do not fit; a model with layers written in Python.
+        """
+        many = isinstance(shape, Mapping) or (isinstance(shape, tuple) and any(isinstance(one, tuple) for one in shape))
+        return self._runner(shape if many else None).tape_bytes(shape, lengths, reset, state, training, memory_budget)
+
+    @keywords.explained_method
+    def open_tape(self, memory: Any) -> Tape:
+        """The tape that `record(..., memory=)` wrote into `memory`, or into bytes that it is a copy of.
+
+        It may be opened several times, at any address, in any process with the same model, version of the library and
+        instruction set; each time the result is a tape that runs backward once. The bytes are only read, in place if they
+        begin at a multiple of 64, else copied: do not change them until backward has run.
+
+        Args:
+            memory: (B,) uint8.
+
+        Raises:
+            ValueError: bytes that hold no tape of this model, or one recorded with other weights.
+            TypeError: wrong dtype.
+        """
+        return self._runner().open_tape(memory)
 
     @keywords.explained_method
     def stream(self, batch_size: int = 1) -> Stream:

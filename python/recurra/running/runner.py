@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from recurra import _core
@@ -114,16 +115,27 @@ class Runner:
         memory_budget: int | None = None,
         mask: Any = None,
         first_row: int = 0,
+        memory: Any = None,
     ) -> Tape:
         """The tape of a call, recorded for backward."""
         operation = f"{self._owner}.record"
         if memory_budget is not None:
             memory_budget = self._checked_budget(operation, memory_budget)
+        if memory is not None:
+            from recurra.running import tape_memory
+
+            tape_memory.refuse_python(operation, "memory", self._graph)
+            memory = tape_memory.to_write(operation, memory)
         training = checks.flag(operation, "training", training)
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
         first_row = checks.integer(operation, "first_row", first_row, 0)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
+        if memory is not None:
+            self._refuse_form(operation, form)
+            block = (memory, self._signature)
+            given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
+            return self._tape(self._record_runs(True, *given, block))
         if not self._graph.all_native:  # users' layers may save them on the tape
             arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
         given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
@@ -134,7 +146,60 @@ class Runner:
             versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_versions, *given)
             # Batch norm updates its running statistics only here, as recording may have been repeated.
             _core.finish_records([piece for piece, _run in pieces if isinstance(piece, _core.Tape)])
+        return self._tape(pieces, versions, form)
+
+    def _tape(
+        self, pieces: Sequence[tuple[TapePiece, Run]], versions: Sequence[int] = (), form: Form | None = None
+    ) -> Tape:
         return Tape(self._owner, self._graph, pieces, self.layout, (self.inputs, self.outputs), versions, form)
+
+    def _refuse_form(self, operation: str, form: Form | None) -> None:
+        """The bytes of a tape do not say in which form the caller gave its arguments."""
+        if form is not None:
+            raise ValueError(
+                f"{operation}: got a mask, or x without a batch axis, for a tape in the caller's memory, expected lengths "
+                "and rows; write lengths=..., x[None]"
+            )
+
+    @cached_property
+    def _signature(self) -> int:
+        from recurra.running import tape_memory
+
+        return tape_memory.signature(self._graph)
+
+    def tape_bytes(
+        self, shape: Any, lengths: Any, reset: bool, state: bool, training: bool, memory_budget: int | None
+    ) -> int:
+        """Bytes of a tape in the caller's memory."""
+        from recurra.running import tape_memory
+
+        operation = f"{self._owner}.tape_bytes"
+        tape_memory.refuse_python(operation, "a tape in the caller's memory", self._graph)
+        if memory_budget is not None:
+            memory_budget = self._checked_budget(operation, memory_budget)
+        program = cast("_core.Program", self._runs[0].program)
+        x = tape_memory.stand_ins(operation, shape, self.inputs, self._graph, program.dtype)
+        arrays, _flat, valid, _restart, form = self._read(x, None, lengths, None, None)
+        self._refuse_form(operation, form)
+        return program.tape_bytes(
+            pack(arrays),
+            pack(valid),
+            checks.flag(operation, "reset", reset),
+            checks.flag(operation, "state", state),
+            self._time_major,
+            checks.flag(operation, "training", training),
+            memory_budget,
+        )
+
+    def open_tape(self, memory: Any) -> Tape:
+        """The tape in such memory."""
+        from recurra.running import tape_memory
+
+        operation = f"{self._owner}.open_tape"
+        tape_memory.refuse_python(operation, "a tape in the caller's memory", self._graph)
+        program = cast("_core.Program", self._runs[0].program)
+        piece = program.open_tape(tape_memory.to_read(operation, memory), self._signature)
+        return self._tape([(piece, self._runs[0])])
 
     def _record_versions(self, *given: Any) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
         return [layer.parameters.version for layer in self._graph.layers], self._record_runs(False, *given)
@@ -151,6 +216,7 @@ class Runner:
         seed: int,
         memory_budget: int | None,
         first_row: int,
+        block: tuple[Array, int] | None = None,
     ) -> list[tuple[TapePiece, Run]]:
         call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
@@ -165,6 +231,7 @@ class Runner:
                 memory_budget,
                 finishes,
                 first_row,
+                *([block] if block is not None else ()),
             )
             if run is not self._runs[-1]:
                 call.take(run, piece.y)
@@ -172,13 +239,9 @@ class Runner:
         return pieces
 
     def _checked_budget(self, operation: str, memory_budget: int) -> int:
-        python = [layer.label for layer in self._graph.layers if not layer.native]
-        if python:
-            raise ValueError(
-                f"{operation}: got memory_budget for a model with {python[0]}, which is written in Python, expected "
-                "native layers only, as only they know in advance what their tape takes; leave memory_budget out, or "
-                "record the native part of the model with it"
-            )
+        from recurra.running import tape_memory  # late, as all that reads it: few need it
+
+        tape_memory.refuse_python(operation, "memory_budget", self._graph)
         return checks.integer(operation, "memory_budget", memory_budget, 0, sys.maxsize)
 
     def _gradients_wanted(self, input_grad: bool) -> list[bool]:
