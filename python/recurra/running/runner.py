@@ -129,7 +129,8 @@ class Runner:
         training = checks.flag(operation, "training", training)
         wanted = self._gradients_wanted(checks.flag(operation, "input_grad", input_grad))
         seed = seeds.resolve(operation, seed)
-        first_row = checks.integer(operation, "first_row", first_row, 0)
+        if first_row != 0:  # small calls notice the check
+            first_row = checks.integer(operation, "first_row", first_row, 0)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
         if memory is not None:
             self._refuse_form(operation, form)
