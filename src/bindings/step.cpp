@@ -17,7 +17,6 @@ PyObject* argument_names[kArguments];
 // GIL.
 constexpr ptrdiff_t kMostCopied = 256;
 struct Copies {
-  int64_t rows[kMostCopied];
   int64_t tokens[kMostCopied];
   uint8_t reset[kMostCopied];
 };
@@ -43,17 +42,15 @@ T* data_of(const PyArray_Proxy* a) {
 }
 
 // The rows of a list, a tuple or an array of int64, or those where a mask is true; the stream checks them.
-bool take_rows(RowList& list, PyObject* rows, ptrdiff_t batch_size, Copies& copies) {
-  if (rows == Py_None) return true;
-  list = {copies.rows, 0};
+bool take_rows(int64_t (&to)[kMostCopied], ptrdiff_t& count, PyObject* rows, ptrdiff_t batch_size) {
   if (PyList_CheckExact(rows) || PyTuple_CheckExact(rows)) {
-    list.count = PySequence_Fast_GET_SIZE(rows);
-    if (list.count > kMostCopied) return false;
-    for (ptrdiff_t i = 0; i < list.count; ++i) {
+    count = PySequence_Fast_GET_SIZE(rows);
+    if (count > kMostCopied) return false;
+    for (ptrdiff_t i = 0; i < count; ++i) {
       PyObject* const row = PySequence_Fast_GET_ITEM(rows, i);
       if (!PyLong_CheckExact(row)) return false;
       int overflow = 0;
-      copies.rows[i] = PyLong_AsLongLongAndOverflow(row, &overflow);
+      to[i] = PyLong_AsLongLongAndOverflow(row, &overflow);
       if (overflow) return false;
     }
     return true;
@@ -62,16 +59,16 @@ bool take_rows(RowList& list, PyObject* rows, ptrdiff_t batch_size, Copies& copi
   if (const PyArray_Proxy* a = as_it_is<bool>(rows, 1, batch_size)) {
     for (ptrdiff_t r = 0; r < batch_size; ++r) {
       if (!data_of<const volatile uint8_t>(a)[r * a->strides[0]]) continue;
-      if (list.count == kMostCopied) return false;
-      copies.rows[list.count++] = r;
+      if (count == kMostCopied) return false;
+      to[count++] = r;
     }
     return true;
   }
   const PyArray_Proxy* a = py::detail::array_proxy(rows);
   if (a->nd != 1 || a->dimensions[0] > kMostCopied || !as_it_is<int64_t>(rows, 1, a->dimensions[0])) return false;
-  list.count = a->dimensions[0];
+  count = a->dimensions[0];
   const ptrdiff_t stride = a->strides[0] / ptrdiff_t(sizeof(int64_t));
-  for (ptrdiff_t i = 0; i < list.count; ++i) copies.rows[i] = data_of<const volatile int64_t>(a)[i * stride];
+  for (ptrdiff_t i = 0; i < count; ++i) to[i] = data_of<const volatile int64_t>(a)[i * stride];
   return true;
 }
 
@@ -140,18 +137,16 @@ py::object take_output(StepOutput<T>& output, PyObject* out, ptrdiff_t rows, ptr
 
 // The output; null if this path does not apply, with nothing changed.
 template <class T>
-py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out, PyObject* given_rows) {
+py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out, const RowList& list) {
   const Program<T>& program = stream.program();
   const Graph<T>& graph = program.graph();
   StepInput<T> input = {};
   StepOutput<T> output = {};
   ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0, {}, {}};
   if (graph.inputs() != 1 || graph.outputs().size() != 1) return {};
-  Copies copies;
-  RowList list;
-  if (!take_rows(list, given_rows, stream.rows(), copies)) return {};
   const ptrdiff_t rows = list.all() ? stream.rows() : list.count;
-  if (!stream.has_step(rows) || !is_short(graph.work_per_step() * double(rows))) return {};
+  if (!stream.has_step(rows) || !is_short(stream.step_work(rows))) return {};
+  Copies copies;
   if (rows > kMostCopied && (reset != Py_None || graph.values().front().tokens)) return {};
   if (!take_input(input, program, x, rows, copies) || !take_reset(call, reset, rows, copies)) return {};
   const ptrdiff_t columns = graph.output(0).features;
@@ -160,6 +155,16 @@ py::object step(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out, 
   const FlushScope flush;
   stream.step(call, list);
   return y;
+}
+
+// Apart from step(), so that a step of all rows has no list on its stack.
+template <class T>
+[[gnu::noinline]] py::object step_listed(Stream<T>& stream, PyObject* x, PyObject* reset, PyObject* out,
+                                         PyObject* rows) {
+  int64_t list[kMostCopied];
+  ptrdiff_t count = 0;
+  if (!take_rows(list, count, rows, stream.rows())) return {};
+  return step(stream, x, reset, out, {list, count});
 }
 
 // Sorts the arguments into x, reset, out, rows; false if they do not fit.
@@ -189,7 +194,8 @@ PyObject* stream_step(PyObject* self, PyObject* const* given, Py_ssize_t positio
       auto* handle = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr<StreamHandle>();
       const auto run = [&](const auto& stream) {
         const auto given = [&](int i) { return sorted[i] ? sorted[i] : Py_None; };
-        return step(*stream, sorted[0], given(1), given(2), given(3));
+        if (sorted[3] && sorted[3] != Py_None) return step_listed(*stream, sorted[0], given(1), given(2), sorted[3]);
+        return step(*stream, sorted[0], given(1), given(2), {});
       };
       if (py::object y = handle ? handle->visit(run) : py::object()) return y.release().ptr();
     }

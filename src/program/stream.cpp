@@ -27,6 +27,7 @@ Stream<T>::Stream(std::shared_ptr<Program<T>> program, ptrdiff_t rows)
       step_inputs_(size_t(program_->graph().inputs())),
       step_outputs_(program_->graph().outputs().size()),
       step_rows_(program_->prepared_rows()),
+      row_work_(program_->graph().work_per_step()),
       counts_(program_->versions().size(), kNoCount),
       seen_(program_->versions(), counts_.data()) {}
 

@@ -24,6 +24,7 @@ class Stream {
   // One step, prepared beforehand. Only if has_step(rows listed): large ones are for run(). The call's rows and states
   // are filled in.
   bool has_step(ptrdiff_t rows) const { return rows <= step_rows_; }
+  double step_work(ptrdiff_t rows) const { return row_work_ * double(rows); }  // multiply-adds, roughly
   void step(ProgramStepCall<T>& call, const RowList& list = {});
   // How often run(), step(), reset(), load() and copy() changed the state. undo() takes back the change that came
   // since, if one did.
@@ -74,6 +75,7 @@ class Stream {
   std::vector<StepInput<T>> step_inputs_;
   std::vector<StepOutput<T>> step_outputs_;
   const ptrdiff_t step_rows_;  // the most rows of a prepared step
+  const double row_work_;      // of a row's step
   std::vector<uint64_t> counts_;
   Seen seen_;  // of the last step
   mutable Turn turn_;
