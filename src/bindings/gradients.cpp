@@ -34,7 +34,7 @@ py::object touched_rows(const GradientBuffer<T>& buffer) {
   const std::vector<int64_t>& rows = touched->rows();
   py::array made = new_array<int64_t>({int64_t(rows.size())});
   std::copy(rows.begin(), rows.end(), static_cast<int64_t*>(made.mutable_data()));
-  return std::move(made);
+  return made;
 }
 
 // Of a sparse gradient, the rows that are not zero become the touched rows.
