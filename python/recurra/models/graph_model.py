@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recurra.common import checks, html, seeds
+from recurra.common import checks, seeds
 from recurra.common.structure import ALONE, Structure
 from recurra.common.typing import Array, State
 from recurra.data.feed import InputInfo, OutputInfo, Outputs
@@ -150,6 +150,8 @@ class GraphModel(TrainableModel):
 
     def _repr_html_(self) -> str:
         """`summary`, for notebooks."""
+        from recurra.common import html  # late: only notebooks need it
+
         return html.table(self._table(), caption=f"{self.label}: {self._total()}")
 
     def _table(self) -> list[tuple[str, ...]]:
