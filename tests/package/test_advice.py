@@ -153,5 +153,5 @@ def test_something_else_in_place_of_an_object(name: str, given: Any, package: An
 
 def test_ctc_padded_by_the_blank_says_what_pads() -> None:
     padded = np.array([[1, 2, 0], [1, 0, 0]])
-    with pytest.raises(ValueError, match=r"got the blank, 0, .*put -1 there or give a list"):
+    with pytest.raises(ValueError, match=r"got the blank, 0, .*use -1 or give a list"):
         rc.losses.CTC()(np.zeros((2, 5, 3), np.float32), padded)
