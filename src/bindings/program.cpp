@@ -122,16 +122,12 @@ template <class T>
 size_t tape_bytes(const Program<T>& program, const py::object& x, const py::object& lengths, bool reset, bool state,
                   bool time_major, bool training, std::optional<size_t> memory_budget) {
   Call<T> call = read_call(program, x, lengths, py::none(), py::none(), time_major);
-  std::vector<uint8_t> resets;
+  static constexpr uint8_t kReset = 0;  // that of every row and step
   for (Value<T>& input : call.inputs) {
-    Batch& batch = input.batch;
     if (!reset || input.vector) continue;
-    resets.resize(std::max(resets.size(), size_t(batch.rows * batch.steps)));
-    batch.reset_row = batch.steps;
-    batch.reset_step = 1;
+    input.batch.reset = &kReset;
+    input.batch.reset_row = input.batch.reset_step = 0;
   }
-  for (Value<T>& input : call.inputs)
-    if (reset && !input.vector) input.batch.reset = resets.data();
   RecordOptions options = {time_major, training};
   options.memory_budget = memory_budget.value_or(size_t(-1));
   const T some = 0;

@@ -60,6 +60,16 @@ def tape() -> Any:
     return program().record(floats(2, 3, 4))
 
 
+def tape_block() -> Any:
+    """The bytes of a tape, whose signature is 7."""
+    size = program().tape_bytes(floats(2, 3, 4), None, False, False, False, True, None)
+    spare = np.zeros(size + 64, np.uint8)
+    begin = -spare.ctypes.data % 64
+    block = spare[begin : begin + size]
+    program().record(floats(2, 3, 4), None, None, None, False, True, True, 0, None, True, 0, (block, 7))
+    return block
+
+
 def pending() -> Any:
     """A tape with gradients pending for `add_gradients`."""
     made = tape()
@@ -190,17 +200,21 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("Program.__init__", lambda: (lambda read, begin: _core.Program("p", [("either", 4)], [(_core.Recurrent("gru", 4, 5), [read], [begin])], [1]), [0, -1])),
     method("Program.forward", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False),
     method("Program.record", program, floats(2, 3, 4), LENGTHS, np.zeros((2, 3), bool), [floats(1, 2, 5)], False, True, True, 0, None, True),
+    method("Program.tape_bytes", program, floats(2, 3, 4), LENGTHS, True, True, False, True, 1 << 20),
+    ("Program.open_tape", lambda: (program().open_tape, [tape_block(), 7])),
     method("Program.stream", program, 2),
     method("Tape.backward", tape, floats(2, 3, 5), [floats(1, 2, 5)]),
     method("Tape.activity", tape, 0),
     method("Tape.keep_gradient_norms", tape),
     method("Tape.close", tape),
-    method("Stream.step", stream, floats(2, 4), np.zeros(2, bool), floats(2, 5)),
-    method("Stream.process", stream, floats(2, 3, 4), np.zeros((2, 3), bool), floats(2, 3, 5)),
+    method("Stream.step", stream, floats(2, 4), np.zeros(2, bool), floats(2, 5), np.array([1, 0])),
+    method("Stream.process", stream, floats(2, 3, 4), np.zeros((2, 3), bool), floats(2, 3, 5), np.array([1, 0])),
+    method("Stream.copy_rows", stream, np.array([1]), np.array([0])),
+    ("listed_rows", lambda: (_core.listed_rows, ["s", np.array([1, 0]), 2, True])),
     method("Stream.reset", stream, np.array([1])),
-    method("Stream.state", stream),
-    method("Stream.load_state", stream, [floats(1, 2, 5)]),
-    method("Stream.fork", stream, 2),
+    method("Stream.state", stream, np.array([1])),
+    method("Stream.load_state", stream, [floats(1, 1, 5)], np.array([1])),
+    method("Stream.fork", stream, 2, np.array([1])),
 ]  # fmt: skip
 
 

@@ -451,7 +451,7 @@ def test_an_unknown_name_is_explained(wrong: str, right: str) -> None:
     ("wrong", "message"),
     [
         (rc.metrics.LossMean, r"got the class LossMean, expected an instance; write LossMean\("),
-        (rc.losses.L1, r"got the class L1, expected an object"),
+        (rc.losses.L1, r"got the class L1, expected an instance"),
         (3, r"got a metric of type int, expected a name"),
         (None, r"got a metric of type NoneType, expected a name"),
     ],
@@ -566,5 +566,5 @@ def test_infinite_logits_have_no_area() -> None:
 
 @pytest.mark.parametrize("wrong", ["kappa", "wer", "cer", "cosine_similarity", "bleu"])
 def test_another_metric_is_not_taken_for_a_misspelling(wrong: str) -> None:
-    with pytest.raises(ValueError, match=rf"got the metric '{wrong}', .*; choose one of them, or give an object"):
+    with pytest.raises(ValueError, match=rf"got the metric '{wrong}', .*; choose one of them, or give an instance"):
         rc.metrics.find(wrong)
