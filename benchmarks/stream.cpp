@@ -32,7 +32,8 @@ void step(benchmark::State& state, const char* cell, ptrdiff_t inputs, ptrdiff_t
     const FlushScope flush;  // as every call from Python
     const StepInput<T> input = {x.data(), inputs, {}};
     const StepOutput<T> output = {y.data(), hidden};
-    stream.step({&input, &output, nullptr, 0, 0});
+    ProgramStepCall<T> call = {&input, &output, nullptr, 0, 0, {}, {}};
+    stream.step(call);
     benchmark::ClobberMemory();
   }
 }
