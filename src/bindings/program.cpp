@@ -46,10 +46,10 @@ ProgramHandle make_program(const std::string& name, const std::vector<PyInput>& 
 }
 
 // (an array of bytes, the signature of the model)
-typedef std::optional<std::pair<py::array_t<uint8_t>, uint64_t>> PyBlock;
+typedef std::pair<py::array_t<uint8_t>, uint64_t> PyBlock;
 
-TapeBlock tape_block(const std::pair<py::array_t<uint8_t>, uint64_t>& pair) {
-  const auto& [array, signature] = pair;
+TapeBlock tape_block(const PyBlock& block) {
+  const auto& [array, signature] = block;
   const auto release = [](const py::object* kept) {
     const py::gil_scoped_acquire gil;
     delete kept;
@@ -93,7 +93,8 @@ py::tuple forward(Program<T>& program, const py::object& x, const py::object& le
 template <class T>
 TapeHandle record(Program<T>& program, const py::object& x, const py::object& lengths, const py::object& reset,
                   const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-                  std::optional<size_t> memory_budget, bool finishes, int64_t first_row, const PyBlock& block) {
+                  std::optional<size_t> memory_budget, bool finishes, int64_t first_row,
+                  const std::optional<PyBlock>& block) {
   const Call<T> call = read_call(program, x, lengths, reset, state, time_major);
   const ptrdiff_t count = program.graph().inputs();
   constexpr int64_t kRows = int64_t(1) << 31;
@@ -137,7 +138,7 @@ size_t tape_bytes(const Program<T>& program, const py::object& x, const py::obje
 template <class T>
 TapeHandle open_tape(Program<T>& program, const PyBlock& block) {
   std::shared_ptr<Tape<T>> tape;
-  read_whole(program.versions(), [&] { tape = program.open(tape_block(*block)); });
+  read_whole(program.versions(), [&] { tape = program.open(tape_block(block)); });
   return {tape};
 }
 
@@ -160,7 +161,8 @@ void register_program(py::module_& m) {
           "record",
           [](const ProgramHandle& self, const py::object& x, const py::object& lengths, const py::object& reset,
              const py::object& state, bool time_major, bool training, const py::object& input_grad, uint64_t seed,
-             std::optional<size_t> memory_budget, bool finishes, int64_t first_row, const PyBlock& block) {
+             std::optional<size_t> memory_budget, bool finishes, int64_t first_row,
+             const std::optional<PyBlock>& block) {
             return self.visit([&](const auto& p) {
               return record(*p, x, lengths, reset, state, time_major, training, input_grad, seed, memory_budget,
                             finishes, first_row, block);
@@ -183,7 +185,7 @@ void register_program(py::module_& m) {
       .def(
           "open_tape",
           [](const ProgramHandle& self, const py::array_t<uint8_t>& memory, uint64_t signature) {
-            return self.visit([&](const auto& p) { return open_tape(*p, std::pair{memory, signature}); });
+            return self.visit([&](const auto& p) { return open_tape(*p, {memory, signature}); });
           },
           py::arg("memory").noconvert(), py::arg("signature"))
       .def(

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "device/valid_steps.h"
 #include "layers/attention_decoder_step.h"
 #include "layers/recurrent.h"
 
@@ -39,14 +40,6 @@ std::vector<ParameterSpec> parameter_specs(const Devices& devices, const Attenti
   specs.insert(specs.end(), attention.begin(), attention.end());
   if (!is_additive(o)) specs.push_back({"weight_combine", {o.hidden_size, o.memory_size + o.hidden_size}});
   return specs;
-}
-
-template <class F>
-void for_each_valid_step(const Run& run, const Batch& batch, const F& f) {
-  constexpr ptrdiff_t kBlock = 64;
-  for_step_blocks(run, batch, kBlock, [&](ptrdiff_t r, ptrdiff_t begin, ptrdiff_t count) {
-    for (ptrdiff_t s = begin; s < begin + count; ++s) f(r, s);
-  });
 }
 
 }  // namespace
@@ -197,7 +190,8 @@ void AttentionDecoder<T>::run_pass(const Run& run, const LayerForward<T>& call, 
   ForwardHook hook(*this, packed, pass, call.x.features, call.y, run);
   if (!fed_size()) {
     const HostAccess access(run.devices);
-    for_each_valid_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); });
+    for_each_valid(
+        pass.batch, input_size_, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_x(r, s); }, run.stop);
   }
   RecurrentForward<T> cell = cell_call(pass);
   cell.weights = weights.value.get();
@@ -318,7 +312,8 @@ void AttentionDecoder<T>::backward(const Run& run, const LayerBackward<T>& call,
                           gradient + weight_combine_, nullptr);
   if (call.dx.data && !fed_size()) {
     const HostAccess access(run.devices);
-    for_each_valid_step(run, pass.batch, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); });
+    for_each_valid(
+        pass.batch, input_size_, [&](ptrdiff_t r, ptrdiff_t s) { hook.copy_dx(r, s); }, run.stop);
   }
   const HostAccess access(run.devices);
   for (ptrdiff_t r = 0; call.dstate.data && r < N; ++r) {

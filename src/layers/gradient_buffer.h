@@ -24,7 +24,6 @@ class GradientBuffer {
 
   const std::shared_ptr<Parameters<T>>& parameters() const { return parameters_; }
   Gradient<T>& gradient() const { return gradient_; }
-  bool chosen() const { return bool(chosen_); }
 
  private:
   std::shared_ptr<Parameters<T>> parameters_;

@@ -153,7 +153,7 @@ std::shared_ptr<Tape<T>> Program<T>::record(const ProgramInput<T>& input, const 
   seen.look();
   const auto tape = new_tape(block.data ? memory_in(name().c_str(), block) : tapes_.take(), block);
   Memory& memory = *tape->memory_->memory;
-  const size_t fact_count = TapeFacts::count(graph_, input.inputs);
+  const size_t fact_count = block.data ? TapeFacts::count(graph_, input.inputs) : 0;
   int64_t* const facts = block.data ? memory.device.take<int64_t>(fact_count) : nullptr;
   lay_out(*tape, input, options, memory);
   check(!block.data || memory.device.used() <= block.size, name().c_str(), "got memory of ", block.size,

@@ -259,6 +259,7 @@ void Tape<T>::backward(const Sequence<const T>* dy, StateRows<const T> dfinal, c
 
 template <class T>
 void Tape<T>::check_buffers(const GradientBuffers<T>* to) const {
+  if (!to) return;  // the layers' own
   for (const auto& node : program_->graph().nodes()) {
     Parameters<T>& parameters = *node.layer->parameters();
     check(

@@ -479,6 +479,21 @@ def assert_same_outcome(actual: Outcome, expected: Outcome) -> None:
         assert_same_bits(one, other, name)
 
 
+def weights_of(model: Any) -> Array:
+    """All parameters, flat."""
+    return np.concatenate([array.ravel() for array in model.params.values()])
+
+
+def layer_with_whole_gradients() -> tuple[Any, Array, Array]:
+    """A layer, x and dy, whose gradients are small integers: they add up exactly in any order."""
+    layer = rc.RNN(4, 8, nonlinearity="relu", dtype="float64")
+    with layer.edit() as params:
+        for name in params:
+            params[name][...] = 0.0
+        params["bias_ih_l0"][...] = 1.0
+    return layer, np.ones((16, 1, 4)), np.ones((16, 1, 8))
+
+
 def polls(call: Callable[[], object]) -> int:
     """How often a call polls its stop function: a measure of its work, and of how soon it would stop."""
     most = 1 << 40

@@ -11,7 +11,18 @@ import pytest
 
 import layer_cases
 import recurra as rc
-from support import Array, Problem, assert_same_bits, draw, inputs, option_grid, pack, solve, solver
+from support import (
+    Array,
+    Problem,
+    assert_same_bits,
+    draw,
+    inputs,
+    layer_with_whole_gradients,
+    option_grid,
+    pack,
+    solve,
+    solver,
+)
 from user_layers import Scale
 
 PROBLEMS = [draw(case) for case in option_grid()[::3]]
@@ -223,12 +234,7 @@ def test_what_is_refused() -> None:
 
 def test_threads_that_share_gradients_lose_nothing() -> None:
     """Gradients that are small integers add up exactly in any order, those of two sums into each other too."""
-    layer = rc.RNN(4, 8, nonlinearity="relu", dtype="float64")
-    with layer.edit() as params:
-        for name in params:
-            params[name][...] = 0.0
-        params["bias_ih_l0"][...] = 1.0
-    x, dy = np.ones((16, 1, 4)), np.ones((16, 1, 8))
+    layer, x, dy = layer_with_whole_gradients()
     grads, ones = layer.new_grads(), layer.new_grads()
     ones.flat[:] = 1
 

@@ -114,6 +114,12 @@ def test_long_sequences_take_an_eighth() -> None:
     assert fewest - y - x.nbytes < (tape_bytes - y - x.nbytes) / 20
 
 
+def lengths_for(x: Any) -> Any:
+    """Those of the rows of models()."""
+    lengths = np.array([150, 3, 0, 70, 149, 150, 20])
+    return (lengths, lengths[::-1].copy()) if isinstance(x, tuple) else lengths
+
+
 def models() -> dict[str, Callable[[], tuple[Any, Any]]]:
     """Models and what they read."""
     rng = np.random.default_rng(0)
@@ -165,9 +171,7 @@ def outcome(model: Any, x: Any, budget: int | None, lengths: Any = None) -> tupl
 def test_models(name: str, ragged: bool) -> None:
     """Batch norm sees its whole batch, attention its whole memory, as they keep what they need."""
     model, x = models()[name]()
-    lengths: Any = np.array([150, 3, 0, 70, 149, 150, 20]) if ragged else None
-    if isinstance(x, tuple) and ragged:
-        lengths = (lengths, lengths[::-1].copy())
+    lengths = lengths_for(x) if ragged else None
     start = model.state_dict()
     expected, whole = outcome(model, x, None, lengths)
     fewest = least(lambda budget: model.record(x, lengths=lengths, memory_budget=budget))

@@ -19,6 +19,7 @@ from support import (
     assert_same_outcome,
     draw,
     inputs,
+    layer_with_whole_gradients,
     make_layer,
     pack,
     solve,
@@ -93,12 +94,7 @@ def test_tapes_on_two_threads() -> None:
 
 def test_concurrent_backward_passes_lose_nothing() -> None:
     """Gradients that are small integers add up exactly in any order."""
-    layer = rc.RNN(4, 8, nonlinearity="relu", dtype="float64")
-    with layer.edit() as params:
-        for name in params:
-            params[name][...] = 0.0
-        params["bias_ih_l0"][...] = 1.0
-    x, dy = np.ones((16, 1, 4)), np.ones((16, 1, 8))
+    layer, x, dy = layer_with_whole_gradients()
     barrier = Barrier(8)
 
     def run(_: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, weights_of
 from user_callbacks import planted
 
 RNG = np.random.default_rng(0)
@@ -44,10 +44,6 @@ def fit(model: Any, x: Any, y: Any = None, **options: Any) -> Any:
         "batch_size": 8,
     }
     return model.fit(x, y, **{**defaults, **options})
-
-
-def weights_of(model: Any) -> Array:
-    return np.concatenate([array.ravel() for array in model.params.values()])
 
 
 def test_the_history_names_all_numbers() -> None:

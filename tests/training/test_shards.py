@@ -10,7 +10,7 @@ import pytest
 import recurra as rc
 from recurra.common import seeds
 from recurra.objective.shards import bounds, tree_sum
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, weights_of
 from user_layers import Scale
 
 RNG = np.random.default_rng(0)
@@ -38,10 +38,6 @@ def fit(model: Any, x: Any, y: Any = None, **options: Any) -> Any:
         "batch_size": 7,
     }
     return model.fit(x, y, **{**defaults, **options})
-
-
-def weights_of(model: Any) -> Array:
-    return np.concatenate([array.ravel() for array in model.params.values()])
 
 
 def test_the_rows_of_shards_and_the_tree() -> None:

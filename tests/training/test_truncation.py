@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from support import Array, assert_same_bits, weights_of
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 23, 3))
@@ -32,10 +32,6 @@ class Steps(rc.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         self.found.append(weights_of(self.training.model))
-
-
-def weights_of(one: Any) -> Array:
-    return np.concatenate([array.ravel() for array in one.params.values()])
 
 
 def steps_of(truncate: Any, rate: float, lengths: Any = LENGTHS, **options: Any) -> tuple[Any, list[Array]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recurra.common import checks
 from recurra.common.typing import Array
+from recurra.data.batch import Batch
 from recurra.data.rows import is_list
 from recurra.data.sources import is_source
 from recurra.graph.forms import Form
@@ -76,35 +77,17 @@ class Masked:
         return self._outputs.join([self._form.out(value, one) for value, one in zip(self._values, parts, strict=True)])
 
 
-class Unmasked(NamedTuple):
-    """Data with lengths instead of masks."""
-
-    x: Any
-    y: Any
-    lengths: Any
-    sample_weight: Any
-    reset: Any
-
-
-def unmasked(
-    operation: str,
-    model: Trainable,
-    losses: Sequence[Loss],
-    x: Any,
-    y: Any,
-    lengths: Any,
-    sample_weight: Any,
-    mask: Any,
-    reset: Any = None,
-) -> Unmasked:
-    """The data with the mask converted to lengths; without mask and lengths, inputs with a `mask_value` find one."""
-    if mask is None and lengths is None:
-        mask = _found(operation, model, x)
+def unmasked(operation: str, model: Trainable, losses: Sequence[Loss], batch: Batch) -> Batch:
+    """The batch with its mask converted to lengths; without mask and lengths, inputs with a `mask_value` find one."""
+    mask = batch.mask
+    if mask is None and batch.lengths is None:
+        mask = _found(operation, model, batch.x)
     if mask is None:
-        return Unmasked(x, y, lengths, sample_weight, reset)
-    masked = Masked(operation, model, x, lengths, mask, reset)
-    y, sample_weight = (masked.targets(name, one, losses) for name, one in (("y", y), ("sample_weight", sample_weight)))
-    return Unmasked(masked.x, y, masked.lengths, sample_weight, masked.reset)
+        return batch
+    masked = Masked(operation, model, batch.x, batch.lengths, mask, batch.reset)
+    y = masked.targets("y", batch.y, losses)
+    weight = masked.targets("sample_weight", batch.sample_weight, losses)
+    return Batch(masked.x, y, masked.lengths, weight, masked.reset, batch.carry)
 
 
 def _found(operation: str, model: Trainable, x: Any) -> Any:

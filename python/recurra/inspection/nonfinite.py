@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,22 +62,17 @@ def first_nonfinite(
 ) -> NonFinite | None:
     """The first finding when the subject is recorded with these arguments and, given an objective, run backward; see
     `recurra.diagnose.nonfinite`."""
-    return next(_findings(subject, objective, state, reset, training, seed, first_row), None)
+    record = partial(_record_all, subject, state, reset, training, seed, first_row)
+    return next(_findings(subject, objective, state, record), None)
 
 
 def _findings(
-    subject: Subject,
-    objective: Objective | None,
-    state: State,
-    reset: Any,
-    training: bool,
-    seed: int,
-    first_row: int = 0,
+    subject: Subject, objective: Objective | None, state: State, record: Callable[[], Tape]
 ) -> Iterator[NonFinite]:
     yield from _inputs(subject, state)
     yield from _parameters(subject)
     with subject.untouched():
-        tape = _record_all(subject, state, reset, training, seed, first_row)
+        tape = record()
         values = _outputs_of_nodes(subject, tape)
         yield from _outputs(subject, tape, values)
         if objective is not None:

@@ -253,18 +253,7 @@ class BatchSource(Source):
     def _work(self, operation: str, batch: Batch) -> Work:
         if batch.carry:
             check_runs_in_parts(operation, "carry=True", self._model)
-        found = unmasked(
-            operation,
-            self._model,
-            self._goal.losses,
-            batch.x,
-            batch.y,
-            batch.lengths,
-            batch.sample_weight,
-            batch.mask,
-            batch.reset,
-        )
-        batch = Batch(*found, batch.carry)
+        batch = unmasked(operation, self._model, self._goal.losses, batch)
         feed = Feed(operation, self._model, batch.x, batch.lengths)
         targets = self._goal.targets(operation, feed, batch.y, batch.sample_weight)
         resets = read_resets(operation, self._model, batch, feed)
@@ -405,10 +394,8 @@ def make_source(
             )
         batches = read(operation, x, 1 if limit else epochs, None if limit or endless else steps_name, steps_name)
         return _limited(operation, BatchSource(operation, model, goal, batches), limit, isinstance(x, Iterator))
-    x, y, lengths, sample_weight, _reset_of_rows = unmasked(
-        operation, model, goal.losses, x, y, lengths, sample_weight, mask
-    )
-    feed = Feed(operation, model, x, lengths)
+    data = unmasked(operation, model, goal.losses, Batch(x, y, lengths, sample_weight, mask=mask))
+    feed = Feed(operation, model, data.x, data.lengths)
     if y is None:
         raise TypeError(f"{operation}: got y=None, expected targets for x of {type(x).__name__}; give y")
     if not len(feed) and operation.startswith("fit"):
@@ -418,10 +405,10 @@ def make_source(
         model,
         goal,
         feed,
-        y,
+        data.y,
         metrics=metrics,
         batch_size=batch_size,
-        sample_weight=sample_weight,
+        sample_weight=data.sample_weight,
         shuffle=shuffle,
         bucket=bucket,
         drop_last=drop_last,

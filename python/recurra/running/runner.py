@@ -132,17 +132,16 @@ class Runner:
         if first_row != 0:  # small calls notice the check
             first_row = checks.integer(operation, "first_row", first_row, 0)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
+        block = None
         if memory is not None:
             self._refuse_form(operation, form)
-            block = (memory, self._signature)
-            given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
-            return self._tape(self._record_runs(True, *given, block))
+            block = memory, self._signature
         if not self._graph.all_native:  # users' layers may save them on the tape
             arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
         given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
         versions: list[int] = []
         if self._graph.all_native:  # a native program checks the versions of its layers itself
-            pieces = self._record_runs(True, *given)
+            pieces = self._record_runs(True, *given, block)
         else:
             versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_versions, *given)
             # Batch norm updates its running statistics only here, as recording may have been repeated.
