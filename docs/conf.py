@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import recurra
 
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+import inventories
 
 project = "recurra"
 copyright = "the recurra authors"
 version = release = recurra.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "docstrings",
+    "links",
+    "notebooks",
+]
+exclude_patterns = ["_extensions"]
 
-html_theme = "alabaster"
-html_theme_options = {"page_width": "1100px", "description": "Recurrent neural networks on CPUs"}
-html_show_copyright = False
+html_theme = "furo"
+html_title = f"recurra {version}"
+html_static_path = ["_static"]
+html_css_files = ["recurra.css"]
+html_favicon = html_logo = "_static/logo.svg"
+html_theme_options = {"sidebar_hide_name": False, "top_of_page_buttons": []}
+html_show_copyright = html_show_sphinx = html_copy_source = False
+pygments_style, pygments_dark_style = "friendly", "github-dark"
 
+myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 3  # links to headings, as on GitHub
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 default_role = "code"  # `x` in a docstring
 autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autosummary_generate = False
+maximum_signature_line_length = 80
 napoleon_use_ivar = True
-autodoc_typehints = "none"  # docstrings say dtypes and shapes
+napoleon_use_admonition_for_examples = False
+python_use_unqualified_type_names = True
+viewcode_line_numbers = True
 
-
-def _literal_blocks(_app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
-    """A block behind an empty line that is indented deeper than the text above is code, equations or a table."""
-    if what in ("attribute", "property"):
-        lines[:0] = ["..", ""]  # or napoleon takes all before a colon for a type
-    before = 0  # indentation of the last paragraph
-    marked = []
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if line and marked and not marked[-1] and indent > before and not re.match(r" *[-*] ", line):
-            marked += [" " * before + "::", ""]
-        if line:
-            before = indent
-        marked.append(line)
-    lines[:] = marked
-
-
-def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", _literal_blocks, priority=400)  # before napoleon sees them
+#: Names that are linked to, and where they are: no network is needed to build the pages.
+intersphinx_mapping = inventories.mapping(
+    Path(__file__).parent / "_extensions" / "inventories.txt"
+)

@@ -60,6 +60,13 @@ def test_all_python_is_found() -> None:
         assert languages.count("python") == sum(1 for _ in blocks(page)), page.name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_fits_its_column(page: Path) -> None:
+    """90 characters at the width of a laptop; what is longer scrolls."""
+    for _, code in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        assert not [line for line in code.splitlines() if len(line) > 88]
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"], ids=lambda page: page.name)
 def test_the_files_it_names_are_there(page: Path) -> None:
     """As a path, or as the end of one."""

@@ -1,0 +1,97 @@
+"""Names in running text become links to the reference: `rc.LSTM`, `losses.CTC`, `model.fit(...)`, `torch.nn.GRU`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+
+import recurra as rc
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+_NAME = re.compile(r"([A-Za-z_][\w.]*)(?:\(.*\))?")
+#: What pages call objects of a class.
+_OBJECTS = {
+    "model": "recurra.Sequential",
+    "stream": "recurra.Stream",
+    "tape": "recurra.Tape",
+}
+_OTHERS = {
+    "np": "numpy",
+    "nn": "torch.nn",
+    "torch": "torch",
+    "numpy": "numpy",
+    "sklearn": "sklearn",
+}
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """What people write, behind `rc.` or not, to what the reference calls it."""
+    names: dict[str, str] = {}
+    for package in sorted(rc.__all__):
+        module = getattr(rc, package)
+        if inspect.ismodule(module):
+            for name in getattr(module, "__all__", ()):
+                names.setdefault(f"{package}.{name}", f"recurra.{package}.{name}")
+                if name[0].isupper() or "_" in name:
+                    names.setdefault(name, f"recurra.{package}.{name}")
+    for name in rc.__all__:
+        if name[0].isupper() or "_" in name:
+            names[name] = f"recurra.{name}"
+    return names
+
+
+def target(text: str) -> str | None:
+    """The full name of what a literal speaks of, if it is a name, or a call of one."""
+    found = _NAME.fullmatch(text)
+    if found is None:
+        return None
+    first, _, rest = found[1].removeprefix("rc.").partition(".")
+    if first in _OBJECTS and rest:
+        return f"{_OBJECTS[first]}.{rest}"
+    if first in _OTHERS and rest:
+        return f"{_OTHERS[first]}.{rest}"
+    if found[1].startswith("rc."):
+        return found[1].replace("rc.", "recurra.", 1)
+    return public_names().get(found[1])
+
+
+class LinkedLiterals(SphinxTransform):
+    """Puts a reference around such literals; one without a target stays as it is."""
+
+    default_priority = 500
+
+    def apply(self, **_options: object) -> None:
+        for literal in list(self.document.findall(nodes.literal)):
+            name = target(literal.astext())
+            above = literal.parent
+            linked = isinstance(
+                above,
+                nodes.title | nodes.reference | addnodes.pending_xref | nodes.term,
+            )
+            if name is None or linked:
+                continue
+            reference = addnodes.pending_xref(
+                "",
+                refdomain="py",
+                reftype="obj",
+                reftarget=name,
+                refexplicit=True,
+                refwarn=False,
+                refdoc=self.env.docname,
+            )
+            literal.replace_self(reference)
+            reference += literal
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_transform(LinkedLiterals)
+    return {"parallel_read_safe": True}
