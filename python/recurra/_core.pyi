@@ -271,10 +271,18 @@ class Stream:
     def batch_size(self) -> int: ...
     # rows: an index, indices or a bool for every row; None for all.
     def step(
-        self, x: Arrays, reset: Array | None = None, out: Arrays | None = None, rows: npt.ArrayLike | None = None
+        self,
+        x: Arrays,
+        reset: npt.ArrayLike | None = None,
+        out: Arrays | None = None,
+        rows: npt.ArrayLike | None = None,
     ) -> Arrays: ...
     def process(
-        self, x: Arrays, reset: Array | None = None, out: Arrays | None = None, rows: npt.ArrayLike | None = None
+        self,
+        x: Arrays,
+        reset: npt.ArrayLike | None = None,
+        out: Arrays | None = None,
+        rows: npt.ArrayLike | None = None,
     ) -> Arrays: ...
     def reset(self, rows: npt.ArrayLike | None = None) -> None: ...
     def state(self, rows: npt.ArrayLike | None = None) -> list[Array]: ...

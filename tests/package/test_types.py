@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+import recurra
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +27,16 @@ def test_the_package_is_strict() -> None:
 def test_a_user_is_well_served() -> None:
     """Against the installed package, so that py.typed is there too."""
     check("mypy", "--strict", str(ROOT / "tests" / "helpers" / "typed_user.py"))
+
+
+def test_pyright_serves_a_user_too(tmp_path: Path) -> None:
+    pytest.importorskip("pyright", reason="not installed; it brings nodejs")
+    program = tmp_path / "typed_user.py"
+    program.write_text((ROOT / "tests" / "helpers" / "typed_user.py").read_text())
+    package = Path(recurra.__file__).parents[1]
+    settings = {"include": [program.name], "extraPaths": [str(package)], "pythonVersion": "3.11"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    check("pyright", "--pythonpath", sys.executable, "--project", str(tmp_path))
 
 
 def test_the_native_stubs_are_true(tmp_path: Path) -> None:

@@ -336,3 +336,15 @@ def test_files_of_other_frameworks_are_told_their_reader(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(rc.ModelFormatError, match="damaged"):
         rc.load(path)
+
+
+def test_the_kind_that_is_expected(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    rc.Sequential(rc.Linear(2, 3)).save(path)
+    assert isinstance(rc.load(path, kind=rc.Sequential), rc.Sequential)
+    assert isinstance(rc.load(path, kind=rc.Layer), rc.Sequential)
+    with pytest.raises(TypeError, match=r"^load: .*model: got a Sequential, expected a Model; leave kind out"):
+        rc.load(path, kind=rc.Model)
+    for wrong in ("Sequential", rc.optim.Adam, rc.Linear(1, 1)):
+        with pytest.raises(TypeError, match=r"^load: got kind=.*, expected a class of layers or models; write"):
+            rc.load(path, kind=wrong)  # type: ignore[call-overload]

@@ -467,3 +467,13 @@ def test_a_separator_is_in_no_number(separator: Any) -> None:
 def test_paths_are_texts(make: Any) -> None:
     with pytest.raises(TypeError, match=f"{make.__name__}: got (filename|filepath|directory)=None, expected a path"):
         make(None)
+
+
+def test_numbers_too_large_for_the_dtype_in_padding() -> None:
+    """Padding is never read, so it does not matter what it holds."""
+    x = np.zeros((4, 5, 1))
+    x[1, 3:] = 1e300
+    model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1), seed=0)
+    model.fit(x, x[..., :1] * 0, [5, 3, 5, 5], loss="mse", optimizer="sgd", verbose=0)
+    with pytest.raises(ValueError, match="numbers in x too large for float32"):
+        model.fit(x, x[..., :1] * 0, [5, 4, 5, 5], loss="mse", optimizer="sgd", verbose=0)

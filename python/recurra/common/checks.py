@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra.common.typing import Array
 
@@ -175,6 +176,32 @@ def numeric(operation: str, name: str, value: Any) -> Array:
             f"length, give fit, evaluate and predict a list of arrays as x and, with a target at every step, as y"
         )
     return result
+
+
+def floats(operation: str, name: str, value: Any, dtype: npt.DTypeLike, padded: bool = False) -> Array:
+    """`value` as an array of `dtype`, float32 or float64: what `fit`, calls and streams do with lists, other floats,
+    integers and bools. `padded`: too large numbers become infinite, and `in_range` refuses them where they count."""
+    given = numeric(operation, name, value)
+    with np.errstate(over="ignore"):
+        made = given.astype(dtype, copy=False)
+    if not padded:
+        in_range(operation, name, given, made)
+    return made
+
+
+def in_range(operation: str, name: str, given: Array, made: Array, valid: Array | None = None) -> None:
+    """Refuse numbers of `given` too large for the dtype of `made`, its conversion, at the steps that are `valid`."""
+    wrong = np.isinf(made) if made is not given and made.dtype.kind == "f" else np.zeros(0, bool)
+    if not wrong.any():
+        return
+    wrong &= np.isfinite(given)
+    if valid is not None:
+        wrong[~valid] = False
+    if wrong.any():
+        raise ValueError(
+            f"{operation}: got numbers in {name} too large for {made.dtype}, expected at most "
+            f"{np.finfo(made.dtype).max:.2g}; scale {name}, or make the model with dtype='float64'"
+        )
 
 
 def lengths(operation: str, value: Any) -> Array:

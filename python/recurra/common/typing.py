@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: What a model or stream gives at its output: an array, or as many as its outputs in a tuple or a dict.
+    Output = TypeVar("Output", default=Any)
+    #: The state of a recurrent layer.
+    Carried = TypeVar("Carried", default=Any)
+else:
+    from typing import TypeVar
+
+    Output, Carried = TypeVar("Output"), TypeVar("Carried")
 
 Array: TypeAlias = npt.NDArray[Any]
 

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recurra.common import checks
 from recurra.common.typing import Array, Lengths
@@ -24,23 +25,26 @@ def inputs(operation: str, model: InputInfo, x: Any, lengths: Lengths) -> Rows:
                 f"{operation}: got lengths with a list of arrays, expected none, as each array has its own length; "
                 f"leave lengths out"
             )
-        items = [_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)]
+        items = [_converted_input(operation, model, row, f"x[{index}]", 1) for index, row in enumerate(x)]
         for index, item in enumerate(items):
             _check_tokens(operation, model, f"x[{index}]", item)
         return ragged(operation, items)
-    array = _input(operation, model, x, "x", 2)
-    rows = ArrayRows(array)
     if lengths is None:
+        array = _converted_input(operation, model, x, "x", 2)
         _check_tokens(operation, model, "x", array)
-        return rows
-    if not rows.has_time:
+        return ArrayRows(array)
+    given, dtype = _input(operation, model, x, "x", 2)
+    array = checks.floats(operation, "x", given, dtype, padded=True)
+    if not ArrayRows(array).has_time:
         raise ValueError(
             f"{operation}: got lengths for x of shape {array.shape}, expected none without a time axis; leave lengths "
             f"out"
         )
     valid = checks.lengths_within(operation, lengths, *array.shape[:2])
-    if model.input_kind == "tokens":
-        _check_tokens(operation, model, "x", array[checks.steps_within(valid, array.shape[1])])
+    if model.input_kind == "tokens" or array is not given:  # steps_within is large
+        within = checks.steps_within(valid, array.shape[1])
+        checks.in_range(operation, "x", given, array, within)
+        _check_tokens(operation, model, "x", array[within])
     return ArrayRows(array, valid)
 
 
@@ -56,8 +60,13 @@ def _check_tokens(operation: str, model: InputInfo, name: str, tokens: Array) ->
         )
 
 
-def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Array:
-    """One array of x in the model's dtype. `lead`: 2 if its leading axes are (N, T), 1 for (T)."""
+def _converted_input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Array:
+    given, dtype = _input(operation, model, x, name, lead)
+    return checks.floats(operation, name, given, dtype)
+
+
+def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> tuple[Array, npt.DTypeLike]:
+    """One array of x, and the dtype to convert it to. `lead`: 2 if its leading axes are (N, T), 1 for (T)."""
     array = checks.numeric(operation, name, x)
     axes = "N, T" if lead == 2 else "T"
     integers = array.dtype.kind in "iu"
@@ -86,14 +95,7 @@ def _input(operation: str, model: InputInfo, x: Any, name: str, lead: int) -> Ar
                 f"{operation}: got {name} of shape {array.shape}, expected {wanted}; change {name}, or the input size "
                 "of the first layer"
             )
-    try:
-        with np.errstate(over="raise"):
-            return array.astype(np.int64 if tokens else model.dtype, copy=False)
-    except FloatingPointError:
-        raise ValueError(
-            f"{operation}: got numbers in {name} too large for {model.dtype}, expected at most "
-            f"{np.finfo(model.dtype).max:.2g}; scale {name}, or make the model with dtype='float64'"
-        ) from None
+    return array, np.int64 if tokens else model.dtype
 
 
 def targets(operation: str, model: OutputInfo, x: Rows, y: Any, loss: Loss) -> Rows:

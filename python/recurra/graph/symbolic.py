@@ -62,16 +62,16 @@ class Symbol:
         found = [Symbol(self.source, 1 + index, size, sequence=False) for index, size in enumerate(state_sizes(layer))]
         return found[0] if len(found) == 1 else tuple(found)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Any) -> Symbol:
         return _merged("Add", self, other)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Any) -> Symbol:
         return _merged("Subtract", self, other)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: Any) -> Symbol:
         return _merged("Multiply", self, other)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> Symbol:
         return _sliced(self, key)
 
     def __iter__(self) -> Any:
@@ -158,14 +158,15 @@ def state_sizes(layer: LeafLayer) -> list[int]:
     return [array.shape[0] * array.shape[2] for array in layer.state_zeros(0)]
 
 
-def _merged(kind: str, one: Symbol, other: Any) -> Any:
+def _merged(kind: str, one: Symbol, other: Any) -> Symbol:
     if not isinstance(other, Symbol):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return] # Python asks the other operand
     dtype = next((found for found in (_dtype(one), _dtype(other)) if found is not None), "float32")
-    return registry.find(kind).from_config({"dtype": dtype})((one, other))
+    merged: Symbol = registry.find(kind).from_config({"dtype": dtype})((one, other))
+    return merged
 
 
-def _sliced(symbol: Symbol, key: Any) -> Any:
+def _sliced(symbol: Symbol, key: Any) -> Symbol:
     """`symbol[..., start:stop:step]`, or with a `:` for each of the other axes."""
     *before, features = key if isinstance(key, tuple) else (key,)
     axes = len(symbol.shape) - 1
@@ -182,7 +183,8 @@ def _sliced(symbol: Symbol, key: Any) -> Any:
         )
     start, stop, step = features.indices(symbol.features)
     config = {"start": start, "stop": stop, "step": step, "dtype": _dtype(symbol) or "float32"}
-    return registry.find("Slice").from_config(config)(symbol)
+    sliced: Symbol = registry.find("Slice").from_config(config)(symbol)
+    return sliced
 
 
 def _dtype(symbol: Symbol) -> Any:

@@ -6,7 +6,7 @@ import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -30,6 +30,9 @@ _BETWEEN_LAYERS = frozenset(
         "state_sizes", "state_zeros", "structures", "waits_for_seed", "why_not_streamable",
     ]
 )  # fmt: skip
+
+#: One symbol, or for several inputs a tuple of them.
+Symbols: TypeAlias = "symbolic.Symbol | tuple[symbolic.Symbol, ...]"
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,12 +91,20 @@ class Layer(ABC):
 
     # Running
 
+    @overload
+    def __call__(
+        self, x: Symbols, state: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> symbolic.Symbol: ...
+    @overload
+    def __call__(
+        self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> tuple[Array, State]: ...
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Run inference on arrays; on symbols (of `recurra.Input` or another layer), add a call to a model's graph.
 
         Args:
-            x: (N, T, features), or (N, T) tokens, of the layer's dtype; for several inputs, a tuple of them, and
-                likewise lengths and reset.
+            x: (N, T, features), converted to the layer's dtype, or (N, T) tokens, integers; for several inputs, a tuple
+                of them, and likewise lengths and reset.
             state: the initial state, as returned by another call; None for zeros.
             lengths: (N,) integers from 0 to T, the valid steps of each row; padding past them is never read.
             reset: (N, T) bool; true at (n, t) sets the state of row n to zero before step t (an episode starts).
@@ -114,8 +125,8 @@ class Layer(ABC):
             output alone, with the final state as its `.state`.
 
         Raises:
-            ValueError: wrong shapes, lengths or token numbers.
-            TypeError: wrong dtype.
+            ValueError: wrong shapes, lengths or token numbers; numbers too large for the dtype.
+            TypeError: x that holds no real numbers, or tokens that are not integers.
         """
         if type(x) is not np.ndarray and symbolic.found(x):
             return calls.call(self, x, state, lengths, reset, mask)
@@ -207,7 +218,7 @@ class Layer(ABC):
         return self._runner().open_tape(memory)
 
     @keywords.explained_method
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream[Array]:
         """A stream of `batch_size` sequences, starting from a zero state."""
         return self._runner().stream(batch_size, self)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from recurra.common import checks, seeds
 from recurra.common.structure import ALONE, Structure
-from recurra.common.typing import Array, State
+from recurra.common.typing import Array, Output, State
 from recurra.data.feed import InputInfo, OutputInfo, Outputs
 from recurra.data.rows import ArrayRows, RaggedRows, ragged
 from recurra.graph import symbolic
@@ -20,8 +20,11 @@ from recurra.models.copies import Remainder
 from recurra.running.runner import Runner
 from recurra.training.model import TrainableModel
 
+if TYPE_CHECKING:
+    from recurra.layers.layer import Symbols
 
-class GraphModel(TrainableModel):
+
+class GraphModel(TrainableModel[Output]):
     """A model made of a graph of layers. Parameters are prefixed with the index of their layer: "0.weight_ih_l0"."""
 
     def __init__(
@@ -104,6 +107,22 @@ class GraphModel(TrainableModel):
         if isinstance(state, dict) and state:  # empty after copy.copy, which shares the layers
             self.load_state_dict(state)
 
+    @overload
+    def __call__(
+        self: GraphModel[Array], x: Symbols, state: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> symbolic.Symbol: ...
+    @overload
+    def __call__(
+        self, x: Symbols, state: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> Any: ...
+    @overload
+    def __call__(
+        self, x: Array, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> tuple[Output, list[Any]]: ...
+    @overload
+    def __call__(
+        self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None
+    ) -> tuple[Any, list[Any]]: ...
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference, or a part of a larger model, as in a layer's call. With lists of ragged arrays as inputs, the
         outputs are lists too."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from recurra.common.structure import Structure
+from recurra.common.typing import Array, Output
 from recurra.graph.graph import Graph, Port
 from recurra.graph.symbolic import Call, Input, Symbol, state_sizes
 from recurra.layers.layer import Layer
@@ -16,9 +17,11 @@ from recurra.saving import registry
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from recurra.running.stream import Stream
+
 
 @registry.built_in
-class Model(GraphModel):
+class Model(GraphModel[Output]):
     """The model between symbolic inputs and outputs, as in Keras' functional API.
 
         x = rc.Input(features=8)
@@ -45,6 +48,18 @@ class Model(GraphModel):
         ValueError, TypeError: the graph is incomplete; the message says what is missing.
     """
 
+    @overload
+    def __init__(self: Model[Array], inputs: Any, outputs: Symbol, *, seed: int | None = None) -> None: ...
+    @overload
+    def __init__(
+        self: Model[tuple[Array, ...]], inputs: Any, outputs: tuple[Symbol, ...], *, seed: int | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Model[dict[str, Array]], inputs: Any, outputs: Mapping[str, Symbol], *, seed: int | None = None
+    ) -> None: ...
+    @overload
+    def __init__(self, inputs: Any, outputs: Any, *, seed: int | None = None) -> None: ...
     def __init__(self, inputs: Any, outputs: Any, *, seed: int | None = None) -> None:
         given, wanted = Structure.of(inputs), Structure.of(outputs)
         sources = _ports(given, given.spread("Model", "inputs", inputs))
@@ -73,6 +88,10 @@ class Model(GraphModel):
     def output_size(self) -> int | None:
         """Number of features of the (first) output; None if known only at run time."""
         return self._output_sizes[0]
+
+    if TYPE_CHECKING:
+
+        def stream(self, batch_size: int = 1) -> Stream[Output]: ...  # type: ignore[override] # not of one array alone
 
     def config(self) -> dict[str, Any]:
         """The graph as plain data: values are numbered as in `Graph`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from recurra.common.structure import ALONE
+from recurra.common.typing import Array
 from recurra.graph.graph import Graph, Port
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @registry.built_in
-class Sequential(GraphModel):
+class Sequential(GraphModel[Array]):
     """A model of layers in sequence. Adjacent native layers run as one native call; lengths are passed along.
 
     `y, states = model(x)`; the state is a list with one entry per layer, None for a layer without state. Parameters are

@@ -18,6 +18,21 @@ from recurra.running.state import StateLayout
 Arguments: TypeAlias = "tuple[list[Array], list[Array] | None, list[Array | None], list[Array | None], Form | None]"
 
 
+def converted(owner: str, graph: Graph, inputs: Structure, x: Sequence[Any], padded: bool = False) -> list[Array]:
+    """Features in the dtype of the layers, as a native program converts them. If no layer has a dtype, float32 and
+    float64 stay what they are."""
+    dtype = next((layer.dtype for layer in graph.layers if layer.dtype is not None), None)
+    found = []
+    for index, one in enumerate(x):
+        name = inputs.label("x", index)
+        given = checks.array(owner, name, one)
+        is_features = given.dtype.kind in ("fbiu" if graph.inputs[index].kind == "features" else "f")
+        if is_features and (dtype is not None or given.dtype not in (np.float32, np.float64)):
+            given = checks.floats(owner, name, given, dtype or np.float32, padded)
+        found.append(given)
+    return found
+
+
 class ArgumentReader:
     """Reads the arguments of the calls of one graph."""
 
@@ -31,6 +46,8 @@ class ArgumentReader:
         ]
         self._rank = self._ranks[0]
         self.finds_masks = graph.finds_masks
+        #: A native program converts its inputs itself; one before a layer written in Python has them converted here.
+        self._converts = not graph.all_native
 
     def read_masked(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
         """The arguments, with masks that are found where neither lengths nor masks are given."""
@@ -44,6 +61,9 @@ class ArgumentReader:
     def read(self, x: Any, state: State, lengths: Any, reset: Any, mask: Any) -> Arguments:
         """The arguments; lengths and resets against x are checked by the programs."""
         owner, inputs = self._owner, self._inputs
+        if self._converts:
+            padded = lengths is not None or mask is not None
+            x = inputs.join(converted(owner, self._graph, inputs, inputs.spread(owner, "x", x), padded))
         if inputs.count is None:  # fast path: what follows would slow small calls down
             arrays = [x if type(x) is np.ndarray else checks.array(owner, "x", x)]
             if mask is not None or arrays[0].ndim == self._rank:

@@ -259,7 +259,7 @@ class Runner:
         self._wanted[input_grad] = wanted
         return wanted
 
-    def stream(self, batch_size: int, model: Streamed) -> Stream:
+    def stream(self, batch_size: int, model: Streamed) -> Stream[Any]:
         """A stream with zero state; a copy of it is made by `model`."""
         operation = f"{self._owner}.stream"
         batch_size = checks.integer(operation, "batch_size", batch_size, 0)

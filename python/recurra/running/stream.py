@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ import numpy.typing as npt
 from recurra import _core
 from recurra.common import checks
 from recurra.common.structure import Structure
-from recurra.common.typing import Array, State
+from recurra.common.typing import Array, Output, State
 from recurra.graph.graph import Graph, pack
+from recurra.running.arguments import converted
 from recurra.running.state import StateLayout
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ class StreamPiece(Protocol):
 class Streamed(Protocol):
     """The layer or model that a stream runs."""
 
-    def stream(self, batch_size: int) -> Stream: ...
+    def stream(self, batch_size: int) -> Stream[Any]: ...
 
 
-class Stream:
+class Stream(Generic[Output]):
     """The carried state of N sequences. Changes to the parameters take effect at the next step.
 
     Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by
@@ -72,15 +73,14 @@ class Stream:
         self._whole = natives[0] if graph.all_native else None  # a single native run
         self._together = _core.Together(owner, natives, graph.all_parameters)
         if self._whole and self._inputs.names is None and self._outputs.names is None:
-            self.step = self._whole.step  # type: ignore[method-assign] # saves a Python call
-            self.process = self._whole.process  # type: ignore[method-assign]
+            self.step, self.process = self._whole.step, self._whole.process  # type: ignore[method-assign] # saves a call
 
     @property
     def batch_size(self) -> int:
         """N, the number of sequences."""
         return self._pieces[0][0].batch_size
 
-    def step(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any:
+    def step(self, x: Any, reset: npt.ArrayLike | None = None, out: Any = None, rows: Rows | None = None) -> Output:
         """One step of every sequence, or of those in `rows`.
 
         Args:
@@ -98,20 +98,24 @@ class Stream:
             ValueError, TypeError: arrays or rows do not fit, or another thread is using the stream. After these, and after
                 an exception from a layer written in Python or from Ctrl-C, the state is as before the step.
         """
-        return self._run("step", x, reset, out, rows)
+        result: Output = self._run("step", x, reset, out, rows)
+        return result
 
-    def process(self, x: Any, reset: Array | None = None, out: Any = None, rows: Rows | None = None) -> Any:
+    def process(self, x: Any, reset: npt.ArrayLike | None = None, out: Any = None, rows: Rows | None = None) -> Output:
         """The next t steps of every sequence: x (N, t, features) or (N, t) tokens, reset (N, t) -> (N, t, features).
         `out`, `rows` and errors are as in `step`."""
-        return self._run("process", x, reset, out, rows)
+        result: Output = self._run("process", x, reset, out, rows)
+        return result
 
-    def _run(self, method: str, x: Any, reset: Array | None, out: Any, rows: Rows | None) -> Any:
+    def _run(self, method: str, x: Any, reset: npt.ArrayLike | None, out: Any, rows: Rows | None) -> Any:
         operation = f"{self._owner}.stream"
         given = self._inputs.spread(operation, "x", x)
         targets = self._outputs.spread_optional(operation, "out", out)
         if self._whole and all(one is not None for one in targets):
             getattr(self._whole, method)(pack(given), reset, pack(targets), rows)
             return self._outputs.join(targets)
+        if not self._whole:
+            given = converted(operation, self._graph, self._inputs, given)
         if reset is not None:
             reset = checks.array(operation, "reset", reset).copy()  # all runs must see the same array
         return self._together(self._run_pieces, operation, method, given, reset, targets, self._listed(rows, True))
@@ -220,7 +224,7 @@ class Stream:
 
         self._together(copy)
 
-    def fork(self, copies: int = 1, rows: Rows | None = None) -> Stream:
+    def fork(self, copies: int = 1, rows: Rows | None = None) -> Stream[Output]:
         """A stream of N * copies sequences, on the same model: row r becomes rows r * copies ... r * copies + copies - 1.
         With `rows`, N is their number, and r counts them."""
         copies = checks.integer(f"{self._owner}.fork", "copies", copies)
@@ -232,7 +236,7 @@ class Stream:
         return _rebuild, (self._model, self.batch_size, self.state())
 
 
-def _rebuild(model: Streamed, batch_size: int, state: State) -> Stream:
+def _rebuild(model: Streamed, batch_size: int, state: State) -> Stream[Any]:
     """A pickled or copied stream."""
     stream = model.stream(batch_size)
     stream.load_state(state)

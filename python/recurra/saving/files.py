@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from recurra import _core
 from recurra.common import initialise
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from recurra.layers.layer import Layer
 
 FORMAT_VERSION = 1
+
+L = TypeVar("L", bound="Layer")
 
 
 #: Prefix of the arrays of a training, in a checkpoint, which holds them beside the model.
@@ -53,18 +55,29 @@ def content(
     return container.serialise(operation, {**layer.state_dict(), **(arrays or {})}, {**about, **(metadata or {})})
 
 
-def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None = None) -> Any:
+@overload
+def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None = None, *, kind: type[L]) -> L: ...
+@overload
+def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None = None) -> Any: ...
+def load(
+    path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None = None, *, kind: type[Layer] | None = None
+) -> Any:
     """The layer or model that `save` wrote to `path`.
 
     Args:
         path: a file written by `save`.
         custom: classes of layers written in Python, by name: {"MyLayer": MyLayer}. Only these and the library's own
             classes are instantiated from a file.
+        kind: the class that the result must be of, such as `recurra.Sequential`, for a clear error here, and for editors
+            and type checkers, which then know its methods. None for any.
 
     Raises:
         ModelFormatError: the file is damaged, not a model, of a newer format or of unknown layers.
         OSError: it cannot be read.
+        TypeError: it is not of this `kind`.
     """
+    if kind is not None and (not inspect.isclass(kind) or not hasattr(kind, "made_of_layers")):
+        raise TypeError(f"load: got kind={kind!r}, expected a class of layers or models; write kind=recurra.Sequential")
     custom = {} if custom is None else custom
     if not isinstance(custom, Mapping):
         raise TypeError(f"load: got custom={custom!r}, expected classes by name; write {{'MyLayer': MyLayer}}")
@@ -75,9 +88,14 @@ def load(path: str | os.PathLike[str], custom: Mapping[str, type[Layer]] | None 
             )
     found = read("load", path)
     try:
-        return _build(found.arrays, found.metadata, custom)
+        layer = _build(found.arrays, found.metadata, custom)
     except ModelFormatError as error:
         raise type(error)(f"load: {os.fspath(path)}: {error}") from error.__cause__
+    if kind is not None and not isinstance(layer, kind):
+        raise TypeError(
+            f"load: {os.fspath(path)}: got a {layer.label}, expected a {kind.__name__}; leave kind out, or name its class"
+        )
+    return layer
 
 
 def read(operation: str, path: str | os.PathLike[str]) -> container.Content:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
 from recurra.common import checks, keywords
 from recurra.common.progress import Progress
+from recurra.common.typing import Array, Output
 from recurra.data import order
 from recurra.data.feed import Feed, Outputs
 from recurra.data.rows import is_list
@@ -16,13 +17,20 @@ from recurra.objective.trainable import Trainable
 if TYPE_CHECKING:
     from recurra.callbacks import Callback
     from recurra.losses import Loss
+    from recurra.metrics import Metric
     from recurra.objective.goal import ClassWeights, Losses, Weights
     from recurra.optim import Optimizer
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
 
-class TrainableModel(Trainable):
+#: One metric, or several: objects, names or classes; for several outputs one of these for each.
+Metrics: TypeAlias = (
+    "str | Metric | type[Metric] | Sequence[str | Metric | type[Metric]] | tuple[Any, ...] | Mapping[str, Any]"
+)
+
+
+class TrainableModel(Trainable, Generic[Output]):
     """A model that learns from data."""
 
     #: Those of the last fit, not a part of copies and files.
@@ -200,6 +208,40 @@ class TrainableModel(Trainable):
         self._fitted_losses = goal.losses
         return training.run()
 
+    @overload
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        loss: Losses,
+        loss_weights: Weights = None,
+        metrics: tuple[()] | None = (),
+        weighted_metrics: tuple[()] | None = (),
+        sample_weight: Any = None,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> float: ...
+    @overload
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        loss: Losses,
+        loss_weights: Weights = None,
+        metrics: Metrics = (),
+        weighted_metrics: Metrics = (),
+        sample_weight: Any = None,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> dict[str, float]: ...
     @keywords.explained
     def evaluate(
         self,
@@ -253,6 +295,39 @@ class TrainableModel(Trainable):
         found = evaluation.evaluate(self, goal, source, counting, show=show)
         return found if counting.names else found["loss"]
 
+    @overload
+    def predict(
+        self,
+        x: Array,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Output: ...
+    @overload
+    def predict(
+        self: TrainableModel[Array],
+        x: Any,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Array | list[Array]: ...
+    @overload
+    def predict(
+        self,
+        x: Any,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Any: ...
     @keywords.explained
     def predict(
         self,
@@ -307,6 +382,30 @@ class TrainableModel(Trainable):
                 bar.update()
         return outputs.join(batches)
 
+    @overload
+    def predict_proba(
+        self,
+        x: Array,
+        lengths: Any = None,
+        *,
+        loss: Losses | None = None,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Output: ...
+    @overload
+    def predict_proba(
+        self,
+        x: Any,
+        lengths: Any = None,
+        *,
+        loss: Losses | None = None,
+        mask: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        verbose: int = 0,
+    ) -> Any: ...
     @keywords.explained
     def predict_proba(
         self,

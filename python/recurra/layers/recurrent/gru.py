@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
+from recurra.common.typing import Array
 from recurra.layers.recurrent.cell_activation import CellActivation, cell_activation, core_activation
 from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @built_in
 @with_inherited_arguments
-class GRU(Regularised):
+class GRU(Regularised[Array]):
     """The gated recurrent unit (Cho et al. 2014):
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @built_in
 @with_inherited_arguments
-class LSTM(Regularised):
+class LSTM(Regularised[tuple[Array, Array]]):
     """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates (Gers, Schmidhuber, Cummins 2000):
 
         i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f = sigmoid(W_if x + b_if + W_hf h + b_hf)

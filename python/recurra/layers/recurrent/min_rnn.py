@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
+from recurra.common.typing import Array
 from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.saving.registry import built_in
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class MinRNN(Recurrent):
+class MinRNN(Recurrent[Array]):
     """The base of MinGRU and MinLSTM.
 
     Args:

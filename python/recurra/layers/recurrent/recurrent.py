@@ -5,21 +5,24 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
 
 from recurra import _core
 from recurra.common import checks, errors
 from recurra.common.initialise import uniform
-from recurra.common.typing import Array
+from recurra.common.typing import Array, Carried
 from recurra.layers.native import NativeLayer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from recurra.graph.symbolic import Symbol
+    from recurra.layers.layer import Symbols
 
-class Recurrent(NativeLayer):
+
+class Recurrent(NativeLayer, Generic[Carried]):
     """The base of all recurrent layers.
 
     Args:
@@ -89,6 +92,22 @@ class Recurrent(NativeLayer):
             **self._core_options(),
         )
         super().__init__(core, seed)
+
+    if TYPE_CHECKING:  # the state's type; at run time the base's call, without one more on the way
+
+        @overload
+        def __call__(
+            self, x: Symbols, state: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None
+        ) -> Symbol: ...
+        @overload
+        def __call__(
+            self, x: Any, state: Carried | None = None, lengths: Any = None, reset: Any = None, mask: Any = None
+        ) -> tuple[Array, Carried]: ...
+        def __call__(
+            self, x: Any, state: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None
+        ) -> Any: ...
+
+        def init_state(self, batch_size: int) -> Carried: ...
 
     @abstractmethod
     def _cell(self) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 
 from recurra.common import checks
 from recurra.common.initialise import orthogonal_gates
-from recurra.common.typing import Array
+from recurra.common.typing import Array, Carried
 from recurra.layers.recurrent.recurrent import Recurrent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Regularised(Recurrent):
+class Regularised(Recurrent[Carried]):
     """The base of RNN, LSTM and GRU. docs/cell_options.md has the equations; all options are off by default.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recurra.common.docstrings import with_inherited_arguments
+from recurra.common.typing import Array
 from recurra.layers.recurrent.cell_activation import CellActivation, cell_activation, core_activation
 from recurra.layers.recurrent.regularised import Regularised
 from recurra.saving.registry import built_in
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @built_in
 @with_inherited_arguments
-class RNN(Regularised):
+class RNN(Regularised[Array]):
     """The plain recurrent network (Elman 1990), with f = tanh by default:
 
         h' = f(W_ih x + b_ih + W_hh h + b_hh)
