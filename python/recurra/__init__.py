@@ -50,6 +50,7 @@ from recurra.saving.files import load
 if _TYPE_CHECKING:
     from recurra import callbacks, data, diagnose, interop, losses, metrics, optim
     from recurra.decoding import ctc, search
+    from recurra.diagnose.gradient_check import check_gradient
     from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
     from recurra.interop.torch.read import from_torch
@@ -64,6 +65,7 @@ __getattr__, __dir__ = _later.attributes(
         "History": "recurra.training.history",
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
+        "check_gradient": "recurra.diagnose.gradient_check",
         "ctc": "recurra.decoding.ctc",
         "data": "recurra.data",
         "diagnose": "recurra.diagnose",
@@ -133,6 +135,7 @@ __all__ = [
     "__version__",
     "build_info",
     "callbacks",
+    "check_gradient",
     "ctc",
     "data",
     "diagnose",
