@@ -8,8 +8,9 @@ from __future__ import annotations
 from recurra.common import keywords as _keywords
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
-from recurra.losses.custom import CustomLoss, Function
+from recurra.losses.custom import CustomLoss
 from recurra.losses.find import find
+from recurra.losses.function import Function
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss, LossValue
 from recurra.losses.mixture import MixtureDensity

@@ -1,11 +1,8 @@
-"""Custom losses: a class with one method, or a plain function."""
+"""The base class of custom losses."""
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -107,98 +104,3 @@ class CustomLoss(Loss):
     @property
     def _name(self) -> str:
         return f"{type(self).__name__}.compute"
-
-
-class Function(CustomLoss):
-    """A function as a loss; `fit(loss=function)` means this.
-
-        def logcosh(prediction, target):
-            error = prediction - target
-            return np.log(np.cosh(error)).mean(), np.tanh(error) / error.size
-
-        loss = rc.losses.Function(logcosh)
-
-    The function is called like `CustomLoss.compute`, with the valid steps, and returns their mean and its gradient. If
-    PyTorch is installed, it may use PyTorch operations instead, or be a `torch.nn` module: then it gets tensors and
-    returns only the mean, which autograd differentiates. The prediction comes first, as in PyTorch; in Keras, the
-    target does.
-
-    Args:
-        function: (prediction, target) -> mean, gradient; or, with tensors, the mean as a tensor.
-    """
-
-    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        if not callable(function) or inspect.isclass(function):
-            raise TypeError(
-                f"Function: got {function!r}, expected a function of prediction and target; give one, or an instance "
-                "of a class"
-            )
-        with_names = None if _is_torchs(function) else _names(function)
-        if with_names and with_names[0] in ("y_true", "target", "targets", "labels"):
-            raise TypeError(
-                f"Function: got a function of {', '.join(with_names)}, expected the prediction first, as in PyTorch; "
-                f"write lambda prediction, target: {_called(function)}(target, prediction)"
-            )
-        self._function, self._uses_torch = function, _is_torchs(function)
-        #: The function's module and name, by which a resumed run recognises it.
-        self.function = _called(function, whole=True)
-
-    def compute(self, predictions: Array, targets: Array) -> tuple[float, Array]:
-        """The function's mean and gradient; the gradient comes from PyTorch if the function returns none."""
-        if self._uses_torch:
-            return self._by_torch(predictions, targets)
-        result: Any = None
-        failed: Exception | None = None
-        try:
-            result = self._function(predictions, targets)
-        except (TypeError, AttributeError, ValueError) as error:  # PyTorch's functions raise these for arrays
-            failed = error
-        if (failed is not None or not isinstance(result, tuple | list)) and _has_torch():
-            with suppress(Exception):  # if it fails with tensors too, the error or result from arrays is more helpful
-                return self._by_torch(predictions, targets)
-        if failed is not None:
-            raise failed
-        return result  # type: ignore[no-any-return] # checked by the caller
-
-    def _by_torch(self, predictions: Array, targets: Array) -> tuple[float, Array]:
-        import torch  # here: only functions of tensors need it
-
-        leaf = torch.tensor(predictions, requires_grad=True)
-        value = self._function(leaf, torch.tensor(targets))
-        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise TypeError(
-                f"{type(self).__name__}: got {value!r:.100} from {self.function}, expected the mean as a tensor of one "
-                "number that depends on the prediction; use PyTorch operations only, or return mean and gradient as "
-                "arrays"
-            )
-        (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
-        self._uses_torch = True
-        return value.item(), gradient.numpy()
-
-    @property
-    def _name(self) -> str:
-        return self.function
-
-
-def _is_torchs(function: Any) -> bool:
-    return any(one.__module__.partition(".")[0] == "torch" for one in type(function).__mro__) or (
-        (getattr(function, "__module__", None) or "").partition(".")[0] == "torch"
-    )
-
-
-def _has_torch() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("torch") is not None
-
-
-def _names(function: Callable[..., Any]) -> list[str]:
-    try:
-        return list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return []
-
-
-def _called(function: Any, *, whole: bool = False) -> str:
-    owner = function if hasattr(function, "__qualname__") else type(function)
-    return f"{owner.__module__}.{owner.__qualname__}" if whole else str(owner.__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from recurra.common import names
 from recurra.layers.layer import Layer
 from recurra.losses.ctc import CTC
-from recurra.losses.custom import Function
+from recurra.losses.function import Function
 from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss
 from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError, Quantile
