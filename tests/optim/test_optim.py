@@ -420,6 +420,7 @@ def test_the_configuration_is_plain_data() -> None:
         "eps": 1e-8,
         "weight_decay": 0.01,
         "no_decay": ["bias"],
+        "lr_multipliers": {},
     }
     plain = rc.optim.SGD(0.1)
     plain.lr = 0.01

@@ -48,6 +48,8 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
         "global_clipnorm": "leave it out, and write fit(..., clip_norm=)",
         "clipvalue": "leave it out, and write fit(..., clip_value=)",
         "epsilon": "eps",
+        "param_groups": "lr_multipliers",
+        "params": "leave it out, as the model is given to fit or step",
     },
     "RNN": {**_RECURRENT, "activation": "nonlinearity"},
     "beam_search": {**_SEARCH, "num_beams": "beam_size"},

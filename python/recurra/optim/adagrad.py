@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recurra import _core
 from recurra.common import checks
@@ -21,14 +21,22 @@ class Adagrad(Optimizer):
         eps: added to the denominator for numerical stability.
         weight_decay: adds weight_decay * w to the gradient; with sparse layers, no_decay must exclude them.
         no_decay: parameters whose name contains one of these strings are not decayed.
+        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
+            in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
     """
 
     memory = ("square",)
 
     def __init__(
-        self, lr: Rate = 1e-2, *, eps: float = 1e-10, weight_decay: float = 0.0, no_decay: Sequence[str] = ()
+        self,
+        lr: Rate = 1e-2,
+        *,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        no_decay: Sequence[str] = (),
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, no_decay)
+        super().__init__(lr, weight_decay, no_decay, lr_multipliers)
         self.eps = checks.number("Adagrad", "eps", eps)
 
     def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recurra import _core
 from recurra.common import checks
@@ -23,6 +23,8 @@ class Adam(Optimizer):
         eps: added to the denominator for numerical stability.
         weight_decay: adds weight_decay * w to the gradient.
         no_decay: parameters whose name contains one of these strings are not decayed.
+        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
+            in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
     """
 
     memory = ("m", "v")
@@ -36,8 +38,9 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         no_decay: Sequence[str] = (),
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, no_decay)
+        super().__init__(lr, weight_decay, no_decay, lr_multipliers)
         name = type(self).__name__
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"{name}: got betas={betas!r}, expected a pair of numbers; write betas=(0.9, 0.999)")
@@ -87,5 +90,8 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         no_decay: Sequence[str] = (),
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(lr, betas=betas, eps=eps, weight_decay=weight_decay, no_decay=no_decay)
+        super().__init__(
+            lr, betas=betas, eps=eps, weight_decay=weight_decay, no_decay=no_decay, lr_multipliers=lr_multipliers
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from recurra.layers.leaf import LeafLayer
 from recurra.optim.memory import Memory, Slot
 from recurra.optim.norm import Norm
 from recurra.optim.schedule import Rate, Schedule, find
+from recurra.optim.spans import Groups, Span, multipliers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,9 +49,11 @@ class Rule(NamedTuple):
     limit: float
     factor: float
 
-    def decaying(self, weight_decay: float) -> Rule:
-        """The rule with this weight decay."""
-        return self if weight_decay == self.weight_decay else self._replace(weight_decay=weight_decay)
+    def of(self, weight_decay: float, factor: float) -> Rule:
+        """The rule with this weight decay, and this factor of the learning rate."""
+        if weight_decay == self.weight_decay and factor == 1.0:
+            return self
+        return self._replace(weight_decay=weight_decay, lr=self.lr * factor)
 
     def clipped(self, kept: Norm, bound: float, info: np.finfo[Any]) -> Rule:
         """The rule whose factor reduces a gradient of norm `kept` to `bound`. If scale * gradient or the factor is out
@@ -75,12 +78,20 @@ class Optimizer(ABC):
         weight_decay: see the class.
         no_decay: parameters whose name contains one of these strings are not decayed, such as ("bias",); in a model,
             names begin with the layer's place, "0.weight_ih_l0".
+        lr_multipliers: factors of the learning rate by patterns of whole names (`fnmatch`), such as {"0.*": 0.1}; the first
+            pattern that fits counts, and a name that none fits has 1.
     """
 
     #: Names of the flat state arrays of each layer.
     memory: tuple[str, ...] = ()
 
-    def __init__(self, lr: Rate, weight_decay: float, no_decay: Sequence[str]) -> None:
+    def __init__(
+        self,
+        lr: Rate,
+        weight_decay: float,
+        no_decay: Sequence[str],
+        lr_multipliers: Mapping[str, float] | None = None,
+    ) -> None:
         name = type(self).__name__
         self._schedule = find(name, "lr", lr) if isinstance(lr, Schedule) or callable(lr) else None
         self._lr = self._first_lr = 0.0 if self._schedule else checks.number(name, "lr", lr)
@@ -88,6 +99,7 @@ class Optimizer(ABC):
         if not isinstance(no_decay, tuple | list) or not all(isinstance(text, str) for text in no_decay):
             raise TypeError(f"{name}: got no_decay={no_decay!r}, expected a tuple of strings; write no_decay=('bias',)")
         self.no_decay = tuple(no_decay)
+        self.lr_multipliers = multipliers(name, lr_multipliers)
         self._steps = 0
         self._memory = Memory()
         self._turns = _core.Turns()
@@ -163,6 +175,9 @@ class Optimizer(ABC):
         error_if_nonfinite = checks.flag(operation, "error_if_nonfinite", error_if_nonfinite)
         lr = self.lr
         leaves = self._leaves(operation, models)
+        if self.lr_multipliers:
+            names = [prefix + name for layer, prefix in leaves.items() for name in layer.parameters.names]
+            self._groups.check(operation, names)
         layers = {layer: prefix for layer, prefix in leaves.items() if layer.is_trainable}
         weights = [layer.parameters for layer in layers]
         norm = Norm.of(weights).times(scale)
@@ -181,23 +196,27 @@ class Optimizer(ABC):
             clipped = 1.0
         memory = self._memory.claim(operation, self.memory, list(leaves))
         updates = [
-            self._update(parameters, begin, end, rule.decaying(decay), slot)
+            self._update(parameters, begin, end, rule.of(decay, factor), slot)
             for (layer, prefix), parameters in zip(layers.items(), weights, strict=True)
             for slot, rule in [(memory.stepped(layer), rules[parameters.dtype])]
-            for begin, end, decay in self._checked_spans(operation, prefix, layer)
+            for begin, end, decay, factor in self._checked_spans(operation, prefix, layer)
         ]
         done = {"_steps": self._steps + 1, "_memory": memory}
         _core.write_whole(weights, _core.run_updates, updates, vars(self), done)  # atomic, also for other threads
         return Step(length, clipped)
 
-    def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Sequence[tuple[int, int, float]]:
+    @property
+    def _groups(self) -> Groups:
+        return Groups(self.no_decay, tuple(self.lr_multipliers.items()))
+
+    def _checked_spans(self, operation: str, prefix: str, layer: LeafLayer) -> Sequence[Span]:
         parameters = layer.parameters
-        if not self.no_decay and not parameters.sparse:
-            return [(0, parameters.size, self.weight_decay)]
-        spans = list(self._spans(prefix, parameters))
+        if not self.no_decay and not self.lr_multipliers and not parameters.sparse:
+            return [Span(0, parameters.size, self.weight_decay, 1.0)]
+        spans = self._groups.spans(prefix, parameters, self.weight_decay)
         if parameters.sparse:
             self._refuse_sparse(operation, prefix + layer.label)
-            if any(decay for _begin, _end, decay in spans):
+            if any(one.decay for one in spans):
                 raise ValueError(
                     f"{operation}: got weight_decay={self.weight_decay:g} for {prefix}{layer.label} with sparse=True, "
                     "expected 0, as decay moves every row at every step; add its name to no_decay, or make it with "
@@ -225,19 +244,6 @@ class Optimizer(ABC):
                 )
             found |= {layer: prefix for prefix, layer in model.leaves if layer.parameters.size and layer not in found}
         return found
-
-    def _spans(self, prefix: str, parameters: _core.Parameters) -> Iterator[tuple[int, int, float]]:
-        """Spans of the flat buffer with one weight decay each: (begin, end, decay)."""
-        begin, end, current = 0, 0, self.weight_decay
-        for name in parameters.names:
-            first, last = parameters.span(name)
-            decay = 0.0 if any(text in prefix + name for text in self.no_decay) else self.weight_decay
-            if decay != current:
-                if end > begin:
-                    yield begin, end, current
-                begin, current = first, decay
-            end = last
-        yield begin, end, current
 
     @abstractmethod
     def _update(self, parameters: _core.Parameters, begin: int, end: int, rule: Rule, slot: Slot) -> _core.Update:

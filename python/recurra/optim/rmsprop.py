@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recurra import _core
 from recurra.common import checks
@@ -26,6 +26,8 @@ class RMSprop(Optimizer):
         centered: whether to divide by the root of the gradient's variance instead of its mean square.
         weight_decay: adds weight_decay * w to the gradient.
         no_decay: parameters whose name contains one of these strings are not decayed.
+        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
+            in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class RMSprop(Optimizer):
         centered: bool = False,
         weight_decay: float = 0.0,
         no_decay: Sequence[str] = (),
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, no_decay)
+        super().__init__(lr, weight_decay, no_decay, lr_multipliers)
         self.alpha = checks.number("RMSprop", "alpha", alpha, 0.0, 1.0)
         self.eps = checks.number("RMSprop", "eps", eps)
         self.momentum = checks.number("RMSprop", "momentum", momentum, 0.0, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recurra import _core
 from recurra.common import checks
@@ -21,6 +21,8 @@ class SGD(Optimizer):
         nesterov: whether to use Nesterov momentum; needs momentum.
         weight_decay: adds weight_decay * w to the gradient.
         no_decay: parameters whose name contains one of these strings are not decayed.
+        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
+            in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         no_decay: Sequence[str] = (),
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, no_decay)
+        super().__init__(lr, weight_decay, no_decay, lr_multipliers)
         self.momentum = checks.number("SGD", "momentum", momentum, 0.0, 1.0)
         self.nesterov = checks.flag("SGD", "nesterov", nesterov)
         if self.nesterov and not self.momentum:
