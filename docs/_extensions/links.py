@@ -32,6 +32,10 @@ _OTHERS = {
 }
 
 
+#: Pages whose bare names are another library's.
+_SPEAKS_OF = {"from_torch": "torch.nn", "from_keras": "keras"}
+
+
 @cache
 def public_names() -> dict[str, str]:
     """What people write, behind `rc.` or not, to what the reference calls it."""
@@ -39,7 +43,7 @@ def public_names() -> dict[str, str]:
     for package in sorted(rc.__all__):
         module = getattr(rc, package)
         if inspect.ismodule(module):
-            for name in getattr(module, "__all__", ()):
+            for name in getattr(module, "__all__", ("beam_search", "greedy")):
                 names.setdefault(f"{package}.{name}", f"recurra.{package}.{name}")
                 if name[0].isupper() or "_" in name:
                     names.setdefault(name, f"recurra.{package}.{name}")
@@ -49,7 +53,7 @@ def public_names() -> dict[str, str]:
     return names
 
 
-def target(text: str) -> str | None:
+def target(text: str, page: str) -> str | None:
     """The full name of what a literal speaks of, if it is a name, or a call of one."""
     found = _NAME.fullmatch(text)
     if found is None:
@@ -61,7 +65,8 @@ def target(text: str) -> str | None:
         return f"{_OTHERS[first]}.{rest}"
     if found[1].startswith("rc."):
         return found[1].replace("rc.", "recurra.", 1)
-    return public_names().get(found[1])
+    own = _SPEAKS_OF.get(page)
+    return public_names().get(found[1]) if own is None else f"{own}.{found[1]}"
 
 
 class LinkedLiterals(SphinxTransform):
@@ -71,7 +76,7 @@ class LinkedLiterals(SphinxTransform):
 
     def apply(self, **_options: object) -> None:
         for literal in list(self.document.findall(nodes.literal)):
-            name = target(literal.astext())
+            name = target(literal.astext(), self.env.docname)
             above = literal.parent
             linked = isinstance(
                 above,

@@ -46,7 +46,7 @@ def _write(
     app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object
 ) -> None:
     source = Path(app.srcdir) / f"{page}.md"
-    made = notebook(source.read_text()) if source.exists() else None
+    made = notebook(source.read_text()) if source.exists() and page != "index" else None
     if made is None:
         return
     path = Path(app.outdir) / _FOLDER / f"{page}.ipynb"

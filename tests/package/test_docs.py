@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import recurra as rc
+from public import public_objects
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ["benchmarks", "cpp_tests", "docs", "examples", "python", "src", "tests"]
@@ -63,7 +64,7 @@ def test_all_python_is_found() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_fits_its_column(page: Path) -> None:
     """90 characters at the width of a laptop; what is longer scrolls."""
-    for _, code in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+    for _, code in re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         assert not [line for line in code.splitlines() if len(line) > 88]
 
 
@@ -83,3 +84,10 @@ def test_the_reference_names_everything() -> None:
     named += re.findall(r"^\.\. automodule:: recurra\.(?:decoding\.)?(\S+)$", text, re.MULTILINE)
     assert len(named) == len(set(named))
     assert set(rc.__all__) - {"__version__"} == {name for name in named if "." not in name}  # with a dot: shared bases
+
+
+def test_the_index_names_everything() -> None:
+    """docs/api/index.md is the list of all classes and functions."""
+    listed = re.findall(r"^   ([A-Za-z]\S+)$", (ROOT / "docs" / "api" / "index.md").read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(public_objects())
