@@ -38,7 +38,7 @@ def check_gradient(
     states with random weights. It is copied to float64 before, and left as it is. Of a loss: that of its sum, with respect
     to the predictions.
 
-    The error of an entry is |a - n| / max(|a|, |n|), or, where both are small, relative to a thousandth of the largest of the
+    The error of an entry is `|a - n| / max(|a|, |n|)`, or, where both are small, relative to a thousandth of the largest of the
     array, or to what the rounding error of the differences allows. An entry that fails is tried again with a smaller step, as a kink may lie within the step.
 
     Args:
