@@ -171,13 +171,14 @@ def test_early_stopping_ends_with_the_best_weights() -> None:
     np.testing.assert_array_equal(model.predict(x), shorter.predict(x))
 
 
-def test_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_says_what_it_does(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     x = np.random.default_rng(0).standard_normal((12, 5, 2))
     for verbose in (0, False):
         SequenceRegressor(**quick(max_iter=2, verbose=verbose)).fit(x, x[:, 0, 0])
     assert capsys.readouterr() == ("", "")
+    assert not caplog.messages
     SequenceRegressor(**quick(max_iter=2, verbose=2, early_stopping=True)).fit(x, x[:, 0, 0])
-    lines = capsys.readouterr().out.splitlines()
+    lines = list(caplog.messages)
     assert [line[:10] for line in lines] == ["epoch 1/2:", "epoch 2/2:"]
     assert all("val_loss " in line for line in lines)
     SequenceRegressor(**quick(max_iter=2, verbose=True)).fit(x, x[:, 0, 0])

@@ -318,9 +318,9 @@ def test_metrics_are_worked_out_where_they_are_looked_at() -> None:
     assert seen[-1]["accuracy"] == history.history["accuracy"][0]
 
 
-def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_per_epoch(caplog: pytest.LogCaptureFixture) -> None:
     fit(tagger(), X, STEPS, epochs=2, verbose=2, metrics="accuracy")
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = caplog.messages
     assert first.startswith("epoch 1/2: loss 1.")
     assert "accuracy 0." in second
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
-from recurra.common import checks
+from recurra.common import checks, log
 
 
 def _check_free(callback: Callback) -> None:
@@ -78,7 +78,7 @@ class ReduceLROnPlateau(Callback):
                 optimizer.lr = max(optimizer.lr * self.factor, self.min_lr)
                 self._waited, self._resting = 0, self.cooldown
                 if self.verbose:
-                    print(f"ReduceLROnPlateau: learning rate {optimizer.lr:.4g} after epoch {epoch + 1}")
+                    log.say(f"ReduceLROnPlateau: learning rate {optimizer.lr:.4g} after epoch {epoch + 1}")
 
     def config(self) -> dict[str, Any]:
         """The options that determine when and how the rate changes."""
@@ -133,4 +133,4 @@ class LearningRateScheduler(Callback):
             type(self).__name__, f"schedule({epoch}, {optimizer.lr})", self.schedule(epoch, optimizer.lr)
         )
         if self.verbose:
-            print(f"LearningRateScheduler: learning rate {optimizer.lr:.4g} in epoch {epoch + 1}")
+            log.say(f"LearningRateScheduler: learning rate {optimizer.lr:.4g} in epoch {epoch + 1}")

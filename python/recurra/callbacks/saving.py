@@ -11,7 +11,7 @@ from typing import Any
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.checkpoints import Checkpoints
 from recurra.callbacks.monitor import Monitor
-from recurra.common import checks, errors
+from recurra.common import checks, errors, log
 from recurra.common.errors import ResumeWarning
 from recurra.saving.container import DamagedFileError
 
@@ -107,7 +107,7 @@ class ModelCheckpoint(Callback):
         while self.keep is not None and len(self._written) > self.keep:
             Path(self._path(self._written.pop(0))).unlink(missing_ok=True)
         if self.verbose:
-            print(f"ModelCheckpoint: saved {path}")
+            log.say(f"ModelCheckpoint: saved {path}")
 
     def config(self) -> dict[str, Any]:
         """The options that determine which model is the best."""

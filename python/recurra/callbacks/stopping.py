@@ -8,7 +8,7 @@ from typing import Any
 
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.monitor import Monitor
-from recurra.common import checks, errors
+from recurra.common import checks, errors, log
 from recurra.common.typing import Array
 
 
@@ -92,7 +92,7 @@ class EarlyStopping(Callback):
             self.training.model.load_state_dict(self._weights)
         if self.verbose and self.stopped_epoch is not None:
             best = "none was good enough" if self.best_epoch is None else f"epoch {self.best_epoch + 1} was best"
-            print(
+            log.say(
                 f"EarlyStopping: stopped after epoch {self.stopped_epoch + 1}: {best}, {self._monitor.name} "
                 f"{self.best:.4g}"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from recurra import _core
 from recurra.callbacks.callback import Callback
 from recurra.callbacks.group import CallbackGroup
-from recurra.common import seeds
+from recurra.common import log, seeds
 from recurra.common.errors import NonFiniteError
 from recurra.common.progress import Progress
 from recurra.common.typing import State
@@ -196,7 +196,7 @@ class Training:
             logs = self._end_epoch()
             bar.finish(**logs)
         if settings.verbose == 2:
-            print(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
+            log.say(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
 
     def _run_group(self, seed: int, group: Sequence[Place]) -> None:
         """The pieces between two steps of the optimiser, and the step."""

@@ -126,7 +126,8 @@ class TrainableModel(Trainable, Generic[Output]):
             nan_guard: whether a NaN or infinity in a loss or gradient ends training before it changes the parameters.
             seed: of the order and of dropout: the same seed gives the same bits, on any number of threads. None for a
                 fresh seed.
-            verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch.
+            verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch. Lines, those of callbacks too, are records
+                of the logger "recurra" if the program has configured `logging`, else they are printed.
 
         With several inputs or outputs, x, lengths, y, loss, metrics and weights have one item for each, in the
         structure of the model's inputs or outputs: a tuple, or a dict.
