@@ -10,6 +10,7 @@ from recurra.callbacks.logs import CSVLogger
 from recurra.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
 from recurra.callbacks.saving import BackupAndRestore, ModelCheckpoint
 from recurra.callbacks.stopping import EarlyStopping, TerminateOnNaN
+from recurra.callbacks.tensorboard import TensorBoard
 from recurra.common import keywords as _keywords
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]
 
