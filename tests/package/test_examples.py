@@ -45,6 +45,16 @@ def test_language_model_runs(tmp_path: Path) -> None:
     assert (tmp_path / "language_model.safetensors").exists()
 
 
+def test_language_model_trains_anew_each_time(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("".join(f"line {number} of the text\n" for number in range(200)))
+    small = ("--text", "text", "--epochs", "2", "--hidden", "4", "--sample", "5")
+    for _ in range(2):
+        done = run(EXAMPLES / "language_model.py", *small, folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.findall(r"^after epoch (\d) of 2", done.stdout, re.MULTILINE) == ["1", "2"]
+        assert "epoch 2/2: 100%" in done.stderr  # of a total that the first epoch has told
+
+
 def test_the_gallery_shows_all() -> None:
     page = (EXAMPLES.parent / "docs" / "gallery.md").read_text()
     missing = [

@@ -69,6 +69,7 @@ class Training:
         self._mean, self._running = goal.mean(), Running()
         self._buffers = list(model.buffers.values())
         self._state: State = None
+        self._batches: int | None = None  # of the last whole epoch: what a source of unknown length may have again
         self._told = False  # whether the warning about rows that the losses leave out was given
         # The next piece: epoch, batch, and index in the batch; where a checkpoint resumes.
         self._next = (0, 0, 0)
@@ -185,7 +186,8 @@ class Training:
             self._metrics.reset()
             self._callbacks.call("on_epoch_begin", epoch)
         title = f"epoch {epoch + 1}/{self.epochs}"
-        with Progress(self._source.steps, title, settings.verbose == 1, done=first[0]) as bar:
+        total = self._batches if self._source.steps is None else self._source.steps
+        with Progress(total, title, settings.verbose == 1, done=first[0]) as bar:
             for group in groups(self._source, settings.truncate, settings.accumulate, epoch, self.seed, *first):
                 self._run_group(seed, group)
                 bar.update(self._next[1] - bar.done, loss=self._mean.value)
@@ -193,8 +195,12 @@ class Training:
                     whole = self._next[1:] == (self._source.steps, 0)  # stopped by the epoch's last step
                     self._cut = not self._ended and not whole
                     break
-            logs = self._end_epoch()
-            bar.finish(**logs)
+            logs = self._validated()
+            whole = self.epoch_is_whole and not self._ended
+            bar.finish(whole, **logs)
+        if whole:
+            self._batches = bar.done
+        self._end_epoch(logs)  # behind the bar, as callbacks print
         if settings.verbose == 2:
             log.say(f"{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
 
@@ -213,13 +219,12 @@ class Training:
         self._next = (self.epoch, *group[-1].following)
         self._callbacks.call("on_train_batch_end", number, LazyLogs(self._logs))
 
-    def _end_epoch(self) -> dict[str, float]:
-        """Validation, callbacks and history: the epoch's logs."""
-        epoch = self.epoch
+    def _validated(self) -> dict[str, float]:
+        """The epoch's logs, those of validation included, before callbacks add theirs."""
         burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
         if burn_in and not self._running.steps and not self.stop_training:  # else the loss of 0 would look very good
             raise ValueError(
-                f"fit: epoch {epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer "
+                f"fit: epoch {self.epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer "
                 "than the steps of the sequences; lower it"
             )
         told, self._told = self._told, True
@@ -230,12 +235,16 @@ class Training:
             warn_as = None if told else "fit: validation"
             found = evaluate(self.model, self._goal, self._validation, self._metrics.fresh(), warn_as=warn_as)
             logs |= {f"val_{name}": value for name, value in found.items()}
+        return logs
+
+    def _end_epoch(self, logs: dict[str, float]) -> None:
+        """Callbacks and history."""
+        epoch = self.epoch
         self._next = (epoch + 1, 0, 0)
         for callback in self._callbacks.all:  # each sees in the history the numbers that those before it have added
             self.history.append(epoch, logs)
             callback.on_epoch_end(epoch, logs)
         self.history.append(epoch, logs)
-        return logs
 
     def _logs(self) -> dict[str, float]:
         running = self._running
