@@ -25,6 +25,7 @@ extensions = [
     "docstrings",
     "links",
     "notebooks",
+    "summaries",
 ]
 exclude_patterns = ["_extensions"]
 
