@@ -5,6 +5,7 @@
 #include <setjmp.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "platform/account.h"
 #include "platform/clock.h"
@@ -47,8 +48,11 @@ void run_parts(int threads, Part part, void* context) {
     return;
   }
   const long long offered = steady_ns();
-  long long caller_ended = 0, wall = 0, cpu = 0, late = 0;  // ns; the last three are sums over helpers
-#pragma omp parallel num_threads(threads) reduction(+ : wall, cpu, late)
+  // ns; the last three are sums over helpers. A reduction would take a lock that all regions of the process share: a fork
+  // by another thread may find it locked, and the child's first region would wait for it forever.
+  long long caller_ended = 0;
+  std::atomic<long long> wall{0}, cpu{0}, late{0};
+#pragma omp parallel num_threads(threads)
   {
     const int member = omp_get_thread_num(), members = omp_get_num_threads();
     if (member == 0) {
@@ -66,7 +70,7 @@ void run_parts(int threads, Part part, void* context) {
   if (steady_ns() - caller_ended < kLongWait)
     book(wall, 0);
   else
-    book(cpu, std::max(0LL, late + wall - cpu));
+    book(cpu, std::max(0LL, late + (wall - cpu)));
 }
 
 const char* thread_kind() { return "openmp"; }

@@ -132,20 +132,32 @@ class Runner:
         if first_row != 0:  # small calls notice the check
             first_row = checks.integer(operation, "first_row", first_row, 0)
         arrays, flat, valid, restart, form = self._read(x, state, lengths, reset, mask)
-        block = None
-        if memory is not None:
-            self._refuse_form(operation, form)
-            block = memory, self._signature
-        if not self._graph.all_native:  # users' layers may save them on the tape
-            arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
-        given = (arrays, valid, restart, flat, training, wanted, seed, memory_budget, first_row)
-        versions: list[int] = []
-        if self._graph.all_native:  # a native program checks the versions of its layers itself
-            pieces = self._record_runs(True, *given, block)
-        else:
-            versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_versions, *given)
-            # Batch norm updates its running statistics only here, as recording may have been repeated.
-            _core.finish_records([piece for piece, _run in pieces if isinstance(piece, _core.Tape)])
+        if self._whole is not None:  # it checks the versions of its layers itself
+            block: tuple[tuple[Array, int], ...] = ()
+            if memory is not None:
+                self._refuse_form(operation, form)
+                block = ((memory, self._signature),)
+            piece = self._whole.record(
+                pack(arrays),
+                pack(valid),
+                pack(restart),
+                flat or None,
+                self._time_major,
+                training,
+                pack(wanted[: len(arrays)]),
+                seed,
+                memory_budget,
+                True,
+                first_row,
+                *block,
+            )
+            return self._tape([(piece, self._runs[0])], (), form)
+        # Layers written in Python may save what they are given on the tape.
+        arrays, valid, restart = cast("list[Array]", _copies(arrays)), _copies(valid), _copies(restart)
+        given = (arrays, valid, restart, flat, training, wanted, seed, first_row)
+        versions, pieces = _core.read_whole(self._graph.all_parameters, operation, self._record_runs, *given)
+        # Batch norm updates its running statistics only here, as recording may have been repeated.
+        _core.finish_records([piece for piece, _run in pieces if isinstance(piece, _core.Tape)])
         return self._tape(pieces, versions, form)
 
     def _tape(
@@ -201,12 +213,8 @@ class Runner:
         piece = program.open_tape(tape_memory.to_read(operation, memory), self._signature)
         return self._tape([(piece, self._runs[0])])
 
-    def _record_versions(self, *given: Any) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
-        return [layer.parameters.version for layer in self._graph.layers], self._record_runs(False, *given)
-
     def _record_runs(
         self,
-        finishes: bool,
         arrays: list[Array],
         valid: list[Array | None],
         restart: list[Array | None],
@@ -214,10 +222,9 @@ class Runner:
         training: bool,
         wanted: list[bool],
         seed: int,
-        memory_budget: int | None,
         first_row: int,
-        block: tuple[Array, int] | None = None,
-    ) -> list[tuple[TapePiece, Run]]:
+    ) -> tuple[list[int], list[tuple[TapePiece, Run]]]:
+        versions = [layer.parameters.version for layer in self._graph.layers]
         call = _Call(self._graph, arrays, valid, restart)
         pieces: list[tuple[TapePiece, Run]] = []
         for index, run in enumerate(self._runs):
@@ -228,15 +235,14 @@ class Runner:
                 training,
                 pack([wanted[value] for value in run.inputs]),
                 seed if len(self._runs) == 1 else seeds.derive(seed, index),
-                memory_budget,
-                finishes,
+                None,
+                False,
                 first_row,
-                *([block] if block is not None else ()),
             )
             if run is not self._runs[-1]:
                 call.take(run, piece.y)
             pieces.append((piece, run))
-        return pieces
+        return versions, pieces
 
     def _checked_budget(self, operation: str, memory_budget: int) -> int:
         from recurra.running import tape_memory  # late, as all that reads it: few need it

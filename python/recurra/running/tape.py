@@ -132,7 +132,8 @@ class Tape:
         to = cores_of(operation, grads)
         given = self._outputs.spread_optional(operation, "dy", dy)
         more = parameter_gradients(operation, given)
-        self._check_known(operation, more)
+        if more:
+            self._check_known(operation, more)
         gradients = {
             value: None if one is None else checks.array(operation, self._outputs.label("dy", index), one)
             for index, (value, one) in enumerate(zip(self._graph.outputs, given, strict=True))
