@@ -45,7 +45,6 @@ from recurra.models.sequential import Sequential
 from recurra.running.gradients import FlatGradients, Gradients
 from recurra.running.stream import Stream
 from recurra.running.tape import Tape
-from recurra.saving.files import load
 
 if _TYPE_CHECKING:
     from recurra import callbacks, data, diagnose, interop, losses, metrics, optim
@@ -54,6 +53,7 @@ if _TYPE_CHECKING:
     from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
     from recurra.interop.torch.read import from_torch
+    from recurra.saving.files import load
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
 
@@ -73,6 +73,7 @@ __getattr__, __dir__ = _later.attributes(
         "from_onnx": "recurra.interop.onnx.read",
         "from_torch": "recurra.interop.torch.read",
         "interop": "recurra.interop",
+        "load": "recurra.saving.files",
         "losses": "recurra.losses",
         "metrics": "recurra.metrics",
         "optim": "recurra.optim",
