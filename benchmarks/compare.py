@@ -23,6 +23,7 @@ import numpy as np
 import table
 from engines import ENGINES, load_engines, make_problem
 from measure import FULL, SHORT, Effort, interleave, pin
+from processor import cpu_name, own_table
 from report import Table, print_header
 from workloads import KINDS, WORKLOADS, Workload
 
@@ -51,8 +52,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--input-grad", action="store_true", help="training computes the input's gradient too")
     parser.add_argument("--isa", choices=ISA_SETTINGS, help=f"hold recurra and {ISA_ENGINES} to this instruction set")
     parser.add_argument("--json", type=Path, help="write all that was measured to this file")
-    parser.add_argument("--save", type=Path, help="put the ratios into this table of several settings")
-    parser.add_argument("--check", type=Path, help="compare the ratios with such a table; exit status 1 if one fell")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        nargs="?",
+        const=own_table(),
+        metavar="TABLE",
+        help=f"put the ratios into this table of several settings (default: this processor's, {own_table().name})",
+    )
+    parser.add_argument(
+        "--check",
+        type=Path,
+        nargs="?",
+        const=own_table(),
+        metavar="TABLE",
+        help="compare the ratios with such a table (default: this processor's, if there is one); exit status 1 if one fell",
+    )
     parser.add_argument(
         "--tolerance", type=float, help=f"how far a ratio may fall (default: {TOLERANCE}; --short: {SHORT_TOLERANCE})"
     )
@@ -72,6 +87,9 @@ def main() -> None:
         print(*(workload.name for workload in workloads), sep="\n")
         return
     names = chosen_engines(arguments)
+    if arguments.check == own_table() and not arguments.check.exists():
+        print(f"There is no table of this processor, {own_table().name}, to compare with; --save makes one.\n")
+        arguments.check = None
     if arguments.check and not arguments.check.exists():
         raise SystemExit(f"compare.py: there is no table {arguments.check} to compare with; --save makes one")
 
@@ -195,13 +213,6 @@ def finish(report: dict[str, Any], arguments: argparse.Namespace) -> None:
         tolerance = usual if arguments.tolerance is None else arguments.tolerance
         if not table.print_comparison(arguments.check, before, table.make_section(report), tolerance):
             sys.exit(1)
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -100,3 +100,21 @@ def test_a_missing_section_is_said(table: ModuleType, tmp_path: Path) -> None:
     table.save(report(), path)
     with pytest.raises(SystemExit, match="no section '2 threads', only '1 thread'"):
         table.load(report(threads=2), path)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "model", "name"),
+    [
+        ("AuthenticAMD", "25", "1", "zen3"),
+        ("AuthenticAMD", "25", "17", "zen4"),
+        ("GenuineIntel", "6", "207", "emerald-rapids"),
+        ("GenuineIntel", "6", "158", "genuineintel-6-158"),
+    ],
+)
+def test_tables_are_named_by_the_processor(
+    vendor: str, family: str, model: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = load_script("benchmarks/processor.py")
+    monkeypatch.setattr(processor, "_of_first_cpu", lambda: {"vendor_id": vendor, "cpu family": family, "model": model})
+    assert processor.microarchitecture() == name
+    assert processor.own_table().name == f"{name}.json"
