@@ -16,7 +16,6 @@ version = release = recurra.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -48,7 +47,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autosummary_generate = False
+autodoc_type_aliases = {
+    "Array": "numpy.ndarray",
+    "Rows": "Rows",
+    "Lengths": "Lengths",
+    "State": "State",
+}
 maximum_signature_line_length = 80
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False

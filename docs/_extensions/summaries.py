@@ -42,6 +42,19 @@ def _is_public(name: str) -> bool:
     return home in ("", "optim.schedules", "sklearn") or home in rc.__all__
 
 
+def _summary(name: str) -> str:
+    """The first sentence of its docstring."""
+    found: object = (
+        importlib.import_module("recurra.sklearn")
+        if name.startswith("sklearn.")
+        else rc
+    )
+    for part in name.removeprefix("sklearn.").split("."):
+        found = getattr(found, part)
+    first = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+    return re.split(r"(?<![\s.])(?<!et al)[.:](?= |$)", first)[0] + "."
+
+
 def _fill(app: Sphinx, page: str, source: list[str]) -> None:
     if page != "api/index":
         return
@@ -52,8 +65,12 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
         text = (Path(app.srcdir) / "api" / f"{theme}.md").read_text()
         title = re.search(r"^# (.*)$", text, re.MULTILINE)
         assert title is not None
-        lines = "".join(f"   {name}\n" for name in names(text))
-        table = f"```{{eval-rst}}\n.. currentmodule:: recurra\n\n.. autosummary::\n   :nosignatures:\n\n{lines}```\n"
+        lines = "".join(
+            f"   * - :py:obj:`~recurra.{name}`\n     - {_summary(name)}\n"
+            for name in names(text)
+        )
+        options = "   :class: summaries\n   :widths: auto\n"
+        table = f"```{{eval-rst}}\n.. list-table::\n{options}\n{lines}```\n"
         tables.append(f"## [{title[1]}]({theme}.md)\n\n{table}")
     source[0] = source[0].replace("<!-- tables -->", "\n".join(tables))
 
