@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import recurra
-
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
 import inventories
+import short_types
+
+short_types.shorten()
+import recurra
 
 project = "recurra"
 copyright = "the recurra authors"
@@ -47,12 +50,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {
-    "Array": "numpy.ndarray",
-    "Rows": "Rows",
-    "Lengths": "Lengths",
-    "State": "State",
-}
 maximum_signature_line_length = 80
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False
