@@ -19,6 +19,7 @@ from recurra.layers.recurrent.cell_names import cell_name
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
+from recurra.layers.recurrent.recurrent import Recurrent
 from recurra.layers.recurrent.rnn import RNN
 from recurra.losses import Loss
 from recurra.models.sequential import Sequential
@@ -27,8 +28,9 @@ from recurra.sklearn import rows
 
 if TYPE_CHECKING:
     from recurra.layers.leaf import LeafLayer
+    from recurra.training.model import TrainableModel
 
-_CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
+_CELLS: dict[str, type[Recurrent[Any]]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "mingru": MinGRU, "minlstm": MinLSTM}
 
 #: The indices of the training rows and of the held-out rows.
 Split: TypeAlias = "tuple[Array, Array] | None"
@@ -63,7 +65,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: seeds weights, shuffling, dropout and the split: with an int, runs are bitwise reproducible, on
             any number of threads.
 
-    Attributes: `model_`, the `recurra.Sequential`; `history_`, the `recurra.History` of its training, which has `plot`;
+    Attributes: `model_`, the `recurra.Sequential` (with static or future covariates of a forecaster a `recurra.Model`); `history_`, the `recurra.History` of its training, which has `plot`;
     `n_iter_`, the epochs run; `loss_curve_`, the training loss of each epoch; `validation_loss_curve_`, that of the
     held-out rows (None without early stopping); `n_features_in_`; and, after fitting DataFrames, `feature_names_in_`.
 
@@ -97,6 +99,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self, inputs: int, outputs: int, sequences: bool, seed: int, last: Sequence[LeafLayer] = ()
     ) -> Sequential:
         """A model from (N, T, inputs) to (N, outputs), with `sequences` to (N, T, outputs), ending in `last`."""
+        recurrent, between = self._layers(inputs, sequences)
+        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), *last, seed=seed)
+
+    def _layers(self, inputs: int, sequences: bool) -> tuple[Recurrent[Any], list[Dropout]]:
+        """The recurrent layer, and the dropout behind it, if any."""
         name = f"{type(self).__name__}.fit"
         layer = _CELLS[cell_name(name, self.cell, _CELLS)]
         layers = checks.integer(name, "num_layers", self.num_layers)
@@ -109,16 +116,15 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             dropout=dropout if layers > 1 else 0.0,
             return_sequences=sequences,
         )
-        between = [Dropout(dropout)] if dropout else []
-        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), *last, seed=seed)
+        return recurrent, [Dropout(dropout)] if dropout else []
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _train(
         self,
-        model: Sequential,
-        x: rows.Rows,
+        model: TrainableModel[Array],
+        x: Any,
         y: Any,
         loss: Loss,
         seed: int,
@@ -181,7 +187,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             )
         return stops
 
-    def _run(self, x: rows.Rows) -> Any:
+    def _run(self, x: Any) -> Any:
         """The model's outputs for the rows `x`."""
         return self.model_.predict(x, batch_size=_INFERENCE_ROWS)
 

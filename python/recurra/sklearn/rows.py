@@ -76,7 +76,9 @@ def steps(rows: Rows) -> Rows:
 
 
 def take(rows: Any, chosen: Array) -> Any:
-    """The `chosen` rows of an array or a list."""
+    """The `chosen` rows of an array or a list, or of each in a tuple."""
+    if isinstance(rows, tuple):
+        return tuple(take(one, chosen) for one in rows)
     return [rows[index] for index in chosen] if isinstance(rows, list) else rows[chosen]
 
 
@@ -153,7 +155,8 @@ def table(estimator: Any, X: Any, reset: bool, dtype: Any) -> Array:  # noqa: N8
         raise ValueError(
             f"{name_of(estimator)}: got X of shape {X.shape}, expected (N, T, F); join the axes of a step's features"
         )
-    array: Array = validate_data(estimator, X, reset=reset, dtype=dtype)
+    finite = "allow-nan" if _allows_gaps(estimator) else True
+    array: Array = validate_data(estimator, X, reset=reset, dtype=dtype, ensure_all_finite=finite)
     return array
 
 
@@ -190,11 +193,17 @@ def list_rows(estimator: Any, X: Sequence[Any], dtype: Any) -> list[Array]:  # n
 
 
 def _check_finite(estimator: Any, name: str, array: Array) -> None:
-    if not np.isfinite(array).all():
+    wrong = np.isinf(array) if _allows_gaps(estimator) else ~np.isfinite(array)
+    if wrong.any():
         raise ValueError(
             f"{name_of(estimator)}: got {name} that contains NaN or infinity, or numbers too large for {array.dtype}, "
             "expected finite ones; fill gaps, and give rows of several lengths as a list, without padding"
         )
+
+
+def _allows_gaps(estimator: Any) -> bool:
+    """Whether X may contain NaN, for missing values."""
+    return bool(estimator.__sklearn_tags__().input_tags.allow_nan)
 
 
 def _as(array: Array, dtype: npt.DTypeLike | tuple[npt.DTypeLike, ...]) -> Array:

@@ -45,7 +45,9 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Series:  # noqa: N803
                 f"{rows.name_of(estimator)}: got a vector X of shape {np.shape(X)}, expected (T, "
                 f"{estimator.n_features_in_}) as in fit. Reshape your data: X[None] if it is one step"
             )
-        vector = check_array(X, dtype=np.float64, ensure_2d=False, estimator=estimator, input_name="X")
+        vector = check_array(
+            X, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
+        )
         found = Series([vector[:, None]], 1)
     elif getattr(X, "ndim", 2) == 3:
         found = Series(list(rows.array_rows(estimator, X, np.float64)), 3)

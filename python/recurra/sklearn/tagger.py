@@ -127,7 +127,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         x = rows.read(self, X, reset=False)
         alone = self._one_sequence and isinstance(x, np.ndarray) and x.ndim == 2
         outputs = self._run(x[None] if alone else rows.steps(x))  # type: ignore[call-overload]
-        last = self.model_.layers[-1]
+        last = self.model_.layers[-1]  # type: ignore[attr-defined] # a Sequential
         if by_crf is not None and isinstance(last, CRF):
             decoded = by_crf(last)(outputs)
             return decoded[0] if alone else decoded
