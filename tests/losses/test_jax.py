@@ -1,16 +1,15 @@
-"""Functions of JAX's operations as losses. JAX is optional, here too."""
+"""Functions of JAX's operations as losses."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 import recurra as rc
 from support import Array
-
-jax = pytest.importorskip("jax", reason="not installed")
 
 LENGTHS = np.array([4, 0, 6, 1])
 X, T = np.random.default_rng(0).standard_normal((2, 4, 6, 3))
