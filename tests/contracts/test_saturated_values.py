@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import recurra as rc
 from support import Array
-
-torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.every_isa
 

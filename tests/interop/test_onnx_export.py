@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 import recurra as rc
-
-ort = pytest.importorskip("onnxruntime")
 
 F = 5  # features
 

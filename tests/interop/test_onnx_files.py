@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import recurra as rc
 from recurra.interop.onnx import wire
-
-onnx = pytest.importorskip("onnx")
-from onnx import TensorProto, helper, numpy_helper
 
 FLOAT = TensorProto.FLOAT
 
@@ -284,7 +284,6 @@ def test_cells_in_numpy_give_what_layers_give(direction: str) -> None:
 @pytest.mark.parametrize("per_column", [False, True])
 def test_an_lstm_of_8_bit_weights_comes_as_float(kind: Any, per_column: bool) -> None:
     """Exactly that of the numbers that its weights stand for; onnxruntime, which also rounds x and h, is near."""
-    ort = pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(0)
     low = np.iinfo(kind).min
     sizes = {"W": (2, 3, 16), "R": (2, 4, 16)}

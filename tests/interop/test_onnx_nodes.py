@@ -14,8 +14,6 @@ import pytest
 import recurra as rc
 from recurra.interop.onnx.ops import OPERATORS
 
-pytest.importorskip("onnx")
-
 #: What examples ask for that operators in numpy do not do; each is an error that says so.
 REFUSED = {
     *("ceil_last_window_starts_on_pad", "count_include_pad_is_1_ceil_mode_is_True", "training_mode", "output_shape"),

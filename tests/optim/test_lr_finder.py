@@ -192,8 +192,9 @@ def test_ragged_rows_and_rows_without_a_step() -> None:
 
 
 def test_the_plot_shows_the_suggestion() -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
+    import matplotlib as mpl
+
+    mpl.use("agg")
     import matplotlib.pyplot as plt
 
     found = rc.optim.LRRangeTest(np.array([0.1, 1.0]), np.array([2.0, 1.0]), np.array([2.0, 1.5]), 0.3, False)

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import recurra
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +28,6 @@ def test_a_user_is_well_served() -> None:
 
 
 def test_pyright_serves_a_user_too(tmp_path: Path) -> None:
-    pytest.importorskip("pyright", reason="not installed; it brings nodejs")
     program = tmp_path / "typed_user.py"
     program.write_text((ROOT / "tests" / "helpers" / "typed_user.py").read_text())
     package = Path(recurra.__file__).parents[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import recurra as rc
 from support import CELLS, DTYPES, Array, Case, assert_same_bits, draw, solver, unpack
@@ -382,7 +383,6 @@ def test_one_stream_on_two_threads_does_not_crash() -> None:
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_torch_tensors_are_states_too(cell: str) -> None:
     """As they are x."""
-    torch = pytest.importorskip("torch")
     x, layer = problem_and_layer(cell)
     _, state = layer(x)
     tensors = torch.from_numpy(state) if cell == "gru" else tuple(torch.from_numpy(one) for one in state)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import recurra as rc
 from user_callbacks import planted
@@ -90,7 +91,6 @@ def test_the_rate_falls_as_defined(case: int) -> None:
 @pytest.mark.parametrize("cooldown", range(4))
 def test_the_rate_falls_as_in_torch(cooldown: int) -> None:
     """On a plateau; torch waits for one epoch more than its patience."""
-    torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     peer = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=cooldown)
     rates = []
