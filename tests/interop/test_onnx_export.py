@@ -229,3 +229,34 @@ def test_what_onnx_cannot_express_is_refused_by_name(layer: Any, said: str, tmp_
     with pytest.raises(ValueError, match=said):
         layer.to_onnx(old)
     assert old.read_bytes() == b"as it was"
+
+
+def test_rows_of_a_stream_step_alone(tmp_path: Path) -> None:
+    """As rows of a `recurra.Stream`: with what each would have given alone, and the others keep their states."""
+    lstm = rc.LSTM(3, 4, 2, seed=0)
+    lstm.to_onnx(tmp_path / "model.onnx")
+    back = rc.from_onnx(tmp_path / "model.onnx")
+    stream, native = back.stream(3), lstm.stream(3)
+    rng = np.random.default_rng(0)
+    for rows, count in ((None, 3), ([2, 0], 2), (1, 1), ([False, True, True], 2)):
+        x = rng.standard_normal((count, 1, 3)).astype(np.float32)
+        y = stream.step(x, rows)
+        np.testing.assert_allclose(
+            y if isinstance(y, np.ndarray) else y[0], native.step(x[:, 0], rows=rows)[:, None], rtol=1e-5, atol=1e-6
+        )
+        for one, other in zip(stream.state(), native.state(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    some = stream.state([2, 1])
+    stream.reset([2, 1])
+    assert not any(one[:, 1:].any() for one in stream.state())
+    stream.load_state(some, [1, 2])
+    native.load_state(native.state([2, 1]), [1, 2])
+    for one, other in zip(stream.state(), native.state(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    before = stream.state()
+    for wrong in ([3], [0, 0], [0.5]):
+        with pytest.raises((ValueError, TypeError), match=r"^OnnxStream: "):
+            stream.step(np.zeros((len(wrong), 1, 3), np.float32), wrong)
+    with pytest.raises(ValueError, match=r"OnnxStream\.load_state: got float32"):
+        stream.load_state(some, [1])
+    assert all((one == other).all() for one, other in zip(stream.state(), before, strict=True))

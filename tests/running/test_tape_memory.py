@@ -155,6 +155,18 @@ def test_the_size_for_dense_rows_is_enough_for_any() -> None:
 X = np.random.default_rng(0).standard_normal((4, 20, 3), dtype=np.float32)
 
 
+@pytest.mark.parametrize("count", [2, 3, 11])
+def test_a_layer_of_any_number_of_inputs_opens_it_as_recorded(count: int) -> None:
+    """Also one that has not been called with as many, as in another process."""
+    x = tuple(X + index for index in range(count))
+    memory = Room(rc.Add().tape_bytes((X.shape,) * count)).bytes
+    rc.Add().record(x, memory=memory)
+    dx, _state = rc.Add().open_tape(memory).backward(np.ones_like(X))
+    assert len(dx) == count
+    with pytest.raises(ValueError, match=r"^Multiply: got memory"):
+        rc.Multiply().open_tape(memory)
+
+
 def recorded(layer: Any, x: Array = X, **options: Any) -> Array:
     memory = Room(layer.tape_bytes(x.shape)).bytes
     layer.record(x, **options, memory=memory)

@@ -152,3 +152,18 @@ def test_a_gradient_too_large_for_the_dtype_moves_nothing() -> None:
         fit(one, loss_weights=1e60)
     for name, array in start.items():
         assert_same_bits(one.state_dict()[name], array, name)
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_rows_of_a_shard_count_from_the_batchs_start(place: str) -> None:
+    """Row 6 of a batch of 8 lies in the last of three shards."""
+    x, one = X[:8].copy(), rc.Sequential(rc.Linear(3, 4), rc.Linear(4, 1), seed=1)
+    x[6, 13] = np.nan if place == "input" else 3e38
+    with one.edit() as params:
+        params["0.weight"][...] = np.abs(params["0.weight"]) + 1.0
+    for shards in (1, 3):
+        with pytest.raises(rc.NonFiniteError) as caught:
+            fit(one, x, Y[:8], batch_size=8, shuffle=False, shards=shards)
+        assert (caught.value.report.where, caught.value.report.rows) == (place, (6,))
+        assert "row 6" in caught.value.report.message
+        assert "in the batch; row 6 of the data" in str(caught.value)

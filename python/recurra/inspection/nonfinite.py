@@ -58,11 +58,10 @@ def first_nonfinite(
     reset: Any,
     training: bool,
     seed: int,
-    first_row: int = 0,
 ) -> NonFinite | None:
     """The first finding when the subject is recorded with these arguments and, given an objective, run backward; see
     `recurra.diagnose.nonfinite`."""
-    record = partial(_record_all, subject, state, reset, training, seed, first_row)
+    record = partial(_record_all, subject, state, reset, training, seed)
     return next(_findings(subject, objective, state, record), None)
 
 
@@ -81,6 +80,7 @@ def _findings(
 
 
 def _found(
+    subject: Subject,
     where: str,
     name: str,
     bad: Array,
@@ -94,6 +94,7 @@ def _found(
 ) -> NonFinite:
     values = array[bad] if step is None or array.ndim < 3 else array[:, step][bad[:, step]]
     kind = "NaN" if np.isnan(values).any() else "infinity"  # at that step only, as an infinity often leads to NaN later
+    rows = tuple(row + subject.first_row for row in rows)
     text = message(where, name, parameter, rows, step, int(bad.sum()), kind, str(array.dtype), label)
     return NonFinite(where, layer, name, parameter, rows, step, int(bad.sum()), kind, text)
 
@@ -122,13 +123,13 @@ def _inputs(subject: Subject, state: State) -> Iterator[NonFinite]:
         bad = ~np.isfinite(array) & _valid(array, valid[index])
         if bad.any():
             rows, step = _where_in_time(bad)
-            yield _found("input", structure.label("x", index), bad, array, rows=rows, step=step)
+            yield _found(subject, "input", structure.label("x", index), bad, array, rows=rows, step=step)
     layout = subject.model._runner().layout
     for flat in layout.flatten(subject.operation, state) or []:
         bad = np.zeros(0, bool) if flat is None else ~np.isfinite(flat)
         if flat is not None and bad.any():
             rows = tuple(int(row) for row in np.flatnonzero(bad.any((0, 2))))
-            yield _found("state", "state", bad, flat, rows=rows)
+            yield _found(subject, "state", "state", bad, flat, rows=rows)
 
 
 def _parameters(subject: Subject) -> Iterator[NonFinite]:
@@ -138,10 +139,12 @@ def _parameters(subject: Subject) -> Iterator[NonFinite]:
             bad = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(1, bool)
             if bad.any():
                 node = next(place for place, one in enumerate(subject.graph.nodes) if one.layer is layer)
-                yield _found("parameter", subject.node_name(node), bad, array, layer=index, parameter=f"{prefix}{name}")
+                yield _found(
+                    subject, "parameter", subject.node_name(node), bad, array, layer=index, parameter=f"{prefix}{name}"
+                )
 
 
-def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int, first_row: int) -> Tape:
+def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed: int) -> Tape:
     """Record as the model does, but with all layers' outputs and states as outputs. The same nodes in the same order
     draw the same masks."""
     model, graph = subject.model, subject.graph
@@ -150,7 +153,8 @@ def _record_all(subject: Subject, state: State, reset: Any, training: bool, seed
     whole = Graph(graph.inputs, nodes, every)
     outputs = Structure(len(every))
     runner = Runner(model.label, whole, alone=False, inputs=model.structures[0], outputs=outputs)
-    return runner.record(subject.x, state, subject.lengths, reset, training, False, seed, first_row=first_row)
+    first = subject.first_row
+    return runner.record(subject.x, state, subject.lengths, reset, training, False, seed, first_row=first)
 
 
 def _outputs_of_nodes(subject: Subject, tape: Tape) -> dict[int, Array]:
@@ -174,7 +178,9 @@ def _outputs(subject: Subject, tape: Tape, values: dict[int, Array]) -> Iterator
             if bad.any():
                 rows, step = _where_in_time(bad) if not offset else (_where_in_time(np.moveaxis(bad, 1, 0))[0], None)
                 name = subject.node_name(index)
-                yield _found("output", name, bad, array, layer=layer, rows=rows, step=step, label=node.layer.label)
+                yield _found(
+                    subject, "output", name, bad, array, layer=layer, rows=rows, step=step, label=node.layer.label
+                )
 
 
 def _states(subject: Subject, activity: Activity) -> Iterator[NonFinite]:
@@ -184,7 +190,9 @@ def _states(subject: Subject, activity: Activity) -> Iterator[NonFinite]:
         bad = None if array is None else ~np.isfinite(array)
         if array is not None and bad is not None and bad.any():
             rows, step = _where_in_time(bad, backwards=part.reverse)
-            yield _found("output", part.name, bad, array, layer=part.layer, rows=rows, step=step, label=part.label)
+            yield _found(
+                subject, "output", part.name, bad, array, layer=part.layer, rows=rows, step=step, label=part.label
+            )
 
 
 def _loss(subject: Subject, objective: Objective, values: dict[int, Array]) -> Iterator[NonFinite]:
@@ -201,9 +209,11 @@ def _loss(subject: Subject, objective: Objective, values: dict[int, Array]) -> I
                 row for row in range(len(outputs[index])) if not np.isfinite(objective.values(outputs, row)[index].sum)
             )
             total = np.array([value.sum])
-            yield _found("loss", name, ~np.isfinite(total), total, rows=rows, step=step if bad.any() else None)
+            yield _found(subject, "loss", name, ~np.isfinite(total), total, rows=rows, step=step if bad.any() else None)
         if bad.any():
-            yield _found("gradient", f"{name}, with respect to its predictions", bad, gradient, rows=rows, step=step)
+            yield _found(
+                subject, "gradient", f"{name}, with respect to its predictions", bad, gradient, rows=rows, step=step
+            )
 
 
 def _gradients(subject: Subject, objective: Objective, tape: Tape, values: dict[int, Array]) -> Iterator[NonFinite]:
@@ -231,7 +241,9 @@ def _through_time(subject: Subject, part: Part, tape: Tape) -> Iterator[NonFinit
     if bad.any():
         rows, step = _where_in_time(bad, backwards=not part.reverse)
         array = norms[part.slot][..., None]
-        yield _found("gradient", f"{part.name}, with respect to h", bad, array, layer=part.layer, rows=rows, step=step)
+        yield _found(
+            subject, "gradient", f"{part.name}, with respect to h", bad, array, layer=part.layer, rows=rows, step=step
+        )
 
 
 def _of_parameters(subject: Subject, index: int, node: Node, end: str, name: str) -> Iterator[NonFinite]:
@@ -240,4 +252,4 @@ def _of_parameters(subject: Subject, index: int, node: Node, end: str, name: str
         bad = ~np.isfinite(array)
         if parameter.endswith(end) and bad.any():
             full = f"{subject.prefix[id(node.layer)]}{parameter}"
-            yield _found("gradient", name, bad, array, layer=subject.place[id(node.layer)], parameter=full)
+            yield _found(subject, "gradient", name, bad, array, layer=subject.place[id(node.layer)], parameter=full)

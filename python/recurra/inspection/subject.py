@@ -56,10 +56,19 @@ class Subject:
     """A model and its data, checked and converted as by `fit`.
 
     `given` is the layer under diagnosis, if `model` merely wraps it: its parameters' names then have no prefix.
+    `first_row` is the number of the first row in the batch that x is a part of.
     """
 
-    def __init__(self, operation: str, model: Trainable, x: Any, lengths: Any, given: Layer | None = None) -> None:
-        self.operation = operation
+    def __init__(
+        self,
+        operation: str,
+        model: Trainable,
+        x: Any,
+        lengths: Any,
+        given: Layer | None = None,
+        first_row: int = 0,
+    ) -> None:
+        self.operation, self.first_row = operation, first_row
         self.model = model
         feed = Feed(operation, self.model, x, lengths)
         if not len(feed):

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recurra import _core
-from recurra.common import checks
+from recurra.common import checks, keywords
 from recurra.common.structure import ALONE, Structure
 from recurra.common.typing import Array
 from recurra.graph.graph import Graph, Port
 from recurra.layers.layer import Layer
 from recurra.running.runner import Runner
+from recurra.running.tape import Tape
 
 if TYPE_CHECKING:
     from recurra.graph.symbolic import Symbol
@@ -97,6 +98,21 @@ class LeafLayer(Layer):
         made = Runner(self.label, self._graph(count), alone=True, inputs=inputs, time_major=time_major)
         self._runners[count] = made
         return made
+
+    @keywords.explained_method
+    def open_tape(self, memory: Any) -> Tape:
+        """As of every layer; of one that takes any number of inputs, with as many as the tape was recorded with."""
+        if self.num_inputs:
+            return super().open_tape(memory)
+        known, problems = list(self._runners), []
+        for count in dict.fromkeys((*known, *range(2, 33))):  # the bytes only tell whether it is the right number
+            try:
+                return (self._runners.get(count) or self._make_runner(count)).open_tape(memory)
+            except ValueError as error:
+                problems.append(error)
+                if count not in known:
+                    del self._runners[count]
+        raise problems[0]
 
     def state_zeros(self, batch_size: int) -> list[Array]:
         """The arrays of a zero state."""

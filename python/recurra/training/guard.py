@@ -32,11 +32,11 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
             x, y = inputs.join(segment.x), outputs.join(segment.targets)
             lengths, reset, own = inputs.join(segment.lengths), inputs.join(segment.resets), seeds.derive(seed, index)
             weights = None if all(one is None for one in segment.weights) else outputs.join(segment.weights)
-            subject = Subject("nonfinite", model, x, lengths)
+            subject = Subject("nonfinite", model, x, lengths, first_row=first_row)
             objective = Objective(subject, y, outputs.join(goal.losses), sample_weight=weights)
-            report = first_nonfinite(subject, objective, state, reset, piece.learn, own, first_row)
+            report = first_nonfinite(subject, objective, state, reset, piece.learn, own)
             if report is not None:
-                raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment)}", report)
+                raise NonFiniteError(f"fit: {where}: {report}{_in_the_data(report, segment, first_row)}", report)
             tape = model.record(x, state, lengths, reset, piece.learn, input_grad=False, seed=own, first_row=first_row)
             state = tape.state
     # Each piece is finite; their sum is not.
@@ -49,11 +49,12 @@ def explain(model: TrainableModel, goal: Goal, done: Sequence[Recorded], where: 
     )
 
 
-def _in_the_data(report: NonFinite, segment: Segment) -> str:
-    """The rows and the step of the report, which are those of the batch, as places in the data."""
+def _in_the_data(report: NonFinite, segment: Segment, first_row: int) -> str:
+    """The rows and the step of the report, which are those of the batch, as places in the data. The segment begins at
+    `first_row` of the batch."""
     places = []
     if segment.rows is not None and report.rows:
-        rows = ", ".join(str(segment.rows[row]) for row in report.rows[:5])
+        rows = ", ".join(str(segment.rows[row - first_row]) for row in report.rows[:5])
         places.append(f"row{'s' * (len(report.rows) > 1)} {rows}{', ...' * (len(report.rows) > 5)} of the data")
     if segment.first and report.step is not None:
         places.append(f"step {segment.first + report.step} of the sequence")
