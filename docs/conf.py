@@ -51,6 +51,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False
 python_use_unqualified_type_names = True

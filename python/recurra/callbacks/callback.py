@@ -22,6 +22,12 @@ class Callback:
 
     Keras' callbacks work: `self.model`, whose `stop_training` may be set instead; `self.params` ("epochs", "steps",
     "verbose"); `on_batch_begin` and `on_batch_end`; `set_model` and `set_params`; `logs=None` in every method.
+
+    Example:
+        >>> class Patience(rc.callbacks.Callback):
+        ...     def on_epoch_end(self, epoch, logs):
+        ...         if logs["loss"] < 1.0:
+        ...             self.training.stop_training = True
     """
 
     training: Training
@@ -88,6 +94,15 @@ class LambdaCallback(Callback):
         on_epoch_end: a function of the epoch and its logs.
         on_train_batch_begin: a function of the batch.
         on_train_batch_end: a function of the batch and the logs so far.
+
+    Example:
+        >>> callback = rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch))
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
+        0
     """
 
     def __init__(

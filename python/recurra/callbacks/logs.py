@@ -17,6 +17,17 @@ class CSVLogger(Callback):
     Args:
         filename: the path; its directory is created if needed, an existing file is replaced.
         separator: the character between columns.
+
+    Example:
+        >>> callback = rc.callbacks.CSVLogger("history.csv")
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
+        >>> from pathlib import Path
+        >>> Path("history.csv").read_text().split(",")[:2]
+        ['epoch', 'loss']
     """
 
     def __init__(self, filename: str | os.PathLike[str], *, separator: str = ",") -> None:

@@ -33,6 +33,14 @@ class ReduceLROnPlateau(Callback):
         cooldown: epochs after a reduction that do not count towards patience (as in PyTorch; Keras counts one less).
         min_lr: lower bound of the rate.
         verbose: 1 prints every change.
+
+    Example:
+        >>> callback = rc.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=2)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
     """
 
     def __init__(
@@ -102,6 +110,14 @@ class LearningRateScheduler(Callback):
     Args:
         schedule: a function of the epoch, from 0, and the current rate, that returns the new rate.
         verbose: 1 prints every rate.
+
+    Example:
+        >>> callback = rc.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.9)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
     """
 
     def __init__(self, schedule: Callable[[int, float], float], *, verbose: int = 0) -> None:

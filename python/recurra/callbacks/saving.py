@@ -36,6 +36,15 @@ class ModelCheckpoint(Callback):
         save_freq: "epoch", or a number of optimiser steps; save_best_only needs "epoch".
         keep: number of files to keep, the last ones; None for all.
         verbose: 1 prints every path.
+
+    Example:
+        >>> callback = rc.callbacks.ModelCheckpoint("best.safetensors", monitor="loss", save_best_only=True)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
+        >>> model = rc.load("best.safetensors")
     """
 
     def __init__(
@@ -177,6 +186,14 @@ class BackupAndRestore(Callback):
         ValueError: the files are of another run; the message names the arguments that differ. Nothing has changed then.
         ModelFormatError: all files are damaged.
         OSError: a file cannot be written, such as on a full disk. Earlier files are unchanged.
+
+    Example:
+        >>> callback = rc.callbacks.BackupAndRestore("run", save_freq=100)  # every 100 steps
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
     """
 
     def __init__(

@@ -28,6 +28,14 @@ class EarlyStopping(Callback):
 
     Attributes: best, best_epoch, the best value so far and its epoch; stopped_epoch, None if training ran to its last
     epoch.
+
+    Example:
+        >>> callback = rc.callbacks.EarlyStopping("val_loss", patience=3)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, validation_split=0.25, verbose=0
+        ... )
     """
 
     def __init__(
@@ -136,6 +144,14 @@ class TerminateOnNaN(Callback):
 
     It changes no parameter: the model is as the last good step left it. Without this callback, fit raises
     `recurra.NonFiniteError` with the same message.
+
+    Example:
+        >>> callback = rc.callbacks.TerminateOnNaN()
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
     """
 
     def on_nonfinite(self, error: FloatingPointError) -> bool:

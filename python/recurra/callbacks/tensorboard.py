@@ -29,6 +29,14 @@ class TensorBoard(Callback):
 
     Raises:
         ImportError: neither package is installed.
+
+    Example:
+        >>> callback = rc.callbacks.TensorBoard("logs")
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
+        ... )
     """
 
     def __init__(

@@ -7,7 +7,17 @@ import warnings
 
 
 class ModelFormatError(ValueError):
-    """A file that this library cannot read as a model: damaged, foreign, inconsistent or of a newer format."""
+    """A file that this library cannot read as a model: damaged, foreign, inconsistent or of a newer format.
+
+    Example:
+        >>> with open("model.safetensors", "wb") as file:
+        ...     _ = file.write(b"something else")
+        >>> try:
+        ...     rc.load("model.safetensors")
+        ... except rc.ModelFormatError:
+        ...     print("no model")
+        no model
+    """
 
 
 class NonFiniteError(FloatingPointError):
@@ -15,6 +25,16 @@ class NonFiniteError(FloatingPointError):
 
     Attributes: report, the result of `recurra.diagnose.nonfinite`; None if each number is finite and only their sum is
     not.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.ones((4, 5, 1), np.float32)
+        >>> model.params["1.bias"] = np.array([np.inf], np.float32)
+        >>> try:
+        ...     model.fit(x, x, loss="mse", optimizer="adam", verbose=0)
+        ... except rc.NonFiniteError as error:
+        ...     print(error.report.layer, error.report.kind)
+        1 infinity
     """
 
     def __init__(self, message: str, report: object = None) -> None:
@@ -24,7 +44,12 @@ class NonFiniteError(FloatingPointError):
 
 class ResumeWarning(UserWarning):
     """A run resumes although something differs or cannot be compared, so that its results may differ from those of an
-    uninterrupted run; or it resumes from an older checkpoint, as the newest is damaged."""
+    uninterrupted run; or it resumes from an older checkpoint, as the newest is damaged.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", rc.ResumeWarning)  # rather stop than resume another run
+    """
 
 
 def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:

@@ -25,6 +25,11 @@ class Batch:
         carry: whether row n starts from the final state of row n of the batch before. No gradient flows back
             into that batch.
         mask: (N, T) bool or integers 0 and 1, true at the valid steps of each row of an array x, in place of lengths.
+
+    Example:
+        >>> batch = rc.data.Batch(np.ones((2, 5, 1), np.float32), np.ones((2, 5, 1)), lengths=[5, 2])
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> history = model.fit([batch], loss="mse", optimizer="adam", verbose=0)
     """
 
     x: Any

@@ -17,7 +17,13 @@ from recurra.data.rows import is_list
 
 
 class Stateful(Batches):
-    """The batches of `stateful`, the same in each epoch."""
+    """The batches of `stateful`, the same in each epoch.
+
+    Example:
+        >>> batches = rc.data.stateful(np.arange(100), np.arange(100), batch_size=2, steps=10)
+        >>> len(batches), next(iter(batches)).x.shape
+        (5, (2, 10))
+    """
 
     stay = True
 
@@ -45,7 +51,14 @@ class Stateful(Batches):
 
 
 class Sessions(Batches):
-    """The batches of `sessions`, epoch by epoch."""
+    """The batches of `sessions`, epoch by epoch.
+
+    Example:
+        >>> visits = [np.array([3, 1, 4]), np.array([1, 5])]
+        >>> source = rc.data.sessions(visits, visits, batch_size=2, steps=4, seed=0)
+        >>> sum(1 for _ in source.epoch(0))
+        1
+    """
 
     stay = True
 
@@ -113,6 +126,12 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
 
     Raises:
         ValueError, TypeError: arrays whose shapes do not match, or fewer steps than batch_size.
+
+    Example:
+        >>> text = np.arange(101)
+        >>> batches = rc.data.stateful(text[:-1], text[1:], batch_size=2, steps=10)
+        >>> [batch.x[:, 0].tolist() for batch in batches][:2]
+        [[0, 50], [10, 60]]
     """
     name = "stateful"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
@@ -157,6 +176,14 @@ def sessions(
 
     Raises:
         ValueError, TypeError: arrays whose shapes do not match, or fewer sequences than batch_size.
+
+    Example:
+        >>> visits = [np.array([3, 1, 4]), np.array([1, 5]), np.array([9, 2, 6, 5])]
+        >>> following = [np.roll(items, -1) for items in visits]
+        >>> source = rc.data.sessions(visits, following, batch_size=2, steps=4, shuffle=False)
+        >>> batch = next(source.epoch(0))
+        >>> batch.x.shape, batch.reset.shape
+        ((2, 4), (2, 4))
     """
     name = "sessions"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)

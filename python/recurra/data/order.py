@@ -56,6 +56,12 @@ def bucket_batches(
 
     Raises:
         ValueError: a row alone is longer than max_steps.
+
+    Example:
+        >>> lengths = np.arange(100)
+        >>> batches = rc.data.bucket_batches(lengths, 10, seed=0)
+        >>> len(batches), max(len(rows) for rows in batches)
+        (10, 10)
     """
     name = "bucket_batches"
     steps = checks.lengths(name, lengths)

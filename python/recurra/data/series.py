@@ -85,6 +85,13 @@ def windows(
 
     Raises:
         ValueError, TypeError: arguments that contradict each other, or series too short for a single window.
+
+    Example:
+        >>> x, y = rc.data.windows(np.arange(10.0), 4, horizon=2)
+        >>> x.shape, y.shape
+        ((5, 4, 1), (5, 2, 1))
+        >>> x[0].ravel().tolist(), y[0].ravel().tolist()
+        ([0.0, 1.0, 2.0, 3.0], [4.0, 5.0])
     """
     name = "windows"
     width, stride = checks.integer(name, "width", width), checks.integer(name, "stride", stride)

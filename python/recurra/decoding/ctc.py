@@ -18,6 +18,12 @@ class Hypothesis(NamedTuple):
     """A label sequence of a row.
 
     Attributes: labels, (S,) int64, without blanks; log_prob, its log-probability, in nats.
+
+    Example:
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> hypothesis = rc.ctc.greedy(logits)[0]
+        >>> hypothesis.labels.tolist(), hypothesis.log_prob < 0
+        ([1, 2], True)
     """
 
     labels: npt.NDArray[np.int64]
@@ -37,6 +43,11 @@ def greedy(logits: Array, lengths: Lengths = None, *, blank: int = 0) -> list[Hy
 
     Raises:
         ValueError, TypeError: logits, lengths or blank do not fit.
+
+    Example:
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> rc.ctc.greedy(logits)[0].labels.tolist()
+        [1, 2]
     """
     logits, valid, blank = _checked("ctc.greedy", logits, lengths, blank)
     return [Hypothesis(*pair) for pair in _core.ctc_greedy(logits, valid, blank)]
@@ -64,6 +75,12 @@ def beam_search(
 
     Raises:
         ValueError, TypeError: logits, lengths, blank or sizes do not fit.
+
+    Example:
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> best, second = rc.ctc.beam_search(logits, n_best=2)[0]
+        >>> best.labels.tolist(), best.log_prob > second.log_prob
+        ([1, 2], True)
     """
     operation = "ctc.beam_search"
     logits, valid, blank = _checked(operation, logits, lengths, blank)

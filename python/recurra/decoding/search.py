@@ -28,6 +28,12 @@ class Hypotheses:
         log_probs: (N, n_best, L), the log-probability of each token.
         weights: (N, n_best, L, Tm), the attention weights over the memory at the step that generated each token; None
             without a memory.
+
+    Example:
+        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> found = rc.search.greedy(layers, start=10, end=11, max_steps=5, batch_size=2)
+        >>> len(found.lists()), found.lengths.shape, found.scores.shape
+        (2, (2, 1), (2, 1))
     """
 
     tokens: Array
@@ -67,6 +73,12 @@ def greedy(
 
     Raises:
         ValueError, TypeError: as in `beam_search`.
+
+    Example:
+        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> found = rc.search.greedy(layers, start=10, end=11, max_steps=5, batch_size=2)
+        >>> len(found.lists())
+        2
     """
     return _search(
         "greedy",
@@ -126,6 +138,14 @@ def beam_search(
 
     Raises:
         ValueError, TypeError: wrong layers, shapes or numbers.
+
+    Example:
+        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> found = rc.search.beam_search(
+        ...     layers, start=10, end=11, max_steps=5, beam_size=4, n_best=2, batch_size=3
+        ... )
+        >>> found.tokens.shape[:2], found.scores.shape
+        ((3, 2), (3, 2))
     """
     return _search(
         "beam_search",

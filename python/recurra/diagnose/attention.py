@@ -30,6 +30,10 @@ def plot_attention(
     Raises:
         ValueError: weights of another shape, or more labels than steps.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> weights = np.full((3, 4), 0.25)  # of 3 target steps over 4 source steps
+        >>> axes = rc.diagnose.plot_attention(weights, list("abcd"), list("xyz"))
     """
     array = checks.numeric("plot_attention", "weights", weights)
     if array.ndim != 2:

@@ -59,6 +59,11 @@ def check_gradient(
 
     Raises:
         ValueError, TypeError: arguments that do not fit the layer or the loss.
+
+    Example:
+        >>> report = rc.check_gradient(rc.GRU(3, 4), np.random.default_rng(0).random((2, 5, 3)))
+        >>> bool(report)
+        True
     """
     name = "check_gradient"
     samples = checks.integer(name, "samples", samples)

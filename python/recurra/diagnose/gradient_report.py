@@ -18,6 +18,11 @@ class ArrayCheck:
     Attributes: name, of the input, state or parameter; shape; places, the indices of the entries compared, (K, axes);
     backward, (K,), their gradient by backward; differences, (K,), by central differences; errors, (K,), the relative
     differences of the two.
+
+    Example:
+        >>> array = rc.check_gradient(rc.Linear(3, 4), np.ones((2, 5, 3))).arrays[0]
+        >>> array.name, array.shape
+        ('x', (2, 5, 3))
     """
 
     name: str
@@ -60,6 +65,11 @@ class GradientCheck:
 
     Attributes: name, of the layer or loss; arrays, an `ArrayCheck` for each input, state and parameter; tolerance, the
     largest relative error that passes.
+
+    Example:
+        >>> report = rc.check_gradient(rc.Linear(3, 4), np.ones((2, 5, 3)))
+        >>> [array.name for array in report.arrays]
+        ['x', 'weight', 'bias']
     """
 
     name: str

@@ -22,6 +22,12 @@ class LayerStates:
 
     Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; h, (N, T, H or proj_size), after every step, 0 past
     the lengths; c, (N, T, H) for an LSTM, else None; lengths, (N,).
+
+    Example:
+        >>> states = rc.diagnose.hidden_states(rc.LSTM(2, 8), np.ones((4, 10, 2), np.float32))
+        >>> layer = states.layers[0]
+        >>> layer.h.shape, layer.c.shape, layer.lengths.tolist()
+        ((4, 10, 8), (4, 10, 8), [10, 10, 10, 10])
     """
 
     name: str
@@ -66,6 +72,12 @@ class HiddenStates:
     """The result of `hidden_states`.
 
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(2, 8), rc.GRU(8, 4))
+        >>> states = rc.diagnose.hidden_states(model, np.ones((4, 10, 2), np.float32))
+        >>> [layer.h.shape for layer in states.layers]
+        [(4, 10, 8), (4, 10, 4)]
     """
 
     layers: tuple[LayerStates, ...]
@@ -85,6 +97,12 @@ def hidden_states(model: Any, x: Any, lengths: Any = None) -> HiddenStates:
 
     Raises:
         ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(2, 8), rc.Linear(8, 1))
+        >>> states = rc.diagnose.hidden_states(model, np.ones((4, 10, 2), np.float32))
+        >>> states.layers[0].h.shape, states.layers[0].c.shape
+        ((4, 10, 8), (4, 10, 8))
     """
     subject = subject_of("hidden_states", model, x, lengths)
     subject.need_parts()

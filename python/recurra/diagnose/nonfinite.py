@@ -42,6 +42,13 @@ def nonfinite(
 
     Raises:
         ValueError, TypeError: data that do not fit the model.
+
+    Example:
+        >>> x = np.ones((4, 10, 2), np.float32)
+        >>> x[1, 3] = np.nan
+        >>> found = rc.diagnose.nonfinite(rc.Sequential(rc.GRU(2, 8), rc.Linear(8, 1)), x)
+        >>> found.rows, found.step
+        ((1,), 3)
     """
     subject = subject_of("nonfinite", model, x, lengths)
     if (y is None) != (loss is None):

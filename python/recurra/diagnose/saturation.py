@@ -71,6 +71,13 @@ class GateShare:
     Attributes: name, as in the layer's equations, h for a plain RNN's activation; kind, "sigmoid", "tanh" or "relu";
     low, the share of values below 0.05 (tanh: -0.95; relu: at 0); high, the share above 0.95 (relu: 0); mean; units,
     (H,), each unit's share of low and high values; note, an interpretation if the shares are unusual, else "".
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(2, 8), rc.Linear(8, 1), seed=0)
+        >>> found = rc.diagnose.saturation(model, np.ones((4, 10, 2), np.float32))
+        >>> gate = found.layers[0].gates[0]
+        >>> gate.name, gate.kind, 0 <= gate.low + gate.high <= 1
+        ('i', 'sigmoid', True)
     """
 
     name: str
@@ -103,6 +110,13 @@ class LayerSaturation:
     """The gates of one layer and direction.
 
     Attributes: name, as in `params`, such as "0.LSTM l1_reverse"; gates, in the order of the layer's equations.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(2, 8), rc.Linear(8, 1), seed=0)
+        >>> found = rc.diagnose.saturation(model, np.ones((4, 10, 2), np.float32))
+        >>> layer = found.layers[0]
+        >>> len(layer.gates)
+        4
     """
 
     name: str
@@ -117,6 +131,12 @@ class Saturation:
     """The result of `saturation`; print it.
 
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(2, 8), rc.Linear(8, 1), seed=0)
+        >>> found = rc.diagnose.saturation(model, np.ones((4, 10, 2), np.float32))
+        >>> [layer.name for layer in found.layers]
+        ['0.LSTM']
     """
 
     layers: tuple[LayerSaturation, ...]
@@ -170,6 +190,12 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
 
     Raises:
         ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0)
+        >>> found = rc.diagnose.saturation(model, np.ones((4, 10, 2), np.float32))
+        >>> [gate.name for gate in found.layers[0].gates]
+        ['i', 'f', 'g', 'o']
     """
     subject = subject_of("saturation", model, x, lengths)
     subject.need_parts()

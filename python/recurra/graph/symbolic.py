@@ -33,6 +33,13 @@ class Symbol:
 
     Attributes: features, None if known only at run time; sequence, whether there is a time axis; tokens, whether it
     holds integers.
+
+    Example:
+        >>> x = rc.Input(features=4)
+        >>> y = rc.Linear(4, 4)(x) + x
+        >>> model = rc.Model(x, y[..., :2])
+        >>> model(np.ones((2, 5, 4), np.float32))[0].shape
+        (2, 5, 2)
     """
 
     def __init__(
@@ -118,6 +125,13 @@ def Input(  # noqa: N802 - as in Keras
         mask_value: the token that is padding, or the number that all features of a step of padding have (Keras' mask_zero and
             Masking): a call without lengths and mask makes its mask of that, and `fit` and `evaluate` leave these steps out of
             losses and metrics. None for every step valid. A model that this one is a part of has inputs of its own.
+
+    Example:
+        >>> series, place = rc.Input(features=3), rc.Input(features=2, sequence=False)
+        >>> h = rc.GRU(3, 8)(series).state
+        >>> model = rc.Model((series, place), rc.Concatenate()((h, place)))
+        >>> model((np.ones((4, 5, 3), np.float32), np.ones((4, 2), np.float32)))[0].shape
+        (4, 10)
     """
     if (features is None) == (tokens is None):
         raise ValueError(

@@ -35,6 +35,13 @@ class NonFinite:
         count: the number of non-finite values.
         kind: "NaN" if there is a NaN at that step, else "infinity".
         message: what happened and what to try.
+
+    Example:
+        >>> x = np.ones((4, 10, 2), np.float32)
+        >>> x[1, 3] = np.nan
+        >>> found = rc.diagnose.nonfinite(rc.GRU(2, 8), x)
+        >>> found.where, found.kind
+        ('input', 'NaN')
     """
 
     where: str

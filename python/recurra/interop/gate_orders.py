@@ -46,9 +46,6 @@ ORDERS = {
 def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: int = 0) -> Array:
     """Reorder the gates of weights or biases from one framework's order to another's.
 
-        weight_ih = rc.interop.gates(kernel, "GRU", "keras", axis=1).T  # (I, 3 H), z r h, to (3 H, I), r z n
-        weight_hh = rc.interop.gates(r, "LSTM", "onnx")                 # (4 H, H), i o f c, to i f g o
-
     docs/interop.md lists the other differences: layouts, the number of biases, the form of the GRU.
 
     Args:
@@ -65,6 +62,12 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
 
     Raises:
         ValueError: an unknown order, or an axis whose size is not a multiple of the number of gates.
+
+    Example:
+        >>> kernel = np.array([[1, 2, 3]])  # Keras' GRU of one unit, (I, 3 H): z, r, h
+        >>> rc.interop.gates(kernel, "GRU", "keras", axis=1)  # r, z, n
+        array([[2, 1, 3]])
+        >>> weight = rc.interop.gates(np.ones((4 * 8, 3)), "LSTM", "onnx")  # i, o, f, c to i, f, g, o
     """
     checks.choice("gates", "cell", cell, tuple(ORDERS))
     given, wanted = (_order(cell, name, value) for name, value in (("source", source), ("target", target)))

@@ -44,6 +44,10 @@ class Activation(NativeLayerOfAnySize):
     Args:
         name: one of the above.
         dtype: float32 or float64.
+
+    Example:
+        >>> rc.Activation("relu")(np.array([[[-1.0], [2.0]]], np.float32))[0].tolist()
+        [[[0.0], [2.0]]]
     """
 
     def __init__(self, name: str, *, dtype: npt.DTypeLike = "float32") -> None:

@@ -105,6 +105,14 @@ class AdditiveAttention(_Attention):
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-1/sqrt(n), 1/sqrt(n)) with n the size of their last axis; None for a
             fresh seed.
+
+    Example:
+        >>> attention = rc.AdditiveAttention(16, 32, 24)
+        >>> query, memory = np.ones((2, 5, 16), np.float32), np.ones((2, 7, 32), np.float32)
+        >>> attention((query, memory), lengths=(None, [7, 3]))[0].shape
+        (2, 5, 32)
+        >>> attention.weights((query, memory), lengths=(None, [7, 3])).shape
+        (2, 5, 7)
     """
 
     def __init__(
@@ -147,6 +155,12 @@ class MultiplicativeAttention(_Attention):
         score: "dot", "scaled_dot" or "general".
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-1/sqrt(memory_size), 1/sqrt(memory_size)); None for a fresh seed.
+
+    Example:
+        >>> attention = rc.MultiplicativeAttention(16, 16)
+        >>> query, memory = np.ones((2, 5, 16), np.float32), np.ones((2, 7, 16), np.float32)
+        >>> attention((query, memory))[0].shape
+        (2, 5, 16)
     """
 
     def __init__(
@@ -211,6 +225,13 @@ class AttentionDecoder(_Attending):
         bias: whether the cell adds the biases bias_ih_l0 and bias_hh_l0.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)); None for a fresh seed.
+
+    Example:
+        >>> decoder = rc.AttentionDecoder(8, 16, 32)
+        >>> target, memory = np.ones((2, 5, 8), np.float32), np.ones((2, 7, 32), np.float32)
+        >>> y, state = decoder((target, memory), lengths=(None, [7, 3]))
+        >>> y.shape
+        (2, 5, 16)
     """
 
     needs_sequences = True

@@ -30,6 +30,11 @@ class Linear(NativeLayer):
         bias: whether to add b.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-1/sqrt(in_features), 1/sqrt(in_features)); None for a fresh seed.
+
+    Example:
+        >>> y, _ = rc.Linear(3, 8)(np.ones((2, 5, 3), np.float32))
+        >>> y.shape
+        (2, 5, 8)
     """
 
     def __init__(
@@ -81,6 +86,11 @@ class Embedding(NativeLayer):
             decay must exclude the layer. `grads["weight"]` is then read-only; `grads["weight"] = array` writes it.
         dtype: float32 or float64.
         seed: for the parameters, drawn from N(0, 1); None for a fresh seed.
+
+    Example:
+        >>> y, _ = rc.Embedding(100, 8)(np.array([[1, 7, 99]]))
+        >>> y.shape
+        (1, 3, 8)
     """
 
     input_kind = "tokens"
@@ -134,6 +144,9 @@ class Dropout(NativeLayerOfAnySize):
     Args:
         p: probability of zeroing a value, from 0 to 1.
         dtype: float32 or float64.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Dropout(0.3), rc.Linear(8, 2))
     """
 
     def __init__(self, p: float = 0.5, *, dtype: npt.DTypeLike = "float32") -> None:

@@ -47,6 +47,13 @@ class Conv1d(Windowed):
         bias: whether to add b.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for a fresh seed.
+
+    Example:
+        >>> x = np.ones((2, 10, 3), np.float32)
+        >>> rc.Conv1d(3, 8, kernel_size=5)(x)[0].shape
+        (2, 10, 8)
+        >>> rc.Conv1d(3, 8, kernel_size=5, padding="valid", stride=2)(x)[0].shape
+        (2, 3, 8)
     """
 
     def __init__(

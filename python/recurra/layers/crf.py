@@ -58,6 +58,14 @@ class CRF(NativeLayer):
             too.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-0.1, 0.1); None for a fresh seed.
+
+    Example:
+        >>> crf = rc.CRF(3)
+        >>> model = rc.Sequential(rc.GRU(4, 8), rc.Linear(8, 3), crf)
+        >>> scores, _ = model(np.ones((2, 5, 4), np.float32))
+        >>> crf.viterbi(scores).shape
+        (2, 5)
+        >>> loss = rc.losses.CRF(crf)
     """
 
     def __init__(

@@ -45,6 +45,15 @@ class Layer(ABC):
     """Parameters and the computation on them. Holds no state of a sequence, so threads can share a layer.
 
     Shapes: N rows, T steps. Inputs and outputs are (N, T, features), tokens (N, T); see each layer for more.
+
+    Example:
+        >>> layer = rc.GRU(3, 8)
+        >>> x = np.ones((2, 5, 3), np.float32)
+        >>> y, state = layer(x)  # inference
+        >>> tape = layer.record(x)  # training
+        >>> dx, d_state = tape.backward(np.ones_like(tape.y))
+        >>> layer.grads["weight_ih_l0"].shape
+        (24, 3)
     """
 
     #: The kind of input: "features", "tokens" (integers) or "any".

@@ -62,6 +62,11 @@ class Add(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Add()((a, b))[0].ravel().tolist()
+        [5.0, 5.0]
     """
 
     _kind = _core.Add
@@ -75,6 +80,11 @@ class Multiply(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Multiply()((a, b))[0].ravel().tolist()
+        [6.0, 6.0]
     """
 
     _kind = _core.Multiply
@@ -88,6 +98,11 @@ class Subtract(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Subtract()((a, b))[0].ravel().tolist()
+        [1.0, 1.0]
     """
 
     _kind = _core.Subtract
@@ -102,6 +117,11 @@ class Average(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Average()((a, b))[0].ravel().tolist()
+        [2.5, 2.5]
     """
 
     _kind = _core.Average
@@ -116,6 +136,11 @@ class Maximum(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Maximum()((a, b))[0].ravel().tolist()
+        [3.0, 3.0]
     """
 
     _kind = _core.Maximum
@@ -130,6 +155,11 @@ class Minimum(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 1), 3.0, np.float32), np.full((1, 2, 1), 2.0, np.float32)
+        >>> rc.Minimum()((a, b))[0].ravel().tolist()
+        [2.0, 2.0]
     """
 
     _kind = _core.Minimum
@@ -143,6 +173,11 @@ class Dot(_Elementwise):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.full((1, 2, 4), 3.0, np.float32), np.full((1, 2, 4), 2.0, np.float32)
+        >>> rc.Dot()((a, b))[0].ravel().tolist()
+        [24.0, 24.0]
     """
 
     _kind = _core.Dot
@@ -162,6 +197,11 @@ class Concatenate(_Merge):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> a, b = np.ones((2, 5, 3), np.float32), np.ones((2, 5, 4), np.float32)
+        >>> rc.Concatenate()((a, b))[0].shape
+        (2, 5, 7)
     """
 
     _kind = _core.Concatenate
@@ -178,6 +218,11 @@ class Reverse(_Plain):
 
     Args:
         dtype: float32 or float64.
+
+    Example:
+        >>> x = np.array([[[1.0], [2.0], [3.0]]], np.float32)
+        >>> rc.Reverse()(x, lengths=[2])[0].ravel().tolist()
+        [2.0, 1.0, 0.0]
     """
 
     _kind = _core.Reverse

@@ -59,6 +59,11 @@ class LayerNorm(_Norm):
         eps: added to the variance; above 0.
         affine: whether to learn weight and bias.
         dtype: float32 or float64.
+
+    Example:
+        >>> y, _ = rc.LayerNorm(2)(np.array([[[1.0, 3.0]]], np.float32))
+        >>> y.round(3).tolist()
+        [[[-1.0, 1.0]]]
     """
 
     def __init__(
@@ -94,6 +99,9 @@ class BatchNorm(_Norm):
 
     Raises:
         ValueError: a training batch has a single valid step, which has no variance.
+
+    Example:
+        >>> model = rc.Sequential(rc.Conv1d(3, 8, 5), rc.BatchNorm(8), rc.Activation("relu"))
     """
 
     def __init__(

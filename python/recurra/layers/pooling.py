@@ -31,6 +31,11 @@ class Pool(NativeLayerOfAnySize):
     Args:
         mode: "last", "mean" or "max".
         dtype: float32 or float64.
+
+    Example:
+        >>> x = np.array([[[1.0], [3.0], [0.0]]], np.float32)
+        >>> rc.Pool("mean")(x, lengths=[2])[0].tolist()
+        [[2.0]]
     """
 
     needs_sequences = True
@@ -59,6 +64,12 @@ class AttentionPool(NativeLayer):
         hidden_size: units of the tanh layer; None for `features`.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-1/sqrt(features), 1/sqrt(features)); None for a fresh seed.
+
+    Example:
+        >>> pool = rc.AttentionPool(3)
+        >>> x = np.ones((2, 5, 3), np.float32)
+        >>> pool(x, lengths=[5, 2])[0].shape, pool.weights(x, lengths=[5, 2]).shape
+        ((2, 3), (2, 5))
     """
 
     needs_sequences = True

@@ -18,19 +18,22 @@ from recurra.running.gradients import Gradients
 class PythonLayer(LeafLayer):
     """The class to derive from: define `forward` and `backward`, and keep the constructor's arguments as attributes.
 
-        class Scale(rc.PythonLayer):
-            stateless = True
-
-            def __init__(self, size):
-                self.size = size
-                self.add_parameter("scale", np.ones(size, np.float32))
-
-            def forward(self, x, *, lengths, training, rng):
-                return x * self.params["scale"], x
-
-            def backward(self, dy, x):
-                self.grads["scale"] += (dy * x).sum((0, 1))
-                return dy * self.params["scale"]
+        >>> class Scale(rc.PythonLayer):
+        ...     stateless = True
+        ...
+        ...     def __init__(self, size):
+        ...         self.size = size
+        ...         self.add_parameter("scale", np.full(size, 2, np.float32))
+        ...
+        ...     def forward(self, x, *, lengths, training, rng):
+        ...         return x * self.params["scale"], x
+        ...
+        ...     def backward(self, dy, x):
+        ...         self.grads["scale"] += (dy * x).sum((0, 1))
+        ...         return dy * self.params["scale"]
+        >>> model = rc.Sequential(rc.GRU(3, 8), Scale(8), rc.Linear(8, 2))
+        >>> model(np.ones((2, 5, 3), np.float32))[0].shape
+        (2, 5, 2)
 
     Such a class trains, saves (`recurra.load(path, custom={"Scale": Scale})`), pickles and streams. Neither method sees
     padding (x and dy are 0 there), and what they write there is set to 0. x, dy and lengths are read-only. `forward`

@@ -29,6 +29,11 @@ class RepeatVector(NativeLayerOfAnySize):
     Args:
         n: steps of the output.
         dtype: float32 or float64.
+
+    Example:
+        >>> y, _ = rc.RepeatVector(5)(np.ones((2, 3), np.float32))
+        >>> y.shape
+        (2, 5, 3)
     """
 
     def __init__(self, n: int, *, dtype: npt.DTypeLike = "float32") -> None:
@@ -58,6 +63,12 @@ class LearntVector(NativeLayer):
         init: "zeros", or "uniform": drawn from U(-1/sqrt(features), 1/sqrt(features)).
         dtype: float32 or float64.
         seed: for the parameter; None for a fresh seed.
+
+    Example:
+        >>> x = rc.Input(features=3)
+        >>> model = rc.Model(x, rc.GRU(3, 8)(x, state=rc.LearntVector(8)(x)))
+        >>> model(np.ones((2, 5, 3), np.float32))[0].shape
+        (2, 5, 8)
     """
 
     return_sequences = False

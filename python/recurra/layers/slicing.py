@@ -23,6 +23,11 @@ class Slice(NativeLayerOfAnySize):
         start, stop, step: as in Python, but not negative. In a model, where the features are known, `x[..., -4:]` works
             too.
         dtype: float32 or float64.
+
+    Example:
+        >>> y, _ = rc.Slice(0, 2)(np.ones((2, 5, 3), np.float32))
+        >>> y.shape
+        (2, 5, 2)
     """
 
     def __init__(self, start: int, stop: int, step: int = 1, *, dtype: npt.DTypeLike = "float32") -> None:

@@ -109,6 +109,11 @@ class MaxPool1d(WindowPool):
         shorter, _ = rc.MaxPool1d(2)(x)  # (N, T // 2, features)
 
     The gradient goes to the first step of the window that attains the maximum.
+
+    Example:
+        >>> x = np.array([[[1.0], [3.0], [0.0], [2.0]]], np.float32)
+        >>> rc.MaxPool1d(2)(x)[0].ravel().tolist()
+        [3.0, 2.0]
     """
 
     _mode = "max"
@@ -120,6 +125,11 @@ class AvgPool1d(WindowPool):
     """The mean of each feature over windows of steps; shapes and state as in `WindowPool`.
 
     moving, _ = rc.AvgPool1d(5, stride=1, padding="causal")(x)  # (N, T, features), the mean of the last five steps
+
+    Example:
+        >>> x = np.array([[[1.0], [3.0], [0.0], [2.0]]], np.float32)
+        >>> rc.AvgPool1d(2)(x)[0].ravel().tolist()
+        [2.0, 1.0]
     """
 
     _mode = "mean"

@@ -32,6 +32,12 @@ class CRF(LabelLoss):
         crf: the `recurra.CRF` at the end of the model.
         ignore_index: a label, of any value, for steps whose tag is unknown: the loss is -log of the total probability
             of all taggings with the known tags (Tsuboi et al. 2008). These steps do not count.
+
+    Example:
+        >>> crf = rc.CRF(3)
+        >>> model = rc.Sequential(rc.GRU(4, 8), rc.Linear(8, 3), crf)
+        >>> x, tags = np.ones((2, 5, 4), np.float32), np.ones((2, 5), int)
+        >>> history = model.fit(x, tags, loss=rc.losses.CRF(crf), optimizer="adam", verbose=0)
     """
 
     whole_rows: ClassVar[bool] = True

@@ -16,10 +16,13 @@ from recurra.losses.step_loss import count_steps, counted_steps, spread
 class CustomLoss(Loss):
     """The base class of custom losses that are a mean over steps.
 
-        class Poisson(rc.losses.CustomLoss):
-            def compute(self, predictions, targets):
-                rate = np.exp(predictions)
-                return (rate - targets * predictions).mean(), (rate - targets) / rate.size
+        >>> class Poisson(rc.losses.CustomLoss):
+        ...     def compute(self, predictions, targets):
+        ...         rate = np.exp(predictions)
+        ...         return (rate - targets * predictions).mean(), (rate - targets) / rate.size
+        >>> value = Poisson()(np.zeros((2, 5, 1)), np.ones((2, 5, 1)), lengths=[5, 2])
+        >>> value.mean, value.count
+        (1.0, 7)
 
     `compute` gets the valid steps of a batch, concatenated and read-only: predictions (M, F) and targets (M,) or
     (M, ...), without padding and steps of weight 0. The mean over several batches, also ragged ones, is over all their

@@ -42,6 +42,10 @@ def find(loss: str | type[Loss] | Loss | Callable[[Any, Any], Any]) -> Loss:
 
     Raises:
         ValueError: unknown name. TypeError: none of these.
+
+    Example:
+        >>> type(rc.losses.find("mse")).__name__
+        'MeanSquaredError'
     """
     return named("losses.find", loss)
 

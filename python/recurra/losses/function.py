@@ -28,6 +28,14 @@ class Function(CustomLoss):
 
     Args:
         function: (prediction, target) -> mean, gradient; or the mean alone, of PyTorch's or JAX's operations.
+
+    Example:
+        >>> def squares(prediction, target):
+        ...     error = prediction - target
+        ...     return (error**2).mean(), 2 * error / error.size
+        >>> value = rc.losses.Function(squares)(np.zeros((2, 5, 1)), np.ones((2, 5, 1)))
+        >>> value.mean
+        1.0
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:

@@ -89,6 +89,12 @@ class CrossEntropy(OfLogits, LabelLoss):
         class_weights: (C,) w, finite and at least 0: the term -log p_c of class c in the target is multiplied by w_c.
         from_logits: False if predictions are probabilities p, of a model that ends in a softmax: -log(p_c / sum of p).
             This is less exact, as p is rounded: p below the dtype's epsilon is clipped to it, with the gradient 0.
+
+    Example:
+        >>> loss = rc.losses.CrossEntropy(ignore_index=-100)
+        >>> value = loss(np.zeros((2, 5, 4), np.float32), np.full((2, 5), 3))
+        >>> round(value.mean, 3), value.gradient.shape
+        (1.386, (2, 5, 4))
     """
 
     activation = "softmax"
@@ -179,6 +185,12 @@ class BinaryCrossEntropy(OfLogits):
             negatives to positives balances the two.
         from_logits: False if predictions are probabilities p = sigmoid(x), of a model that ends in a sigmoid. This is
             less exact, as p is rounded: p within the dtype's epsilon of 0 or 1 is clipped, with the gradient 0.
+
+    Example:
+        >>> loss = rc.losses.BinaryCrossEntropy(pos_weight=3.0)
+        >>> value = loss(np.zeros((2, 5, 1), np.float32), np.ones((2, 5, 1)))
+        >>> round(value.mean, 3), value.gradient.shape
+        (2.079, (2, 5, 1))
     """
 
     activation = "sigmoid"

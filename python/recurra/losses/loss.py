@@ -24,6 +24,11 @@ class LossValue:
     Attributes: sum, over the valid elements; count, their number or, with weights, the sum of their weights; gradient,
     of the sum with respect to the predictions, in their shape, 0 past the lengths (None if not requested); left_out,
     the number of rows of positive weight that the loss cannot count, such as infeasible rows of CTC.
+
+    Example:
+        >>> value = rc.losses.L1()(np.zeros((1, 4, 1)), np.ones((1, 4, 1)))
+        >>> value.sum, value.count, value.mean, value.gradient.shape
+        (4.0, 4, 1.0, (1, 4, 1))
     """
 
     sum: float
@@ -47,7 +52,13 @@ class Checked(NamedTuple):
 
 
 class Loss(ABC):
-    """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis."""
+    """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis.
+
+    Example:
+        >>> value = rc.losses.MeanSquaredError()(np.zeros((2, 5, 1)), np.ones((2, 5, 1)), lengths=[5, 2])
+        >>> value.sum, value.count, value.mean
+        (7.0, 7, 1.0)
+    """
 
     #: Whether the loss is per row: then weights are per row too, and rows cannot be cut into windows.
     whole_rows: ClassVar[bool] = False

@@ -27,6 +27,12 @@ class AUC(Read):
     Args:
         ignore_index: a label whose steps do not count.
         name: by default "auc".
+
+    Example:
+        >>> metric = rc.metrics.AUC()
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> metric.result()
+        0.75
     """
 
     mode = "max"

@@ -32,6 +32,12 @@ class ClassScore(Read):
         ignore_index: a label whose steps do not count.
         threshold: elements with a probability above it are predicted as 1.
         name: by default the class name in lower case.
+
+    Example:
+        >>> metric = rc.metrics.Recall("micro", labels=[1])  # of class 1 alone
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> metric.result()
+        0.5
     """
 
     mode = "max"
@@ -134,7 +140,14 @@ def _divided(one: Array, other: Array) -> Array:
 
 @with_inherited_arguments
 class Precision(ClassScore):
-    """The fraction of the predictions of a class that are right."""
+    """The fraction of the predictions of a class that are right.
+
+    Example:
+        >>> metric = rc.metrics.Precision("macro")
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> round(metric.result(), 3)
+        0.75
+    """
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, predicted)
@@ -142,7 +155,14 @@ class Precision(ClassScore):
 
 @with_inherited_arguments
 class Recall(ClassScore):
-    """The fraction of the targets of a class that were predicted."""
+    """The fraction of the targets of a class that were predicted.
+
+    Example:
+        >>> metric = rc.metrics.Recall("macro")
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> round(metric.result(), 3)
+        0.75
+    """
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(right, wanted)
@@ -150,7 +170,14 @@ class Recall(ClassScore):
 
 @with_inherited_arguments
 class F1(ClassScore):
-    """The harmonic mean of precision and recall, 2 right / (predicted + wanted)."""
+    """The harmonic mean of precision and recall, 2 right / (predicted + wanted).
+
+    Example:
+        >>> metric = rc.metrics.F1("macro")
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> round(metric.result(), 3)
+        0.667
+    """
 
     def _score(self, right: Array, predicted: Array, wanted: Array) -> Array:
         return _divided(2 * right, predicted + wanted)

@@ -24,6 +24,12 @@ class Accuracy(Ratio):
         top_k: a label is right if its class is among the first top_k.
         ignore_index: a label whose steps do not count.
         name: by default "accuracy", or for top_k=5 "top_5_accuracy".
+
+    Example:
+        >>> metric = rc.metrics.Accuracy()
+        >>> metric.update(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> round(metric.result(), 3)
+        0.667
     """
 
     mode = "max"
@@ -69,6 +75,12 @@ class SequenceAccuracy(Ratio):
     Args:
         ignore_index: a label whose steps do not count.
         name: by default "sequence_accuracy".
+
+    Example:
+        >>> metric = rc.metrics.SequenceAccuracy()
+        >>> metric.update(np.eye(3)[[[0, 1], [2, 2]]], np.array([[0, 1], [2, 1]]))
+        >>> metric.result()
+        0.5
     """
 
     mode = "max"
@@ -103,6 +115,12 @@ class BinaryAccuracy(Ratio):
     Args:
         threshold: a probability, from 0 to 1.
         name: by default "binary_accuracy".
+
+    Example:
+        >>> metric = rc.metrics.BinaryAccuracy()
+        >>> metric.update(np.array([[2.0], [-1.0]]), np.array([[1], [1]]))
+        >>> metric.result()
+        0.5
     """
 
     mode = "max"

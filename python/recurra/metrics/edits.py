@@ -25,6 +25,12 @@ class EditDistance(Ratio):
         normalize: whether to divide the sum of distances by the number of target labels, which gives the label error
             rate (for letters, the character error rate); else by the number of rows.
         name: by default "edit_distance".
+
+    Example:
+        >>> metric = rc.metrics.EditDistance()
+        >>> metric.update(10 * np.eye(3)[[[0, 1, 1, 0, 2]]], [[1, 2, 2]])
+        >>> round(metric.result(), 3)
+        0.333
     """
 
     mode = "min"
@@ -58,6 +64,10 @@ def edit_distance(one: Sequence[npt.ArrayLike], other: Sequence[npt.ArrayLike]) 
 
     Raises:
         ValueError, TypeError: arguments that are not lists of integer arrays, or of different lengths.
+
+    Example:
+        >>> rc.metrics.edit_distance([[1, 2, 3], [4]], [[1, 3], [4]]).tolist()
+        [1, 0]
     """
     rows = [_rows(name, lists) for name, lists in (("one", one), ("other", other))]
     if len(rows[0]) != len(rows[1]):

@@ -23,6 +23,12 @@ class R2(Read):
 
     Args:
         name: by default "r2".
+
+    Example:
+        >>> metric = rc.metrics.R2()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        0.111
     """
 
     mode = "max"
@@ -95,6 +101,12 @@ class MeanAbsolutePercentageError(ElementMean):
 
     Args:
         name: by default "mean_absolute_percentage_error".
+
+    Example:
+        >>> metric = rc.metrics.MeanAbsolutePercentageError()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        0.25
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -110,6 +122,12 @@ class SymmetricMeanAbsolutePercentageError(ElementMean):
 
     Args:
         name: by default "symmetric_mean_absolute_percentage_error".
+
+    Example:
+        >>> metric = rc.metrics.SymmetricMeanAbsolutePercentageError()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        0.333
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -131,6 +149,12 @@ class MeanAbsoluteScaledError(ElementMean):
             scale; a single feature scales all.
         season: number of steps of a season; 1 compares with the previous value.
         name: by default "mean_absolute_scaled_error".
+
+    Example:
+        >>> metric = rc.metrics.MeanAbsoluteScaledError(np.arange(10.0))
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        1.0
     """
 
     def __init__(

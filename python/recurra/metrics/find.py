@@ -48,6 +48,10 @@ def find(metric: str | Metric | Loss) -> Metric:
 
     Raises:
         ValueError: unknown name. TypeError: none of these.
+
+    Example:
+        >>> type(rc.metrics.find("accuracy")).__name__
+        'Accuracy'
     """
     return named("metrics.find", metric)
 

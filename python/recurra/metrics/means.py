@@ -22,6 +22,12 @@ class LossMean(Ratio):
     Args:
         loss: a loss, such as one of `recurra.losses`.
         name: by default the loss's name, such as "huber".
+
+    Example:
+        >>> metric = rc.metrics.LossMean(rc.losses.Huber())
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        0.75
     """
 
     mode = "min"
@@ -48,6 +54,12 @@ class Perplexity(LossMean):
     Args:
         ignore_index: a label whose steps do not count.
         name: by default "perplexity".
+
+    Example:
+        >>> metric = rc.metrics.Perplexity()
+        >>> metric.update(np.zeros((1, 6, 8)), np.ones((1, 6), int))
+        >>> round(metric.result(), 3)
+        8.0
     """
 
     def __init__(self, ignore_index: int | None = None, name: str | None = None) -> None:
@@ -66,6 +78,12 @@ class MeanAbsoluteError(LossMean):
 
     Args:
         name: by default "mean_absolute_error".
+
+    Example:
+        >>> metric = rc.metrics.MeanAbsoluteError()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        1.0
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -77,6 +95,12 @@ class MeanSquaredError(LossMean):
 
     Args:
         name: by default "mean_squared_error".
+
+    Example:
+        >>> metric = rc.metrics.MeanSquaredError()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        2.0
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -88,6 +112,12 @@ class RootMeanSquaredError(LossMean):
 
     Args:
         name: by default "root_mean_squared_error".
+
+    Example:
+        >>> metric = rc.metrics.RootMeanSquaredError()
+        >>> metric.update(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        1.414
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -105,6 +135,12 @@ class Pinball(LossMean):
     Args:
         quantiles: Q quantiles from 0 to 1, as in the loss.
         name: by default "pinball".
+
+    Example:
+        >>> metric = rc.metrics.Pinball((0.1, 0.9))
+        >>> metric.update(np.zeros((2, 2)), np.array([[1.0], [4.0]]))
+        >>> round(metric.result(), 3)
+        1.25
     """
 
     def __init__(self, quantiles: npt.ArrayLike = (0.1, 0.5, 0.9), name: str | None = None) -> None:

@@ -31,6 +31,13 @@ class Metric(ABC):
     as the metrics of this module do.
 
     Attributes: name, the key in the history; mode, "max" if higher values are better, "min" if lower ones are.
+
+    Example:
+        >>> metric = rc.metrics.Accuracy()
+        >>> metric.update(np.array([[2.0, 1.0]]), np.array([0]))
+        >>> metric.update(np.array([[2.0, 1.0]]), np.array([1]))
+        >>> metric.result()
+        0.5
     """
 
     name: str

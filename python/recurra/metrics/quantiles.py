@@ -19,6 +19,12 @@ class Coverage(Ratio):
     Args:
         quantiles: Q quantiles from 0 to 1, at least two of them different.
         name: by default "coverage".
+
+    Example:
+        >>> metric = rc.metrics.Coverage((0.1, 0.9))
+        >>> metric.update(np.array([[0.0, 2.0], [0.0, 2.0]]), np.array([[1.0], [4.0]]))
+        >>> metric.result()
+        0.5
     """
 
     mode = "max"

@@ -32,6 +32,13 @@ class Viterbi(Metric):
         crf: the `recurra.CRF` at the end of the model.
         metric: a metric of this module, or its name.
         name: by default the metric's name after "viterbi", such as "viterbi_accuracy".
+
+    Example:
+        >>> crf = rc.CRF(3)
+        >>> metric = rc.metrics.Viterbi(crf)
+        >>> metric.update(10 * np.eye(3, dtype=np.float32)[[[0, 1, 2]]], np.array([[0, 1, 1]]))
+        >>> round(metric.result(), 3)
+        0.667
     """
 
     def __init__(self, crf: crf.CRF, metric: Any = "accuracy", name: str | None = None) -> None:

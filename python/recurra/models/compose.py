@@ -25,6 +25,11 @@ def Residual(layer: Layer) -> Model:  # noqa: N802 - a model, named as one
 
     Raises:
         ValueError: the numbers of features differ, or the layer accepts any number.
+
+    Example:
+        >>> block = rc.Residual(rc.Sequential(rc.GRU(8, 8), rc.Dropout(0.1)))
+        >>> block(np.ones((2, 5, 8), np.float32))[0].shape
+        (2, 5, 8)
     """
     x = _input_of("Residual", "layer", layer)
     return Model(x, x + layer(x))
@@ -50,6 +55,11 @@ def Bidirectional(  # noqa: N802
     Raises:
         ValueError: the two have different input sizes, or accept any number of features; only one returns sequences; or
             they are merged elementwise and have different output sizes.
+
+    Example:
+        >>> both = rc.Bidirectional(rc.GRU(3, 8), rc.LSTM(3, 4))
+        >>> both(np.ones((2, 5, 3), np.float32))[0].shape
+        (2, 5, 12)
     """
     x = _input_of("Bidirectional", "forward", forward)
     checks.choice("Bidirectional", "merge_mode", merge_mode, (*MERGES, None))

@@ -23,6 +23,14 @@ class Adagrad(Optimizer):
         no_decay: parameters whose name contains one of these strings are not decayed.
         lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
             in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
+
+    Example:
+        >>> optimizer = rc.optim.Adagrad(0.05)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(x, x, loss="mse", optimizer=optimizer, verbose=0)
+        >>> optimizer.steps
+        1
     """
 
     memory = ("square",)

@@ -25,6 +25,14 @@ class Adam(Optimizer):
         no_decay: parameters whose name contains one of these strings are not decayed.
         lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
             in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
+
+    Example:
+        >>> optimizer = rc.optim.Adam(3e-3)
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(x, x, loss="mse", optimizer=optimizer, verbose=0)
+        >>> optimizer.steps
+        1
     """
 
     memory = ("m", "v")
@@ -66,6 +74,11 @@ class SparseAdam(Adam):
 
     Args:
         weight_decay: adds weight_decay * w to the gradient; with sparse layers, no_decay must exclude them.
+
+    Example:
+        >>> model = rc.Sequential(rc.Embedding(10_000, 4, sparse=True), rc.GRU(4, 2))
+        >>> tokens, y = np.ones((8, 5), int), np.zeros((8, 5, 2))
+        >>> history = model.fit(tokens, y, loss="mse", optimizer=rc.optim.SparseAdam(), verbose=0)
     """
 
     def _refuse_sparse(self, operation: str, label: str) -> None:
@@ -78,6 +91,14 @@ class AdamW(Adam):
 
     Args:
         weight_decay: each step first reduces every parameter by the fraction lr * weight_decay.
+
+    Example:
+        >>> optimizer = rc.optim.AdamW(3e-3, weight_decay=0.01, no_decay=("bias",))
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((8, 5, 1), np.float32)
+        >>> history = model.fit(x, x, loss="mse", optimizer=optimizer, verbose=0)
+        >>> optimizer.steps
+        1
     """
 
     _decoupled = True

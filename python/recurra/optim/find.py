@@ -32,6 +32,10 @@ def find(optimizer: str | type[Optimizer] | Optimizer) -> Optimizer:
 
     Raises:
         ValueError: unknown name. TypeError: none of these.
+
+    Example:
+        >>> type(rc.optim.find("adam")).__name__
+        'Adam'
     """
     return named("optim.find", optimizer)
 

@@ -37,6 +37,13 @@ class LRRangeTest:
     Attributes: rates; losses, each batch's mean loss before its step; smoothed, their exponential moving average;
     suggestion, the rate at which the loss fell fastest, None if it never fell by more than its noise; diverged, whether
     the test ended early because the loss grew or became non-finite.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(1, 4, seed=0), rc.Linear(4, 1, seed=1))
+        >>> x = np.random.default_rng(0).standard_normal((64, 5, 1), np.float32)
+        >>> found = rc.optim.find_lr(model, x, x, loss="mse", steps=20, seed=0, verbose=0)
+        >>> len(found.rates) == len(found.losses)
+        True
     """
 
     rates: Array
@@ -115,6 +122,12 @@ def find_lr(
 
     Raises:
         ValueError, TypeError: data that do not fit the model, before training starts.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(1, 4, seed=0), rc.Linear(4, 1, seed=1))
+        >>> x = np.random.default_rng(0).standard_normal((64, 5, 1), np.float32)
+        >>> found = rc.optim.find_lr(model, x, x, loss="mse", optimizer=rc.optim.Adam(), seed=0, verbose=0)
+        >>> optimizer = rc.optim.Adam(found.suggestion or 1e-3)
     """
     name = "find_lr"
     from recurra.objective.goal import Goal  # here, to keep `import recurra` fast

@@ -34,6 +34,12 @@ class Step(NamedTuple):
 
     Attributes: norm, of the scaled gradient before clipping; clipped, the fraction of the gradient that clipping
     changed: the fraction of elements for clip_value, 1.0 or 0.0 for clip_norm, the larger of the two for both.
+
+    Example:
+        >>> layer = rc.Linear(1, 1)
+        >>> layer.grads["bias"][:] = 3.0
+        >>> rc.optim.SGD(0.1).step(layer)
+        Step(norm=3.0, clipped=0.0)
     """
 
     norm: float
@@ -80,6 +86,15 @@ class Optimizer(ABC):
             names begin with the layer's place, "0.weight_ih_l0".
         lr_multipliers: factors of the learning rate by patterns of whole names (`fnmatch`), such as {"0.*": 0.1}; the first
             pattern that fits counts, and a name that none fits has 1.
+
+    Example:
+        >>> optimizer = rc.optim.Adam(1e-3)
+        >>> layer = rc.Linear(3, 2)
+        >>> tape = layer.record(np.ones((1, 4, 3), np.float32))
+        >>> _ = tape.backward(np.ones_like(tape.y))
+        >>> norm, clipped = optimizer.step(layer, clip_norm=1.0)
+        >>> clipped, optimizer.steps
+        (1.0, 1)
     """
 
     #: Names of the flat state arrays of each layer.

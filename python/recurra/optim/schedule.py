@@ -15,6 +15,12 @@ class Schedule(ABC):
 
     A subclass defines `rate` and stores the constructor's arguments in attributes of the same names. Two schedules are
     equal if their classes and attributes are.
+
+    Example:
+        >>> schedule = rc.optim.schedules.CosineDecay(1e-2, steps=100)
+        >>> optimizer = rc.optim.Adam(schedule)
+        >>> schedule(0), schedule(100)
+        (0.01, 0.0)
     """
 
     @abstractmethod
@@ -75,6 +81,11 @@ class Constant(Schedule):
 
     Args:
         lr: learning rate.
+
+    Example:
+        >>> schedule = rc.optim.schedules.Constant(0.01)
+        >>> [round(schedule(step), 5) for step in (0, 500)]
+        [0.01, 0.01]
     """
 
     def __init__(self, lr: float) -> None:
@@ -92,6 +103,11 @@ class Function(Schedule):
 
     Args:
         function: step -> rate, always the same for the same step.
+
+    Example:
+        >>> schedule = rc.optim.schedules.Function(lambda step: 0.01 / (1 + step))
+        >>> schedule(0), schedule(9)
+        (0.01, 0.001)
     """
 
     def __init__(self, function: Callable[[int], float]) -> None:

@@ -34,6 +34,11 @@ class StepDecay(Schedule):
         lr: the first rate.
         step_size: number of steps between decays.
         gamma: factor of each decay, from 0 to 1.
+
+    Example:
+        >>> schedule = rc.optim.schedules.StepDecay(0.01, step_size=10, gamma=0.5)
+        >>> [round(schedule(step), 5) for step in (9, 10, 20)]
+        [0.01, 0.005, 0.0025]
     """
 
     def __init__(self, lr: float, step_size: int, gamma: float = 0.1) -> None:
@@ -53,6 +58,11 @@ class ExponentialDecay(Schedule):
         lr: the first rate.
         gamma: factor of the decay over `steps` steps, from 0 to 1.
         steps: number of steps for a decay by gamma.
+
+    Example:
+        >>> schedule = rc.optim.schedules.ExponentialDecay(0.01, gamma=0.5, steps=10)
+        >>> [round(schedule(step), 5) for step in (0, 10, 20)]
+        [0.01, 0.005, 0.0025]
     """
 
     def __init__(self, lr: float, gamma: float, steps: int = 1) -> None:
@@ -74,6 +84,11 @@ class CosineDecay(Schedule):
         lr: the first rate.
         steps: number of steps until the floor is reached.
         floor: the final rate, at most lr.
+
+    Example:
+        >>> schedule = rc.optim.schedules.CosineDecay(0.01, steps=100, floor=0.001)
+        >>> [round(schedule(step), 5) for step in (0, 50, 100)]
+        [0.01, 0.0055, 0.001]
     """
 
     def __init__(self, lr: float, steps: int, floor: float = 0.0) -> None:
@@ -101,6 +116,11 @@ class OneCycle(Schedule):
         div_factor: max_lr divided by the initial rate, above 0.
         final_div_factor: the initial rate divided by the final one, above 0.
         three_phase: see above.
+
+    Example:
+        >>> schedule = rc.optim.schedules.OneCycle(0.01, total_steps=100)
+        >>> [round(schedule(step), 5) for step in (0, 29, 99)]
+        [0.0004, 0.01, 0.0]
     """
 
     def __init__(
@@ -153,6 +173,12 @@ class Warmup(Schedule):
         schedule: the schedule that follows; a number for a constant rate.
         steps: number of warmup steps.
         start_factor: the initial rate divided by schedule(0), from 0 to 1; with 0 the first step changes no parameters.
+
+    Example:
+        >>> schedules = rc.optim.schedules
+        >>> schedule = schedules.Warmup(schedules.Constant(0.01), 10)
+        >>> schedule(0), schedule(5), schedule(10)
+        (0.0, 0.005, 0.01)
     """
 
     def __init__(self, schedule: Rate, steps: int, start_factor: float = 0.0) -> None:
@@ -175,6 +201,12 @@ class Chain(Schedule):
     Args:
         schedules: at least one schedule; numbers for constant rates.
         milestones: the steps, increasing, at which the second and later schedules start.
+
+    Example:
+        >>> schedules = rc.optim.schedules
+        >>> schedule = schedules.Chain([schedules.Constant(0.01), schedules.Constant(0.001)], [50])
+        >>> schedule(49), schedule(50)
+        (0.01, 0.001)
     """
 
     def __init__(self, schedules: Sequence[Rate], milestones: Sequence[int]) -> None:

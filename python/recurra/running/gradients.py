@@ -46,6 +46,13 @@ class Gradients(NamedArrays):
     """Writable views of gradients by name: those of a layer or a model, its `grads`.
 
     The gradient of an Embedding with sparse=True is a read-only view; `grads[name] = array` writes it.
+
+    Example:
+        >>> layer = rc.Linear(3, 2)
+        >>> layer.grads["bias"][:] = 1
+        >>> layer.zero_grad()
+        >>> layer.grads["bias"].tolist()
+        [0.0, 0.0]
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -125,6 +132,14 @@ class FlatGradients(Gradients):
 
     Attributes: flat, (size,), all dense gradients in one array, in the order of the names, which have views of it: workers
     sum it in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
+
+    Example:
+        >>> layer = rc.Linear(3, 2)
+        >>> own = layer.new_grads()
+        >>> tape = layer.record(np.ones((1, 4, 3), np.float32))
+        >>> _ = tape.backward(np.ones_like(tape.y), grads=own)
+        >>> own["bias"].tolist(), layer.grads["bias"].tolist()
+        ([4.0, 4.0], [0.0, 0.0])
     """
 
     def __init__(self, operation: str, parts: Parts, flat: Any = None) -> None:

@@ -56,6 +56,15 @@ class Stream(Generic[Output]):
 
     Streams can be pickled and copied, with their state: `copy.copy` goes on beside the original on the same model,
     `copy.deepcopy` and pickle copy the model too.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(3, 8), rc.Linear(8, 2))
+        >>> stream = model.stream(batch_size=4)
+        >>> stream.step(np.ones((4, 3), np.float32)).shape
+        (4, 2)
+        >>> stream.step(np.ones((1, 3), np.float32), rows=[2]).shape  # the third alone
+        (1, 2)
+        >>> stream.reset(rows=[2])
     """
 
     def __init__(

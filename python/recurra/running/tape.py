@@ -46,6 +46,15 @@ class Tape:
 
     Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds;
     closed, whether it has run backward or was closed.
+
+    Example:
+        >>> layer = rc.GRU(3, 8)
+        >>> tape = layer.record(np.ones((2, 5, 3), np.float32), lengths=[5, 2])
+        >>> tape.y.shape, tape.state.shape
+        ((2, 5, 8), (1, 2, 8))
+        >>> dx, d_state = tape.backward(np.ones_like(tape.y))
+        >>> dx.shape
+        (2, 5, 3)
     """
 
     def __init__(

@@ -75,6 +75,14 @@ def load(
         ModelFormatError: the file is damaged, not a model, of a newer format or of unknown layers.
         OSError: it cannot be read.
         TypeError: it is not of this `kind`.
+
+    Example:
+        >>> rc.Sequential(rc.GRU(3, 8), rc.Linear(8, 2)).save("model.safetensors")
+        >>> rc.load("model.safetensors")
+        Sequential(
+          GRU(input_size=3, hidden_size=8),
+          Linear(in_features=8, out_features=2),
+        )
     """
     if kind is not None and (not inspect.isclass(kind) or not hasattr(kind, "made_of_layers")):
         raise TypeError(f"load: got kind={kind!r}, expected a class of layers or models; write kind=recurra.Sequential")

@@ -18,6 +18,14 @@ class Backtest:
     rmse, the mean absolute and root mean squared error over all of them; naive_mae, the mae of naive; skill, 1 - mae /
     naive_mae: 1 is perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest
     quantile (None without quantiles).
+
+    Example:
+        >>> from recurra.sklearn import Forecaster
+        >>> series = np.sin(np.arange(100) / 3)
+        >>> model = Forecaster(window=12, horizon=4, max_iter=2, random_state=0).fit(series[:80])
+        >>> result = model.backtest(series, start=80)
+        >>> result.actual.shape == result.forecast.shape
+        True
     """
 
     actual: Array

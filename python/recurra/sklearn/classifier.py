@@ -34,6 +34,14 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         class_weight: None, "balanced", or a dict from class to weight, which multiplies the losses, as in scikit-learn.
 
     Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
+
+    Example:
+        >>> from recurra.sklearn import SequenceClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> x = [rng.normal(size=(steps, 2)) for steps in (5, 9, 7, 6)]
+        >>> model = SequenceClassifier(max_iter=3, random_state=0).fit(x, ["a", "b", "a", "b"])
+        >>> model.predict(x).shape, model.predict_proba(x).shape
+        ((4,), (4, 2))
     """
 
     class_weight: Mapping[Any, float] | str | None = None

@@ -51,6 +51,13 @@ class Forecaster(WindowedEstimator):
 
     Attributes are those of `SequenceEstimator` and `quantiles_`, (Q,), the levels forecast, empty without quantiles.
     validation_fraction holds out the last windows of each series.
+
+    Example:
+        >>> from recurra.sklearn import Forecaster
+        >>> series = np.sin(np.arange(100) / 3)
+        >>> model = Forecaster(window=12, horizon=4, max_iter=2, random_state=0).fit(series[:80])
+        >>> model.predict().shape, [bound.shape for bound in model.predict_interval(coverage=0.8)]
+        ((4,), [(4,), (4,)])
     """
 
     window: int = 24

@@ -36,6 +36,14 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).
 
     Attributes are those of `SequenceEstimator`.
+
+    Example:
+        >>> from recurra.sklearn import SequenceRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> x = [rng.normal(size=(steps, 2)) for steps in (5, 9, 7, 6)]
+        >>> model = SequenceRegressor(max_iter=3, random_state=0).fit(x, [1.0, 2.0, 1.0, 3.0])
+        >>> model.predict(x).shape
+        (4,)
     """
 
     loss: str = "squared_error"

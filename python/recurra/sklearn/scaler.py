@@ -28,6 +28,14 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         with_std: whether to divide by the standard deviation; a constant feature is divided by 1.
 
     Attributes: `mean_` and `scale_`, (F,), None if turned off; `n_features_in_`.
+
+    Example:
+        >>> from recurra.sklearn import SequenceScaler
+        >>> rng = np.random.default_rng(0)
+        >>> x = [rng.normal(size=(steps, 2)) for steps in (5, 9, 7, 6)]
+        >>> scaled = SequenceScaler().fit_transform(x)
+        >>> [row.shape for row in scaled]
+        [(5, 2), (9, 2), (7, 2), (6, 2)]
     """
 
     _table: bool

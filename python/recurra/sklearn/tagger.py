@@ -42,6 +42,15 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             labels: `predict` then gives the most probable label sequence, `predict_proba` each step's marginals.
 
     Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
+
+    Example:
+        >>> from recurra.sklearn import SequenceTagger
+        >>> rng = np.random.default_rng(0)
+        >>> x = [rng.normal(size=(steps, 2)) for steps in (5, 9, 7, 6)]
+        >>> tags = [np.where(row[:, 0] > 0, "high", "low") for row in x]
+        >>> model = SequenceTagger(max_iter=3, random_state=0).fit(x, tags)
+        >>> [len(row) for row in model.predict(x)]
+        [5, 9, 7, 6]
     """
 
     bidirectional: bool = True

@@ -18,6 +18,13 @@ class History:
     the run. The names: "loss" (mean over the epoch, during which the parameters changed) and the metrics; "lr", the
     rate after the last step; "grad_norm", the mean norm of a step's gradient before clipping, and "clipped", the mean
     fraction that was clipped; with validation data, `val_loss` and each metric prefixed with `val_`.
+
+    Example:
+        >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
+        >>> x = np.zeros((4, 5, 1), np.float32)
+        >>> history = model.fit(x, x, loss="mse", optimizer="adam", epochs=3, verbose=0)
+        >>> history.epoch, len(history.history["loss"])
+        ([0, 1, 2], 3)
     """
 
     seed: int

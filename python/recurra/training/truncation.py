@@ -27,6 +27,12 @@ class TruncatedBPTT:
         k2: number of steps that the gradient flows through, at least k1; None for k1.
         burn_in: steps at the start of every sequence that only warm up the state (Kapturowski et al. 2019): no loss, no
             gradient. Sequences that continue an earlier batch have none.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(1, 4), rc.Linear(4, 1))
+        >>> x = np.zeros((2, 1000, 1), np.float32)
+        >>> truncate = rc.TruncatedBPTT(k1=100)  # ten optimiser steps for each batch
+        >>> history = model.fit(x, x, loss="mse", optimizer="adam", truncate=truncate, verbose=0)
     """
 
     k1: int

@@ -48,6 +48,12 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
         TypeError: `source` is not a path or a model.
         ImportError: h5py is not installed.
         OSError: the file cannot be read.
+
+    Example:
+        >>> model = rc.from_keras("model.keras")  # Sequential([Input((20, 3)), Dense(4, "tanh")])
+        >>> y, states = model(np.ones((2, 20, 3), np.float32))
+        >>> y.shape
+        (2, 20, 4)
     """
     skip_padding = checks.flag("from_keras", "skip_padding", skip_padding)
     if isinstance(source, str | os.PathLike):

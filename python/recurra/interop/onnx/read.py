@@ -47,6 +47,13 @@ def from_onnx(
             the message names the node.
         OSError: the file cannot be read.
         TypeError, ValueError: a name in `constants` is not an input of the graph, or the value does not fit it.
+
+    Example:
+        >>> rc.Sequential(rc.LSTM(8, 16), rc.Linear(16, 2)).to_onnx("small.onnx")
+        >>> model = rc.from_onnx("small.onnx")
+        >>> y, state = model(np.zeros((1, 20, 8), np.float32))
+        >>> y.shape
+        (1, 20, 2)
     """
     if isinstance(source, bytes | bytearray | memoryview):
         where, data, directory = "bytes", bytes(source), None

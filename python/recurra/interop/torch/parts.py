@@ -49,6 +49,12 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
 
     Raises:
         TypeError, ValueError, ModelFormatError: as in `from_torch`.
+
+    Example:
+        >>> state_dict = {"rnn." + name: array for name, array in rc.GRU(3, 8).state_dict().items()}
+        >>> layers = rc.interop.torch_layers(state_dict)
+        >>> layers["rnn"]
+        GRU(input_size=3, hidden_size=8)
     """
     given = _checked(options)
     if isinstance(source, str | os.PathLike | Mapping):

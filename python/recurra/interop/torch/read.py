@@ -35,6 +35,12 @@ def from_torch(source: Any) -> Layer:
         ValueError: a module without a counterpart here, which the message names; a dtype other than float32 and
             float64; a pickle file, which could run any code: pass the result of torch.load(path, weights_only=True).
         ModelFormatError: the file is not a safetensors file.
+
+    Example:
+        >>> import torch
+        >>> model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Linear(8, 2)))
+        >>> model(np.ones((4, 20), int))[0].shape
+        (4, 20, 2)
     """
     if isinstance(source, str | os.PathLike | Mapping):
         parameters = read_parameters("from_torch", source)

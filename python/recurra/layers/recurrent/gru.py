@@ -34,6 +34,11 @@ class GRU(Regularised[Array]):
             Keras 3 and PyTorch), "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for
             clip(alpha * v + beta, 0, 1): 0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
         recurrent_activation: replaces the sigmoid of r and z; the same choices.
+
+    Example:
+        >>> y, h_n = rc.GRU(3, 8, return_sequences=False)(np.ones((2, 5, 3), np.float32))
+        >>> y.shape, h_n.shape
+        ((2, 8), (1, 2, 8))
     """
 
     gates = 3

@@ -51,6 +51,12 @@ class LSTM(Regularised[tuple[Array, Array]]):
     Further parameters, for each layer and direction: with proj_size, weight_hr_lk (P, H), and weight_hh_lk is (4 * H,
     P), weight_ih_lk (4 * H, D * P) above the first layer; with peepholes, weight_peephole_lk (3 * H), in the order p_i,
     p_f, p_o; with layer_norm, the gain weight_norm_c_lk and the bias bias_norm_c_lk (H) of c's norm, initially 1 and 0.
+
+    Example:
+        >>> lstm = rc.LSTM(3, 8, num_layers=2, bidirectional=True)
+        >>> y, (h_n, c_n) = lstm(np.ones((2, 5, 3), np.float32), lengths=[5, 2])
+        >>> y.shape, h_n.shape, c_n.shape
+        ((2, 5, 16), (4, 2, 8), (4, 2, 8))
     """
 
     gates = 4

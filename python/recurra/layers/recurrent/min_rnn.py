@@ -71,6 +71,11 @@ class MinGRU(MinRNN):
 
     `y, h_n = min_gru(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
     (2 * H, I, or D * H above the first layer) and bias_ih_lk (2 * H) are those of z, then n.
+
+    Example:
+        >>> y, h_n = rc.MinGRU(3, 8)(np.ones((2, 1000, 3), np.float32))
+        >>> y.shape, h_n.shape
+        ((2, 1000, 8), (1, 2, 8))
     """
 
     gates = 2
@@ -88,6 +93,11 @@ class MinLSTM(MinRNN):
 
     `y, h_n = min_lstm(x)`: x (N, T, I), y (N, T, D * H), h_n (num_layers * D, N, H). The rows of weight_ih_lk
     (3 * H, I, or D * H above the first layer) and bias_ih_lk (3 * H) are those of f, i, then n.
+
+    Example:
+        >>> y, h_n = rc.MinLSTM(3, 8, positive=True)(np.ones((2, 1000, 3), np.float32))
+        >>> y.shape, h_n.shape
+        ((2, 1000, 8), (1, 2, 8))
     """
 
     gates = 3

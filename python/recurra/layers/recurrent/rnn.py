@@ -27,6 +27,11 @@ class RNN(Regularised[Array]):
         nonlinearity: f: "tanh", "relu", "sigmoid", "hard_sigmoid" (clip(v / 6 + 1/2, 0, 1), as in Keras 3 and PyTorch),
             "softsign" (v / (1 + abs(v))), "linear", or ("hard_sigmoid", alpha, beta) for clip(alpha * v + beta, 0, 1):
             0.2 and 0.5 in Keras 1 and 2 and by default in ONNX.
+
+    Example:
+        >>> y, h_n = rc.RNN(3, 8)(np.ones((2, 5, 3), np.float32))
+        >>> y.shape, h_n.shape
+        ((2, 5, 8), (1, 2, 8))
     """
 
     state_names = ("h",)
