@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from recurra.common import checks
 from recurra.common.typing import Array
 
 if TYPE_CHECKING:
@@ -95,13 +96,17 @@ class RaggedRows:
         fingerprint.add(self.items[rows])
 
     def split(self, y: Array, lengths: Array | None, sequences: bool) -> Any:
-        """The output of a batch in the form of these rows: a list."""
-        if lengths is None or not sequences:
+        """The output of a batch in the form of these rows: a list, or, of outputs without a time axis, an array."""
+        if not sequences:
+            return y
+        if lengths is None:
             return list(y)
         return [row[:steps] for row, steps in zip(y, lengths, strict=True)]
 
     def join(self, outputs: list[Any]) -> Any:
         """The outputs of all batches together."""
+        if all(isinstance(batch, np.ndarray) for batch in outputs):
+            return np.concatenate(outputs)
         return [row for batch in outputs for row in batch]
 
 
@@ -135,6 +140,45 @@ def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
     if not items:
         raise ValueError(f"{operation}: got an empty list, expected at least one row; give some data")
     return RaggedRows(items, padding)
+
+
+def padded(operation: str, name: str, values: Any) -> tuple[Array, Array] | None:
+    """Rows of sequences (T_n, F), as `predict` returns them, as one array and the steps of each row; None if `values` are
+    not a list of such."""
+    if not is_list(values) or not len(values):
+        return None
+    items = [checks.array(operation, f"{name}[{index}]", row) for index, row in enumerate(values)]
+    return ragged(operation, items).batch(slice(None)) if all(item.ndim == 2 for item in items) else None
+
+
+def one_array(
+    operation: str, predictions: Any, targets: Any, lengths: Any, weights: Any, unaligned: bool = False
+) -> tuple[Any, Any, Any, Any]:
+    """Predictions that are a list of ragged rows as one array with lengths, and what is aligned with them likewise."""
+    together = padded(operation, "predictions", predictions)
+    if together is None:
+        return predictions, targets, lengths, weights
+    if lengths is not None:
+        raise ValueError(
+            f"{operation}: got lengths with a list of predictions, expected none, as each row has its own length; leave "
+            "lengths out"
+        )
+    whole, valid = together
+    wanted = targets if unaligned else aligned(operation, "targets", targets, valid)
+    return whole, wanted, valid, aligned(operation, "weights", weights, valid)
+
+
+def aligned(operation: str, name: str, values: Any, lengths: Array) -> Any:
+    """A list with an array for each row, (T_n,) or (T_n, F), as one array; anything else as it is."""
+    if not is_list(values) or not any(np.ndim(row) for row in values):
+        return values
+    items = [checks.array(operation, f"{name}[{index}]", row) for index, row in enumerate(values)]
+    if [len(item) for item in items] != lengths.tolist():
+        raise ValueError(
+            f"{operation}: got {name} of {[len(item) for item in items]!r:.80} steps, expected {lengths.tolist()!r:.80}, as the "
+            "predictions have; give one for every step"
+        )
+    return ragged(operation, items).batch(slice(None))[0]
 
 
 def is_list(values: Any) -> bool:

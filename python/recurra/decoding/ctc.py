@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from recurra import _core
 from recurra.common import checks, keywords
 from recurra.common.typing import Array, Lengths
+from recurra.data.rows import padded
 
 __all__ = ["Hypothesis", "beam_search", "greedy"]
 
@@ -30,12 +32,13 @@ class Hypothesis(NamedTuple):
     log_prob: float
 
 
-def greedy(logits: Array, lengths: Lengths = None, *, blank: int = 0) -> list[Hypothesis]:
+def greedy(logits: Array | Sequence[Array], lengths: Lengths = None, *, blank: int = 0) -> list[Hypothesis]:
     """The labels of each row's most probable path.
 
     Args:
-        logits: (N, T, C), float32 or float64; softmax is applied here.
-        lengths: (N,) valid steps of each row.
+        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is applied
+            here.
+        lengths: (N,) valid steps of each row; not with a list.
         blank: the class of the blank.
 
     Returns:
@@ -54,7 +57,7 @@ def greedy(logits: Array, lengths: Lengths = None, *, blank: int = 0) -> list[Hy
 
 
 def beam_search(
-    logits: Array, lengths: Lengths = None, *, beam_size: int = 16, blank: int = 0, n_best: int = 1
+    logits: Array | Sequence[Array], lengths: Lengths = None, *, beam_size: int = 16, blank: int = 0, n_best: int = 1
 ) -> list[list[Hypothesis]]:
     """The most probable labels of each row, by prefix beam search (Graves 2012; Hannun et al. 2014).
 
@@ -63,8 +66,9 @@ def beam_search(
     probable, then to the lower label.
 
     Args:
-        logits: (N, T, C), float32 or float64; softmax is applied here.
-        lengths: (N,) valid steps of each row.
+        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is applied
+            here.
+        lengths: (N,) valid steps of each row; not with a list.
         beam_size: number of prefixes kept; if large enough, the result is exact.
         blank: the class of the blank.
         n_best: number of hypotheses to return, at most `beam_size`.
@@ -90,7 +94,15 @@ def beam_search(
     return [[Hypothesis(*pair) for pair in row] for row in rows]
 
 
-def _checked(operation: str, logits: Array, lengths: Lengths, blank: int) -> tuple[Array, Array | None, int]:
+def _checked(operation: str, logits: Any, lengths: Lengths, blank: int) -> tuple[Array, Array | None, int]:
+    together = padded(operation, "logits", logits)
+    if together is not None:
+        if lengths is not None:
+            raise ValueError(
+                f"{operation}: got lengths with a list of logits, expected none, as each row has its own length; leave lengths "
+                "out"
+            )
+        logits, lengths = together
     logits = checks.array(operation, "logits", logits)
     if logits.dtype not in (np.float32, np.float64):
         raise TypeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from recurra.common import checks, keywords
 from recurra.common.typing import Array, Lengths, Rows
+from recurra.data.rows import one_array
 
 if TYPE_CHECKING:
     from recurra.layers.layer import Layer
@@ -69,7 +71,7 @@ class Loss(ABC):
     @keywords.explained_method
     def __call__(
         self,
-        predictions: Array,
+        predictions: Array | Sequence[Array],
         targets: Rows,
         lengths: Lengths = None,
         *,
@@ -79,8 +81,9 @@ class Loss(ABC):
         """The loss of a batch.
 
         Args:
-            predictions: (N, T, F) or (N, F), float32 or float64.
-            targets: see the class.
+            predictions: (N, T, F) or (N, F), float32 or float64; or a list of arrays (T_n, F), as `predict` returns them. The
+                gradient is then that of the array padded with zeros.
+            targets: see the class; for a list of predictions, a list likewise.
             lengths: (N,) valid steps of each row; steps past them do not count. Only with a time axis.
             weights: (N,), or (N, T) with a target at every step, finite and at least 0: each multiplies the terms of
                 its row or step, their gradient and their count, as if the row or step were repeated. Targets of weight
@@ -95,7 +98,7 @@ class Loss(ABC):
     def value(
         self,
         operation: str,
-        predictions: Array,
+        predictions: Array | Sequence[Array],
         targets: Rows,
         lengths: Lengths = None,
         weights: npt.ArrayLike | None = None,
@@ -123,12 +126,15 @@ class Loss(ABC):
     def read(
         self,
         operation: str,
-        predictions: Array,
+        predictions: Array | Sequence[Array],
         targets: Rows,
         lengths: Lengths = None,
         weights: npt.ArrayLike | None = None,
     ) -> Checked:
         """The arguments of a call, checked and converted; error messages begin with `operation`."""
+        predictions, targets, lengths, weights = one_array(
+            operation, predictions, targets, lengths, weights, self.unaligned
+        )
         predictions = checks.array(operation, "predictions", predictions)
         if predictions.dtype not in (np.float32, np.float64):
             raise TypeError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recurra.common import checks
 from recurra.common.typing import Array, Lengths, Rows
+from recurra.data.rows import one_array
 from recurra.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from recurra.metrics.correct import binary
 from recurra.metrics.metric import Read
@@ -49,10 +51,11 @@ class AUC(Read):
         self._weights: list[Array] = []
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         own = type(self).__name__
+        predictions, targets, lengths, weights = one_array(own, predictions, targets, lengths, weights)
         targets = checks.numeric(own, "targets", targets)
         by_label = targets.ndim < np.ndim(predictions)
         valid = self._valid(predictions, targets, lengths, weights, self.reads(targets.ndim, np.ndim(predictions)))

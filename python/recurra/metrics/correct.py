@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class Accuracy(Ratio):
         super().__init__(name, default, CrossEntropy(ignore_index=ignore_index))
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         valid = self._valid(predictions, targets, lengths, weights)
@@ -90,7 +91,7 @@ class SequenceAccuracy(Ratio):
         super().__init__(name, "sequence_accuracy", CrossEntropy(ignore_index=ignore_index))
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         batch = self._loss.read(type(self).__name__, predictions, targets, lengths, weights)
@@ -130,7 +131,7 @@ class BinaryAccuracy(Ratio):
         super().__init__(name, "binary_accuracy", BinaryCrossEntropy())
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         x, wanted, each = self._valid(predictions, targets, lengths, weights)

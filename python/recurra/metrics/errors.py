@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ class R2(Read):
         self._mean, self._spread, self._missed = np.zeros(0), np.zeros(0), np.zeros(0)
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         valid = self._valid(predictions, targets, lengths, weights)
@@ -81,7 +82,7 @@ class ElementMean(Ratio):
         super().__init__(name, default, MeanSquaredError())
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         valid = self._valid(predictions, targets, lengths, weights)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy.typing as npt
 
 from recurra.common import checks
-from recurra.common.typing import Array, Lengths, Rows
+from recurra.common.typing import Lengths, Rows
 from recurra.losses import L1, CrossEntropy, Loss, Quantile
 from recurra.losses import MeanSquaredError as SquaredError
 from recurra.metrics.metric import Ratio
@@ -38,7 +39,7 @@ class LossMean(Ratio):
         super().__init__(name, "_".join(words).lower(), loss)
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch, with arguments as the loss takes them."""
         value = self._loss.value(type(self).__name__, predictions, targets, lengths, weights)

@@ -47,11 +47,12 @@ class Metric(ABC):
         """Refuse a model that the metric does not fit."""
 
     @abstractmethod
-    def update(self, predictions: Array, targets: Rows, lengths: Lengths = None) -> None:
+    def update(self, predictions: Any, targets: Rows, lengths: Lengths = None) -> None:
         """Add a batch.
 
         Args:
-            predictions: (N, T, F) or (N, F), float32 or float64, as for a loss: logits, not probabilities.
+            predictions: (N, T, F) or (N, F), float32 or float64, as for a loss: logits, not probabilities; or a list of
+                arrays (T_n, F), as `predict` returns them.
             targets: as for the loss.
             lengths: (N,) valid steps of each row; steps past them do not count. Only with a time axis.
 
@@ -126,7 +127,7 @@ class Read(Metric):
 
     @abstractmethod
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from recurra.common.typing import Array, Lengths, Rows
+from recurra.common.typing import Lengths, Rows
 from recurra.losses import Quantile
 from recurra.metrics.metric import Ratio
 
@@ -40,7 +42,7 @@ class Coverage(Ratio):
         super().__init__(name, "coverage", reader)
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch."""
         x, t, each = self._valid(predictions, targets, lengths, weights)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra.common import checks
-from recurra.common.typing import Array, Lengths, Rows
+from recurra.common.typing import Lengths, Rows
+from recurra.data.rows import one_array
 from recurra.layers import crf
 from recurra.metrics.find import named
 from recurra.metrics.metric import Metric, checked_name
@@ -54,9 +55,10 @@ class Viterbi(Metric):
         self._metric.check_model(operation, model)
 
     def update(
-        self, predictions: Array, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
+        self, predictions: Any, targets: Rows, lengths: Lengths = None, weights: npt.ArrayLike | None = None
     ) -> None:
         """Add a batch; rows of weight 0 are not read."""
+        predictions, targets, lengths, weights = one_array("Viterbi", predictions, targets, lengths, weights)
         scores = checks.array("Viterbi", "predictions", predictions)
         valid = lengths
         if weights is not None and np.ndim(weights) == 1 and scores.ndim == 3:

@@ -350,8 +350,8 @@ class TrainableModel(Trainable, Generic[Output]):
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features); for a list of ragged arrays, and for batches with lengths or
-            with different numbers of steps, a list with an array for each row. With several outputs, one for each.
+            An array (N, T, features) or (N, features). With an output at every step, for a list of ragged arrays, and for
+            batches with lengths or with different numbers of steps, a list with an array for each row. With several outputs, one for each.
         """
         from recurra.data.sources import is_source
         from recurra.training.prediction import predict_batches
