@@ -16,7 +16,7 @@ import pytest
 import recurra as rc
 from public import public_objects
 
-NEEDS = {"callbacks.TensorBoard": "tensorboardX", "from_torch": "torch", "diagnose.plot_attention": "matplotlib"}
+NEEDS = {"callbacks.TensorBoard": "tensorboardX"}
 OBJECTS = public_objects()
 
 

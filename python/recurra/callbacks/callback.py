@@ -96,7 +96,9 @@ class LambdaCallback(Callback):
         on_train_batch_end: a function of the batch and the logs so far.
 
     Example:
-        >>> callback = rc.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch))
+        >>> callback = rc.callbacks.LambdaCallback(
+        ...     on_epoch_end=lambda epoch, logs: print(epoch)
+        ... )
         >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
         >>> x = np.zeros((8, 5, 1), np.float32)
         >>> history = model.fit(

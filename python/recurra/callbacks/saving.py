@@ -38,7 +38,9 @@ class ModelCheckpoint(Callback):
         verbose: 1 prints every path.
 
     Example:
-        >>> callback = rc.callbacks.ModelCheckpoint("best.safetensors", monitor="loss", save_best_only=True)
+        >>> callback = rc.callbacks.ModelCheckpoint(
+        ...     "best.safetensors", monitor="loss", save_best_only=True
+        ... )
         >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
         >>> x = np.zeros((8, 5, 1), np.float32)
         >>> history = model.fit(

@@ -30,11 +30,11 @@ class EarlyStopping(Callback):
     epoch.
 
     Example:
-        >>> callback = rc.callbacks.EarlyStopping("val_loss", patience=3)
+        >>> callback = rc.callbacks.EarlyStopping("loss", patience=3)
         >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
         >>> x = np.zeros((8, 5, 1), np.float32)
         >>> history = model.fit(
-        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, validation_split=0.25, verbose=0
+        ...     x, x, loss="mse", optimizer="adam", callbacks=callback, verbose=0
         ... )
     """
 

@@ -48,7 +48,7 @@ class ResumeWarning(UserWarning):
 
     Example:
         >>> import warnings
-        >>> warnings.simplefilter("error", rc.ResumeWarning)  # rather stop than resume another run
+        >>> warnings.simplefilter("error", rc.ResumeWarning)  # stop rather than resume
     """
 
 

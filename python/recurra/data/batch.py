@@ -27,7 +27,8 @@ class Batch:
         mask: (N, T) bool or integers 0 and 1, true at the valid steps of each row of an array x, in place of lengths.
 
     Example:
-        >>> batch = rc.data.Batch(np.ones((2, 5, 1), np.float32), np.ones((2, 5, 1)), lengths=[5, 2])
+        >>> x = np.ones((2, 5, 1), np.float32)
+        >>> batch = rc.data.Batch(x, x, lengths=[5, 2])
         >>> model = rc.Sequential(rc.GRU(1, 2), rc.Linear(2, 1))
         >>> history = model.fit([batch], loss="mse", optimizer="adam", verbose=0)
     """

@@ -56,9 +56,10 @@ def windows(
 
     Window n starts at step s = n * stride of its series. Its target is, from the series or from `target`,
 
-        horizon = h             steps s + width + gap ... s + width + gap + h - 1: those after the window
-        aligned=True            steps s + horizon ... s + horizon + width - 1: for every step of the window, the step
-                                `horizon` later; 1 is the next step, 0 the step itself, as for its label
+        horizon=h       steps s + width + gap ... s + width + gap + h - 1: those after the window
+        aligned=True    steps s + horizon ... s + horizon + width - 1: for every step of the
+                        window, the step `horizon` later; 1 is the next step, 0 the step
+                        itself, as for its label
 
     For one label per window, that of its last step: `x, y = windows(series, width, target=labels, aligned=True)`, then
     `y[:, -1]`.

@@ -22,7 +22,7 @@ class Hypothesis(NamedTuple):
     Attributes: labels, (S,) int64, without blanks; log_prob, its log-probability, in nats.
 
     Example:
-        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # 0 is the blank
         >>> hypothesis = rc.ctc.greedy(logits)[0]
         >>> hypothesis.labels.tolist(), hypothesis.log_prob < 0
         ([1, 2], True)
@@ -48,7 +48,7 @@ def greedy(logits: Array | Sequence[Array], lengths: Lengths = None, *, blank: i
         ValueError, TypeError: logits, lengths or blank do not fit.
 
     Example:
-        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # 0 is the blank
         >>> rc.ctc.greedy(logits)[0].labels.tolist()
         [1, 2]
     """
@@ -81,7 +81,7 @@ def beam_search(
         ValueError, TypeError: logits, lengths, blank or sizes do not fit.
 
     Example:
-        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # (1, 5, 3); 0 is the blank
+        >>> logits = 10 * np.eye(3, dtype=np.float32)[[[0, 1, 1, 0, 2]]]  # 0 is the blank
         >>> best, second = rc.ctc.beam_search(logits, n_best=2)[0]
         >>> best.labels.tolist(), best.log_prob > second.log_prob
         ([1, 2], True)

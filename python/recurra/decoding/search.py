@@ -30,7 +30,9 @@ class Hypotheses:
             without a memory.
 
     Example:
-        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> layers = rc.Sequential(
+        ...     rc.Embedding(12, 8), rc.GRU(8, 16), rc.Linear(16, 12), seed=0
+        ... )
         >>> found = rc.search.greedy(layers, start=10, end=11, max_steps=5, batch_size=2)
         >>> len(found.lists()), found.lengths.shape, found.scores.shape
         (2, (2, 1), (2, 1))
@@ -75,7 +77,9 @@ def greedy(
         ValueError, TypeError: as in `beam_search`.
 
     Example:
-        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> layers = rc.Sequential(
+        ...     rc.Embedding(12, 8), rc.GRU(8, 16), rc.Linear(16, 12), seed=0
+        ... )
         >>> found = rc.search.greedy(layers, start=10, end=11, max_steps=5, batch_size=2)
         >>> len(found.lists())
         2
@@ -112,8 +116,9 @@ def beam_search(
 ) -> Hypotheses:
     """The most probable sequences found by beam search.
 
-        hypotheses = rc.search.beam_search((embedding, decoder, linear), start=1, end=2, max_steps=50,
-                                           memory=memory, memory_lengths=lengths, state=state)
+        layers = (embedding, decoder, linear)
+        hypotheses = rc.search.beam_search(layers, start=1, end=2, max_steps=50, memory=memory,
+                                           memory_lengths=lengths, state=state)
 
     At each step, the `beam_size` best extensions of a row's hypotheses are kept. Hypotheses that end leave the beam;
     those that have not ended after `max_steps` are cut there. They are ranked by the sum of their log-probabilities
@@ -140,7 +145,9 @@ def beam_search(
         ValueError, TypeError: wrong layers, shapes or numbers.
 
     Example:
-        >>> layers = (rc.Embedding(12, 8, seed=0), rc.GRU(8, 16, seed=1), rc.Linear(16, 12, seed=2))
+        >>> layers = rc.Sequential(
+        ...     rc.Embedding(12, 8), rc.GRU(8, 16), rc.Linear(16, 12), seed=0
+        ... )
         >>> found = rc.search.beam_search(
         ...     layers, start=10, end=11, max_steps=5, beam_size=4, n_best=2, batch_size=3
         ... )

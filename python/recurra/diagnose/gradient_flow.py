@@ -49,7 +49,9 @@ class LayerFlow:
         advice: what to try.
 
     Example:
-        >>> model = rc.Sequential(rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0)
+        >>> model = rc.Sequential(
+        ...     rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0
+        ... )
         >>> x, y = np.random.default_rng(0).random((16, 50, 2), np.float32), np.ones((16, 1))
         >>> layer = rc.diagnose.gradient_flow(model, x, y, loss="mse").layers[0]
         >>> layer.norms.shape, len(layer.advice) > 0
@@ -100,7 +102,9 @@ class GradientFlow:
     Attributes: layers, one entry per recurrent layer and direction, in the order in which they run; loss, the mean.
 
     Example:
-        >>> model = rc.Sequential(rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0)
+        >>> model = rc.Sequential(
+        ...     rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0
+        ... )
         >>> x, y = np.random.default_rng(0).random((16, 50, 2), np.float32), np.ones((16, 1))
         >>> flow = rc.diagnose.gradient_flow(model, x, y, loss="mse")
         >>> [layer.name for layer in flow.layers]
@@ -169,7 +173,9 @@ def gradient_flow(
         ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
 
     Example:
-        >>> model = rc.Sequential(rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0)
+        >>> model = rc.Sequential(
+        ...     rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0
+        ... )
         >>> x, y = np.random.default_rng(0).random((16, 50, 2), np.float32), np.ones((16, 1))
         >>> flow = rc.diagnose.gradient_flow(model, x, y, loss="mse", seed=0)
         >>> flow.layers[0].verdict

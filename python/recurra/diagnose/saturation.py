@@ -192,7 +192,9 @@ def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
         ValueError, TypeError: data that do not fit the model, or a model without a recurrent layer.
 
     Example:
-        >>> model = rc.Sequential(rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0)
+        >>> model = rc.Sequential(
+        ...     rc.LSTM(2, 8, return_sequences=False), rc.Linear(8, 1), seed=0
+        ... )
         >>> found = rc.diagnose.saturation(model, np.ones((4, 10, 2), np.float32))
         >>> [gate.name for gate in found.layers[0].gates]
         ['i', 'f', 'g', 'o']

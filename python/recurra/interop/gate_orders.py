@@ -67,7 +67,7 @@ def gates(array: Any, cell: str, source: str, target: str = "recurra", *, axis: 
         >>> kernel = np.array([[1, 2, 3]])  # Keras' GRU of one unit, (I, 3 H): z, r, h
         >>> rc.interop.gates(kernel, "GRU", "keras", axis=1)  # r, z, n
         array([[2, 1, 3]])
-        >>> weight = rc.interop.gates(np.ones((4 * 8, 3)), "LSTM", "onnx")  # i, o, f, c to i, f, g, o
+        >>> weight = rc.interop.gates(np.ones((32, 3)), "LSTM", "onnx")  # i o f c, to i f g o
     """
     checks.choice("gates", "cell", cell, tuple(ORDERS))
     given, wanted = (_order(cell, name, value) for name, value in (("source", source), ("target", target)))

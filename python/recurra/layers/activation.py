@@ -29,7 +29,7 @@ class Activation(NativeLayerOfAnySize):
         "elu"          x where x > 0, else e^x - 1 (Clevert et al. 2016)
         "tanh"         tanh x
         "sigmoid"      1 / (1 + e^-x)
-        "gelu"         x Phi(x), Phi the normal distribution function, exact (Hendrycks and Gimpel 2016)
+        "gelu"         x Phi(x), Phi the normal distribution, exact (Hendrycks and Gimpel 2016)
         "silu"         x sigmoid(x) (Elfwing et al. 2018)
         "softplus"     log(1 + e^x)
         "softmax"      e^x / sum of e^x over the features

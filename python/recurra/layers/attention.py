@@ -92,7 +92,7 @@ class _Attention(_Attending):
 class AdditiveAttention(_Attention):
     """Additive attention (Bahdanau, Cho, Bengio 2015): for a query q and the valid steps m_1, ..., m_n of a memory
 
-        e_j = v . tanh(W_q q + b_q + W_m m_j)        w = softmax(e)        y = w_1 m_1 + ... + w_n m_n
+        e_j = v . tanh(W_q q + b_q + W_m m_j)    w = softmax(e)    y = w_1 m_1 + ... + w_n m_n
 
     `y, _ = attention((query, memory), lengths=(query_lengths, memory_lengths))`: query (N, Tq, query_size) or (N,
     query_size), memory (N, Tm, memory_size), y (N, Tq, memory_size) or (N, memory_size); 0 for a row whose memory has

@@ -57,7 +57,8 @@ class Loss(ABC):
     """`loss(predictions, targets, lengths=None)`, with predictions (N, T, F), or (N, F) without a time axis.
 
     Example:
-        >>> value = rc.losses.MeanSquaredError()(np.zeros((2, 5, 1)), np.ones((2, 5, 1)), lengths=[5, 2])
+        >>> loss = rc.losses.MeanSquaredError()
+        >>> value = loss(np.zeros((2, 5, 1)), np.ones((2, 5, 1)), lengths=[5, 2])
         >>> value.sum, value.count, value.mean
         (7.0, 7, 1.0)
     """

@@ -50,7 +50,9 @@ class Model(GraphModel[Output]):
     Example:
         >>> x = rc.Input(features=3)
         >>> h = rc.GRU(3, 8)(x)
-        >>> model = rc.Model(x, {"steps": rc.Linear(8, 2)(h), "whole": rc.Linear(8, 1)(h.state)}, seed=0)
+        >>> model = rc.Model(
+        ...     x, {"steps": rc.Linear(8, 2)(h), "whole": rc.Linear(8, 1)(h.state)}, seed=0
+        ... )
         >>> y, _ = model(np.ones((2, 5, 3), np.float32))
         >>> y["steps"].shape, y["whole"].shape
         ((2, 5, 2), (2, 1))

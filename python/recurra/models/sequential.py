@@ -39,9 +39,13 @@ class Sequential(GraphModel[Array]):
         ValueError: adjacent layers do not fit; the message says which.
 
     Example:
-        >>> model = rc.Sequential(rc.Embedding(50, 8), rc.LSTM(8, 16), rc.Linear(16, 50), seed=0)
+        >>> model = rc.Sequential(
+        ...     rc.Embedding(50, 8), rc.LSTM(8, 16), rc.Linear(16, 50), seed=0
+        ... )
         >>> tokens = np.random.default_rng(0).integers(0, 50, (4, 20))
-        >>> history = model.fit(tokens, tokens, loss="cross_entropy", optimizer="adam", verbose=0)
+        >>> history = model.fit(
+        ...     tokens, tokens, loss="cross_entropy", optimizer="adam", verbose=0
+        ... )
         >>> model.predict(tokens).shape
         (4, 20, 50)
     """

@@ -78,7 +78,9 @@ class SparseAdam(Adam):
     Example:
         >>> model = rc.Sequential(rc.Embedding(10_000, 4, sparse=True), rc.GRU(4, 2))
         >>> tokens, y = np.ones((8, 5), int), np.zeros((8, 5, 2))
-        >>> history = model.fit(tokens, y, loss="mse", optimizer=rc.optim.SparseAdam(), verbose=0)
+        >>> history = model.fit(
+        ...     tokens, y, loss="mse", optimizer=rc.optim.SparseAdam(), verbose=0
+        ... )
     """
 
     def _refuse_sparse(self, operation: str, label: str) -> None:

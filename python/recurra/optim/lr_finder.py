@@ -126,7 +126,9 @@ def find_lr(
     Example:
         >>> model = rc.Sequential(rc.GRU(1, 4, seed=0), rc.Linear(4, 1, seed=1))
         >>> x = np.random.default_rng(0).standard_normal((64, 5, 1), np.float32)
-        >>> found = rc.optim.find_lr(model, x, x, loss="mse", optimizer=rc.optim.Adam(), seed=0, verbose=0)
+        >>> found = rc.optim.find_lr(
+        ...     model, x, x, loss="mse", optimizer=rc.optim.Adam(), seed=0, verbose=0
+        ... )
         >>> optimizer = rc.optim.Adam(found.suggestion or 1e-3)
     """
     name = "find_lr"

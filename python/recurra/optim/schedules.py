@@ -204,7 +204,9 @@ class Chain(Schedule):
 
     Example:
         >>> schedules = rc.optim.schedules
-        >>> schedule = schedules.Chain([schedules.Constant(0.01), schedules.Constant(0.001)], [50])
+        >>> schedule = schedules.Chain(
+        ...     [schedules.Constant(0.01), schedules.Constant(0.001)], [50]
+        ... )
         >>> schedule(49), schedule(50)
         (0.01, 0.001)
     """

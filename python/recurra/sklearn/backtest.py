@@ -22,7 +22,7 @@ class Backtest:
     Example:
         >>> from recurra.sklearn import Forecaster
         >>> series = np.sin(np.arange(100) / 3)
-        >>> model = Forecaster(window=12, horizon=4, max_iter=2, random_state=0).fit(series[:80])
+        >>> model = Forecaster(window=12, horizon=4, max_iter=2).fit(series[:80])
         >>> result = model.backtest(series, start=80)
         >>> result.actual.shape == result.forecast.shape
         True

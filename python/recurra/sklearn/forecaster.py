@@ -55,9 +55,10 @@ class Forecaster(WindowedEstimator):
     Example:
         >>> from recurra.sklearn import Forecaster
         >>> series = np.sin(np.arange(100) / 3)
-        >>> model = Forecaster(window=12, horizon=4, max_iter=2, random_state=0).fit(series[:80])
-        >>> model.predict().shape, [bound.shape for bound in model.predict_interval(coverage=0.8)]
-        ((4,), [(4,), (4,)])
+        >>> model = Forecaster(window=12, horizon=4, max_iter=2).fit(series[:80])
+        >>> lower, upper = model.predict_interval(coverage=0.8)
+        >>> model.predict().shape, lower.shape
+        ((4,), (4,))
     """
 
     window: int = 24

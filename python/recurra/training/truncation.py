@@ -32,7 +32,9 @@ class TruncatedBPTT:
         >>> model = rc.Sequential(rc.LSTM(1, 4), rc.Linear(4, 1))
         >>> x = np.zeros((2, 1000, 1), np.float32)
         >>> truncate = rc.TruncatedBPTT(k1=100)  # ten optimiser steps for each batch
-        >>> history = model.fit(x, x, loss="mse", optimizer="adam", truncate=truncate, verbose=0)
+        >>> history = model.fit(
+        ...     x, x, loss="mse", optimizer="adam", truncate=truncate, verbose=0
+        ... )
     """
 
     k1: int

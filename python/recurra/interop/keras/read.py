@@ -50,7 +50,7 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
         OSError: the file cannot be read.
 
     Example:
-        >>> model = rc.from_keras("model.keras")  # Sequential([Input((20, 3)), Dense(4, "tanh")])
+        >>> model = rc.from_keras("model.keras")  # Input((20, 3)) and Dense(4)
         >>> y, states = model(np.ones((2, 20, 3), np.float32))
         >>> y.shape
         (2, 20, 4)

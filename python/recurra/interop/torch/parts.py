@@ -31,7 +31,7 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
     """The layers of a PyTorch model by name, with copies of their parameters, to compose a model by hand.
 
         layers = rc.interop.torch_layers(torch.load("encoder.pt", weights_only=True))
-        model = rc.Sequential(layers["lstm"], rc.Pool("last"), layers["linear"], rc.Activation("relu"))
+        model = rc.Sequential(layers["lstm"], rc.Pool("last"), layers["linear"])
 
     A module gives those of its submodules that have a counterpart here. A state_dict only has names and shapes, which
     identify recurrent layers and cells, Linear, Embedding, Conv1d, LayerNorm and BatchNorm; a matrix without a bias is
@@ -51,9 +51,9 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
         TypeError, ValueError, ModelFormatError: as in `from_torch`.
 
     Example:
-        >>> state_dict = {"rnn." + name: array for name, array in rc.GRU(3, 8).state_dict().items()}
+        >>> state_dict = rc.Sequential(rc.GRU(3, 8), rc.Linear(8, 2)).state_dict()
         >>> layers = rc.interop.torch_layers(state_dict)
-        >>> layers["rnn"]
+        >>> layers["0"]
         GRU(input_size=3, hidden_size=8)
     """
     given = _checked(options)

@@ -17,8 +17,6 @@ from recurra.models.sequential import Sequential
 def from_torch(source: Any) -> Layer:
     """Convert a module of torch.nn to the equivalent layer or model, with copies of its parameters.
 
-        model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.GRU(8, 16)))
-
     A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/from_torch.md
     lists the classes and options. Arrays are (N, T, features) here, even for convolutions, which take (N, features, T)
     in torch; a single recurrent layer keeps its batch_first. Frozen parameters stay frozen. The module may be on any
@@ -38,7 +36,8 @@ def from_torch(source: Any) -> Layer:
 
     Example:
         >>> import torch
-        >>> model = rc.from_torch(torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Linear(8, 2)))
+        >>> module = torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Linear(8, 2))
+        >>> model = rc.from_torch(module)
         >>> model(np.ones((4, 20), int))[0].shape
         (4, 20, 2)
     """
