@@ -105,6 +105,7 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
     wanted[size_t(i)] = part(input_grad, i, count, program.name().c_str(), "input_grad").template cast<bool>();
   double work = 0;
   for (const Value<T>& input : call.inputs) work += program.graph().work_per_step() * double(input.batch.tokens());
+  const TapeBlock memory = block ? tape_block(*block) : TapeBlock{};  // with the GIL, which the call gives up
   std::shared_ptr<Tape<T>> tape;
   with_memory(call, program, [&] {
     read_whole(program.versions(), [&] {
@@ -112,7 +113,7 @@ TapeHandle record(Program<T>& program, const py::object& x, const py::object& le
         tape = program.record(
             call.input(stop),
             {time_major, training, wanted.get(), {seed, first_row}, memory_budget.value_or(size_t(-1)), finishes},
-            block ? tape_block(*block) : TapeBlock{});
+            memory);
       });
     });
   });
