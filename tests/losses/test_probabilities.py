@@ -205,3 +205,22 @@ def test_predict_proba_says_what_it_lacks() -> None:
     made.fit(x, labels[:, None] * np.ones((1, 3)), loss="mse", optimizer="sgd", verbose=0)
     with pytest.raises(TypeError, match=r"^predict_proba: got a model of the loss MeanSquaredError"):
         made.predict_proba(x)
+
+
+def test_predict_proba_of_ctc_and_crf() -> None:
+    """The symbols' probabilities at every step; each tag's marginals."""
+    x = np.random.default_rng(0).standard_normal((3, 6, 2))
+    symbols = rc.Sequential(rc.GRU(2, 3), rc.Linear(3, 4), seed=0)
+    np.testing.assert_array_equal(symbols.predict_proba(x, loss="ctc"), symbols.predict_proba(x, loss="cross_entropy"))
+    crf = rc.CRF(3, seed=1)
+    tagger = rc.Sequential(rc.GRU(2, 4), rc.Linear(4, 3), crf, seed=0)
+    lengths = np.array([6, 2, 4])
+    loss = rc.losses.CRF(crf)
+    found = tagger.predict_proba(x, lengths, loss=loss)
+    np.testing.assert_array_equal(found, crf.marginals(tagger.predict(x, lengths), lengths))
+    rows = [row[:steps] for row, steps in zip(x, lengths, strict=True)]
+    for one, row, steps in zip(tagger.predict_proba(rows, loss=loss), found, lengths, strict=True):
+        np.testing.assert_allclose(one, row[:steps], rtol=1e-5)
+        np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"^predict_proba: got mask for a model of the loss CRF"):
+        tagger.predict_proba(x, loss=loss, mask=np.ones((3, 6), bool))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -89,6 +89,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     verbose: int = 0
     random_state: Any = None
     _table: bool = field(init=False)
+    #: The seed, the optimiser of `partial_fit` and the passes so far, of which `fit` is one.
+    _passes: tuple[int, AdamW | None, int] = field(init=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -134,10 +136,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Train `model`; `split`, from `_split`, is for early stopping."""
         name = f"{type(self).__name__}.fit"
-        optimizer = AdamW(
-            checks.positive(name, "learning_rate", self.learning_rate),
-            weight_decay=checks.number(name, "weight_decay", self.weight_decay),
-        )
+        optimizer = self._optimizer(name)
         stopping = EarlyStopping(
             "loss" if split is None else "val_loss",
             min_delta=checks.number(name, "tol", self.tol),
@@ -159,12 +158,57 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             callbacks=[stopping],
             clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
             seed=seeds.derive(seed, 1),
-            verbose=checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2)),
+            verbose=self._verbosity(name),
         )
         self.model_, self.history_ = model, history
+        self._passes = seed, None, 1
         self.loss_curve_ = history.history["loss"]
         self.validation_loss_curve_ = history.history.get("val_loss")
         self.n_iter_ = len(self.loss_curve_)
+
+    def _is_new(self) -> bool:
+        """Whether neither `fit` nor `partial_fit` was called."""
+        return not hasattr(self, "_passes")
+
+    def _begin(self, make: Callable[[int], Sequential]) -> None:
+        """The model for the first `partial_fit`, made from a seed; and its optimiser, also after `fit`."""
+        name = f"{type(self).__name__}.partial_fit"
+        if self._is_new():
+            self._passes = self._seed(), None, 0
+            self.model_ = make(self._passes[0])
+            self.loss_curve_, self.validation_loss_curve_ = [], None
+        seed, optimizer, count = self._passes
+        self._passes = seed, optimizer or self._optimizer(name), count
+
+    def _pass(self, x: Any, y: Any, loss: Loss, sample_weight: Array | None = None) -> None:
+        """One pass over the rows, for `partial_fit`."""
+        name = f"{type(self).__name__}.partial_fit"
+        seed, optimizer, count = self._passes
+        assert optimizer is not None
+        self.history_ = self.model_.fit(
+            x,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            batch_size=checks.integer(name, "batch_size", self.batch_size),
+            sample_weight=sample_weight,
+            clip_norm=None if self.clip_norm is None else checks.positive(name, "clip_norm", self.clip_norm),
+            seed=seeds.derive(seed, 1, count),
+            verbose=self._verbosity(name),
+        )
+        self._passes = seed, optimizer, count + 1
+        self.loss_curve_ = self.loss_curve_ + self.history_.history["loss"]
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _verbosity(self, name: str) -> int:
+        value: int = checks.choice(name, "verbose", 1 if self.verbose is True else self.verbose or 0, (0, 1, 2))
+        return value
+
+    def _optimizer(self, name: str) -> AdamW:
+        return AdamW(
+            checks.positive(name, "learning_rate", self.learning_rate),
+            weight_decay=checks.number(name, "weight_decay", self.weight_decay),
+        )
 
     def _split(self, count: int, seed: int, stratify: Array | None = None) -> Split:
         """The indices of the training and the held-out rows; None without early stopping."""

@@ -78,6 +78,31 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         self._train(model, x, numbers, loss, seed, sample_weight=weight, split=split)
         return self
 
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt, whose
+        rows are not needed again, so data may come in parts.
+
+        Args:
+            X, y, sample_weight: as in fit.
+            classes: all labels that will ever come; needed by the first call, unless it follows `fit`.
+
+        Raises:
+            ValueError, TypeError: as in fit; a label that is not among the classes.
+        """
+        name, first = f"{type(self).__name__}.partial_fit", self._is_new()
+        x = rows.steps(rows.read(self, X, reset=first))
+        y = rows.labels(type(self).__name__, y)
+        rows.check_length(name, x, y)
+        weight = weights(type(self).__name__, sample_weight, len(y))
+        known = rows.known_classes(name, None if first else self.classes_, classes)
+        numbers = rows.number_known(name, known, y)
+        self.classes_ = known
+        rows.refuse_balanced(name, self.class_weight)
+        loss = CrossEntropy(class_weights=class_weights(self.class_weight, known, y))
+        self._begin(lambda seed: self._network(x[0].shape[-1], len(known), False, seed))
+        self._pass(x, numbers, loss, weight)
+        return self
+
     def decision_function(self, X: Any) -> Array:  # noqa: N803
         """Logits, (N, C); for two classes, that of the second minus that of the first, (N,)."""
         logits = self._logits(X)

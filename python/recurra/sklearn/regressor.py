@@ -13,14 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from recurra.common import checks
 from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
-from recurra.losses import L1, Huber, MeanSquaredError
+from recurra.losses import L1, Huber, Loss, MeanSquaredError
 from recurra.sklearn import rows
 from recurra.sklearn.base import SequenceEstimator, weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_LOSSES = {"squared_error": MeanSquaredError, "absolute_error": L1, "huber": Huber}
+_LOSSES: dict[str, type[Loss]] = {"squared_error": MeanSquaredError, "absolute_error": L1, "huber": Huber}
 
 
 @with_inherited_arguments
@@ -66,36 +66,74 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         """
         name = type(self).__name__
         x = rows.steps(rows.read(self, X, reset=True))
-        if y is None:
-            raise ValueError(
-                f"{name}.fit: requires y to be passed, but the target y is None; give a number for each row"
-            )
-        if isinstance(y, list) and len({np.shape(row) for row in y}) > 1:
-            raise ValueError(
-                f"{name}.fit: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each "
-                "row; a list of arrays is for SequenceTagger"
-            )
-        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        y = self._numbers(f"{name}.fit", y)
         rows.check_length(f"{name}.fit", x, y)
-        if y.ndim > 2:
-            raise ValueError(
-                f"{name}.fit: got y of shape {y.shape}, expected (N,) or (N, K), numbers for each row; reshape y"
-            )
         weight = weights(name, sample_weight, len(y))
         if weight is not None:
             seen = np.flatnonzero(weight)
             x, y, weight = rows.take(x, seen), y[seen], weight[seen]
         self._single = y.ndim == 1
         targets = y.reshape(len(y), -1)
-        mean = np.average(targets, axis=0, weights=weight)
-        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
-        self._mean, self._deviation = mean, rows.divisor(deviation, mean)
-        loss = _LOSSES[checks.choice(f"{name}.fit", "loss", self.loss, tuple(_LOSSES))]()
+        self._standardise(targets, weight)
+        loss = self._loss(f"{name}.fit")
         seed = self._seed()
         model = self._network(x[0].shape[-1], targets.shape[1], False, seed)
         scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
         self._train(model, x, scaled, loss, seed, sample_weight=weight, split=self._split(len(y), seed))
         return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt, whose
+        rows are not needed again, so data may come in parts. The targets stay standardised as at first.
+
+        Args:
+            X, y, sample_weight: as in fit.
+
+        Raises:
+            ValueError, TypeError: as in fit; y of another number of targets.
+        """
+        name, first = f"{type(self).__name__}.partial_fit", self._is_new()
+        x = rows.steps(rows.read(self, X, reset=first))
+        y = self._numbers(name, y)
+        rows.check_length(name, x, y)
+        targets = y.reshape(len(y), -1)
+        weight = weights(type(self).__name__, sample_weight, len(y))
+        if first:
+            self._single = y.ndim == 1
+            self._standardise(targets, weight)
+        elif targets.shape[1] != len(self._mean):
+            raise ValueError(
+                f"{name}: got {targets.shape[1]} targets, expected {len(self._mean)}, as in the first call; change y"
+            )
+        scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
+        loss = self._loss(name)
+        self._begin(lambda seed: self._network(x[0].shape[-1], targets.shape[1], False, seed))
+        self._pass(x, scaled, loss, weight)
+        return self
+
+    def _numbers(self, name: str, y: Any) -> Array:
+        """The targets, checked."""
+        if y is None:
+            raise ValueError(f"{name}: requires y to be passed, but the target y is None; give a number for each row")
+        if isinstance(y, list) and len({np.shape(row) for row in y}) > 1:
+            raise ValueError(
+                f"{name}: got y with rows of several shapes, expected (N,) or (N, K), as many numbers for each "
+                "row; a list of arrays is for SequenceTagger"
+            )
+        array: Array = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        if array.ndim > 2:
+            raise ValueError(
+                f"{name}: got y of shape {array.shape}, expected (N,) or (N, K), numbers for each row; reshape y"
+            )
+        return array
+
+    def _standardise(self, targets: Array, weight: Array | None) -> None:
+        mean = np.average(targets, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
+        self._mean, self._deviation = mean, rows.divisor(deviation, mean)
+
+    def _loss(self, name: str) -> Loss:
+        return _LOSSES[checks.choice(name, "loss", self.loss, tuple(_LOSSES))]()
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """The predictions, (N,) or (N, K) as y in fit."""

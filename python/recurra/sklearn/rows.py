@@ -120,6 +120,41 @@ def number_classes(name: str, y: Array) -> tuple[Array, Array]:
     return classes, numbers.astype(np.int64)
 
 
+def known_classes(name: str, before: Array | None, classes: Any) -> Array:
+    """The classes of `partial_fit`: those of the calls before, or for the first call those given."""
+    if before is None and classes is None:
+        raise ValueError(
+            f"{name}: classes must be passed on the first call to partial_fit; give all labels that will come"
+        )
+    if before is None or classes is not None:
+        given = np.unique(classes)
+        if before is not None and not np.array_equal(given, before):
+            raise ValueError(
+                f"{name}: got classes={given.tolist()}, expected {before.tolist()}, as in the first call; leave classes out"
+            )
+        return number_classes(name, given)[0]
+    return before
+
+
+def refuse_balanced(name: str, class_weight: Any) -> None:
+    """Refuse weights that would follow from the rows of one call alone."""
+    if class_weight == "balanced":
+        raise ValueError(
+            f"{name}: got class_weight={class_weight!r}, expected None or a dict, as one part of the data does not tell how "
+            "frequent the classes are; compute them from all, with sklearn.utils.class_weight.compute_class_weight"
+        )
+
+
+def number_known(name: str, classes: Array, y: Array) -> Array:
+    """The class index of each label."""
+    strange = np.setdiff1d(y, classes)
+    if len(strange):
+        raise ValueError(
+            f"{name}: got the label {strange[0]!r}, expected one of {classes.tolist()!r:.100}; name all in the first call's classes"
+        )
+    return np.searchsorted(classes, y).astype(np.int64)
+
+
 def divisor(deviation: Array, mean: Array) -> Array:
     """The divisor that standardises: `deviation`, or 1 where it is only rounding error of a constant feature."""
     constant = deviation <= 100 * np.finfo(np.float64).eps * np.abs(mean)

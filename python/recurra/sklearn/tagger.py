@@ -67,22 +67,10 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
         """
         name = type(self).__name__
-        x = rows.read(self, X, reset=True)
-        y = y if y is None or is_list(y) else np.asarray(y)
-        self._one_sequence = False
-        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
-            labels = rows.labels(name, y)
-            rows.check_length(f"{name}.fit", x, labels)
-            self._one_sequence, x, aligned = True, x[None], [labels]
-        else:
-            x = rows.steps(x)
-            aligned = _aligned(f"{name}.fit", x, y)
+        x, aligned = self._read(f"{name}.fit", X, y, True)
         flat = _flat(aligned)
         self.classes_, numbers = rows.number_classes(name, flat)
-        ends = np.cumsum([len(row) for row in aligned])[:-1]
-        targets: Any = np.split(numbers, ends)
-        if isinstance(x, np.ndarray):
-            targets = np.stack(targets)
+        targets = self._numbers(x, aligned, numbers)
         if self._stops_early() and len(x) < 2:
             raise ValueError(
                 f"{name}.fit: got early_stopping=True and one sequence, expected several, to hold some out; split it, "
@@ -95,6 +83,50 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         loss = losses.CRF(last[0]) if last else losses.CrossEntropy(class_weights=weights)
         self._train(model, x, targets, loss, seed, split=self._split(len(x), seed))
         return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
+        """Train further, by one pass over the sequences: from scratch, or from what `fit` or earlier calls have learnt, whose
+        rows are not needed again, so data may come in parts.
+
+        Args:
+            X, y: as in fit.
+            classes: all labels that will ever come; needed by the first call, unless it follows `fit`.
+
+        Raises:
+            ValueError, TypeError: as in fit; a label that is not among the classes.
+        """
+        name, first = f"{type(self).__name__}.partial_fit", self._is_new()
+        x, aligned = self._read(name, X, y, first)
+        flat = _flat(aligned)
+        known = rows.known_classes(name, None if first else self.classes_, classes)
+        targets = self._numbers(x, aligned, rows.number_known(name, known, flat))
+        self.classes_ = known
+        last = self._last(type(self).__name__) if first else []
+        self._begin(lambda seed: self._network(x[0].shape[-1], len(known), True, seed, last))
+        end = self.model_.layers[-1]  # type: ignore[attr-defined] # a Sequential
+        rows.refuse_balanced(name, self.class_weight)
+        weights = class_weights(self.class_weight, known, flat)
+        self._pass(x, targets, losses.CRF(end) if isinstance(end, CRF) else losses.CrossEntropy(class_weights=weights))
+        return self
+
+    def _read(self, name: str, X: Any, y: Any, reset: bool) -> tuple[Any, list[Array]]:  # noqa: N803
+        """The sequences and the labels of each."""
+        x = rows.read(self, X, reset=reset)
+        y = y if y is None or is_list(y) else np.asarray(y)
+        self._one_sequence = False
+        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
+            labels = rows.labels(type(self).__name__, y)
+            rows.check_length(name, x, labels)
+            self._one_sequence = True
+            return x[None], [labels]
+        steps = rows.steps(x)
+        return steps, _aligned(name, steps, y)
+
+    @staticmethod
+    def _numbers(x: Any, aligned: list[Array], numbers: Array) -> Any:
+        """The class index of each label, in the form of x."""
+        targets = np.split(numbers, np.cumsum([len(row) for row in aligned])[:-1])
+        return np.stack(targets) if isinstance(x, np.ndarray) else targets
 
     def _last(self, name: str) -> list[CRF]:
         """The layers after the linear layer."""

@@ -427,7 +427,8 @@ class TrainableModel(Trainable, Generic[Output]):
             x, lengths, mask, batch_size, steps, verbose: as in `predict`.
 
         Returns:
-            As `predict`: of `CrossEntropy` each class's probability, of `BinaryCrossEntropy` each feature's.
+            As `predict`: of `CrossEntropy` each class's probability, of `BinaryCrossEntropy` each feature's, of `CTC` those
+            of the symbols at every step, of `CRF` each tag's marginal at every step.
 
         Raises:
             ValueError: no loss is known. TypeError: it is another one.
@@ -443,7 +444,11 @@ class TrainableModel(Trainable, Generic[Output]):
             )
         losses = self._fitted_losses if loss is None else Goal(name, self, loss).losses
         y = self.predict(x, lengths, mask=mask, batch_size=batch_size, steps=steps, verbose=verbose)
-        return probabilities(name, self.structures[1], losses, y)
+        if mask is not None and any(loss.whole_rows and not loss.unaligned for loss in losses):
+            raise ValueError(
+                f"{name}: got mask for a model of the loss CRF, expected none; give lengths, or a list of arrays"
+            )
+        return probabilities(name, self.structures[1], losses, y, self.output_lengths(lengths))
 
     def _predict_masked(self, x: Any, lengths: Any, mask: Any, batch_size: int, steps: int | None, verbose: int) -> Any:
         from recurra.data.masks import Masked  # here: as in fit

@@ -15,7 +15,7 @@ from recurra.common.typing import Array, State
 from recurra.data import sources
 from recurra.data.feed import Feed, Outputs
 from recurra.data.masks import Masked
-from recurra.losses import Loss
+from recurra.losses import CRF, CTC, CrossEntropy, Loss
 from recurra.losses.of_logits import OfLogits
 from recurra.objective.pieces import check_runs_in_parts
 from recurra.objective.sources import read_resets
@@ -89,14 +89,20 @@ def _together(chunks: list[_Chunk]) -> Any:
     return [row for chunk in chunks for row in chunk.rows()]
 
 
-def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], y: Any) -> Any:
-    """Predictions, each an array or a list of arrays, as what the losses say that they stand for."""
+def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], y: Any, lengths: Any) -> Any:
+    """Predictions, each an array or a list of arrays, as what the losses say that they stand for; `lengths` are those of
+    arrays that are padded."""
+    given = structure.spread(operation, "y", y), structure.spread_optional(operation, "lengths", lengths)
     found = []
-    for loss, one in zip(losses, structure.spread(operation, "y", y), strict=True):
-        if not isinstance(loss, OfLogits):
+    for loss, one, valid in zip(losses, *given, strict=True):
+        if isinstance(loss, CRF):
+            found.append(loss.crf.marginals(one, None if isinstance(one, list) else valid))
+            continue
+        of = CrossEntropy() if isinstance(loss, CTC) else loss
+        if not isinstance(of, OfLogits):
             raise TypeError(
-                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy or "
-                "BinaryCrossEntropy, of whose predictions there are probabilities; use predict"
+                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy, BinaryCrossEntropy, "
+                "CTC or CRF, of whose predictions there are probabilities; use predict"
             )
-        found.append([loss.probabilities(row) for row in one] if isinstance(one, list) else loss.probabilities(one))
+        found.append([of.probabilities(row) for row in one] if isinstance(one, list) else of.probabilities(one))
     return structure.join(found)
