@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _NAME = re.compile(r"([A-Za-z_][\w.]*)(?:\(.*\))?")
+_PAGE = re.compile(r"docs/([\w/]+)\.md")
+_LINKED = nodes.title | nodes.reference | addnodes.pending_xref | nodes.term
 #: What pages call objects of a class.
 _OBJECTS = {
     "model": "recurra.Sequential",
@@ -63,8 +65,8 @@ def target(text: str, page: str) -> str | None:
         return f"{_OBJECTS[first]}.{rest}"
     if first in _OTHERS and rest:
         return f"{_OTHERS[first]}.{rest}"
-    if found[1].startswith("rc."):
-        return found[1].replace("rc.", "recurra.", 1)
+    if found[1].startswith(("rc.", "recurra.")):
+        return "recurra." + found[1].partition(".")[2]
     own = _SPEAKS_OF.get(page)
     return public_names().get(found[1]) if own is None else f"{own}.{found[1]}"
 
@@ -75,26 +77,25 @@ class LinkedLiterals(SphinxTransform):
     default_priority = 500
 
     def apply(self, **_options: object) -> None:
+        here = self.env.docname
         for literal in list(self.document.findall(nodes.literal)):
-            name = target(literal.astext(), self.env.docname)
-            above = literal.parent
-            linked = isinstance(
-                above,
-                nodes.title | nodes.reference | addnodes.pending_xref | nodes.term,
-            )
-            if name is None or linked:
+            if isinstance(literal.parent, _LINKED):
                 continue
-            reference = addnodes.pending_xref(
-                "",
-                refdomain="py",
-                reftype="obj",
-                reftarget=name,
-                refexplicit=True,
-                refwarn=False,
-                refdoc=self.env.docname,
-            )
-            literal.replace_self(reference)
-            reference += literal
+            text = literal.astext()
+            page = _PAGE.fullmatch(text)
+            kind, name = ("std", f"/{page[1]}") if page else ("py", target(text, here))
+            if name is not None:
+                options = {
+                    "refdomain": kind,
+                    "reftype": "doc" if page else "obj",
+                    "reftarget": name,
+                    "refdoc": here,
+                }
+                reference = addnodes.pending_xref(
+                    "", refexplicit=True, refwarn=False, **options
+                )
+                literal.replace_self(reference)
+                reference += literal
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
