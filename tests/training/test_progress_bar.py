@@ -113,9 +113,9 @@ class Talker(rc.callbacks.Callback):
         self.say()
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_lines_never_print_into_the_bar(terminal: Terminal, seed: int) -> None:
-    log = logging.getLogger()
+@pytest.mark.parametrize(("seed", "logger"), [(seed, ["", "recurra"][seed % 2]) for seed in range(8)])
+def test_lines_never_print_into_the_bar(terminal: Terminal, seed: int, logger: str) -> None:
+    log = logging.getLogger(logger)
     handler = logging.StreamHandler(terminal)  # holds the stream itself, not its name
     log.addHandler(handler)
     try:

@@ -57,9 +57,10 @@ class LinesAbove:
             self._redirect_logs(lines)
 
     def _redirect_logs(self, lines: _Lines) -> None:
-        """Handlers of the root logger hold the stream itself."""
+        """Handlers of the root logger and of the library's hold the stream itself."""
         logging = sys.modules.get("logging")
-        for handler in logging.getLogger().handlers if logging else ():
+        loggers = [logging.getLogger(), logging.getLogger("recurra")] if logging else []
+        for handler in [handler for logger in loggers for handler in logger.handlers]:
             if getattr(handler, "stream", None) is lines.stream and hasattr(handler, "setStream"):
                 handler.setStream(lines)
                 self._handlers.append((handler, lines))
