@@ -93,3 +93,20 @@ def test_the_index_names_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
     listed = [name for page in (ROOT / "docs" / "api").glob("*.md") for name in names(page.read_text())]
     assert sorted(listed) == sorted(public_objects())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_its_notebook_has_all_of_it(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code as `test_code_runs` has run it, and the text between, in the order of the page."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_extensions")
+    from notebooks import notebook
+
+    text, code = page.read_text(), [code for _, code in blocks(page)]
+    made = notebook(text)
+    assert (made is None) == (not code)
+    if made is not None:
+        cells = [("".join(cell["source"]), cell["cell_type"]) for cell in made["cells"]]
+        assert [source + "\n" for source, kind in cells if kind == "code"] == code
+        rest = re.sub(r"^```python\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert "\n".join(source for source, kind in cells if kind == "markdown").split() == rest.split()
+        assert len({cell["id"] for cell in made["cells"]}) == len(cells)
