@@ -47,7 +47,7 @@ from recurra.running.stream import Stream
 from recurra.running.tape import Tape
 
 if _TYPE_CHECKING:
-    from recurra import callbacks, data, diagnose, interop, losses, metrics, optim
+    from recurra import callbacks, data, diagnose, interop, losses, metrics, optim, serving
     from recurra.decoding import ctc, search
     from recurra.diagnose.gradient_check import check_gradient
     from recurra.interop.keras.read import from_keras
@@ -78,6 +78,7 @@ __getattr__, __dir__ = _later.attributes(
         "metrics": "recurra.metrics",
         "optim": "recurra.optim",
         "search": "recurra.decoding.search",
+        "serving": "recurra.serving",
     },
 )
 
@@ -151,6 +152,7 @@ __all__ = [
     "metrics",
     "optim",
     "search",
+    "serving",
     "set_num_threads",
 ]
 

@@ -458,6 +458,10 @@ class Turns:
     def __init__(self) -> None: ...
     def __call__(self, operation: str, function: Callable[..., _Result], *args: object) -> _Result: ...
     def read(self, function: Callable[..., _Result], *args: object) -> _Result: ...  # inside another, too
+    # NotImplemented while another call is under way
+    def attempt(self, function: Callable[..., _Result], *args: object) -> _Result: ...
+    @property
+    def inside(self) -> bool: ...  # whether this thread is in such a call
 
 class Update:
     """One optimiser's update of one layer, checked and ready to run; what the functions below return."""

@@ -10,8 +10,9 @@
 namespace recurra::bindings {
 namespace {
 
-// A lock for calls of Python functions that must not overlap, such as those that use one optimiser. It is taken and
-// released here and not in Python, where an exception may arrive between any two bytecodes.
+// A lock for calls of Python functions that must not overlap, such as those that use one optimiser, or one stream that
+// threads share. It is taken and released here and not in Python, where an exception may arrive between any two
+// bytecodes.
 class Turns {
  public:
   Turns() = default;
@@ -35,21 +36,38 @@ class Turns {
     return is_inside() ? f(*args) : after_others(f, args);
   }
 
- private:
+  // f(*args) at once, or NotImplemented while another call is under way, be it on this thread.
+  py::object attempt(const py::function& f, const py::args& args) {
+    if (turn_.take() == Turn::kInUse) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    const Inside inside(*this);
+    return f(*args);
+  }
+
   bool is_inside() const { return busy_ && !turn_.abandoned() && thread_ == PyThread_get_thread_ident(); }
+
+ private:
+  // While the turn is taken.
+  class Inside {
+   public:
+    explicit Inside(Turns& turns) : turns_(turns) {
+      turns_.busy_ = true;
+      turns_.thread_ = PyThread_get_thread_ident();
+    }
+    ~Inside() {
+      turns_.busy_ = false;
+      turns_.turn_.end();
+    }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+   private:
+    Turns& turns_;
+  };
 
   py::object after_others(const py::function& f, const py::args& args) {
     // A turn held by a thread that a fork left behind counts as free.
     wait_until([&] { return turn_.take() != Turn::kInUse; });
-    const struct End {
-      Turns& turns;
-      ~End() {
-        turns.busy_ = false;
-        turns.turn_.end();
-      }
-    } end = {*this};
-    busy_ = true;
-    thread_ = PyThread_get_thread_ident();
+    const Inside inside(*this);
     return f(*args);
   }
 
@@ -65,7 +83,9 @@ void register_turns(py::module_& m) {
   refuse_copies(turns);
   turns.def(py::init<>())
       .def("__call__", &Turns::run, py::arg("operation"), py::arg("function"))
-      .def("read", &Turns::read, py::arg("function"));
+      .def("read", &Turns::read, py::arg("function"))
+      .def("attempt", &Turns::attempt, py::arg("function"))
+      .def_property_readonly("inside", &Turns::is_inside);
 }
 
 }  // namespace recurra::bindings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,25 @@ class Failing(rc.PythonLayer):
 
     def backward(self, dy: Array, saved: Any) -> Array:
         raise RuntimeError("the user's own error")
+
+
+class Gate(rc.PythonLayer):
+    """Passes x on when it is let to, and raises where a value is beyond 1000."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.entered = threading.Event()
+
+    def forward(
+        self, x: Array, *, lengths: Array | None, training: bool, rng: np.random.Generator
+    ) -> tuple[Array, Any]:
+        self.entered.set()
+        self.opened.wait(20)
+        if (np.abs(x) > 1000).any():
+            raise OverflowError("the user's own error")
+        return x, None
+
+    def backward(self, dy: Array, saved: Any) -> Array:
+        return dy

@@ -202,6 +202,27 @@ def test_streams(name: str, data: Any) -> None:
     assert stream.process(x).shape == y.shape, "the stream is none the worse"
 
 
+@pytest.mark.parametrize("name", ["LSTM", "Embedding", "Dropout"])
+@settings(SETTINGS, max_examples=60)
+@given(data=st.data())
+def test_pools(name: str, data: Any) -> None:
+    make, x, _state = LAYERS[name]
+    arguments = {"max_streams": 3, "max_batch": 2, "max_wait": 0.0, "max_queue": 9}
+    chosen = {key: data.draw(often(right)) for key, right in arguments.items()}
+    if not any(map(is_huge, chosen.values())):
+        attempt("Pool", lambda: rc.serving.Pool(make(), **chosen).close())
+    step, chunk, timeout, data_of = (data.draw(often(right)) for right in (x[0, 0], x[0], 1.0, b"bytes"))
+    with rc.serving.Pool(make(), 3) as pool:
+        stream = pool.open()
+        y = stream.process(x[0])
+        attempt("PoolStream", lambda: stream.step(step, timeout=timeout))
+        attempt("PoolStream", lambda: stream.process(chunk, timeout=timeout))
+        attempt("PoolStream", lambda: stream.submit_step(step).result(20))
+        attempt("PoolStream", lambda: stream.submit_process(chunk).result(20))
+        attempt("restore", lambda: pool.restore(data_of))
+        assert stream.process(x[0]).shape == y.shape, "the stream is none the worse"
+
+
 CONSTRUCTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "LSTM": (rc.LSTM, {"input_size": 3, "hidden_size": 5, "num_layers": 2, "bias": True, "batch_first": True}),
     "GRU": (

@@ -14,7 +14,7 @@ import recurra as rc
 from recurra.common.synonyms import SYNONYMS
 
 PACKAGES = [
-    "recurra", *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim", "sklearn")),
+    "recurra", *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim", "serving", "sklearn")),
     "recurra.optim.schedules", "recurra.decoding.ctc", "recurra.decoding.search",
 ]  # fmt: skip
 

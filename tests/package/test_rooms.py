@@ -30,6 +30,7 @@ LADDER = [
     "interop",
     "diagnose",
     "sklearn",
+    "serving",
 ]
 
 

@@ -15,12 +15,15 @@ from recurra.common.docstrings import described_arguments
 from support import run_python
 
 MODULES = [
-    "recurra", *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim", "sklearn")),
+    "recurra", *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim", "serving", "sklearn")),
     "recurra.optim.schedules", "recurra.decoding.ctc", "recurra.decoding.search",
 ]  # fmt: skip
 
 #: Nobody calls these; functions return them.
-MADE = (rc.FlatGradients, rc.Gradients, rc.History, rc.Stream, rc.Symbol, rc.Tape, rc.data.Sessions, rc.data.Stateful)
+MADE = (
+    *(rc.FlatGradients, rc.Gradients, rc.History, rc.Stream, rc.Symbol, rc.Tape, rc.data.Sessions, rc.data.Stateful),
+    rc.serving.PoolStream,
+)
 
 
 def public() -> list[Any]:

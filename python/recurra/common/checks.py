@@ -9,6 +9,7 @@ import math
 import numbers
 import operator
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -138,7 +139,8 @@ def array(operation: str, name: str, value: Any) -> Array:
     """`value` as an array, whatever its dtype."""
     if type(value) is np.ndarray:  # fast path: what follows would slow small calls down
         return value
-    if np.ma.is_masked(value):
+    masks = sys.modules.get("numpy.ma")  # np.ma would take the lock of an import, which a fork may leave locked
+    if masks is not None and masks.is_masked(value):
         raise ValueError(
             f"{operation}: got {name} with masked elements, expected none, as the mask would be lost; fill them with "
             f"{in_code(name)}.filled(0), or leave steps out with lengths or with weights of 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -124,6 +125,18 @@ def read(operation: str, path: str | os.PathLike[str]) -> Content:
             raise type(error)(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
         except MemoryError as error:
             raise MemoryError(f"{operation}: {os.fspath(path)}: its {size} bytes do not fit in memory") from error
+
+
+def read_bytes(operation: str, data: Any) -> Content:
+    """The content of a file that lies in memory; errors are those of `read`."""
+    try:
+        view = memoryview(data).cast("B")
+    except Exception as error:  # the object's own buffer may raise anything
+        raise TypeError(f"{operation}: got {type(data).__name__}, expected bytes; read the file") from error
+    try:
+        return _parsed(_whole(io.BytesIO(view), len(view)))
+    except ModelFormatError as error:
+        raise type(error)(f"{operation}: {error}") from error.__cause__
 
 
 def _damaged(what: str) -> DamagedFileError:

@@ -1,0 +1,18 @@
+"""Many live streams of one model, batched as they come: a pool for services.
+
+pool = rc.serving.Pool(model, max_streams=1000)
+with pool.open() as stream:
+    y = stream.step(x)            # plain; submit_step gives a Future, and `await stream.astep(x)` is for asyncio
+"""
+
+from __future__ import annotations
+
+from recurra.common import keywords as _keywords
+from recurra.serving.errors import Overloaded
+from recurra.serving.pool import Pool
+from recurra.serving.pool_stream import PoolStream
+from recurra.serving.stats import Histogram, PoolStats
+
+__all__ = ["Histogram", "Overloaded", "Pool", "PoolStats", "PoolStream"]
+
+_keywords.explain_all(globals(), __all__)

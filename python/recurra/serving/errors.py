@@ -1,0 +1,15 @@
+"""What a pool refuses."""
+
+from __future__ import annotations
+
+
+class Overloaded(RuntimeError):  # noqa: N818 - as queue.Full
+    """A pool has no room: its queue is full, or all its slots are taken."""
+
+
+def expired(operation: str) -> TimeoutError:
+    """The error of a request whose deadline passed before it was computed."""
+    return TimeoutError(
+        f"{operation}: got no turn before its timeout, expected one; it was not computed, and the stream is as before: "
+        "try again, or allow more time"
+    )

@@ -1,0 +1,81 @@
+"""The requests that wait, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from recurra.serving.requests import Request
+
+if TYPE_CHECKING:
+    from recurra.serving.pool_stream import PoolStream
+
+
+class Line:
+    """Any thread appends to `inbox`, which is one call that no exception can come between. Everything else is for whoever
+    has the scheduler's turn on the worker's thread, where no signal handler runs.
+
+    Attributes:
+        inbox: what came since.
+        ready: of each stream the first request, and calls that are about no single stream.
+        held: requests in `ready` and behind the first ones of their streams.
+    """
+
+    def __init__(self) -> None:
+        self.inbox: deque[Request] = deque()
+        self.ready: deque[Request] = deque()
+        self.held = 0
+
+    def __len__(self) -> int:
+        return len(self.inbox) + self.held
+
+    def sort(self) -> None:
+        """Empty the inbox: what is the first request of its stream is ready, others are behind it."""
+        for _ in range(len(self.inbox)):
+            request = self.inbox.popleft()
+            self.held += 1
+            stream = request.stream
+            if stream is None:
+                self.ready.append(request)
+            elif stream.queued is None:
+                stream.queued = deque([request])
+                self.ready.append(request)
+            else:
+                stream.queued.append(request)
+
+    def take(self) -> Request:
+        """The next one, which must come back by `put_back`."""
+        self.held -= 1
+        return self.ready.popleft()
+
+    def put_back(self, request: Request) -> None:
+        """After its turn. What is ready then: the rest of its chunk, or the next request of its stream."""
+        stream = request.stream
+        if not request.done:
+            self.ready.append(request)
+            self.held += 1
+        elif stream is not None and stream.queued is not None:
+            stream.queued.popleft()
+            if stream.queued:
+                self.ready.append(stream.queued[0])
+            else:
+                stream.queued = None
+
+    def set_aside(self, requests: list[Request]) -> None:
+        """Let these of `ready` wait while others have their turn."""
+        aside = set(map(id, requests))
+        self.ready = deque(one for one in self.ready if id(one) not in aside)
+
+    def bring_back(self, requests: list[Request]) -> None:
+        """The same, in front, as they were."""
+        self.ready.extendleft(reversed(requests))
+
+    def clear(self, streams: Iterable[PoolStream]) -> list[Request]:
+        """Forget everything, and return it."""
+        lost = [*self.inbox, *self.ready]
+        for stream in streams:
+            lost += stream.queued or ()
+            stream.queued = None
+        self.inbox, self.ready, self.held = deque(), deque(), 0
+        return lost
