@@ -84,19 +84,30 @@ constexpr int kPlain = py::array::c_style | py::array::forcecast | py::detail::n
 // Always a copy: other threads may write to the caller's array while the GIL is released, after the checks.
 constexpr int kPrivate = kPlain | 0x20;  // NPY_ARRAY_ENSURECOPY
 
-// An array of exactly T, aligned, contiguous along its last axis; a copy if `object` is not. Uses array_t's
-// constructor, which raises MemoryError when memory runs out, whereas ensure() returns a null array.
 template <class T>
-py::array floats(const py::handle& object, const char* operation, const char* name) {
-  py::array a = as_array(object, operation, name);
-  if (a.dtype().num() != py::dtype::num_of<T>() || a.dtype().byteorder() == '>')
-    throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected " + dtype_name<T>() +
-                                      "; convert it with " + code(name) + ".astype(np." + dtype_name<T>() + ")");
+bool is_of(const py::array& a) {
+  return a.dtype().num() == py::dtype::num_of<T>() && a.dtype().byteorder() != '>';
+}
+
+// `a`, of T, aligned and contiguous along its last axis; a copy if it is not. Uses array_t's constructor, which raises
+// MemoryError when memory runs out, whereas ensure() returns a null array.
+template <class T>
+py::array readable(const py::array& a) {
   const ptrdiff_t n = a.ndim(), item = sizeof(T);
   bool direct = n == 0 || a.shape(n - 1) <= 1 || a.strides(n - 1) == item;
   direct = direct && reinterpret_cast<uintptr_t>(a.data()) % sizeof(T) == 0;
   for (ptrdiff_t i = 0; i + 1 < n; ++i) direct = direct && a.strides(i) % item == 0;
   return direct ? a : py::array_t<T, kPlain>(a);
+}
+
+// An array of exactly T.
+template <class T>
+py::array floats(const py::handle& object, const char* operation, const char* name) {
+  const py::array a = as_array(object, operation, name);
+  if (!is_of<T>(a))
+    throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected " + dtype_name<T>() +
+                                      "; convert it with " + code(name) + ".astype(np." + dtype_name<T>() + ")");
+  return readable<T>(a);
 }
 
 // The numbers of a writable flat array of `size`, used in place.

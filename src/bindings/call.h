@@ -1,5 +1,6 @@
 // The checked arguments of a program's call.
 #pragma once
+#include "bindings/conversion.h"
 #include "bindings/handles.h"
 
 namespace recurra::bindings {
@@ -12,6 +13,7 @@ template <class T>
 struct Call {
   std::vector<Value<T>> inputs;
   std::vector<py::object> kept;
+  std::vector<py::object> given;  // of each input, what it was converted from, or null
   std::vector<T> state;
   StateRows<const T> state_rows = {};
 
@@ -49,7 +51,12 @@ void read_input(Call<T>& call, const Program<T>& program, const py::handle& obje
   const ptrdiff_t i = ptrdiff_t(call.inputs.size()), count = program.graph().inputs();
   const auto& info = program.graph().values()[size_t(i)];
   const std::string label = part_name("x", i, count);
-  const py::array x = info.tokens ? integers(object, name, label.c_str()) : floats<T>(object, name, label.c_str());
+  const py::array x = info.tokens ? integers(any_array(object, name, label.c_str()), name, label.c_str())
+                                  : numbers<T>(object, name, label.c_str(), true);
+  if (!info.tokens && x.ptr() != object.ptr() && needs_conversion<T>(object)) {
+    call.given.resize(size_t(count));
+    call.given[size_t(i)] = py::reinterpret_borrow<py::object>(object);
+  }
   Value<T> value = {};
   const ptrdiff_t axes = x.ndim() + (info.tokens ? 1 : 0);  // tokens have no feature axis
   const bool may_be_vector = !info.needs_sequences && info.axis != Axis::kSequence;
@@ -118,13 +125,25 @@ void check_tokens(const Call<T>& call, const Program<T>& program) {
   }
 }
 
+// Refuses numbers that the conversion of an input made infinite.
+template <class T>
+void check_ranges(const Call<T>& call, const Program<T>& program, bool time_major) {
+  for (size_t i = 0; i < call.given.size(); ++i) {
+    if (!call.given[i]) continue;
+    const Value<T>& value = call.inputs[i];
+    const std::string label = part_name("x", ptrdiff_t(i), program.graph().inputs());
+    check_range(call.given[i], Sequence<const T>(value.x.features), value.batch, value.features, time_major,
+                program.name().c_str(), label.c_str());
+  }
+}
+
 template <class T>
 void read_reset(Call<T>& call, const Program<T>& program, ptrdiff_t i, const py::handle& object, bool time_major) {
   if (object.is_none()) return;
   const char* name = program.name().c_str();
   Value<T>& value = call.inputs[size_t(i)];
   Batch& batch = value.batch;
-  const py::array given = as_array(object, name, "reset");
+  const py::array given = any_array(object, name, "reset");
   if (given.dtype().kind() != 'b') throw TypeMismatch(name, "reset has dtype " + dtype_text(given) + ", expected bool");
   const py::array_t<bool, kPrivate> a(given);  // a copy: read twice, to count the episodes and to iterate over them
   if (value.vector)
@@ -156,7 +175,7 @@ bool read_state(const Program<T>& program, ptrdiff_t rows, const py::handle& obj
     any = true;
     const auto& state = states[i];
     const std::string label = std::string(what) + " " + state.spec.name;
-    const py::array a = floats<T>(list[i], name, label.c_str());
+    const py::array a = numbers<T>(list[i], name, label.c_str());
     check_shape(a, {state.spec.count, rows, state.spec.size}, name, label.c_str());
     const Sequence<const T> from = sequence_of<const T>(a);  // (count, row)
     for (ptrdiff_t r = 0; r < rows; ++r)
@@ -190,6 +209,7 @@ Call<T> read_call(const Program<T>& program, const py::handle& x, const py::hand
   read_inputs(call, program, x, Form::kSequences, time_major);
   for (ptrdiff_t i = 0; i < count; ++i) read_lengths(call, program, i, part(lengths, i, count, name, "lengths"));
   check_tokens(call, program);
+  check_ranges(call, program, time_major);
   for (ptrdiff_t i = 0; i < count; ++i) read_reset(call, program, i, part(reset, i, count, name, "reset"), time_major);
   if (read_state(program, call.rows(), state, "state", call.state))
     call.state_rows = {call.state.data(), program.state_size()};

@@ -3,6 +3,7 @@
 #include <array>
 #include <tuple>
 
+#include "bindings/conversion.h"
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "layers/activation.h"
@@ -79,12 +80,13 @@ template <class T>
 py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::object& object,
                             const py::object& lengths) {
   constexpr const char* kName = "AttentionPool.weights";
-  const py::array x = floats<T>(object, kName, "x");
+  const py::array x = numbers<T>(object, kName, "x", true);
   check(x.ndim() == 3 && x.shape(2) == layer->input_size(), kName, "x has shape ", shape_of{x}, ", expected (N, T, ",
         layer->input_size(), ")");
   Batch batch = {x.shape(0), x.shape(1), nullptr, nullptr, 0, 0};
   const py::object valid = checked_lengths(lengths, batch.rows, batch.steps, kName);
   if (!valid.is_none()) batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(valid).data());
+  if (needs_conversion<T>(object)) check_range(object, sequence_of<const T>(x), batch, x.shape(2), false, kName, "x");
   py::array weights = new_array<T>({batch.rows, batch.steps});
   const Sequence<T> to = sequence_of<T>(weights);
   run_native(layer->work() * double(batch.tokens()), [&](Stop* stop) {

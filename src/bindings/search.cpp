@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/conversion.h"
 #include "bindings/handles.h"
 #include "bindings/module.h"
 #include "bindings/weights.h"
@@ -21,13 +22,15 @@ struct Memory {
   OtherInput<T> input;
 
   Memory(const py::object& object, const py::object& valid, ptrdiff_t rows, ptrdiff_t features, const char* name)
-      : x(floats<T>(object, name, "memory")) {
+      : x(numbers<T>(object, name, "memory", true)) {
     check(x.ndim() == 3 && x.shape(0) == rows && x.shape(2) == features, name, "memory has shape ", shape_of{x},
           ", expected (", rows, ", steps, ", features, ")");
     lengths = checked_lengths(valid, rows, x.shape(1), name);
     const auto* values =
         lengths.is_none() ? nullptr : static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(lengths).data());
     input = {{rows, x.shape(1), values, nullptr, 0, 0}, x.shape(2), sequence_of<const T>(x)};
+    if (needs_conversion<T>(object))
+      check_range(object, sequence_of<const T>(x), input.batch, features, false, name, "memory");
   }
 };
 
@@ -43,7 +46,7 @@ std::vector<T> state_rows(const std::vector<StateSpec>& specs, const std::vector
     const StateSpec& spec = specs[i];
     if (!arrays[i].is_none()) {
       const std::string label = std::string("state ") + spec.name;
-      const py::array a = floats<T>(arrays[i], name, label.c_str());
+      const py::array a = numbers<T>(arrays[i], name, label.c_str());
       check_shape(a, {spec.count, rows, spec.size}, name, label.c_str());
       const Sequence<const T> from = sequence_of<const T>(a);  // (count, row)
       for (ptrdiff_t r = 0; r < rows; ++r)
@@ -129,13 +132,15 @@ template <class T>
 py::array attention_weights(AttendingLayer<T>& layer, const char* name, const py::object& x, const py::object& memory,
                             const py::object& lengths, const py::object& memory_lengths,
                             const std::vector<py::object>& state) {
-  const py::array queries = floats<T>(x, name, "query");
+  const py::array queries = numbers<T>(x, name, "query", true);
   check(queries.ndim() == 3 && queries.shape(2) == layer.input_size(), name, "query has shape ", shape_of{queries},
         ", expected (N, T, ", layer.input_size(), ")");
   const ptrdiff_t rows = queries.shape(0), steps = queries.shape(1);
   Batch batch = {rows, steps, nullptr, nullptr, 0, 0};
   const py::object valid = checked_lengths(lengths, rows, steps, name);
   if (!valid.is_none()) batch.lengths = static_cast<const int64_t*>(py::reinterpret_borrow<py::array>(valid).data());
+  if (needs_conversion<T>(x))
+    check_range(x, sequence_of<const T>(queries), batch, queries.shape(2), false, name, "query");
   const Memory<T> looked_at(memory, memory_lengths, rows, layer.memory_size(), name);
   const std::vector<T> from = state_rows<T>(layer.states(), state, rows, name);
   py::array weights = new_array<T>({rows, steps, looked_at.input.batch.steps});

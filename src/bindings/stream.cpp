@@ -64,6 +64,7 @@ py::object stream_run(Stream<T>& stream, const py::object& x, const py::object& 
     check(input.batch.steps == batch.steps, name, "the inputs have ", batch.steps, " and ", input.batch.steps,
           " steps, expected the same number");
   check_tokens(call, program);
+  check_ranges(call, program, false);
   for (ptrdiff_t i = 0; i < inputs; ++i) read_reset(call, program, i, reset, false);
   std::unique_ptr<Memory> scratch = program.scratch().take();
   const Value<T>* values = program.graph().plan(call.inputs.data(), scratch->host);

@@ -51,9 +51,12 @@ py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dstate
     const py::object given = part(dy, i, outputs, name, "dy");
     if (given.is_none()) continue;
     const std::string label = part_name("dy", i, outputs);
-    const py::array a = floats<T>(given, name, label.c_str());
-    check_shape(a, shape_of_value(tape.output(i), tape.time_major()), name, label.c_str());
+    const py::array a = numbers<T>(given, name, label.c_str(), true);
+    const Value<T>& y = tape.output(i);
+    check_shape(a, shape_of_value(y, tape.time_major()), name, label.c_str());
     dy_rows[size_t(i)] = sequence_of<const T>(a, tape.time_major());
+    if (a.ptr() != given.ptr() && needs_conversion<T>(given))
+      check_range(given, dy_rows[size_t(i)], y.batch, y.features, tape.time_major(), name, label.c_str());
     kept.push_back(a);
   }
   const std::vector<ParameterGradient<T>> more = read_more(program, pairs, kept);

@@ -196,6 +196,29 @@ def _process(rng: Generator) -> Call:
     return Call(tagger(rng).stream(N).process, {"x": x, "reset": rng.random((N, T)) < 0.5, "out": out})
 
 
+@maker("Stream.step rows")
+def _step_rows(rng: Generator) -> Call:
+    rows = rng.permutation(N)[: rng.integers(N + 1)]
+    x, out = rng.standard_normal((len(rows), F)), np.zeros((len(rows), 2), np.float32)
+    return Call(tagger(rng).stream(N).step, {"x": x, "reset": rng.random(len(rows)) < 0.5, "out": out, "rows": rows})
+
+
+@maker("Stream.process rows")
+def _process_rows(rng: Generator) -> Call:
+    x = rng.standard_normal((2, T, F)).astype(np.float32)
+    return Call(tagger(rng).stream(N).process, {"x": x, "reset": None, "rows": [2, 0]})
+
+
+@maker("Stream.state")
+def _state_rows(rng: Generator) -> Call:
+    return Call(tagger(rng).stream(N).state, {"rows": rng.random(N) < 0.5})
+
+
+@maker("Stream.copy_rows")
+def _copy_rows(rng: Generator) -> Call:
+    return Call(tagger(rng).stream(N).copy_rows, {"source": [1, 2], "target": [0, 1]})
+
+
 @maker("Stream")
 def _stream(rng: Generator) -> Call:
     return Call(tagger(rng).stream, {"batch_size": N}, lambda stream: stream.batch_size < 99 and stream.state())
@@ -219,7 +242,7 @@ def _state(rng: Generator) -> Call:
 
 @maker("Stream.fork")
 def _fork(rng: Generator) -> Call:
-    return Call(tagger(rng).stream(N).fork, {"copies": 2})
+    return Call(tagger(rng).stream(N).fork, {"copies": 2, "rows": [2, 0]})
 
 
 @maker("state=")

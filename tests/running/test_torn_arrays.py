@@ -26,19 +26,20 @@ PRELUDE = """
     labels = rng.integers(1, 20, (N, 30))
     weights = np.ones((N, T))
     reset = np.zeros((N, T), bool)
+    rows = rng.permutation(N)
     done = threading.Event()
     sys.setswitchinterval(1e-4)
 
     def write(arrays):
         before = [a.copy() for a in arrays]
         while not done.is_set():
-            for a, value in zip(arrays, (2**40, 2**20, 2**40, 0.0, True)):
+            for a, value in zip(arrays, (2**40, 2**20, 2**40, 0.0, True, -2**40)):
                 a.reshape(-1)[::3] = value
             for a, old in zip(arrays, before):
                 a[...] = old
 
     def tries(call, count=150):
-        thread = threading.Thread(target=write, args=[(tokens, lengths, labels, weights, reset)])
+        thread = threading.Thread(target=write, args=[(tokens, lengths, labels, weights, reset, rows)])
         done.clear()
         thread.start()
         fine = 0
@@ -74,6 +75,24 @@ CALLS = {
     "step": """
         stream = rc.Sequential(rc.Embedding(50, 64), rc.LSTM(64, 256), seed=0).stream(N)
         tries(lambda: stream.step(tokens[:, 0], reset=reset[:, 0]), 3000)
+    """,
+    "rows": """
+        stream = rc.Sequential(rc.Embedding(50, 64), rc.LSTM(64, 64), seed=0).stream(N)
+        state = stream.state()
+        tries(lambda: stream.step(tokens[:, 0], rows=rows), 1000)
+        tries(lambda: stream.process(tokens[:, :9], rows=rows))
+        tries(lambda: stream.load_state(stream.state(rows), rows), 1000)
+        tries(lambda: stream.copy_rows(rows, rows[::-1]), 1000)
+        tries(lambda: (stream.reset(rows), stream.fork(2, rows)), 1000)
+        stream.load_state(state)
+    """,
+    "converted": """
+        model = rc.Sequential(rc.LSTM(8, 16), rc.Linear(16, 4), seed=0)
+        weights = rng.standard_normal((N, 20, 8))  # float64, for a model of float32
+        tries(lambda: model(weights, lengths=lengths % 21))
+        tries(lambda: model.stream(N).process(weights))
+        tape_of = lambda: model.record(weights[:4].astype(np.float16))
+        tries(lambda: tape_of().backward(np.ones((4, 20, 4))), 60)
     """,
     "convolve": """
         model = rc.Sequential(rc.Embedding(50, 64), rc.Conv1d(64, 64, 5, stride=2), rc.Pool("max"), seed=0)

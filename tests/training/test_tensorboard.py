@@ -103,4 +103,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ImportError, match=r"TensorBoard: tensorboardX is not installed; run pip install 'recurra\[tensor"
     ):
-        rc.callbacks.TensorBoard()
+        fit(rc.callbacks.TensorBoard())

@@ -27,8 +27,7 @@ class TensorBoard(Callback):
         update_freq: "epoch", "batch", or a number of optimiser steps: those between two points "batch_loss" and so on in the
             directory `steps`, with the optimiser's step as the step.
 
-    Raises:
-        ImportError: neither package is installed.
+    `fit` raises ImportError where neither package is installed.
 
     Example:
         >>> callback = rc.callbacks.TensorBoard("logs")
@@ -50,11 +49,11 @@ class TensorBoard(Callback):
         self.update_freq = (
             update_freq if isinstance(update_freq, str) else checks.integer(name, "update_freq", update_freq)
         )
-        _writer_class()
         self._writers: dict[str, Any] = {}
 
     def on_train_begin(self) -> None:
-        """Begins new files."""
+        """Begins new files; an ImportError if neither package is installed."""
+        _writer_class()
         self._close()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:

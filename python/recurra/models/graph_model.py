@@ -125,11 +125,11 @@ class GraphModel(TrainableModel[Output]):
     ) -> tuple[Any, list[Any]]: ...
     def __call__(self, x: Any, state: State = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """Inference, or a part of a larger model, as in a layer's call. With lists of ragged arrays as inputs, the
-        outputs are lists too."""
+        outputs at every step are lists too; nested lists of numbers are one array."""
         if type(x) is np.ndarray:  # fast path: what follows would slow small calls down
             return self._only_runner.forward(x, state, lengths, reset, mask)
         label, (inputs, _outputs) = self.label, self.structures
-        if symbolic.found(x) or not any(isinstance(one, list) for one in inputs.spread(label, "x", x)):
+        if symbolic.found(x) or not any(_has_rows(one) for one in inputs.spread(label, "x", x)):
             return super().__call__(x, state, lengths, reset, mask)
         if mask is not None:
             raise ValueError(
@@ -149,7 +149,7 @@ class GraphModel(TrainableModel[Output]):
 
     def _rows(self, name: str, x: Any, lengths: Any) -> ArrayRows | RaggedRows:
         label = self.label
-        if not isinstance(x, list):
+        if not _has_rows(x):
             valid = None if lengths is None else checks.lengths(label, lengths)
             return ArrayRows(checks.array(label, name, x), valid)
         if lengths is not None:
@@ -201,6 +201,15 @@ class GraphModel(TrainableModel[Output]):
             return f"(N{time})"
         features = graph.features[value]
         return f"(N{time}, {'features' if features is None else features})"
+
+
+def _has_rows(x: Any) -> bool:
+    """Whether x is a list with an array for each row, or with rows of different lengths, rather than one array's numbers."""
+    if not isinstance(x, list):
+        return False
+    if any(isinstance(row, np.ndarray) for row in x):
+        return True
+    return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1
 
 
 def _check_dtypes(owner: str, graph: Graph) -> np.dtype[Any]:

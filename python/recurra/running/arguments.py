@@ -25,8 +25,8 @@ def converted(owner: str, graph: Graph, inputs: Structure, x: Sequence[Any], pad
     found = []
     for index, one in enumerate(x):
         name = inputs.label("x", index)
-        given = checks.array(owner, name, one)
-        is_features = given.dtype.kind in ("fbiu" if graph.inputs[index].kind == "features" else "f")
+        given = checks.numeric(owner, name, one)
+        is_features = given.dtype.kind in ("fbiu" if graph.inputs[index].kind == "features" else "fb")
         if is_features and (dtype is not None or given.dtype not in (np.float32, np.float64)):
             given = checks.floats(owner, name, given, dtype or np.float32, padded)
         found.append(given)

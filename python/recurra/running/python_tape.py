@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recurra.common import checks
 from recurra.common.typing import Array
 from recurra.running import users_arrays
 
@@ -81,10 +82,11 @@ class PythonTape:
             raise ValueError(f"{layer.label}.backward: the tape was already used, and works once; record again")
         if dy is None:
             dy = np.zeros_like(y)
-        if dy.shape != y.shape or dy.dtype != y.dtype:
-            raise (ValueError if dy.dtype == y.dtype else TypeError)(
-                f"{layer.label}.backward: got dy of shape {dy.shape} and {dy.dtype}, expected {y.shape} and {y.dtype}, "
-                "as y; reshape it or write dy.astype(...)"
+        if dy.dtype != y.dtype:
+            dy = checks.floats(f"{layer.label}.backward", "dy", dy, y.dtype, padded=self._lengths is not None)
+        if dy.shape != y.shape:
+            raise ValueError(
+                f"{layer.label}.backward: got dy of shape {dy.shape}, expected {y.shape}, as y; reshape it"
             )
         saved = self._saved
         self._used, self._saved = True, None
