@@ -121,8 +121,13 @@ class FencedDevice final : public Device<T> {
     const FenceOpen open;
     return inner_.pack_matrix(plain, k, columns, transposed, packed);
   }
-  void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
-               Sequence<const T> x, Sequence<T> y) const override {
+  StoredMatrix<T> store_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, StorageKind kind,
+                               Arena& memory) const override {
+    const FenceOpen open;
+    return inner_.store_matrix(plain, k, columns, transposed, kind, memory);
+  }
+  void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, StoredMatrix<T> packed,
+               const T* bias, Sequence<const T> x, Sequence<T> y) const override {
     const FenceOpen open;
     return inner_.product(run, batch, k, columns, packed, bias, x, y);
   }

@@ -41,7 +41,21 @@ void CpuDevice<T>::pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, b
 }
 
 template <class T>
-void CpuDevice<T>::product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed,
+StoredMatrix<T> CpuDevice<T>::store_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed,
+                                           StorageKind kind, Arena& memory) const {
+  const Storage<T>& storage = *kernels<T>().storages[kind];
+  T* const scales = storage.largest > 0 ? memory.take<T>(size_t(padded<T>(columns))) : nullptr;
+  const char* panels = stored<T>(storage, packed_size(k, columns), memory, [&](T* packed) {
+    pack_matrix(plain, k, columns, transposed, packed);
+    for_panels(packed, k, columns, [&](ptrdiff_t from, ptrdiff_t, ptrdiff_t width, T* panel) {
+      if (scales) scale_columns(panel, k, width, storage.largest, scales + from);
+    });
+  });
+  return {panels, &storage, scales};
+}
+
+template <class T>
+void CpuDevice<T>::product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, StoredMatrix<T> packed,
                            const T* bias, Sequence<const T> x, Sequence<T> y) const {
   bias = padded_bias(run, bias, columns);
   const bool whole = x.row_stride == batch.steps * x.step_stride && y.row_stride == batch.steps * y.step_stride;

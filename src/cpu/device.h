@@ -24,8 +24,10 @@ class CpuDevice final : public Device<T> {
                     const RecurrentTape<T>& tape, T* gradient, int threads) const override;
   ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const override;
   void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const override;
-  void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
-               Sequence<const T> x, Sequence<T> y) const override;
+  StoredMatrix<T> store_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, StorageKind kind,
+                               Arena& memory) const override;
+  void product(const Run& run, const Batch& batch, ptrdiff_t k, ptrdiff_t columns, StoredMatrix<T> packed,
+               const T* bias, Sequence<const T> x, Sequence<T> y) const override;
   void multiply(const ProductCall<T>& call) const override;
   void outer(const Run& run, const Batch& batch, ptrdiff_t in, ptrdiff_t out, Sequence<const T> x, Sequence<const T> dy,
              T* gradient, T* bias_gradient) const override;

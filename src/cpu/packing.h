@@ -1,9 +1,12 @@
 // PyTorch's weights to and from the panels that the kernels read (kernels/cells/layout.h describes the layouts).
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cells/call.h"
+#include "platform/memory.h"
 
 namespace recurra {
 
@@ -86,6 +89,39 @@ void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_siz
   for (int g = 0; g < cell.groups; ++g)
     for (ptrdiff_t w = 0; gates[g] >= 0 && w < std::min(panels.units, hidden_size - first); ++w)
       piece(g, w, bias[gates[g] * hidden_size + first + w]);
+}
+
+// Stores the n elements that pack(as_T) writes in the format.
+template <class T, class F>
+const char* stored(const Storage<T>& storage, ptrdiff_t n, Arena& memory, const F& pack) {
+  char* const to = memory.take<char>(size_t(n * storage.bytes));
+  if (!storage.narrow) {
+    pack(reinterpret_cast<T*>(to));
+    return to;
+  }
+  Arena wide;
+  T* const from = wide.take<T>(size_t(n));
+  pack(from);
+  storage.narrow(from, to, n);
+  return to;
+}
+
+// Divides the columns of packed rows by their scales: the largest magnitude of each over `largest`. Where that is 0, or
+// too small to divide by, the column becomes zeros; a number that is not finite makes its scale so.
+template <class T>
+void scale_columns(T* packed, ptrdiff_t rows, ptrdiff_t width, T largest, T* scales) {
+  std::fill_n(scales, width, T(0));
+  for (ptrdiff_t r = 0; r < rows; ++r)
+    for (ptrdiff_t c = 0; c < width; ++c) {
+      const T size = std::fabs(packed[r * width + c]);
+      scales[c] = size <= scales[c] || scales[c] != scales[c] ? scales[c] : size;
+    }
+  for (ptrdiff_t c = 0; c < width; ++c) {
+    scales[c] /= largest;
+    if (scales[c] < std::numeric_limits<T>::min()) scales[c] = 0;
+  }
+  for (ptrdiff_t r = 0; r < rows; ++r, packed += width)
+    for (ptrdiff_t c = 0; c < width; ++c) packed[c] = scales[c] == 0 ? 0 : packed[c] / scales[c];
 }
 
 // The transposed matrix that takes gate gradients of `range` to `columns` inputs or hidden units:

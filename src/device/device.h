@@ -44,8 +44,11 @@ class Device {
   // (k, columns).
   virtual ptrdiff_t packed_size(ptrdiff_t k, ptrdiff_t columns) const = 0;
   virtual void pack_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, T* packed) const = 0;
+  // The same in a storage format, in memory that it takes.
+  virtual StoredMatrix<T> store_matrix(const T* plain, ptrdiff_t k, ptrdiff_t columns, bool transposed, StorageKind,
+                                       Arena& memory) const = 0;
   // y = x B + bias over all valid (row, step); bias null: none.
-  virtual void product(const Run&, const Batch&, ptrdiff_t k, ptrdiff_t columns, const T* packed, const T* bias,
+  virtual void product(const Run&, const Batch&, ptrdiff_t k, ptrdiff_t columns, StoredMatrix<T> packed, const T* bias,
                        Sequence<const T> x, Sequence<T> y) const = 0;
   // The same for rows at a constant stride, on the calling thread. The bias is packed as a matrix of one row.
   virtual void multiply(const ProductCall<T>&) const = 0;

@@ -21,9 +21,9 @@ struct ConvolutionSpec {
 template <class T>
 struct ConvolutionForward {
   const ConvolutionSpec* spec;
-  const Batch* batch;  // of x
-  const T* packed;     // (kernel * in, out)
-  const T* bias;       // null: none
+  const Batch* batch;      // of x
+  StoredMatrix<T> packed;  // (kernel * in, out)
+  const T* bias;           // null: none
   Sequence<const T> x;
   StateRows<const T> past;
   Sequence<T> y;
@@ -33,7 +33,7 @@ template <class T>
 struct ConvolutionBackward {
   const ConvolutionSpec* spec;
   const Batch* batch;
-  const T* packed;  // (out, kernel * in)
+  StoredMatrix<T> packed;  // (out, kernel * in)
   Sequence<const T> x;
   StateRows<const T> past;
   Sequence<const T> dy;

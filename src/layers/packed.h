@@ -16,12 +16,13 @@ struct OwnedMatrix : PackedMatrix<T> {
 // over.
 template <class T>
 std::unique_ptr<OwnedMatrix<T>> pack_matrix(const Device<T>& device, const T* plain, ptrdiff_t k, ptrdiff_t columns,
-                                            bool transposed, const T* bias, Arena memory) {
+                                            bool transposed, const T* bias, Arena memory,
+                                            StorageKind storage = kOwnStorage) {
   auto made = std::make_unique<OwnedMatrix<T>>();
   made->memory = std::move(memory);
-  static_cast<PackedMatrix<T>&>(*made) = transposed
-                                             ? PackedMatrix<T>::of(device, plain, columns, k, bias, false, made->memory)
-                                             : PackedMatrix<T>::of(device, plain, k, columns, bias, true, made->memory);
+  static_cast<PackedMatrix<T>&>(*made) =
+      transposed ? PackedMatrix<T>::of(device, plain, columns, k, bias, false, made->memory, storage)
+                 : PackedMatrix<T>::of(device, plain, k, columns, bias, true, made->memory, storage);
   return made;
 }
 

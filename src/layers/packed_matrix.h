@@ -8,15 +8,14 @@ template <class T>
 struct PackedMatrix {
   const Device<T>* device = nullptr;
   ptrdiff_t k = 0, columns = 0;
-  const T* matrix = nullptr;
-  const T* bias = nullptr;  // also packed; null: none
+  StoredMatrix<T> matrix;
+  const T* bias = nullptr;  // also packed, as T; null: none
 
   // Packs W of shape (out, in), for y = W x + b, or if `transposed` for x = W^T y.
   static PackedMatrix of(const Device<T>& device, const T* weight, ptrdiff_t out, ptrdiff_t in, const T* bias,
-                         bool transposed, Arena& memory) {
+                         bool transposed, Arena& memory, StorageKind storage = kOwnStorage) {
     const ptrdiff_t k = transposed ? out : in, columns = transposed ? in : out;
-    T* matrix = memory.take<T>(size_t(device.packed_size(k, columns)));
-    device.pack_matrix(weight, k, columns, !transposed, matrix);
+    const StoredMatrix<T> matrix = device.store_matrix(weight, k, columns, !transposed, storage, memory);
     T* packed = nullptr;
     if (bias) {
       packed = memory.take<T>(size_t(device.packed_size(1, columns)));

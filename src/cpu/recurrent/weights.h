@@ -11,26 +11,11 @@ namespace recurra {
 
 template <class T>
 struct CpuWeights : RecurrentWeights<T> {
-  std::vector<PackedWeights<T>> forward;   // [layer, direction]
-  std::vector<const T*> hidden[2], input;  // transposed
-  std::vector<const T*> units;             // of options, or null
-  std::vector<const void*> projection;     // likewise
+  std::vector<PackedWeights<T>> forward;    // [layer, direction]
+  std::vector<const T*> hidden[2], input;   // transposed
+  std::vector<const T*> units;              // of options, or null
+  std::vector<StoredMatrix<T>> projection;  // likewise
 };
-
-// Stores the n elements that pack(as_T) writes in the format.
-template <class T, class F>
-const char* stored(const Storage<T>& storage, ptrdiff_t n, Arena& memory, const F& pack) {
-  char* const to = memory.take<char>(size_t(n * storage.bytes));
-  if (!storage.narrow) {
-    pack(reinterpret_cast<T*>(to));
-    return to;
-  }
-  Arena wide;
-  T* const from = wide.take<T>(size_t(n));
-  pack(from);
-  storage.narrow(from, to, n);
-  return to;
-}
 
 // Units past the last one are zeros.
 template <class T>
@@ -45,6 +30,17 @@ void pack_panel(const Shape<T>& shape, const PackedLayout& layout, ptrdiff_t pan
                 [](T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride, ptrdiff_t units, ptrdiff_t n) {
                   transpose<false>(to, to_stride, from, from_stride, units, n);
                 });
+}
+
+// Divides a panel's columns by their scales, [part][panel][columns].
+template <class T>
+void scale_panel(const Shape<T>& shape, const PackedLayout& layout, ptrdiff_t panel, T largest, T* packed, T* scales) {
+  const Panels& panels = shape.panels;
+  for (int part = 0; part <= shape.info.stages; ++part) {
+    const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
+    scale_columns(packed + layout.begin<T>(panel, part), layout.rows[part], layout.width[part], largest,
+                  scales + (part * panels.count + panel) * panels.columns + range.begin * panels.units);
+  }
 }
 
 template <class T>
@@ -63,13 +59,20 @@ template <class T>
 PackedWeights<T> pack_forward(const Shape<T>& shape, ptrdiff_t layer, const RecurrentOffsets& offsets,
                               const T* parameters, const Storage<T>& storage, int threads, Arena& memory) {
   const ptrdiff_t inputs = shape.input_size(layer);
+  const ptrdiff_t columns = shape.panels.columns, part = shape.panels.count * columns;
   const PackedLayout as_T = shape.layout(layer, sizeof(T));
+  T* const scales = storage.largest > 0 ? zeros<T>(memory, (1 + shape.info.stages) * part) : nullptr;
   const char* panels = stored<T>(storage, shape.elements(as_T), memory, [&](T* packed) {
     for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
       pack_panel(shape, as_T, panel, inputs, parameters + offsets.weight_ih, parameters + offsets.weight_hh, packed);
+      if (scales) scale_panel(shape, as_T, panel, storage.largest, packed, scales);
     });
   });
-  return {&storage, shape.layout(layer, storage.bytes), panels, pack_biases(shape, offsets, parameters, memory)};
+  return {&storage,
+          shape.layout(layer, storage.bytes),
+          panels,
+          pack_biases(shape, offsets, parameters, memory),
+          {scales, part, columns, false}};
 }
 
 // For backward: the transposed matrices, which are stored as T.
@@ -96,12 +99,11 @@ void pack_backward(const Shape<T>& shape, ptrdiff_t layer, const RecurrentOffset
 
 // y = W_hr m, or transposed dm = dy W_hr.
 template <class T>
-const void* pack_projection(const Shape<T>& shape, const T* weight_hr, bool transposed, const Storage<T>& storage,
-                            Arena& memory) {
+StoredMatrix<T> pack_projection(const Shape<T>& shape, const T* weight_hr, bool transposed, StorageKind storage,
+                                Arena& memory) {
   const ptrdiff_t H = shape.spec.hidden_size, k = transposed ? shape.state_size : H;
   const ptrdiff_t columns = transposed ? H : shape.state_size;
-  return stored<T>(storage, cpu_device<T>().packed_size(k, columns), memory,
-                   [&](T* to) { cpu_device<T>().pack_matrix(weight_hr, k, columns, !transposed, to); });
+  return cpu_device<T>().store_matrix(weight_hr, k, columns, !transposed, storage, memory);
 }
 
 template <class T>
@@ -118,8 +120,8 @@ std::unique_ptr<RecurrentWeights<T>> pack_weights(const RecurrentPacking<T>& cal
     const ptrdiff_t layer = ptrdiff_t(i) / spec.directions;
     packed->units.push_back(pack_unit_weights(shape, offsets, call.parameters, packed->memory));
     packed->projection.push_back(spec.proj_size ? pack_projection(shape, call.parameters + offsets.weight_hr,
-                                                                  call.transposed, storage, packed->memory)
-                                                : nullptr);
+                                                                  call.transposed, call.storage, packed->memory)
+                                                : StoredMatrix<T>());
     if (call.transposed)
       pack_backward(shape, layer, offsets, call.parameters, call.threads, *packed);
     else

@@ -18,7 +18,7 @@ struct CellOptions {
   // Whether h' = W_hr (o tanh(c')). W_hr is packed as the right side of a product: for forward() in the weights'
   // storage format, for backward() transposed, as T.
   bool projected;
-  const void* projection;
+  StoredMatrix<T> projection;
   const T* recurrent_mask;  // [caller's row][mask_row], multiplies h as the products see it; null: none
   ptrdiff_t mask_row;
   // Zoneout of h and of c: the share of the old state that is kept, or (random) the chance that a unit keeps all of it.

@@ -56,21 +56,36 @@ class InputAhead {
     const PackedLayout& layout = weights().layout;
     return {x_ + k_, x_stride_, weights().panel(panel_) + layout.offset[0] + k_ * layout.row[0], k};
   }
+  const T* bias() const { return weights().biases + panel_ * call_->panels.columns + from_; }
+  // Goes on from the sum so far, which begins with the bias; with scales it begins with zero.
   Tile<T> tile(const Segment<T>& segment) const {
     const ptrdiff_t out_row = call_->panels.count * call_->panels.columns;
     T* out = out_ + row_ * out_row + panel_ * call_->panels.columns + from_;
-    const T* bias = weights().biases + panel_ * call_->panels.columns + from_;
-    return {&segment, 1, weights().layout.row[0], k_ ? out : bias, k_ ? out_row : 0, out, out_row};
+    const T* begin = weights().scales.first ? nullptr : bias();
+    return {&segment, 1, weights().layout.row[0], k_ ? out : begin, k_ ? out_row : 0, out, out_row};
   }
+  // Completes the sums over k; with scales, adds them to the bias.
   void multiply_rows(ptrdiff_t rows) {
     const Segment<T> segment = segment_of(call_->input_size - k_);
-    multiply(tiles(), tile(segment), row_, int(rows), vectors());
+    Tile<T> whole = tile(segment);
+    Scales<T> scales;
+    whole.scales = weights().scales_of(0, panel_, from_, scales);
+    if (whole.scales) {
+      scales.resumes = k_ > 0;
+      whole.init = bias();
+      whole.init_row = 0;
+    }
+    multiply(tiles(), whole, row_, int(rows), vectors());
     row_ += rows;
     k_ = 0;
   }
   void next_tile() {
-    row_ += kBesideRows;
-    k_ = 0;
+    if (weights().scales.first) {
+      multiply_rows(kBesideRows);
+    } else {
+      row_ += kBesideRows;
+      k_ = 0;
+    }
     if (row_ + kBesideRows <= rows_) return;
     finish_panel();
     ++panel_;

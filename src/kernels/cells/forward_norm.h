@@ -32,9 +32,12 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
         const PackedLayout& layout = weights.layout;
         const Segment<T> from_x = {x, work.input_stride, panel + layout.offset[0], input_size},
                          from_h = {recurrent_operand(), work.hidden_stride, panel + layout.offset[1], state_size};
+        Scales<T> scales;
         Tile<T> tile = {&from_x, 1, layout.row[0], nullptr, 0, work.tile + p * columns + input.begin * units, width};
+        tile.scales = weights.scales_of(0, p, input.begin * units, scales);
         multiply_rows(tile, r0, m, groups.size(g), vectors(input));
         tile.segments = &from_h;
+        tile.scales = weights.scales_of(1, p, recurrent.begin * units, scales);
         tile.b_row = layout.row[1];
         tile.out = work.hidden + p * columns + recurrent.begin * units;
         multiply_rows(tile, r0, m, groups.size(g), vectors(recurrent));

@@ -32,7 +32,7 @@ struct ForwardOptions {
     const T* made = work.made;
     if (options.projected) {
       product(ProductCall<T>{active, call.hidden_size, options.state_size, made, work.hidden_stride, options.projection,
-                             nullptr, work.projected, work.hidden_stride, call.weights->storage});
+                             nullptr, work.projected, work.hidden_stride});
       made = work.projected;
     }
     for (ptrdiff_t r = 0; r < active; ++r) {

@@ -37,6 +37,7 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
     const Segment<T> segments[2] = {{x, x_stride, panel + layout.offset[0], input_size},
                                     {from_h, work.hidden_stride, panel + layout.offset[1 + stage], depth}};
     const ptrdiff_t from = range.begin * units;
+    Scales<T> scales;
     Tile<T> tile = {segments + 1, 1, layout.row[1 + stage], nullptr, columns, out + from, columns};
     if constexpr (stage > 0) {
       tile.init = saved(p, r0) + Cell::kPending * units;
@@ -62,12 +63,14 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
         if (!ahead) {
           Tile<T> input = {segments, 1, layout.row[0], init + input_from, 0, out + input_from, columns};
           input.init_panel = columns;
+          input.scales = weights.scales_of(0, p, input_from, scales);
           multiply_rows(input, r0, m, group, vectors(kCell.input));
         }
         tile.init = out + from;
         tile.init_row = tile.init_panel = columns;
       }
     }
+    tile.scales = weights.scales_of(tile.segments == segments ? 0 : 1 + stage, p, from, scales);
     if constexpr (kCell.stages == 1)
       if (m == 1 && group == 1 && next.pending(depth)) return next.make_beside(tile, r0);
     multiply_rows(tile, r0, m, group, vectors(range));

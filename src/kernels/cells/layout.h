@@ -43,14 +43,21 @@ RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Pan
   return p;
 }
 
-// The packed weights of a direction, in a storage format. Biases lie beside the panels, as T.
+// The packed weights of a direction, in a storage format. Biases and scales lie beside the panels, as T.
 template <class T>
 struct PackedWeights {
   const Storage<T>* storage;
   PackedLayout layout;
   const char* panels;
-  const T* biases;  // [panel][columns]
+  const T* biases;   // [panel][columns]
+  Scales<T> scales;  // [part][panel][columns]
   RECURRA_ALWAYS_INLINE const char* panel(ptrdiff_t p) const { return panels + p * layout.panel; }
+  // For a tile of `part` from a column of panel p on, in memory that the caller gives; null: the format has none.
+  RECURRA_ALWAYS_INLINE const Scales<T>* scales_of(int part, ptrdiff_t p, ptrdiff_t column, Scales<T>& to) const {
+    if (!scales.first) return nullptr;
+    to = {scales.first + part * scales.segment + p * scales.panel + column, scales.segment, scales.panel, false};
+    return &to;
+  }
 };
 
 // The vectors that options multiply elementwise. Per panel, the packed weights hold first those with one value per

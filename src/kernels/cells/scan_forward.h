@@ -63,11 +63,14 @@ struct ScanForward {
     const PackedWeights<T>& weights = *call.weights;
     const int nv = int(columns / kLanes<T>);
     const Segment<T> segment = {work.x, work.stride, weights.panel(p), call.input_size};
+    Scales<T> room;
+    const Scales<T>* scales = weights.scales_of(0, p, 0, room);
     const Split tiles = split(count, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      const Tile<T> tile = {
+      Tile<T> tile = {
           &segment, 1, weights.layout.row[0], weights.biases + p * columns, 0, work.pre + tiles.begin(i) * columns,
           columns};
+      tile.scales = scales;
       multiply(weights.storage->tiles, tile, tiles.begin(i), tiles.size(i), nv);
     }
   }

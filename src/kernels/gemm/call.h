@@ -16,17 +16,27 @@ struct ColumnPanels {
   RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p) const { return vectors * p / count(); }
 };
 
-// out(m, :) = [bias +] a(m, :) B; B packed by ColumnPanels as [panel][k][vectors].
+// A plain matrix, packed by ColumnPanels as [panel][k][vectors].
+template <class T>
+struct StoredMatrix {
+  const void* panels = nullptr;
+  const Storage<T>* storage = nullptr;  // null: T itself
+  const T* scales = nullptr;            // one a column, padded to whole vectors; null: the format has none
+  RECURRA_ALWAYS_INLINE StoredMatrix(const T* as_T = nullptr) : panels(as_T) {}
+  RECURRA_ALWAYS_INLINE StoredMatrix(const void* packed, const Storage<T>* format, const T* of_columns)
+      : panels(packed), storage(format), scales(of_columns) {}
+};
+
+// out(m, :) = [bias +] a(m, :) B.
 template <class T>
 struct ProductCall {
   ptrdiff_t rows, k, columns;
   const T* a;
   ptrdiff_t a_row;
-  const void* b;
+  StoredMatrix<T> b;
   const T* bias;  // padded to whole vectors; null: none
   T* out;
   ptrdiff_t out_row;
-  const Storage<T>* storage = nullptr;  // of b; null: T itself
 };
 
 // out[k, n] += sum over rows of a(row, k) b(row, n), n < columns; out padded to whole vectors per row.

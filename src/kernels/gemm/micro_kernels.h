@@ -1,5 +1,6 @@
 // The micro-kernels over a storage format W of B, and the table of all their sizes: what a format's source is made of.
-// W has kBytes, the size of an element, and load<V>(address): a vector of them, converted to the lanes of V.
+// W has kBytes, the size of an element, load<V>(address): a vector of them, converted to the lanes of V, and kLargest,
+// the largest magnitude that a column is scaled to; 0: it has no scales.
 #pragma once
 #include "kernels/gemm/tile.h"
 
@@ -10,6 +11,7 @@ namespace {
 template <class T>
 struct Own {
   static constexpr ptrdiff_t kBytes = sizeof(T);
+  static constexpr int kLargest = 0;
   template <class V>
   static RECURRA_INLINE V load(const char* from) {
     V v;
@@ -40,7 +42,7 @@ RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, co
 
 // One tile of R rows from row `first` of A and N vectors from column `column` of each of P panels of B.
 template <class T, class W, int R, int N, int P = 1>
-void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+requires(W::kLargest == 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
   V acc[R][P * N];
@@ -63,17 +65,53 @@ void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
   }
 }
 
+// The same with scales: what came before a segment waits in memory, so that its sum has the registers.
+template <class T, class W, int R, int N, int P = 1>
+requires(W::kLargest > 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+  typedef Vec<T> V;
+  constexpr int L = kLanes<T>;
+  T* const out = t.out + column;
+  for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
+    const Segment<T>& segment = t.segments[s];
+    V acc[R][P * N];
+    RECURRA_UNROLL
+    for (int m = 0; m < R; ++m) {
+      RECURRA_UNROLL
+      for (int n = 0; n < P * N; ++n)
+        acc[m][n] = s == 0 && t.scales->resumes ? load<V>(out + m * t.out_row + n / N * t.out_panel + n % N * L) : V{};
+    }
+    accumulate<W, R, N, false, P>(acc, segment.a + first * segment.row, segment.row,
+                                  static_cast<const char*>(segment.b) + column * W::kBytes, t.b_row, t.b_panel,
+                                  segment.k);
+    const T* const scales = t.scales->first + s * t.scales->segment + column;
+    const T* const before = s ? out : t.init ? t.init + column : nullptr;
+    const ptrdiff_t before_row = s ? t.out_row : t.init_row, before_panel = s ? t.out_panel : t.init_panel;
+    RECURRA_UNROLL
+    for (int n = 0; n < P * N; ++n) {
+      const V scale = load<V>(scales + n / N * t.scales->panel + n % N * L);
+      RECURRA_UNROLL
+      for (int m = 0; m < R; ++m)
+        store(
+            out + m * t.out_row + n / N * t.out_panel + n % N * L,
+            fma(scale, acc[m][n], before ? load<V>(before + m * before_row + n / N * before_panel + n % N * L) : V{}));
+    }
+  }
+}
+
+// With scales, `other` is the sum alone: its init, null at first, is the sum so far.
 template <class T, class W, int N, int Q>
 void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first) {
   typedef Vec<T> V;
+  constexpr bool scaled = W::kLargest > 0;
   constexpr int L = kLanes<T>, R = kBesideRows;
   V mine[1][N], acc[R][N];
   RECURRA_UNROLL
-  for (int n = 0; n < N; ++n) mine[0][n] = own.init ? load<V>(own.init + n * L) : V{};
+  for (int n = 0; n < N; ++n) mine[0][n] = !scaled && own.init ? load<V>(own.init + n * L) : V{};
   RECURRA_UNROLL
   for (int m = 0; m < R; ++m) {
     RECURRA_UNROLL
-    for (int n = 0; n < N; ++n) acc[m][n] = load<V>(other.init + m * other.init_row + n * L);
+    for (int n = 0; n < N; ++n)
+      acc[m][n] = scaled && !other.init ? V{} : load<V>(other.init + m * other.init_row + n * L);
   }
   const Segment<T> x = *own.segments, y = *other.segments;
   const T *xa = x.a + row * x.row, *ya = y.a + first * y.row;
@@ -86,6 +124,11 @@ void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& othe
     ya += 1, yb += other.b_row;
   }
   accumulate<W, 1, N, false, 1>(mine, xa, 0, xb, own.b_row, 0, x.k - Q * y.k);
+  if constexpr (scaled) {
+    RECURRA_UNROLL
+    for (int n = 0; n < N; ++n)
+      mine[0][n] = fma(load<V>(own.scales->first + n * L), mine[0][n], own.init ? load<V>(own.init + n * L) : V{});
+  }
   RECURRA_UNROLL
   for (int n = 0; n < N; ++n) store(own.out + n * L, mine[0][n]);
   RECURRA_UNROLL
@@ -126,10 +169,12 @@ constexpr Tiles<T> kTiles = {RECURRA_TILE_TABLE(multiply_tile),
 }  // namespace
 
 // A format W other than T: one source, which CMakeLists.txt names in RECURRA_STORAGES. It has narrow<T>(from, to, n).
-#define RECURRA_STORAGE(name, W)                                                                               \
-  extern const Storage<float> name##_f32;                                                                      \
-  extern const Storage<double> name##_f64;                                                                     \
-  constinit const Storage<float> name##_f32 = {#name, W::kBytes, W::template narrow<float>, kTiles<float, W>}; \
-  constinit const Storage<double> name##_f64 = {#name, W::kBytes, W::template narrow<double>, kTiles<double, W>}
+#define RECURRA_STORAGE(name, W)                                                                           \
+  extern const Storage<float> name##_f32;                                                                  \
+  extern const Storage<double> name##_f64;                                                                 \
+  constinit const Storage<float> name##_f32 = {#name, W::kBytes, W::template narrow<float>, W::kLargest,   \
+                                               kTiles<float, W>};                                          \
+  constinit const Storage<double> name##_f64 = {#name, W::kBytes, W::template narrow<double>, W::kLargest, \
+                                                kTiles<double, W>}
 
 }  // namespace recurra::RECURRA_ISA

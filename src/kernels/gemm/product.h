@@ -11,22 +11,24 @@ void product(const ProductCall<T>& call) {
   constexpr ptrdiff_t L = kLanes<T>;
   alignas(64) T out[kMaxRows * kMaxVectors * L];
   const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
-  const Storage<T>& storage = call.storage ? *call.storage : own_storage<T>();
-  const char* b = static_cast<const char*>(call.b);
+  const Storage<T>& storage = call.b.storage ? *call.b.storage : own_storage<T>();
+  const char* b = static_cast<const char*>(call.b.panels);
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from, left = call.columns - from;
     const int nv = int(width / L);
     const Segment<T> segment = {call.a, call.a_row, b + from * call.k * storage.bytes, call.k};
+    const Scales<T> scales = {call.b.scales ? call.b.scales + from : nullptr, 0, 0, false};
     const Split tiles = split(call.rows, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       T* const whole = width <= left ? call.out + tiles.begin(i) * call.out_row + from : nullptr;
-      const Tile<T> tile = {&segment,
-                            1,
-                            width * storage.bytes,
-                            call.bias ? call.bias + from : nullptr,
-                            0,
-                            whole ? whole : out,
-                            whole ? call.out_row : width};
+      Tile<T> tile = {&segment,
+                      1,
+                      width * storage.bytes,
+                      call.bias ? call.bias + from : nullptr,
+                      0,
+                      whole ? whole : out,
+                      whole ? call.out_row : width};
+      tile.scales = &scales;
       multiply(storage.tiles, tile, tiles.begin(i), tiles.size(i), nv);
       for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;

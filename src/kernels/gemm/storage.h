@@ -16,6 +16,15 @@ struct Segment {
   ptrdiff_t k;
 };
 
+// One scale a column of B, in formats where an element q stands for scale * q. Then each segment is summed from zero,
+// and out = fma(scale, sum, before), where `before` is the init or what earlier segments gave.
+template <class T>
+struct Scales {
+  const T* first;            // of a tile's first column in its first segment; null: the format has none
+  ptrdiff_t segment, panel;  // to those of the next segment, of the next panel
+  bool resumes;              // `out` holds the sum over the first segment's earlier k, which this one goes on with
+};
+
 template <class T>
 struct Tile {
   const Segment<T>* segments;
@@ -27,6 +36,7 @@ struct Tile {
   ptrdiff_t out_row;
   // To the next panel, for tiles that span several; b_panel in bytes.
   ptrdiff_t b_panel = 0, init_panel = 0, out_panel = 0;
+  const Scales<T>* scales = nullptr;  // only formats with scales read it
 };
 
 constexpr int kMaxRows = 8, kMaxVectors = 4;
@@ -50,6 +60,7 @@ struct Storage {
   const char* name;
   ptrdiff_t bytes;                                       // of an element
   void (*narrow)(const T* from, void* to, ptrdiff_t n);  // n elements from T to this format; null: it is T
+  T largest;  // a column's scale is its largest magnitude over this; 0: a format without scales
   Tiles<T> tiles;
 };
 

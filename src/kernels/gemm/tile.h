@@ -1,5 +1,5 @@
 // A tile of rows x columns of A B in registers: what every product of the library is made of, so each element has one
-// summation order, k ascending by fma, whatever tile computes it.
+// summation order, k ascending by fma, whatever tile computes it. With scales, that is the order of each segment.
 #pragma once
 #include "kernels/gemm/storage.h"
 #include "kernels/simd/vec.h"

@@ -40,8 +40,8 @@ constexpr AddTiles<T> kAddTiles = {RECURRA_TILE_TABLE(add_tile)};
 
 }  // namespace
 
-constinit const Storage<float> own_f32 = {"f32", sizeof(float), nullptr, kTiles<float, Own<float>>};
-constinit const Storage<double> own_f64 = {"f64", sizeof(double), nullptr, kTiles<double, Own<double>>};
+constinit const Storage<float> own_f32 = {"f32", sizeof(float), nullptr, 0, kTiles<float, Own<float>>};
+constinit const Storage<double> own_f64 = {"f64", sizeof(double), nullptr, 0, kTiles<double, Own<double>>};
 constinit const AddTiles<float> add_tiles_f32 = kAddTiles<float>;
 constinit const AddTiles<double> add_tiles_f64 = kAddTiles<double>;
 
