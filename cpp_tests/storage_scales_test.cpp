@@ -50,7 +50,7 @@ double largest_difference(const std::vector<T>& got, const std::vector<double>& 
 
 // Outputs and states, which are about 1 in magnitude, after as many as 80 steps.
 template <class T>
-constexpr double kBound = sizeof(T) == sizeof(float) ? 1e-5 : 1e-13;
+constexpr double kBound = sizeof(T) == sizeof(float) ? 2e-6 : 1e-14;
 
 TYPED_TEST(Scaled, AStackComputesWithWhatItsWeightsStandFor) {
   typedef TypeParam T;
