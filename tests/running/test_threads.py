@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import recurra as rc
-from support import Case, Outcome, assert_same_bits, assert_same_outcome, draw, run_python, solve, solver
+from support import IN_A_CHILD, Case, Outcome, assert_same_bits, assert_same_outcome, draw, run_python, solve, solver
 
 # The start of every script that needs a fresh process: a call big enough for threads, and its answer.
 PRELUDE = """
@@ -33,26 +33,14 @@ def answer():
     return tape.y.tobytes() + dx.tobytes()
 
 def check_in_a_child(expected):
-    # Forks; the child computes, and says so by its exit status. One that hangs is killed after 20 s.
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if answer() == expected else 1)
-    deadline = time.monotonic() + 20
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0, f"child: status {status}"
-            return
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            sys.exit("a child hangs")
-        time.sleep(0.002)
+    in_a_child(lambda: answer() == expected or os._exit(1))
 """
 
 
 def script(body: str) -> str:
-    return run_python(PRELUDE + body, PYTHONWARNINGS="ignore::DeprecationWarning")  # Python warns of fork with threads
+    return run_python(
+        PRELUDE + IN_A_CHILD + body, PYTHONWARNINGS="ignore::DeprecationWarning"
+    )  # Python warns of fork with threads
 
 
 def test_threads_are_started_for_large_work_only() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from support import run_python
+from support import IN_A_CHILD, run_python
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time
@@ -24,33 +24,13 @@ def check(pool, stream=None, at=0):
         for k in range(20, 40):
             assert (await stream.astep(x[k])).tobytes() == expected[k].tobytes()
     asyncio.run(main())
-
-def in_a_child(work):
-    # Runs it in a child, which says by its exit status how it went; one that hangs is killed after 20 s.
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-        os._exit(0)
-    deadline = time.monotonic() + 20
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0, f"child: status {status}"
-            return
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            sys.exit("a child hangs")
-        time.sleep(0.002)
 """
 
 
 def script(body: str) -> None:
-    run_python(PRELUDE + textwrap.dedent(body), PYTHONWARNINGS="ignore::DeprecationWarning")  # of fork with threads
+    run_python(
+        PRELUDE + IN_A_CHILD + textwrap.dedent(body), PYTHONWARNINGS="ignore::DeprecationWarning"
+    )  # of fork with threads
 
 
 def test_children_of_an_idle_pool_go_on_from_its_streams() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurra.common import checks
 from recurra.common.typing import State
 from recurra.layers.layer import Layer
+from recurra.serving.closing import Closing
 from recurra.serving.door import Door
 from recurra.serving.errors import Overloaded
 from recurra.serving.pool_stream import PoolStream
@@ -17,11 +18,8 @@ from recurra.serving.scheduler import Scheduler
 from recurra.serving.snapshots import Snapshots
 from recurra.serving.stats import PoolStats, Tally
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class Pool:
+class Pool(Closing):
     """Live streams of one model, for services: each has its own caller, and those that wait are computed together.
 
         pool = rc.serving.Pool(model, max_streams=1000)
@@ -190,18 +188,6 @@ class Pool:
         for stream in self._scheduler.open_streams():
             stream.close_now()
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        self.close()
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -11,16 +11,15 @@ import numpy as np
 
 from recurra.common import checks
 from recurra.common.typing import State
+from recurra.serving.closing import Closing
 from recurra.serving.errors import Overloaded
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from recurra.serving.pool import Pool
     from recurra.serving.requests import Request
 
 
-class PoolStream:
+class PoolStream(Closing):
     """The carried state of one sequence in a `Pool`, which made it.
 
     Arrays have no batch axis: a step takes (features,) and gives (output features,), a chunk (t, features) and
@@ -174,18 +173,6 @@ class PoolStream:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("PoolStream: got a call on a closed stream, expected an open one; open another")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         slot = getattr(self, "slot", None)
