@@ -43,7 +43,7 @@ class Request:
         self.deadline = None if timeout is None else self.born + timeout
         self.begun = self.done = False
         self.at = 0
-        self.parts: list[Any] = []
+        self.parts: list[Any] | None = None
         self.saved: State = None
         self.result: Any = None
         self.error: BaseException | None = None

@@ -129,6 +129,8 @@ class Rows:
             y = self._call(self.stream.process, x, slots)
             for request, result, more in zip(group, y, left, strict=True):
                 request.at += steps
+                if request.parts is None:
+                    request.parts = []
                 request.parts.append(result)
                 if more == steps:
                     request.finish(self._joined(request.parts))
