@@ -62,7 +62,8 @@ def target(text: str, page: str) -> str | None:
         return None
     first, _, rest = found[1].removeprefix("rc.").partition(".")
     if first in _OBJECTS and rest:
-        return f"{_OBJECTS[first]}.{rest}"
+        inherited = first == "model" and hasattr(rc.Layer, rest)
+        return f"recurra.Layer.{rest}" if inherited else f"{_OBJECTS[first]}.{rest}"
     if first in _OTHERS and rest:
         return f"{_OTHERS[first]}.{rest}"
     if found[1].startswith(("rc.", "recurra.")):

@@ -1,8 +1,10 @@
 """Many live streams of one model, batched as they come: a pool for services.
 
-pool = rc.serving.Pool(model, max_streams=1000)
-with pool.open() as stream:
-    y = stream.step(x)            # plain; submit_step gives a Future, and `await stream.astep(x)` is for asyncio
+    pool = rc.serving.Pool(model, max_streams=1000)
+    with pool.open() as stream:
+        y = stream.step(x)            # plain; submit_step gives a Future, and `await stream.astep(x)` is for asyncio
+
+Each step has the bits that it would have in a `Stream` of its own.
 """
 
 from __future__ import annotations

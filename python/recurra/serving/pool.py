@@ -46,6 +46,15 @@ class Pool(Closing):
     Raises:
         ValueError: the model does not stream.
         TypeError: it is not a layer or model of recurra.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Linear(8, 2))
+        >>> pool = rc.serving.Pool(model, max_streams=100)
+        >>> with pool, pool.open() as stream:
+        ...     y = stream.step(np.ones(3, np.float32))
+        ...     future = stream.submit_step(np.ones(3, np.float32))
+        ...     y.shape, future.result().shape
+        ((2,), (2,))
     """
 
     def __init__(

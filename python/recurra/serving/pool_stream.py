@@ -35,6 +35,15 @@ class PoolStream(Closing):
     - TimeoutError: `timeout` seconds passed before its computation began. It was not computed.
 
     After any error, and after a cancellation that came before the computation, the state is as before.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Linear(8, 2))
+        >>> pool = rc.serving.Pool(model, max_streams=100)
+        >>> with pool, pool.open() as stream:
+        ...     ys = stream.process(np.ones((5, 3), np.float32))
+        ...     other = stream.fork()  # goes on from the same state
+        ...     ys.shape, other.step(np.ones(3, np.float32)).shape
+        ((5, 2), (2,))
     """
 
     __slots__ = ("__weakref__", "_closed", "_kept", "_pool", "queued", "slot", "used")

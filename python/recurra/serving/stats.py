@@ -16,6 +16,13 @@ class Histogram(NamedTuple):
 
     Attributes: bounds, the upper ends, each twice the one before; counts, one more than bounds; total, the sum of all
     values.
+
+    Example:
+        >>> times = rc.serving.Histogram(
+        ...     bounds=(1.0, 2.0, 4.0), counts=(90, 5, 4, 1), total=90.0
+        ... )
+        >>> times.number, times.quantile(0.5), times.quantile(0.95)
+        (100, 1.0, 2.0)
     """
 
     bounds: tuple[float, ...]
@@ -54,6 +61,15 @@ class PoolStats(NamedTuple):
         batch_sizes: streams in each native call.
         waiting: seconds from a request to the beginning of its computation.
         computing: seconds of each native call, with gathering its inputs and copying its outputs.
+
+    Example:
+        >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Linear(8, 2))
+        >>> pool = rc.serving.Pool(model, max_streams=100)
+        >>> with pool, pool.open() as stream:
+        ...     _ = stream.process(np.ones((5, 3), np.float32))
+        ...     stats = pool.stats()
+        >>> stats.streams, stats.steps
+        (1, 5)
     """
 
     streams: int
