@@ -1,6 +1,7 @@
 // What a call reads may have another dtype, or be a list: it is converted as `fit` does.
 #pragma once
 #include <cmath>
+#include <limits>
 
 #include "bindings/arrays.h"
 
@@ -39,8 +40,9 @@ void check_range(const py::handle& given, const Sequence<const T>& x, const Batc
         if (!std::isinf(x.at(r, s)[f])) continue;
         const py::array_t<double, kPlain> wide(py::reinterpret_borrow<py::object>(given));
         const double value = wide.ndim() == 2 ? wide.at(r, f) : time_major ? wide.at(s, r, f) : wide.at(r, s, f);
-        check(std::isinf(value), operation, name, " holds ", value, " in row ", r, " at step ", s, ", too large for ",
-              dtype_name<T>(), "; scale it, or make the layers with dtype='float64'");
+        check(std::isinf(value), operation, name, " holds ", value, " in row ", r, " at step ", s,
+              ", expected at most ", std::numeric_limits<T>::max(), ", the largest ", dtype_name<T>(),
+              "; scale it, or make the layers with dtype='float64'");
       }
 }
 

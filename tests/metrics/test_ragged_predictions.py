@@ -1,5 +1,5 @@
-"""What `predict` gives for ragged rows goes into losses, metrics and decoders, and means what the padded array with lengths
-means; outputs without a time axis come as one array."""
+"""What `predict` gives for ragged rows goes into losses, metrics and decoders, and means what the padded array with
+lengths means; outputs without a time axis come as one array."""
 
 from __future__ import annotations
 

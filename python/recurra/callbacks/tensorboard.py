@@ -15,17 +15,17 @@ _serial = count()  # of files, whose names have whole seconds otherwise
 
 
 class TensorBoard(Callback):
-    """Writes the history as event files, which `tensorboard --logdir logs` shows: as in Keras, "epoch_loss" and so on in the
-    directories `train` and `validation`, with the epoch as the step.
+    """Writes the history as event files, which `tensorboard --logdir logs` shows: as in Keras, "epoch_loss" and so on
+    in the directories `train` and `validation`, with the epoch as the step.
 
-    The files are written by tensorboardX (`pip install "recurra[tensorboard]"`), or, where it is missing, by PyTorch, which
-    needs the package tensorboard. A resumed run continues them.
+    The files are written by tensorboardX (`pip install "recurra[tensorboard]"`), or, where it is missing, by PyTorch,
+    which needs the package tensorboard. A resumed run continues them.
 
     Args:
         log_dir: where the directories go, which are created if needed.
         histogram_freq: epochs between two histograms of each parameter; 0 for none.
-        update_freq: "epoch", "batch", or a number of optimiser steps: those between two points "batch_loss" and so on in the
-            directory `steps`, with the optimiser's step as the step.
+        update_freq: "epoch", "batch", or a number of optimiser steps: those between two points "batch_loss" and so on
+            in the directory `steps`, with the optimiser's step as the step.
 
     `fit` raises ImportError where neither package is installed.
 

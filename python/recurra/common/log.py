@@ -6,8 +6,8 @@ import sys
 
 
 def say(text: str) -> None:
-    """Tell the user a line, as a record of level INFO. Without a handler for it, as of `logging.basicConfig`, it is printed,
-    above a progress bar that is shown."""
+    """Tell the user a line, as a record of level INFO. Without a handler for it, as of `logging.basicConfig`, it is
+    printed, above a progress bar that is shown."""
     import logging  # late, to keep `import recurra` cheap
 
     logger = logging.getLogger("recurra")

@@ -143,8 +143,8 @@ def ragged(operation: str, items: list[Array], padding: int = 0) -> RaggedRows:
 
 
 def padded(operation: str, name: str, values: Any) -> tuple[Array, Array] | None:
-    """Rows of sequences (T_n, F), as `predict` returns them, as one array and the steps of each row; None if `values` are
-    not a list of such."""
+    """Rows of sequences (T_n, F), as `predict` returns them, as one array and the steps of each row; None if `values`
+    are not a list of such."""
     if not is_list(values) or not len(values):
         return None
     items = [checks.array(operation, f"{name}[{index}]", row) for index, row in enumerate(values)]
@@ -160,7 +160,8 @@ def one_array(
         return predictions, targets, lengths, weights
     if lengths is not None:
         raise ValueError(
-            f"{operation}: got lengths with a list of predictions, expected none, as each row has its own length; leave "
+            f"{operation}: got lengths with a list of predictions, expected none, as each row has its own length; "
+            f"leave "
             "lengths out"
         )
     whole, valid = together
@@ -175,7 +176,8 @@ def aligned(operation: str, name: str, values: Any, lengths: Array) -> Any:
     items = [checks.array(operation, f"{name}[{index}]", row) for index, row in enumerate(values)]
     if [len(item) for item in items] != lengths.tolist():
         raise ValueError(
-            f"{operation}: got {name} of {[len(item) for item in items]!r:.80} steps, expected {lengths.tolist()!r:.80}, as the "
+            f"{operation}: got {name} of {[len(item) for item in items]!r:.80} steps, expected "
+            f"{lengths.tolist()!r:.80}, as the "
             "predictions have; give one for every step"
         )
     return ragged(operation, items).batch(slice(None))[0]

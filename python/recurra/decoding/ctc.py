@@ -36,8 +36,8 @@ def greedy(logits: Array | Sequence[Array], lengths: Lengths = None, *, blank: i
     """The labels of each row's most probable path.
 
     Args:
-        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is applied
-            here.
+        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is
+            applied here.
         lengths: (N,) valid steps of each row; not with a list.
         blank: the class of the blank.
 
@@ -66,8 +66,8 @@ def beam_search(
     probable, then to the lower label.
 
     Args:
-        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is applied
-            here.
+        logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is
+            applied here.
         lengths: (N,) valid steps of each row; not with a list.
         beam_size: number of prefixes kept; if large enough, the result is exact.
         blank: the class of the blank.
@@ -99,7 +99,8 @@ def _checked(operation: str, logits: Any, lengths: Lengths, blank: int) -> tuple
     if together is not None:
         if lengths is not None:
             raise ValueError(
-                f"{operation}: got lengths with a list of logits, expected none, as each row has its own length; leave lengths "
+                f"{operation}: got lengths with a list of logits, expected none, as each row has its own length; "
+                f"leave lengths "
                 "out"
             )
         logits, lengths = together

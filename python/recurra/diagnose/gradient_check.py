@@ -34,12 +34,13 @@ def check_gradient(
         print(rc.check_gradient(MyLayer(8), x))
         assert rc.check_gradient(MyLoss(), predictions, targets)
 
-    Of a layer or model: those with respect to x, the initial state and every parameter, of a sum of its outputs and final
-    states with random weights. It is copied to float64 before, and left as it is. Of a loss: that of its sum, with respect
-    to the predictions.
+    Of a layer or model: those with respect to x, the initial state and every parameter, of a sum of its outputs and
+    final states with random weights. It is copied to float64 before, and left as it is. Of a loss: that of its sum,
+    with respect to the predictions.
 
-    The error of an entry is `|a - n| / max(|a|, |n|)`, or, where both are small, relative to a thousandth of the largest of the
-    array, or to what the rounding error of the differences allows. An entry that fails is tried again with a smaller step, as a kink may lie within the step.
+    The error of an entry is `|a - n| / max(|a|, |n|)`, or, where both are small, relative to a thousandth of the
+    largest of the array, or to what the rounding error of the differences allows. An entry that fails is tried again
+    with a smaller step, as a kink may lie within the step.
 
     Args:
         subject: a layer or model, built in or of your own; or a loss, in any form that `fit` takes.
@@ -48,7 +49,8 @@ def check_gradient(
         lengths: as in a call of either.
         weights: as in a call of a loss; None for 1 each.
         state: the initial state of a layer; None for zeros.
-        training: whether dropout and zoneout draw masks (the same each time) and batch norm uses the batch's statistics.
+        training: whether dropout and zoneout draw masks (the same each time) and batch norm uses the batch's
+            statistics.
         samples: entries of each array to compare, chosen at random; all where there are fewer.
         step: by which an entry is moved, times its absolute value where that is above 1.
         tolerance: the largest relative error with which the report is `ok`.

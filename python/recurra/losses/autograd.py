@@ -39,7 +39,8 @@ def of_torch(function: Callable[[Any, Any], Any], name: str, predictions: Array,
     value = function(leaf, torch.tensor(targets))
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
         raise TypeError(
-            f"Function: got {value!r:.100} from {name}, expected the mean as a tensor of one number that depends on the "
+            f"Function: got {value!r:.100} from {name}, expected the mean as a tensor of one number that depends on "
+            f"the "
             "prediction; use PyTorch operations only, or return mean and gradient as arrays"
         )
     (gradient,) = torch.autograd.grad(value.reshape(()), leaf)

@@ -21,10 +21,10 @@ class Function(CustomLoss):
 
         loss = rc.losses.Function(logcosh)
 
-    The function is called like `CustomLoss.compute`, with the valid steps, and returns their mean and its gradient. Where
-    PyTorch or JAX is installed, it may use its operations and return the mean alone, which is then differentiated:
-    functions of PyTorch, and `torch.nn` modules, get tensors. The prediction comes first, as in PyTorch; in Keras, the
-    target does.
+    The function is called like `CustomLoss.compute`, with the valid steps, and returns their mean and its gradient.
+    Where PyTorch or JAX is installed, it may use its operations and return the mean alone, which is then
+    differentiated: functions of PyTorch, and `torch.nn` modules, get tensors. The prediction comes first, as in
+    PyTorch; in Keras, the target does.
 
     Args:
         function: (prediction, target) -> mean, gradient; or the mean alone, of PyTorch's or JAX's operations.

@@ -82,8 +82,8 @@ class Loss(ABC):
         """The loss of a batch.
 
         Args:
-            predictions: (N, T, F) or (N, F), float32 or float64; or a list of arrays (T_n, F), as `predict` returns them. The
-                gradient is then that of the array padded with zeros.
+            predictions: (N, T, F) or (N, F), float32 or float64; or a list of arrays (T_n, F), as `predict` returns
+                them. The gradient is then that of the array padded with zeros.
             targets: see the class; for a list of predictions, a list likewise.
             lengths: (N,) valid steps of each row; steps past them do not count. Only with a time axis.
             weights: (N,), or (N, T) with a target at every step, finite and at least 0: each multiplies the terms of

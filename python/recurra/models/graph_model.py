@@ -204,7 +204,8 @@ class GraphModel(TrainableModel[Output]):
 
 
 def _has_rows(x: Any) -> bool:
-    """Whether x is a list with an array for each row, or with rows of different lengths, rather than one array's numbers."""
+    """Whether x is a list with an array for each row, or with rows of different lengths, rather than one array's
+    numbers."""
     if not isinstance(x, list):
         return False
     if any(isinstance(row, np.ndarray) for row in x):

@@ -84,8 +84,8 @@ class Optimizer(ABC):
         weight_decay: see the class.
         no_decay: parameters whose name contains one of these strings are not decayed, such as ("bias",); in a model,
             names begin with the layer's place, "0.weight_ih_l0".
-        lr_multipliers: factors of the learning rate by patterns of whole names (`fnmatch`), such as {"0.*": 0.1}; the first
-            pattern that fits counts, and a name that none fits has 1.
+        lr_multipliers: factors of the learning rate by patterns of whole names (`fnmatch`), such as {"0.*": 0.1}; the
+            first pattern that fits counts, and a name that none fits has 1.
 
     Example:
         >>> optimizer = rc.optim.Adam(1e-3)

@@ -21,8 +21,8 @@ class SGD(Optimizer):
         nesterov: whether to use Nesterov momentum; needs momentum.
         weight_decay: adds weight_decay * w to the gradient.
         no_decay: parameters whose name contains one of these strings are not decayed.
-        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits (`fnmatch`), as
-            in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
+        lr_multipliers: {pattern: factor}, factors of the learning rate of parameters whose whole name fits
+            (`fnmatch`), as in {"0.*": 0.1} for layer 0; the first pattern that fits counts. None for 1 everywhere.
 
     Example:
         >>> optimizer = rc.optim.SGD(0.1, momentum=0.9)

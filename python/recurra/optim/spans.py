@@ -45,8 +45,10 @@ class Groups(NamedTuple):
         unused = _unused(tuple(names), self.factors)
         if unused is not None:
             raise ValueError(
-                f"{operation}: got lr_multipliers with the pattern {unused!r}, which no parameter fits, expected one for the "
-                f"names {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; correct it, such as '0.*' for layer 0"
+                f"{operation}: got lr_multipliers with the pattern {unused!r}, which no parameter fits, expected one "
+                f"for the "
+                f"names {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; correct it, such as '0.*' for "
+                f"layer 0"
             )
 
 

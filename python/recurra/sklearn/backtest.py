@@ -14,8 +14,9 @@ from recurra.common.typing import Array
 class Backtest:
     """Forecasts from K origins and the actual values.
 
-    Attributes: actual (NaN where missing), forecast and naive, (K, horizon, F), where naive repeats the values one season before; mae and
-    rmse, the mean absolute and root mean squared error over all of them; naive_mae, the mae of naive; skill, 1 - mae /
+    Attributes: actual (NaN where missing), forecast and naive, (K, horizon, F), where naive repeats the values one
+    season before; mae and rmse, the mean absolute and root mean squared error over all of them; naive_mae, the mae of
+    naive; skill, 1 - mae /
     naive_mae: 1 is perfect, 0 as good as naive; coverage, the share of actual values between the lowest and highest
     quantile (None without quantiles).
 

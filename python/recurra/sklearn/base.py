@@ -65,9 +65,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: seeds weights, shuffling, dropout and the split: with an int, runs are bitwise reproducible, on
             any number of threads.
 
-    Attributes: `model_`, the `recurra.Sequential` (with static or future covariates of a forecaster a `recurra.Model`); `history_`, the `recurra.History` of its training, which has `plot`;
-    `n_iter_`, the epochs run; `loss_curve_`, the training loss of each epoch; `validation_loss_curve_`, that of the
-    held-out rows (None without early stopping); `n_features_in_`; and, after fitting DataFrames, `feature_names_in_`.
+    Attributes: `model_`, the `recurra.Sequential` (with static or future covariates of a forecaster a
+    `recurra.Model`); `history_`, the `recurra.History` of its training, which has `plot`; `n_iter_`, the epochs run;
+    `loss_curve_`, the training loss of each epoch; `validation_loss_curve_`, that of the held-out rows (None without
+    early stopping); `n_features_in_`; and, after fitting DataFrames, `feature_names_in_`.
 
     Runs on recurra's threads: all cores, shared by concurrent calls; in `n_jobs` processes, joblib limits them.
     """

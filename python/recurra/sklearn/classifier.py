@@ -79,8 +79,8 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt, whose
-        rows are not needed again, so data may come in parts.
+        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt,
+        whose rows are not needed again, so data may come in parts.
 
         Args:
             X, y, sample_weight: as in fit.

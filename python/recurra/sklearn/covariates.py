@@ -29,7 +29,8 @@ class Covariates:
         return {kind: found[0].shape[-1] for kind, found in self.each.items()}
 
     def cut(self, window: int, horizon: int, start: int = 0, stride: int = 1) -> dict[str, Array]:
-        """Windows of all series from step `start` on: static (K, S), past (K, window, C), future (K, window + horizon, C)."""
+        """Windows of all series from step `start` on: static (K, S), past (K, window, C), future (K, window + horizon,
+        C)."""
         found = {}
         for kind, each in self.each.items():
             if kind != "static":
@@ -45,8 +46,8 @@ class Covariates:
 
 
 def read(operation: str, given: Series, beyond: int = 0, **values: Any) -> Covariates:
-    """The arguments `static`, `past` and `future`, None where there are none, for the series `given`. past has its steps,
-    future as many and the `beyond` next ones."""
+    """The arguments `static`, `past` and `future`, None where there are none, for the series `given`. past has its
+    steps, future as many and the `beyond` next ones."""
     found = {}
     for kind, value in values.items():
         if value is None:
@@ -54,7 +55,8 @@ def read(operation: str, given: Series, beyond: int = 0, **values: Any) -> Covar
         items: Any = [value] if given.axes < 3 else value
         if len(items) != len(given.each):
             raise ValueError(
-                f"{operation}: got {kind} of {len(items)} series, expected {len(given.each)}, as X has; give one for each"
+                f"{operation}: got {kind} of {len(items)} series, expected {len(given.each)}, as X has; give one for "
+                f"each"
             )
         found[kind] = [
             _item(
@@ -68,7 +70,8 @@ def read(operation: str, given: Series, beyond: int = 0, **values: Any) -> Covar
         ]
         if len({one.shape[-1] for one in found[kind]}) > 1:
             raise ValueError(
-                f"{operation}: got {kind} with several numbers of features, expected the same for each series; give them all"
+                f"{operation}: got {kind} with several numbers of features, expected the same for each series; give "
+                f"them all"
             )
     return Covariates(found)
 
@@ -112,7 +115,8 @@ class Scaler:
         expected = {kind: len(mean) for kind, (mean, _deviation) in self._scales.items()}
         if given.sizes != expected:
             raise ValueError(
-                f"{operation}: got {_named(given.sizes)}, expected {_named(expected)}, as in fit; give the same covariates"
+                f"{operation}: got {_named(given.sizes)}, expected {_named(expected)}, as in fit; give the same "
+                f"covariates"
             )
 
     def scaled(self, kind: str, values: Array) -> Array:

@@ -30,17 +30,17 @@ class Forecaster(WindowedEstimator):
 
     `fit(X)` takes the series itself: (T,), (T, F) for F features, all of which are forecast, or several series as an
     array (N, T, F) or a list of arrays (T_n,) or (T_n, F). There is no y: the targets are the steps after each window.
-    The series need no scaling. Missing values are NaN: a window sees the last value before them, and which are missing, and
-    targets that are missing are left out.
+    The series need no scaling. Missing values are NaN: a window sees the last value before them, and which are
+    missing, and targets that are missing are left out.
 
     The network learns the residual of a naive forecast, the value one season (`season` steps) before, for season=1 the
     last value. It reads each window relative to its last value, so that a trend continues beyond the values seen in
     training. season=None forecasts the values themselves: better for a series that reverts to one level.
 
-    Covariates are what is known beside a series: `past`, (T, P), at the same steps, such as the weather; `future`, (T, C),
-    also known of the steps to forecast, such as holidays, prices or forecasts of the weather; `static`, (S,), of the series
-    as a whole, such as the kind of shop. (T,) stands for one feature, and for several series each is a list or an array with
-    one item per series. They need no scaling. What fit was given, predict and the others need, too.
+    Covariates are what is known beside a series: `past`, (T, P), at the same steps, such as the weather; `future`, (T,
+    C), also known of the steps to forecast, such as holidays, prices or forecasts of the weather; `static`, (S,), of
+    the series as a whole, such as the kind of shop. (T,) stands for one feature, and for several series each is a list
+    or an array with one item per series. They need no scaling. What fit was given, predict and the others need, too.
 
     Args:
         window: steps that a forecast is based on.
@@ -131,8 +131,8 @@ class Forecaster(WindowedEstimator):
             future: (T + horizon, C), the steps of X and those to forecast; if X is None, (horizon, C).
 
         Returns:
-            (horizon,) for a series (T,), (horizon, F) for (T, F), (N, horizon, F) for several; with several horizons, one
-            step for each.
+            (horizon,) for a series (T,), (horizon, F) for (T, F), (N, horizon, F) for several; with several horizons,
+            one step for each.
         """
         given, cut = self._continued("predict", X, static, past, future)
         return given.like_given(self._middle(self._forecast(cut)))

@@ -83,8 +83,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt, whose
-        rows are not needed again, so data may come in parts. The targets stay standardised as at first.
+        """Train further, by one pass over the rows: from scratch, or from what `fit` or earlier calls have learnt,
+        whose rows are not needed again, so data may come in parts. The targets stay standardised as at first.
 
         Args:
             X, y, sample_weight: as in fit.

@@ -130,7 +130,8 @@ def known_classes(name: str, before: Array | None, classes: Any) -> Array:
         given = np.unique(classes)
         if before is not None and not np.array_equal(given, before):
             raise ValueError(
-                f"{name}: got classes={given.tolist()}, expected {before.tolist()}, as in the first call; leave classes out"
+                f"{name}: got classes={given.tolist()}, expected {before.tolist()}, as in the first call; leave "
+                f"classes out"
             )
         return number_classes(name, given)[0]
     return before
@@ -140,7 +141,8 @@ def refuse_balanced(name: str, class_weight: Any) -> None:
     """Refuse weights that would follow from the rows of one call alone."""
     if class_weight == "balanced":
         raise ValueError(
-            f"{name}: got class_weight={class_weight!r}, expected None or a dict, as one part of the data does not tell how "
+            f"{name}: got class_weight={class_weight!r}, expected None or a dict, as one part of the data does not "
+            f"tell how "
             "frequent the classes are; compute them from all, with sklearn.utils.class_weight.compute_class_weight"
         )
 
@@ -150,7 +152,8 @@ def number_known(name: str, classes: Array, y: Array) -> Array:
     strange = np.setdiff1d(y, classes)
     if len(strange):
         raise ValueError(
-            f"{name}: got the label {strange[0]!r}, expected one of {classes.tolist()!r:.100}; name all in the first call's classes"
+            f"{name}: got the label {strange[0]!r}, expected one of {classes.tolist()!r:.100}; name all in the first "
+            f"call's classes"
         )
     return np.searchsorted(classes, y).astype(np.int64)
 

@@ -85,8 +85,8 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
-        """Train further, by one pass over the sequences: from scratch, or from what `fit` or earlier calls have learnt, whose
-        rows are not needed again, so data may come in parts.
+        """Train further, by one pass over the sequences: from scratch, or from what `fit` or earlier calls have
+        learnt, whose rows are not needed again, so data may come in parts.
 
         Args:
             X, y: as in fit.

@@ -24,8 +24,8 @@ Rows = npt.ArrayLike
 class OnnxStream:
     """A graph's states between runs. Not thread-safe: use one stream for each thread.
 
-    `rows`, where a method takes it, are the rows that it is about, as of a `recurra.Stream`: an index, a list of indices, or
-    a bool for every row; the others keep their states.
+    `rows`, where a method takes it, are the rows that it is about, as of a `recurra.Stream`: an index, a list of
+    indices, or a bool for every row; the others keep their states.
     """
 
     def __init__(self, model: OnnxModel, batch_size: int) -> None:
@@ -96,7 +96,8 @@ class OnnxStream:
             ]
             if len(differing) != 1:
                 raise ValueError(
-                    f"OnnxStream: got rows for a graph whose state {name} has no axis of rows, expected one; step all rows"
+                    f"OnnxStream: got rows for a graph whose state {name} has no axis of rows, expected one; step all "
+                    f"rows"
                 )
             found.append(differing[0])
         return found
