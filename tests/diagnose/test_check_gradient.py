@@ -95,6 +95,36 @@ def test_models_with_several_inputs_states_and_lengths() -> None:
     assert [one.name for one in report.arrays][:2] == ["x", "initial state h"]
 
 
+@pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: np.swapaxes(np.swapaxes(a, 0, 1).copy(), 0, 1)])
+def test_any_layout_in_memory(turn: Callable[[Array], Array]) -> None:
+    x, state = turn(X.astype(np.float64)), turn(RNG.standard_normal((2, 2, 4)))
+    broadcast = np.broadcast_to(X[0].astype(np.float64), X.shape)
+    with one_thread():
+        for given in (x, broadcast):
+            assert not given.flags.c_contiguous
+            report = rc.check_gradient(rc.GRU(3, 4, 2, seed=0), given, state=state, samples=4)
+            assert report, report
+            report = rc.check_gradient("mse", given, Y)
+            assert report, report
+
+
+@pytest.mark.parametrize("state", [None, np.full((2, 4), 0.5)])
+def test_without_a_batch_axis(state: Array | None) -> None:
+    model = rc.Sequential(rc.Conv1d(3, 3, 2, seed=0), rc.GRU(3, 4, seed=0), rc.Linear(4, 2, seed=0))
+    with one_thread():
+        report = rc.check_gradient(rc.GRU(3, 4, bidirectional=True, seed=0), X[0], lengths=4, state=state, samples=4)
+        assert report, report
+        assert [one.shape for one in report.arrays][:2] == [(6, 3), (2, 4)]
+        report = rc.check_gradient(model, X[0], samples=4)
+        assert report, report
+
+
+@pytest.mark.parametrize("step", [0, 0.0, -1e-5, np.nan])
+def test_a_step_that_is_none(step: float) -> None:
+    with pytest.raises(ValueError, match=r"^check_gradient: got step="):
+        rc.check_gradient(rc.GRU(3, 4, seed=0), X, step=step)
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [

@@ -18,6 +18,7 @@ from recurra.losses import Loss
 class Checked:
     """A function of named arrays, and its gradient."""
 
+    #: Contiguous, so that what is written to flat views of them is read by `value`.
     arrays: dict[str, Array]
     #: The sum of the absolute values of what `value` last added up, which bounds its rounding error.
     magnitude: float = 0.0
@@ -46,13 +47,13 @@ class CheckedLayer(Checked):
         ]
         graph = self._layer._graph(len(given))
         self._x = [
-            one.astype(np.float64) if _is_features(one, port.kind) else one
+            one.astype(np.float64, order="C") if _is_features(one, port.kind) else one
             for one, port in zip(given, graph.inputs, strict=True)
         ]
         axis = 0 if getattr(layer, "batch_first", True) else 1
         rows = self._x[0].shape[axis] if self._x[0].ndim > axis else 0
-        initial = layout.fill(layout.arrays(label, state), rows) or layout.zeros(rows)
-        self._state = [np.array(one, np.float64) for one in initial]
+        initial = layout.fill(layout.arrays(label, state), rows) or self._zeros(rows)
+        self._state = [np.array(one, np.float64, order="C") for one in initial]
         tape = self._tape()
         self._dy = [rng.standard_normal(one.shape) for one in runner.outputs.spread(label, "y", tape.y)]
         self._dstate = [rng.standard_normal(one.shape) for one in self._flat(tape.state)]
@@ -65,6 +66,16 @@ class CheckedLayer(Checked):
     def _flat(self, state: State) -> list[Array]:
         flat = self._runner.layout.flatten(self._layer.label, state) or []
         return [one for one in flat if one is not None]
+
+    def _zeros(self, rows: int) -> list[Array]:
+        """The initial state; without a batch axis, if x has none."""
+        zeros, self._state = self._runner.layout.zeros(rows), []
+        tape = self._tape()
+        final = self._flat(tape.state)
+        tape.close()
+        if len(final) == len(zeros) and any(one.ndim > last.ndim for one, last in zip(zeros, final, strict=True)):
+            return [np.zeros_like(last) for last in final]
+        return zeros
 
     def _tape(self) -> Any:
         runner = self._runner
@@ -97,7 +108,7 @@ class CheckedLoss(Checked):
     def __init__(self, operation: str, loss: Loss, x: Any, y: Any, lengths: Any, weights: Any) -> None:
         self._loss, self._given = loss, (y, lengths)
         self._weights, self._name = weights, operation
-        self._x = np.array(checks.numeric(operation, "x", x), np.float64)
+        self._x = np.array(checks.numeric(operation, "x", x), np.float64, order="C")
         self.arrays = {"predictions": self._x}
 
     def value(self, changed: str) -> float:

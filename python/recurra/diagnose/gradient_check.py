@@ -69,7 +69,7 @@ def check_gradient(
     """
     name = "check_gradient"
     samples = checks.integer(name, "samples", samples)
-    step, tolerance = (checks.number(name, one, value) for one, value in (("step", step), ("tolerance", tolerance)))
+    step, tolerance = checks.positive(name, "step", step), checks.number(name, "tolerance", tolerance)
     rng = np.random.default_rng(checks.integer(name, "seed", seed, 0))
     if isinstance(subject, Layer):
         if y is not None or weights is not None:
