@@ -121,3 +121,24 @@ def test_what_does_not_fit_is_told() -> None:
         rc.losses.Function(lambda p, t: 1 / 0)(X, T)
     with pytest.raises(TypeError, match=r"got loss=Linear\(.*give one of recurra\.losses"):
         rc.losses.find(rc.Linear(3, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (
+            lambda p, t: (p - t).pow(2).mean(dim=0),
+            TypeError,
+            r"got tensor\(.*expected the mean as a tensor of one number",
+        ),
+        (lambda p, t: (p.detach() - t).abs().mean(), TypeError, r"that depends on the prediction"),
+        (lambda p, t: torch.nn.functional.mse_loss(p, t, reduction="none"), TypeError, r"got tensor\("),
+        (lambda p, t: torch.mean(p - t, dim=7), IndexError, r"Dimension out of range"),
+        (lambda p, t: p.none_has_this(), AttributeError, r"'numpy.ndarray' object has no attribute 'none_has_this'"),
+        (lambda p, t: p.reshape(7), ValueError, r"cannot reshape array"),
+    ],
+)
+def test_what_is_wrong_is_told_of_the_operations_used(function: Any, error: type[Exception], message: str) -> None:
+    """Not of numpy's arrays, which a function of PyTorch is tried with first."""
+    with pytest.raises(error, match=message):
+        rc.losses.Function(function)(X, T)

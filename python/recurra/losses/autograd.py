@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
+from traceback import walk_tb
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,18 @@ def candidates(result: Any) -> list[Differentiator]:
     if _home(type(result)) in ("jax", "jaxlib"):
         return [of_jax]
     return [by for name, by in (("torch", of_torch), ("jax", of_jax)) if importlib.util.find_spec(name) is not None]
+
+
+def shows_torch(result: Any, failed: Exception | None) -> bool:
+    """Whether what a function did with arrays, its result or error, shows that it is written in PyTorch's operations."""
+    if failed is None:
+        return _home(type(result)) == "torch"
+    if isinstance(failed, AttributeError) and isinstance(failed.obj, np.ndarray):
+        import torch
+
+        return hasattr(torch.Tensor, failed.name or "")
+    *_, (frame, _) = walk_tb(failed.__traceback__)
+    return "Tensor" in str(failed) or frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
 
 
 def is_torchs(function: Any) -> bool:

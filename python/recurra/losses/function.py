@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from recurra.common.typing import Array
@@ -68,10 +67,14 @@ class Function(CustomLoss):
         if failed is None and isinstance(result, tuple | list):
             return result  # type: ignore[return-value] # checked by the caller
         for by in autograd.candidates(result):
-            with suppress(Exception):  # if it fails here too, the error or result from arrays is more helpful
+            try:
                 found = by(self._function, self.function, predictions, targets)
-                self._by = by
-                return found
+            except Exception as error:
+                if by is autograd.of_torch and autograd.shows_torch(result, failed):
+                    raise error from None
+                continue  # the error or result from arrays is more helpful
+            self._by = by
+            return found
         if failed is not None:
             raise failed
         return result  # type: ignore[no-any-return] # checked by the caller
