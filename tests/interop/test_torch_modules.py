@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,12 @@ def test_old_weight_norm_gives_the_weights_of_now() -> None:
     np.testing.assert_allclose(rc.from_torch(parametrised)(v.numpy())[0], parametrised(v).detach().numpy(), atol=1e-6)
 
 
+def traced(module: nn.Module, x: torch.Tensor) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, whose modules people have
+        return torch.jit.trace(module, x)  # type: ignore[no-untyped-call]
+
+
 REFUSED: dict[str, Callable[[], Any]] = {
     "Conv2d": lambda: nn.Conv2d(1, 1, 3),
     "GroupNorm": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.GroupNorm(1, 2)),
@@ -263,6 +270,8 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "features are last": lambda: nn.Sequential(nn.Linear(5, 2), nn.Conv1d(2, 2, 1)),
     "pair of outputs": lambda: nn.Sequential(nn.LSTM(2, 2), nn.Linear(2, 2)),
     "behind it": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.Flatten()),
+    "no module that tells": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 2)),
+    "forward of its own": lambda: traced(nn.Linear(2, 2), torch.zeros(1, 2)),
     "dim=2": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.Softmax(2)),
     "max_norm": lambda: nn.Embedding(3, 2, max_norm=1.0),
     "track_running_stats": lambda: nn.BatchNorm1d(3, track_running_stats=False),

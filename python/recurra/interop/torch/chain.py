@@ -49,6 +49,7 @@ class Chain:
         if self.axis in axes:
             return
         said = {
+            "any": "no module that tells what the axes are",
             "features": "values whose features are last, (N, T, features)",
             "channels": "values whose steps are last, (N, channels, T)",
             "second": "values whose features are the second axis",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from recurra.interop.torch import by_hand, plain_modules, recurrent, window_modules  # register their converters
@@ -50,4 +51,8 @@ def _refresh(module: Any, chain: Chain) -> None:
 
 def is_own(module: Any, cls: type) -> bool:
     """Whether a module computes the same as `cls` of torch.nn: its forward is that class's."""
-    return cls.__module__.startswith("torch.nn.") and type(module).forward is getattr(cls, "forward", None)
+    return cls.__module__.startswith("torch.nn.") and _forward(type(module)) is _forward(cls)
+
+
+def _forward(cls: type) -> Any:
+    return inspect.getattr_static(cls, "forward", None)  # that of a scripted module's class raises when it is read
