@@ -128,6 +128,8 @@ def test_several_horizons() -> None:
     np.testing.assert_array_equal(some.backtest(series).naive, every.backtest(series).naive[:, [0, 2, 5]])
     assert some.score(series) > 0.9
     assert clone(some).horizon == (1, 3, 6)
+    same = quick(horizon=range(1, 7, 2), season=4), quick(horizon=np.array([1, 3, 5]), season=4)
+    np.testing.assert_array_equal(same[0].fit(series).predict(), same[1].fit(series).predict())
     known = quick(horizon=[2, 4]).fit(series, future=np.cos(np.arange(T) / 4))
     assert known.predict(future=np.cos(np.arange(T, T + 4) / 4)).shape == (2,)
 

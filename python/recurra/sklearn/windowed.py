@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,7 +125,7 @@ class WindowedEstimator(SequenceEstimator):
 
 def steps_ahead(operation: str, horizon: Any) -> Array:
     """The steps to forecast, from 1, in order."""
-    if not isinstance(horizon, list | tuple | np.ndarray):
+    if isinstance(horizon, str) or not isinstance(horizon, Sequence | np.ndarray) or not np.ndim(horizon):
         return np.arange(1, checks.integer(operation, "horizon", horizon) + 1)
     steps = [checks.integer(operation, "horizon", step) for step in horizon]
     if not steps or any(one >= two for one, two in pairwise(steps)):
