@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,18 @@ def test_what_is_wrong_is_told_of_the_operations_used(function: Any, error: type
     """Not of numpy's arrays, which a function of PyTorch is tried with first."""
     with pytest.raises(error, match=message):
         rc.losses.Function(function)(X, T)
+
+
+def test_a_run_resumes_with_a_function_of_pytorch(tmp_path: Path) -> None:
+    def squares(prediction: Any, target: Any) -> Any:
+        return (prediction - target).pow(2).mean()
+
+    def losses(epochs: int, directory: str) -> list[float]:
+        backup = rc.callbacks.BackupAndRestore(tmp_path / directory, delete_checkpoint=False)
+        model = rc.Sequential(rc.Linear(3, 3, seed=0))
+        x = X.astype(np.float32)
+        history = model.fit(x, T, loss=squares, optimizer="adam", epochs=epochs, seed=0, verbose=0, callbacks=backup)
+        return history.history["loss"]
+
+    losses(2, "a")
+    assert losses(3, "a") == losses(3, "b")

@@ -37,6 +37,9 @@ class Function(CustomLoss):
         1.0
     """
 
+    #: Found out at the first call, so it is none of the attributes by which a resumed run knows its loss.
+    __slots__ = ("_by",)
+
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
         if not callable(function) or inspect.isclass(function):
             raise TypeError(
@@ -80,7 +83,11 @@ class Function(CustomLoss):
         return result  # type: ignore[no-any-return] # checked by the caller
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_by": autograd.of_torch if autograd.is_torchs(self._function) else None}
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._by = autograd.of_torch if autograd.is_torchs(self._function) else None
 
     @property
     def _name(self) -> str:
