@@ -13,14 +13,19 @@
 #include "layers/attention_pool.h"
 #include "layers/batch_norm.h"
 #include "layers/conv1d.h"
+#include "layers/conv2d.h"
+#include "layers/conv_transpose1d.h"
 #include "layers/crf.h"
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
+#include "layers/group_norm.h"
 #include "layers/layer_norm.h"
 #include "layers/learnt_vector.h"
 #include "layers/merge.h"
+#include "layers/permute.h"
 #include "layers/pool.h"
+#include "layers/prelu.h"
 #include "layers/repeat_vector.h"
 #include "layers/reverse.h"
 #include "layers/slice.h"
@@ -121,12 +126,18 @@ void add_plain(std::vector<Case<T>>& cases) {
   cases.push_back({"crf", one<T, Crf>(kFeatures)});
   cases.push_back({"layer_norm", one<T, LayerNorm>(kFeatures, 1e-5, true)});
   cases.push_back({"layer_norm_alone", one<T, LayerNorm>(kFeatures, 1e-5, false)});
+  cases.push_back({"group_norm", one<T, GroupNorm>(ptrdiff_t(2), kFeatures, 1e-5, true)});
+  cases.push_back({"group_norm_alone", one<T, GroupNorm>(ptrdiff_t(3), ptrdiff_t(3), 1e-5, false)});
   cases.push_back({"batch_norm", one<T, BatchNorm>(kFeatures, 1e-5, 0.1, true)});
   cases.push_back({"batch_norm_alone", one<T, BatchNorm>(kFeatures, 1e-5, 0.1, false)});
   cases.push_back({"attention_pool", one<T, AttentionPool>(kFeatures, ptrdiff_t(4)), false, 1, kSteps, false});
+  cases.push_back({"permute", one<T, Permute>(std::vector<ptrdiff_t>{1, 3, 2}, std::vector<ptrdiff_t>{2, 0, 1})});
+  cases.push_back({"prelu", one<T, PRelu>(kFeatures)});
+  cases.push_back({"prelu_of_one", one<T, PRelu>(ptrdiff_t(1))});
   cases.push_back({"learnt_vector", one<T, LearntVector>(ptrdiff_t(4))});
-  for (const char* name : {"relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax",
-                           "sqrt", "square", "exp", "log", "abs"})
+  for (const char* name : {"relu",         "leaky_relu", "elu",       "tanh",   "sigmoid", "gelu",     "silu",
+                           "softplus",     "softmax",    "sqrt",      "square", "exp",     "log",      "abs",
+                           "hard_sigmoid", "hard_swish", "hard_tanh", "relu6",  "selu",    "softsign", "mish"})
     cases.push_back({name, one<T, Activation>(std::string(name))});
   for (const char* mode : {"last", "mean", "max"})
     cases.push_back({std::string("pool_") + mode, one<T, Pool>(std::string(mode)), false, 1, kSteps, true});
@@ -154,6 +165,26 @@ void add_windows(std::vector<Case<T>>& cases) {
                        one<T, WindowPool1d>(WindowPoolOptions{mode, 3, options.stride, padding, kFeatures}), false, 1,
                        kSteps, !valid});
   }
+}
+
+// Images of kFeatures values: columns of the sequence, and whole ones in each step.
+template <class T>
+void add_images(std::vector<Case<T>>& cases) {
+  ImageOptions columns = {2, kFeatures / 2, 0, {3, 2}, {2, 1}, {1, 2}, {1, 2}, {0, 0}};
+  ImageOptions whole = {1, 1, kFeatures, {1, 3}, {1, 2}, {1, 1}, {0, 1}, {0, 1}};
+  for (const auto& [name, options] : {std::pair("_columns", columns), std::pair("_whole", whole)}) {
+    cases.push_back(
+        {std::string("conv2d") + name, one<T, Conv2d>(options, ptrdiff_t(4), true), false, 1, kSteps, true});
+    ImageOptions pooled = options;
+    pooled.dilation = {1, 1};
+    pooled.before[1] = std::min<ptrdiff_t>(1, pooled.before[1]);
+    for (const char* mode : {"max", "mean"})
+      cases.push_back({std::string("pool2d_") + mode + name, one<T, WindowPool2d>(std::string(mode), pooled), false, 1,
+                       kSteps, true});
+  }
+  cases.push_back(
+      {"conv_transpose1d", one<T, ConvTranspose1d>(ConvTranspose1dOptions{kFeatures, 4, 3, 2, 1, 1, 1, true})});
+  cases.push_back({"batch_norm2d", one<T, BatchNorm>(ptrdiff_t(1), 1e-5, 0.1, true, true)});
 }
 
 template <class T>
@@ -209,6 +240,7 @@ std::vector<Case<T>> all_cases() {
   add_cell_activations(cases);
   add_plain(cases);
   add_windows(cases);
+  add_images(cases);
   add_joins(cases);
   add_graph(cases);
   return cases;

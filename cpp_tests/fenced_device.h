@@ -205,6 +205,16 @@ class FencedDevice final : public Device<T> {
     const FenceOpen open;
     return inner_.activation_gradient(run, batch, features, kind, x, y, dy, dx);
   }
+  void prelu(const Run& run, const Batch& batch, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+             Sequence<T> y) const override {
+    const FenceOpen open;
+    return inner_.prelu(run, batch, features, slopes, x, y);
+  }
+  void prelu_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+                      Sequence<const T> dy, Sequence<T> dx, T* dslopes) const override {
+    const FenceOpen open;
+    return inner_.prelu_gradient(run, batch, features, slopes, x, dy, dx, dslopes);
+  }
   void layer_norm(const Run& run, const Batch& batch, ptrdiff_t features, T eps, const T* gain, const T* shift,
                   Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const override {
     const FenceOpen open;
@@ -231,6 +241,16 @@ class FencedDevice final : public Device<T> {
                              T* dshift) const override {
     const FenceOpen open;
     return inner_.feature_norm_gradient(run, batch, features, norm, of_batch, x, dy, dx, dgain, dshift);
+  }
+  void group_norm(const Run& run, const GroupNorms<T>& call, const T* shift, Sequence<const T> x,
+                  Sequence<T> y) const override {
+    const FenceOpen open;
+    return inner_.group_norm(run, call, shift, x, y);
+  }
+  void group_norm_gradient(const Run& run, const GroupNorms<T>& call, Sequence<const T> x, Sequence<const T> dy,
+                           Sequence<T> dx, T* dgain, T* dshift) const override {
+    const FenceOpen open;
+    return inner_.group_norm_gradient(run, call, x, dy, dx, dgain, dshift);
   }
   void sum_valid(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* total) const override {
     const FenceOpen open;
@@ -308,11 +328,11 @@ class FencedDevice final : public Device<T> {
     const FenceOpen open;
     return inner_.pool_gradient(run, batch, features, kind, x, y, dy, dx);
   }
-  void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override {
+  void pool_windows(const Run& run, const PooledWindows<T>& call, Sequence<T> y) const override {
     const FenceOpen open;
     return inner_.pool_windows(run, call, y);
   }
-  void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
+  void pool_windows_gradient(const Run& run, const PooledWindows<T>& call, Sequence<const T> y, Sequence<const T> dy,
                              Sequence<T> dx, StateRows<T> dpast) const override {
     const FenceOpen open;
     return inner_.pool_windows_gradient(run, call, y, dy, dx, dpast);

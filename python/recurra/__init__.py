@@ -22,14 +22,17 @@ from recurra.common import later as _later
 from recurra.common.errors import ModelFormatError, NonFiniteError, ResumeWarning
 from recurra.common.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.graph.symbolic import Input, Symbol
-from recurra.layers.activation import Activation
+from recurra.layers.activation import Activation, PReLU
 from recurra.layers.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
 from recurra.layers.basic import Dropout, Embedding, Linear
-from recurra.layers.convolution import Conv1d
+from recurra.layers.convolution import Conv1d, ConvTranspose1d
+from recurra.layers.convolution2d import Conv2d
 from recurra.layers.crf import CRF
+from recurra.layers.group_norm import GroupNorm, InstanceNorm1d
+from recurra.layers.image_pooling import AvgPool2d, MaxPool2d
 from recurra.layers.layer import Layer
 from recurra.layers.merge import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Reverse, Subtract
-from recurra.layers.normalisation import BatchNorm, LayerNorm
+from recurra.layers.normalisation import BatchNorm, BatchNorm2d, LayerNorm
 from recurra.layers.pooling import AttentionPool, Pool
 from recurra.layers.python_layer import PythonLayer
 from recurra.layers.recurrent.gru import GRU
@@ -37,7 +40,7 @@ from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
 from recurra.layers.recurrent.rnn import RNN
 from recurra.layers.repeat import LearntVector, RepeatVector
-from recurra.layers.slicing import Slice
+from recurra.layers.slicing import Permute, Slice
 from recurra.layers.window_pooling import AvgPool1d, MaxPool1d
 from recurra.models.compose import Bidirectional, Residual
 from recurra.models.model import Model
@@ -96,22 +99,29 @@ __all__ = [
     "AttentionPool",
     "Average",
     "AvgPool1d",
+    "AvgPool2d",
     "BatchNorm",
+    "BatchNorm2d",
     "Bidirectional",
     "Concatenate",
     "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
     "Dot",
     "Dropout",
     "Embedding",
     "FlatGradients",
     "Gradients",
+    "GroupNorm",
     "History",
     "Input",
+    "InstanceNorm1d",
     "Layer",
     "LayerNorm",
     "LearntVector",
     "Linear",
     "MaxPool1d",
+    "MaxPool2d",
     "Maximum",
     "MinGRU",
     "MinLSTM",
@@ -121,6 +131,8 @@ __all__ = [
     "MultiplicativeAttention",
     "Multiply",
     "NonFiniteError",
+    "PReLU",
+    "Permute",
     "Pool",
     "PythonLayer",
     "RepeatVector",

@@ -186,6 +186,51 @@ class Conv1d(Layer):
         dtype: str = "float32",
     ) -> None: ...
 
+class Conv2d(Layer):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],  # height and width, as below
+        *,
+        height: int,
+        width: int = 0,  # 0: the steps are the columns
+        stride: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
+        padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),  # before and after
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+
+class WindowPool2d(Layer):
+    def __init__(
+        self,
+        mode: str,  # "max", "mean"
+        kernel_size: tuple[int, int],
+        *,
+        channels: int,
+        height: int,
+        width: int = 0,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+        dtype: str = "float32",
+    ) -> None: ...
+
+class ConvTranspose1d(Layer):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        dilation: int = 1,
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None: ...
+
 class Pool(Layer):
     def __init__(self, mode: str, *, dtype: str = "float32") -> None: ...  # "last", "mean", "max"
 
@@ -208,6 +253,11 @@ class AttentionPool(Layer):
 class LayerNorm(Layer):
     def __init__(self, features: int, *, eps: float = 1e-5, affine: bool = True, dtype: str = "float32") -> None: ...
 
+class GroupNorm(Layer):
+    def __init__(
+        self, num_groups: int, num_channels: int, *, eps: float = 1e-5, affine: bool = True, dtype: str = "float32"
+    ) -> None: ...
+
 class BatchNorm(Layer):
     def __init__(
         self,
@@ -216,6 +266,7 @@ class BatchNorm(Layer):
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = True,
+        images: bool = False,  # any number of positions, each with so many channels
         dtype: str = "float32",
     ) -> None: ...
     @property
@@ -224,6 +275,12 @@ class BatchNorm(Layer):
 
 class Activation(Layer):
     def __init__(self, name: str, *, dtype: str = "float32") -> None: ...
+
+class Permute(Layer):
+    def __init__(self, shape: Sequence[int], dims: Sequence[int], *, dtype: str = "float32") -> None: ...
+
+class PReLU(Layer):
+    def __init__(self, num_parameters: int, *, dtype: str = "float32") -> None: ...
 
 class CRF(Layer):
     def __init__(self, num_tags: int, *, dtype: str = "float32") -> None: ...

@@ -12,14 +12,19 @@
 #include "layers/attention_pool.h"
 #include "layers/batch_norm.h"
 #include "layers/conv1d.h"
+#include "layers/conv2d.h"
+#include "layers/conv_transpose1d.h"
 #include "layers/crf.h"
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/embedding.h"
+#include "layers/group_norm.h"
 #include "layers/layer_norm.h"
 #include "layers/learnt_vector.h"
 #include "layers/merge.h"
+#include "layers/permute.h"
 #include "layers/pool.h"
+#include "layers/prelu.h"
 #include "layers/recurrent.h"
 #include "layers/repeat_vector.h"
 #include "layers/reverse.h"
@@ -49,12 +54,18 @@ struct PySlice : LayerHandle {};
 struct PyRepeatVector : LayerHandle {};
 struct PyLearntVector : LayerHandle {};
 struct PyConv1d : LayerHandle {};
+struct PyConvTranspose1d : LayerHandle {};
+struct PyConv2d : LayerHandle {};
 struct PyPool : LayerHandle {};
 struct PyWindowPool1d : LayerHandle {};
+struct PyWindowPool2d : LayerHandle {};
 struct PyAttentionPool : LayerHandle {};
 struct PyLayerNorm : LayerHandle {};
+struct PyGroupNorm : LayerHandle {};
 struct PyBatchNorm : LayerHandle {};
 struct PyActivation : LayerHandle {};
+struct PyPermute : LayerHandle {};
+struct PyPRelu : LayerHandle {};
 struct PyCrf : LayerHandle {};
 
 template <class Py, template <class> class Native, class... Args>
@@ -193,10 +204,61 @@ void register_window_layers(py::module_& m) {
            py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(),
            py::arg("stride") = 1, py::arg("dilation") = 1, py::arg("padding") = "causal", py::arg("bias") = true,
            py::arg("dtype") = "float32");
+  py::class_<PyConvTranspose1d, LayerHandle>(m, "ConvTranspose1d")
+      .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, ptrdiff_t kernel_size, ptrdiff_t stride,
+                       ptrdiff_t padding, ptrdiff_t output_padding, ptrdiff_t dilation, bool bias,
+                       const std::string& dtype) {
+             return make<PyConvTranspose1d, ConvTranspose1d>(
+                 dtype, "ConvTranspose1d",
+                 ConvTranspose1dOptions{in_channels, out_channels, kernel_size, stride, dilation, padding,
+                                        output_padding, bias});
+           }),
+           py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(),
+           py::arg("stride") = 1, py::arg("padding") = 0, py::arg("output_padding") = 0, py::arg("dilation") = 1,
+           py::arg("bias") = true, py::arg("dtype") = "float32");
   py::class_<PyPool, LayerHandle>(m, "Pool").def(py::init([](const std::string& mode, const std::string& dtype) {
                                                    return make<PyPool, Pool>(dtype, "Pool", mode);
                                                  }),
                                                  py::arg("mode"), py::kw_only(), py::arg("dtype") = "float32");
+}
+
+// Windows of images; the padding is (before, after) of each axis.
+ImageOptions image_options(ptrdiff_t channels, ptrdiff_t height, ptrdiff_t width, HeightAndWidth kernel,
+                           HeightAndWidth stride, HeightAndWidth dilation,
+                           const std::array<HeightAndWidth, 2>& padding) {
+  return {channels,
+          height,
+          width,
+          kernel,
+          stride,
+          dilation,
+          {padding[0][0], padding[1][0]},
+          {padding[0][1], padding[1][1]}};
+}
+
+void register_image_layers(py::module_& m) {
+  py::class_<PyConv2d, LayerHandle>(m, "Conv2d")
+      .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, HeightAndWidth kernel_size, ptrdiff_t height,
+                       ptrdiff_t width, HeightAndWidth stride, HeightAndWidth dilation,
+                       const std::array<HeightAndWidth, 2>& padding, bool bias, const std::string& dtype) {
+             return make<PyConv2d, Conv2d>(
+                 dtype, "Conv2d", image_options(in_channels, height, width, kernel_size, stride, dilation, padding),
+                 out_channels, bias);
+           }),
+           py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(), py::arg("height"),
+           py::arg("width") = 0, py::arg("stride") = HeightAndWidth{1, 1}, py::arg("dilation") = HeightAndWidth{1, 1},
+           py::arg("padding") = std::array<HeightAndWidth, 2>(), py::arg("bias") = true, py::arg("dtype") = "float32");
+  py::class_<PyWindowPool2d, LayerHandle>(m, "WindowPool2d")
+      .def(py::init([](const std::string& mode, HeightAndWidth kernel_size, ptrdiff_t channels, ptrdiff_t height,
+                       ptrdiff_t width, HeightAndWidth stride, const std::array<HeightAndWidth, 2>& padding,
+                       const std::string& dtype) {
+             return make<PyWindowPool2d, WindowPool2d>(
+                 dtype, "WindowPool2d", mode,
+                 image_options(channels, height, width, kernel_size, stride, {1, 1}, padding));
+           }),
+           py::arg("mode"), py::arg("kernel_size"), py::kw_only(), py::arg("channels"), py::arg("height"),
+           py::arg("width") = 0, py::arg("stride") = HeightAndWidth{1, 1},
+           py::arg("padding") = std::array<HeightAndWidth, 2>(), py::arg("dtype") = "float32");
 }
 
 void register_norm_layers(py::module_& m) {
@@ -206,12 +268,20 @@ void register_norm_layers(py::module_& m) {
            }),
            py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("affine") = true,
            py::arg("dtype") = "float32");
+  py::class_<PyGroupNorm, LayerHandle>(m, "GroupNorm")
+      .def(
+          py::init([](ptrdiff_t num_groups, ptrdiff_t num_channels, double eps, bool affine, const std::string& dtype) {
+            return make<PyGroupNorm, GroupNorm>(dtype, "GroupNorm", num_groups, num_channels, eps, affine);
+          }),
+          py::arg("num_groups"), py::arg("num_channels"), py::kw_only(), py::arg("eps") = 1e-5,
+          py::arg("affine") = true, py::arg("dtype") = "float32");
   py::class_<PyBatchNorm, LayerHandle>(m, "BatchNorm")
-      .def(py::init([](ptrdiff_t features, double eps, double momentum, bool affine, const std::string& dtype) {
-             return make<PyBatchNorm, BatchNorm>(dtype, "BatchNorm", features, eps, momentum, affine);
-           }),
+      .def(py::init(
+               [](ptrdiff_t features, double eps, double momentum, bool affine, bool images, const std::string& dtype) {
+                 return make<PyBatchNorm, BatchNorm>(dtype, "BatchNorm", features, eps, momentum, affine, images);
+               }),
            py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("momentum") = 0.1,
-           py::arg("affine") = true, py::arg("dtype") = "float32")
+           py::arg("affine") = true, py::arg("images") = false, py::arg("dtype") = "float32")
       .def_property_readonly("running",
                              [](const PyBatchNorm& self) {
                                return self.visit([](const auto& layer) {
@@ -244,6 +314,15 @@ void register_other_layers(py::module_& m) {
              return make<PyActivation, Activation>(dtype, "Activation", name);
            }),
            py::arg("name"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyPermute, LayerHandle>(m, "Permute")
+      .def(py::init([](const std::vector<ptrdiff_t>& shape, const std::vector<ptrdiff_t>& dims,
+                       const std::string& dtype) { return make<PyPermute, Permute>(dtype, "Permute", shape, dims); }),
+           py::arg("shape"), py::arg("dims"), py::kw_only(), py::arg("dtype") = "float32");
+  py::class_<PyPRelu, LayerHandle>(m, "PReLU")
+      .def(py::init([](ptrdiff_t num_parameters, const std::string& dtype) {
+             return make<PyPRelu, PRelu>(dtype, "PReLU", num_parameters);
+           }),
+           py::arg("num_parameters"), py::kw_only(), py::arg("dtype") = "float32");
   py::class_<PySlice, LayerHandle>(m, "Slice")
       .def(py::init([](ptrdiff_t start, ptrdiff_t stop, ptrdiff_t step, const std::string& dtype) {
              return make<PySlice, Slice>(dtype, "Slice", start, stop, step);
@@ -288,6 +367,7 @@ void register_layers(py::module_& m) {
   register_recurrent_layers(m);
   register_product_layers(m);
   register_window_layers(m);
+  register_image_layers(m);
   register_norm_layers(m);
   register_other_layers(m);
   register_merge_layers(m);

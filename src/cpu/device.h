@@ -51,6 +51,10 @@ class CpuDevice final : public Device<T> {
                   Sequence<T> y) const override;
   void activation_gradient(const Run& run, const Batch& batch, ptrdiff_t features, int kind, Sequence<const T> x,
                            Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override;
+  void prelu(const Run& run, const Batch& batch, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+             Sequence<T> y) const override;
+  void prelu_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+                      Sequence<const T> dy, Sequence<T> dx, T* dslopes) const override;
   void layer_norm(const Run& run, const Batch& batch, ptrdiff_t features, T eps, const T* gain, const T* shift,
                   Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const override;
   void layer_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const T* gain,
@@ -63,6 +67,10 @@ class CpuDevice final : public Device<T> {
   void feature_norm_gradient(const Run& run, const Batch& batch, ptrdiff_t features, const FeatureNorm<T>& norm,
                              bool of_batch, Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
                              T* dshift) const override;
+  void group_norm(const Run& run, const GroupNorms<T>& call, const T* shift, Sequence<const T> x,
+                  Sequence<T> y) const override;
+  void group_norm_gradient(const Run& run, const GroupNorms<T>& call, Sequence<const T> x, Sequence<const T> dy,
+                           Sequence<T> dx, T* dgain, T* dshift) const override;
   void sum_valid(const Run& run, const Batch& batch, ptrdiff_t features, Sequence<const T> x, T* total) const override;
   void log_softmax(const T* x, T* y, ptrdiff_t n) const override;
   void merge(const Run& run, const Merging<T>& call, Sequence<T> y) const override;
@@ -85,8 +93,8 @@ class CpuDevice final : public Device<T> {
             Sequence<T> y) const override;
   void pool_gradient(const Run& run, const Batch& batch, ptrdiff_t features, PoolKind kind, Sequence<const T> x,
                      Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const override;
-  void pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const override;
-  void pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y, Sequence<const T> dy,
+  void pool_windows(const Run& run, const PooledWindows<T>& call, Sequence<T> y) const override;
+  void pool_windows_gradient(const Run& run, const PooledWindows<T>& call, Sequence<const T> y, Sequence<const T> dy,
                              Sequence<T> dx, StateRows<T> dpast) const override;
   std::unique_ptr<AttentionMemory<T>> attention_memory(const AttentionInput<T>& input, Arena& memory) const override;
   void attend(const Run& run, const Batch& batch, const Attend<T>& call, Sequence<T> y) const override;

@@ -88,6 +88,13 @@ class Device {
   virtual void activation_gradient(const Run&, const Batch&, ptrdiff_t features, int kind, Sequence<const T> x,
                                    Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
 
+  // y = x where x > 0, else slope x, with a slope for each feature.
+  virtual void prelu(const Run&, const Batch&, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+                     Sequence<T> y) const = 0;
+  // Adds to dslopes; dx.data null: not wanted.
+  virtual void prelu_gradient(const Run&, const Batch&, ptrdiff_t features, const T* slopes, Sequence<const T> x,
+                              Sequence<const T> dy, Sequence<T> dx, T* dslopes) const = 0;
+
   // Normalises each step over its features. `statistics` (row, step) gets its mean and 1 / sqrt(variance + eps).
   virtual void layer_norm(const Run&, const Batch&, ptrdiff_t features, T eps, const T* gain, const T* shift,
                           Sequence<const T> x, Sequence<T> y, Sequence<T> statistics) const = 0;
@@ -105,6 +112,12 @@ class Device {
   virtual void feature_norm_gradient(const Run&, const Batch&, ptrdiff_t features, const FeatureNorm<T>&, bool of_batch,
                                      Sequence<const T> x, Sequence<const T> dy, Sequence<T> dx, T* dgain,
                                      T* dshift) const = 0;
+
+  virtual void group_norm(const Run&, const GroupNorms<T>&, const T* shift, Sequence<const T> x,
+                          Sequence<T> y) const = 0;
+  // Adds to dgain and dshift (features). dx.data null: not wanted.
+  virtual void group_norm_gradient(const Run&, const GroupNorms<T>&, Sequence<const T> x, Sequence<const T> dy,
+                                   Sequence<T> dx, T* dgain, T* dshift) const = 0;
 
   // total (features) += the sum over the valid steps, in an order determined by the shape.
   virtual void sum_valid(const Run&, const Batch&, ptrdiff_t features, Sequence<const T> x, T* total) const = 0;
@@ -145,9 +158,9 @@ class Device {
                     Sequence<T> y) const = 0;
   virtual void pool_gradient(const Run&, const Batch&, ptrdiff_t features, PoolKind, Sequence<const T> x,
                              Sequence<const T> y, Sequence<const T> dy, Sequence<T> dx) const = 0;
-  virtual void pool_windows(const Run&, const WindowPool<T>&, Sequence<T> y) const = 0;
+  virtual void pool_windows(const Run&, const PooledWindows<T>&, Sequence<T> y) const = 0;
   // Adds to dx and dpast; data null: not wanted.
-  virtual void pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T> y, Sequence<const T> dy,
+  virtual void pool_windows_gradient(const Run&, const PooledWindows<T>&, Sequence<const T> y, Sequence<const T> dy,
                                      Sequence<T> dx, StateRows<T> dpast) const = 0;
   // The result's arrays are taken from `memory`; the keys must live as long.
   virtual std::unique_ptr<AttentionMemory<T>> attention_memory(const AttentionInput<T>&, Arena& memory) const = 0;

@@ -4,9 +4,10 @@ namespace recurra {
 namespace {
 
 // In the order of ActivationKind, then of FunctionKind.
-constexpr const char* kActivationNames[kFunctions] = {"relu",   "leaky_relu", "elu",      "tanh",    "sigmoid",
-                                                      "gelu",   "silu",       "softplus", "softmax", "sqrt",
-                                                      "square", "exp",        "log",      "abs"};
+constexpr const char* kActivationNames[kFunctions] = {
+    "relu",         "leaky_relu", "elu",       "tanh",   "sigmoid", "gelu",     "silu",
+    "softplus",     "softmax",    "sqrt",      "square", "exp",     "log",      "abs",
+    "hard_sigmoid", "hard_swish", "hard_tanh", "relu6",  "selu",    "softsign", "mish"};
 
 int activation_of(const std::string& name) {
   std::string known;

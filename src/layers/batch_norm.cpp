@@ -3,22 +3,25 @@
 #include <cmath>
 
 #include "layers/affine.h"
+#include "layers/channels.h"
 
 namespace recurra {
 
 template <class T>
 struct BatchNorm<T>::Tape : FlatTape<T> {
   Statistics statistics;
-  ptrdiff_t steps;  // valid steps of the batch that gave the statistics; 0 for the running ones
+  ptrdiff_t steps;  // valid steps, or their positions, of the batch that gave the statistics; 0 for the running ones
   bool of_batch() const { return steps > 0; }
   int64_t number() const override { return steps; }
   void set_number(int64_t number) override { steps = ptrdiff_t(number); }
 };
 
 template <class T>
-BatchNorm<T>::BatchNorm(const Devices& devices, ptrdiff_t features, double eps, double momentum, bool affine)
+BatchNorm<T>::BatchNorm(const Devices& devices, ptrdiff_t features, double eps, double momentum, bool affine,
+                        bool images)
     : Layer<T>(devices, affine_specs("BatchNorm", features, affine)),
       features_(features),
+      images_(images),
       eps_(T(eps)),
       momentum_(T(momentum)),
       running_(std::make_shared<Parameters<T>>(
@@ -26,6 +29,12 @@ BatchNorm<T>::BatchNorm(const Devices& devices, ptrdiff_t features, double eps, 
   check(eps > 0, "BatchNorm", "eps is ", eps, ", expected a number above 0");
   check(momentum >= 0 && momentum <= 1, "BatchNorm", "momentum is ", momentum, ", expected 0 to 1");
   fill_flat(this->device(), running_->values() + features, features, T(1));
+}
+
+template <class T>
+ptrdiff_t BatchNorm<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const {
+  if (images_) check_positions("BatchNorm2d", "channels", features[0], features_);
+  return features[0];
 }
 
 template <class T>
@@ -60,8 +69,11 @@ void BatchNorm<T>::normalise(const Run& run, const LayerForward<T>& call, Statis
     for (ptrdiff_t k = 0; k < features_; ++k) statistics.rstd[k] = 1 / std::sqrt(statistics.variance[k] + eps_);
   }
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  run.device<T>().feature_norm(run, call.batch, features_, {statistics.mean, statistics.rstd, affine.gain},
-                               affine.shift, call.x.features, call.y);
+  Positions<T> positions(run, call.batch, call.features, features_);
+  run.device<T>().feature_norm(run, position_batch(call.batch, call.features / features_, run.host), features_,
+                               {statistics.mean, statistics.rstd, affine.gain}, affine.shift,
+                               positions.read(call.x.features), positions.write(call.y));
+  positions.finish();
 }
 
 template <class T>
@@ -76,7 +88,7 @@ std::unique_ptr<LayerTape<T>> BatchNorm<T>::take_tape(const LayerForward<T>& cal
                                                       Memory& memory) const {
   auto tape = std::make_unique<Tape>();
   tape->statistics = take_statistics(memory.device);
-  tape->steps = training && !frozen() ? call.batch.tokens() : 0;
+  tape->steps = training && !frozen() ? call.batch.tokens() * (call.features / features_) : 0;
   return tape;
 }
 
@@ -84,11 +96,12 @@ template <class T>
 void BatchNorm<T>::record(const Run& run, const LayerForward<T>& call, LayerTape<T>& any_tape) {
   auto& tape = static_cast<Tape&>(any_tape);
   if (tape.of_batch()) {
-    check(tape.steps > 1, "BatchNorm",
+    check(tape.steps > 1, images_ ? "BatchNorm2d" : "BatchNorm",
           "got one valid step in a batch to train on, expected two or more, as one has no "
           "variance; make batches larger, or record with training=False");
-    run.device<T>().feature_statistics(run, call.batch, features_, call.x.features, tape.statistics.mean,
-                                       tape.statistics.variance);
+    const Positions<T> positions(run, call.batch, call.features, features_);
+    run.device<T>().feature_statistics(run, position_batch(call.batch, call.features / features_, run.host), features_,
+                                       positions.read(call.x.features), tape.statistics.mean, tape.statistics.variance);
   } else {
     read_running(tape.statistics);
   }
@@ -107,9 +120,12 @@ void BatchNorm<T>::backward(const Run& run, const LayerBackward<T>& call, LayerT
   const Affine<T> gradient = start_affine_gradient(tape, *this->parameters(), features_, memory, run.arena);
   if (!call.dy.data) return;
   const Affine<T> affine = affine_of(*this->parameters(), features_, run.arena);
-  run.device<T>().feature_norm_gradient(run, call.batch, features_,
+  Positions<T> positions(run, call.batch, call.features, features_);
+  run.device<T>().feature_norm_gradient(run, position_batch(call.batch, call.features / features_, run.host), features_,
                                         {tape.statistics.mean, tape.statistics.rstd, affine.gain}, tape.of_batch(),
-                                        call.x.features, call.dy, call.dx, gradient.gain, gradient.shift);
+                                        positions.read(call.x.features), positions.read(call.dy),
+                                        positions.write(call.dx), gradient.gain, gradient.shift);
+  positions.finish();
 }
 
 template <class T>

@@ -3,15 +3,18 @@
 
 namespace recurra {
 
-// Normalises each feature, in training over the batch's valid steps, otherwise by the running statistics.
+// Normalises each feature or, of images, each channel, in training over the batch's valid steps, otherwise by the
+// running statistics.
 template <class T>
 class BatchNorm final : public Layer<T> {
  public:
-  BatchNorm(const Devices&, ptrdiff_t features, double eps, double momentum, bool affine);
+  // images: a step has any number of positions, each with `features` channels.
+  BatchNorm(const Devices&, ptrdiff_t features, double eps, double momentum, bool affine, bool images = false);
 
   const char* kind() const override { return "batch_norm"; }
-  ptrdiff_t input_size() const override { return features_; }
-  ptrdiff_t output_size() const override { return features_; }
+  ptrdiff_t input_size() const override { return images_ ? 0 : features_; }
+  ptrdiff_t output_size() const override { return images_ ? 0 : features_; }
+  ptrdiff_t output_features(const ptrdiff_t* features, ptrdiff_t inputs) const override;
   double work() const override { return 8 * double(features_); }
   // running_mean and running_var, which a recorded forward in training updates, under their mutex.
   const std::shared_ptr<Parameters<T>>& running() const { return running_; }
@@ -41,6 +44,7 @@ class BatchNorm final : public Layer<T> {
   void normalise(const Run&, const LayerForward<T>&, Statistics&);
 
   ptrdiff_t features_;
+  bool images_;
   T eps_, momentum_;
   std::shared_ptr<Parameters<T>> running_;
   std::atomic<bool> frozen_{false};

@@ -149,8 +149,17 @@ def _recurrent(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
     return rc.LSTM(width, hidden, **options)
 
 
+def _channels(rng: Generator, width: int) -> int:
+    """A divisor of the features."""
+    return int(rng.choice([one for one in range(1, width + 1) if width % one == 0]))
+
+
 def _plain(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
-    kind = rng.integers(7)
+    kind = rng.integers(9)
+    if kind == 7:
+        return rc.PReLU(_channels(rng, width), dtype=dtype)
+    if kind == 8:
+        return rc.BatchNorm2d(_channels(rng, width), dtype=dtype)
     if kind == 0:
         return rc.Linear(width, int(rng.choice(SIZES)), bias=bool(rng.random() < 0.8), dtype=dtype)
     if kind == 1:
@@ -166,7 +175,15 @@ def _plain(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
 
 
 def _over_time(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
-    kind = rng.integers(8)
+    kind = rng.integers(11)
+    if kind in (8, 9):
+        return _images(rng, width, dtype, resets)
+    if kind == 10 and not resets:
+        if rng.random() < 0.5:
+            return rc.GroupNorm(1, _channels(rng, width), dtype=dtype)
+        return rc.ConvTranspose1d(
+            width, int(rng.choice(SIZES)), int(rng.integers(1, 4)), int(rng.integers(1, 3)), dtype=dtype
+        )
     if kind == 6:
         kernel, padding = int(rng.integers(1, 4)), "causal" if resets else str(rng.choice(["causal", "same", "valid"]))
         made = rc.AvgPool1d if rng.random() < 0.5 else rc.MaxPool1d
@@ -187,6 +204,22 @@ def _over_time(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
     return rc.Conv1d(
         width, int(rng.choice(SIZES)), int(rng.integers(1, 4)), dilation=int(rng.integers(1, 3)), dtype=dtype
     )
+
+
+def _images(rng: Generator, width: int, dtype: str, resets: bool) -> Any:
+    """Windows of images: columns as steps, which keep their number if there are resets, or images in the steps."""
+    channels = _channels(rng, width)
+    tall, wide = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    if rng.random() < 0.4:
+        size = {"height": 1, "width": width // channels}
+        return rc.Conv2d(channels, 2, (1, wide), padding=(0, wide - 1), **size, dtype=dtype)
+    size = {"height": width // channels}
+    padding: Any = "causal" if resets else str(rng.choice(["same", "causal"]))
+    stride = 1 if resets else int(rng.integers(1, 3))
+    if rng.random() < 0.5:
+        return rc.Conv2d(channels, 2, (tall, wide), (1, stride), (tall - 1, padding), **size, dtype=dtype)
+    pool = rc.MaxPool2d if rng.random() < 0.5 else rc.AvgPool2d
+    return pool((tall, wide), (1, stride), (tall - 1, padding), channels=channels, **size, dtype=dtype)
 
 
 def _batch(rng: Generator, model: Any, features: int, dtype: str, tokens: bool, resets: bool) -> Batch:

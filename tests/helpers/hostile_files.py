@@ -54,6 +54,12 @@ def layers() -> Iterator[Any]:
         yield rc.Conv1d(3, 4, 2, padding=padding)
     for affine in (True, False):
         yield from (rc.LayerNorm(4, affine=affine), rc.BatchNorm(4, affine=affine))
+    yield from (rc.Conv2d(1, 2, 3, padding=(1, "causal"), height=4), rc.Conv2d(1, 2, 2, height=4, width=1, padding=1))
+    yield from (rc.MaxPool2d(2, channels=2, height=2), rc.AvgPool2d((1, 2), channels=1, height=2, width=2))
+    yield from (rc.BatchNorm2d(2), rc.GroupNorm(2, 4), rc.InstanceNorm1d(3), rc.InstanceNorm1d(3, affine=True))
+    yield from (rc.ConvTranspose1d(2, 3, 2), rc.ConvTranspose1d(2, 3, 3, 2, 1, 1, bias=False))
+    yield rc.Permute((2, 3), (1, 0))
+    yield from (rc.PReLU(), rc.PReLU(4))
     yield from (rc.Pool("last"), rc.AttentionPool(3), rc.AttentionPool(3, 4))
     yield from (rc.AdditiveAttention(3, 4, 5), rc.MultiplicativeAttention(4, 4))
     yield rc.MultiplicativeAttention(3, 4, score="general")

@@ -45,6 +45,26 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "layer_norm": lambda: rc.LayerNorm(F),
     "layer_norm_plain": lambda: rc.LayerNorm(F, affine=False, eps=1e-3),
     "batch_norm": lambda: trained_norm(),
+    "columns": lambda: rc.Sequential(
+        rc.Linear(F, 8, seed=1),
+        rc.Conv2d(2, 3, 3, 1, (1, "same"), (1, 2), height=4, seed=2),
+        rc.BatchNorm2d(3),
+        rc.PReLU(3),
+        rc.MaxPool2d((2, 2), (2, 1), (0, 1), channels=3, height=4),
+        rc.AvgPool2d((1, 3), 2, (0, 1), channels=3, height=2),
+        rc.Conv2d(3, 2, (1, 2), (1, 2), height=1, bias=False, seed=3),
+    ),
+    "causal_columns": lambda: rc.Conv2d(1, 3, (2, 3), padding=(0, "causal"), height=F, seed=1),
+    "images": lambda: rc.Sequential(
+        rc.Linear(F, 8, seed=1),
+        rc.Conv2d(1, 3, 2, padding=(0, 1), height=2, width=4, seed=2),
+        rc.MaxPool2d((1, 2), channels=3, height=1, width=5),
+        rc.Permute((2, 3), (1, 0)),
+    ),
+    "transposed": lambda: rc.ConvTranspose1d(F, 3, 4, 3, 2, 1, seed=1),
+    "transposed_same": lambda: rc.ConvTranspose1d(F, 3, 3, 1, 1, bias=False, seed=1),
+    "group_norm": lambda: rc.Sequential(rc.Linear(F, 8, seed=1), rc.GroupNorm(2, 4), rc.PReLU()),
+    "instance_norm": lambda: rc.InstanceNorm1d(F, affine=True),
     "attention_pool": lambda: rc.AttentionPool(F, 4, seed=1),
     "repeat": lambda: rc.Sequential(rc.Pool("last"), rc.RepeatVector(3)),
     "graph": graph,
@@ -260,3 +280,28 @@ def test_rows_of_a_stream_step_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"OnnxStream\.load_state: got float32"):
         stream.load_state(some, [1])
     assert all((one == other).all() for one, other in zip(stream.state(), before, strict=True))
+
+
+def test_a_reader_of_columns_comes_back_whole(tmp_path: Path) -> None:
+    """Convolutions, pools and norms on images become layers again, and their columns the steps of an LSTM."""
+    height = 8
+    model = rc.Sequential(
+        rc.Conv2d(1, 4, 3, padding=1, height=height, seed=1),
+        rc.BatchNorm2d(4),
+        rc.Activation("relu"),
+        rc.MaxPool2d(2, channels=4, height=height),
+        rc.Conv2d(4, 6, 3, padding=1, height=4, seed=2),
+        rc.PReLU(6),
+        rc.AvgPool2d((4, 2), (4, 1), (0, 1), channels=6, height=4),
+        rc.LSTM(6, 5, bidirectional=True, seed=3),
+        rc.Linear(10, 3, seed=4),
+    )
+    path = tmp_path / "m.onnx"
+    model.to_onnx(path)
+    back = rc.from_onnx(path)
+    rng = np.random.default_rng(0)
+    for rows, steps in ((2, 9), (1, 14)):
+        x = rng.standard_normal((rows, steps, height)).astype(np.float32)
+        wanted, _ = model(x)
+        compare([back(x)[0]], [wanted])
+    assert " 0 nodes in numpy" in back.import_report().splitlines()[0]

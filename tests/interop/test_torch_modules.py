@@ -122,10 +122,13 @@ def settle(module: nn.Module) -> nn.Module:
     """Statistics and gains that are not the first ones; in the mode of inference, so that nothing is random."""
     with torch.no_grad():
         for inner in module.modules():
-            if isinstance(inner, nn.BatchNorm1d):
+            if isinstance(inner, nn.BatchNorm1d | nn.BatchNorm2d):
                 inner.running_mean.normal_()
                 inner.running_var.uniform_(0.5, 2.0)
-            if isinstance(inner, nn.BatchNorm1d | nn.LayerNorm) and inner.weight is not None:
+            if (
+                isinstance(inner, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm)
+                and inner.weight is not None
+            ):
                 inner.weight.normal_()
     return module.eval()
 
@@ -169,6 +172,113 @@ def test_random_modules_there_and_back(seed: int) -> None:
         np.testing.assert_allclose(model.grads[name], parameter.grad.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
     again = rc.from_torch(back) if isinstance(model, rc.Sequential) else model
     np.testing.assert_array_equal(again(here(x))[0], model(here(x))[0])
+
+
+def images(rng: Rng, height: int, width: int) -> tuple[list[nn.Module], int, int, int]:
+    """Modules on images, and their output's channels, height and width."""
+    channels, found = 2, list[nn.Module]()
+    for _ in range(rng.integers(2, 5)):
+        kind = rng.integers(3)
+        kernel, padding = (tuple(int(n) for n in rng.integers(low, high, 2)) for low, high in ((1, 4), (0, 2)))
+        stride = tuple(int(n) for n in rng.integers(1, 3, 2))
+        padding = tuple(min(zeros, size // 2) for zeros, size in zip(padding, kernel, strict=True))
+        made = [(n + 2 * p - k) // s + 1 for n, k, p, s in zip((height, width), kernel, padding, stride, strict=True)]
+        if kind == 2 or min(made) < 2:
+            more: list[Any] = [nn.BatchNorm2d, nn.PReLU, lambda n: nn.GroupNorm(n, n), lambda _n: nn.Hardswish()]
+            found.append(more[rng.integers(4)](channels))
+            continue
+        if kind == 0 or not found:
+            outputs = int(rng.integers(1, 6))
+            found += [
+                nn.Conv2d(channels, outputs, kernel, stride, padding, bias=bool(rng.integers(2))),
+                activation(rng),
+            ]
+            channels = outputs
+        elif rng.integers(2):
+            found.append(nn.MaxPool2d(kernel, stride, padding))
+        else:
+            found.append(nn.AvgPool2d(kernel, stride, padding, count_include_pad=False))
+        height, width = made
+    return [nn.BatchNorm2d(2), *found], channels, height, width
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_modules_on_images(seed: int) -> None:
+    """Columns as steps, and images in vectors; channels are last here."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    whole = bool(seed % 2)
+    before, channels, height, width = images(rng, 9, 11)
+    ends: list[list[nn.Module]] = [[nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)]]
+    if whole:
+        ends.append([nn.Flatten(), nn.Linear(channels * height * width, 3)])
+    else:
+        ends.append([nn.Flatten(1, 2), nn.Conv1d(channels * height, 3, 2), nn.AdaptiveMaxPool1d(1), nn.Flatten()])
+        ends.append([nn.AdaptiveMaxPool2d((1, None)), nn.Flatten(1, 2), nn.AdaptiveMaxPool1d(1), nn.Flatten()])
+    module = settle(nn.Sequential(*before, *ends[seed // 2 % len(ends)]))
+    x = torch.randn(N, 2, 9, 11, requires_grad=True)
+    model: Any = rc.from_torch(module, height=9, width=11 if whole else None)
+    here = x.permute(0, 2, 3, 1).flatten(1) if whole else x.permute(0, 3, 2, 1).flatten(2)
+    y = module(x)
+    dy = torch.randn(y.shape)
+    (y * dy).sum().backward()
+    tape = model.record(here.detach().numpy(), training=False)
+    np.testing.assert_allclose(tape.y, y.detach().numpy(), rtol=1e-5, atol=1e-5)
+    dx, _ = tape.backward(dy.numpy())
+    assert x.grad is not None
+    grad = x.grad.permute(0, 2, 3, 1).flatten(1) if whole else x.grad.permute(0, 3, 2, 1).flatten(2)
+    np.testing.assert_allclose(dx, grad.numpy(), rtol=1e-4, atol=1e-5)
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None
+        if name in model.grads:  # behind a Permute numbers of layers differ
+            np.testing.assert_allclose(model.grads[name], parameter.grad.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+    back = model.to_torch()
+    np.testing.assert_allclose(back(here.detach()).detach().numpy(), y.detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+class Reader(nn.Module):
+    """A CRNN: it reads the columns of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.pool = nn.MaxPool2d((2, 2), (2, 1), (0, 1))
+        self.lstm = nn.LSTM(6 * 4, 5, bidirectional=True, batch_first=True)
+        self.linear = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pool(torch.relu(self.norm(self.conv(x))))
+        y = y.flatten(1, 2).transpose(1, 2)
+        found: torch.Tensor = self.linear(self.lstm(y)[0])
+        return found
+
+
+def test_a_reader_of_columns_is_put_together_by_hand() -> None:
+    torch.manual_seed(0)
+    module = settle(Reader())
+    layers = rc.interop.torch_layers(module, options={"conv": {"height": 8}, "pool": {"height": 8, "channels": 6}})
+    turn = rc.Permute((4, 6), (1, 0))  # its LSTM has learnt from channels first
+    order = ("conv", "norm", "pool", "lstm", "linear")
+    parts = {name: layers[name] for name in order}
+    model = rc.Sequential(
+        parts["conv"], parts["norm"], rc.Activation("relu"), parts["pool"], turn, parts["lstm"], parts["linear"]
+    )
+    x = torch.randn(N, 1, 8, 15)
+    y, _ = model(x[:, 0].transpose(1, 2).contiguous().numpy())
+    np.testing.assert_allclose(y, module(x).detach().numpy(), atol=2e-6)
+    parameters = rc.interop.torch_layers(module.state_dict(), options={"conv": {"height": 8, "padding": 1}})
+    np.testing.assert_array_equal(parameters["conv"].params["weight"], layers["conv"].params["weight"])
+
+
+@pytest.mark.parametrize(
+    "made", [nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.ReLU6, nn.SELU, nn.Softsign, nn.Mish, nn.PReLU]
+)
+def test_other_activations(made: Any) -> None:
+    module, x = nn.Sequential(nn.Linear(3, 4), made()), 3 * torch.randn(N, T, 3)
+    model = rc.from_torch(module)
+    np.testing.assert_allclose(model(x.numpy())[0], module(x).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(model.to_torch()(x).detach().numpy(), module(x).detach().numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("cls", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
@@ -259,8 +369,9 @@ def traced(module: nn.Module, x: torch.Tensor) -> Any:
 
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "Conv2d": lambda: nn.Conv2d(1, 1, 3),
-    "GroupNorm": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.GroupNorm(1, 2)),
+    "height=32": lambda: nn.Conv2d(1, 1, 3),
+    "LocalResponseNorm": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.LocalResponseNorm(2)),
+    "GroupNorm.*features are last": lambda: nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)),
     "padding=2": lambda: nn.Conv1d(2, 2, 3, padding=2),
     "groups=2": lambda: nn.Conv1d(2, 2, 3, groups=2),
     "negative_slope": lambda: nn.LeakyReLU(0.3),
@@ -339,6 +450,19 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "valid mean": lambda: rc.AvgPool1d(2),
     "layer norm": lambda: rc.LayerNorm(3),
     "batch norm": lambda: rc.BatchNorm(3),
+    "columns": lambda: rc.Sequential(
+        rc.Conv2d(1, 4, (2, 3), padding=(0, 1), height=3), rc.MaxPool2d((2, 3), 1, (0, 1), channels=4, height=2)
+    ),
+    "causal columns": lambda: rc.Sequential(
+        rc.Conv2d(1, 4, 3, padding=(1, "causal"), height=3, bias=False), rc.AvgPool2d(3, 2, 1, channels=4, height=3)
+    ),
+    "images": lambda: rc.Sequential(
+        rc.Conv2d(1, 4, (1, 2), padding=(0, 1), height=1, width=3), rc.AvgPool2d(1, 2, channels=4, height=1, width=4)
+    ),
+    "channels": lambda: rc.Sequential(rc.Linear(3, 6), rc.BatchNorm2d(2), rc.PReLU(3), rc.GroupNorm(1, 3), rc.PReLU()),
+    "instance norm": lambda: rc.InstanceNorm1d(3, affine=True),
+    "transposed": lambda: rc.ConvTranspose1d(3, 2, 4, 3, 2, 1),
+    "permute": lambda: rc.Sequential(rc.Linear(3, 6), rc.Permute((2, 3), (1, 0))),
     "reverse": rc.Reverse,
     "slice": lambda: rc.Slice(0, 3, 2),
     **{f"pool {mode}": lambda mode=mode: rc.Pool(mode) for mode in ("last", "mean", "max")},  # type: ignore[misc]
@@ -346,7 +470,25 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "repeat": lambda: rc.Sequential(rc.Pool("last"), rc.RepeatVector(3)),
     **{
         name: lambda name=name: rc.Activation(name)  # type: ignore[misc]
-        for name in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "square", "exp", "abs")
+        for name in (
+            "relu",
+            "leaky_relu",
+            "elu",
+            "gelu",
+            "silu",
+            "softplus",
+            "softmax",
+            "square",
+            "exp",
+            "abs",
+            "hard_sigmoid",
+            "hard_swish",
+            "hard_tanh",
+            "relu6",
+            "selu",
+            "softsign",
+            "mish",
+        )
     },
 }
 

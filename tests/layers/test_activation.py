@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import recurra as rc
-from layer_cases import ACTIVATIONS, FUNCTIONS, draw
+from layer_cases import ACTIVATIONS, FUNCTIONS, SHAPED, draw
 from support import Array, assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
@@ -37,6 +37,7 @@ SPECIFIED: dict[str, Callable[[Array], Array]] = {
 
 def by_torch(name: str, x: Array, dy: Array, dtype: str) -> dict[str, Array]:
     leaf = torch.tensor(x.astype(dtype), requires_grad=True)
+    name = {"hard_sigmoid": "hardsigmoid", "hard_swish": "hardswish", "hard_tanh": "hardtanh"}.get(name, name)
     function = getattr(torch if name in FUNCTIONS else torch.nn.functional, name, None)
     y = torch.softmax(leaf, -1) if name == "softmax" else function(leaf)  # type: ignore[misc]
     y.backward(torch.from_numpy(dy.astype(dtype)))
@@ -91,6 +92,56 @@ def test_functions_are_torchs(name: str) -> None:
     for part, truth in exact.items():
         np.testing.assert_allclose(precise[part], truth, rtol=1e-14, atol=1e-12)
         assert_as_close_as(peer[part], ours[part], truth, part)
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_other_activations_are_torchs(name: str) -> None:
+    """float64 to 1e-12, float32 as close as torch; where slopes change, and far out."""
+    rng = np.random.default_rng(0)
+    x = 3 * rng.standard_normal((5, 33, 45), np.float32)
+    x[0, 0, :12] = [0.0, -0.0, 3.0, -3.0, 1.0, -1.0, 6.0, 1e4, -1e4, 1e30, -1e30, np.nan]
+    dy = rng.standard_normal(x.shape, np.float32)
+    exact, peer = by_torch(name, x, dy, "float64"), by_torch(name, x, dy, "float32")
+    ours, precise = solve(name, x, dy), solve(name, x.astype(np.float64), dy.astype(np.float64))
+    assert np.isnan(ours["y"][0, 0, 11])
+    if name == "hard_sigmoid":  # torch multiplies by 1/6 in float32
+        exact["dx"] = np.where(np.abs(x) < 3, dy.astype(np.float64), 0.0) / 6
+    for part, truth in exact.items():
+        for array in (truth, peer[part], ours[part], precise[part]):
+            array[0, 0, 11] = 0.0
+        if name == "hard_swish":  # torch's releases differ in the slope at 3
+            for array in (truth, peer[part], ours[part], precise[part]):
+                array[0, 0, 2:4] = 0.0
+        np.testing.assert_allclose(precise[part], truth, rtol=1e-14, atol=1e-12)
+        assert_as_close_as(peer[part], ours[part], truth, part)
+
+
+@pytest.mark.parametrize("slopes", [1, 5, 15])
+def test_prelu_is_torchs(slopes: int) -> None:
+    """One slope, one for each feature, and one for each channel of 3 places."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 30, 7, 15), np.float32)
+    x[0, 0, 0] = 0.0
+    weight = rng.standard_normal(slopes, np.float32)
+    found = {}
+    for dtype in ("float32", "float64"):
+        layer = rc.PReLU(slopes, dtype=dtype)
+        layer.params["weight"] = weight.astype(dtype)
+        tape = layer.record(x.astype(dtype))
+        y = tape.y.copy()
+        dx, _ = tape.backward(dy.astype(dtype))
+        ours = {"y": y, "dx": dx, "weight": layer.grads["weight"]}
+        leaf, slope = (torch.tensor(one.astype(dtype), requires_grad=True) for one in (x, weight))
+        out = torch.nn.functional.prelu(leaf.reshape(-1, slopes), slope).reshape(leaf.shape)
+        out.backward(torch.from_numpy(dy.astype(dtype)))
+        assert leaf.grad is not None
+        assert slope.grad is not None
+        found[dtype] = ours, {"y": out.detach().numpy(), "dx": leaf.grad.numpy(), "weight": slope.grad.numpy()}
+    for name, truth in found["float64"][1].items():
+        np.testing.assert_allclose(found["float64"][0][name], truth, rtol=1e-12, atol=1e-12)
+        assert_as_close_as(found["float32"][1][name], found["float32"][0][name], truth, name)
+    fresh = rc.PReLU(slopes, 0.5).params["weight"]
+    assert (fresh == 0.5).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

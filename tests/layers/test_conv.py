@@ -298,3 +298,52 @@ def test_refusals() -> None:
         rc.Conv1d(2, 3, 3, stride=0)
     with pytest.raises(ValueError, match=r"expected \(N, T, 2\)"):
         rc.Conv1d(2, 3, 3)(x[0, 0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_transposed_convolutions_are_torchs(seed: int) -> None:
+    """float64 to 1e-12, float32 as close as torch; with lengths, each row is that of the row alone."""
+    rng = np.random.default_rng(seed)
+    inputs, outputs, kernel, stride, dilation = (int(n) for n in rng.integers(1, (5, 20, 5, 4, 3)))
+    more = int(rng.integers(0, stride))
+    most = ((kernel - 1) * dilation + more) // 2
+    options: dict[str, Any] = {"stride": stride, "padding": int(rng.integers(0, most + 1)), "dilation": dilation}
+    options |= {"output_padding": more, "bias": bool(seed % 3)}
+    x = rng.standard_normal((3, int(rng.integers(1, 200 if seed == 0 else 12)), inputs), np.float32)
+    single = rc.ConvTranspose1d(inputs, outputs, kernel, **options, seed=0)
+    double = rc.ConvTranspose1d(inputs, outputs, kernel, **options, dtype="float64")
+    double.load_state_dict({name: array.astype(np.float64) for name, array in single.params.items()})
+    dy = rng.standard_normal(single(x)[0].shape, np.float32)
+    found = {}
+    for layer in (single, double):
+        dtype = str(layer.dtype)
+        module = torch.nn.ConvTranspose1d(inputs, outputs, kernel, **options).to(getattr(torch, dtype))
+        module.load_state_dict({name: torch.tensor(array) for name, array in layer.params.items()})
+        leaf = torch.tensor(x.astype(dtype), requires_grad=True)
+        y = module(leaf.transpose(1, 2)).transpose(1, 2)
+        y.backward(torch.from_numpy(dy.astype(dtype)))
+        peer = {"y": y, "dx": leaf.grad, **{name: one.grad for name, one in module.named_parameters()}}
+        plain = {name: tensor.detach().numpy() for name, tensor in peer.items() if tensor is not None}
+        found[dtype] = solve(layer, x.astype(dtype), dy.astype(dtype)), plain
+    for name, truth in found["float64"][1].items():
+        np.testing.assert_allclose(found["float64"][0][name], truth, atol=1e-12 * max(1.0, np.abs(truth).max()))
+        assert_as_close_as(found["float32"][1][name], found["float32"][0][name], truth, name)
+    lengths = rng.integers(0, x.shape[1] + 1, 3)
+    ragged, made = single(x, lengths=lengths)[0], single.output_lengths(lengths)
+    for row, length in enumerate(lengths):
+        alone = single(np.ascontiguousarray(x[row : row + 1, :length]))[0][0]
+        assert len(alone) == made[row]
+        assert_same_bits(ragged[row, : made[row]], alone)
+
+
+def test_transposed_convolutions_refuse() -> None:
+    for options, words in (
+        ({"output_padding": 1}, "output_padding is 1"),
+        ({"padding": 2}, "padding is 2, expected 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rc.ConvTranspose1d(2, 3, 3, **options)
+    with pytest.raises(ValueError, match="process whole sequences"):
+        rc.ConvTranspose1d(2, 3, 3).stream()
+    with pytest.raises(ValueError, match="ConvTranspose1d: got reset"):
+        rc.ConvTranspose1d(2, 3, 3)(np.zeros((1, 4, 2), np.float32), reset=np.zeros((1, 4), bool))

@@ -193,3 +193,56 @@ def test_a_frozen_layer_is_in_inference_and_its_statistics_stay(dtype: str) -> N
     one = rc.BatchNorm(3, dtype=dtype)
     one.trainable = False
     one.record(np.ones((1, 1, 3), dtype))  # which has no variance of its own
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 4), (3, 300, 8), (5, 1, 12)], ids=str)
+@pytest.mark.parametrize("kind", ["groups", "one group", "instance", "images"])
+def test_rows_and_groups_are_torchs(kind: str, shape: tuple[int, int, int]) -> None:
+    """GroupNorm and InstanceNorm1d: float64 to 1e-12, float32 as close as torch. Some features are far from zero."""
+    size = shape[-1]
+    groups, channels = {"groups": (4, size), "one group": (1, size), "instance": (size, size), "images": (2, 4)}[kind]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, np.float32) + 4 * rng.standard_normal(size, np.float32)
+    dy = rng.standard_normal(shape, np.float32)
+    params = {name: rng.standard_normal(channels, np.float32) for name in ("weight", "bias")}
+    found = {}
+    for dtype in ("float32", "float64"):
+        layer: Any = rc.GroupNorm(groups, channels, dtype=dtype)
+        if kind == "instance":
+            layer = rc.InstanceNorm1d(size, affine=True, dtype=dtype)
+        layer.load_state_dict({name: value.astype(dtype) for name, value in params.items()})
+        module = torch.nn.GroupNorm(groups, channels).to(getattr(torch, dtype))
+        with torch.no_grad():
+            for name, value in params.items():
+                getattr(module, name).copy_(torch.from_numpy(value))
+        leaf = torch.tensor(x.astype(dtype), requires_grad=True)
+        turned = leaf.reshape(shape[0], -1, channels).transpose(1, 2)
+        y = module(turned).transpose(1, 2).reshape(shape)
+        y.backward(torch.from_numpy(dy.astype(dtype)))
+        assert leaf.grad is not None
+        peers = {"y": y, "dx": leaf.grad, "weight": module.weight.grad, "bias": module.bias.grad}
+        found[dtype] = (
+            solve(layer, x.astype(dtype), dy.astype(dtype)),
+            {name: tensor.detach().numpy() for name, tensor in peers.items() if tensor is not None},
+        )
+    for name, truth in found["float64"][1].items():
+        scale = max(1.0, float(np.abs(truth).max()))
+        np.testing.assert_allclose(found["float64"][0][name], truth, rtol=0, atol=1e-11 * scale)
+        if shape[1] > 1:  # with one step some outputs are nothing but rounding
+            assert_as_close_as(found["float32"][1][name], found["float32"][0][name], truth, name)
+
+
+def test_rows_are_normalised_alone_over_their_valid_steps() -> None:
+    rng = np.random.default_rng(0)
+    x, lengths = rng.standard_normal((4, 9, 6)), np.array([5, 0, 9, 1])
+    for layer in (rc.GroupNorm(2, 6, dtype="float64"), rc.InstanceNorm1d(6, dtype="float64")):
+        y, _ = layer(x, lengths=lengths)
+        for row, length in enumerate(lengths):
+            if not length:
+                continue
+            count = 2 if layer.label == "GroupNorm" else 6
+            groups = x[row, :length].reshape(length, count, -1)
+            mean, variance = groups.mean((0, 2), keepdims=True), groups.var((0, 2), keepdims=True)
+            expected = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(length, 6)
+            np.testing.assert_allclose(y[row, :length], expected, atol=1e-12)
+            assert not y[row, length:].any()

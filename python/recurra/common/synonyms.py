@@ -10,12 +10,17 @@ _RECURRENT: Final = {
     "return_state": "leave it out, as states are always returned",
 }
 _SEARCH: Final = {"max_length": "max_steps", "max_len": "max_steps", "max_new_tokens": "max_steps"}
+_UNPADDED: Final = "leave it out, as padding does not enter the mean"
 _PADDING: Final = "leave it out, and mark padding with lengths or a mask"
 
 SYNONYMS: Final[dict[str, dict[str, str]]] = {
     "BackupAndRestore": {"backup_dir": "directory"},
     "BinaryCrossEntropy": {"weight": "write sample_weight= in fit, or weights= in a call"},
+    "AvgPool2d": {"pool_size": "kernel_size", "strides": "stride", "count_include_pad": _UNPADDED},
     "BatchNorm": {"num_features": "features", "epsilon": "eps"},
+    "BatchNorm2d": {"num_features": "channels", "epsilon": "eps"},
+    "ConvTranspose1d": {"filters": "out_channels", "strides": "stride", "use_bias": "bias"},
+    "Conv2d": {"filters": "out_channels", "strides": "stride", "dilation_rate": "dilation", "use_bias": "bias"},
     "Conv1d": {
         "filters": "out_channels",
         "strides": "stride",
@@ -35,7 +40,10 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
     },
     "GRU": _RECURRENT,
     "LSTM": _RECURRENT,
+    "GroupNorm": {"groups": "num_groups", "epsilon": "eps"},
+    "InstanceNorm1d": {"num_features": "features", "epsilon": "eps"},
     "LayerNorm": {"normalized_shape": "features", "elementwise_affine": "affine", "epsilon": "eps"},
+    "MaxPool2d": {"pool_size": "kernel_size", "strides": "stride"},
     "Linear": {
         "units": "out_features",
         "use_bias": "bias",

@@ -47,12 +47,9 @@ class Functions:
 
     def hard_sigmoid(self, x: Any, scale: float) -> Any:
         """min(max(scale * x + 1/2, 0), 1)."""
+        if scale == 1.0 / 6.0:
+            return self.plain("hard_sigmoid", x)
         return self.clipped_relu(self.affine(x, scale, 0.5), 1.0)
-
-    def softsign(self, x: Any) -> Any:
-        """x / (1 + |x|)."""
-        size = self.affine(self.plain("abs", x), 1.0, 1.0)
-        return x * self.plain("exp", self.affine(self.plain("log", size), -1.0))
 
     def named(self, name: str) -> Callable[[Any], Any] | None:
         """The function called `name`; None if there is none."""
@@ -63,11 +60,6 @@ class Functions:
             "exponential": lambda x: self.plain("exp", x),
             "log_softmax": lambda x: self.plain("log", self.plain("softmax", x)),
             "log_sigmoid": lambda x: self.affine(self.plain("softplus", self.affine(x, -1.0)), -1.0),
-            "relu6": lambda x: self.clipped_relu(x, 6.0),
-            "hard_tanh": lambda x: self.affine(self.clipped_relu(self.affine(x, 1.0, 1.0), 2.0), 1.0, -1.0),
-            "mish": lambda x: x * self.plain("tanh", self.plain("softplus", x)),
-            "selu": lambda x: self.affine(self.elu(x, 1.6732632423543772), 1.0507009873554805),
-            "softsign": self.softsign,
             "tanh_shrink": lambda x: x - self.plain("tanh", x),
             "gelu_tanh": self._gelu_tanh,
         }

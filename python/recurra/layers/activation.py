@@ -1,12 +1,17 @@
-"""The activation layer."""
+"""The activation layer, and the parametric ReLU."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from recurra import _core
 from recurra.common import checks
-from recurra.layers.native import NativeLayerOfAnySize
+from recurra.common.typing import Array
+from recurra.layers.native import NativeLayerOfAnySize, multiple
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 NAMES = (
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"),
     *("sqrt", "square", "exp", "log", "abs"),
+    *("hard_sigmoid", "hard_swish", "hard_tanh", "relu6", "selu", "softsign", "mish"),
 )
 
 
@@ -38,6 +44,13 @@ class Activation(NativeLayerOfAnySize):
         "exp"          e^x
         "log"          the natural logarithm; NaN below 0
         "abs"          |x|
+        "hard_sigmoid" clip(x / 6 + 1/2, 0, 1)
+        "hard_swish"   x hard_sigmoid(x) (Howard et al. 2019)
+        "hard_tanh"    clip(x, -1, 1)
+        "relu6"        clip(x, 0, 6)
+        "selu"         1.0507 x where x > 0, else 1.7581 (e^x - 1) (Klambauer et al. 2017)
+        "softsign"     x / (1 + |x|)
+        "mish"         x tanh(log(1 + e^x)) (Misra 2020)
 
     `y, _ = activation(x)`: x (N, T, features) or (N, features), any number of features; y of the same shape.
 
@@ -53,3 +66,43 @@ class Activation(NativeLayerOfAnySize):
     def __init__(self, name: str, *, dtype: npt.DTypeLike = "float32") -> None:
         self.name: str = checks.choice("Activation", "name", name, NAMES)
         super().__init__(_core.Activation(self.name, dtype=checks.dtype_name("Activation", dtype)), None)
+
+
+@built_in
+class PReLU(NativeLayerOfAnySize):
+    """x where x > 0, else weight x, with a learnt weight (He et al. 2015), as torch.nn.PReLU.
+
+    `y, _ = prelu(x)`: x (N, T, features) or (N, features); y of the same shape. One weight serves all features; with
+    as many as features each has its own; in between, features are `num_parameters` channels of each place of an image,
+    as Conv2d gives them, and each channel has its weight.
+    Parameter: weight (num_parameters).
+
+    Args:
+        num_parameters: 1, or the number of features or channels.
+        init: the weights' initial value.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: the number of features is no multiple of num_parameters.
+
+    Example:
+        >>> rc.PReLU()(np.array([[2.0, -2.0]], np.float32))[0].tolist()
+        [[2.0, -0.5]]
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: npt.DTypeLike = "float32") -> None:
+        self.num_parameters = checks.integer("PReLU", "num_parameters", num_parameters)
+        self.init = checks.number("PReLU", "init", init, -1e30, 1e30)
+        super().__init__(_core.PReLU(self.num_parameters, dtype=checks.dtype_name("PReLU", dtype)), None)
+
+    def output_features(self, features: int | None) -> int | None:
+        """The input's features, a multiple of num_parameters."""
+        return multiple(self, "num_parameters", features)
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Weights."""
+        return operator.index(config["num_parameters"])
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return np.full(shape, self.init)

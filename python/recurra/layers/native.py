@@ -85,3 +85,14 @@ class NativeLayerOfAnySize(NativeLayer):
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
         """0: there are no parameters."""
         return 0
+
+
+def multiple(layer: LeafLayer, name: str, features: int | None) -> int | None:
+    """`features`, if it is None or a multiple of the layer's channels, its attribute `name`."""
+    channels = getattr(layer, name)
+    if features is not None and features % channels:
+        raise ValueError(
+            f"{layer.label}: got {features} features, expected a multiple of {name}={channels}, as each position has so "
+            f"many; make the layer with one that divides {features}"
+        )
+    return features

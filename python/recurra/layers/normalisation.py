@@ -11,18 +11,20 @@ import numpy as np
 from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
-from recurra.layers.native import NativeLayer
+from recurra.layers.native import NativeLayer, multiple
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class _Norm(NativeLayer):
-    """The base of both: sizes, a gain initialised to 1 and a shift initialised to 0."""
+class Norm(NativeLayer):
+    """The base of all norms: sizes, a gain initialised to 1 and a shift initialised to 0."""
 
     features: int
     affine: bool
+    #: The argument that is the number of gains.
+    _size_name = "features"
 
     @property
     def input_size(self) -> int:
@@ -37,7 +39,7 @@ class _Norm(NativeLayer):
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:
         """Gains and shifts."""
-        return 2 * operator.index(config["features"]) if config["affine"] else 0
+        return 2 * operator.index(config[cls._size_name]) if config["affine"] else 0
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Reset the gain to 1 and the shift to 0; `seed` is unused."""
@@ -47,7 +49,7 @@ class _Norm(NativeLayer):
 
 
 @built_in
-class LayerNorm(_Norm):
+class LayerNorm(Norm):
     """Normalises each step over its features (Ba, Kiros and Hinton 2016), as torch.nn.LayerNorm(features).
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias, with the mean and (biased) variance of the step's features.
@@ -76,8 +78,50 @@ class LayerNorm(_Norm):
         super().__init__(_core.LayerNorm(self.features, eps=self.eps, affine=self.affine, dtype=name), None)
 
 
+class StatisticsNorm(Norm):
+    """The base of BatchNorm and BatchNorm2d: statistics of the batch in training, running ones otherwise."""
+
+    def __init__(self, core: _core.BatchNorm) -> None:
+        self._norm, self._running = core, core.running
+        super().__init__(core, None)
+
+    @property
+    def is_trainable(self) -> bool:
+        """The value behind `trainable`.
+
+        As in Keras, a frozen layer runs as in inference even when recorded for training, and its running statistics do
+        not change.
+        """
+        return not self._norm.frozen
+
+    @is_trainable.setter
+    def is_trainable(self, value: bool) -> None:
+        self._norm.frozen = not value
+
+    @property
+    def own_buffers(self) -> Mapping[str, Array]:
+        """running_mean and running_var."""
+        return {name: self._running.writable(name) for name in self._running.names}
+
+    @property
+    def all_parameters(self) -> list[_core.Parameters]:
+        """The parameters and the running statistics, which are written together."""
+        return [self.parameters, self._running]
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Gains, shifts and running statistics."""
+        return super().count_parameters(config) + 2 * operator.index(config[cls._size_name])
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Reset the gain to 1, the shift to 0, the running mean to 0 and variance to 1; `seed` is unused."""
+        super().reset_parameters(seed)
+        for name, array in self.own_buffers.items():
+            array[...] = 1.0 if name == "running_var" else 0.0
+
+
 @built_in
-class BatchNorm(_Norm):
+class BatchNorm(StatisticsNorm):
     """Normalises each feature over the batch (Ioffe and Szegedy 2015), as torch.nn.BatchNorm1d on the valid steps.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias.
@@ -119,39 +163,68 @@ class BatchNorm(_Norm):
         self.affine = checks.flag("BatchNorm", "affine", affine)
         name = checks.dtype_name("BatchNorm", dtype)
         core = _core.BatchNorm(self.features, eps=self.eps, momentum=self.momentum, affine=self.affine, dtype=name)
-        self._norm, self._running = core, core.running
-        super().__init__(core, None)
+        super().__init__(core)
+
+
+@built_in
+class BatchNorm2d(StatisticsNorm):
+    """Normalises each channel of images over the batch, as torch.nn.BatchNorm2d on the valid steps.
+
+    As BatchNorm, with the mean and variance of a channel over all places of all valid steps.
+
+    `y, _ = norm(x)`: x and y (N, T, features) or (N, features), features a multiple of channels, laid out channels last,
+    as Conv2d gives them.
+    Parameters: weight (channels), bias (channels). Buffers: running_mean (channels), running_var (channels).
+
+    Args:
+        channels: number of channels.
+        eps: added to the variance; above 0.
+        momentum: weight of the new statistics, from 0 to 1.
+        affine: whether to learn weight and bias.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: the number of features is no multiple of channels; a training batch has a single place, which has no
+            variance.
+
+    Example:
+        >>> height = 16
+        >>> model = rc.Sequential(
+        ...     rc.Conv2d(1, 8, 3, height=height), rc.BatchNorm2d(8), rc.Activation("relu")
+        ... )
+        >>> model(np.ones((2, 20, height), np.float32))[0].shape
+        (2, 18, 112)
+    """
+
+    _size_name = "channels"
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        dtype: npt.DTypeLike = "float32",
+    ) -> None:
+        self.channels = checks.integer("BatchNorm2d", "channels", channels)
+        self.eps = checks.positive("BatchNorm2d", "eps", eps)
+        self.momentum = checks.number("BatchNorm2d", "momentum", momentum, 0.0, 1.0)
+        self.affine = checks.flag("BatchNorm2d", "affine", affine)
+        name = checks.dtype_name("BatchNorm2d", dtype)
+        options: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum, "affine": self.affine}
+        super().__init__(_core.BatchNorm(self.channels, **options, images=True, dtype=name))
 
     @property
-    def is_trainable(self) -> bool:
-        """The value behind `trainable`.
-
-        As in Keras, a frozen layer runs as in inference even when recorded for training, and its running statistics do
-        not change.
-        """
-        return not self._norm.frozen
-
-    @is_trainable.setter
-    def is_trainable(self, value: bool) -> None:
-        self._norm.frozen = not value
+    def input_size(self) -> None:  # type: ignore[override]
+        """None: any multiple of channels."""
+        return None
 
     @property
-    def own_buffers(self) -> Mapping[str, Array]:
-        """running_mean and running_var."""
-        return {name: self._running.writable(name) for name in self._running.names}
+    def output_size(self) -> None:  # type: ignore[override]
+        """None: the input's features."""
+        return None
 
-    @property
-    def all_parameters(self) -> list[_core.Parameters]:
-        """The parameters and the running statistics, which are written together."""
-        return [self.parameters, self._running]
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """Gains, shifts and running statistics."""
-        return super().count_parameters(config) + 2 * operator.index(config["features"])
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Reset the gain to 1, the shift to 0, the running mean to 0 and variance to 1; `seed` is unused."""
-        super().reset_parameters(seed)
-        for name, array in self.own_buffers.items():
-            array[...] = 1.0 if name == "running_var" else 0.0
+    def output_features(self, features: int | None) -> int | None:
+        """The input's features, a multiple of the channels."""
+        return multiple(self, "channels", features)

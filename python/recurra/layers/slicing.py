@@ -1,12 +1,14 @@
-"""A layer that selects features."""
+"""Layers that select or reorder features."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from recurra import _core
 from recurra.common import checks
-from recurra.layers.native import NativeLayerOfAnySize
+from recurra.layers.native import NativeLayer, NativeLayerOfAnySize
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
@@ -53,3 +55,59 @@ class Slice(NativeLayerOfAnySize):
                 f"Slice: got {features} features, expected at least {self.stop}, where the slice ends; lower stop"
             )
         return self.output_size
+
+
+@built_in
+class Permute(NativeLayer):
+    """Reorders each step's features as an array of `shape` whose axes are permuted, as torch.permute and Keras' Permute.
+
+    Images of Conv2d have their channels last, while a PyTorch layer behind a flattened (C, H) has learnt from channels
+    first:
+
+        columns = rc.Permute((16, 64), (1, 0))  # [row][channel] of 16 rows and 64 channels to [channel][row]
+
+    `y, _ = permute(x)`: x and y (N, T, features) or (N, features), features the product of `shape`. A reshape of the
+    features alone needs no layer, as they are flat.
+
+    Args:
+        shape: the axes of a step's features.
+        dims: for each axis of the output, that of the input.
+        dtype: float32 or float64.
+
+    Example:
+        >>> x = np.arange(6, dtype=np.float32)[None]
+        >>> rc.Permute((2, 3), (1, 0))(x)[0].tolist()
+        [[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]]
+    """
+
+    def __init__(self, shape: Sequence[int], dims: Sequence[int], *, dtype: npt.DTypeLike = "float32") -> None:
+        self.shape = tuple(checks.integer("Permute", "shape", size) for size in _sizes("shape", shape))
+        self.dims = tuple(checks.integer("Permute", "dims", axis, 0) for axis in _sizes("dims", dims))
+        if sorted(self.dims) != list(range(len(self.shape))):
+            raise ValueError(
+                f"Permute: got dims={self.dims} for shape={self.shape}, expected each axis from 0 to "
+                f"{len(self.shape) - 1} once; change dims"
+            )
+        name = checks.dtype_name("Permute", dtype)
+        super().__init__(_core.Permute(self.shape, self.dims, dtype=name), None)
+
+    @property
+    def input_size(self) -> int:
+        """The product of shape."""
+        return math.prod(self.shape)
+
+    @property
+    def output_size(self) -> int:
+        """The product of shape."""
+        return math.prod(self.shape)
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """0: there are no parameters."""
+        return 0
+
+
+def _sizes(name: str, value: Any) -> Sequence[Any]:
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 8:
+        raise ValueError(f"Permute: got {name}={value!r:.80}, expected a tuple of 1 to 8 numbers; write {name}=(1, 0)")
+    return value

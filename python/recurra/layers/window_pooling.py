@@ -57,8 +57,8 @@ class WindowPool(Windowed):
         name = type(self).__name__
         self.kernel_size = checks.integer(name, "kernel_size", kernel_size)
         self.features = None if features is None else checks.integer(name, "features", features)
-        self._set_window(self.kernel_size, self.kernel_size if stride is None else stride, padding)
-        self.state_names = ("past", "count") if self._around and self.why_not_streamable() is None else ()
+        self._set_named_window(self.kernel_size, self.kernel_size if stride is None else stride, padding)
+        self.state_names = ("past", "count") if self._before and self.why_not_streamable() is None else ()
         core = _core.WindowPool1d(
             self._mode,
             self.kernel_size,
@@ -86,12 +86,12 @@ class WindowPool(Windowed):
     def state_zeros(self, batch_size: int) -> list[Array]:
         """Zeros: no inputs yet."""
         rows = checks.integer(f"{self.label}.init_state", "batch_size", batch_size, 0)
-        shapes = ((self._around, rows, self.features or 0), (1, rows, 1))
+        shapes = ((self._before, rows, self.features or 0), (1, rows, 1))
         return [np.zeros(shape, self.dtype) for _name, shape in zip(self.state_names, shapes, strict=False)]
 
     def why_not_streamable(self) -> str | None:
         """Streams if every input step gives an output, no later input is needed, and the features are known."""
-        if self._around and self.features is None and super().why_not_streamable() is None:
+        if self._before and self.features is None and super().why_not_streamable() is None:
             return "does not know how many features its state holds; make it with features=..."
         return super().why_not_streamable()
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recurra.common.typing import State
-from recurra.layers.normalisation import BatchNorm
+from recurra.layers.normalisation import StatisticsNorm
 from recurra.losses import LossValue
 from recurra.objective.recorder import Recorded, Recorder
 from recurra.running.gradients import FlatGradients
@@ -40,9 +40,9 @@ def tree_sum(parts: Sequence[_Part], add: Callable[[_Part, _Part], _Part]) -> _P
 def check_shardable(model: Trainable) -> None:
     """Refuse a model that computes something from all rows of a batch together."""
     for prefix, layer in model.leaves:
-        if isinstance(layer, BatchNorm) and layer.is_trainable:
+        if isinstance(layer, StatisticsNorm) and layer.is_trainable:
             raise ValueError(
-                f"fit: got shards for a model with BatchNorm (layer {prefix.rstrip('.')}), expected none, as it "
+                f"fit: got shards for a model with {layer.label} (layer {prefix.rstrip('.')}), expected none, as it "
                 "normalises over all rows of a batch and a shard has a part of them; use LayerNorm, set trainable = False "
                 "on it, or leave shards out"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from recurra.layers.normalisation import BatchNorm
+from recurra.layers.normalisation import StatisticsNorm
 from recurra.objective.pieces import Segment
 from recurra.objective.sources import RowSource, Source, Steps
 from recurra.training.truncation import TruncatedBPTT
@@ -27,7 +27,7 @@ def check_batches(
             f"{operation}: got drop_last=True with fewer rows than batch_size, which leaves no batch, expected at "
             "least one; lower batch_size"
         )
-    if not any(isinstance(leaf, BatchNorm) for _prefix, leaf in model.leaves):
+    if not any(isinstance(leaf, StatisticsNorm) for _prefix, leaf in model.leaves):
         return
     single = source.single_row(seed)
     for suspect in _windows(single, truncate) if single is not None else ():

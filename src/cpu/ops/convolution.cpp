@@ -2,19 +2,13 @@
 // as they are, one `stride` steps behind the other; at the edges of a row and for dilated kernels they are gathered,
 // block by block of output steps, into scratch memory that stays in the cache.
 #include "cpu/device.h"
-#include "cpu/ops/matrix.h"
+#include "cpu/ops/images.h"
 
 namespace recurra {
 namespace {
 
 constexpr ptrdiff_t kWindowBlock = 128;  // output steps whose windows are gathered at once
 constexpr ptrdiff_t kShortPiece = 64;    // shorter ones share a block where they can
-
-// An episode, or all of a row where none starts within it: steps [begin, begin + steps) of a row.
-struct Piece {
-  ptrdiff_t row, begin, steps;
-  bool goes_on;  // from what came before the row's first step
-};
 
 // Outputs [begin, begin + count) of `pieces` pieces.
 struct WindowBlock {
@@ -33,42 +27,27 @@ template <class T>
 class Windows {
  public:
   Windows(const Run& run, const ConvolutionSpec& spec, const Batch& batch, Sequence<const T> x, StateRows<const T> past)
-      : spec_(spec), batch_(batch), x_(x), past_(past) {
-    ptrdiff_t resets = 0;
-    for (ptrdiff_t r = 0; batch.reset && r < batch.rows; ++r)
-      for (ptrdiff_t s = 0; s < batch.length(r); ++s) resets += batch.reset[r * batch.reset_row + s * batch.reset_step];
-    pieces_ = run.arena.template take<Piece>(size_t(batch.rows + resets));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) {
-      Piece piece = {r, 0, batch.length(r), true};
-      for (ptrdiff_t s = 0; batch.reset && s < batch.length(r); ++s) {
-        if (!batch.reset[r * batch.reset_row + s * batch.reset_step]) continue;
-        piece.steps = s - piece.begin;
-        if (piece.steps) pieces_[piece_count_++] = piece;
-        piece = {r, s, batch.length(r) - s, false};
-      }
-      pieces_[piece_count_++] = piece;
-    }
-  }
+      : spec_(spec), batch_(batch), x_(x), past_(past), pieces_(take_pieces(run, batch)) {}
 
-  const Piece& piece(ptrdiff_t i) const { return pieces_[i]; }
-  ptrdiff_t pieces() const { return piece_count_; }
-  ptrdiff_t outputs(ptrdiff_t i) const { return spec_.output_steps(pieces_[i].steps); }
+  const Piece& piece(ptrdiff_t i) const { return pieces_.data[i]; }
+  ptrdiff_t pieces() const { return pieces_.count; }
+  ptrdiff_t outputs(ptrdiff_t i) const { return spec_.output_steps(piece(i).steps); }
 
   // Blocks of at most `most` outputs, for rows of y whose distance within a block is row_distance().
   template <class Y>
   WindowBlock* blocks(const Run& run, Sequence<Y> y, ptrdiff_t most, ptrdiff_t& count) {
-    const ptrdiff_t each = piece_count_ ? outputs(0) : 0;
+    const ptrdiff_t each = pieces_.count ? outputs(0) : 0;
     // Rows alike, and y without gaps: several of them make a block.
-    const bool together = each > 0 && each <= kShortPiece && piece_count_ == batch_.rows && !batch_.lengths &&
+    const bool together = each > 0 && each <= kShortPiece && pieces_.count == batch_.rows && !batch_.lengths &&
                           (each == 1 || y.row_stride == each * y.step_stride);
     const ptrdiff_t group = together ? most / each : 1;
     ptrdiff_t room = 0;
-    for (ptrdiff_t i = 0; i < piece_count_; i += group) room += (outputs(i) + most - 1) / most;
+    for (ptrdiff_t i = 0; i < pieces_.count; i += group) room += (outputs(i) + most - 1) / most;
     WindowBlock* made = run.arena.template take<WindowBlock>(size_t(room));
     count = 0;
-    for (ptrdiff_t i = 0; i < piece_count_; i += group)
+    for (ptrdiff_t i = 0; i < pieces_.count; i += group)
       for (ptrdiff_t begin = 0; begin < outputs(i); begin += most)
-        made[count++] = {i, std::min(group, piece_count_ - i), begin, std::min(most, outputs(i) - begin)};
+        made[count++] = {i, std::min(group, pieces_.count - i), begin, std::min(most, outputs(i) - begin)};
     return made;
   }
   template <class Y>
@@ -78,20 +57,20 @@ class Windows {
   // The first output's place: only where an output stands for every input are there several pieces in a row.
   template <class Y>
   Y* first_output(const WindowBlock& block, Sequence<Y> y) const {
-    return y.at(pieces_[block.piece].row, pieces_[block.piece].begin + block.begin);
+    return y.at(piece(block.piece).row, piece(block.piece).begin + block.begin);
   }
 
   // Elements of scratch that windows() needs for blocks of `most` outputs.
   ptrdiff_t scratch(ptrdiff_t most) const { return (most + 1) * spec_.kernel * spec_.in; }
   View<T> windows(const WindowBlock& block, T* scratch) const {
     const ptrdiff_t width = spec_.kernel * spec_.in;
-    const Piece& piece = pieces_[block.piece];
+    const Piece& own = piece(block.piece);
     if (block.pieces == 1 && spec_.dilation == 1 && spec_.stride <= spec_.kernel) {
       const ptrdiff_t first = block.begin * spec_.stride - spec_.left;
       const ptrdiff_t steps = (block.count - 1) * spec_.stride + spec_.kernel;
-      if (first >= 0 && first + steps <= piece.steps && x_.step_stride == spec_.in)
-        return {x_.at(piece.row, piece.begin + first), spec_.stride * spec_.in};
-      copy(piece, first, steps, scratch);
+      if (first >= 0 && first + steps <= own.steps && x_.step_stride == spec_.in)
+        return {x_.at(own.row, own.begin + first), spec_.stride * spec_.in};
+      copy(own, first, steps, scratch);
       return {scratch, spec_.stride * spec_.in};
     }
     T* to = scratch;
@@ -99,10 +78,9 @@ class Windows {
       for (ptrdiff_t i = block.begin; i < block.begin + block.count; ++i, to += width) {
         const ptrdiff_t first = i * spec_.stride - spec_.left;
         if (spec_.dilation == 1)
-          copy(pieces_[p], first, spec_.kernel, to);
+          copy(piece(p), first, spec_.kernel, to);
         else
-          for (ptrdiff_t j = 0; j < spec_.kernel; ++j)
-            copy(pieces_[p], first + j * spec_.dilation, 1, to + j * spec_.in);
+          for (ptrdiff_t j = 0; j < spec_.kernel; ++j) copy(piece(p), first + j * spec_.dilation, 1, to + j * spec_.in);
       }
     return {scratch, width};
   }
@@ -130,20 +108,8 @@ class Windows {
   const Batch& batch_;
   Sequence<const T> x_;
   StateRows<const T> past_;
-  Piece* pieces_ = nullptr;
-  ptrdiff_t piece_count_ = 0;
+  const Pieces pieces_;
 };
-
-// Calls f(i, scratch (n)) for i < tasks; each thread has scratch of its own.
-template <class T, class F>
-void with_scratch(const Run& run, ptrdiff_t tasks, ptrdiff_t n, const F& f) {
-  const int threads = int(std::min<ptrdiff_t>(run.threads, tasks));
-  if (threads < 1) return;
-  T* scratch = run.arena.template take<T>(size_t(threads * n));
-  share_tasks(tasks, threads, [&](int member, ptrdiff_t i) {
-    if (!stopped(run)) f(i, scratch + member * n);
-  });
-}
 
 // dx of one piece: what each output's gradient gives to the inputs of its window, outputs ascending.
 template <class T>
@@ -182,6 +148,7 @@ void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Pi
 template <class T>
 void CpuDevice<T>::convolve(const Run& run, const ConvolutionForward<T>& call) const {
   const ConvolutionSpec& spec = *call.spec;
+  if (spec.image) return convolve_images(run, call);
   const T* bias = padded_bias(run, call.bias, spec.out);
   Windows<T> windows(run, spec, *call.batch, call.x, call.past);
   ptrdiff_t count;
@@ -197,19 +164,22 @@ void CpuDevice<T>::convolve(const Run& run, const ConvolutionForward<T>& call) c
 template <class T>
 void CpuDevice<T>::convolve_gradient(const Run& run, const ConvolutionBackward<T>& call) const {
   const ConvolutionSpec& spec = *call.spec;
+  if (spec.image) return convolve_images_gradient(run, call);
   const ptrdiff_t width = spec.kernel * spec.in;
   Windows<T> windows(run, spec, *call.batch, call.x, call.past);
-  ptrdiff_t count;
-  const WindowBlock* blocks = windows.blocks(run, call.dy, kOuterRows, count);
-  const ptrdiff_t size = windows.scratch(kOuterRows);
-  T* scratch = run.arena.template take<T>(size_t(run.threads * size));
-  outer_sum(run, width, spec.out, call.gradient, call.bias_gradient, [&](ptrdiff_t task, const auto& add) {
-    for (ptrdiff_t i = 0; i < count && !stopped(run); ++i) {
-      const View<T> from = windows.windows(blocks[i], scratch + task * size);
-      add(blocks[i].count * blocks[i].pieces, from.data, from.row, windows.first_output(blocks[i], call.dy),
-          windows.row_distance(blocks[i], call.dy));
-    }
-  });
+  if (call.gradient) {
+    ptrdiff_t count;
+    const WindowBlock* blocks = windows.blocks(run, call.dy, kOuterRows, count);
+    const ptrdiff_t size = windows.scratch(kOuterRows);
+    T* scratch = run.arena.template take<T>(size_t(run.threads * size));
+    outer_sum(run, width, spec.out, call.gradient, call.bias_gradient, [&](ptrdiff_t task, const auto& add) {
+      for (ptrdiff_t i = 0; i < count && !stopped(run); ++i) {
+        const View<T> from = windows.windows(blocks[i], scratch + task * size);
+        add(blocks[i].count * blocks[i].pieces, from.data, from.row, windows.first_output(blocks[i], call.dy),
+            windows.row_distance(blocks[i], call.dy));
+      }
+    });
+  }
   if (!call.dx.data && !call.dpast.data) return;
   // Without dx only the windows that reach before the row matter.
   const ptrdiff_t early = call.dx.data ? PTRDIFF_MAX : (spec.left + spec.stride - 1) / spec.stride;

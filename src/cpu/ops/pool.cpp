@@ -9,19 +9,6 @@ constexpr ptrdiff_t kPollWindows = 64;  // between two looks at the clock
 // The steps of a row's last episode are [first_step, length).
 ptrdiff_t first_step(const Batch& batch, ptrdiff_t row) { return std::max<ptrdiff_t>(0, batch.last_reset(row)); }
 
-// sum (n) = the sum over `count` steps of what add(i, sums) adds to `sums`, in short runs, so that long rows lose no
-// digits; scratch (n).
-template <class T, class F>
-void sum_steps(ptrdiff_t count, ptrdiff_t n, T* sum, T* scratch, const F& add) {
-  constexpr ptrdiff_t kShortRun = 64;
-  std::fill_n(sum, n, T(0));
-  for (ptrdiff_t begin = 0; begin < count; begin += kShortRun) {
-    std::fill_n(scratch, n, T(0));
-    for (ptrdiff_t i = begin; i < std::min(count, begin + kShortRun); ++i) add(i, scratch);
-    kernels<T>().rows.add_scaled(T(1), scratch, sum, n);
-  }
-}
-
 // Calls f(row, first step, end, scratch (n) of the row) for every row.
 template <class T, class F>
 void for_each_row(const Run& run, const Batch& batch, ptrdiff_t n, const F& f) {
@@ -40,7 +27,7 @@ void zero_earlier(Sequence<T> dx, ptrdiff_t row, ptrdiff_t first, ptrdiff_t feat
 // A row's inputs as windows see them: steps of x, before them what is kept of the past.
 template <class T>
 struct WindowRow {
-  const WindowPool<T>& call;
+  const PooledWindows<T>& call;
   ptrdiff_t row;
   ptrdiff_t kept() const { return call.count.data ? ptrdiff_t(*call.count.at(row)) : 0; }
   const T* at(ptrdiff_t step) const {
@@ -68,6 +55,55 @@ void for_each_window(const WindowRow<T>& from, const F& f) {
     f(t, std::max(first, start), end);
   }
 }
+
+// The inputs of a window: steps [begin, end), and in each the rows and columns of an image that exist, of one place if
+// there is no image.
+struct Cuboid {
+  ptrdiff_t begin, end, row, row_end, column, column_end;
+  ptrdiff_t steps() const { return end - begin; }
+  ptrdiff_t columns() const { return column_end - column; }
+  ptrdiff_t count() const { return steps() * (row_end - row) * columns(); }
+};
+
+// Calls f(first feature of the output, inputs) for each place of an output step, whose window has steps [begin, end).
+template <class F>
+void for_each_place(const ConvolutionSpec& spec, ptrdiff_t begin, ptrdiff_t end, const F& f) {
+  const ptrdiff_t channels = spec.in_channels();
+  const auto first = [](const ImageAxis& axis, ptrdiff_t i) { return i * axis.stride - axis.before; };
+  ptrdiff_t to = 0;
+  for (ptrdiff_t i = 0; i < spec.rows.outputs(); ++i)
+    for (ptrdiff_t j = 0; j < spec.columns.outputs(); ++j, to += channels) {
+      const ptrdiff_t row = first(spec.rows, i), column = first(spec.columns, j);
+      f(to, Cuboid{begin, end, std::max<ptrdiff_t>(0, row), std::min(spec.rows.size, row + spec.rows.kernel),
+                   std::max<ptrdiff_t>(0, column), std::min(spec.columns.size, column + spec.columns.kernel)});
+    }
+}
+
+// The inputs of a window in turn: all steps of a row and column, then the next ones, in PyTorch's order where the steps
+// are an image's columns.
+class WindowInput {
+ public:
+  WindowInput(const ConvolutionSpec& spec, const Cuboid& window)
+      : window_(window),
+        width_(spec.columns.size),
+        channels_(spec.in_channels()),
+        step_(window.begin),
+        row_(window.row),
+        column_(window.column) {}
+  ptrdiff_t step() const { return step_; }
+  ptrdiff_t feature() const { return (row_ * width_ + column_) * channels_; }  // the first one of the place
+  void advance() {
+    if (++step_ < window_.end) return;
+    step_ = window_.begin;
+    if (++column_ < window_.column_end) return;
+    column_ = window_.column;
+    ++row_;
+  }
+
+ private:
+  const Cuboid& window_;
+  ptrdiff_t width_, channels_, step_, row_, column_;
+};
 
 }  // namespace
 
@@ -111,49 +147,62 @@ void CpuDevice<T>::pool_gradient(const Run& run, const Batch& batch, ptrdiff_t f
 }
 
 template <class T>
-void CpuDevice<T>::pool_windows(const Run& run, const WindowPool<T>& call, Sequence<T> y) const {
+void CpuDevice<T>::pool_windows(const Run& run, const PooledWindows<T>& call, Sequence<T> y) const {
   const RowKernels<T>& rows = kernels<T>().rows;
-  const ptrdiff_t features = call.spec->in;
-  for_each_row<T>(run, *call.batch, features, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* scratch) {
+  const ConvolutionSpec& spec = *call.spec;
+  const ptrdiff_t n = spec.in_channels();
+  for_each_row<T>(run, *call.batch, n, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* scratch) {
     const WindowRow<T> from = {call, row};
     for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
       if (t % kPollWindows == 0 && stopped(run)) return;
-      T* to = y.at(row, t);
-      if (call.kind == PoolKind::kMax) {
-        std::copy_n(from.at(begin), features, to);
-        for (ptrdiff_t step = begin + 1; step < end; ++step) rows.keep_max(from.at(step), to, features);
-      } else {
-        sum_steps(end - begin, features, to, scratch,
-                  [&](ptrdiff_t i, T* sums) { rows.add_scaled(T(1), from.at(begin + i), sums, features); });
-        for (ptrdiff_t k = 0; k < features; ++k) to[k] /= T(end - begin);
-      }
+      for_each_place(spec, begin, end, [&](ptrdiff_t feature, const Cuboid& window) {
+        T* const to = y.at(row, t) + feature;
+        WindowInput input(spec, window);
+        const auto next = [&] {
+          const T* found = from.at(input.step()) + input.feature();
+          input.advance();
+          return found;
+        };
+        if (call.kind == PoolKind::kMax) {
+          std::copy_n(next(), n, to);
+          for (ptrdiff_t i = 1; i < window.count(); ++i) rows.keep_max(next(), to, n);
+        } else {
+          sum_steps(window.count(), n, to, scratch,
+                    [&](ptrdiff_t, T* sums) { rows.add_scaled(T(1), next(), sums, n); });
+          for (ptrdiff_t k = 0; k < n; ++k) to[k] /= T(window.count());
+        }
+      });
     });
   });
 }
 
 template <class T>
-void CpuDevice<T>::pool_windows_gradient(const Run& run, const WindowPool<T>& call, Sequence<const T> y,
+void CpuDevice<T>::pool_windows_gradient(const Run& run, const PooledWindows<T>& call, Sequence<const T> y,
                                          Sequence<const T> dy, Sequence<T> dx, StateRows<T> dpast) const {
   const RowKernels<T>& rows = kernels<T>().rows;
   const ConvolutionSpec& spec = *call.spec;
-  const ptrdiff_t features = spec.in;
-  for_each_row<T>(run, *call.batch, 2 * features, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* left) {
+  const ptrdiff_t n = spec.in_channels();
+  for_each_row<T>(run, *call.batch, 2 * n, [&](ptrdiff_t row, ptrdiff_t, ptrdiff_t, T* left) {
     const WindowRow<T> from = {call, row};
-    T* const part = left + features;
+    T* const part = left + n;
     for_each_window(from, [&](ptrdiff_t t, ptrdiff_t begin, ptrdiff_t end) {
       if (t % kPollWindows == 0 && stopped(run)) return;
-      std::copy_n(dy.at(row, t), features, left);
-      for (ptrdiff_t step = begin; step < end; ++step) {
-        T* to = nullptr;
-        if (step >= 0 && dx.data) to = dx.at(row, step);
-        if (step < 0 && dpast.data) to = dpast.at(row) + (spec.left + step) * features;
-        if (call.kind == PoolKind::kMax) {
-          rows.give_max(from.at(step), y.at(row, t), left, part, features);
-          if (to) rows.add_scaled(T(1), part, to, features);
-        } else if (to) {
-          rows.add_scaled(T(1) / T(end - begin), left, to, features);
+      for_each_place(spec, begin, end, [&](ptrdiff_t feature, const Cuboid& window) {
+        std::copy_n(dy.at(row, t) + feature, n, left);
+        WindowInput input(spec, window);
+        for (ptrdiff_t i = 0; i < window.count(); ++i, input.advance()) {
+          const ptrdiff_t step = input.step(), place = input.feature();
+          T* to = nullptr;
+          if (step >= 0 && dx.data) to = dx.at(row, step) + place;
+          if (step < 0 && dpast.data) to = dpast.at(row) + (spec.left + step) * spec.in + place;
+          if (call.kind == PoolKind::kMax) {
+            rows.give_max(from.at(step) + place, y.at(row, t) + feature, left, part, n);
+            if (to) rows.add_scaled(T(1), part, to, n);
+          } else if (to) {
+            rows.add_scaled(T(1) / T(window.count()), left, to, n);
+          }
         }
-      }
+      });
     });
   });
 }
@@ -208,8 +257,8 @@ void CpuDevice<T>::attend_input_gradient(const Run& run, const Batch& batch, con
       const;                                                                                                       \
   template void CpuDevice<T>::pool_gradient(const Run&, const Batch&, ptrdiff_t, PoolKind, Sequence<const T>,      \
                                             Sequence<const T>, Sequence<const T>, Sequence<T>) const;              \
-  template void CpuDevice<T>::pool_windows(const Run&, const WindowPool<T>&, Sequence<T>) const;                   \
-  template void CpuDevice<T>::pool_windows_gradient(const Run&, const WindowPool<T>&, Sequence<const T>,           \
+  template void CpuDevice<T>::pool_windows(const Run&, const PooledWindows<T>&, Sequence<T>) const;                \
+  template void CpuDevice<T>::pool_windows_gradient(const Run&, const PooledWindows<T>&, Sequence<const T>,        \
                                                     Sequence<const T>, Sequence<T>, StateRows<T>) const;           \
   template void CpuDevice<T>::attend(const Run&, const Batch&, const Attend<T>&, Sequence<T>) const;               \
   template void CpuDevice<T>::attend_gradient(const Run&, const Batch&, const Attend<T>&, Sequence<const T>,       \

@@ -14,6 +14,19 @@ void for_each_step(const Run& run, const Batch& batch, const F& f) {
   });
 }
 
+// sum (n) = the sum over `count` steps of what add(i, sums) adds to `sums`, in short runs, so that long rows lose no
+// digits; scratch (n).
+template <class T, class F>
+void sum_steps(ptrdiff_t count, ptrdiff_t n, T* sum, T* scratch, const F& add) {
+  constexpr ptrdiff_t kShortRun = 64;
+  std::fill_n(sum, n, T(0));
+  for (ptrdiff_t begin = 0; begin < count; begin += kShortRun) {
+    std::fill_n(scratch, n, T(0));
+    for (ptrdiff_t i = begin; i < std::min(count, begin + kShortRun); ++i) add(i, scratch);
+    kernels<T>().rows.add_scaled(T(1), scratch, sum, n);
+  }
+}
+
 // total (n) += the sum over all valid steps of what add(row, step, sums) adds to `sums`: in short runs, blocks of some
 // 256 steps of the batch, then the total, each level in order. Blocks are shared out to threads.
 template <class T, class F>

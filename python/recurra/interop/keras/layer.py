@@ -164,8 +164,7 @@ class KerasLayer:
         functions = self.functions
         if name == "swish":
             name = "silu"
-        if name in ("hard_silu", "hard_swish"):
-            return lambda x: x * functions.hard_sigmoid(x, 1.0 / 6.0)
+        name = "hard_swish" if name == "hard_silu" else name
         if name == "hard_sigmoid":
             scale = 1.0 / 6.0 if self.builder.major >= 3 else 0.2
             return lambda x: functions.hard_sigmoid(x, scale)
@@ -178,8 +177,8 @@ class KerasLayer:
 
     # Inputs
 
-    def one(self, args: Sequence[Any], flat: bool = False) -> Value:
-        """The only input; a flattened one only with `flat`."""
+    def one(self, args: Sequence[Any], flat: bool = False, image: bool = False) -> Value:
+        """The only input; a flattened one only with `flat`, images only with `image`."""
         value = args[0] if args else None
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -187,6 +186,10 @@ class KerasLayer:
             raise refused(f"got {type(value).__name__} as input, expected one tensor")
         if value.flat and not flat:
             raise refused("got it after a Flatten of a sequence, expected a Dense there")
+        if value.image and not image:
+            raise refused(
+                f"got images, {value.image} in each step, expected a Reshape or Flatten before it, as it takes features"
+            )
         return value
 
     def several(self, args: Sequence[Any]) -> list[Value]:
@@ -194,6 +197,8 @@ class KerasLayer:
         values = list(args[0]) if args and isinstance(args[0], list | tuple) else list(args)
         if not values or not all(isinstance(one, Value) and not one.flat for one in values):
             raise refused("got inputs that are not tensors, expected a list of tensors")
+        if len({one.image for one in values}) > 1:
+            raise refused("got images of different sizes, expected equal ones")
         return values
 
     def sequence(self, value: Value) -> Value:

@@ -12,18 +12,19 @@ from recurra.common.typing import Array
 from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Value
+from recurra.layers.activation import PReLU
 from recurra.layers.basic import Dropout, Embedding, Linear
 from recurra.layers.convolution import Conv1d
-from recurra.layers.normalisation import BatchNorm, LayerNorm
+from recurra.layers.normalisation import BatchNorm, BatchNorm2d, LayerNorm
 from recurra.layers.pooling import Pool
 
 
 def stepwise(layer: KerasLayer, function: Callable[[Any], Any], flat: bool = False) -> Apply:
-    """Applies `function` to each step; with `flat`, flattened values are accepted too."""
+    """Applies `function` to each step; with `flat`, flattened values and images are accepted too."""
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         layer.no_more(kwargs)
-        value = layer.one(args, flat)
+        value = layer.one(args, flat, image=flat)
         return value.now(function(value.symbol))
 
     return apply
@@ -101,8 +102,8 @@ def convert_masking(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
 @converts("BatchNormalization")
 def convert_batch_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """To a BatchNorm; without scale or center, the gain is 1 or the shift 0."""
-    x = layer.one(args)
-    features = x.features
+    x = layer.one(args, image=True)
+    features = x.image[-1] if x.image else x.features
     _check_axis(layer, x)
     if layer.get("renorm", False):
         raise refused("got renorm=True, expected False")
@@ -110,11 +111,34 @@ def convert_batch_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs)
     arrays = layer.weights.own(*[(features,)] * (2 + scale + center))
     values = _gain_and_shift(arrays, scale, center, features)
     values |= dict(zip(("running_mean", "running_var"), arrays[-2:], strict=True))
-    norm = BatchNorm(
+    cls = BatchNorm2d if x.image else BatchNorm
+    norm = cls(
         features, eps=layer.number("epsilon", 1e-3), momentum=1 - layer.number("momentum", 0.99), dtype=layer.dtype
     )
     layer.filled(norm, values)
-    return stepwise(layer, norm)
+
+    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
+        layer.no_more(kwargs)
+        value = layer.one(args, image=True)
+        return value.now(norm(value.symbol))
+
+    return apply
+
+
+@converts("PReLU")
+def convert_prelu(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
+    """To a PReLU: slopes for each feature or channel, the same at all steps."""
+    x = layer.one(args, image=True)
+    features = x.image[-1] if x.image else x.features
+    axes = (1 if x.sequence and not layer.builder.is_stepwise else 0) + (len(x.image) or 1)
+    (alpha,) = layer.weights.own((1,) * (axes - 1) + (features,))
+    prelu = layer.filled(PReLU(features, dtype=layer.dtype), {"weight": alpha.reshape(-1)})
+
+    def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
+        value = layer.one(args, image=True)
+        return value.now(prelu(value.symbol))
+
+    return apply
 
 
 @converts("LayerNormalization")
@@ -134,7 +158,8 @@ def convert_layer_norm(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs)
 def _check_axis(layer: KerasLayer, value: Value) -> None:
     axis = layer.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if axis not in (-1, 2 if value.sequence and not layer.builder.is_stepwise else 1):
+    own = len(value.image) or 1
+    if axis not in (-1, own + 1 if value.sequence and not layer.builder.is_stepwise else own):
         raise refused(f"got axis={axis!r:.80}, expected the last one, the features")
 
 
@@ -247,7 +272,7 @@ def convert_time_distributed(layer: KerasLayer, args: tuple[Any, ...], kwargs: K
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Any:
         layer.no_more(kwargs)
-        value = layer.sequence(layer.one(args))
+        value = layer.sequence(layer.one(args, image=True))
         with layer.builder.stepwise():
             return inner((value,), {})
 

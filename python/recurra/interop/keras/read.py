@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from recurra.common import checks, initialise
-from recurra.interop.keras import attention, merging, plain, recurrent, windows
+from recurra.interop.keras import attention, images, merging, plain, recurrent, windows
 from recurra.interop.keras.build import Builder
 from recurra.interop.keras.files import damage_told, major_of, open_source, parsed
 from recurra.interop.keras.source import Source
@@ -17,6 +17,7 @@ from recurra.models.model import Model
 __all__ = [
     "attention",
     "from_keras",
+    "images",
     "merging",
     "plain",
     "recurrent",

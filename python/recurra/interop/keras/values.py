@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,13 +36,15 @@ class Port:
     def numbers(self) -> Any:
         """The symbol, for sequences or vectors of numbers."""
         if self.symbol is None:
-            features = self.shape[-1] if self.shape else None
-            if len(self.shape) not in (1, 2) or features is None:
+            sizes = self.shape[1:] if len(self.shape) > 1 else self.shape
+            known = [one for one in sizes if one is not None]
+            if not 1 <= len(self.shape) <= 4 or len(known) < len(sizes):
                 raise refused(
-                    f"got input {self.name!r} of shape {tuple(self.shape)}, expected (steps, features) or (features,) "
-                    "with known features"
+                    f"got input {self.name!r} of shape {tuple(self.shape)}, expected (features,), (steps, features), "
+                    "(steps, height, channels) or (steps, height, width, channels), all but the steps known"
                 )
-            self.symbol = Input(features=features, sequence=len(self.shape) == 2, name=self.name, dtype=self._dtype)
+            features = math.prod(known)
+            self.symbol = Input(features=features, sequence=len(self.shape) > 1, name=self.name, dtype=self._dtype)
         if self.symbol.tokens:
             raise refused(f"got input {self.name!r} as tokens and as numbers, expected one of them")
         return self.symbol
@@ -66,7 +69,8 @@ class Value:
     """A sequence (N, steps, features) or a vector (N, features).
 
     steps: the number of steps, None if variable; port: the input with the same time axis; masked: whether Keras passes
-    that input's mask along; flat: whether Keras has flattened it to (N, steps * features).
+    that input's mask along; flat: whether Keras has flattened it to (N, steps * features); image: Keras' axes of a
+    step's features, if there are several: (height, channels) or (height, width, channels).
     """
 
     given: Any
@@ -75,12 +79,13 @@ class Value:
     port: Port | None = None
     masked: bool = False
     flat: bool = False
+    image: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, port: Port) -> Value:
         """The value of an input."""
-        sequence = len(port.shape) == 2
-        return cls(None, sequence, port.shape[0] if port.shape else None, port)
+        image = tuple(one or 0 for one in port.shape[1:]) if len(port.shape) > 2 else ()
+        return cls(None, len(port.shape) > 1, port.shape[0] if port.shape else None, port, image=image)
 
     @property
     def symbol(self) -> Any:

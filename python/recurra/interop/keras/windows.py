@@ -21,21 +21,23 @@ from recurra.layers.windows import Windowed
 _MOST_WEIGHTS = 1 << 26
 
 
-def _window(layer: KerasLayer, value: Value, kernel: int, stride: int, dilation: int) -> tuple[str, int]:
+def padding_of(layer: KerasLayer, size: int | None, kernel: int, stride: int, dilation: int) -> tuple[str, int]:
     """The padding here, and the number of zeros to prepend to the kernel for Keras' alignment of the windows."""
     padding, span = layer.get("padding", "valid"), (kernel - 1) * dilation + 1
     if padding not in ("valid", "same", "causal"):
         raise refused(f"got padding={padding!r:.80}, expected 'valid', 'same' or 'causal'")
+    if stride > 1 and dilation > 1:
+        raise refused(f"got strides of {stride} and a dilation of {dilation}, expected one of them, as in Keras")
     if padding != "same" or stride == 1:
         return str(padding), 0
-    if value.steps is None:
+    if size is None:
         raise refused("got padding='same' with strides over an unknown number of steps, expected a known one")
-    steps = -(-value.steps // stride)
-    left = max((steps - 1) * stride + span - value.steps, 0) // 2
+    steps = -(-size // stride)
+    left = max((steps - 1) * stride + span - size, 0) // 2
     return "same", span - 1 - 2 * left if left != (span - 1) // 2 else 0
 
 
-def _steps(value: Value, window: Windowed) -> int | None:
+def steps_of(value: Value, window: Windowed) -> int | None:
     """The number of output steps."""
     found = window.output_lengths(None if value.steps is None else np.array([value.steps]))
     return None if found is None else int(found[0])
@@ -86,7 +88,7 @@ def _ungrouped(kernel: Array, features: int, groups: int) -> Array:
 
 def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> Apply:
     stride, dilation = layer.integer("strides", 1), layer.integer("dilation_rate", 1)
-    padding, before = _window(layer, x, kernel.shape[0], stride, dilation)
+    padding, before = padding_of(layer, x.steps, kernel.shape[0], stride, dilation)
     kernel = np.concatenate([np.zeros((before, *kernel.shape[1:]), kernel.dtype), kernel])
     size, features, filters = kernel.shape
     conv = Conv1d(
@@ -105,7 +107,7 @@ def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> App
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = layer.sequence(layer.one(args))
         layer.reads(value)
-        return value.now(activation(conv(value.symbol)), steps=_steps(value, conv), masked=False)
+        return value.now(activation(conv(value.symbol)), steps=steps_of(value, conv), masked=False)
 
     return apply
 
@@ -134,7 +136,7 @@ def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
     layer.expect("data_format", "channels_last")
     size = layer.integer("pool_size", 2)
     stride = size if layer.get("strides", None) is None else layer.integer("strides")
-    padding, before = _window(layer, x, size, stride, 1)
+    padding, before = padding_of(layer, x.steps, size, stride, 1)
     if before:
         if (x.steps or 0) % stride or size != stride:
             raise refused(
@@ -148,7 +150,7 @@ def convert_window_pool(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = layer.sequence(layer.one(args))
         layer.reads(value)
-        return value.now(pool(value.symbol), steps=_steps(value, pool), masked=False)
+        return value.now(pool(value.symbol), steps=steps_of(value, pool), masked=False)
 
     return apply
 
@@ -194,12 +196,14 @@ def convert_repeat(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> 
 @converts("Flatten")
 def convert_flatten(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """To no layer; a Flatten of several steps is absorbed by the next Dense."""
-    return lambda args, _kwargs: _flattened(layer, layer.one(args))
+    return lambda args, _kwargs: _flattened(layer, layer.one(args, image=True))
 
 
 def _flattened(layer: KerasLayer, value: Value) -> Value:
     if not value.sequence or layer.builder.is_stepwise:
-        return value
+        return replace(value, given=value.symbol, image=()) if value.image else value
+    if value.image:
+        value = replace(value, given=value.symbol, image=())
     if value.steps is None:
         raise refused("got sequences of an unknown number of steps, expected a known one")
     layer.reads(value)
@@ -211,10 +215,14 @@ def _flattened(layer: KerasLayer, value: Value) -> Value:
 @converts("Reshape")
 def convert_reshape(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """Only to the same shape, from a vector to a single step, or flattening."""
+    from recurra.interop.keras.images import reshaped_image  # late: it imports this module
+
     target = layer.get("target_shape")
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
-        value = layer.one(args)
+        value = layer.one(args, image=True)
+        if value.image:
+            return reshaped_image(layer, value, target)
         steps, features = (value.steps if value.sequence else 1), value.features
         count = None if steps is None else steps * features
         known = [one for one in target if one != -1]

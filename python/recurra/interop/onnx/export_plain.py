@@ -21,6 +21,8 @@ _OPERATORS = {
     "abs": "Abs",
     "leaky_relu": "LeakyRelu",
     "elu": "Elu",
+    "hard_swish": "HardSwish",
+    "softsign": "Softsign",
 }
 
 
@@ -55,6 +57,15 @@ def _activation(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Seq
         half = writer.node("Mul", [x, writer.number(0.5)])
         error = writer.node("Erf", [writer.node("Mul", [x, writer.number(0.5**0.5)])])
         return same(inputs[0], writer.node("Mul", [half, writer.node("Add", [error, writer.number(1.0)])]))
+    if name == "mish":
+        return same(inputs[0], writer.node("Mul", [x, writer.node("Tanh", [writer.node("Softplus", [x])])]))
+    if name in ("hard_tanh", "relu6"):
+        low, high = (-1.0, 1.0) if name == "hard_tanh" else (0.0, 6.0)
+        return same(inputs[0], writer.node("Clip", [x, writer.number(low), writer.number(high)]))
+    if name == "hard_sigmoid":
+        return same(inputs[0], writer.node("HardSigmoid", [x], alpha=1.0 / 6.0, beta=0.5))
+    if name == "selu":
+        return same(inputs[0], writer.node("Selu", [x], alpha=1.6732632423543772, gamma=1.0507009873554805))
     raise ValueError(f"to_onnx: got Activation({name!r}), which has no operator in ONNX; use another one")
 
 

@@ -31,14 +31,14 @@ def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
     if begin:
         past = writer.node("Transpose", [begin[0]], perm=[1, 0, 2])
         given, pads = writer.node("Concat", [past, given], axis=1), [0, 0]
-        finals = [_past(writer, given, x.lengths, span - 1)]
+        finals = [past_of(writer, given, x.lengths, span - 1)]
     weights = [writer.parameter(layer.params[name]) for name in (("weight", "bias") if layer.bias else ("weight",))]
     window: dict[str, Any] = {"kernel_shape": [layer.kernel_size], "strides": [layer.stride], "pads": pads}
     y = over_steps(writer, "Conv", given, *weights, **window, dilations=[layer.dilation])
     return Made(Tensor(y, True, _lengths(writer, layer, x, span)), finals)
 
 
-def _past(writer: Writer, steps: str, lengths: str | None, count: int) -> str:
+def past_of(writer: Writer, steps: str, lengths: str | None, count: int) -> str:
     """The new past, (count, N, channels): the last `count` valid steps of `steps`, which begins with the old past."""
     if lengths is None:
         ends = (writer.integers(-count), writer.integers(2**63 - 1), writer.integers(1))

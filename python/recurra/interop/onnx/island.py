@@ -26,16 +26,19 @@ class Island:
         self.lengths: int | None = None
 
     def input(self, source: Turned, shape: tuple[int, ...], pattern: str, dtype: str) -> View:
-        """Add an input: an array with the axes `pattern`, (N, T, F) or (N, F) in some order."""
+        """Add an input: an array with the axes `pattern`, (N, T, F) or (N, F) in some order, F of
+        them in each of D."""
         order, sizes = labelled(shape, pattern)
         own = "".join(order[source.axes.index(at)] for at in range(len(order)))
         key = source.slot, own, order, len(shape)
         if key in self._seen:
             return self._seen[key]
-        base = tuple(sizes[one] for one in ("NTF" if "T" in pattern else "NF"))
-        symbol = Input(features=sizes["F"], sequence="T" in pattern, dtype=dtype)
-        self.inputs.append((symbol, source.slot, Arrangement(shape, base, own, 1)))
-        self._seen[key] = found = View(self, symbol, base, order)
+        directions = sizes.get("D", 1)
+        features = directions * sizes["F"]
+        base = (sizes["N"], *((sizes["T"],) if "T" in pattern else ()), features)
+        symbol = Input(features=features, sequence="T" in pattern, dtype=dtype)
+        self.inputs.append((symbol, source.slot, Arrangement(shape, base, own, directions)))
+        self._seen[key] = found = View(self, symbol, base, order, directions)
         return found
 
     def tokens(self, slot: int, shape: tuple[int, ...], size: int) -> View:

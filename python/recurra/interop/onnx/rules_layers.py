@@ -27,6 +27,11 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name.lower(), {}) for name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Sqrt", "Exp", "Log", "Abs")},
     "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
     "Elu": ("elu", {"alpha": 1.0}),
+    "Softsign": ("softsign", {}),
+    "HardSwish": ("hard_swish", {}),
+    "HardSigmoid": ("hard_sigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
+    "Selu": ("selu", {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}),
+    "Mish": ("mish", {}),
     "Gelu": ("gelu", {"approximate": "none"}),
 }
 
@@ -118,7 +123,8 @@ def _activated(tracer: Tracer, value: Value, view: View, name: str) -> list[Valu
 def _activation(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     view, value = _in_island(inputs[0]), inputs[0]
     name, wanted = _ACTIVATIONS[node.op]
-    same = all(
+    same = node.op != "HardSigmoid" or "alpha" in node.attributes  # whose default is another
+    same = same and all(
         np.allclose(node.attributes.get(key, one), one)
         if isinstance(one, float)
         else node.attributes.get(key, one) == one

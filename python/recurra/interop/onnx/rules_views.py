@@ -78,7 +78,19 @@ def _reshape(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list
     for one in (view, merged(view)):
         if plain == sizes_of(one):
             return [Value(shape, value.dtype, view=one)]
-    return None
+    split = _split_features(merged(view), plain)
+    return None if split is None else [Value(shape, value.dtype, view=split)]
+
+
+def _split_features(view: View, plain: list[int]) -> View | None:
+    """The view with its features as two axes, if that gives the sizes `plain`."""
+    sizes = sizes_of(view)
+    at = view.order.find("F")
+    if view.directions != 1 or at < 0 or len(plain) != len(sizes) + 1:
+        return None
+    if plain[:at] != sizes[:at] or plain[at + 2 :] != sizes[at + 1 :] or plain[at] * plain[at + 1] != sizes[at]:
+        return None
+    return replace(view, order=view.order.replace("F", "DF"), directions=plain[at])
 
 
 def _new_axes(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Value] | None:

@@ -225,7 +225,10 @@ class Tracer:
             return None
         dtype = value.dtype.name
         if value.view is not None and value.view.island is self._open:
-            fit = self._fitted(merged(value.view), value.shape, pattern, dtype)
+            if "D" in pattern:
+                fit = _image(value.view, value.shape, pattern)
+            else:
+                fit = self._fitted(merged(value.view), value.shape, pattern, dtype)
             if fit is not None:
                 return fit
         source = self.source(value)  # first, as it may close the island
@@ -248,6 +251,19 @@ class Tracer:
         else:
             layer, base = self.store.plain(RepeatVector, 1, dtype=dtype), (own["N"], 1, own["F"])
         return View(view.island, layer(view.symbol), base, view.order)
+
+
+def _image(view: View, shape: tuple[int, ...], pattern: str) -> View | None:
+    """The view, if its axes fit images of this shape, with features of D rows each; a single row or feature fits both."""
+    order, sizes = labelled(shape, pattern)
+    if view.base != (sizes["N"], sizes["T"], sizes["D"] * sizes["F"]):
+        return None
+    if 1 in (sizes["D"], sizes["F"]):
+        if view.order.replace("D", "F") != order.replace("D", "F"):
+            return None
+    elif view.order != order or view.directions != sizes["D"]:
+        return None
+    return View(view.island, view.symbol, view.base, order, sizes["D"])
 
 
 def _named(node: Node, branch: Graph) -> list[Node]:

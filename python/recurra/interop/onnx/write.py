@@ -10,7 +10,14 @@ import numpy as np
 
 from recurra import _core
 from recurra.common import checks
-from recurra.interop.onnx import export_cells, export_merge, export_plain, export_windows
+from recurra.interop.onnx import (
+    export_cells,
+    export_channels,
+    export_images,
+    export_merge,
+    export_plain,
+    export_windows,
+)
 from recurra.interop.onnx.exporter import Exporter, Made, refuse
 from recurra.interop.onnx.writer import Tensor, Writer
 from recurra.layers.layer import Layer
@@ -19,6 +26,8 @@ from recurra.saving import whole_file
 #: Exporters by the layer's class name.
 EXPORTERS: dict[str, Exporter] = {
     **export_cells.EXPORTERS,
+    **export_channels.EXPORTERS,
+    **export_images.EXPORTERS,
     **export_merge.EXPORTERS,
     **export_plain.EXPORTERS,
     **export_windows.EXPORTERS,

@@ -26,11 +26,22 @@ class Chain:
     axis: torch's layout of the next module's input. "any"; "features": features last, (N, T, features) or
     (N, features); "second": (N, features) or (N, features, T); "vector": (N, features); "channels": (N, features, T),
     as convolutions take it; "pooled": (N, features, 1); "flat": (N, features * T) after a Flatten, which the next
-    Linear absorbs; "end": the pair from a recurrent module.
+    Linear absorbs; "image": (N, channels, height, width), where features counts the channels; "pooled image":
+    (N, channels, 1, 1) of images whose columns are steps; "end": the pair from a recurrent module.
+
+    height, width: of images; width None: their columns are the steps here.
     """
 
-    def __init__(self, dtype: str, axis: str = "any", features: int | None = None) -> None:
-        self.dtype, self.axis, self.features = dtype, axis, features
+    def __init__(
+        self,
+        dtype: str,
+        axis: str = "any",
+        features: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> None:
+        self.dtype, self.axis, self.features = dtype, axis if height is None else "image", features
+        self.height, self.width = height, width
         self.steps_behind = ""  # layout before the Flatten: "channels" or "features"
         self.alone = False  # whether the current module is the whole source
         self.place = ""  # the current module's dotted name
@@ -55,10 +66,16 @@ class Chain:
             "second": "values whose features are the second axis",
             "vector": "vectors (N, features)",
             "pooled": "values of one step, (N, channels, 1)",
+            "image": "images (N, channels, height, width)",
+            "pooled image": "images of one place, (N, channels, 1, 1)",
             "flat": "the steps of a sequence flattened, (N, T * features)",
             "end": "the pair of outputs and state that a recurrent module gives",
         }[self.axis]
-        cures = {"pooled": "put Flatten() before it", "flat": "put a Linear behind the Flatten"}
+        cures = dict.fromkeys(("pooled", "pooled image"), "put Flatten() before it")
+        cures |= {
+            "image": "put a Flatten before it: Flatten() or, where columns are steps, Flatten(1, 2)",
+            "flat": "put a Linear behind the Flatten",
+        }
         cure = cures.get(self.axis, "convert its parts with rc.interop.torch_layers, and put them together by hand")
         raise self.refused(module, f"got it behind {said}, expected {' or '.join(axes)}", cure)
 

@@ -5,10 +5,25 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from recurra.interop.torch import by_hand, plain_modules, recurrent, window_modules  # register their converters
+from recurra.interop.torch import (  # register their converters
+    by_hand,
+    image_modules,
+    plain_modules,
+    recurrent,
+    window_modules,
+)
 from recurra.interop.torch.chain import CONVERTERS, Chain
 
-__all__ = ["convert", "converter_name", "dtype_of", "is_own", "plain_modules", "recurrent", "window_modules"]
+__all__ = [
+    "convert",
+    "converter_name",
+    "dtype_of",
+    "image_modules",
+    "is_own",
+    "plain_modules",
+    "recurrent",
+    "window_modules",
+]
 
 
 def converter_name(module: Any) -> str | None:

@@ -12,7 +12,7 @@ from recurra.saving import registry
 
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 #: The default class for the number of axes of a weight.
-_BY_AXES = {1: "LayerNorm", 2: "Linear", 3: "Conv1d"}
+_BY_AXES = {1: "LayerNorm", 2: "Linear", 3: "Conv1d", 4: "Conv2d"}
 
 
 def guessed(
@@ -70,7 +70,7 @@ def _recurrent(operation: str, name: str, arrays: Mapping[str, Array]) -> tuple[
 def _plain(name: str, arrays: Mapping[str, Array], chosen: Any) -> tuple[str, dict[str, Any]]:
     weight, bias = arrays["weight"], "bias" in arrays
     kind = chosen or _BY_AXES.get(weight.ndim, "")
-    if "running_mean" in arrays and weight.ndim == 1:
+    if "running_mean" in arrays and weight.ndim == 1 and chosen is None:
         kind = "BatchNorm"
     elif kind == "Linear" and not bias and chosen is None and "emb" in name.lower():
         kind = "Embedding"
@@ -83,6 +83,14 @@ def _plain(name: str, arrays: Mapping[str, Array], chosen: Any) -> tuple[str, di
         return kind, {"in_features": shape[1], "out_features": shape[0], "bias": bias}
     if kind == "Conv1d" and len(shape) == 3:
         return kind, {"in_channels": shape[1], "out_channels": shape[0], "kernel_size": shape[2], "bias": bias}
+    if kind == "Conv2d" and len(shape) == 4:
+        return kind, {"in_channels": shape[1], "out_channels": shape[0], "kernel_size": shape[2:], "bias": bias}
+    if kind in ("PReLU", "BatchNorm2d", "InstanceNorm1d") and len(shape) == 1:
+        return kind, {{"PReLU": "num_parameters", "BatchNorm2d": "channels"}.get(kind, "features"): shape[0]}
+    if kind == "GroupNorm" and len(shape) == 1:
+        return kind, {"num_channels": shape[0]}
+    if kind == "ConvTranspose1d" and len(shape) == 3:
+        return kind, {"in_channels": shape[0], "out_channels": shape[1], "kernel_size": shape[2], "bias": bias}
     raise ValueError(f"got a weight of shape {shape}, which no layer here has")
 
 

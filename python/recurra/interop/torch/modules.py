@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recurra.interop.torch import steps
+from recurra.interop.torch.channel_modules import ChannelPReLU, Permuted, RowGroupNorm
+from recurra.interop.torch.image_steps import ImageConv2d, ImagePool2d, StepConvTranspose1d
 from recurra.interop.torch.loops import RecurrentLoop, needs_loop
 from recurra.layers.leaf import LeafLayer
 
@@ -22,6 +24,13 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "softplus": lambda: nn.Softplus(threshold=50),
     "softmax": lambda: nn.Softmax(dim=-1),
+    "hard_sigmoid": nn.Hardsigmoid,
+    "hard_swish": nn.Hardswish,
+    "hard_tanh": nn.Hardtanh,
+    "relu6": nn.ReLU6,
+    "selu": nn.SELU,
+    "softsign": nn.Softsign,
+    "mish": nn.Mish,
 }
 _JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add,
@@ -119,6 +128,17 @@ class StepBatchNorm(nn.BatchNorm1d):
         y = torch.zeros_like(x)
         y[there] = super().forward(x[there])
         return y, lengths
+
+
+class ChannelBatchNorm(StepBatchNorm):
+    """Batch normalisation of the channels of (..., positions * channels) over the valid steps."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The outputs and the lengths."""
+        positions = x.shape[-1] // self.num_features
+        split = x.reshape(x.shape[0], -1, self.num_features)
+        y, _ = super().forward(split, None if lengths is None else lengths * positions)
+        return y.reshape(x.shape), lengths
 
 
 class StepPool(nn.Module):
@@ -289,6 +309,27 @@ def _make(operation: str, layer: LeafLayer, config: dict[str, Any], dtype: torch
             config["features"], config["eps"], config["momentum"], config["affine"], dtype=dtype
         ),
         "Conv1d": lambda: StepConv1d(config, dtype),
+        "ConvTranspose1d": lambda: StepConvTranspose1d(
+            *(config[name] for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+            output_padding=config["output_padding"],
+            dilation=config["dilation"],
+            bias=config["bias"],
+            dtype=dtype,
+        ),
+        "Conv2d": lambda: ImageConv2d(layer, dtype),
+        "MaxPool2d": lambda: ImagePool2d(layer, mean=False),
+        "AvgPool2d": lambda: ImagePool2d(layer, mean=True),
+        "BatchNorm2d": lambda: ChannelBatchNorm(
+            config["channels"], config["eps"], config["momentum"], config["affine"], dtype=dtype
+        ),
+        "GroupNorm": lambda: RowGroupNorm(
+            config["num_groups"], config["num_channels"], config["eps"], config["affine"], dtype=dtype
+        ),
+        "InstanceNorm1d": lambda: RowGroupNorm(
+            config["features"], config["features"], config["eps"], config["affine"], dtype=dtype
+        ),
+        "PReLU": lambda: ChannelPReLU(config["num_parameters"], dtype=dtype),
+        "Permute": lambda: Permuted(layer.config()["shape"], layer.config()["dims"]),
         "MaxPool1d": lambda: StepPool1d(config, mean=False),
         "AvgPool1d": lambda: StepPool1d(config, mean=True),
         "Pool": lambda: StepPool(config["mode"]),

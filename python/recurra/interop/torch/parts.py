@@ -41,7 +41,8 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
     Args:
         source: a module, a state_dict, or the path of a safetensors file.
         options: for a layer's name, arguments of its constructor here, and "type" for its class, as in
-            {"conv": {"stride": 2, "padding": "same"}, "table": {"type": "Embedding"}}.
+            {"conv": {"stride": 2, "padding": "same"}, "table": {"type": "Embedding"}}. For a module on images, their
+            "height", "width" unless the columns are the steps, and for a pool "channels".
 
     Returns:
         A dict by name; "" if `source` is a single layer. Layers that could not be read are missing; the KeyError says
@@ -84,13 +85,15 @@ def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers:
     dtype = dtype_of(source)
     for name, module in source.named_modules():
         own = [key for key, _value in module.named_parameters(recurse=False)]
-        if name in options and own:
+        given = options.get(name, {})
+        image = bool(given) and set(given) <= {"height", "width", "channels"}
+        if given and own and not image:
             found[name] = _from_parameters("torch_layers", name, module.state_dict(), options[name])
         elif converter_name(module) is None:
             if own or not list(module.children()):
                 unknown[name] = f"it is of class {type(module).__name__}, which has no counterpart here"
         else:
-            chain = Chain(dtype)
+            chain = Chain(dtype, "any", given.get("channels"), given.get("height"), given.get("width"))
             chain.place = name
             try:
                 convert(module, chain)

@@ -6,12 +6,18 @@ from typing import Any
 
 from recurra.common import errors
 from recurra.interop.torch.chain import Chain, converts, plain, take
-from recurra.layers.activation import Activation
+from recurra.interop.torch.image_modules import flatten_image
+from recurra.layers.activation import Activation, PReLU
 from recurra.layers.basic import Dropout, Embedding, Linear
 from recurra.layers.convolution import Conv1d
+from recurra.layers.group_norm import GroupNorm, InstanceNorm1d
 from recurra.layers.normalisation import BatchNorm, LayerNorm
 from recurra.layers.pooling import Pool
 
+#: The layouts that elementwise modules take.
+_ANYWHERE = ("any", "second", "features", "vector", "channels", "pooled", "flat", "image", "pooled image")
+#: The layouts whose second axis has the channels.
+_CHANNELS = ("any", "second", "vector", "channels", "image")
 #: For each class, the activation's name here and the required arguments, which are torch's defaults.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReLU": ("relu", {}),
@@ -22,13 +28,20 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "GELU": ("gelu", {"approximate": "none"}),
     "SiLU": ("silu", {}),
     "Softplus": ("softplus", {"beta": 1, "threshold": 20}),
+    "Hardsigmoid": ("hard_sigmoid", {}),
+    "Hardswish": ("hard_swish", {}),
+    "Hardtanh": ("hard_tanh", {"min_val": -1.0, "max_val": 1.0}),
+    "ReLU6": ("relu6", {}),
+    "SELU": ("selu", {}),
+    "Softsign": ("softsign", {}),
+    "Mish": ("mish", {}),
 }
 
 
 @converts(*_ACTIVATIONS)
 def convert_activation(module: Any, chain: Chain) -> None:
     """To an Activation."""
-    chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
+    chain.expect(module, *_ANYWHERE)
     name, wanted = _ACTIVATIONS[type(module).__name__]
     for option, value in wanted.items():
         if getattr(module, option) != value:
@@ -36,6 +49,31 @@ def convert_activation(module: Any, chain: Chain) -> None:
                 module, f"got {option}={getattr(module, option)!r}, expected {value!r}", "that is the only variant here"
             )
     chain.add(Activation(name, dtype=chain.dtype))
+
+
+@converts("PReLU")
+def convert_prelu(module: Any, chain: Chain) -> None:
+    """To a PReLU; with several slopes, the channels must be torch's second axis."""
+    chain.expect(module, *(_ANYWHERE if module.num_parameters == 1 else _CHANNELS))
+    chain.add(PReLU(module.num_parameters, dtype=chain.dtype), module)
+    if module.num_parameters > 1:
+        chain.axis = "second" if chain.axis == "any" else chain.axis
+        chain.features = module.num_parameters
+
+
+@converts("GroupNorm", "InstanceNorm1d")
+def convert_row_norm(module: Any, chain: Chain) -> None:
+    """To a GroupNorm or InstanceNorm1d."""
+    groups = type(module).__name__ == "GroupNorm"
+    chain.expect(module, *(_CHANNELS if groups else ("any", "second", "channels")))
+    if not groups and module.track_running_stats:
+        raise chain.refused(module, "got track_running_stats=True, expected False", "make it without")
+    options: dict[str, Any] = {"eps": module.eps, "affine": module.affine, "dtype": chain.dtype}
+    channels = module.num_channels if groups else module.num_features
+    layer = GroupNorm(module.num_groups, channels, **options) if groups else InstanceNorm1d(channels, **options)
+    chain.add(layer, module)
+    chain.axis = "second" if chain.axis == "any" and groups else "channels" if chain.axis == "any" else chain.axis
+    chain.features = channels
 
 
 @converts("Softmax", "LogSoftmax")
@@ -60,7 +98,7 @@ def convert_identity(module: Any, chain: Chain) -> None:
 @converts("Dropout")
 def convert_dropout(module: Any, chain: Chain) -> None:
     """To a Dropout."""
-    chain.expect(module, "any", "second", "features", "vector", "channels", "pooled", "flat")
+    chain.expect(module, *_ANYWHERE)
     chain.add(Dropout(module.p, dtype=chain.dtype))
 
 
@@ -104,6 +142,8 @@ def _convert_flat(module: Any, chain: Chain) -> None:
 @converts("Flatten")
 def convert_flatten(module: Any, chain: Chain) -> None:
     """To no layer; a Flatten of several steps is absorbed by the next Linear."""
+    if chain.axis in ("image", "pooled image"):
+        return flatten_image(module, chain)
     chain.expect(module, "vector", "features", "channels", "pooled", "second")
     chain.axis = "channels" if chain.axis == "second" else chain.axis
     if module.start_dim != 1 or module.end_dim not in (-1, 2):
@@ -116,6 +156,7 @@ def convert_flatten(module: Any, chain: Chain) -> None:
         chain.axis = "vector"
     else:
         chain.axis, chain.steps_behind = "flat", chain.axis
+    return None
 
 
 @converts("Embedding")

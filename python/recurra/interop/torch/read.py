@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from recurra.common import checks
 from recurra.interop.torch import by_hand
 from recurra.interop.torch.chain import Chain
 from recurra.interop.torch.convert import convert, dtype_of, is_own
@@ -14,7 +15,7 @@ from recurra.layers.layer import Layer
 from recurra.models.sequential import Sequential
 
 
-def from_torch(source: Any) -> Layer:
+def from_torch(source: Any, *, height: int | None = None, width: int | None = None) -> Layer:
     """Convert a module of torch.nn to the equivalent layer or model, with copies of its parameters.
 
     A `Sequential`, nested or not, becomes a `recurra.Sequential`; a module alone becomes the layer. docs/from_torch.md
@@ -27,6 +28,9 @@ def from_torch(source: Any) -> Layer:
 
     Args:
         source: a module; or the parameters of a single layer: a state_dict, or the path of a safetensors file.
+        height, width: of the images that the module takes, (N, channels, height, width). With height alone their
+            columns become steps, (N, width, height * channels) here; with both, each image is a vector or a step,
+            (N, height * width * channels). `Conv2d` describes the layout.
 
     Raises:
         TypeError: `source` is not a module, a mapping or a path.
@@ -54,18 +58,22 @@ def from_torch(source: Any) -> Layer:
         )
     if config := getattr(source, "recurra_config", None):
         return by_hand.rebuilt(source, config)
-    return module_as_layer(source)
+    return module_as_layer(source, _size("height", height), _size("width", width))
 
 
-def module_as_layer(source: Any) -> Layer:
+def _size(name: str, value: Any) -> int | None:
+    return None if value is None else checks.integer("from_torch", name, value)
+
+
+def module_as_layer(source: Any, height: int | None = None, width: int | None = None) -> Layer:
     """Convert a whole module."""
-    chain = Chain(dtype_of(source))
+    chain = Chain(dtype_of(source), height=height, width=width)
     if is_sequential(source):
         _check_shared(source)
         model = _sequential(source, chain, "")
         if model is None:
             raise ValueError("from_torch: got a Sequential without any layer, expected at least one; add one")
-        if chain.axis in ("pooled", "flat"):
+        if chain.axis in ("pooled", "pooled image", "flat"):
             raise chain.refused(
                 source,
                 "got an end with a Flatten or an adaptive pool, expected something behind it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recurra.interop.torch.chain import Chain, converts
-from recurra.layers.convolution import Conv1d
+from recurra.layers.convolution import Conv1d, ConvTranspose1d
 from recurra.layers.pooling import Pool
 from recurra.layers.window_pooling import AvgPool1d, MaxPool1d, WindowPool
 
@@ -55,6 +55,18 @@ def _padding(module: Any, chain: Chain, span: int) -> str:
         "with padding on both sides and the end cut off it is padding='causal' here: take the parts by "
         "rc.interop.torch_layers(module, options={'name': {'padding': 'causal'}})",
     )
+
+
+@converts("ConvTranspose1d")
+def convert_transposed(module: Any, chain: Chain) -> None:
+    """To a ConvTranspose1d."""
+    chain.expect(module, "any", "second", "channels")
+    if module.groups != 1:
+        raise chain.refused(module, f"got groups={module.groups}, expected 1", "there is no other convolution here")
+    options = {name: _single(getattr(module, name)) for name in ("stride", "padding", "output_padding", "dilation")}
+    sizes = (module.in_channels, module.out_channels, _single(module.kernel_size))
+    chain.add(ConvTranspose1d(*sizes, **options, bias=module.bias is not None, dtype=chain.dtype), module)
+    chain.axis, chain.features = "channels", module.out_channels
 
 
 @converts("MaxPool1d", "AvgPool1d")

@@ -1,0 +1,106 @@
+#include "layers/conv_transpose1d.h"
+
+#include "layers/window.h"
+#include "layers/window_weights.h"
+
+namespace recurra {
+namespace {
+
+constexpr const char* kName = "ConvTranspose1d";
+
+ConvolutionSpec checked_spec(const ConvTranspose1dOptions& options) {
+  check_window_size(kName, "in_channels", options.in_channels);
+  check_window_size(kName, "out_channels", options.out_channels);
+  check_window_size(kName, "kernel_size", options.kernel_size);
+  check_window_size(kName, "stride", options.stride);
+  check_window_size(kName, "dilation", options.dilation);
+  ConvolutionSpec spec = {options.out_channels, options.in_channels, options.kernel_size, options.stride,
+                          options.dilation,     options.padding,     options.padding};
+  constexpr ptrdiff_t kMostValues = 1 << 30;
+  check(spec.span() <= kMostValues / spec.in, kName, "a window of ", spec.span(), " steps of ", spec.in,
+        " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
+  check(options.output_padding >= 0 && options.output_padding < options.stride, kName, "output_padding is ",
+        options.output_padding, ", expected 0 to ", options.stride - 1, ", less than stride");
+  check(options.padding >= 0 && 2 * options.padding < spec.span() + options.output_padding, kName, "padding is ",
+        options.padding, ", expected 0 to ", (spec.span() + options.output_padding - 1) / 2,
+        ", so that every step leaves an output");
+  return spec;
+}
+
+std::vector<ParameterSpec> parameter_specs(const ConvTranspose1dOptions& options) {
+  checked_spec(options);
+  std::vector<ParameterSpec> specs = {{"weight", {options.in_channels, options.out_channels, options.kernel_size}}};
+  if (options.bias) specs.push_back({"bias", {options.out_channels}});
+  return specs;
+}
+
+}  // namespace
+
+template <class T>
+ConvTranspose1d<T>::ConvTranspose1d(const Devices& devices, const ConvTranspose1dOptions& options)
+    : Layer<T>(devices, parameter_specs(options)),
+      spec_(checked_spec(options)),
+      output_padding_(options.output_padding),
+      bias_(options.bias) {}
+
+template <class T>
+ptrdiff_t ConvTranspose1d<T>::made_steps(ptrdiff_t steps) const {
+  return steps ? (steps - 1) * spec_.stride + spec_.span() + output_padding_ - spec_.left - spec_.right : 0;
+}
+
+template <class T>
+Batch ConvTranspose1d<T>::output_batch(const Batch& batch, Arena& memory) const {
+  check(!batch.reset, kName, "got reset, expected none, as outputs are made of several steps; leave reset out");
+  Batch made = {batch.rows, made_steps(batch.steps), nullptr, nullptr, 0, 0};
+  if (batch.lengths) {
+    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
+    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = made_steps(batch.lengths[r]);
+    made.lengths = lengths;
+  }
+  return made;
+}
+
+template <class T>
+auto ConvTranspose1d<T>::weights(bool transposed) -> Weights {
+  return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
+    return pack_windows(*this->parameters(), spec_, false, transposed, std::move(memory));
+  });
+}
+
+template <class T>
+void ConvTranspose1d<T>::forward(const Run& run, const LayerForward<T>& call) {
+  const Weights packed = weights(true);
+  const Batch made = output_batch(call.batch, run.host);
+  run.device<T>().convolve_gradient(
+      run, {&spec_, &made, packed.value->matrix, {}, {}, call.x.features, call.y, {}, nullptr, nullptr});
+  if (!bias_) return;
+  T* const bias = run.arena.template take<T>(size_t(spec_.in));
+  {
+    const ReadLock lock(this->parameters()->mutex());
+    copy_flat<T>(run.device<T>(), this->parameters()->values() + spec_.window() * spec_.out, spec_.in, bias);
+  }
+  run.device<T>().add(made, spec_.in, {bias, 0, 0}, call.y);
+}
+
+template <class T>
+void ConvTranspose1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
+  T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
+  if (!call.dy.data) return;
+  const Batch made = output_batch(call.batch, run.host);
+  run.device<T>().convolve_gradient(run,
+                                    {&spec_, &made, nullptr, call.dy, {}, call.x.features, {}, {}, gradient, nullptr});
+  if (bias_) run.device<T>().sum_valid(run, made, spec_.in, call.dy, gradient + spec_.window() * spec_.out);
+  if (!call.dx.data) return;
+  const Weights packed = weights(false);
+  run.device<T>().convolve(run, {&spec_, &made, packed.value->matrix, nullptr, call.dy, {}, call.dx});
+}
+
+template <class T>
+void ConvTranspose1d<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
+  add_window_gradient(*this->parameters(), spec_, static_cast<FlatTape<T>&>(tape).gradient, to);
+}
+
+template class ConvTranspose1d<float>;
+template class ConvTranspose1d<double>;
+
+}  // namespace recurra
