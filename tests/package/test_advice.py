@@ -24,34 +24,15 @@ def advised(call: Callable[[], object]) -> str:
     return code[1]
 
 
-def state(dtype: str) -> tuple[Any, Any]:
-    return np.zeros((1, 2, 4), dtype), np.zeros((1, 2, 4), dtype)
-
-
-@pytest.mark.parametrize("position", [0, 1])
-@pytest.mark.parametrize("kind", ["call", "record"])
-def test_a_state_of_another_dtype(kind: str, position: int) -> None:
-    arrays = list(state("float32"))
-    arrays[position] = arrays[position].astype("float64")
-    calls: dict[str, Callable[[], object]] = {
-        "call": lambda: LSTM(X, tuple(arrays)),
-        "record": lambda: LSTM.record(X, tuple(arrays)),
-    }
-    names = {"np": np, "hc"[position]: arrays[position], "state": tuple(arrays)}
-    arrays[position] = eval(advised(calls[kind]), names)
-    calls[kind]()
-
-
 @pytest.mark.parametrize(
     ("call", "given"),
     [
-        (lambda x: LSTM(x), X.astype(np.float64)),
         (lambda predictions: rc.losses.L1()(predictions, X), X.astype(np.float16)),
         (lambda targets: rc.losses.CrossEntropy()(X, targets), np.zeros((2, 5))),
         (lambda targets: rc.losses.CrossEntropy()(X, targets), np.eye(3)[np.zeros((2, 5), int)]),
         (lambda targets: rc.losses.L1()(X[..., :1], targets), X[..., 0]),
         (lambda targets: rc.losses.CTC()(X, targets), np.ones((2, 2))),
-        (lambda dy: LSTM.record(X).backward(dy), np.zeros((2, 5, 4))),
+        (lambda out: LSTM.stream(2).step(X[:, 0], out=out), np.zeros((2, 4))),
     ],
 )
 def test_an_array_to_convert(call: Callable[[Any], object], given: Any) -> None:
