@@ -6,22 +6,22 @@
 namespace recurra {
 namespace {
 
-constexpr const char* kName = "ConvTranspose1d";
+constexpr const char* kTransposeName = "ConvTranspose1d";
 
 ConvolutionSpec checked_spec(const ConvTranspose1dOptions& options) {
-  check_window_size(kName, "in_channels", options.in_channels);
-  check_window_size(kName, "out_channels", options.out_channels);
-  check_window_size(kName, "kernel_size", options.kernel_size);
-  check_window_size(kName, "stride", options.stride);
-  check_window_size(kName, "dilation", options.dilation);
+  check_window_size(kTransposeName, "in_channels", options.in_channels);
+  check_window_size(kTransposeName, "out_channels", options.out_channels);
+  check_window_size(kTransposeName, "kernel_size", options.kernel_size);
+  check_window_size(kTransposeName, "stride", options.stride);
+  check_window_size(kTransposeName, "dilation", options.dilation);
   ConvolutionSpec spec = {options.out_channels, options.in_channels, options.kernel_size, options.stride,
                           options.dilation,     options.padding,     options.padding};
   constexpr ptrdiff_t kMostValues = 1 << 30;
-  check(spec.span() <= kMostValues / spec.in, kName, "a window of ", spec.span(), " steps of ", spec.in,
+  check(spec.span() <= kMostValues / spec.in, kTransposeName, "a window of ", spec.span(), " steps of ", spec.in,
         " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
-  check(options.output_padding >= 0 && options.output_padding < options.stride, kName, "output_padding is ",
+  check(options.output_padding >= 0 && options.output_padding < options.stride, kTransposeName, "output_padding is ",
         options.output_padding, ", expected 0 to ", options.stride - 1, ", less than stride");
-  check(options.padding >= 0 && 2 * options.padding < spec.span() + options.output_padding, kName, "padding is ",
+  check(options.padding >= 0 && 2 * options.padding < spec.span() + options.output_padding, kTransposeName, "padding is ",
         options.padding, ", expected 0 to ", (spec.span() + options.output_padding - 1) / 2,
         ", so that every step leaves an output");
   return spec;
@@ -50,7 +50,7 @@ ptrdiff_t ConvTranspose1d<T>::made_steps(ptrdiff_t steps) const {
 
 template <class T>
 Batch ConvTranspose1d<T>::output_batch(const Batch& batch, Arena& memory) const {
-  check(!batch.reset, kName, "got reset, expected none, as outputs are made of several steps; leave reset out");
+  check(!batch.reset, kTransposeName, "got reset, expected none, as outputs are made of several steps; leave reset out");
   Batch made = {batch.rows, made_steps(batch.steps), nullptr, nullptr, 0, 0};
   if (batch.lengths) {
     int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));

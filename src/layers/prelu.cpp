@@ -5,7 +5,7 @@
 namespace recurra {
 namespace {
 
-std::vector<ParameterSpec> parameter_specs(ptrdiff_t channels) {
+std::vector<ParameterSpec> slope_specs(ptrdiff_t channels) {
   check_channels("PReLU", "num_parameters", channels);
   return {{"weight", {channels}}};
 }
@@ -14,7 +14,7 @@ std::vector<ParameterSpec> parameter_specs(ptrdiff_t channels) {
 
 template <class T>
 PRelu<T>::PRelu(const Devices& devices, ptrdiff_t num_parameters)
-    : Layer<T>(devices, parameter_specs(num_parameters)), channels_(num_parameters) {}
+    : Layer<T>(devices, slope_specs(num_parameters)), channels_(num_parameters) {}
 
 template <class T>
 ptrdiff_t PRelu<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const {

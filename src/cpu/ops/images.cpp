@@ -12,7 +12,7 @@ ptrdiff_t block_of(const ConvolutionSpec& spec) {
 
 // dx and dpast of one piece: what each output's gradient gives to the inputs of its window, outputs ascending.
 template <class T>
-void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Piece& piece, ptrdiff_t most,
+void image_gradient(const Run& run, const ConvolutionBackward<T>& call, const Piece& piece, ptrdiff_t most,
                     T* products) {
   const ConvolutionSpec& spec = *call.spec;
   const ptrdiff_t window = spec.window(), height = spec.rows.outputs(), width = spec.columns.outputs();
@@ -75,7 +75,7 @@ void convolve_images_gradient(const Run& run, const ConvolutionBackward<T>& call
   const ptrdiff_t most = block_of(spec);
   with_scratch<T>(run, pieces.count, most * window, [&](ptrdiff_t i, T* products) {
     const Piece& piece = pieces.data[i];
-    if (call.dx.data || piece.goes_on) input_gradient(run, call, piece, most, products);
+    if (call.dx.data || piece.goes_on) image_gradient(run, call, piece, most, products);
   });
 }
 
