@@ -21,8 +21,8 @@ ConvolutionSpec checked_spec(const ConvTranspose1dOptions& options) {
         " channels is too large, expected at most ", kMostValues, " values; make kernel_size or dilation smaller");
   check(options.output_padding >= 0 && options.output_padding < options.stride, kTransposeName, "output_padding is ",
         options.output_padding, ", expected 0 to ", options.stride - 1, ", less than stride");
-  check(options.padding >= 0 && 2 * options.padding < spec.span() + options.output_padding, kTransposeName, "padding is ",
-        options.padding, ", expected 0 to ", (spec.span() + options.output_padding - 1) / 2,
+  check(options.padding >= 0 && 2 * options.padding < spec.span() + options.output_padding, kTransposeName,
+        "padding is ", options.padding, ", expected 0 to ", (spec.span() + options.output_padding - 1) / 2,
         ", so that every step leaves an output");
   return spec;
 }
@@ -50,7 +50,8 @@ ptrdiff_t ConvTranspose1d<T>::made_steps(ptrdiff_t steps) const {
 
 template <class T>
 Batch ConvTranspose1d<T>::output_batch(const Batch& batch, Arena& memory) const {
-  check(!batch.reset, kTransposeName, "got reset, expected none, as outputs are made of several steps; leave reset out");
+  check(!batch.reset, kTransposeName,
+        "got reset, expected none, as outputs are made of several steps; leave reset out");
   Batch made = {batch.rows, made_steps(batch.steps), nullptr, nullptr, 0, 0};
   if (batch.lengths) {
     int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));

@@ -139,6 +139,6 @@ def test_the_layer_is_a_copy() -> None:
 def test_what_has_no_counterpart_here() -> None:
     with pytest.raises((ValueError, TypeError), match=r"^from_torch.*expected"):
         rc.from_torch(torch.nn.GRU(3, 5, dtype=torch.bfloat16))
-    for other in (torch.nn.Conv2d(3, 5, 2), torch.nn.PReLU(), None, 3):
+    for other in (torch.nn.Conv3d(3, 5, 2), torch.nn.Bilinear(3, 5, 2), None, 3):
         with pytest.raises(TypeError, match=r"^from_torch.*expected"):
             rc.from_torch(other)
