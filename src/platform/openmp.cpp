@@ -48,8 +48,8 @@ void run_parts(int threads, Part part, void* context) {
     return;
   }
   const long long offered = steady_ns();
-  // ns; the last three are sums over helpers. A reduction would take a lock that all regions of the process share: a fork
-  // by another thread may find it locked, and the child's first region would wait for it forever.
+  // ns; the last three are sums over helpers. A reduction would take a lock that all regions of the process share: a
+  // fork by another thread may find it locked, and the child's first region would wait for it forever.
   long long caller_ended = 0;
   std::atomic<long long> wall{0}, cpu{0}, late{0};
 #pragma omp parallel num_threads(threads)
