@@ -85,7 +85,7 @@ void register_turns(py::module_& m) {
       .def("__call__", &Turns::run, py::arg("operation"), py::arg("function"))
       .def("read", &Turns::read, py::arg("function"))
       .def("attempt", &Turns::attempt, py::arg("function"))
-      .def_property_readonly("inside", &Turns::is_inside);
+      .def_property_readonly("inside", [](const Turns& self) { return self.is_inside(); });
 }
 
 }  // namespace recurra::bindings

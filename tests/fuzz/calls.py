@@ -139,6 +139,8 @@ def _lengths_for(name: str, rng: Generator) -> Any:
     return (given, given) if isinstance(inputs(name, rng), tuple) else given
 
 
+WITHOUT_RESET = ("ConvTranspose1d", "GroupNorm", "InstanceNorm1d", "MaxPool1d", "RepeatVector")
+
 for _name in CONSTRUCTORS:
 
     @maker(f"rc.{_name}")
@@ -148,7 +150,7 @@ for _name in CONSTRUCTORS:
     @maker(f"rc.{_name}()")
     def _call(rng: Generator, name: str = _name) -> Call:
         arguments = {"x": inputs(name, rng), "state": None, "lengths": _lengths_for(name, rng)}
-        if rng.random() < 0.3 and not isinstance(arguments["x"], tuple) and name not in ("RepeatVector", "MaxPool1d"):
+        if rng.random() < 0.3 and not isinstance(arguments["x"], tuple) and name not in WITHOUT_RESET:
             arguments["reset"] = rng.random((N, T)) < 0.3
         if rng.random() < 0.2 and isinstance(arguments["x"], np.ndarray) and arguments["x"].ndim == 3:
             del arguments["lengths"]

@@ -161,6 +161,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("Turns.__init__", lambda: (_core.Turns, [])),
     ("Turns.__call__", lambda: (_core.Turns(), ["t", len, "a"])),
     ("Turns.read", lambda: (_core.Turns().read, [len, "a"])),
+    ("Turns.attempt", lambda: (_core.Turns().attempt, [len, "a"])),
     ("Together.__init__", lambda: (_core.Together, ["t", [stream()], [parameters()]])),
     ("Together.__call__", lambda: (_core.Together("t", [stream()], [parameters()]), [len, "a"])),
     ("search", decoder_search),
