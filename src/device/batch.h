@@ -31,6 +31,18 @@ struct Batch {
   }
 };
 
+// The batch whose rows have steps_of(n) steps where those of `batch` have n, and which starts no episodes.
+template <class F>
+Batch batch_of_steps(const Batch& batch, Arena& memory, const F& steps_of) {
+  Batch made = {batch.rows, steps_of(batch.steps), nullptr, nullptr, 0, 0};
+  if (batch.lengths) {
+    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
+    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = steps_of(batch.lengths[r]);
+    made.lengths = lengths;
+  }
+  return made;
+}
+
 // Takes memory for a sequence.
 template <class T>
 Sequence<T> take_sequence(Arena& memory, ptrdiff_t rows, ptrdiff_t steps, ptrdiff_t features) {

@@ -34,13 +34,7 @@ void sum_positions(const Run& run, const T* from, ptrdiff_t features, ptrdiff_t 
 // The positions of a batch's steps as steps of their own.
 inline Batch position_batch(const Batch& batch, ptrdiff_t positions, Arena& host) {
   if (positions == 1) return batch;
-  Batch made = {batch.rows, batch.steps * positions, nullptr, nullptr, 0, 0};
-  if (batch.lengths) {
-    int64_t* lengths = host.take<int64_t>(size_t(batch.rows));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = batch.lengths[r] * positions;
-    made.lengths = lengths;
-  }
-  return made;
+  return batch_of_steps(batch, host, [&](ptrdiff_t steps) { return steps * positions; });
 }
 
 // A sequence with the positions of its steps as steps. If its steps are not contiguous, this is a copy, and of an

@@ -52,13 +52,7 @@ template <class T>
 Batch ConvTranspose1d<T>::output_batch(const Batch& batch, Arena& memory) const {
   check(!batch.reset, kTransposeName,
         "got reset, expected none, as outputs are made of several steps; leave reset out");
-  Batch made = {batch.rows, made_steps(batch.steps), nullptr, nullptr, 0, 0};
-  if (batch.lengths) {
-    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = made_steps(batch.lengths[r]);
-    made.lengths = lengths;
-  }
-  return made;
+  return batch_of_steps(batch, memory, [&](ptrdiff_t steps) { return made_steps(steps); });
 }
 
 template <class T>

@@ -34,13 +34,7 @@ inline Batch window_batch(const char* operation, const ConvolutionSpec& spec, co
   check(!batch.reset, operation,
         "got reset, expected none where the output has other steps than the input; make the layer with stride=1 and "
         "padding 'causal' or 'same', or leave reset out");
-  Batch next = {batch.rows, spec.output_steps(batch.steps), nullptr, nullptr, 0, 0};
-  if (batch.lengths) {
-    int64_t* lengths = memory.take<int64_t>(size_t(batch.rows));
-    for (ptrdiff_t r = 0; r < batch.rows; ++r) lengths[r] = spec.output_steps(batch.lengths[r]);
-    next.lengths = lengths;
-  }
-  return next;
+  return batch_of_steps(batch, memory, [&](ptrdiff_t steps) { return spec.output_steps(steps); });
 }
 
 }  // namespace recurra

@@ -11,7 +11,7 @@ import numpy as np
 from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
-from recurra.layers.native import NativeLayerOfAnySize, multiple
+from recurra.layers.native import NativeLayerOfAnySize, NativeLayerOfChannels
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Activation(NativeLayerOfAnySize):
 
 
 @built_in
-class PReLU(NativeLayerOfAnySize):
+class PReLU(NativeLayerOfChannels):
     """x where x > 0, else weight x, with a learnt weight (He et al. 2015), as torch.nn.PReLU.
 
     `y, _ = prelu(x)`: x (N, T, features) or (N, features); y of the same shape. One weight serves all features; with
@@ -90,14 +90,12 @@ class PReLU(NativeLayerOfAnySize):
         [[2.0, -0.5]]
     """
 
+    _size_name = "num_parameters"
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: npt.DTypeLike = "float32") -> None:
         self.num_parameters = checks.integer("PReLU", "num_parameters", num_parameters)
         self.init = checks.number("PReLU", "init", init, -1e30, 1e30)
         super().__init__(_core.PReLU(self.num_parameters, dtype=checks.dtype_name("PReLU", dtype)), None)
-
-    def output_features(self, features: int | None) -> int | None:
-        """The input's features, a multiple of num_parameters."""
-        return multiple(self, "num_parameters", features)
 
     @classmethod
     def count_parameters(cls, config: Mapping[str, Any]) -> int:

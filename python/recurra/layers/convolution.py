@@ -20,8 +20,33 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+class StepConvolution(NativeLayer):
+    """The base of Conv1d and ConvTranspose1d: channels, and weights for each tap."""
+
+    in_channels: int
+    out_channels: int
+
+    @property
+    def input_size(self) -> int:
+        """in_channels."""
+        return self.in_channels
+
+    @property
+    def output_size(self) -> int:
+        """out_channels."""
+        return self.out_channels
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """Weights and biases."""
+        inputs, outputs, kernel = (
+            operator.index(config[name]) for name in ("in_channels", "out_channels", "kernel_size")
+        )
+        return outputs * (inputs * kernel + (1 if config["bias"] else 0))
+
+
 @built_in
-class Conv1d(Windowed):
+class Conv1d(StepConvolution, Windowed):
     """A convolution over steps (a cross-correlation, as in PyTorch).
 
     y[t] = b + sum over j of W[:, :, j] x[t * stride + j * dilation - left], where x is zero outside the row. The
@@ -89,35 +114,17 @@ class Conv1d(Windowed):
         )
         super().__init__(core, seed)
 
-    @property
-    def input_size(self) -> int:
-        """in_channels."""
-        return self.in_channels
-
-    @property
-    def output_size(self) -> int:
-        """out_channels."""
-        return self.out_channels
-
     def state_zeros(self, batch_size: int) -> list[Array]:
         """Zeros, (span - 1, N, in_channels); empty without a state."""
         rows = checks.integer("Conv1d.init_state", "batch_size", batch_size, 0)
         return [np.zeros((self._before, rows, self.in_channels), self.dtype) for _name in self.state_names]
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """Weights and biases."""
-        inputs, outputs, kernel = (
-            operator.index(config[name]) for name in ("in_channels", "out_channels", "kernel_size")
-        )
-        return outputs * (inputs * kernel + (1 if config["bias"] else 0))
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return uniform(rng, shape, self.in_channels * self.kernel_size)
 
 
 @built_in
-class ConvTranspose1d(NativeLayer):
+class ConvTranspose1d(StepConvolution):
     """A transposed convolution over steps, which makes more steps of few (as torch.nn.ConvTranspose1d).
 
     y[s] = b + the sum over t, j with t * stride + j * dilation - padding = s of W[:, :, j] transposed times x[t]: the
@@ -185,16 +192,6 @@ class ConvTranspose1d(NativeLayer):
         )
         super().__init__(core, seed)
 
-    @property
-    def input_size(self) -> int:
-        """in_channels."""
-        return self.in_channels
-
-    @property
-    def output_size(self) -> int:
-        """out_channels."""
-        return self.out_channels
-
     def output_lengths(self, lengths: Array | None) -> Array | None:
         """The valid steps of each row of the output."""
         if lengths is None:
@@ -206,14 +203,6 @@ class ConvTranspose1d(NativeLayer):
     def why_not_streamable(self) -> str | None:
         """Does not stream: a step has several outputs, or an output several steps."""
         return "makes outputs of several steps, and several of one; process whole sequences"
-
-    @classmethod
-    def count_parameters(cls, config: Mapping[str, Any]) -> int:
-        """Weights and biases."""
-        inputs, outputs, kernel = (
-            operator.index(config[name]) for name in ("in_channels", "out_channels", "kernel_size")
-        )
-        return outputs * (inputs * kernel + (1 if config["bias"] else 0))
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return uniform(rng, shape, self.out_channels * self.kernel_size)

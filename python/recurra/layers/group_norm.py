@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from recurra import _core
 from recurra.common import checks
-from recurra.layers.native import multiple
+from recurra.layers.native import NativeLayerOfChannels
 from recurra.layers.normalisation import Norm
 from recurra.saving.registry import built_in
 
@@ -23,7 +23,7 @@ class RowNorm(Norm):
 
 
 @built_in
-class GroupNorm(RowNorm):
+class GroupNorm(NativeLayerOfChannels, RowNorm):  # type: ignore[misc] # the sizes are the first's
     """Normalises each row's groups of channels over its valid steps (Wu and He 2018), as torch.nn.GroupNorm.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias, with the mean and (biased) variance of num_channels /
@@ -72,20 +72,6 @@ class GroupNorm(RowNorm):
         name = checks.dtype_name("GroupNorm", dtype)
         sizes = (self.num_groups, self.num_channels)
         super().__init__(_core.GroupNorm(*sizes, eps=self.eps, affine=self.affine, dtype=name), None)
-
-    @property
-    def input_size(self) -> None:  # type: ignore[override]
-        """None: any multiple of num_channels."""
-        return None
-
-    @property
-    def output_size(self) -> None:  # type: ignore[override]
-        """None: the input's features."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """The input's features, a multiple of num_channels."""
-        return multiple(self, "num_channels", features)
 
 
 @built_in

@@ -87,12 +87,28 @@ class NativeLayerOfAnySize(NativeLayer):
         return 0
 
 
-def multiple(layer: LeafLayer, name: str, features: int | None) -> int | None:
-    """`features`, if it is None or a multiple of the layer's channels, its attribute `name`."""
-    channels = getattr(layer, name)
-    if features is not None and features % channels:
-        raise ValueError(
-            f"{layer.label}: got {features} features, expected a multiple of {name}={channels}, as each position has so "
-            f"many; make the layer with one that divides {features}"
-        )
-    return features
+class NativeLayerOfChannels(NativeLayer):
+    """A layer with parameters for each channel, which takes any multiple of the channels as features."""
+
+    #: The argument that is the number of channels.
+    _size_name: str
+
+    @property
+    def input_size(self) -> None:
+        """None: any multiple of the channels."""
+        return None
+
+    @property
+    def output_size(self) -> None:
+        """None: the input's features."""
+        return None
+
+    def output_features(self, features: int | None) -> int | None:
+        """The input's features, a multiple of the channels."""
+        channels = getattr(self, self._size_name)
+        if features is not None and features % channels:
+            raise ValueError(
+                f"{self.label}: got {features} features, expected a multiple of {self._size_name}={channels}, as each "
+                f"position has so many; make the layer with one that divides {features}"
+            )
+        return features

@@ -11,7 +11,7 @@ import numpy as np
 from recurra import _core
 from recurra.common import checks
 from recurra.common.typing import Array
-from recurra.layers.native import NativeLayer, multiple
+from recurra.layers.native import NativeLayer, NativeLayerOfChannels
 from recurra.saving.registry import built_in
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class BatchNorm(StatisticsNorm):
 
 
 @built_in
-class BatchNorm2d(StatisticsNorm):
+class BatchNorm2d(NativeLayerOfChannels, StatisticsNorm):  # type: ignore[misc] # the sizes are the first's
     """Normalises each channel of images over the batch, as torch.nn.BatchNorm2d on the valid steps.
 
     As BatchNorm, with the mean and variance of a channel over all places of all valid steps.
@@ -214,17 +214,3 @@ class BatchNorm2d(StatisticsNorm):
         name = checks.dtype_name("BatchNorm2d", dtype)
         options: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum, "affine": self.affine}
         super().__init__(_core.BatchNorm(self.channels, **options, images=True, dtype=name))
-
-    @property
-    def input_size(self) -> None:  # type: ignore[override]
-        """None: any multiple of channels."""
-        return None
-
-    @property
-    def output_size(self) -> None:  # type: ignore[override]
-        """None: the input's features."""
-        return None
-
-    def output_features(self, features: int | None) -> int | None:
-        """The input's features, a multiple of the channels."""
-        return multiple(self, "channels", features)

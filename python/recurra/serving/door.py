@@ -15,6 +15,11 @@ from recurra.graph.graph import Graph, Port
 Key = Any
 
 
+def seconds(operation: str, timeout: Any) -> float | None:
+    """The argument timeout; None for any time."""
+    return None if timeout is None else checks.number(operation, "timeout", timeout)
+
+
 class Given(NamedTuple):
     """A checked input. arrays: one for each of the model's inputs, (features,) or, for tokens, (); for a chunk with a
     leading axis of steps. steps: of the chunk, None for a single step."""

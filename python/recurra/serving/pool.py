@@ -10,7 +10,7 @@ from recurra.common import checks
 from recurra.common.typing import State
 from recurra.layers.layer import Layer
 from recurra.serving.closing import Closing
-from recurra.serving.door import Door
+from recurra.serving.door import Door, seconds
 from recurra.serving.errors import Overloaded
 from recurra.serving.pool_stream import PoolStream
 from recurra.serving.rows import Rows
@@ -174,8 +174,7 @@ class Pool(Closing):
         Raises:
             TimeoutError: some still wait; they will be computed, and no others.
         """
-        if timeout is not None:
-            timeout = checks.number("Pool.drain", "timeout", timeout)
+        timeout = seconds("Pool.drain", timeout)
         end = None if timeout is None else perf_counter() + timeout
         self._scheduler.refuse("Pool: got a call after drain() or close(), expected it before; open another pool")
         pause = 1e-4

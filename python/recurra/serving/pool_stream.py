@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurra.common import checks
 from recurra.common.typing import State
 from recurra.serving.closing import Closing
+from recurra.serving.door import seconds
 from recurra.serving.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -66,15 +66,13 @@ class PoolStream(Closing):
             y = pool._scheduler.step(self, x)
             if y is not NotImplemented:
                 return y
-        if timeout is not None:
-            timeout = checks.number("PoolStream.step", "timeout", timeout)
+        timeout = seconds("PoolStream.step", timeout)
         return pool._scheduler.call(self, pool._door.step(x), timeout)
 
     def process(self, chunk: Any, *, timeout: float | None = None) -> Any:
         """The next t steps, 0 or more: (t, features) -> (t, output features)."""
         pool = self._pool
-        if timeout is not None:
-            timeout = checks.number("PoolStream.process", "timeout", timeout)
+        timeout = seconds("PoolStream.process", timeout)
         return pool._scheduler.call(self, pool._door.chunk(chunk), timeout)
 
     def submit_step(self, x: Any, *, timeout: float | None = None) -> Future[Any]:
@@ -87,8 +85,7 @@ class PoolStream(Closing):
 
     def _submit(self, name: str, x: Any, timeout: float | None, chunk: bool) -> Future[Any]:
         operation = f"PoolStream.{name}"
-        if timeout is not None:
-            timeout = checks.number(operation, "timeout", timeout)
+        timeout = seconds(operation, timeout)
         door = self._pool._door
         given = door.chunk(x, operation) if chunk else door.step(x, operation)
         future: Future[Any] = self._pool._scheduler.promise(self, given, timeout)
@@ -97,15 +94,13 @@ class PoolStream(Closing):
     async def astep(self, x: Any, *, timeout: float | None = None) -> Any:
         """One step, for coroutines: `y = await stream.astep(x)`."""
         pool = self._pool
-        if timeout is not None:
-            timeout = checks.number("PoolStream.astep", "timeout", timeout)
+        timeout = seconds("PoolStream.astep", timeout)
         return await pool._scheduler.loops.call(self, pool._door.step(x, "PoolStream.astep"), timeout)
 
     async def aprocess(self, chunk: Any, *, timeout: float | None = None) -> Any:
         """The next t steps, for coroutines. Cancelled in the middle, it leaves the state as before the chunk."""
         pool = self._pool
-        if timeout is not None:
-            timeout = checks.number("PoolStream.aprocess", "timeout", timeout)
+        timeout = seconds("PoolStream.aprocess", timeout)
         return await pool._scheduler.loops.call(self, pool._door.chunk(chunk, "PoolStream.aprocess"), timeout)
 
     def reset(self) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import windows
-from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, left_out, open_view, shape_of
+from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, open_view, shape_of
+from recurra.interop.onnx.rules_windows import convolved
 from recurra.interop.onnx.store import filled
 from recurra.interop.onnx.values import Value, View, labelled
 from recurra.layers.activation import PReLU
@@ -52,12 +53,11 @@ def _made(value: Value, view: View, symbol: Any, channels: int, layer: ImageLaye
 
 
 def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    value, weight, bias = inputs[0], known(inputs, 1), known(inputs, 2)
-    if value is None or weight is None or weight.ndim != 4 or (bias is None and not left_out(inputs, 2)):
+    found = convolved(node, inputs, 2)
+    if found is None:
         return None
-    shape = shape_of(value)
-    if len(shape) != 4 or node.attributes.get("group", 1) != 1 or shape[1] != weight.shape[1] or 0 in shape:
-        return None
+    value, given = found
+    shape, weight = shape_of(value), given["weight"]
     strides, dilations, pads = windows.window_of(node, shape[2:], weight.shape[2:])
     spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
     padding = _padding(pads, spans)
@@ -69,8 +69,7 @@ def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
 
     def make() -> Conv2d:
         sizes = (weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), tuple(strides), padding, tuple(dilations))
-        given = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-        return filled(Conv2d, given, *sizes, height=shape[2], bias=bias is not None, dtype=dtype_of(value))
+        return filled(Conv2d, given, *sizes, height=shape[2], bias="bias" in given, dtype=dtype_of(value))
 
     layer = tracer.store.get((id(node), padding, shape[2]), make)
     return _made(value, view, layer(view.symbol), weight.shape[0], layer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from recurra.common.typing import Array
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import reduce, windows
 from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, left_out, open_view, place_of, shape_of
@@ -35,13 +36,23 @@ def _steps(value: Value, made: View, symbol: Any, channels: int, steps: int) -> 
     return Value(shape, value.dtype, view=View(made.island, symbol, (shape[0], steps, channels), order))
 
 
-def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+def convolved(node: Node, inputs: Sequence[Value | None], axes: int) -> tuple[Value, dict[str, Array]] | None:
+    """The input and the parameters of a Conv of one group over so many axes; None of another, or of computed weights."""
     value, weight, bias = inputs[0], known(inputs, 1), known(inputs, 2)
-    if value is None or weight is None or weight.ndim != 3 or (bias is None and not left_out(inputs, 2)):
+    if value is None or weight is None or weight.ndim != 2 + axes or (bias is None and not left_out(inputs, 2)):
         return None
     shape = shape_of(value)
-    if len(shape) != 3 or node.attributes.get("group", 1) != 1 or shape[1] != weight.shape[1] or 0 in shape:
+    if len(shape) != 2 + axes or node.attributes.get("group", 1) != 1 or shape[1] != weight.shape[1] or 0 in shape:
         return None
+    return value, {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+
+
+def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    found = convolved(node, inputs, 1)
+    if found is None:
+        return None
+    value, given = found
+    shape, weight = shape_of(value), given["weight"]
     (stride,), (dilation,), pads = windows.window_of(node, shape[2:], weight.shape[2:])
     span = (weight.shape[2] - 1) * dilation + 1
     padding = padding_of(span, stride, pads, shape[2])
@@ -51,8 +62,7 @@ def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
 
     def make() -> Conv1d:
         sizes = (weight.shape[1], weight.shape[0], weight.shape[2])
-        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "bias": bias is not None}
-        given = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "bias": "bias" in given}
         return filled(Conv1d, given, *sizes, **options, dtype=dtype_of(value))
 
     layer = tracer.store.get((id(node), padding), make)
