@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class StateLayout:
 
     def __init__(self, owner: str, nodes: Sequence[Node], alone: bool) -> None:
         self._owner, self._nodes, self._alone = owner, nodes, alone
-        self._counts = [len(node.own_states) for node in nodes]
+        self._picks = list(_picks([len(node.own_states) for node in nodes]))
 
     def flatten(self, operation: str, state: State) -> list[Array | None] | None:
         """The arrays in order, with None for those left out; None if all are."""
@@ -92,12 +93,15 @@ class StateLayout:
 
     def nest(self, arrays: Sequence[Array]) -> State:
         """The flat list `arrays` as a nested state."""
-        entries: list[State] = []
-        begin = 0
-        for count in self._counts:
-            entries.append(None if not count else arrays[begin] if count == 1 else tuple(arrays[begin : begin + count]))
-            begin += count
-        return entries[0] if self._alone else entries
+        return self._picks[0](arrays) if self._alone else [pick(arrays) for pick in self._picks]
+
+
+def _picks(counts: Sequence[int]) -> Iterator[Callable[[Sequence[Array]], State]]:
+    """What picks each entry from the flat list; small calls notice a loop over the arrays."""
+    begin = 0
+    for count in counts:
+        yield itemgetter(*range(begin, begin + count)) if count else lambda _arrays: None
+        begin += count
 
 
 def rows_of(state: State, begin: int, end: int) -> State:
