@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from recurra.common.typing import Array
+from recurra.interop.keras import heaps
 from recurra.interop.keras.source import refused
 
 #: Bounds on the number of groups and arrays, and on their depth.
@@ -30,10 +31,15 @@ def open_file(file: BinaryIO) -> Any:
         raise ImportError(
             'from_keras: h5py is not installed, which reads the HDF5 files of Keras; run pip install "recurra[keras]"'
         ) from error
+    heaps.check(file)
     try:
-        return h5py.File(file, "r")
+        opened = h5py.File(file, "r")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise refused(f"got an unreadable HDF5 file ({error}), expected one as Keras writes it") from error
+    if opened.id.get_create_plist().get_sizes() != (8, 8):  # heaps are checked as having such
+        opened.close()
+        raise refused("got an HDF5 file with addresses or sizes other than of 8 bytes, expected one as Keras writes it")
+    return opened
 
 
 class Reader:
