@@ -323,7 +323,8 @@ def test_devices_are_refused_and_named_once(name: str) -> None:
         assert str(caught.value).count("from_") == 1
 
 
-def test_outputs_belong_to_the_caller() -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_outputs_belong_to_the_caller(order: int) -> None:
     """Whatever gives them: an input, a constant of the graph, a view of one, or the same value under two names."""
     nodes = [
         helper.make_node("Identity", ["x"], ["same"]),
@@ -333,8 +334,10 @@ def test_outputs_belong_to_the_caller() -> None:
         helper.make_node("Softsign", ["x"], ["soft"]),
         helper.make_node("Identity", ["soft"], ["again"]),
         helper.make_node("Transpose", ["soft"], ["turned"], perm=[1, 0]),
+        helper.make_node("Sign", ["x"], ["sign"]),
+        helper.make_node("Transpose", ["sign"], ["turned sign"], perm=[1, 0]),
     ]
-    names = ["same", "known", "shaped", "soft", "again", "turned"]
+    names = ["same", "known", "shaped", "soft", "again", "turned", "sign", "turned sign"][::order]
     runs = rc.from_onnx(model(nodes, {"x": ["N", 2]}, names, {"c": np.arange(6, dtype=np.float32)}))
     x = np.ones((3, 2), np.float32)
     first, _state = runs(x)
@@ -346,6 +349,38 @@ def test_outputs_belong_to_the_caller() -> None:
     np.testing.assert_array_equal(x, 1)
     for one, other in zip(runs(x)[0], kept, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("axis", range(-3, 3))
+def test_what_only_moves_numbers_moves_them_as_onnxruntime_does(axis: int) -> None:
+    """With places that are known when the graph is read."""
+    x = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    size = x.shape[axis]
+    nodes = [
+        *(helper.make_node("Gather", ["x", f"at {at}"], [f"one {at}"], axis=axis) for at in (0, size - 1, -1, -size)),
+        helper.make_node("Gather", ["x", "list"], ["listed"], axis=axis),
+        helper.make_node("Concat", ["x", "listed", "x"], ["joined"], axis=axis),
+        helper.make_node("Split", ["joined", "sizes"], ["a", "b", "c"], axis=axis),
+        helper.make_node("Split", ["joined", "all"], ["whole"], axis=axis),
+    ]
+    places = {f"at {at}": np.array(at) for at in (0, size - 1, -1, -size)}
+    constants = {**places, "list": np.array([[1]]), "sizes": np.array([2, 0, 2 * size - 1]), "all": [2 * size + 1]}
+    nodes.insert(5, helper.make_node("Squeeze", ["listed", "flat"], ["squeezed"]))
+    nodes[6].input[1] = "squeezed"
+    constants["flat"] = np.array([axis % 3])
+    names = [*(f"one {at}" for at in (0, size - 1, -1, -size)), "listed", "joined", "a", "b", "c", "whole"]
+    content = model(nodes, {"x": [3, 4, 5]}, names, constants)
+    wanted = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    for name, one, other in zip(names, rc.from_onnx(content)(x)[0], wanted, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize("at", [3, -4])
+def test_a_place_that_is_not_there_is_told_with_its_node(at: int) -> None:
+    node = helper.make_node("Gather", ["x", "at"], ["y"], name="taker")
+    runs = rc.from_onnx(model([node], {"x": ["N", 2]}, ["y"], {"at": np.array(at)}))
+    with pytest.raises(ValueError, match="taker"):
+        runs(np.ones((3, 2), np.float32))
 
 
 def test_a_layer_whose_shape_alone_is_asked_for_does_not_run() -> None:

@@ -84,6 +84,18 @@ class Runner:
         )
         return self._written(y, form), self.layout.nest(final if form is None else form.final(final))
 
+    def forward_flat(
+        self, x: Sequence[Array], state: list[Array] | None, lengths: Array | None
+    ) -> tuple[Sequence[Array], list[Array]]:
+        """`forward` of a graph of native layers with lists of arrays in the program's shapes: the flat state's, None
+        for zeros, and one of lengths for all inputs. Python checks nothing else, which small calls would notice."""
+        assert self._whole is not None
+        valid = absent = pack([None] * len(x))
+        if lengths is not None:
+            valid = pack([checks.lengths(self._owner, lengths)] * len(x))
+        y, final = self._whole.forward(pack(x), valid, absent, state, self._time_major)
+        return unpack(y, len(self._graph.outputs)), final
+
     def _forward_runs(
         self, arrays: list[Array], valid: list[Array | None], restart: list[Array | None], flat: list[Array] | None
     ) -> tuple[Any, list[Array]]:

@@ -64,23 +64,54 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
         raise ModelFormatError(f"{one}: got inputs of shapes {sizes}, on which it cannot run ({error})") from error
 
 
-Run = Callable[[list[Any], Mapping[str, Any]], list[Array]]
+def prepared(
+    one: Node,
+    known: Sequence[Any],
+    reads: Sequence[int | None],
+    outer: Sequence[tuple[str, int]],
+    writes: Sequence[int],
+) -> Callable[[list[Any]], None]:
+    """A function that runs the node on a list of arrays, specialised for constant inputs; the caller silences numpy's
+    warnings.
 
-
-def prepared(one: Node, known: Sequence[Any]) -> Run:
-    """A function that runs the node, specialised for constant inputs; the caller silences numpy's warnings."""
+    Args:
+        one: the node.
+        known: its constant inputs; None for the others.
+        reads, writes: where its inputs are and its outputs go; None for omitted inputs.
+        outer: where the values are that subgraphs read, by name.
+    """
     quick = _QUICK.get(one.op, _usual)(one, known) if not one.domain else None
+
+    def usual(slots: list[Any]) -> None:
+        given = [None if at is None else slots[at] for at in reads]
+        made = node(one, given, {name: slots[at] for name, at in outer}, RUNNING)
+        for at, array in zip(writes, made, strict=False):
+            slots[at] = array
+
     if quick is None:
-        return lambda inputs, outer: node(one, inputs, outer, RUNNING)
-    found = quick
+        return usual
+    found, several = quick, len(writes) > 1
+    if any(at is None for at in reads) or several:
 
-    def run(inputs: list[Any], outer: Mapping[str, Any]) -> list[Array]:
+        def step(slots: list[Any]) -> None:
+            try:
+                made = found([None if at is None else slots[at] for at in reads])
+            except BROKEN:
+                return usual(slots)  # raises an explanation
+            for at, array in zip(writes, made, strict=False):
+                slots[at] = array
+            return None
+
+        return step
+    places, write = [at for at in reads if at is not None], writes[0]
+
+    def short(slots: list[Any]) -> None:
         try:
-            return found(inputs)
+            slots[write] = found([slots[at] for at in places])[0]
         except BROKEN:
-            return node(one, inputs, outer, RUNNING)  # raises an explanation
+            usual(slots)
 
-    return run
+    return short
 
 
 def _usual(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
@@ -95,6 +126,9 @@ def _one_place(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Ar
     if known[1] is None or known[1].size != 1:
         return _usual(one, known)
     axis, at, axes = int(one.attributes.get("axis", 0)), int(known[1].reshape(-1)[0]), known[1].ndim
+    if axis >= 0 and axes == 0:
+        place = (*[slice(None)] * axis, at, ...)  # with ... a scalar is an array, too
+        return lambda inputs: [inputs[0][place]]
 
     def run(inputs: list[Any]) -> list[Array]:
         x = inputs[0]
@@ -126,6 +160,18 @@ def _mirrored(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Arr
     return run
 
 
+def _split(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]]:
+    """Split, which counts its outputs itself."""
+    operator = OPERATORS["", "Split"]
+    return lambda inputs: operator(one, inputs, RUNNING)
+
+
+def _joined(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
+    """Concat; its inputs, which are there, bound the size of its result."""
+    axis = int(one.attributes.get("axis", 0))
+    return lambda inputs: [np.concatenate(inputs, axis)]
+
+
 def _known_cell(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[Array]] | None:
     """A cell with constant weights, whose layer is made once."""
     if any(one.inputs[at] and known[at] is None for at in recurrent.WEIGHTS if at < len(one.inputs)):
@@ -134,7 +180,13 @@ def _known_cell(one: Node, known: Sequence[Any]) -> Callable[[list[Any]], list[A
     return lambda inputs: _cell(found, layer, inputs)
 
 
-_QUICK = {"Gather": _one_place, "Pad": _mirrored, **dict.fromkeys(recurrent.KINDS, _known_cell)}
+_QUICK = {
+    "Gather": _one_place,
+    "Pad": _mirrored,
+    "Concat": _joined,
+    "Split": _split,
+    **dict.fromkeys(recurrent.KINDS, _known_cell),
+}
 
 
 def _layer(one: Node, inputs: Sequence[Any]) -> tuple[recurrent.Spec, Recurrent]:

@@ -65,6 +65,17 @@ class Island:
         self._finals.append((symbol.source, which, slot))
 
     @property
+    def fresh(self) -> set[int]:
+        """The slots of what a layer has computed, which shares memory with nothing outside."""
+        outputs = [
+            slot
+            for symbol, wanted in self._outputs.values()
+            if isinstance(symbol.source, Call)
+            for slot, _one in wanted
+        ]
+        return {*outputs, *(slot for _call, _which, slot in self._finals)}
+
+    @property
     def is_asked(self) -> bool:
         """Whether any value was requested; of some layers, only the output's shape is used."""
         return bool(self._outputs or self._finals)
@@ -83,26 +94,34 @@ class Island:
         model = Model(pack([one[0] for one in inputs]), pack(symbols))
         nodes = model._graph().nodes
         place = {id(node.layer): index for index, node in enumerate(nodes) if node.layer.state_names}
-        starts = [(place[id(call.layer)], slots) for call, slots in self._states.values() if id(call.layer) in place]
-        ends = [(place[id(call.layer)], which, slot) for call, which, slot in self._finals]
+        runner = model._runner()
+        own = [len(node.own_states) for node in nodes]
+        begin = {id(node.layer): sum(own[: place[id(node.layer)]]) for node in nodes if node.layer.state_names}
+        starts = [
+            (begin[id(call.layer)] + index, slot)
+            for call, slots in self._states.values()
+            if id(call.layer) in begin
+            for index, slot in enumerate(slots)
+            if slot is not None
+        ]
+        ends = [(begin[id(call.layer)] + which, slot) for call, which, slot in self._finals]
+        outputs = [(at, slot, one.from_base) for at, targets in enumerate(wanted) for slot, one in targets]
         reads = [(slot, arrangement.to_base, symbol.tokens) for symbol, slot, arrangement in inputs]
-        lengths, count, dtype = self.lengths, len(nodes), model.dtype
+        lengths, dtype = self.lengths, model.dtype
+        zeros = runner.layout.zeros(inputs[0][2].base[0]) if starts else []
 
         def step(slots: list[Any]) -> None:
             x = [slots[slot] if tokens else change(slots[slot]) for slot, change, tokens in reads]
-            state: list[Any] | None = None
+            state = None
             if starts:
-                state = [None] * count
-                for index, given in starts:
-                    arrays = [None if one is None else slots[one].astype(dtype, copy=False) for one in given]
-                    state[index] = pack(arrays)
-            y, final = model(pack(x), state, None if lengths is None else slots[lengths])
-            for array, targets in zip(y if len(wanted) > 1 else [y], wanted, strict=True):
-                for slot, arrangement in targets:
-                    slots[slot] = arrangement.from_base(array)
-            for index, which, slot in ends:
-                one = final[index]
-                slots[slot] = one[which] if isinstance(one, tuple) else one
+                state = zeros.copy()
+                for at, slot in starts:
+                    state[at] = slots[slot].astype(dtype, copy=False)
+            y, final = runner.forward_flat(x, state, None if lengths is None else slots[lengths])
+            for at, slot, change in outputs:
+                slots[slot] = change(y[at])
+            for at, slot in ends:
+                slots[slot] = final[at]
 
         return model, step
 

@@ -49,6 +49,8 @@ class OnnxModel:
         self._state_values = [values[name] for name in self._pairs]
         self._shown: Plan | None = None
         names = [one.name for one in graph.outputs]
+        order = [*self.inputs, *self.state_names]
+        self._input_at = [order.index(one.name) for one in graph.inputs]
         self._y_at = [names.index(name) for name in self.outputs]
         self._state_at = [names.index(name) for name in self._pairs.values()]
 
@@ -71,12 +73,20 @@ class OnnxModel:
             ValueError: the arrays' shapes do not fit.
         """
         given = self._given(x)
-        states = self.init_state(x=given) if state is None else self._checked_state(state)
-        made = self._run({**given, **dict(zip(self.state_names, states, strict=True))})
+        if state is None:
+            return self._continued(given, self.init_state(x=dict(zip(self.inputs, given, strict=True))))
+        return self._continued(given, self._checked_state(state))
+
+    def _continued(self, given: Sequence[Array], states: Sequence[Array]) -> tuple[Any, list[Array]]:
+        """The outputs and final states of a run with these inputs, not counting states, and these states."""
+        arrays = [*given, *states]
+        made = self._run([arrays[at] for at in self._input_at])
         y = [made[at] for at in self._y_at]
         return y[0] if len(y) == 1 else tuple(y), [made[at] for at in self._state_at]
 
-    def _given(self, x: Any) -> dict[str, Array]:
+    def _given(self, x: Any) -> Sequence[Array]:
+        if type(x) is np.ndarray and len(self.inputs) == 1:  # fast path: what follows would slow small calls down
+            return (x,)
         if isinstance(x, Mapping):
             if set(x) != set(self.inputs):
                 raise TypeError(
@@ -90,7 +100,7 @@ class OnnxModel:
                 f"OnnxModel: got {len(parts)} inputs, expected {', '.join(self.inputs) or 'none'}; give a tuple or a "
                 "dict of them"
             )
-        return {name: checks.array("OnnxModel", name, part) for name, part in zip(self.inputs, parts, strict=True)}
+        return [checks.array("OnnxModel", name, part) for name, part in zip(self.inputs, parts, strict=True)]
 
     def _checked_state(self, state: Sequence[Any]) -> list[Array]:
         if not isinstance(state, list | tuple) or len(state) != len(self.state_names):
@@ -130,8 +140,7 @@ class OnnxModel:
             )
         return shape
 
-    def _run(self, given: Mapping[str, Array]) -> list[Array]:
-        arrays = [given[one.name] for one in self._graph.inputs]
+    def _run(self, arrays: Sequence[Array]) -> list[Array]:
         key = tuple((one.shape, one.dtype) for one in arrays)
         plan = self._plans.get(key)
         if plan is None:

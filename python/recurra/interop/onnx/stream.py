@@ -41,7 +41,8 @@ class OnnxStream:
         """The outputs of the next run, with `x` as in a call of the model, of all rows or of these, each once; an error
         leaves the states unchanged."""
         if rows is None:
-            y, self._state = self._model(x, self._state)
+            model = self._model
+            y, self._state = model._continued(model._given(x), self._state)
             return y
         listed = self._listed(rows, once=True)
         y, final = self._model(x, self._taken(listed))

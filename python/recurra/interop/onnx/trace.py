@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,13 @@ _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
 }
 
 
+#: Operators in numpy without arithmetic.
+_MOVING = {
+    *("Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"),
+    *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
+
+
 class Plan:
     """Steps that read and write a list of arrays, the slots."""
 
@@ -38,6 +47,10 @@ class Plan:
         self.start: list[Any] = []
         self.known: list[Array] = []
         self.outputs: list[int] = []
+        #: Slots of native models' outputs, which share no memory with inputs and constants.
+        self.fresh: set[int] = set()
+        #: Whether the operators in numpy only move numbers: then numpy has nothing to warn about.
+        self.moves_only = False
         self.models: list[Model] = []
         self.numpy: list[Node] = []
 
@@ -45,19 +58,30 @@ class Plan:
         """The outputs, which share no memory with the inputs, the graph's constants or one another."""
         slots = list(self.start)
         slots[: len(inputs)] = inputs
-        with np.errstate(all="ignore"):
-            for step in self.steps:
-                step(slots)
-        others = [*inputs, *self.known]
+        if self.moves_only:
+            self._advance(slots)
+        else:
+            with np.errstate(all="ignore"):
+                self._advance(slots)
         made: list[Array] = []
         for at in self.outputs:
             array = slots[at]
-            made.append(array.copy() if _shares(array, others) or _shares(array, made) else array)
+            shared = any(np.may_share_memory(array, one) for one in made) if made else False
+            if not shared and at not in self.fresh:
+                shared = _is_of(array, inputs) or _is_of(array, self.known)
+            made.append(array.copy() if shared else array)
         return made
 
+    def _advance(self, slots: list[Any]) -> None:
+        for step in self.steps:
+            step(slots)
 
-def _shares(array: Array, others: Sequence[Array]) -> bool:
-    return any(array is one or (array.base is not None and np.may_share_memory(array, one)) for one in others)
+
+def _is_of(array: Array, others: Sequence[Array]) -> bool:
+    """Whether the array is one of the others, or made as a view of one."""
+    if array.base is None:  # quicker, and there may be many constants
+        return any(map(partial(is_, array), others))
+    return any(np.may_share_memory(array, one) for one in others)
 
 
 class Tracer:
@@ -79,9 +103,11 @@ class Tracer:
             if isinstance(step, Island):
                 if not step.is_asked:
                     continue
+                self.plan.fresh |= step.fresh
                 model, step = step.finish()
                 self.plan.models.append(model)
             self.plan.steps.append(step)
+        self.plan.moves_only = all(not node.domain and node.op in _MOVING for node in self.plan.numpy)
         self.plan.known = [one for one in self.plan.start if one is not None]
 
     def slot(self, start: Any = None) -> int:
@@ -121,10 +147,15 @@ class Tracer:
     def _turn(self, value: Value, turned: Turned) -> None:
         shape, own = value.shape or (), self.slot()
 
-        def step(slots: list[Any]) -> None:
-            slots[own] = turned.array(slots[turned.slot], shape)
+        begin = turned.slot
 
-        self._steps.append(step)
+        def step(slots: list[Any]) -> None:
+            slots[own] = turned.array(slots[begin], shape)
+
+        def reshape(slots: list[Any]) -> None:
+            slots[own] = slots[begin].reshape(shape)
+
+        self._steps.append(reshape if turned.axes == tuple(range(len(turned.axes))) else step)
         value.slot = own
 
     def source(self, value: Value) -> Turned:
@@ -190,15 +221,8 @@ class Tracer:
         reads = [None if one is None else self.place(one) for one in inputs]
         outer = [(name, self.place(self.values[name])) for name in free]
         writes = [self.slot() for _name in node.outputs]
-        run = evaluate.prepared(node, [None if one is None else one.known for one in inputs])
-
-        def step(slots: list[Any]) -> None:
-            given = [None if at is None else slots[at] for at in reads]
-            made = run(given, {name: slots[at] for name, at in outer})
-            for at, array in zip(writes, made, strict=False):
-                slots[at] = array
-
-        self._steps.append(step)
+        constants = [None if one is None else one.known for one in inputs]
+        self._steps.append(evaluate.prepared(node, constants, reads, outer, writes))
         if self._is_loose(node, inputs):
             return [Value(None, None, slot=at) for at in writes]
         dry = [None if one is None else zeros(one) for one in inputs]

@@ -106,6 +106,8 @@ class Arrangement:
         if self._turns is not None:
             sizes, order = self._turns[0]
             array = array.reshape(sizes).transpose(order)
+        elif array.flags.c_contiguous:
+            return array.reshape(self.base)
         return np.ascontiguousarray(array).reshape(self.base)
 
     def from_base(self, array: Array) -> Array:

@@ -18,7 +18,9 @@ def _several(function: Callable[..., Any]) -> Operator:
     """An operator of several inputs, with broadcasting."""
 
     def operator(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-        room(np.broadcast_shapes(*(np.shape(one) for one in inputs)), limit)
+        first = np.shape(inputs[0])
+        if any(np.shape(one) != first for one in inputs[1:]):  # equal shapes need no room of their own
+            room(np.broadcast_shapes(*(np.shape(one) for one in inputs)), limit)
         return [np.asarray(function(*inputs))]
 
     return operator

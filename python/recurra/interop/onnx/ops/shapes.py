@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -116,7 +117,9 @@ def parts_of(node: Node, inputs: Arrays, axis: int, size: int) -> list[int]:
 def _split(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     axis = axis_of(node, inputs[0].ndim, 0)
     parts = parts_of(node, inputs, axis, inputs[0].shape[axis])
-    return list(np.split(inputs[0], np.cumsum(parts)[:-1], axis))
+    before = (slice(None),) * axis
+    places = [(*before, slice(end - part, end)) for part, end in zip(parts, accumulate(parts), strict=True)]
+    return [inputs[0][place] for place in places]
 
 
 def slices(node: Node, inputs: Arrays, shape: tuple[int, ...]) -> list[slice]:
