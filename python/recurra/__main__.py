@@ -1,7 +1,8 @@
-"""`python -m recurra`: what a bug report needs."""
+"""`python -m recurra`: what a bug report needs; `python -m recurra serve model.safetensors`: a model as a service."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
 from pathlib import Path
@@ -19,6 +20,22 @@ def _processor() -> str:
 
 
 def main() -> None:
+    """Run the command that is asked for."""
+    from recurra.serving.service import command
+
+    parser = argparse.ArgumentParser("python -m recurra", description="Without a command: what a bug report needs.")
+    commands = parser.add_subparsers(dest="command")
+    command.add_arguments(
+        commands.add_parser("serve", help="a model as a service: HTTP for sequences, WebSocket for streams")
+    )
+    options = parser.parse_args()
+    if options.command == "serve":
+        command.run(options)
+    else:
+        report()
+
+
+def report() -> None:
     """Print version, build, processor, instruction set and threads."""
     build = rc.build_info()
     about = {
