@@ -103,8 +103,12 @@ class Socket:
         self.to_us: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.task: asyncio.Task[None] | None = None
         self._accepted = self._gone = False
+        #: Cleared, the client reads nothing, and what is sent to it waits.
+        self.reads = asyncio.Event()
+        self.reads.set()
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self.reads.wait()
         if self._gone:
             raise OSError("the client is gone")
         self.to_us.put_nowait(message)
@@ -135,6 +139,7 @@ class Socket:
     def vanish(self) -> None:
         """The connection breaks."""
         self._gone = True
+        self.reads.set()
         self.to_app.put_nowait({"type": "websocket.disconnect", "code": 1006, "reason": ""})
 
     async def ended(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Awaitable
@@ -192,6 +194,19 @@ def test_other_routes() -> None:
         assert reply.status == status
         assert reply.error.startswith(f"got {method} {path}, expected GET /")
     assert post(app, b"{}", "text/plain").error.startswith("predict: got the content type 'text/plain', expected")
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    """Its headers let the browser run its one script, whose digest they name, and ask this host alone."""
+    reply = answered(request(Service(model()), "GET", "/"))
+    page, policy = reply.body.decode(), reply.headers["content-security-policy"]
+    for tag in ("script", "style"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not re.findall(r"<(?:link|img|iframe|script [^>]|style )|\s(?:style|on\w+|src)=", page)
+    assert set(re.findall(r"https?://[^\s\"']+", page)) == {"http://www.w3.org/2000/svg"}, "the name of SVG, no address"
 
 
 def test_metrics_are_those_of_prometheus() -> None:

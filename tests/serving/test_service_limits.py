@@ -83,6 +83,50 @@ def test_who_leaves_in_the_middle_of_a_body() -> None:
     asyncio.run(main())
 
 
+def test_drain_waits_for_bodies_that_are_on_their_way() -> None:
+    async def main() -> None:
+        app = Service(model(), max_streams=1)
+        more = asyncio.Event()
+        parts = [b'{"x": [[1, 2, ', b"3]]}"]
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            if len(parts) == 1:
+                await more.wait()
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b""}
+        request_ = asyncio.create_task(
+            app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
+        )
+        while len(parts) > 1:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(app.close())
+        while not app.draining:
+            await asyncio.sleep(0)
+        assert (await predict(app, [[1, 2, 3]])).status == (await request(app, "GET", "/health")).status == 503
+        more.set()
+        await closing
+        await request_
+        assert sent[0]["status"] == 200
+
+    asyncio.run(main())
+
+
+def test_messages_have_an_end() -> None:
+    """Also where they name what came."""
+
+    async def main() -> None:
+        body = save({"x" * 50_000: X})
+        reply = await request(Service(model()), "POST", "/v1/predict", body, content_type="application/x-safetensors")
+        assert (reply.status, len(reply.error)) == (422, 1000)
+
+    asyncio.run(main())
+
+
 def test_the_steps_of_a_request() -> None:
     """Over all sequences; an empty one counts, as it costs a row."""
 

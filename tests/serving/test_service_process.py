@@ -13,13 +13,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import recurra as rc
@@ -36,8 +36,8 @@ class Serving(NamedTuple):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
             return reply.status, reply.headers, reply.read().decode()
 
-    def stream(self) -> ClientConnection:
-        return connect(f"ws://127.0.0.1:{self.port}/v1/stream", max_size=None, compression=None, open_timeout=60)
+    def stream(self, **options: Any) -> ClientConnection:
+        return connect(f"ws://127.0.0.1:{self.port}/v1/stream", compression=None, open_timeout=60, **options)
 
     def garbage(self, data: bytes) -> bytes:
         """What comes back until the service closes the connection, or has answered."""
@@ -87,9 +87,9 @@ def serving(folder: Path, *options: str) -> Iterator[Serving]:
         said: list[str] = []
         for line in process.stderr:
             said.append(line)
-            found = re.search(r"running on http://127\.0\.0\.1:(\d+)", line)
+            found = re.search(r"running on (?:http://127\.0\.0\.1:(\d+)|unix socket)", line)
             if found:
-                yield Serving(process, int(found[1]))
+                yield Serving(process, int(found[1] or 0))
                 return
         raise AssertionError("".join(said))
     finally:
@@ -181,6 +181,34 @@ def _hostile(service: Serving) -> None:
             _exchange(stream, message)
         assert ended.value.rcvd is not None
         assert ended.value.rcvd.code == code
+
+
+def test_the_commands_options(tmp_path: Path) -> None:
+    options = (
+        "--trusted-proxies",
+        "127.0.0.1",
+        "--streams-per-client",
+        "1",
+        "--origin",
+        "https://a.test",
+        "--threads",
+        "1",
+    )
+    with serving(tmp_path, *options) as service, ExitStack() as stack:
+
+        def connection(client: str, origin: str | None = None) -> ClientConnection:
+            headers = {"X-Forwarded-For": client} | ({"Origin": origin} if origin else {})
+            return stack.enter_context(service.stream(additional_headers=headers))
+
+        assert ask(connection("203.0.113.1"), op="open")["steps"] == 0
+        assert ask(connection("203.0.113.2", "https://a.test"), op="open")["steps"] == 0
+        assert "this client has 1 open" in json.loads(connection("203.0.113.1").recv(60))["error"]["message"]
+        with pytest.raises(InvalidStatus, match="403"):
+            connection("203.0.113.3", "https://b.test")
+    with serving(tmp_path, "--unix-socket", str(tmp_path / "socket")), socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(str(tmp_path / "socket"))
+        plain.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert _received(plain).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_wrong_commands(tmp_path: Path) -> None:

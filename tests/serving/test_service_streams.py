@@ -136,6 +136,34 @@ def test_who_leaves_in_mid_step_disturbs_nobody() -> None:
     asyncio.run(main())
 
 
+def test_who_reads_no_answers_disturbs_nobody(tmp_path: Path) -> None:
+    """It is read from no further; its state is saved, and drain waits for it no longer than it may."""
+    network = model()
+
+    async def main() -> None:
+        app = Service(network, max_streams=8, snapshots=tmp_path, snapshot_seconds=0.01)
+        async with connected(app) as slow, connected(app) as other:
+            name = (await slow.ask(op="open"))["stream"]
+            slow.reads.clear()
+            for t in range(3):
+                slow.send({"op": "step", "x": X[t].tolist()})
+            alone = network.stream(1)
+            for t in range(len(X)):
+                found = await other.ask(op="step", x=X[t].tolist())
+                assert_same_bits(numbers(found), alone.step(X[t : t + 1])[0])
+            file = tmp_path / name[:2] / f"{name}.safetensors"
+            while not file.exists() or b'"steps":"1"' not in file.read_bytes():
+                await asyncio.sleep(0.01)
+            assert slow.to_app.qsize() == 2
+            with pytest.raises(TimeoutError):
+                await app.drain(0.05)
+            assert (await ended(other)).code == 1012
+            slow.vanish()
+            await app.close()
+
+    asyncio.run(main())
+
+
 def test_nan_and_errors_of_layers_stay_in_their_stream() -> None:
     gate = Gate()
     gate.opened.set()

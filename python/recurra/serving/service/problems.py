@@ -8,6 +8,8 @@ from typing import Any
 from recurra.serving.errors import Overloaded
 
 LOG = logging.getLogger("recurra.serving")
+#: Characters of a message, which may name what a caller has sent.
+_LONGEST = 1000
 
 
 class Problem(Exception):  # noqa: N818 - the answer to a request, not a fault of the program
@@ -25,7 +27,7 @@ class Problem(Exception):  # noqa: N818 - the answer to a request, not a fault o
 
     def plain(self) -> dict[str, Any]:
         """As it goes into JSON."""
-        return {"type": self.kind, "message": str(self)}
+        return {"type": self.kind, "message": str(self)[:_LONGEST]}
 
 
 def busy(message: str, close: int | None = None) -> Problem:

@@ -32,7 +32,7 @@ def application(service: Service) -> Starlette:
     async def predict(request: Request) -> Response:
         service.check_takes()
         forms = Forms.of(request.headers)
-        with service.budget.share() as share:
+        with service.calling(), service.budget.share() as share:
             length = request.headers.get("content-length")
             body = await read_body(request.stream(), length, service.limits, share, forms.body)
             made = await service.call(service.predictor.answer, body, forms, share)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -194,7 +195,7 @@ class Service:
         """What `/metrics` shows: the pool's `stats()` and counts of requests, as Prometheus reads them."""
         gauges = {
             "connections": (float(len(self._sessions)), "WebSockets that are open."),
-            "calls": (float(self._calls), "Whole sequences that wait or are computed."),
+            "calls": (float(self._calls), "Whole sequences that are read, wait or are computed."),
             "request_memory_bytes": (float(self.budget.used), "Held by bodies and messages, estimated."),
         }
         return metrics.text(None if self.pool is None else self.pool.stats(), self._counts, gauges)
@@ -210,13 +211,18 @@ class Service:
         if self._draining:
             raise busy("got a request while the service ends, expected it before; try again", close=1012)
 
-    async def call(self, function: Callable[..., R], *args: Any) -> R:
-        """`function(*args)` on one of the threads for whole sequences."""
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """During the block a request is answered, which `drain` waits for."""
         self._calls += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+            yield
         finally:
             self._calls -= 1
+
+    async def call(self, function: Callable[..., R], *args: Any) -> R:
+        """`function(*args)` on one of the threads for whole sequences."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     @property
     def streams(self) -> Pool:
