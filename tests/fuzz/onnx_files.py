@@ -19,6 +19,9 @@ from damage import cut, flip, grow, places, put
 import recurra as rc
 from recurra.interop.onnx import schema, wire
 
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+from unrolled_cells import unrolled
+
 NUMBERS = [0, 1, 2, 127, 128, 255, 2**14, 2**31 - 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
 
 
@@ -33,7 +36,7 @@ def seeds() -> list[bytes]:
         rc.Model(x, (rc.Pool("mean")(h), rc.RNN(4, 8, seed=2)(h, state=h.state), rc.Reverse()(x))),
         rc.AttentionPool(3, 4, seed=1),
     ]
-    found = []
+    found = [unrolled("LSTM", 2), unrolled("GRU", 2)]
     with tempfile.TemporaryDirectory() as folder:
         for index, model in enumerate(models):
             for lengths in (False, True):
@@ -72,6 +75,7 @@ def rename(rng: np.random.Generator, content: bytes) -> bytes:
         b"Concat",
         b"h_in",
         b"y",
+        *(b"Sigmoid_", b"Gemm_", b"Gather_", b"Mul_", b"Split_", b"Tanh_"),
     ]
     old, new = words[rng.integers(len(words))], words[rng.integers(len(words))]
     parts = content.split(old)

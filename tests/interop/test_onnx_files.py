@@ -383,6 +383,29 @@ def test_a_place_that_is_not_there_is_told_with_its_node(at: int) -> None:
         runs(np.ones((3, 2), np.float32))
 
 
+@pytest.mark.parametrize("state", [0.0, 1.0])
+def test_a_constant_initial_state_is_no_part_of_a_model(state: float) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("RNN", ["x", "W", "R", "", "", "h"], ["Y"], hidden_size=4),
+        helper.make_node("Squeeze", ["Y", "one"], ["y"]),
+    ]
+    constants = {
+        "W": rng.standard_normal((1, 4, 3)),
+        "R": rng.standard_normal((1, 4, 4)),
+        "h": np.full((1, 2, 4), state),
+    }
+    constants = {name: array.astype(np.float32) for name, array in constants.items()} | {"one": np.array([1])}
+    imported = rc.from_onnx(model(nodes, {"x": ["T", 2, 3]}, ["y"], constants))
+    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+    y, _state = imported(x)
+    if state:
+        with pytest.raises(ValueError, match=r"^OnnxModel\.as_model: got a layer that begins with a constant state"):
+            imported.as_model()
+    else:
+        np.testing.assert_array_equal(imported.as_model()(x.swapaxes(0, 1).copy())[0].swapaxes(0, 1), y)
+
+
 def test_a_layer_whose_shape_alone_is_asked_for_does_not_run() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["wide"]),

@@ -65,6 +65,11 @@ class Island:
         self._finals.append((symbol.source, which, slot))
 
     @property
+    def begins(self) -> list[int]:
+        """The slots of initial states."""
+        return [slot for _call, slots in self._states.values() for slot in slots if slot is not None]
+
+    @property
     def fresh(self) -> set[int]:
         """The slots of what a layer has computed, which shares memory with nothing outside."""
         outputs = [

@@ -197,7 +197,8 @@ class OnnxModel:
         (N, T, features). It shares its parameters with this object.
 
         Raises:
-            ValueError: some nodes are not layers; the message names them.
+            ValueError: some nodes are not layers; the message names them. Or a layer begins with a constant state other
+                than zero, which is no part of a `recurra.Model`.
         """
         plan = self._example()
         others = [node for node in plan.numpy if id(node) not in self._plumbing]
@@ -208,6 +209,11 @@ class OnnxModel:
             )
             raise ValueError(
                 f"OnnxModel.as_model: got {what}, expected nodes that are layers only; call this model as it is"
+            )
+        if any(plan.start[slot] is not None and np.any(plan.start[slot]) for slot in plan.begins):
+            raise ValueError(
+                "OnnxModel.as_model: got a layer that begins with a constant state, expected zeros or an input; call this "
+                "model as it is"
             )
         return plan.models[0]
 

@@ -16,6 +16,7 @@ from recurra.interop.onnx.fold import bind, fold
 from recurra.interop.onnx.fuse import fuse
 from recurra.interop.onnx.graph import Graph, parse
 from recurra.interop.onnx.model import OnnxModel
+from recurra.interop.onnx.unrolled import roll
 from recurra.saving import whole_file
 
 #: The maximum size of a file, that of protocol buffers.
@@ -61,7 +62,7 @@ def from_onnx(
         where, data, directory = os.fspath(source), _file(source), Path(os.fspath(source)).parent
     try:
         graph = bind(_understood(parse, data, directory), constants)
-        folded = _understood(lambda: fuse(fold(graph)))
+        folded = _understood(lambda: roll(fuse(fold(graph))))
         return OnnxModel(folded, pairing.pairs(folded, states))
     except ModelFormatError as error:
         raise ModelFormatError(f"from_onnx: {where}: {error}") from error.__cause__

@@ -150,8 +150,12 @@ def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
 
 
 def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    """The last step, a single feature, or the only index of an axis of size 1."""
+    """All of an axis, the last step, a single feature, or the only index of an axis of size 1."""
     view, value, index = open_view(inputs[0]), inputs[0], known(inputs, 1)
+    if value is not None and index is not None and index.ndim == 1 and value.shape:
+        size = value.shape[axis_of(node, len(value.shape), 0)]
+        if index.shape == (size,) and np.array_equal(index, np.arange(size)):
+            return [value]
     if view is None or value is None or index is None or index.size != 1:
         return None
     view, shape = merged(view), shape_of(value)
@@ -173,11 +177,20 @@ def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[
     return None
 
 
+def _expand(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
+    """To nothing, if the shape stays."""
+    value, wanted = inputs[0], known(inputs, 1)
+    if value is None or wanted is None or np.broadcast_shapes(shape_of(value), tuple(integers(wanted))) != value.shape:
+        return None
+    return [value]
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Identity", "Dropout", "Cast"), _same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
     "Transpose": _transpose,
     "Slice": _slice,
+    "Expand": _expand,
     "Split": _split,
     "Gather": _gather,
 }

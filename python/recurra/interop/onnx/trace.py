@@ -47,6 +47,8 @@ class Plan:
         self.start: list[Any] = []
         self.known: list[Array] = []
         self.outputs: list[int] = []
+        #: Slots of layers' initial states.
+        self.begins: list[int] = []
         #: Slots of native models' outputs, which share no memory with inputs and constants.
         self.fresh: set[int] = set()
         #: Whether the operators in numpy only move numbers: then numpy has nothing to warn about.
@@ -104,6 +106,7 @@ class Tracer:
                 if not step.is_asked:
                     continue
                 self.plan.fresh |= step.fresh
+                self.plan.begins += step.begins
                 model, step = step.finish()
                 self.plan.models.append(model)
             self.plan.steps.append(step)
