@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,7 +226,7 @@ def test_the_streams_of_all_and_of_a_client() -> None:
 
 def test_a_stream_without_messages() -> None:
     async def main() -> None:
-        app = Service(model(), max_streams=2, idle_timeout=0.02)
+        app = Service(model(), max_streams=2, idle_timeout=0.4)
         async with connected(app) as idle:
             assert "y" in await idle.ask(op="step", x=[0, 0, 0])
             assert await idle.receive() == Closed(4000, "no message came for long", accepted=True)
@@ -236,17 +237,36 @@ def test_a_stream_without_messages() -> None:
     asyncio.run(main())
 
 
+def test_a_stream_that_reads_no_answers(tmp_path: Path) -> None:
+    """It loses its slot, and its state is saved."""
+
+    async def main() -> None:
+        app = Service(model(), max_streams=2, idle_timeout=0.4, snapshots=tmp_path)
+        async with connected(app) as slow:
+            await slow.ask(op="open")
+            slow.reads.clear()
+            slow.send({"op": "step", "x": [0, 0, 0]})
+            await slow.ended()
+            assert app.pool is not None
+            assert app.pool.stats().streams == 0
+        (file,) = tmp_path.rglob("*.safetensors")
+        assert b'"steps":"1"' in file.read_bytes()
+        assert not app._sessions
+
+    asyncio.run(main())
+
+
 def test_the_time_until_a_step() -> None:
     gate = Gate()
 
     async def main() -> None:
-        app = Service(rc.Sequential(rc.GRU(3, 4), gate, seed=0), max_streams=2, step_timeout=0.02)
+        app = Service(rc.Sequential(rc.GRU(3, 4), gate, seed=0), max_streams=2, step_timeout=1.0)
         async with connected(app) as slow, connected(app) as late:
             await late.ask(op="open")
             slow.send({"op": "process", "x": [[0, 0, 0]]})
             assert await asyncio.to_thread(gate.entered.wait, 20)
             late.send({"op": "process", "x": [[1, 0, 0]]})
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(1.1)
             gate.opened.set()
             assert (await late.receive())["error"]["type"] == "TimeoutError"
             assert "y" in await slow.receive()
@@ -274,7 +294,7 @@ def test_pages_of_other_hosts() -> None:
     asyncio.run(main())
 
 
-def test_files_of_streams_that_left(tmp_path: Any) -> None:
+def test_files_of_streams_that_left(tmp_path: Path) -> None:
     """The oldest of too many go: callers who come and leave do not fill a disk."""
     from recurra.serving.service.store import Kept, Store
 

@@ -103,7 +103,7 @@ def serving(folder: Path, *options: str) -> Iterator[Serving]:
 
 def test_a_process_from_its_start_to_its_end(tmp_path: Path) -> None:
     """Garbage, large messages, kill -9, a restart that goes on with the same bits, and SIGTERM."""
-    with serving(tmp_path, "--snapshot-seconds", "0.02", "--max-body", "20000", "--body-timeout", "0.5") as first:
+    with serving(tmp_path, "--snapshot-seconds", "0.02", "--max-body", "20000", "--body-timeout", "2") as first:
         assert first.get("/health")[2] == '{"status":"ok"}'
         status, headers, page = first.get("/")
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")

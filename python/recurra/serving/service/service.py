@@ -59,7 +59,8 @@ class Service:
         max_memory: bytes that all bodies and messages, with what is made of them, hold together; an estimate.
         body_timeout: seconds for a body to arrive.
         step_timeout: seconds until a stream's step must have begun; None for any time.
-        idle_timeout: seconds after which a stream without messages is closed; None for any time.
+        idle_timeout: seconds after which a stream is closed that sends no messages, or reads no answers; None for any
+            time.
         snapshots: a folder for the states of streams, so that they go on after their connection broke or the process
             ended; None for none. Several processes may share it.
         snapshot_seconds: seconds between two snapshots of a stream that runs.
@@ -316,7 +317,10 @@ class Service:
             now = monotonic()
             saves = []
             for one in list(self._sessions):
-                if self.limits.idle_seconds and not one.busy and one.used < now - self.limits.idle_seconds:
+                if self.limits.idle_seconds and not one.computing and one.used < now - self.limits.idle_seconds:
+                    if one.busy:
+                        one.give_up()
+                        continue
                     task = asyncio.create_task(one.end(IDLE, "no message came for long"))
                     ends.add(task)
                     task.add_done_callback(ends.discard)
@@ -325,7 +329,10 @@ class Service:
             await asyncio.gather(*saves)
             if self._store is not None and self._swept <= now - _SWEEP_SECONDS:
                 self._swept = now
-                await self._on_disk(self._store.sweep)
+                try:
+                    await self._on_disk(self._store.sweep)
+                except OSError as error:
+                    LOG.error("old streams could not be removed: %s", error)
 
     async def _save(self, session: Session) -> None:
         if self._store is None:

@@ -56,6 +56,8 @@ class Session:
         self._last: str | bytes = ""  # the answer to the last message that changed the state
         self._lost = False  # whether a step was cancelled, and nobody knows whether it was computed
         self._state, self._saving = asyncio.Lock(), asyncio.Lock()  # the latter is taken before the former
+        self._task: asyncio.Task[None] | None = None
+        self._given_up = False
         self.busy = False
         self.used = monotonic()
         self.ending: tuple[int, str] | None = None
@@ -76,6 +78,7 @@ class Session:
 
     async def run(self) -> None:
         """Until either side ends it."""
+        self._task = asyncio.current_task()
         try:
             while self.ending is None:
                 message = await self._socket.receive()
@@ -90,8 +93,17 @@ class Session:
             await self._close()
         except (WebSocketDisconnect, OSError):
             pass
+        except asyncio.CancelledError:
+            if not self._given_up:
+                raise
         finally:
             await self._leave()
+
+    def give_up(self) -> None:
+        """End without closing in order, as the other side reads nothing."""
+        if self._task is not None and not self._given_up:
+            self._given_up = True
+            self._task.cancel()
 
     async def end(self, code: int, reason: str) -> None:
         """Close the connection; the message that is being answered is answered first."""
