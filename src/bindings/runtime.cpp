@@ -8,6 +8,7 @@
 #include "bindings/module.h"
 #include "cpu/isa.h"
 #include "cpu/measure.h"
+#include "platform/caches.h"
 #include "platform/tasks.h"
 #include "platform/threads.h"
 
@@ -43,6 +44,14 @@ void register_runtime(py::module_& m) {
       },
       py::arg("threads"));
   m.def("set_patient", &set_patient, py::arg("patient"));
+  m.def(
+      "set_caches",
+      [](ptrdiff_t l1, ptrdiff_t l2) {
+        check(l1 >= 0 && l2 >= 0, "set_caches", "got ", l1, " and ", l2, ", expected bytes");
+        set_caches({l1, l2});
+      },
+      py::arg("l1"), py::arg("l2"));
+  m.def("caches", [] { return std::make_pair(caches().l1, caches().l2); });
   m.def(
       "interrupt_at",
       [](long poll) {

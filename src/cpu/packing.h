@@ -67,11 +67,12 @@ void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout&
   const signed char* gates = part ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t width = layout.width[part], first = panel * panels.units;
   const ptrdiff_t units = std::min(panels.units, hidden_size - first);
-  P* to = packed + layout.begin<P>(panel, part);
   for (int g = 0; g < range.count; ++g) {
+    const ptrdiff_t at = g * panels.units;  // in the panel
+    P* to = packed + layout.begin<P>(panel, part, at / width) + at % width;
     W* from = weights + (gates[range.begin + g] * hidden_size + first) * depth;
     for (ptrdiff_t k = 0; k < depth; k += kPackBlock) {
-      P* const column = to + k * width + g * panels.units;
+      P* const column = to + k * width;
       for (ptrdiff_t u = 0; u < units; ++u) __builtin_prefetch(from + u * depth + k + kPackAhead);
       for (ptrdiff_t i = 0; i < kPackBlock; ++i) __builtin_prefetch(column + (kPackAhead + i) * width);
       piece(column, width, from + k, depth, units, std::min(kPackBlock, depth - k));

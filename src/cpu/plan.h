@@ -83,14 +83,15 @@ struct Blocks {
       : slot(size_t(rows.steps)), group_slot(size_t(rows.steps)) {
     const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
     const ptrdiff_t most = std::max(rows_per_block, widest);
-    ring_rows = std::min<ptrdiff_t>(most + 2 * widest, rows.offset[rows.steps]);
+    const ptrdiff_t used = std::min<ptrdiff_t>(most + 2 * widest, rows.offset[rows.steps]);
+    ring_rows = used | 1;  // an odd distance keeps a row's panels in different sets of a cache
     ptrdiff_t position = 0;
     for (ptrdiff_t end = rows.steps; end > 0;) {
       Block block = {end, end, {}, 0};
       ptrdiff_t count = 0;
       while (block.begin > 0 && (count == 0 || count + rows.active[block.begin - 1] <= most)) {
         const ptrdiff_t s = --block.begin, n = rows.active[s];
-        if (position + n > ring_rows) position = 0;
+        if (position + n > used) position = 0;
         if (block.runs.empty() || block.runs.back().begin + block.runs.back().count != position)
           block.runs.push_back({position, 0});
         slot[size_t(s)] = position;

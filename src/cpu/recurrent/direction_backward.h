@@ -62,21 +62,22 @@ struct DirectionBackward {
 
   void add_block(const Block& block) const {
     const PackedLayout layout = shape.gradient_layout(layer);
-    const ptrdiff_t parts = shape.info.stages + 1, panels = shape.panels.count;
-    const ptrdiff_t pieces = std::max<ptrdiff_t>(1, 4 * (run.threads - 1) / (parts * panels) + 1);
-    for_each_task(parts * panels * pieces, run.threads, [&](ptrdiff_t task) {
-      const ptrdiff_t piece = task % pieces, panel = task / pieces / parts;
+    const ptrdiff_t parts = shape.info.stages + 1, strips = shape.panels.count * layout.strips;
+    const ptrdiff_t columns = shape.panels.columns / layout.strips;
+    const ptrdiff_t pieces = std::max<ptrdiff_t>(1, 4 * (run.threads - 1) / (parts * strips) + 1);
+    for_each_task(parts * strips * pieces, run.threads, [&](ptrdiff_t task) {
+      const ptrdiff_t piece = task % pieces, strip = task / pieces / parts;
       const int part = int(task / pieces % parts);
       const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
       const ptrdiff_t tiles = kernels<T>().operand_tiles(layout.rows[part], layout.width[part]);
       const T* gates = part == 0 && spec().layer_norm ? call.input_gates : call.gates;
       GradientCall<T> c = gradient_call(block, call.operands[part], layout.rows[part]);
-      c.gates = gates + panel * call.ring_rows * shape.panels.columns + range.begin * shape.panels.units;
-      c.gates_row = shape.panels.columns;
+      c.gates = gates + strip * call.ring_rows * columns + range.begin * shape.panels.units;
+      c.gates_row = columns;
       c.width = layout.width[part];
       c.first = tiles * piece / pieces;
       c.last = tiles * (piece + 1) / pieces;
-      c.out = gradient + layout.begin<T>(panel, part);
+      c.out = gradient + layout.begin<T>(0, part, strip);
       kernels<T>().gradient(c);
     });
     add_options(block);
@@ -104,7 +105,7 @@ struct DirectionBackward {
         c.gates_row = size;
         c.last = 1;
         for (ptrdiff_t k = 0; k < size; k += c.width) {
-          c.width = std::min(4 * shape.lanes, size - k);
+          c.width = std::min(kernels<T>().tile_vectors * shape.lanes, size - k);
           c.gates = call.unit_sums + panel * call.unit_rows * size + k;
           c.out = unit_gradient + panel * size + k;
           kernels<T>().gradient(c);

@@ -32,7 +32,8 @@ struct ForwardPlan {
   const ptrdiff_t at_once, members;
   const RowChunks chunks;
   const ptrdiff_t tasks;
-  T** scratch;  // [task, member]
+  const Caches sizes = caches();  // one answer for a plan and its calls
+  T** scratch;                    // [task, member]
 
   // `teams`: whether threads may share the panels of a step, which a hook between steps rules out.
   ForwardPlan(const RecurrentSpec& spec, const Batch& batch, const Rows& rows, const Run& run, ptrdiff_t at_once,
@@ -55,7 +56,7 @@ struct ForwardPlan {
   }
 
   ptrdiff_t scratch_size(ptrdiff_t n) const {
-    return shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps);
+    return shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps, sizes);
   }
 
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks.count; }
@@ -70,6 +71,7 @@ struct ForwardPlan {
     c.hidden_size = shape.spec.hidden_size;
     c.options = options[index(layer, d)];
     c.rows = rows;
+    c.caches = sizes;
     c.direction = {d == 1};
     c.first = chunks.bounds[task % chunks.count];
     c.last = chunks.bounds[task % chunks.count + 1];

@@ -26,7 +26,7 @@ struct Shape {
   PackedLayout gradient_layout(ptrdiff_t layer) const {
     return packed_layout(info, panels, input_size(layer) + 1, state_size + needs_hidden_ones(info), sizeof(T));
   }
-  ptrdiff_t elements(const PackedLayout& layout) const { return layout.panel / ptrdiff_t(sizeof(T)) * panels.count; }
+  ptrdiff_t elements(const PackedLayout& layout) const { return layout.panel() / ptrdiff_t(sizeof(T)) * panels.count; }
   ptrdiff_t part_size(int part) const {
     const Range range = part ? info.recurrent[part - 1] : info.input;
     return panels.count * range.count * panels.units;

@@ -23,7 +23,7 @@ void pack_panel(const Shape<T>& shape, const PackedLayout& layout, ptrdiff_t pan
                 const T* weight_ih, const T* weight_hh, T* packed) {
   const ptrdiff_t H = shape.spec.hidden_size;
   if ((panel + 1) * shape.panels.units > H)
-    std::fill_n(packed + layout.begin<T>(panel, 0), layout.panel / ptrdiff_t(sizeof(T)), T(0));
+    std::fill_n(packed + layout.begin<T>(panel, 0), layout.panel() / ptrdiff_t(sizeof(T)), T(0));
   for (int part = 0; part <= shape.info.stages; ++part)
     for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, packed,
                 part ? weight_hh : weight_ih,
@@ -38,8 +38,10 @@ void scale_panel(const Shape<T>& shape, const PackedLayout& layout, ptrdiff_t pa
   const Panels& panels = shape.panels;
   for (int part = 0; part <= shape.info.stages; ++part) {
     const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
-    scale_columns(packed + layout.begin<T>(panel, part), layout.rows[part], layout.width[part], largest,
-                  scales + (part * panels.count + panel) * panels.columns + range.begin * panels.units);
+    T* const of_panel = scales + (part * panels.count + panel) * panels.columns + range.begin * panels.units;
+    for (ptrdiff_t s = 0; s < layout.strips; ++s)
+      scale_columns(packed + layout.begin<T>(panel, part, s), layout.rows[part], layout.width[part], largest,
+                    of_panel + s * layout.width[part]);
   }
 }
 
@@ -72,7 +74,7 @@ PackedWeights<T> pack_forward(const Shape<T>& shape, ptrdiff_t layer, const Recu
           shape.layout(layer, storage.bytes),
           panels,
           pack_biases(shape, offsets, parameters, memory),
-          {scales, part, columns, false}};
+          {scales, part, columns / shape.panels.strips, false}};
 }
 
 // For backward: the transposed matrices, which are stored as T.
@@ -154,9 +156,10 @@ void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentO
             [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
               const Range input = shape.info.input;
               const int part = has(input, g) ? 0 : 1;
-              const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
-              value += packed[layout.begin<T>(panel, part) + (part ? shape.state_size : inputs) * layout.width[part] +
-                              column * shape.panels.units + w];
+              const ptrdiff_t width = layout.width[part];
+              const ptrdiff_t at = (g - (part ? shape.info.recurrent[0].begin : input.begin)) * shape.panels.units;
+              value += packed[layout.begin<T>(panel, part, at / width) + (part ? shape.state_size : inputs) * width +
+                              at % width + w];
             });
     });
     add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);

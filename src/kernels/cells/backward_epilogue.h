@@ -13,7 +13,8 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
   typedef typename GradientOf<V, optional>::type StepGradient;
   using Base::Base, Base::kCell, Base::kLast;
   using Base::begins_group;
-  using Base::call, Base::units, Base::columns, Base::hidden_size, Base::all_rows, Base::options, Base::work;
+  using Base::call, Base::units, Base::columns, Base::strip_columns, Base::column, Base::hidden_size, Base::all_rows,
+      Base::options, Base::work;
   using Base::step, Base::batch, Base::gates, Base::tape_row, Base::carried, Base::previous_c, Base::unit_sums;
 
   // The current row of a tile, from unit `u` on: its values, and the distances to those of the next panel, which a
@@ -23,7 +24,7 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
     bool fresh, cut;
     const T *tile, *saved, *c;
     T *carry, *dc, *out;
-    ptrdiff_t u_next, carry_next, left_next, tape_next, gates_next;
+    ptrdiff_t u_next, carry_next, left_next, tape_next, gates_next, strip_next;
   };
 
   // Rows [r0, r0 + m), units [u0, u0 + tile_units) of the gradient of h.
@@ -64,6 +65,7 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
     at.left_next = at.left - at.u_next;
     at.tape_next = pair * call.rows.active[step] * units;
     at.gates_next = pair * call.ring_rows * columns;
+    at.strip_next = this->next_strip();
     return at;
   }
   RECURRA_INLINE void next_item(Item& at, ptrdiff_t tile_row) const {
@@ -73,7 +75,7 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
     if (kCell.has_cell) at.c += units;
     at.carry += units;
     at.dc += units;
-    at.out += columns;
+    at.out += strip_columns;
   }
 
   template <int stage>
@@ -107,12 +109,13 @@ struct BackwardEpilogue : BackwardProduct<Cell, T, paired, optional> {
       d.h_previous = L::get(work.h_previous[at.r] + at.u, at.u_next, at.left, at.left_next);
     for (int k = 0; k < kCell.saved; ++k) d.saved[k] = L::get(at.saved + k * units, at.tape_next * kCell.saved);
     if constexpr (kCell.stages > 1)
-      for (int g = 0; g < kCell.groups; ++g) d.pre[g] = last ? V{} : L::get(at.out + g * units, at.gates_next);
+      for (int g = 0; g < kCell.groups; ++g)
+        d.pre[g] = last ? V{} : L::get(at.out + column(g, at.strip_next), at.gates_next);
   }
 
   template <int stage>
   RECURRA_INLINE void write(StepGradient& d, const Item& at) const {
-    for (int g = 0; g < kCell.groups; ++g) L::put(at.out + g * units, at.gates_next, d.pre[g]);
+    for (int g = 0; g < kCell.groups; ++g) L::put(at.out + column(g, at.strip_next), at.gates_next, d.pre[g]);
     if constexpr (optional && kCell.has_cell) keep_options(d, at);
     if constexpr (Cell::kCarries) L::put(at.carry, at.carry_next, d.carry);
     if constexpr (kCell.has_cell) L::put(at.dc, at.carry_next, d.dc);

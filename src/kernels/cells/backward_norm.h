@@ -12,7 +12,8 @@ struct BackwardNorm : BackwardEpilogue<Cell, T, paired, optional> {
   typedef typename Base::U U;
   using Base::Base, Base::kCell;
   using Base::call, Base::units, Base::columns, Base::panels, Base::hidden_size, Base::tape_from, Base::options;
-  using Base::work, Base::step, Base::gates, Base::tape_row, Base::previous_c, Base::unit_sums, Base::add_sum;
+  using Base::work, Base::step, Base::gates, Base::column, Base::tape_row, Base::previous_c, Base::unit_sums,
+      Base::add_sum;
 
   // From dh, the gradient of h = o tanh(gain norm(c) + bias), to the gradients of o, in its place, and of c, in
   // of_norm.
@@ -62,9 +63,11 @@ struct BackwardNorm : BackwardEpilogue<Cell, T, paired, optional> {
     const auto for_columns = [&](const auto& f) {
       for (ptrdiff_t p = 0; p < panels; ++p)
         for (int g = 0; g < kCell.groups; ++g)
-          for (ptrdiff_t k = g * units; k < (g + 1) * units; k += lanes<U>())
-            f(g, gates(step, p, r) + k, options.unit_weights + p * size + at + k, norms + p * columns + k,
-              unit_sums(p, r) + at + k);
+          for (ptrdiff_t w = 0; w < units; w += lanes<U>()) {
+            const ptrdiff_t k = g * units + w;
+            f(g, gates(step, p, r) + column(g, this->next_strip()) + w, options.unit_weights + p * size + at + k,
+              norms + p * columns + k, unit_sums(p, r) + at + k);
+          }
     };
     for_columns([&](int g, const T* gate, const T* gains, const T* norm, T* sums) {
       const U pre = load<U>(gate);

@@ -10,9 +10,9 @@ template <class Cell, class T, bool paired, bool optional>
 struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
   typedef BackwardState<Cell, T, paired, optional> Base;
   typedef typename Base::U U;
-  using Base::Base, Base::kCell;
+  using Base::Base, Base::kCell, Base::kStrips;
   using Base::call, Base::units, Base::panels, Base::hidden_size, Base::input_size, Base::rows, Base::options;
-  using Base::position, Base::tape_row, Base::carried, Base::gate_segments;
+  using Base::position, Base::tape_row, Base::carried, Base::gate_segments, Base::strips;
   using Base::state_size, Base::work, Base::hidden, Base::step, Base::batch, Base::active_at, Base::vectors;
 
   // Prefetches what the epilogue of a tile reads; the product hides the latency.
@@ -42,7 +42,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       const int nv = int(width / lanes);
       gate_segments(call.gates, s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
-      const Tile<T> tile = {work.segments, panels, bytes_of<T>(width), nullptr, 0, out, width};
+      const Tile<T> tile = {work.segments, strips, bytes_of<T>(width), nullptr, 0, out, width};
       const Split tiles = split(active, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
         if (stage == 0 && step >= call.begin) prefetch_tape(from, width, tiles.begin(i), tiles.size(i));
@@ -76,7 +76,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
     const ptrdiff_t to = position(step, 0);
     pack_operand(
         call.operands[0], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true,
-        vectors(kCell.input));
+        vectors(kCell.input) / kStrips);
     if constexpr (optional)
       for (ptrdiff_t r = 0; work.masked && r < active; ++r) {
         multiply_row_by(work.h_previous[r], options.recurrent_mask + batch(r) * options.mask_row,
@@ -85,7 +85,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       }
     pack_operand(
         call.operands[1], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.h_previous[r]; }, state_size,
-        needs_hidden_ones(kCell), vectors(kCell.recurrent[0]));
+        needs_hidden_ones(kCell), vectors(kCell.recurrent[0]) / kStrips);
     if constexpr (optional && kCell.has_cell)
       if (options.projected)
         pack_operand(
@@ -107,7 +107,7 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       const ptrdiff_t from = inputs.begin(j) * lanes, width = inputs.begin(j + 1) * lanes - from;
       const ptrdiff_t n = input_size - from < width ? input_size - from : width;
       const int nv = int(width / lanes);
-      const Tile<T> tile = {work.segments, panels, bytes_of<T>(width), nullptr, 0, out, width};
+      const Tile<T> tile = {work.segments, strips, bytes_of<T>(width), nullptr, 0, out, width};
       for (ptrdiff_t s = call.end - 1; s >= call.begin; --s) {
         const ptrdiff_t active = active_at(s);
         if (!active) continue;

@@ -12,7 +12,7 @@ struct BackwardScratch {
   const T** x;           // [row]
   bool* cut;             // [row] whether a reset drops the state after this step
   bool* cut_before;      // [row] whether one drops the state before it
-  Segment<T>* segments;  // [panel]
+  Segment<T>* segments;  // [strip]
   T* zeros;              // an initial state of zeros
   T* operand;            // [row][stride], the second stage's or the projection's
   // For options:
@@ -39,7 +39,7 @@ struct BackwardScratch {
     s.x = static_cast<const T**>(take(rows * ptrdiff_t(sizeof(T*))));
     s.cut = static_cast<bool*>(take(rows));
     s.cut_before = static_cast<bool*>(take(rows));
-    s.segments = static_cast<Segment<T>*>(take(panels.count * ptrdiff_t(sizeof(Segment<T>))));
+    s.segments = static_cast<Segment<T>*>(take(panels.count * panels.strips * ptrdiff_t(sizeof(Segment<T>))));
     s.zeros = static_cast<T*>(take(panels.padded() * ptrdiff_t(sizeof(T))));
     const auto take_rows = [&](ptrdiff_t n, ptrdiff_t row) {
       return static_cast<T*>(take(n * row * ptrdiff_t(sizeof(T))));

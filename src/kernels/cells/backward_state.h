@@ -12,12 +12,13 @@ struct BackwardState {
   typedef typename L::Piece U;  // never across panels
   typedef Vec<T> V;
   static constexpr CellInfo kCell = Cell::kInfo;
-  static constexpr int kLast = kCell.stages - 1;
+  static constexpr int kLast = kCell.stages - 1, kStrips = strips_of(kCell);
 
   explicit BackwardState(const BackwardCall<T>& c) : call(c) {}
 
   const BackwardCall<T>& call;
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
+  const ptrdiff_t strip_columns = columns / kStrips, strips = panels * kStrips;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first, all_rows = call.rows.active[0];
   const int64_t tape_from = call.rows.offset[call.tape_begin];
@@ -36,8 +37,14 @@ struct BackwardState {
   }
   int vectors(Range range) const { return int(range.count * units / kLanes<T>); }
   ptrdiff_t position(ptrdiff_t s, ptrdiff_t r) const { return call.slot[s] + call.first + r; }
+  // Row r of panel p, in its first strip; gate g is column(g, next_strip()) further on.
   T* gates(ptrdiff_t s, ptrdiff_t p, ptrdiff_t r) const {
-    return call.gates + (p * call.ring_rows + position(s, r)) * columns;
+    return call.gates + (p * kStrips * call.ring_rows + position(s, r)) * strip_columns;
+  }
+  ptrdiff_t next_strip() const { return call.ring_rows * strip_columns; }
+  RECURRA_INLINE ptrdiff_t column(int g, ptrdiff_t to_next_strip) const {
+    constexpr int in_strip = kCell.groups / kStrips;
+    return g / in_strip * to_next_strip + g % in_strip * units;
   }
   ptrdiff_t tape_row(ptrdiff_t s, ptrdiff_t p, ptrdiff_t r) const {
     return (call.rows.offset[s] - tape_from) * panels + p * call.rows.active[s] + call.first + r;
@@ -46,9 +53,10 @@ struct BackwardState {
 
   // Sets the left side of a product to the gate gradients of step s, held by `ring`, in the columns of `range`.
   void gate_segments(const T* ring, ptrdiff_t s, Range range, const T* weights, ptrdiff_t width) const {
-    for (ptrdiff_t p = 0; p < panels; ++p)
-      work.segments[p] = {ring + (p * call.ring_rows + position(s, 0)) * columns + range.begin * units, columns,
-                          weights + p * range.count * units * width, range.count * units};
+    const ptrdiff_t depth = range.count * units / kStrips;
+    for (ptrdiff_t i = 0; i < strips; ++i)
+      work.segments[i] = {ring + (i * call.ring_rows + position(s, 0)) * strip_columns + range.begin * units,
+                          strip_columns, weights + i * depth * width, depth};
   }
 
   // Finds the rows of the current step that the equations read, and whether resets cut before and after it.

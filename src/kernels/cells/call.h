@@ -7,6 +7,7 @@
 #include "kernels/cells/cell_options.h"
 #include "kernels/cells/sequence.h"
 #include "platform/barrier.h"
+#include "platform/caches.h"
 #include "platform/parallel.h"
 
 namespace recurra {
@@ -38,6 +39,7 @@ struct ForwardCall {
   T* saved;  // the tape, [step][panel][row][saved][units]; null: nothing is recorded
   T* cells;  // [step][panel][row][units]
   T* norms;  // [step][row][norm_row], only with layer norm
+  Caches caches;
   T* scratch;
   bool planned;  // the scratch holds the plan of an earlier call with the same shape and options
   Team team;
@@ -70,7 +72,7 @@ struct BackwardCall {
   const T* norms;
   T* carry;        // [panel][row][units] gradient that reaches h of the previous step other than through a product
   T* dc;           // [panel][row][units]
-  T* gates;        // the ring: [panel][ring row][columns]
+  T* gates;        // the ring: [panel][strip][ring row][columns of a strip]
   T* operands[3];  // [tile of rows of the weights][ring row][row]
   // For options, beside the gates:
   T* input_gates;  // as gates, where the gradient of the input's product differs: with layer norm
@@ -99,12 +101,12 @@ struct RingRun {
   ptrdiff_t begin, count;
 };
 
-// Adds operand^T gates over a block to one panel of the packed gradient: part 0, 1 or 2 of the layout, weight-row tiles
+// Adds operand^T gates over a block to one strip of the packed gradient: part 0, 1 or 2 of the layout, weight-row tiles
 // [first, last).
 template <class T>
 struct GradientCall {
   const T* operand;
-  const T* gates;  // of the panel and the part's first column
+  const T* gates;  // of the strip and the part's first column
   ptrdiff_t gates_row;
   ptrdiff_t ring_rows;
   const RingRun* runs;

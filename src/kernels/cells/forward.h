@@ -11,7 +11,7 @@ struct Forward : ForwardRows<Cell, T, paired, optional> {
   typedef ForwardRows<Cell, T, paired, optional> Base;
   using Base::active, Base::ahead_end, Base::h_in, Base::h_out, Base::cells, Base::next, Base::batch, Base::input;
   using Base::active_at, Base::meet, Base::start, Base::finish, Base::drop_state;
-  using Base::Base, Base::kCell;
+  using Base::Base, Base::kCell, Base::kStrips;
   using Base::call, Base::units, Base::columns, Base::panels, Base::hidden_size, Base::input_size, Base::rows;
   using Base::options, Base::work, Base::state, Base::first_panel, Base::last_panel, Base::barrier, Base::step;
 
@@ -21,7 +21,7 @@ struct Forward : ForwardRows<Cell, T, paired, optional> {
     for (ptrdiff_t s = begin; s < end; ++s)
       for (ptrdiff_t r = 0, m = active_at(s); r < m; ++r)
         copy_row(work.x + n++ * work.input_stride, input(r, s), input_size);
-    return {call, kCell.input, work.x, work.input_stride, out, n, first_panel, last_panel};
+    return {call, kCell.input, work.x, work.input_stride, out, n, first_panel * kStrips, last_panel * kStrips};
   }
   // Begins a block of steps: finishes its input product, part of which was computed beside the previous block, and sets
   // up the next block's.
@@ -124,8 +124,8 @@ void forward(const ForwardCall<T>& call) {
 
 template <class Cell, class T>
 ptrdiff_t forward_scratch(const Panels& panels, const CellOptions<T>& options, ptrdiff_t input_size, ptrdiff_t rows,
-                          ptrdiff_t steps) {
-  return ForwardScratch<T>::plan(Cell::kInfo, panels, options, input_size, rows, steps, false, nullptr).size;
+                          ptrdiff_t steps, const Caches& caches) {
+  return ForwardScratch<T>::plan(Cell::kInfo, panels, options, input_size, rows, steps, caches, false, nullptr).size;
 }
 
 }  // namespace

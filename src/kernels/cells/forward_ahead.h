@@ -12,24 +12,25 @@ class InputAhead {
  public:
   InputAhead() = default;
   InputAhead(const ForwardCall<T>& call, Range input, const T* x, ptrdiff_t x_stride, T* out, ptrdiff_t rows,
-             ptrdiff_t first_panel, ptrdiff_t last_panel)
+             ptrdiff_t first_strip, ptrdiff_t last_strip)
       : call_(&call),
+        columns_(call.panels.columns / call.panels.strips),
         from_(input.begin * call.panels.units),
         x_(x),
         x_stride_(x_stride),
         out_(out),
         rows_(rows),
-        panel_(first_panel),
-        last_panel_(last_panel) {}
+        strip_(first_strip),
+        last_strip_(last_strip) {}
 
   // [row][panel][columns]
   const T* out() const { return out_; }
 
   // Whether a piece can be computed beside a product with `depth` rows of weights.
   bool pending(ptrdiff_t depth) const {
-    return panel_ < last_panel_ && row_ + kBesideRows <= rows_ && depth >= share(depth);
+    return strip_ < last_strip_ && row_ + kBesideRows <= rows_ && depth >= share(depth);
   }
-  // `own`: row r of one panel, as wide as the input's tiles.
+  // `own`: row r of one strip, as wide as the input's tiles.
   void make_beside(const Tile<T>& own, ptrdiff_t r) {
     const ptrdiff_t depth = own.segments->k, most = depth / share(depth), left = call_->input_size - k_;
     const ptrdiff_t k = left < most ? left : most;
@@ -41,7 +42,7 @@ class InputAhead {
 
   // Computes the rest.
   void finish() {
-    for (; panel_ < last_panel_; ++panel_, row_ = 0) finish_panel();
+    for (; strip_ < last_strip_; ++strip_, row_ = 0) finish_strip();
   }
 
  private:
@@ -54,13 +55,13 @@ class InputAhead {
   int vectors() const { return int(weights().layout.width[0] / kLanes<T>); }
   Segment<T> segment_of(ptrdiff_t k) const {
     const PackedLayout& layout = weights().layout;
-    return {x_ + k_, x_stride_, weights().panel(panel_) + layout.offset[0] + k_ * layout.row[0], k};
+    return {x_ + k_, x_stride_, weights().strip(strip_) + layout.offset[0] + k_ * layout.row[0], k};
   }
-  const T* bias() const { return weights().biases + panel_ * call_->panels.columns + from_; }
+  const T* bias() const { return weights().biases + strip_ * columns_ + from_; }
   // Goes on from the sum so far, which begins with the bias; with scales it begins with zero.
   Tile<T> tile(const Segment<T>& segment) const {
     const ptrdiff_t out_row = call_->panels.count * call_->panels.columns;
-    T* out = out_ + row_ * out_row + panel_ * call_->panels.columns + from_;
+    T* out = out_ + row_ * out_row + strip_ * columns_ + from_;
     const T* begin = weights().scales.first ? nullptr : bias();
     return {&segment, 1, weights().layout.row[0], k_ ? out : begin, k_ ? out_row : 0, out, out_row};
   }
@@ -69,7 +70,7 @@ class InputAhead {
     const Segment<T> segment = segment_of(call_->input_size - k_);
     Tile<T> whole = tile(segment);
     Scales<T> scales;
-    whole.scales = weights().scales_of(0, panel_, from_, scales);
+    whole.scales = weights().scales_of(0, strip_, from_, scales);
     if (whole.scales) {
       scales.resumes = k_ > 0;
       whole.init = bias();
@@ -87,11 +88,11 @@ class InputAhead {
       k_ = 0;
     }
     if (row_ + kBesideRows <= rows_) return;
-    finish_panel();
-    ++panel_;
+    finish_strip();
+    ++strip_;
     row_ = 0;
   }
-  void finish_panel() {
+  void finish_strip() {
     if (k_) multiply_rows(kBesideRows);
     const ptrdiff_t begin = row_;
     const Split tiles = split(rows_ - begin, max_rows(vectors()));
@@ -99,12 +100,13 @@ class InputAhead {
   }
 
   const ForwardCall<T>* call_ = nullptr;
-  ptrdiff_t from_ = 0;  // the input's first column
+  ptrdiff_t columns_ = 0;  // of a strip
+  ptrdiff_t from_ = 0;     // the input's first column
   const T* x_ = nullptr;
   ptrdiff_t x_stride_ = 0;
   T* out_ = nullptr;
   ptrdiff_t rows_ = 0;
-  ptrdiff_t panel_ = 0, last_panel_ = 0, row_ = 0, k_ = 0;  // where the next piece begins
+  ptrdiff_t strip_ = 0, last_strip_ = 0, row_ = 0, k_ = 0;  // where the next piece begins
 };
 
 }  // namespace

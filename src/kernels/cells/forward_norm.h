@@ -11,7 +11,7 @@ template <class Cell, class T, bool paired, bool optional>
 struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
   typedef ForwardEpilogue<Cell, T, paired, optional> Base;
   typedef typename Base::L L;
-  using Base::Base, Base::kCell;
+  using Base::Base, Base::kCell, Base::kStrips;
   using Base::call, Base::units, Base::columns, Base::panels, Base::hidden_size, Base::input_size, Base::options;
   using Base::state_size, Base::work, Base::tape_from, Base::step, Base::active, Base::vectors;
   using Base::weights, Base::recurrent_operand, Base::multiply_rows;
@@ -34,10 +34,10 @@ struct ForwardNorm : ForwardEpilogue<Cell, T, paired, optional> {
                          from_h = {recurrent_operand(), work.hidden_stride, panel + layout.offset[1], state_size};
         Scales<T> scales;
         Tile<T> tile = {&from_x, 1, layout.row[0], nullptr, 0, work.tile + p * columns + input.begin * units, width};
-        tile.scales = weights.scales_of(0, p, input.begin * units, scales);
+        tile.scales = weights.scales_of(0, p * kStrips, input.begin * units, scales);
         multiply_rows(tile, r0, m, groups.size(g), vectors(input));
         tile.segments = &from_h;
-        tile.scales = weights.scales_of(1, p, recurrent.begin * units, scales);
+        tile.scales = weights.scales_of(1, p * kStrips, recurrent.begin * units, scales);
         tile.b_row = layout.row[1];
         tile.out = work.hidden + p * columns + recurrent.begin * units;
         multiply_rows(tile, r0, m, groups.size(g), vectors(recurrent));

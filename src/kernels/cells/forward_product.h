@@ -9,18 +9,41 @@ namespace {
 template <class Cell, class T, bool paired, bool optional>
 struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
   typedef ForwardState<Cell, T, paired, optional> Base;
-  using Base::Base, Base::kCell, Base::kMerged;
-  using Base::call, Base::units, Base::columns, Base::panels, Base::input_size, Base::state_size, Base::work;
+  using Base::Base, Base::kCell, Base::kMerged, Base::kStrips;
+  using Base::call, Base::units, Base::columns, Base::strip_columns, Base::panels, Base::input_size, Base::state_size,
+      Base::work;
   using Base::weights, Base::operand, Base::step, Base::next, Base::vectors, Base::saved, Base::tape_c,
       Base::recurrent_operand;
 
   // Rows [r0, r0 + m) of one panel, or row r0 of `group` panels.
   void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {
     const Tiles<T>& tiles = weights.storage->tiles;
+    tile.b_strip = weights.layout.strip;
+    tile.out_strip = strip_columns;
     if (m > 1) return multiply(tiles, tile, r0, m, width);
-    tile.b_panel = weights.layout.panel;
-    tile.out_panel = columns;
     multiply_row(tiles, tile, r0, group, width);
+  }
+
+  // Row r of one panel, with pieces of the next block's input product beside it as long as there are any.
+  void multiply_beside_next(const Tile<T>& panel, ptrdiff_t r, int width) {
+    for (int s = 0; s < kStrips; ++s) {
+      Segment<T> segment = *panel.segments;
+      segment.b = static_cast<const char*>(segment.b) + s * weights.layout.strip;
+      Scales<T> scales;
+      Tile<T> strip = panel;
+      strip.segments = &segment;
+      strip.init += s * strip_columns;
+      strip.out += s * strip_columns;
+      if (panel.scales) {
+        scales = *panel.scales;
+        scales.first += s * scales.strip;
+        strip.scales = &scales;
+      }
+      if (next.pending(segment.k))
+        next.make_beside(strip, r);
+      else
+        multiply_row(weights.storage->tiles, strip, r, 1, width / kStrips);
+    }
   }
 
   // The pre-activations of rows [r0, r0 + m) of panel p, or of row r0 of panels [p, p + group). `ahead`: the input's
@@ -42,14 +65,14 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
     if constexpr (stage > 0) {
       tile.init = saved(p, r0) + Cell::kPending * units;
       tile.init_row = kCell.saved * units;
-      tile.init_panel = saved(p + 1, r0) - saved(p, r0);
+      tile.init_strip = saved(p + 1, r0) - saved(p, r0);
     } else {
       const T* init = ahead ? ahead + (r0 * panels + p) * columns : biases;
       const ptrdiff_t init_row = ahead ? panels * columns : 0;
       if constexpr (kMerged) {
         tile.init = init + from;
         tile.init_row = init_row;
-        tile.init_panel = columns;
+        tile.init_strip = strip_columns;
         if (!ahead) tile.segments = segments, tile.segment_count = 2;
       } else {
         const ptrdiff_t input_from = kCell.input.begin * units, end = input_from + layout.width[0];
@@ -62,17 +85,17 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
         }
         if (!ahead) {
           Tile<T> input = {segments, 1, layout.row[0], init + input_from, 0, out + input_from, columns};
-          input.init_panel = columns;
-          input.scales = weights.scales_of(0, p, input_from, scales);
+          input.init_strip = columns;
+          input.scales = weights.scales_of(0, p * kStrips, input_from, scales);
           multiply_rows(input, r0, m, group, vectors(kCell.input));
         }
         tile.init = out + from;
-        tile.init_row = tile.init_panel = columns;
+        tile.init_row = tile.init_strip = columns;
       }
     }
-    tile.scales = weights.scales_of(tile.segments == segments ? 0 : 1 + stage, p, from, scales);
+    tile.scales = weights.scales_of(tile.segments == segments ? 0 : 1 + stage, p * kStrips, from, scales);
     if constexpr (kCell.stages == 1)
-      if (m == 1 && group == 1 && next.pending(depth)) return next.make_beside(tile, r0);
+      if (m == 1 && group == 1 && next.pending(depth)) return multiply_beside_next(tile, r0, vectors(range));
     multiply_rows(tile, r0, m, group, vectors(range));
   }
 

@@ -27,21 +27,35 @@ RECURRA_INLINE void zero_row(T* to, ptrdiff_t n) {
   if (i < n) copy_tail<kLanes<T> / 2>(to + i, static_cast<const T*>(zeros), n - i);
 }
 
+// In a panel of a cell whose columns are all fed by the input; those of the others have no more than three vectors.
+constexpr int strips_of(const CellInfo& cell) { return strips_of(ptrdiff_t(cell.input.count)); }
+
 // Few rows do not hide the time it takes to read W_ih at every step, so their product with the input is computed ahead
-// for a block of steps; so is that of some more rows if the weights do not fit the caches. The bits are the same.
-constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 16, kFarBytes = 8 << 20, kAheadInputs = 8, kAheadSteps = 64;
+// for a block of steps; so is that of more rows if the weights leave the L2 cache no room. The bits are the same.
+constexpr ptrdiff_t kAheadRows = 3, kAheadRowsFar = 32, kAheadInputs = 8;
 template <class T>
-bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps) {
+bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps,
+                      const Caches& caches) {
   const ptrdiff_t bytes = panels.count * panels.columns * (input_size + panels.padded()) * ptrdiff_t(sizeof(T));
-  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > kFarBytes ? kAheadRowsFar : kAheadRows);
+  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > caches.l2 / 2 ? kAheadRowsFar : kAheadRows);
 }
 
-// If a single row's recurrent weights exceed the L1 cache, the input's product is computed in pieces beside theirs.
+// Steps in a block: as many as leave its product in the L2 cache, but so many rows that they share each weight that is
+// read. `two`: a second block is computed meanwhile.
+RECURRA_ALWAYS_INLINE ptrdiff_t steps_ahead(ptrdiff_t step_bytes, ptrdiff_t rows, bool two, const Caches& caches) {
+  constexpr ptrdiff_t kMost = 64, kLeastRows = 64;
+  const ptrdiff_t room = caches.l2 / (two ? 16 : 4) / step_bytes, least = (kLeastRows + rows - 1) / rows;
+  return room > kMost ? kMost : room < least ? (least > 2 ? least : 2) : room;
+}
+
+// If a single row's products wait for recurrent weights that are not in the nearest cache, the input's product is
+// computed in pieces beside them. With 16 registers there is room beside a slower cache only.
 template <class T>
-bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows) {
-  const ptrdiff_t vectors = cell.input.count * panels.units / kLanes<T>;
+bool goes_beside(const CellInfo& cell, const Panels& panels, ptrdiff_t rows, const Caches& caches) {
+  const ptrdiff_t vectors = cell.input.count * panels.units / panels.strips / kLanes<T>;
   return rows == 1 && cell.stages == 1 && fits_beside(vectors) &&
-         panels.count * panels.columns * panels.padded() * ptrdiff_t(sizeof(T)) > (64 << 10);
+         panels.count * panels.columns * panels.padded() * ptrdiff_t(sizeof(T)) >
+             (kRegisters == 32 ? 2 * caches.l1 : caches.l2 / 2);
 }
 
 // The plan is stored at the head of the memory that it describes.
@@ -66,7 +80,8 @@ struct ForwardScratch {
   ptrdiff_t size;
 
   static ForwardScratch plan(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options,
-                             ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, bool tape, T* base) {
+                             ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, const Caches& caches, bool tape,
+                             T* base) {
     ForwardScratch s = {};
     ptrdiff_t used = (ptrdiff_t(sizeof s / sizeof(T)) + 63) / 64 * 64;
     auto take = [&](ptrdiff_t n) {
@@ -81,13 +96,11 @@ struct ForwardScratch {
     for (T*& h : s.h) h = take(rows * s.hidden_stride);
     if (cell.has_cell) s.c = take(rows * padded);
     const bool normalised = options.normalised();
-    const bool ahead = !normalised && input_goes_ahead<T>(panels, input_size, rows, steps);
+    const bool ahead = !normalised && input_goes_ahead<T>(panels, input_size, rows, steps, caches);
     if (ahead) {
-      const bool two = goes_beside<T>(cell, panels, rows);
+      const bool two = goes_beside<T>(cell, panels, rows, caches);
       const ptrdiff_t width = rows * panels.count * panels.columns, whole = two ? kBesideRows : 1;
-      s.ahead_steps = (two ? 1 << 14 : 1 << 15) / width;
-      s.ahead_steps = s.ahead_steps < 8 ? 8 : s.ahead_steps;
-      s.ahead_steps = s.ahead_steps < kAheadSteps ? s.ahead_steps : kAheadSteps;
+      s.ahead_steps = steps_ahead(width * ptrdiff_t(sizeof(T)), rows, two, caches);
       s.ahead_steps = (s.ahead_steps + whole - 1) / whole * whole;
       s.ahead_steps = s.ahead_steps < steps ? s.ahead_steps : steps;
       s.ahead[0] = take(s.ahead_steps * width);

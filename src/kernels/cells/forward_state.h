@@ -8,7 +8,9 @@ namespace recurra::RECURRA_ISA {
 namespace {
 
 // Cells with panels of half a vector's units: their columns fill whole vectors even so.
-constexpr bool has_half_panels(const CellInfo& cell) { return cell.groups == 4 && cell.has_cell && kVectorBytes >= 32; }
+constexpr bool has_half_panels(const CellInfo& cell) {
+  return cell.groups == 4 && cell.has_cell && kRegisters == 32 && kVectorBytes >= 32;
+}
 
 template <class Cell, class T, bool paired, bool optional>
 struct ForwardState {
@@ -16,6 +18,7 @@ struct ForwardState {
   typedef Vec<T> V;
   typedef typename UnitOf<V, optional>::type StepUnit;
   static constexpr CellInfo kCell = Cell::kInfo;
+  static constexpr int kStrips = strips_of(kCell);
   static constexpr bool kMerged =
       kCell.input.begin == kCell.recurrent[0].begin && kCell.input.count == kCell.recurrent[0].count;
 
@@ -23,6 +26,7 @@ struct ForwardState {
 
   const ForwardCall<T>& call;
   const ptrdiff_t units = call.panels.units, columns = call.panels.columns, panels = call.panels.count;
+  const ptrdiff_t strip_columns = columns / kStrips;
   const ptrdiff_t hidden_size = call.hidden_size, input_size = call.input_size;
   const ptrdiff_t rows = call.last - call.first;
   const PackedWeights<T>& weights = *call.weights;
@@ -48,7 +52,7 @@ struct ForwardState {
   ForwardScratch<T> plan() const {
     auto* const head = reinterpret_cast<ForwardScratch<T>*>(call.scratch);
     if (!call.planned)
-      *head = ForwardScratch<T>::plan(kCell, call.panels, options, input_size, rows, call.rows.steps,
+      *head = ForwardScratch<T>::plan(kCell, call.panels, options, input_size, rows, call.rows.steps, call.caches,
                                       call.saved != nullptr, call.scratch);
     return *head;
   }

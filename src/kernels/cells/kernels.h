@@ -17,13 +17,10 @@ Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
                   most = kTileVectors > cell.groups ? kTileVectors / cell.groups : 1;
   const ptrdiff_t count = (vectors + most - 1) / most;
   ptrdiff_t units = L * ((vectors + count - 1) / count);
-  // The four columns of a half panel still fill whole vectors. With 32 registers half panels serve sizes that would
-  // leave half a vector or more empty; with 16, weights so large that a tile should read them contiguously.
-  if (has_half_panels(cell)) {
-    const ptrdiff_t rest = hidden_size % L;
-    if (kTileVectors < cell.groups ? hidden_size >= 256 : rest > 0 && rest <= L / 2) units = L / 2;
-  }
-  return {units, (hidden_size + units - 1) / units, cell.groups * units};
+  // The four columns of a half panel still fill whole vectors. They serve sizes that would leave half a vector or more
+  // empty.
+  if (const ptrdiff_t rest = hidden_size % L; has_half_panels(cell) && rest > 0 && rest <= L / 2) units = L / 2;
+  return {units, (hidden_size + units - 1) / units, cell.groups * units, strips_of(cell)};
 }
 
 template <class Cell, class T>

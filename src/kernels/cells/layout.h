@@ -10,35 +10,39 @@ struct Panels {
   ptrdiff_t units;    // per panel
   ptrdiff_t count;    // ceil(H / units)
   ptrdiff_t columns;  // groups * units
+  ptrdiff_t strips;   // in a panel's weights: kernels/gemm/tile.h
   RECURRA_ALWAYS_INLINE ptrdiff_t padded() const { return units * count; }
 };
 
-// The packed weights of a direction, per panel: [input: I rows][stage 0: H rows][stage 1: H rows], with elements of any
-// size. The gradient has the same layout with one more input row, which multiplies ones (the bias gradient). If the
-// cell has columns that the input does not feed, stage 0 has such a row, too.
+// The packed weights of a direction, per panel and strip: [input: I rows][stage 0: H rows][stage 1: H rows], with
+// elements of any size. The gradient has the same layout with one more input row, which multiplies ones (the bias
+// gradient). If the cell has columns that the input does not feed, stage 0 has such a row, too.
 struct PackedLayout {
   ptrdiff_t rows[3];   // input, stage 0, stage 1
-  ptrdiff_t width[3];  // elements in a row
-  // Bytes: of a row, of what precedes a part in a panel, of a panel.
+  ptrdiff_t width[3];  // elements in a strip's row
+  // Bytes: of a strip's row, of what precedes a part in a strip, of a strip.
   ptrdiff_t row[3];
   ptrdiff_t offset[3];
-  ptrdiff_t panel;
-  // Where a part of panel p begins, in elements of type T.
+  ptrdiff_t strip;
+  ptrdiff_t strips;  // in a panel
+  RECURRA_ALWAYS_INLINE ptrdiff_t panel() const { return strips * strip; }
+  // Where a part of a panel's strip begins, in elements of type T.
   template <class T>
-  RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p, int part) const {
-    return (p * panel + offset[part]) / ptrdiff_t(sizeof(T));
+  RECURRA_ALWAYS_INLINE ptrdiff_t begin(ptrdiff_t p, int part, ptrdiff_t s = 0) const {
+    return ((p * strips + s) * strip + offset[part]) / ptrdiff_t(sizeof(T));
   }
 };
 RECURRA_ALWAYS_INLINE PackedLayout packed_layout(const CellInfo& cell, const Panels& panels, ptrdiff_t input_rows,
                                                  ptrdiff_t hidden_rows, ptrdiff_t element) {
   PackedLayout p = {};
+  p.strips = panels.strips;
   const Range ranges[3] = {cell.input, cell.recurrent[0], cell.recurrent[1]};
   for (int i = 0; i < 3 && i <= cell.stages; ++i) {
     p.rows[i] = i ? hidden_rows : input_rows;
-    p.width[i] = ranges[i].count * panels.units;
+    p.width[i] = ranges[i].count * panels.units / p.strips;
     p.row[i] = p.width[i] * element;
-    p.offset[i] = p.panel;
-    p.panel += p.rows[i] * p.row[i];
+    p.offset[i] = p.strip;
+    p.strip += p.rows[i] * p.row[i];
   }
   return p;
 }
@@ -51,11 +55,12 @@ struct PackedWeights {
   const char* panels;
   const T* biases;   // [panel][columns]
   Scales<T> scales;  // [part][panel][columns]
-  RECURRA_ALWAYS_INLINE const char* panel(ptrdiff_t p) const { return panels + p * layout.panel; }
-  // For a tile of `part` from a column of panel p on, in memory that the caller gives; null: the format has none.
-  RECURRA_ALWAYS_INLINE const Scales<T>* scales_of(int part, ptrdiff_t p, ptrdiff_t column, Scales<T>& to) const {
+  RECURRA_ALWAYS_INLINE const char* strip(ptrdiff_t s) const { return panels + s * layout.strip; }
+  RECURRA_ALWAYS_INLINE const char* panel(ptrdiff_t p) const { return strip(p * layout.strips); }
+  // For a tile of `part` from a column of strip s on, in memory that the caller gives; null: the format has none.
+  RECURRA_ALWAYS_INLINE const Scales<T>* scales_of(int part, ptrdiff_t s, ptrdiff_t column, Scales<T>& to) const {
     if (!scales.first) return nullptr;
-    to = {scales.first + part * scales.segment + p * scales.panel + column, scales.segment, scales.panel, false};
+    to = {scales.first + part * scales.segment + s * scales.strip + column, scales.segment, scales.strip, false};
     return &to;
   }
 };

@@ -29,7 +29,7 @@ struct ScanScratch {
 
 template <class T>
 ptrdiff_t scan_forward_scratch(const Panels& panels, const CellOptions<T>&, ptrdiff_t input_size, ptrdiff_t rows,
-                               ptrdiff_t steps) {
+                               ptrdiff_t steps, const Caches&) {
   return ScanScratch<T>::plan(panels, input_size, rows, steps, nullptr).size;
 }
 

@@ -13,7 +13,7 @@ struct CellKernels {
   const CellInfo* info;
   Panels (*panels)(ptrdiff_t hidden_size);  // the packed layout follows from the shape alone
   ptrdiff_t (*forward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t input_size, ptrdiff_t rows,
-                               ptrdiff_t steps);
+                               ptrdiff_t steps, const Caches&);
   ptrdiff_t (*backward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t rows);
   void (*forward)(const ForwardCall<T>&);
   void (*backward)(const BackwardCall<T>&);

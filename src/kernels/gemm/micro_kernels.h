@@ -23,12 +23,12 @@ struct Own {
 // acc += A B over k steps of one segment.
 template <class W, int R, int N, bool ColumnMajor, int P, class T, class V>
 RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, const char* b, ptrdiff_t b_row,
-                               ptrdiff_t b_panel, ptrdiff_t k) {
+                               ptrdiff_t b_strip, ptrdiff_t k) {
   constexpr int L = kLanes<T>;
   for (; k > 0; --k) {
     V bs[P * N];
     RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n) bs[n] = W::template load<V>(b + n / N * b_panel + n % N * L * W::kBytes);
+    for (int n = 0; n < P * N; ++n) bs[n] = W::template load<V>(b + n / N * b_strip + n % N * L * W::kBytes);
     RECURRA_UNROLL
     for (int m = 0; m < R; ++m) {
       const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
@@ -40,37 +40,39 @@ RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, co
   }
 }
 
-// One tile of R rows from row `first` of A and N vectors from column `column` of each of P panels of B.
+// One tile of R rows from row `first` of A and P strips of N vectors, from strip `strip` on.
 template <class T, class W, int R, int N, int P = 1>
-requires(W::kLargest == 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+requires(W::kLargest == 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t strip) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
+  const T* const init = t.init ? t.init + strip * t.init_strip : nullptr;
+  T* const out = t.out + strip * t.out_strip;
   V acc[R][P * N];
   RECURRA_UNROLL
   for (int m = 0; m < R; ++m) {
     RECURRA_UNROLL
     for (int n = 0; n < P * N; ++n)
-      acc[m][n] = t.init ? load<V>(t.init + m * t.init_row + n / N * t.init_panel + column + n % N * L) : V{};
+      acc[m][n] = init ? load<V>(init + m * t.init_row + n / N * t.init_strip + n % N * L) : V{};
   }
   for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
     const Segment<T>& segment = t.segments[s];
     accumulate<W, R, N, false, P>(acc, segment.a + first * segment.row, segment.row,
-                                  static_cast<const char*>(segment.b) + column * W::kBytes, t.b_row, t.b_panel,
+                                  static_cast<const char*>(segment.b) + strip * t.b_strip, t.b_row, t.b_strip,
                                   segment.k);
   }
   RECURRA_UNROLL
   for (int m = 0; m < R; ++m) {
     RECURRA_UNROLL
-    for (int n = 0; n < P * N; ++n) store(t.out + m * t.out_row + n / N * t.out_panel + column + n % N * L, acc[m][n]);
+    for (int n = 0; n < P * N; ++n) store(out + m * t.out_row + n / N * t.out_strip + n % N * L, acc[m][n]);
   }
 }
 
 // The same with scales: what came before a segment waits in memory, so that its sum has the registers.
 template <class T, class W, int R, int N, int P = 1>
-requires(W::kLargest > 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+requires(W::kLargest > 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t strip) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
-  T* const out = t.out + column;
+  T* const out = t.out + strip * t.out_strip;
   for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
     const Segment<T>& segment = t.segments[s];
     V acc[R][P * N];
@@ -78,22 +80,22 @@ requires(W::kLargest > 0) void multiply_tile(const Tile<T>& t, ptrdiff_t first, 
     for (int m = 0; m < R; ++m) {
       RECURRA_UNROLL
       for (int n = 0; n < P * N; ++n)
-        acc[m][n] = s == 0 && t.scales->resumes ? load<V>(out + m * t.out_row + n / N * t.out_panel + n % N * L) : V{};
+        acc[m][n] = s == 0 && t.scales->resumes ? load<V>(out + m * t.out_row + n / N * t.out_strip + n % N * L) : V{};
     }
     accumulate<W, R, N, false, P>(acc, segment.a + first * segment.row, segment.row,
-                                  static_cast<const char*>(segment.b) + column * W::kBytes, t.b_row, t.b_panel,
+                                  static_cast<const char*>(segment.b) + strip * t.b_strip, t.b_row, t.b_strip,
                                   segment.k);
-    const T* const scales = t.scales->first + s * t.scales->segment + column;
-    const T* const before = s ? out : t.init ? t.init + column : nullptr;
-    const ptrdiff_t before_row = s ? t.out_row : t.init_row, before_panel = s ? t.out_panel : t.init_panel;
+    const T* const scales = t.scales->first + s * t.scales->segment + strip * t.scales->strip;
+    const T* const before = s ? out : t.init ? t.init + strip * t.init_strip : nullptr;
+    const ptrdiff_t before_row = s ? t.out_row : t.init_row, before_strip = s ? t.out_strip : t.init_strip;
     RECURRA_UNROLL
     for (int n = 0; n < P * N; ++n) {
-      const V scale = load<V>(scales + n / N * t.scales->panel + n % N * L);
+      const V scale = load<V>(scales + n / N * t.scales->strip + n % N * L);
       RECURRA_UNROLL
       for (int m = 0; m < R; ++m)
         store(
-            out + m * t.out_row + n / N * t.out_panel + n % N * L,
-            fma(scale, acc[m][n], before ? load<V>(before + m * before_row + n / N * before_panel + n % N * L) : V{}));
+            out + m * t.out_row + n / N * t.out_strip + n % N * L,
+            fma(scale, acc[m][n], before ? load<V>(before + m * before_row + n / N * before_strip + n % N * L) : V{}));
     }
   }
 }
@@ -138,11 +140,12 @@ void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& othe
   }
 }
 
-// Sizes that do not fit stand in as one row or panel, never called.
-#define RECURRA_TILE_ROW(F, R)                                            \
-  {                                                                       \
-    F<T, W, R, 1>, F<T, W, R, 2>, F<T, W, (R <= max_rows(3) ? R : 1), 3>, \
-        F<T, W, (R <= (kRegisters == 32 ? 6 : 3) ? R : 1), 4>             \
+// Sizes that do not fit stand in as one row or strip, never called.
+constexpr int kFourIn = strips_of(4);
+#define RECURRA_TILE_ROW(F, R)                                               \
+  {                                                                          \
+    F<T, W, R, 1>, F<T, W, R, 2>, F<T, W, (R <= max_rows(3) ? R : 1), 3>,    \
+        F<T, W, (R <= (kFourIn == 1 ? 6 : 3) ? R : 1), 4 / kFourIn, kFourIn> \
   }
 #define RECURRA_TILE_TABLE(F)                                                                          \
   {                                                                                                    \
@@ -153,7 +156,7 @@ void multiply_beside_tile(const Tile<T>& own, ptrdiff_t row, const Tile<T>& othe
   {                                                                                        \
     multiply_tile<T, W, 1, 1, P>, multiply_tile<T, W, 1, 2, (P <= max_panels(2) ? P : 1)>, \
         multiply_tile<T, W, 1, 3, (P <= max_panels(3) ? P : 1)>,                           \
-        multiply_tile<T, W, 1, 4, (P <= max_panels(4) ? P : 1)>                            \
+        multiply_tile<T, W, 1, 4 / kFourIn, (P <= max_panels(4) ? P : 1) * kFourIn>        \
   }
 constexpr int kThree = fits_beside(3) ? 3 : 1, kFour = fits_beside(4) ? 4 : 1;
 template <class T, class W>

@@ -21,7 +21,7 @@ struct Segment {
 template <class T>
 struct Scales {
   const T* first;            // of a tile's first column in its first segment; null: the format has none
-  ptrdiff_t segment, panel;  // to those of the next segment, of the next panel
+  ptrdiff_t segment, strip;  // to those of the next segment, of the next strip
   bool resumes;              // `out` holds the sum over the first segment's earlier k, which this one goes on with
 };
 
@@ -34,14 +34,14 @@ struct Tile {
   ptrdiff_t init_row;
   T* out;
   ptrdiff_t out_row;
-  // To the next panel, for tiles that span several; b_panel in bytes.
-  ptrdiff_t b_panel = 0, init_panel = 0, out_panel = 0;
+  // To the next strip of columns, for tiles that span several; b_strip in bytes.
+  ptrdiff_t b_strip = 0, init_strip = 0, out_strip = 0;
   const Scales<T>* scales = nullptr;  // only formats with scales read it
 };
 
 constexpr int kMaxRows = 8, kMaxVectors = 4;
 template <class T>
-using TileFunction = void (*)(const Tile<T>&, ptrdiff_t first, ptrdiff_t column);
+using TileFunction = void (*)(const Tile<T>&, ptrdiff_t first, ptrdiff_t strip);
 template <class T>
 using BesideFunction = void (*)(const Tile<T>&, ptrdiff_t row, const Tile<T>& other, ptrdiff_t first);
 

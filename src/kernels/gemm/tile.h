@@ -37,8 +37,12 @@ constexpr ptrdiff_t bytes_of(ptrdiff_t n) {
 // Vectors of columns in a tile of plain matrices. With 16 registers tiles are narrow, so that B is read contiguously.
 constexpr ptrdiff_t kTileVectors = kRegisters == 32 ? 4 : 2;
 
+// Columns whose rows of B lie side by side are a strip. With 16 registers a panel of four vectors is two strips, each
+// with all its rows of B, as tiles of more than three rows take one strip at a time.
+constexpr int strips_of(ptrdiff_t vectors) { return kRegisters == 16 && vectors == 4 ? 2 : 1; }
+
 // The most rows of a tile with `vectors` vectors of columns: accumulators, a row of B and a broadcast must fit the
-// registers. With 16 registers tiles of four vectors are computed as two of two.
+// registers.
 constexpr int max_rows(ptrdiff_t vectors) {
   return kRegisters == 32 ? (vectors == 4 ? 6 : 8) : vectors == 3 ? 4 : vectors == 1 ? 8 : 6;
 }
@@ -46,9 +50,9 @@ constexpr int max_rows(ptrdiff_t vectors) {
 template <class T>
 RECURRA_INLINE void call_tile(const TileFunction<T> (&row)[kMaxVectors], const Tile<T>& t, ptrdiff_t first, int rows,
                               int vectors) {
-  if (kRegisters == 16 && vectors == 4 && rows > 3) {
+  if (strips_of(vectors) == 2 && rows > 3) {
     row[1](t, first, 0);
-    row[1](t, first, 2 * kLanes<T>);
+    row[1](t, first, 1);
   } else {
     row[vectors - 1](t, first, 0);
   }

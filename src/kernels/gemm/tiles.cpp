@@ -8,30 +8,33 @@ namespace {
 // thousands. It is made in three levels, short runs in registers, the block beside them, then the total: each level
 // keeps the rounding errors of the one below small.
 constexpr ptrdiff_t kShortRun = 64;
-template <class T, class W, int R, int N>
-void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t column) {
+template <class T, class W, int R, int N, int P = 1>
+void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t strip) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
-  T block[R * N * L] = {};
-  for (int m = 0; m < R; ++m) prefetch(t.out + m * t.out_row + column, N * L);
+  T* const out = t.out + strip * t.out_strip;
+  T block[R * P * N * L] = {};
+  for (int m = 0; m < R; ++m)
+    for (int p = 0; p < P; ++p) prefetch(out + m * t.out_row + p * t.out_strip, N * L);
   for (ptrdiff_t s = 0; s < t.segment_count; ++s) {
     const Segment<T>& segment = t.segments[s];
     for (ptrdiff_t k = 0; k < segment.k; k += kShortRun) {
-      V acc[R][N] = {};
-      accumulate<W, R, N, true, 1>(acc, segment.a + first + k * segment.row, segment.row,
-                                   static_cast<const char*>(segment.b) + column * W::kBytes + k * t.b_row, t.b_row, 0,
-                                   segment.k - k < kShortRun ? segment.k - k : kShortRun);
+      V acc[R][P * N] = {};
+      accumulate<W, R, N, true, P>(acc, segment.a + first + k * segment.row, segment.row,
+                                   static_cast<const char*>(segment.b) + strip * t.b_strip + k * t.b_row, t.b_row,
+                                   t.b_strip, segment.k - k < kShortRun ? segment.k - k : kShortRun);
       RECURRA_UNROLL
       for (int m = 0; m < R; ++m) {
         RECURRA_UNROLL
-        for (int n = 0; n < N; ++n) store(block + (m * N + n) * L, load<V>(block + (m * N + n) * L) + acc[m][n]);
+        for (int n = 0; n < P * N; ++n)
+          store(block + (m * P * N + n) * L, load<V>(block + (m * P * N + n) * L) + acc[m][n]);
       }
     }
   }
   for (int m = 0; m < R; ++m)
-    for (int n = 0; n < N; ++n) {
-      T* out = t.out + m * t.out_row + column + n * L;
-      store(out, load<V>(out) + load<V>(block + (m * N + n) * L));
+    for (int n = 0; n < P * N; ++n) {
+      T* to = out + m * t.out_row + n / N * t.out_strip + n % N * L;
+      store(to, load<V>(to) + load<V>(block + (m * P * N + n) * L));
     }
 }
 
