@@ -13,7 +13,7 @@ from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import normalise
 from recurra.interop.onnx.rules import FLOATS, Rule, arrays, dtype_of, known, left_out, open_view, place_of, shape_of
 from recurra.interop.onnx.store import filled
-from recurra.interop.onnx.values import Value, View, labelled, merged
+from recurra.interop.onnx.values import Value, View, labelled, settled
 from recurra.layers.activation import Activation
 from recurra.layers.basic import Embedding, Linear
 from recurra.layers.normalisation import BatchNorm, LayerNorm
@@ -38,7 +38,7 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def _in_island(value: Value | None) -> View | None:
     view = open_view(value)
-    return None if view is None or value is None or value.dtype not in FLOATS else merged(view)
+    return None if view is None or value is None or value.dtype not in FLOATS else settled(view)
 
 
 def _features_last(tracer: Tracer, value: Value | None) -> tuple[View, tuple[int, ...]] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops.common import axis_of
 from recurra.interop.onnx.rules import FLOATS, Rule, dtype_of, open_view, shape_of
-from recurra.interop.onnx.values import Value, View, merged
+from recurra.interop.onnx.values import Value, View, settled
 from recurra.layers.leaf import LeafLayer
 from recurra.layers.merge import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
 
@@ -30,7 +30,7 @@ _LAYERS: dict[str, type[LeafLayer]] = {
 def _views(inputs: Sequence[Value | None]) -> list[View] | None:
     """All inputs as views in the open island that differ in their features at most; else None."""
     found = [
-        merged(view)
+        settled(view)
         for one in inputs
         if (view := open_view(one)) is not None and one is not None and one.dtype in FLOATS
     ]

@@ -13,7 +13,7 @@ from recurra.interop.onnx.graph import Node
 from recurra.interop.onnx.ops import shapes
 from recurra.interop.onnx.ops.common import argument, axis_of, integers
 from recurra.interop.onnx.rules import Rule, arrays, dtype_of, known, open_view, place_of, shape_of
-from recurra.interop.onnx.values import Turned, Value, View, merged, sizes_of, wide
+from recurra.interop.onnx.values import Turned, Value, View, merged, settled, sizes_of, wide
 from recurra.layers.pooling import Pool
 from recurra.layers.slicing import Slice
 
@@ -42,7 +42,7 @@ def _transpose(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> li
         return [Value(turned_shape, value.dtype, turned=Turned(source.slot, source.sizes, turned_axes))]
     letters = iter(view.order)
     own = [next(letters) if size != 1 else "" for size in shape]
-    turned = merged(replace(view, order="".join(own[at] for at in order)))
+    turned = settled(replace(view, order="".join(own[at] for at in order)))
     return [Value(tuple(shape[at] for at in order), value.dtype, view=turned)]
 
 
@@ -109,7 +109,7 @@ def _slice(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
     if view is None or value is None or any(one is not None and one.known is None for one in inputs[1:]):
         return None
     shape = shape_of(value)
-    view = merged(view)
+    view = settled(view)
     taken = [range(size)[part] for size, part in zip(shape, shapes.slices(node, arrays(inputs), shape), strict=True)]
     cut = [at for at, (size, part) in enumerate(zip(shape, taken, strict=True)) if part != range(size)]
     if not cut:
@@ -140,7 +140,7 @@ def _split(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[V
     view, value = open_view(inputs[0]), inputs[0]
     if view is None or value is None or (len(inputs) > 1 and known(inputs, 1) is None):
         return None
-    view, shape = merged(view), shape_of(value)
+    view, shape = settled(view), shape_of(value)
     axis = axis_of(node, len(shape), 0)
     sizes = shapes.parts_of(node, arrays(inputs), axis, shape[axis])
     if view.directions != 1 or place_of(view, shape, "F") != axis or 0 in sizes:
@@ -158,7 +158,7 @@ def _gather(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[
             return [value]
     if view is None or value is None or index is None or index.size != 1:
         return None
-    view, shape = merged(view), shape_of(value)
+    view, shape = settled(view), shape_of(value)
     axis = axis_of(node, len(shape), 0)
     at = int(index.reshape(-1)[0])
     at = at + shape[axis] if at < 0 else at

@@ -17,7 +17,7 @@ from recurra.interop.onnx.island import Island, Step
 from recurra.interop.onnx.ops import OPERATORS
 from recurra.interop.onnx.rules import FLOATS
 from recurra.interop.onnx.store import LayerStore
-from recurra.interop.onnx.values import Turned, Value, View, labelled, merged
+from recurra.interop.onnx.values import Turned, Value, View, labelled, settled
 from recurra.layers.pooling import Pool
 from recurra.layers.repeat import RepeatVector
 from recurra.models.model import Model
@@ -255,7 +255,7 @@ class Tracer:
             if "D" in pattern:
                 fit = _image(value.view, value.shape, pattern)
             else:
-                fit = self._fitted(merged(value.view), value.shape, pattern, dtype)
+                fit = self._fitted(settled(value.view), value.shape, pattern, dtype)
             if fit is not None:
                 return fit
         source = self.source(value)  # first, as it may close the island

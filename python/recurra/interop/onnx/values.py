@@ -126,11 +126,17 @@ def labelled(shape: tuple[int, ...], pattern: str) -> tuple[str, dict[str, int]]
 
 def merged(view: View) -> View:
     """The view with directions and features as one axis F, if they are adjacent, D first; else the view itself."""
-    if view.directions == 1:
+    view = settled(view)
+    if view.directions == 1 or "DF" not in view.order:
         return view
-    if view.sizes["F"] == 1:
-        return View(view.island, view.symbol, view.base, view.order.replace("D", "F"), 1)
-    return View(view.island, view.symbol, view.base, view.order.replace("DF", "F"), 1) if "DF" in view.order else view
+    return View(view.island, view.symbol, view.base, view.order.replace("DF", "F"), 1)
+
+
+def settled(view: View) -> View:
+    """The view with directions of one feature each as features. Its value's axes stay, each with a letter in the order."""
+    if view.directions == 1 or view.sizes["F"] != 1:
+        return view
+    return View(view.island, view.symbol, view.base, view.order.replace("D", "F"), 1)
 
 
 def sizes_of(view: View) -> list[int]:
