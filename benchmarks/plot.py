@@ -1,6 +1,6 @@
-"""A picture of a table that `compare.py --save` wrote: every workload's ratio to the fastest other engine.
+"""A picture of tables that `compare.py --save` wrote: every workload's ratio to the fastest other engine.
 
-    python benchmarks/plot.py benchmarks/results/zen4.json ratios.svg --section "1 thread"
+    python benchmarks/plot.py ratios.svg benchmarks/results/zen4.json "benchmarks/results/emerald-rapids.json#1 thread, avx2"
 
 It needs matplotlib: pip install '.[plot]'.
 """
@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from report import TITLES, geometric_mean, shape
 from table import is_own
-from workloads import KINDS, WORKLOADS
+from workloads import KINDS, WORKLOADS, Workload
 
-FASTER, SLOWER, INK, FAINT = "#2f6fb3", "#d1742f", "#24292f", "#d0d7de"
+INK, FAINT = "#24292f", "#d0d7de"
+COLOURS = ("#2f6fb3", "#5aa02c", "#8a5fb0", "#d1742f")  # of the tables
 TICKS = (0.5, 1, 2, 3, 5, 10, 20)
 TIMES = "\N{MULTIPLICATION SIGN}"
-ROW, TITLE, EDGES = 0.215, 0.42, 0.55  # inches of height: of a bar, a group's title, and what is above and below all
+BAR, GAP, TITLE, EDGES = 0.17, 0.05, 0.42, 0.85  # inches of height: a bar, a row's gap, a title, what is around all
+INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "SSE2"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters, not their outlines: smaller, and they can be searched
     "svg.hashsalt": "recurra",  # the same picture from the same table, byte for byte
@@ -32,67 +38,107 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Table:
+    """One setting on one processor: for every workload the fastest peer and the ratio to it."""
+
+    name: str
+    ratios: dict[str, tuple[str, float]]
+
+    @classmethod
+    def read(cls, text: str) -> Table:
+        """`PATH` or `PATH#SECTION`."""
+        path, _, section = text.partition("#")
+        sections = json.loads(Path(path).read_text(encoding="utf-8"))
+        section = section or "1 thread"
+        if section not in sections:
+            raise SystemExit(f"plot.py: {path} has no section {section!r}, only {', '.join(map(repr, sections))}")
+        found = {}
+        for workload, ratios in sections[section]["ratios"].items():
+            peers = {column: ratio for column, ratio in ratios.items() if not is_own(column)}
+            if peers:
+                fastest = min(peers, key=peers.__getitem__)
+                found[workload] = (fastest, peers[fastest])
+        processor = re.sub(r"(\D)(\d)", r"\1 \2", Path(path).stem.replace("-", " ")).title()
+        return cls(f"{processor}, {INSTRUCTIONS[sections[section]['kernels']]}", found)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a table of ratios.")
-    parser.add_argument("table", type=Path, help="what compare.py --save wrote")
+    parser = argparse.ArgumentParser(description="Draw tables of ratios.")
     parser.add_argument("picture", type=Path, help="the file to write, such as ratios.svg or ratios.png")
-    parser.add_argument("--section", default="1 thread", help="which of the table's settings (default: %(default)s)")
+    parser.add_argument(
+        "tables", nargs="+", metavar="TABLE", help="what compare.py --save wrote; its setting after a #: '1 thread'"
+    )
     arguments = parser.parse_args()
-    sections = json.loads(arguments.table.read_text(encoding="utf-8"))
-    if arguments.section not in sections:
-        raise SystemExit(f"plot.py: no section {arguments.section!r}, only {', '.join(map(repr, sections))}")
+    if len(arguments.tables) > len(COLOURS):
+        parser.error(f"{len(arguments.tables)} tables, at most {len(COLOURS)}")
     with mpl.rc_context(STYLE):
-        figure = draw(groups(sections[arguments.section]))
+        figure = draw([Table.read(text) for text in arguments.tables])
         metadata = {"Date": None} if arguments.picture.suffix == ".svg" else {}
         figure.savefig(arguments.picture, dpi=150, facecolor="white", metadata=metadata)
 
 
-def groups(section: dict[str, Any]) -> list[tuple[str, list[tuple[str, str, float]]]]:
-    """For every kind its title and rows: what, the fastest peer, the ratio to it."""
-    found = []
+def draw(tables: Sequence[Table]) -> Figure:
+    groups = []
     for kind in KINDS:
-        rows = []
-        for workload in WORKLOADS:
-            ratios = section["ratios"].get(workload.name, {})
-            peers = [column for column in ratios if not is_own(column)]
-            if workload.kind == kind and peers:
-                fastest = min(peers, key=lambda peer: ratios[peer])
-                rows.append((shape(workload), fastest, ratios[fastest]))
+        rows = [one for one in WORKLOADS if one.kind == kind and any(one.name in table.ratios for table in tables)]
         if rows:
-            found.append((TITLES[kind], rows))
-    return found
-
-
-def draw(found: list[tuple[str, list[tuple[str, str, float]]]]) -> Figure:
-    heights = [TITLE + ROW * len(rows) for _, rows in found]
+            groups.append((TITLES[kind], rows))
+    row_height = BAR * len(tables) + GAP
+    heights = [TITLE + row_height * len(rows) for _, rows in groups]
     figure = Figure(figsize=(8.6, sum(heights) + EDGES))
-    everything = [ratio for _, rows in found for *_, ratio in rows]
+    everything = [ratio for table in tables for _, ratio in table.ratios.values()]
     # Room for the labels, which stand right of the bars.
     limits = (min(0.7, 0.8 * min(everything)), 1.8 * max(2.0, *everything))
-    top = figure.get_figheight() - 0.1
-    for (title, rows), height in zip(found, heights, strict=True):
+    total = figure.get_figheight()
+    top = total - 0.4
+    for (title, rows), height in zip(groups, heights, strict=True):
         bottom = top - height
-        box = (0.30, bottom / figure.get_figheight(), 0.68, ROW * len(rows) / figure.get_figheight())
-        draw_group(figure.add_axes(box), title, rows, limits)
+        box = (0.30, bottom / total, 0.68, row_height * len(rows) / total)
+        draw_group(figure.add_axes(box), title, rows, tables, limits)
         top = bottom
     axes = figure.axes[-1]
     axes.tick_params(axis="x", labelbottom=True, labelcolor=INK)
     axes.set_xlabel("times as fast as the fastest other engine (named at each bar)", color=INK)
+    figure.legend(
+        [Patch(color=colour) for colour in COLOURS[: len(tables)]],
+        [table.name for table in tables],
+        loc="upper right",
+        bbox_to_anchor=(0.98, 1),
+        ncols=len(tables),
+        frameon=False,
+    )
     return figure
 
 
-def draw_group(axes: Axes, title: str, rows: list[tuple[str, str, float]], limits: tuple[float, float]) -> None:
+def draw_group(
+    axes: Axes, title: str, rows: Sequence[Workload], tables: Sequence[Table], limits: tuple[float, float]
+) -> None:
     axes.set_xscale("log")
     axes.set_xlim(*limits)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    for place, (_, peer, ratio) in enumerate(rows):
-        axes.barh(place, ratio - 1, left=1, height=0.68, color=FASTER if ratio >= 1 else SLOWER)
-        axes.text(max(ratio, 1) * 1.03, place, f"{ratio:.2f}{TIMES}  {peer}", va="center", color=INK)
-    mean = geometric_mean([ratio for *_, ratio in rows])
+    height = BAR / (BAR * len(tables) + GAP)
+    means = []
+    for number, (table, colour) in enumerate(zip(tables, COLOURS, strict=False)):
+        for row, workload in enumerate(rows):
+            if workload.name in table.ratios:
+                peer, ratio = table.ratios[workload.name]
+                place = row + (number - (len(tables) - 1) / 2) * height
+                axes.barh(place, ratio - 1, left=1, height=0.9 * height, color=colour)
+                axes.text(
+                    max(ratio, 1) * 1.03, place, f"{ratio:.2f}{TIMES}  {peer}", va="center", color=INK, fontsize=8
+                )
+        measured = [table.ratios[one.name][1] for one in rows if one.name in table.ratios]
+        means += [f"{geometric_mean(measured):.2f}{TIMES}"] if measured else []
     axes.set_title(
-        f"{title}: {mean:.2f}{TIMES} (geometric mean)", loc="left", x=-0.43, fontsize=10, fontweight="bold", pad=5
+        f"{title}: {' and '.join(means)} (geometric mean)",
+        loc="left",
+        x=-0.43,
+        fontsize=10,
+        fontweight="bold",
+        pad=5,
     )
-    axes.set_yticks(range(len(rows)), [what for what, *_ in rows])
+    axes.set_yticks(range(len(rows)), [shape(one) for one in rows])
     axes.set_xticks([tick for tick in TICKS if limits[0] <= tick <= limits[1]])
     axes.xaxis.set_major_formatter("{x:g}" + TIMES)
     axes.tick_params(which="both", length=0, labelbottom=False, labelcolor=INK)
