@@ -332,8 +332,8 @@ def test_files_of_other_frameworks_are_told_their_reader(
     path.write_bytes(content)
     with pytest.raises(rc.ModelFormatError, match=rf"^load: .*{re.escape(reader)}.*expected a safetensors file$"):
         rc.load(path)
-    rc.Linear(2, 3).save(path)  # one of this library's own, however it is called
-    path.write_bytes(path.read_bytes()[:-1])
+    rc.Linear(2, 3).save(tmp_path / "own")  # one of this library's own, however it is called
+    path.write_bytes((tmp_path / "own").read_bytes()[:-1])
     with pytest.raises(rc.ModelFormatError, match="damaged"):
         rc.load(path)
 
@@ -348,3 +348,13 @@ def test_the_kind_that_is_expected(tmp_path: Path) -> None:
     for wrong in ("Sequential", rc.optim.Adam, rc.Linear(1, 1)):
         with pytest.raises(TypeError, match=r"^load: got kind=.*, expected a class of layers or models; write"):
             rc.load(path, kind=wrong)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"), [("m.keras", "Keras"), ("m.H5", "Keras"), ("m.onnx", "ONNX"), ("m.pt", "PyTorch")]
+)
+def test_a_name_that_files_of_others_have_warns(name: str, whose: str, tmp_path: Path) -> None:
+    model = rc.GRU(2, 3, seed=0)
+    with pytest.warns(UserWarning, match=rf"holds safetensors.*files of {whose} are called so; call it m\.safetensors"):
+        model.save(tmp_path / name)
+    assert_same_bits(rc.load(tmp_path / name).params["weight_ih_l0"], model.params["weight_ih_l0"])

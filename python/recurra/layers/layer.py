@@ -403,7 +403,8 @@ class Layer(ABC):
         """Write a safetensors file that `recurra.load` reads: parameters, buffers, configuration.
 
         The write is atomic: an old file of that name stays until the new one is on disk, which takes over its mode. A
-        symbolic link is followed. The same model gives the same bytes.
+        symbolic link is followed. The same model gives the same bytes. A name that files of others have, such as
+        "model.keras", warns.
 
         Raises:
             ValueError: `path` is not a regular file, such as a device; a configuration that JSON cannot hold.

@@ -6,13 +6,14 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from recurra import _core
-from recurra.common import initialise
+from recurra.common import errors, initialise
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
-from recurra.saving import container, registry, sizes, whole_file
+from recurra.saving import container, foreign, registry, sizes, whole_file
 
 if TYPE_CHECKING:
     from recurra.layers.layer import Layer
@@ -29,6 +30,13 @@ TRAINING = "training."
 def save(layer: Layer, path: str | os.PathLike[str]) -> None:
     """Write `layer` to `path` atomically."""
     whole_file.write("save", path, content("save", layer))
+    written = Path(os.fsdecode(path))
+    if whose := foreign.owner(written.name):
+        errors.warn(
+            f"save: {written} now holds safetensors, which rc.load reads, although files of {whose} are called so; call "
+            f"it {written.stem}.safetensors",
+            UserWarning,
+        )
 
 
 def content(

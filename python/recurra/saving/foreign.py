@@ -9,6 +9,16 @@ _KERAS = "rc.from_keras(path)"
 _TORCH = "rc.from_torch(torch.load(path, weights_only=True))"
 
 
+def owner(name: str) -> str | None:
+    """Whose files are called so; None: that is not known."""
+    lower = name.lower()
+    if lower.endswith((".keras", ".h5", ".hdf5")):
+        return "Keras"
+    if lower.endswith(".onnx"):
+        return "ONNX"
+    return "PyTorch" if lower.endswith((".pt", ".pth")) else None
+
+
 def hint(name: str, head: bytes) -> str | None:
     """What a file of this name and these first bytes is, and how to read it; None: that is not known."""
     lower = name.lower()
