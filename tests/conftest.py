@@ -33,8 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_waits_for_other_isas)  # last; the order of the others stays
-    index, _, count = os.environ.get("RECURRA_TEST_PART", "0/1").partition("/")
-    items[:] = [item for item in items if crc32(item.nodeid.encode()) % int(count) == int(index)]
+    items[:] = [
+        item
+        for item in items
+        if _in_part(item, "RECURRA_TEST_PART")
+        and (item.get_closest_marker("every_isa") is None or _in_part(item, "RECURRA_TEST_ISA_PART"))
+    ]
+
+
+def _in_part(item: pytest.Item, variable: str) -> bool:
+    """Whether it is in the part that the variable names, such as "1/2": of two parts the second."""
+    index, _, count = os.environ.get(variable, "0/1").partition("/")
+    return crc32(item.nodeid.encode()) % int(count) == int(index)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
