@@ -47,7 +47,9 @@ void register_runtime(py::module_& m) {
   m.def(
       "set_caches",
       [](ptrdiff_t l1, ptrdiff_t l2) {
-        check(l1 >= 0 && l2 >= 0, "set_caches", "got ", l1, " and ", l2, ", expected bytes");
+        constexpr ptrdiff_t most = ptrdiff_t(1) << 40;  // plans calculate with them
+        check(l1 >= 0 && l1 <= most && l2 >= 0 && l2 <= most, "set_caches", "got ", l1, " and ", l2,
+              ", expected bytes, from 0 to 2^40");
         set_caches({l1, l2});
       },
       py::arg("l1"), py::arg("l2"));

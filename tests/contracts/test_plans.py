@@ -63,5 +63,5 @@ def test_this_machine_has_caches() -> None:
     assert 4 << 10 <= l1 <= l2
     _core.set_caches(1 << 10, 0)
     assert _core.caches() == (1 << 10, l2)
-    with pytest.raises(ValueError, match="set_caches: got -1 and 0, expected bytes"):
+    with pytest.raises(ValueError, match="set_caches: got -1 and 0, expected bytes, from 0"):
         _core.set_caches(-1, 0)

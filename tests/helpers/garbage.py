@@ -123,6 +123,8 @@ def decoder_search() -> Call:
 GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("num_threads", lambda: (_core.num_threads, [])),
     ("set_num_threads", lambda: (_core.set_num_threads, [2])),
+    ("caches", lambda: (_core.caches, [])),
+    ("set_caches", lambda: (_core.set_caches, [1 << 15, 1 << 20])),
     ("isa", lambda: (_core.isa, [])),
     ("build_info", lambda: (_core.build_info, [])),
     ("softmax_cross_entropy", lambda: (_core.softmax_cross_entropy, [floats(2, 3, 4), LABELS, LENGTHS, WEIGHTS, True, floats(4), 0.1, 2])),
