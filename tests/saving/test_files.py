@@ -320,8 +320,16 @@ def test_training_goes_on_after_loading(tmp_path: Path) -> None:
         ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "rc.from_keras(path)"),
         ("model", b"\x89HDF\r\n\x1a\n" + bytes(60), "rc.from_keras(path)"),
         ("model.onnx", b"\x08\x0a\x12\x04" + bytes(60), "rc.from_onnx(path)"),
-        ("model.pt", b"PK\x03\x04" + bytes(60), "rc.from_torch(torch.load(path, weights_only=True))"),
-        ("model.PTH", b"\x80\x02" + bytes(60), "rc.from_torch(torch.load(path, weights_only=True))"),
+        (
+            "model.pt",
+            b"PK\x03\x04" + bytes(60),
+            "rc.from_torch(torch.load(path, map_location='cpu', weights_only=True))",
+        ),
+        (
+            "model.PTH",
+            b"\x80\x02" + bytes(60),
+            "rc.from_torch(torch.load(path, map_location='cpu', weights_only=True))",
+        ),
         ("model.zip", b"PK\x03\x04" + bytes(60), "one of PyTorch by rc.from_torch"),
     ],
 )

@@ -6,7 +6,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _KERAS = "rc.from_keras(path)"
-_TORCH = "rc.from_torch(torch.load(path, weights_only=True))"
+_TORCH = "rc.from_torch(torch.load(path, map_location='cpu', weights_only=True))"
 
 
 def owner(name: str) -> str | None:

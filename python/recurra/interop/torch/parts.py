@@ -18,13 +18,15 @@ from recurra.saving import container, foreign
 class Layers(dict[str, LeafLayer]):
     """Layers by name; `unknown` says why others could not be read."""
 
-    def __init__(self, layers: Mapping[str, LeafLayer], unknown: Mapping[str, str]) -> None:
+    def __init__(
+        self, layers: Mapping[str, LeafLayer], unknown: Mapping[str, str], operation: str = "torch_layers"
+    ) -> None:
         super().__init__(layers)
-        self.unknown = dict(unknown)
+        self.unknown, self._operation = dict(unknown), operation
 
     def __missing__(self, name: str) -> LeafLayer:
         why = self.unknown.get(name, f"not among {', '.join(map(repr, self))}")
-        raise KeyError(f"torch_layers: got the name {name!r}, expected one of a layer that could be read: {why}")
+        raise KeyError(f"{self._operation}: got the name {name!r}, expected one of a layer that could be read: {why}")
 
 
 def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, LeafLayer]:
@@ -110,18 +112,32 @@ def read_parameters(operation: str, source: Any) -> dict[str, Any]:
     if isinstance(source, Mapping):
         for name, value in source.items():
             if not isinstance(name, str) or not hasattr(value, "shape"):
-                raise TypeError(
-                    f"{operation}: got {type(value).__name__} as {name!r}, expected tensors by name; give a "
-                    "state_dict, which may be one of the values: source['state_dict']"
-                )
+                raise _not_a_tensor(operation, source, name)
         return {name: plain(value) for name, value in source.items()}
     path = checks.path(operation, "source", source)
     if path.endswith(foreign.PICKLES) or _is_pickle(path):
         raise ValueError(
             f"{operation}: got {path}, a pickle file, which may run any code when it is read, expected a safetensors "
-            f"file or a state_dict; if you trust it, write {operation}(torch.load({path!r}, weights_only=True))"
+            "file or a state_dict; if you trust it, write "
+            f"{operation}(torch.load({path!r}, map_location='cpu', weights_only=True))"
         )
     return dict(container.read(operation, path).arrays)
+
+
+def _not_a_tensor(operation: str, source: Mapping[Any, Any], name: Any) -> TypeError:
+    """The error for a value of `source` that is no tensor; a checkpoint of a training has its state_dict within."""
+    inner = [key for key, value in source.items() if isinstance(value, Mapping) and _has_tensors_only(value)]
+    if inner:
+        cure = "give the state_dict within: " + " or ".join(f"source[{key!r}]" for key in inner[:4])
+    elif isinstance(name, str):
+        cure = f"leave {name!r} out, or give a state_dict"
+    else:
+        cure = "give a state_dict, whose names are strings"
+    return TypeError(f"{operation}: got {type(source[name]).__name__} as {name!r}, expected tensors by name; {cure}")
+
+
+def _has_tensors_only(mapping: Mapping[Any, Any]) -> bool:
+    return bool(mapping) and all(isinstance(key, str) and hasattr(one, "shape") for key, one in mapping.items())
 
 
 def _is_pickle(path: str) -> bool:
