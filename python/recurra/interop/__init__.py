@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from recurra.common import later as _later
 
 if _TYPE_CHECKING:
+    from recurra.interop.dynet import dynet_layers, dynet_parameters
     from recurra.interop.gate_orders import gates
     from recurra.interop.torch.parts import torch_layers
 
 __getattr__, __dir__ = _later.attributes(
     globals(),
     {
+        "dynet_layers": "recurra.interop.dynet",
+        "dynet_parameters": "recurra.interop.dynet",
         "gates": "recurra.interop.gate_orders",
         "torch_layers": "recurra.interop.torch.parts",
     },
 )
 
-__all__ = ["gates", "torch_layers"]
+__all__ = ["dynet_layers", "dynet_parameters", "gates", "torch_layers"]
