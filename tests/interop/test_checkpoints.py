@@ -175,3 +175,25 @@ def test_a_checkpoint_says_where_its_parameters_are() -> None:
             read({**own, "extra": None})
         with pytest.raises(TypeError, match="names are strings"):
             read({0: own["weight"]})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_parameters_of_other_dtypes_are_told_what_to_do(dtype: Any) -> None:
+    own = {"weight": torch.zeros(2, 3, dtype=dtype)}
+    says = rf": got {str(dtype).removeprefix('torch.')}, expected float32 or float64; .*value\.float\(\)"
+    with pytest.raises(ValueError, match="^from_torch: .*" + says):
+        rc.from_torch(own)
+    with pytest.raises((KeyError, ValueError), match="torch_layers: .*" + says):
+        rc.interop.torch_layers(own)[""]
+    rc.from_torch({name: value.float() for name, value in own.items()})
+
+
+def test_parameters_of_no_layer_say_why() -> None:
+    for own, why in (
+        ({}, "empty state_dict"),
+        ({"w": np.ones((2, 3), "f")}, r"w \(2, 3\), expected a weight"),
+        ({"a.w": np.ones((2, 3), "f"), "b.v": np.ones(3, "f")}, r"w \(2, 3\), expected a weight"),
+        ({"weight": np.ones((1, 1, 1, 1, 1), "f")}, "which no layer here has"),
+    ):
+        with pytest.raises(ValueError, match=f"^from_torch: .*{why}"):
+            rc.from_torch(own)

@@ -26,7 +26,9 @@ def guessed(
     weights = {key for key in arrays if key.startswith("weight")}
     dtype = next((str(one.dtype) for one in arrays.values()), "")
     if dtype not in ("float32", "float64"):
-        raise _unknown(operation, name, arrays, f"float32 or float64, not {dtype or 'nothing'}")
+        if not arrays:
+            raise _unknown(operation, name, arrays, "float32 or float64")
+        raise narrow(operation, name or "layer", dtype)
     if "weight_ih_l0" in weights or "weight_ih" in weights:
         kind, sizes = _recurrent(operation, name, arrays)
     elif "weight" in weights:
@@ -92,6 +94,14 @@ def _plain(name: str, arrays: Mapping[str, Array], chosen: Any) -> tuple[str, di
     if kind == "ConvTranspose1d" and len(shape) == 3:
         return kind, {"in_channels": shape[0], "out_channels": shape[1], "kernel_size": shape[2], "bias": bias}
     raise ValueError(f"got a weight of shape {shape}, which no layer here has")
+
+
+def narrow(operation: str, what: str, dtype: str) -> ValueError:
+    """The error for parameters of another dtype."""
+    return ValueError(
+        f"{operation}: {what}: got {dtype}, expected float32 or float64; convert the parameters: "
+        "{name: value.float() for name, value in state_dict.items()}"
+    )
 
 
 def _unknown(operation: str, name: str, arrays: Mapping[str, Array], expected: str) -> ValueError:

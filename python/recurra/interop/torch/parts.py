@@ -10,7 +10,7 @@ from typing import Any
 from recurra.common import checks
 from recurra.interop.torch.chain import Chain, plain, take
 from recurra.interop.torch.convert import convert, converter_name, dtype_of
-from recurra.interop.torch.guess import guessed
+from recurra.interop.torch.guess import guessed, narrow
 from recurra.layers.leaf import LeafLayer
 from recurra.saving import container, foreign
 
@@ -113,6 +113,8 @@ def read_parameters(operation: str, source: Any) -> dict[str, Any]:
         for name, value in source.items():
             if not isinstance(name, str) or not hasattr(value, "shape"):
                 raise _not_a_tensor(operation, source, name)
+            if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which numpy has not
+                raise narrow(operation, name, "bfloat16")
         return {name: plain(value) for name, value in source.items()}
     path = checks.path(operation, "source", source)
     if path.endswith(foreign.PICKLES) or _is_pickle(path):

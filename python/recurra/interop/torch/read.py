@@ -50,6 +50,11 @@ def from_torch(source: Any, *, height: int | None = None, width: int | None = No
         layers = layers_of_parameters("from_torch", parameters, {})
         if list(layers) == [""] or (len(layers) == 1 and not layers.unknown):
             return next(iter(layers.values()))
+        if not layers:
+            why = next(
+                iter(layers.unknown.values()), "got an empty state_dict, expected a layer's; give its parameters"
+            )
+            raise ValueError(why if why.startswith("from_torch: ") else f"from_torch: {why}")
         raise by_hand.no_order("a state_dict", layers)
     if not _is_module(source):
         raise TypeError(
