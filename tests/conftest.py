@@ -26,6 +26,7 @@ def forced_threads() -> int | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
+    config.addinivalue_line("markers", "by_turns: of which scripts/test runs a half a day, the other half on the next")
     _core.set_patient(True)  # what several threads do is compared with what one does, however busy the machine
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
 
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item
         for item in items
         if _in_part(item, "RECURRA_TEST_PART")
-        and (item.get_closest_marker("every_isa") is None or _in_part(item, "RECURRA_TEST_ISA_PART"))
+        and (not any(map(item.get_closest_marker, ("every_isa", "by_turns"))) or _in_part(item, "RECURRA_TEST_TURN"))
     ]
 
 

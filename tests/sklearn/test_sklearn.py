@@ -59,6 +59,7 @@ def name_of(value: Any) -> str:
     return "-".join([value.func.__name__, *map(str, (value.keywords or {}).values())])
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=name_of)
 def test_keeps_the_rules_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)

@@ -257,6 +257,7 @@ class Crash(rc.callbacks.Callback):
             raise Stopped
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("crash", [None, 8], ids=["at an epoch's end", "in an epoch"])
 def test_one_ingredient_changed(
