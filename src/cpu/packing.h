@@ -57,6 +57,13 @@ void transpose(T* to, ptrdiff_t to_stride, const T* from, ptrdiff_t from_stride,
 constexpr ptrdiff_t kPackBlock = 16;              // a cache line of f32 on the unpacked side
 constexpr ptrdiff_t kPackAhead = 4 * kPackBlock;  // these are more rows at once than the hardware prefetcher follows
 
+// Where a column of a panel's part begins in packed weights, in elements.
+template <class P>
+ptrdiff_t place_of(const PackedLayout& layout, ptrdiff_t panel, int part, ptrdiff_t column) {
+  const ptrdiff_t width = layout.width[part];
+  return layout.begin<P>(panel, part, column / width) + column % width;
+}
+
 // Calls piece(packed, packed_stride, plain, plain_stride, units, n) for every gate's weights in blocks of units x n
 // inputs, small enough for both sides to stay in cache. Serves packing and, with the gradient's layout, unpacking.
 // `part`: 0 the input's, 1 + i stage i's.
@@ -68,8 +75,7 @@ void for_weights(const CellInfo& cell, const Panels& panels, const PackedLayout&
   const ptrdiff_t width = layout.width[part], first = panel * panels.units;
   const ptrdiff_t units = std::min(panels.units, hidden_size - first);
   for (int g = 0; g < range.count; ++g) {
-    const ptrdiff_t at = g * panels.units;  // in the panel
-    P* to = packed + layout.begin<P>(panel, part, at / width) + at % width;
+    P* to = packed + place_of<P>(layout, panel, part, g * panels.units);
     W* from = weights + (gates[range.begin + g] * hidden_size + first) * depth;
     for (ptrdiff_t k = 0; k < depth; k += kPackBlock) {
       P* const column = to + k * width;

@@ -170,11 +170,9 @@ def _layer(name: str, builders: Mapping[str, Mapping[int, Array]], both: bool) -
             arrays |= {f"{name}.{own}{end}": value for own, value in converted.items()}
     options = {name: {"reset_after": False}} if kind == "gru" else {}
     layers = layers_of_parameters("dynet_layers", arrays, options)
-    return layers[name] if name in layers else _refuse(layers.unknown[name])
-
-
-def _refuse(why: str) -> LeafLayer:
-    raise ValueError(why)
+    if name not in layers:
+        raise ValueError(layers.unknown[name])
+    return layers[name]
 
 
 def _converted(kind: str, values: Sequence[Array]) -> dict[str, Array]:

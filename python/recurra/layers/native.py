@@ -64,18 +64,22 @@ class NativeLayer(LeafLayer):
         raise NotImplementedError(f"{self.label}._draw")
 
 
-class NativeLayerOfAnySize(NativeLayer):
-    """A layer without parameters that takes any number of features."""
+class NativeLayerSizedByInput(NativeLayer):
+    """A layer that takes several numbers of features."""
 
     @property
     def input_size(self) -> None:
-        """None: any number of features."""
+        """None: the input tells."""
         return None
 
     @property
     def output_size(self) -> None:
         """None: it depends on the input."""
         return None
+
+
+class NativeLayerOfAnySize(NativeLayerSizedByInput):
+    """A layer without parameters that takes any number of features."""
 
     def output_features(self, features: int | None) -> int | None:
         """The input's features."""
@@ -87,21 +91,11 @@ class NativeLayerOfAnySize(NativeLayer):
         return 0
 
 
-class NativeLayerOfChannels(NativeLayer):
+class NativeLayerOfChannels(NativeLayerSizedByInput):
     """A layer with parameters for each channel, which takes any multiple of the channels as features."""
 
     #: The argument that is the number of channels.
     _size_name: str
-
-    @property
-    def input_size(self) -> None:
-        """None: any multiple of the channels."""
-        return None
-
-    @property
-    def output_size(self) -> None:
-        """None: the input's features."""
-        return None
 
     def output_features(self, features: int | None) -> int | None:
         """The input's features, a multiple of the channels."""

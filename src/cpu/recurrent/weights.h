@@ -151,16 +151,15 @@ void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentO
                     });
       if (!spec.bias || spec.layer_norm) return;
       for (bool hidden : {false, true})
-        for_biases(
-            shape.info, shape.panels, H, panel, hidden, gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
-            [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
-              const Range input = shape.info.input;
-              const int part = has(input, g) ? 0 : 1;
-              const ptrdiff_t width = layout.width[part];
-              const ptrdiff_t at = (g - (part ? shape.info.recurrent[0].begin : input.begin)) * shape.panels.units;
-              value += packed[layout.begin<T>(panel, part, at / width) + (part ? shape.state_size : inputs) * width +
-                              at % width + w];
-            });
+        for_biases(shape.info, shape.panels, H, panel, hidden,
+                   gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
+                   [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
+                     const Range input = shape.info.input;
+                     const int part = has(input, g) ? 0 : 1;
+                     const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
+                     value += packed[place_of<T>(layout, panel, part, column * shape.panels.units) +
+                                     (part ? shape.state_size : inputs) * layout.width[part] + w];
+                   });
     });
     add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);
     add_projection_gradient(shape, offsets[i], tape.projection_gradient[i], gradient);

@@ -90,8 +90,8 @@ def prepared(
 
     if quick is None:
         return usual
-    found, several = quick, len(writes) > 1
-    if any(at is None for at in reads) or several:
+    found = quick
+    if len(writes) > 1 or None in reads:
 
         def step(slots: list[Any]) -> None:
             try:

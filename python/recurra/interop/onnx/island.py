@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from recurra.graph.graph import pack
@@ -98,10 +99,9 @@ class Island:
         inputs = [one for one in self.inputs if id(one[0].source) in reached]
         model = Model(pack([one[0] for one in inputs]), pack(symbols))
         nodes = model._graph().nodes
-        place = {id(node.layer): index for index, node in enumerate(nodes) if node.layer.state_names}
         runner = model._runner()
-        own = [len(node.own_states) for node in nodes]
-        begin = {id(node.layer): sum(own[: place[id(node.layer)]]) for node in nodes if node.layer.state_names}
+        places = accumulate((len(node.own_states) for node in nodes), initial=0)
+        begin = {id(node.layer): at for node, at in zip(nodes, places, strict=False) if node.layer.state_names}
         starts = [
             (begin[id(call.layer)] + index, slot)
             for call, slots in self._states.values()
