@@ -1,5 +1,7 @@
 """The native core. Use the layers and models of `recurra`, not this module: it checks, but it does not explain."""
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -521,6 +523,32 @@ class Turns:
     def attempt(self, function: Callable[..., _Result], *args: object) -> _Result: ...
     @property
     def inside(self) -> bool: ...  # whether this thread is in such a call
+
+class StepGroup:
+    """Steps of different streams that coroutines of one event loop ask for: gathered as they come, then scattered."""
+
+    def __init__(
+        self,
+        dtype: str,
+        features: int,
+        owner: object,
+        new_future: Callable[[], asyncio.Future[Any]],
+        inbox: deque[Any],
+    ) -> None: ...
+    # None if the step is to take another way; the first one puts the group into the inbox
+    def add(self, stream: object, x: Any, /) -> asyncio.Future[Any] | None: ...
+    # x, slots, how many were cancelled, the seconds waited in all, (length in bits of the microseconds, how many); None
+    # if a stream has no slot
+    def take(self, now: float) -> tuple[npt.NDArray[Any], list[int], int, float, list[tuple[int, int]]] | None: ...
+    def finish(self, y: npt.NDArray[Any], now: float) -> None: ...  # row i to the i-th that was taken
+    def spread(
+        self,
+    ) -> list[tuple[Any, npt.NDArray[Any], asyncio.Future[Any], float]]: ...  # stream, x, future, since when
+    def abandon(self) -> None: ...  # cancels those that were taken
+    def clear(self) -> None: ...
+    def __len__(self) -> int: ...  # those that wait
+    @property
+    def owner(self) -> Any: ...
 
 class Update:
     """One optimiser's update of one layer, checked and ready to run; what the functions below return."""

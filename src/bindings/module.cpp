@@ -1,3 +1,4 @@
+#include "bindings/step_group.h"
 #include "bindings/turns.h"
 #include "cpu/isa.h"
 #include "platform/error.h"
@@ -36,6 +37,7 @@ PYBIND11_MODULE(_core, m) {
   register_optim(m);
   register_signals(m);
   register_turns(m);
+  register_step_group(m);
 }
 #undef PyInit__core
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,26 @@ def values() -> list[Any]:
     half_made = [unmade(kind) for kind in vars(_core).values() if isinstance(kind, type)]
     made = [_core.Dense(4, 5), _core.Dense(4, 5, dtype="float64"), _core.Dropout(0.5), parameters()]
     return [None, object(), "", "lstm", "\0", b"x", (), [], {}, *numbers, *arrays, *half_made, *made, [None], [[]], int]
+
+
+class Slot:
+    """What stands for a pool's stream."""
+
+    def __init__(self, slot: Any = 0) -> None:
+        self.slot, self.used = slot, 0.0
+
+
+def step_group(count: int) -> Any:
+    group = _core.StepGroup("float32", 3, None, Future, deque())
+    for slot in range(count):
+        group.add(Slot(slot), floats(3))
+    return group
+
+
+def taken_group() -> Any:
+    group = step_group(2)
+    group.take(0.0)
+    return group
 
 
 def parameters() -> Any:
@@ -163,6 +185,14 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("Turns.__init__", lambda: (_core.Turns, [])),
     ("Turns.__call__", lambda: (_core.Turns(), ["t", len, "a"])),
     ("Turns.read", lambda: (_core.Turns().read, [len, "a"])),
+    ("StepGroup.__init__", lambda: (_core.StepGroup, ["float32", 3, None, Future, deque()])),
+    ("StepGroup.add", lambda: (step_group(0).add, [Slot(), floats(3)])),
+    ("StepGroup.add", lambda: (lambda *owned: _core.StepGroup("float32", 3, *owned).add(Slot(), floats(3)), [None, Future, deque()])),
+    method("StepGroup.take", lambda: step_group(2), 0.0),
+    ("StepGroup.finish", lambda: (taken_group().finish, [floats(2, 3), 0.0])),
+    method("StepGroup.spread", lambda: step_group(2)),
+    method("StepGroup.abandon", taken_group),
+    method("StepGroup.clear", lambda: step_group(2)),
     ("Turns.attempt", lambda: (_core.Turns().attempt, [len, "a"])),
     ("Together.__init__", lambda: (_core.Together, ["t", [stream()], [parameters()]])),
     ("Together.__call__", lambda: (_core.Together("t", [stream()], [parameters()]), [len, "a"])),

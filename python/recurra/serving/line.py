@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from recurra.serving.requests import Request
+from recurra import _core
+from recurra.serving.requests import Request, awaited_in
 
 if TYPE_CHECKING:
     from recurra.serving.pool_stream import PoolStream
@@ -17,32 +18,42 @@ class Line:
     has the scheduler's turn on the worker's thread, where no signal handler runs.
 
     Attributes:
-        inbox: what came since.
+        inbox: what came since; a group is an entry as long as it has steps.
+        groups: of the event loops.
         ready: of each stream the first request, and calls that are about no single stream.
         held: requests in `ready` and behind the first ones of their streams.
     """
 
     def __init__(self) -> None:
-        self.inbox: deque[Request] = deque()
+        self.inbox: deque[Request | _core.StepGroup] = deque()
+        self.groups: tuple[_core.StepGroup, ...] = ()
         self.ready: deque[Request] = deque()
         self.held = 0
 
     def __len__(self) -> int:
-        return len(self.inbox) + self.held
+        more = sum(max(0, len(group) - 1) for group in self.groups)
+        return len(self.inbox) + self.held + more
 
     def sort(self) -> None:
         """Empty the inbox: what is the first request of its stream is ready, others are behind it."""
         for _ in range(len(self.inbox)):
-            request = self.inbox.popleft()
-            self.held += 1
-            stream = request.stream
-            if stream is None:
-                self.ready.append(request)
-            elif stream.queued is None:
-                stream.queued = deque([request])
-                self.ready.append(request)
-            else:
-                stream.queued.append(request)
+            entry = self.inbox.popleft()
+            if isinstance(entry, Request):
+                self._place(entry)
+                continue
+            for request in awaited_in(entry):
+                self._place(request)
+
+    def _place(self, request: Request) -> None:
+        self.held += 1
+        stream = request.stream
+        if stream is None:
+            self.ready.append(request)
+        elif stream.queued is None:
+            stream.queued = deque([request])
+            self.ready.append(request)
+        else:
+            stream.queued.append(request)
 
     def take(self) -> Request:
         """The next one, which must come back by `put_back`."""
@@ -73,9 +84,12 @@ class Line:
 
     def clear(self, streams: Iterable[PoolStream]) -> list[Request]:
         """Forget everything, and return it."""
-        lost = [*self.inbox, *self.ready]
+        lost = [*(entry for entry in self.inbox if isinstance(entry, Request)), *self.ready]
+        for group in self.groups:
+            group.clear()
         for stream in streams:
             lost += stream.queued or ()
             stream.queued = None
+        self.groups = ()
         self.inbox, self.ready, self.held = deque(), deque(), 0
         return lost

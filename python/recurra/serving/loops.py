@@ -8,20 +8,26 @@ from asyncio import get_running_loop, wait_for
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from recurra import _core
 from recurra.serving.door import Given
 from recurra.serving.errors import expired
-from recurra.serving.requests import Awaited, Home
+from recurra.serving.requests import Awaited, Home, awaited_in
 
 if TYPE_CHECKING:
+    import asyncio
+
     from recurra.serving.pool_stream import PoolStream
+    from recurra.serving.rows import Rows
     from recurra.serving.scheduler import Scheduler
 
 
 class Loops:
     """The side of a scheduler that coroutines see."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: Scheduler, rows: Rows, plain: tuple[int, str] | None) -> None:
+        self._scheduler, self._rows = scheduler, rows
+        #: Of a step that needs no further check: its features, and the dtype's name.
+        self._plain = plain
         self._line = scheduler.line
         self.homes: list[Home] = []
         self._lock = threading.Lock()  # of who adds a home
@@ -30,6 +36,17 @@ class Loops:
         """In a child, whose loops are others."""
         self.homes, self._lock = [], threading.Lock()
 
+    def join(self, stream: PoolStream, x: Any) -> asyncio.Future[Any] | None:
+        """The future of a step with an x that has the right shape and dtype, by as few Python objects as possible; None if
+        it has to take the longer way, `call`."""
+        home = self._home()
+        if home.group is None or not self._scheduler.takes_more():
+            return None
+        future = home.group.add(stream, x)
+        if future is not None and not home.flushes:
+            self._flush_soon(home)
+        return future
+
     async def call(self, stream: PoolStream, given: Given, timeout: float | None) -> Any:
         """The output of a step or chunk."""
         home = self._home()
@@ -37,9 +54,12 @@ class Loops:
         while not self._scheduler.accept(request):
             await self._room(home, request)
         if not home.flushes:
-            home.loop.call_soon(self._flush, home)
-            home.flushes = True  # in this order, in case that an exception of Ctrl-C comes between
+            self._flush_soon(home)
         return await request.future
+
+    def _flush_soon(self, home: Home) -> None:
+        home.loop.call_soon(self._flush, home)
+        home.flushes = True  # in this order, in case that an exception of Ctrl-C comes between
 
     def settle(self, requests: list[Awaited]) -> None:
         """From any thread: hand outcomes over, and let those in who wait for room. Wakes each loop at most once."""
@@ -57,8 +77,14 @@ class Loops:
             if home.loop is loop:
                 return home
         made = Home(loop)
+        if self._plain is not None:
+            features, dtype = self._plain
+            made.group = _core.StepGroup(dtype, features, made, loop.create_future, self._line.inbox)
         with self._lock:
             self.homes = [*(home for home in self.homes if not home.loop.is_closed()), made]
+            kept = [group for group in self._line.groups if group]  # of a closed loop, too
+            kept += [home.group for home in self.homes if home.group is not None and home.group not in kept]
+            self._line.groups = tuple(kept)
         return made
 
     async def _room(self, home: Home, request: Awaited) -> None:
@@ -86,7 +112,11 @@ class Loops:
     def _flush(self, home: Home) -> None:
         """In the loop's turn after some coroutines came: compute what they want here, if that is quick."""
         home.flushes = False
-        done = self._scheduler.at_once(self._compute, home) if self._line.inbox else NotImplemented
+        try:
+            done = self._scheduler.at_once(self._compute, home) if self._line.inbox else NotImplemented
+        finally:
+            if home.group is not None:
+                home.group.abandon()  # those whom an exception of Ctrl-C cut off
         if done is not NotImplemented:
             home.settle(done, self._scheduler.room() if home.room else 0)
             self.settle([])
@@ -94,16 +124,45 @@ class Loops:
 
     def _compute(self, home: Home) -> Any:
         """All that waits, if it is a few steps of this loop's coroutines, each of another stream."""
-        found = list(self._line.inbox)
-        if self._line.held or not self._scheduler.is_quick(len(found)):
+        line = self._line
+        if line.held or not self._scheduler.is_quick(len(line)):
             return NotImplemented
-        for one in found:
-            if not isinstance(one, Awaited) or one.home is not home or (one.given and one.given.steps is not None):
-                return NotImplemented
+        if home.group and len(line.inbox) == 1 and line.inbox[0] is home.group:
+            return self._compute_group(home.group)
+        for entry in line.inbox:
+            if entry is home.group or (
+                isinstance(entry, Awaited)
+                and entry.home is home
+                and not (entry.given and entry.given.steps is not None)
+            ):
+                continue
+            return NotImplemented
+        found: list[Any] = []
+        for _ in range(len(line.inbox)):
+            entry = line.inbox.popleft()
+            found += [entry] if isinstance(entry, Awaited) else awaited_in(home.group) if home.group is not None else []
         if len({id(one.stream) for one in found}) < len(found):
+            line.inbox.extendleft(reversed(found))
             return NotImplemented
-        for _ in found:
-            self._line.inbox.popleft()
+        return self._compute_each(found)
+
+    def _compute_group(self, group: _core.StepGroup) -> Any:
+        """Gathered and scattered natively."""
+        begin = perf_counter()
+        taken = group.take(begin)
+        self._line.inbox.popleft()
+        if taken is None:  # a stream is to come back from its eviction, or is closed
+            return self._compute_each(awaited_in(group))
+        x, slots, cancelled, waited, lengths = taken
+        try:
+            y = self._rows.together(x, slots, begin) if slots else x
+        except Exception:  # noqa: BLE001 - of a layer written in Python; it may be one stream's alone
+            return self._compute_each(awaited_in(group))
+        self._scheduler.tally.joined(cancelled, waited, lengths)
+        group.finish(y, perf_counter())
+        return []
+
+    def _compute_each(self, found: list[Any]) -> list[Any]:
         try:
             self._scheduler.compute(found)
         finally:

@@ -81,7 +81,8 @@ class Pool(Closing):
         #: Of an x that needs no further check.
         self._shape, self._dtype = self._door.shape if self._rows.single else None, model.dtype
         self._snapshots = Snapshots(model)
-        self._scheduler = Scheduler(self._rows, self._tally, batch, wait, room)
+        plain = (self._shape[0], str(self._dtype)) if self._shape is not None else None
+        self._scheduler = Scheduler(self._rows, self._tally, plain, batch, wait, room)
         self._closed = False
 
     @property

@@ -94,6 +94,8 @@ class PoolStream(Closing):
     async def astep(self, x: Any, *, timeout: float | None = None) -> Any:
         """One step, for coroutines: `y = await stream.astep(x)`."""
         pool = self._pool
+        if timeout is None and (future := pool._scheduler.loops.join(self, x)) is not None:
+            return await future
         timeout = seconds("PoolStream.astep", timeout)
         return await pool._scheduler.loops.call(self, pool._door.step(x, "PoolStream.astep"), timeout)
 

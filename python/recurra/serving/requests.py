@@ -16,6 +16,7 @@ from recurra.serving.door import Given
 if TYPE_CHECKING:
     import asyncio
 
+    from recurra import _core
     from recurra.serving.pool_stream import PoolStream
 
 
@@ -145,10 +146,17 @@ class Awaited(Request):
 
     __slots__ = ("future", "home")
 
-    def __init__(self, stream: PoolStream, given: Given, timeout: float | None, home: Home) -> None:
+    def __init__(
+        self,
+        stream: PoolStream,
+        given: Given,
+        timeout: float | None,
+        home: Home,
+        future: asyncio.Future[Any] | None = None,
+    ) -> None:
         super().__init__(stream, given, timeout)
         self.home = home
-        self.future: asyncio.Future[Any] = home.loop.create_future()
+        self.future: asyncio.Future[Any] = home.loop.create_future() if future is None else future
 
     def is_wanted(self) -> bool:
         """False if the coroutine was cancelled."""
@@ -174,14 +182,16 @@ class Home:
     """An event loop whose coroutines use a pool.
 
     Attributes:
+        group: the steps that were asked for in this turn, if the model is one for which they need no further check.
         flushes: whether the loop will look at the queue in this turn.
         room: futures of coroutines that wait until the queue has room.
     """
 
-    __slots__ = ("flushes", "loop", "room")
+    __slots__ = ("flushes", "group", "loop", "room")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.group: _core.StepGroup | None = None
         self.flushes = False
         self.room: deque[asyncio.Future[None]] = deque()
 
@@ -199,3 +209,13 @@ class Home:
         """The same from any thread, with one wake-up of the loop."""
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
             self.loop.call_soon_threadsafe(self.settle, requests, room)
+
+
+def awaited_in(group: _core.StepGroup) -> list[Request]:
+    """The steps of a group as requests; it has none afterwards."""
+    made: list[Request] = []
+    for stream, x, future, born in group.spread():
+        request = Awaited(stream, Given((x,), None, None), None, group.owner, future)
+        request.born = born
+        made.append(request)
+    return made

@@ -80,6 +80,12 @@ class Rows:
         y = call(self._inputs.join([array[None] for array in given.arrays]), None, None, (slot,))
         return self._outputs.join([one[0] for one in self._outputs.spread("", "", y)])
 
+    def together(self, x: Array, slots: list[int], begin: float) -> Array:
+        """The outputs of steps that were gathered since `begin`, of a model with one input and one output."""
+        y: Array = self.stream.step(x, None, None, slots)
+        self._count(len(slots), 1, perf_counter() - begin)
+        return y
+
     def run(self, requests: Sequence[Request], slots: Sequence[int]) -> None:
         """Compute steps, and the next part of chunks, one of each stream; those that are then complete are done."""
         groups: dict[Any, list[int]] = {}
@@ -134,10 +140,14 @@ class Rows:
                 request.parts.append(result)
                 if more == steps:
                     request.finish(self._joined(request.parts))
-        seconds = perf_counter() - begin
+        self._count(len(group), steps, perf_counter() - begin)
+
+    def _count(self, rows: int, steps: int, seconds: float) -> None:
         if steps:
-            self.seconds += (seconds / (len(group) * steps) - self.seconds) / 8
-        self._tally.batch(len(group), steps, seconds)
+            # At most the double, as a thread that was off its processor for a while says nothing about a step.
+            new = min(seconds / (rows * steps), 2 * self.seconds)
+            self.seconds += (new - self.seconds) / 8
+        self._tally.batch(rows, steps, seconds)
 
     def _call(self, call: Any, x: list[Array], slots: list[int]) -> list[Any]:
         """The output of each row, in memory of its own."""

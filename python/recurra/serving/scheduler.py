@@ -39,14 +39,22 @@ class Scheduler:
     there, in batches.
     """
 
-    def __init__(self, rows: Rows, tally: Tally, max_batch: int, max_wait: float, max_queue: int | None) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        tally: Tally,
+        plain: tuple[int, str] | None,
+        max_batch: int,
+        max_wait: float,
+        max_queue: int | None,
+    ) -> None:
         self._rows, self.tally = rows, tally
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
         self._batches = Batches(rows, tally)
         self._turns = _core.Turns()
         self._lock = threading.Lock()  # of who adds to the inbox
         self.line = Line()
-        self.loops = Loops(self)
+        self.loops = Loops(self, rows, plain)
         #: Those that are open.
         self.streams: WeakSet[PoolStream] = WeakSet()
         self._seen: list[Request] = []  # of the worker's last batch
@@ -135,6 +143,10 @@ class Scheduler:
             f"PoolStream: got a step while {self._max_queue} others wait, expected fewer; send less, allow a longer "
             "max_queue, or await astep, which waits for room"
         )
+
+    def takes_more(self) -> bool:
+        """Whether another step may join the line."""
+        return self._refuses is None and (self._max_queue is None or len(self.line) < self._max_queue)
 
     def room(self) -> int:
         """How many more it takes."""

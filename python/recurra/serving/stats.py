@@ -119,6 +119,13 @@ class Tally:
         self._waited += seconds
         self._waiting[int(seconds * 1e6).bit_length()] += 1
 
+    def joined(self, cancelled: int, seconds: float, lengths: list[tuple[int, int]]) -> None:
+        """The times of a group of requests: their sum, and how many had each length in bits of their microseconds."""
+        self.cancelled += cancelled
+        self._waited += seconds
+        for length, count in lengths:
+            self._waiting[length] += count
+
     def stats(self, streams: int, evicted: int, queue: int) -> PoolStats:
         """Everything so far."""
         sizes = (self._sizes[0] + self._alone, *self._sizes[1:])
