@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 _SIZES = tuple(float(2**k) for k in range(17))
@@ -33,6 +34,11 @@ class Histogram(NamedTuple):
     def number(self) -> int:
         """How many values there were."""
         return sum(self.counts)
+
+    def cumulative(self) -> list[tuple[str, int]]:
+        """The number of values up to each bound, as Prometheus writes it; the last one is up to "+Inf"."""
+        names = [*(f"{bound:.9g}" for bound in self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
 
     def quantile(self, q: float) -> float:
         """The upper end of the range that the q-quantile falls into, 0 <= q <= 1; infinity above all bounds, 0 if there

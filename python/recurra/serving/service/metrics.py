@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from recurra.serving.stats import Histogram, PoolStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_GAUGES = {
+GAUGES = {
     "streams": "Open streams.",
     "evicted": "Open streams without a slot.",
     "queue": "Steps and chunks that wait.",
 }
-_COUNTERS = {
+COUNTERS = {
     "steps": "Steps computed.",
     "refused": "Steps and chunks that met a full queue.",
     "expired": "Steps and chunks dropped as their timeout passed.",
@@ -20,7 +20,7 @@ _COUNTERS = {
     "failed": "Steps and chunks that ended with another error.",
     "evictions": "Slots taken from idle streams.",
 }
-_HISTOGRAMS = {
+HISTOGRAMS = {
     "batch_sizes": ("batch_streams", "Streams in a native call."),
     "waiting": ("waiting_seconds", "From a request to the beginning of its computation."),
     "computing": ("computing_seconds", "Native calls."),
@@ -42,11 +42,11 @@ def text(
     for name, (value, about) in gauges.items():
         lines += _one(f"recurra_{name}", "gauge", about, value)
     if stats is not None:
-        for name, about in _GAUGES.items():
+        for name, about in GAUGES.items():
             lines += _one(f"recurra_pool_{name}", "gauge", about, getattr(stats, name))
-        for name, about in _COUNTERS.items():
+        for name, about in COUNTERS.items():
             lines += _one(f"recurra_pool_{name}_total", "counter", about, getattr(stats, name))
-        for name, (label, about) in _HISTOGRAMS.items():
+        for name, (label, about) in HISTOGRAMS.items():
             lines += _histogram(f"recurra_pool_{label}", about, getattr(stats, name))
     return "\n".join(lines) + "\n"
 
@@ -57,9 +57,7 @@ def _one(name: str, kind: str, about: str, value: float) -> Iterator[str]:
 
 def _histogram(name: str, about: str, histogram: Histogram) -> Iterator[str]:
     yield from (f"# HELP {name} {about}", f"# TYPE {name} histogram")
-    below = 0
-    for bound, count in zip(histogram.bounds, histogram.counts, strict=False):  # counts has one more
-        below += count
-        yield f'{name}_bucket{{le="{bound:.9g}"}} {below}'
-    yield from (f'{name}_bucket{{le="+Inf"}} {histogram.number}', f"{name}_sum {histogram.total}")
+    for bound, below in histogram.cumulative():
+        yield f'{name}_bucket{{le="{bound}"}} {below}'
+    yield f"{name}_sum {histogram.total}"
     yield f"{name}_count {histogram.number}"
