@@ -3,17 +3,21 @@
     python benchmarks/sharing.py                         # two processes a CPU, recurra and PyTorch, a minute
     python benchmarks/sharing.py --processes 16 --seconds 5
 
-Every process runs the same workload as often as it can. What all get done together is told for one thread a process and
+Every process runs the same workload as often as it can; "serving" is a pool with 200 callers on an event loop, each of whom
+asks for its next step, or now and then for a chunk of 64, when it has the one before. What all get done together is told for one thread a process and
 for a thread a CPU, which is every engine's default, in turns; the ratio says what the default costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import statistics
 import time
 from multiprocessing import get_context
+
+import numpy as np
 
 from engines import load_engines, make_problem
 from workloads import Workload
@@ -23,6 +27,8 @@ WORKLOADS = [
     Workload("training", "lstm", 32, 128, 1, False, 32, 50),
     Workload("sequence", "lstm", 128, 128, 1, False, 1, 512),
 ]
+SERVING = Workload("serving", "lstm", 128, 128, 1, False, 1, 1)
+CALLERS, CHUNK = 200, 64
 
 
 def work(engine: str, workload: Workload, threads: int, seconds: float) -> float:
@@ -39,6 +45,29 @@ def work(engine: str, workload: Workload, threads: int, seconds: float) -> float
     return calls / seconds
 
 
+def serve(_engine: str, workload: Workload, threads: int, seconds: float) -> float:
+    """Steps a second of one process."""
+    import recurra as rc
+
+    rc.set_num_threads(threads)
+    size = workload.input_size
+    pool = rc.serving.Pool(rc.LSTM(size, workload.hidden_size, seed=0), CALLERS)
+    xs = np.random.default_rng(0).standard_normal((CHUNK, size)).astype(np.float32)
+
+    async def caller(number: int, end: float) -> None:
+        async with pool.open() as stream:
+            turn = number
+            while time.monotonic() < end:
+                await (stream.aprocess(xs) if turn % CHUNK == 0 else stream.astep(xs[turn % CHUNK]))
+                turn += 1
+
+    async def callers(end: float) -> None:
+        await asyncio.gather(*(caller(number, end) for number in range(CALLERS)))
+
+    asyncio.run(callers(time.monotonic() + seconds))
+    return pool.stats().steps / seconds
+
+
 def main() -> None:
     cpus = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description="Measure processes that share the CPUs.")
@@ -50,14 +79,16 @@ def main() -> None:
 
     print(f"{arguments.processes} processes on {cpus} CPUs: calls a second of all together\n")
     print(f"| workload | engine | 1 thread each | {cpus} threads each | ratio |\n|---|---|---:|---:|---:|")
-    for workload in WORKLOADS:
-        for engine in arguments.engines.split(","):
+    for workload in [*WORKLOADS, SERVING]:
+        for engine in ["recurra"] if workload is SERVING else arguments.engines.split(","):
             rates: dict[int, list[float]] = {1: [], cpus: []}
             for _ in range(arguments.rounds):
                 for threads, measured in rates.items():
                     with get_context("spawn").Pool(arguments.processes) as pool:
                         job = (engine, workload, threads, arguments.seconds)
-                        measured.append(sum(pool.starmap(work, [job] * arguments.processes)))
+                        measured.append(
+                            sum(pool.starmap(serve if workload is SERVING else work, [job] * arguments.processes))
+                        )
             one, default = (statistics.median(rates[threads]) for threads in (1, cpus))
             print(f"| {workload.name} | {engine} | {one:.0f} | {default:.0f} | {default / one:.2f} |", flush=True)
 

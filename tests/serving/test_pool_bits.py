@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,25 @@ class Life:
         for future, expected in asked:
             assert_same_bits(future.result(20), expected)
 
+    def awaited(self) -> None:
+        """Several streams on an event loop."""
+
+        async def one(stream: PoolStream, twin: Any) -> None:
+            for _ in range(self.pick.choice([1, 1, 3])):
+                if self.pick.random() < 0.8:
+                    x = self.make_x(self.rng, 1)
+                    assert_same_bits(await stream.astep(x[0]), twin.step(x)[0])
+                else:
+                    x = self.make_x(self.rng, self.pick.choice([0, 1, 4]))
+                    assert_same_bits(await stream.aprocess(x), twin.process(x[None])[0])
+                if self.pick.random() < 0.2:
+                    await asyncio.sleep(0)
+
+        async def every() -> None:
+            await asyncio.gather(*(one(*both) for both in self.some()))
+
+        asyncio.run(every())
+
     def plain(self) -> None:
         for stream, twin in self.some()[:5]:
             x = self.make_x(self.rng, self.pick.randint(0, 4))
@@ -92,8 +113,10 @@ class Life:
         self.join(6)
         for _ in range(turns):
             what = self.pick.random()
-            if what < 0.55:
+            if what < 0.35:
                 self.burst()
+            elif what < 0.55:
+                self.awaited()
             elif what < 0.65:
                 self.plain()
             elif what < 0.72:
@@ -134,6 +157,62 @@ def test_streams_that_come_and_go(name: str, dtype: str) -> None:
 
 def test_hundreds_of_streams() -> None:
     Life(rc.LSTM(FEATURES, 33, seed=0), features, 400, 7).live(60)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_streams_that_come_and_go_by_the_thousand(threads: int) -> None:
+    """RECURRA_STREAMS=10000 in the environment takes minutes."""
+    count = int(os.environ.get("RECURRA_STREAMS", "1000"))
+    before = rc.get_num_threads()
+    rc.set_num_threads(threads)
+    try:
+        life = Life(rc.LSTM(FEATURES, 33, seed=0), features, count, 10 + threads)
+        life.join(count * 9 // 10)
+        life.live(14)
+    finally:
+        rc.set_num_threads(before)
+
+
+def test_pools_of_several_models_and_dtypes_at_once() -> None:
+    """They share the threads that compute; each stream has its bits, on three event loops."""
+    made = [(MODELS["windows"](dtype), dtype) for dtype in DTYPES]
+    made += [(rc.LSTM(FEATURES, 40, 2, dtype=dtype, seed=0), dtype) for dtype in DTYPES]
+    pools = [Pool(network, 40) for network, _ in made]
+
+    async def caller(which: int, rng: np.random.Generator) -> None:
+        network, dtype = made[which]
+        twin = network.stream(1)
+        async with pools[which].open() as stream:
+            for turn in range(6):
+                x = features(rng, 1 if turn % 3 else 30, dtype)
+                if len(x) == 1:
+                    assert_same_bits(await stream.astep(x[0]), twin.step(x)[0])
+                else:
+                    assert_same_bits(await stream.aprocess(x), twin.process(x[None])[0])
+
+    async def loop(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        await asyncio.gather(*(caller(which, rng) for which in range(len(pools)) for _ in range(6)))
+
+    with ThreadPoolExecutor(3) as threads:
+        for _ in threads.map(lambda seed: asyncio.run(loop(seed)), range(3)):
+            pass
+    for pool in pools:
+        pool.close()
+
+
+def test_a_model_from_onnx(tmp_path: Path) -> None:
+    """Its layers make a pool; the graph itself, which may have parts in numpy, is refused with the way to them."""
+    network = rc.Sequential(rc.LSTM(FEATURES, 8), rc.Linear(8, 3), seed=0)
+    network.to_onnx(tmp_path / "model.onnx")
+    read = rc.from_onnx(tmp_path / "model.onnx")
+    with pytest.raises(TypeError, match=r"as_model\(\)"):
+        Pool(read, 4)  # type: ignore[arg-type]
+    xs = features(np.random.default_rng(0), 6)
+    with Pool(read.as_model(), 4) as pool, pool.open() as stream:
+        twin = read.as_model().stream(1)
+        for x in xs:
+            assert_same_bits(stream.step(x), twin.step(x[None])[0])
 
 
 def test_a_model_with_several_inputs_and_outputs() -> None:

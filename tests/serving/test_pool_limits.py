@@ -7,6 +7,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,56 @@ def test_a_full_queue_refuses() -> None:
         for k, step in enumerate(steps):
             assert_same_bits(step.result(20), network.stream(1).step(X[k : k + 1])[0])
         assert_same_bits(streams[3].step(X[0]), network.stream(1).step(X[:1])[0])
+
+
+def test_more_than_it_can_do_for_a_while() -> None:
+    """Threads that ask without waiting: who is refused is told so, what was taken has its bits, the queue has its bound,
+    and afterwards all is as before."""
+    network = model()
+    with Pool(network, 31, max_queue=16) as pool:
+        queues: list[int] = []
+
+        def flood(seed: int) -> tuple[int, list[tuple[Any, Any]]]:
+            rng = np.random.default_rng(seed)
+            streams = [pool.open() for _ in range(10)]
+            taken: list[list[tuple[Any, Any]]] = [[] for _ in streams]
+            refused = 0
+            for _ in range(600):
+                k = int(rng.integers(10))
+                x = X[rng.integers(40)]
+                try:
+                    taken[k].append((x, streams[k].submit_step(x)))
+                except Overloaded:
+                    refused += 1
+                queues.append(pool.stats().queue)
+            twins = [network.stream(1) for _ in streams]
+            for twin, one in zip(twins, taken, strict=True):
+                for x, future in one:
+                    assert_same_bits(future.result(20), twin.step(x[None])[0])
+            return refused, list(zip(streams, twins, strict=True))
+
+        def crowd(stream: Any) -> int:
+            refused = 0
+            for _ in range(40):
+                try:
+                    stream.submit_step(X[0])
+                except Overloaded:
+                    refused += 1
+            return refused
+
+        refused = pool._scheduler._turns("test", crowd, pool.open())  # nobody computes meanwhile
+        assert refused == 24
+        with ThreadPoolExecutor(3) as threads:
+            floods = list(threads.map(flood, range(3)))
+        for one, live in floods:
+            refused += one
+            for stream, twin in live:
+                assert_same_bits(stream.step(X[0]), twin.step(X[:1])[0])
+        assert max(queues) <= 16
+        stats = pool.stats()
+        assert stats.refused == refused
+        assert stats.queue == 0
+        assert stats.failed == stats.expired == stats.cancelled == 0
 
 
 def test_coroutines_wait_for_room() -> None:

@@ -31,8 +31,11 @@ class Line:
         self.held = 0
 
     def __len__(self) -> int:
-        more = sum(max(0, len(group) - 1) for group in self.groups)
-        return len(self.inbox) + self.held + more
+        count = len(self.inbox) + self.held
+        for group in self.groups:
+            if (steps := len(group)) > 1:
+                count += steps - 1
+        return count
 
     def sort(self) -> None:
         """Empty the inbox: what is the first request of its stream is ready, others are behind it."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
 from recurra import _core
@@ -100,6 +100,7 @@ class Scheduler:
             if y is not NotImplemented:
                 return y
         self._check_nesting("PoolStream")
+        self._check_room()
         request = Waiting(stream, given.copied(), timeout)
         self._accept_or_raise(request)
         return self._wait(request)
@@ -118,6 +119,7 @@ class Scheduler:
 
     def promise(self, stream: PoolStream, given: Given, timeout: float | None) -> Any:
         """The Future of a step or chunk."""
+        self._check_room()
         request = Promised(stream, given.copied(), timeout)
         self._accept_or_raise(request)
         self._worker.ring()
@@ -134,9 +136,16 @@ class Scheduler:
             self.line.inbox.append(request)
             return True
 
+    def _check_room(self) -> None:
+        """Refuse before anything is made for the request, as under overload most are."""
+        if self._max_queue is not None and not self._refuses and len(self.line) >= self._max_queue:
+            self._refuse_one()
+
     def _accept_or_raise(self, request: Request) -> None:
-        if self.accept(request):
-            return
+        if not self.accept(request):
+            self._refuse_one()
+
+    def _refuse_one(self) -> NoReturn:
         with self._lock:
             self.tally.refused += 1
         raise Overloaded(
