@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-VECTOR_BYTES = {"baseline": 16, "avx2": 32, "avx512": 64}
+VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
 ENGINES = ("recurra", "torch")
 CALLS = 3  # the largest of their peaks counts: a second one may find what the first has left
 KINDS = ("training", "ragged training", "sequence")

@@ -29,7 +29,7 @@ COLOURS = ("#2f6fb3", "#5aa02c", "#8a5fb0", "#d1742f")  # of the tables
 TICKS = (0.5, 1, 2, 3, 5, 10, 20)
 TIMES = "\N{MULTIPLICATION SIGN}"
 BAR, GAP, TITLE, EDGES = 0.17, 0.05, 0.42, 0.85  # inches of height: a bar, a row's gap, a title, what is around all
-INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "SSE2"}
+INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "SSE2", "neon": "NEON"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters, not their outlines: smaller, and they can be searched
     "svg.hashsalt": "recurra",  # the same picture from the same table, byte for byte

@@ -14,8 +14,14 @@
 namespace recurra {
 namespace {
 
-TEST(Cpu, BaselineAlwaysUnknownNever) {
-  EXPECT_TRUE(cpu_supports("baseline"));
+TEST(Cpu, TheSimplestAlwaysUnknownNever) {
+#if defined(__aarch64__)
+  const bool is_arm = true;
+#else
+  const bool is_arm = false;
+#endif
+  EXPECT_EQ(cpu_supports("baseline"), !is_arm);
+  EXPECT_EQ(cpu_supports("neon"), is_arm);
   EXPECT_FALSE(cpu_supports("avx1024"));
   EXPECT_FALSE(cpu_supports(""));
   EXPECT_FALSE(cpu_supports("AVX2"));

@@ -31,7 +31,7 @@ RECURRA_INLINE void accumulate(V (&acc)[R][P * N], const T* a, ptrdiff_t row, co
     for (int n = 0; n < P * N; ++n) bs[n] = W::template load<V>(b + n / N * b_strip + n % N * L * W::kBytes);
     RECURRA_UNROLL
     for (int m = 0; m < R; ++m) {
-      const V x = broadcast<V>(ColumnMajor ? a[m] : a[m * row]);
+      const auto x = factor<V>(ColumnMajor ? a[m] : a[m * row]);
       RECURRA_UNROLL
       for (int n = 0; n < P * N; ++n) acc[m][n] = fma(x, bs[n], acc[m][n]);
     }

@@ -4,6 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #define RECURRA_INLINE inline __attribute__((always_inline))
 #define RECURRA_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
@@ -223,6 +227,42 @@ RECURRA_AVX512(Double8, pd)
 #endif
 #undef RECURRA_MIN_MAX
 #undef RECURRA_FMA
+#elif defined(__aarch64__)
+#define RECURRA_NEON(V, suffix)                                \
+  RECURRA_INLINE V sqrt(V a) { return V(vsqrtq_##suffix(a)); } \
+  RECURRA_INLINE V fma(V a, V b, V c) { return V(vfmaq_##suffix(c, a, b)); }
+typedef VecOf<float, 4>::type Float4;
+typedef VecOf<double, 2>::type Double2;
+RECURRA_NEON(Float4, f32)
+RECURRA_NEON(Double2, f64)
+#undef RECURRA_NEON
+#endif
+
+// What a whole vector is multiplied by: factor<V>(x), then fma(factor, b, c) for any number of b. NEON multiplies by a
+// lane of a register, so the factor stays the scalar that it is: written as assembly, as GCC else broadcasts it where
+// it is used more than once, which on most processors costs a place in the multiply-add pipeline and here a register.
+#if defined(__aarch64__)
+template <class V>
+struct Factor {
+  Lane<V> x;
+};
+template <class V>
+RECURRA_INLINE Factor<V> factor(Lane<V> x) {
+  return {x};
+}
+RECURRA_INLINE Float4 fma(Factor<Float4> a, Float4 b, Float4 c) {
+  asm("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(c) : "w"(b), "w"(a.x));
+  return c;
+}
+RECURRA_INLINE Double2 fma(Factor<Double2> a, Double2 b, Double2 c) {
+  asm("fmla %0.2d, %1.2d, %2.d[0]" : "+w"(c) : "w"(b), "w"(a.x));
+  return c;
+}
+#else
+template <class V>
+RECURRA_INLINE V factor(Lane<V> x) {
+  return broadcast<V>(x);
+}
 #endif
 
 template <class To, class From>
