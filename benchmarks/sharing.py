@@ -3,9 +3,10 @@
     python benchmarks/sharing.py                         # two processes a CPU, recurra and PyTorch, a minute
     python benchmarks/sharing.py --processes 16 --seconds 5
 
-Every process runs the same workload as often as it can; "serving" is a pool with 200 callers on an event loop, each of whom
-asks for its next step, or now and then for a chunk of 64, when it has the one before. What all get done together is told for one thread a process and
-for a thread a CPU, which is every engine's default, in turns; the ratio says what the default costs.
+Every process runs the same workload as often as it can. "serving" is a pool with 200 callers on an event loop, each of whom
+asks for its next step when it has the one before; and the same with chunks of 64 steps between them, as many in all. What
+all get done together is told for one thread a process and for a thread a CPU, which is every engine's default, in turns;
+the ratio says what the default costs.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ WORKLOADS = [
     Workload("training", "lstm", 32, 128, 1, False, 32, 50),
     Workload("sequence", "lstm", 128, 128, 1, False, 1, 512),
 ]
-SERVING = Workload("serving", "lstm", 128, 128, 1, False, 1, 1)
-CALLERS, CHUNK = 200, 64
+SERVING = [Workload("serving", "lstm", 128, 128, 1, False, 1, chunk) for chunk in (1, 64)]
+CALLERS = 200
 
 
 def work(engine: str, workload: Workload, threads: int, seconds: float) -> float:
@@ -50,15 +51,18 @@ def serve(_engine: str, workload: Workload, threads: int, seconds: float) -> flo
     import recurra as rc
 
     rc.set_num_threads(threads)
-    size = workload.input_size
+    size, chunk = workload.input_size, workload.steps
     pool = rc.serving.Pool(rc.LSTM(size, workload.hidden_size, seed=0), CALLERS)
-    xs = np.random.default_rng(0).standard_normal((CHUNK, size)).astype(np.float32)
+    xs = np.random.default_rng(0).standard_normal((64, size)).astype(np.float32)
 
     async def caller(number: int, end: float) -> None:
         async with pool.open() as stream:
             turn = number
             while time.monotonic() < end:
-                await (stream.aprocess(xs) if turn % CHUNK == 0 else stream.astep(xs[turn % CHUNK]))
+                if chunk > 1 and turn % chunk == 0:
+                    await stream.aprocess(xs[:chunk])
+                else:
+                    await stream.astep(xs[turn % 64])
                 turn += 1
 
     async def callers(end: float) -> None:
@@ -79,15 +83,15 @@ def main() -> None:
 
     print(f"{arguments.processes} processes on {cpus} CPUs: calls a second of all together\n")
     print(f"| workload | engine | 1 thread each | {cpus} threads each | ratio |\n|---|---|---:|---:|---:|")
-    for workload in [*WORKLOADS, SERVING]:
-        for engine in ["recurra"] if workload is SERVING else arguments.engines.split(","):
+    for workload in [*WORKLOADS, *SERVING]:
+        for engine in ["recurra"] if workload in SERVING else arguments.engines.split(","):
             rates: dict[int, list[float]] = {1: [], cpus: []}
             for _ in range(arguments.rounds):
                 for threads, measured in rates.items():
                     with get_context("spawn").Pool(arguments.processes) as pool:
                         job = (engine, workload, threads, arguments.seconds)
                         measured.append(
-                            sum(pool.starmap(serve if workload is SERVING else work, [job] * arguments.processes))
+                            sum(pool.starmap(serve if workload in SERVING else work, [job] * arguments.processes))
                         )
             one, default = (statistics.median(rates[threads]) for threads in (1, cpus))
             print(f"| {workload.name} | {engine} | {one:.0f} | {default:.0f} | {default / one:.2f} |", flush=True)

@@ -8,7 +8,6 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,20 +198,6 @@ def test_pools_of_several_models_and_dtypes_at_once() -> None:
             pass
     for pool in pools:
         pool.close()
-
-
-def test_a_model_from_onnx(tmp_path: Path) -> None:
-    """Its layers make a pool; the graph itself, which may have parts in numpy, is refused with the way to them."""
-    network = rc.Sequential(rc.LSTM(FEATURES, 8), rc.Linear(8, 3), seed=0)
-    network.to_onnx(tmp_path / "model.onnx")
-    read = rc.from_onnx(tmp_path / "model.onnx")
-    with pytest.raises(TypeError, match=r"as_model\(\)"):
-        Pool(read, 4)  # type: ignore[arg-type]
-    xs = features(np.random.default_rng(0), 6)
-    with Pool(read.as_model(), 4) as pool, pool.open() as stream:
-        twin = read.as_model().stream(1)
-        for x in xs:
-            assert_same_bits(stream.step(x), twin.step(x[None])[0])
 
 
 def test_a_model_with_several_inputs_and_outputs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from recurra.common import checks
 from recurra.common.structure import Structure
 from recurra.common.typing import Array
-from recurra.graph.graph import Graph, Port
+from recurra.graph.graph import Port
 
 #: What distinguishes inputs that cannot share a batch: their feature counts and dtypes, where the model takes any.
 Key = Any
@@ -37,8 +38,8 @@ class Given(NamedTuple):
 class Door:
     """The checks of a model's inputs, without a batch axis."""
 
-    def __init__(self, graph: Graph, structure: Structure, dtype: np.dtype[Any] | None) -> None:
-        self._ports, self._structure, self.dtype = graph.inputs, structure, dtype
+    def __init__(self, ports: Sequence[Port], structure: Structure, dtype: np.dtype[Any] | None) -> None:
+        self._ports, self._structure, self.dtype = ports, structure, dtype
         alone = self._ports[0] if structure.count is None else None
         #: Of a step of a model with one input of a known number of features, for a shortcut; else None.
         self.shape = (alone.size,) if alone is not None and alone.kind == "features" and alone.size else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recurra.common import checks
 from recurra.common.typing import State
@@ -15,8 +15,11 @@ from recurra.serving.errors import Overloaded
 from recurra.serving.pool_stream import PoolStream
 from recurra.serving.rows import Rows
 from recurra.serving.scheduler import Scheduler
-from recurra.serving.snapshots import Snapshots
+from recurra.serving.served import served
 from recurra.serving.stats import PoolStats, Tally
+
+if TYPE_CHECKING:
+    from recurra.interop.onnx.model import OnnxModel
 
 
 class Pool(Closing):
@@ -35,7 +38,8 @@ class Pool(Closing):
     the streams; what waited belongs to the parent.
 
     Args:
-        model: a layer or model that streams. Its weights may change at any time, by `load_state_dict` here or otherwise;
+        model: a layer or model that streams, or what `from_onnx` returned, if its inputs are (N, features), its states have
+            rows, and all that is no layer only moves numbers (voice detectors are such graphs). A layer's weights may change at any time, by `load_state_dict` here or otherwise;
             each native call sees one version of them.
         max_streams: slots for streams. The memory is taken at once, the state's bytes for each.
         max_batch: streams in one native call at most; None for no limit.
@@ -45,7 +49,7 @@ class Pool(Closing):
 
     Raises:
         ValueError: the model does not stream.
-        TypeError: it is not a layer or model of recurra.
+        TypeError: it is none of these.
 
     Example:
         >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Linear(8, 2))
@@ -59,34 +63,30 @@ class Pool(Closing):
 
     def __init__(
         self,
-        model: Layer,
+        model: Layer | OnnxModel,
         max_streams: int,
         max_batch: int | None = None,
         max_wait: float = 0.0,
         max_queue: int | None = None,
     ) -> None:
-        if not isinstance(model, Layer):
-            raise TypeError(
-                f"Pool: got a {type(model).__name__} as the model, expected a layer or model of recurra; one that came "
-                "from ONNX is `model.as_model()`, if it consists of layers only"
-            )
+        about = served(model)
         self._slots = checks.integer("Pool", "max_streams", max_streams)
         batch = self._slots if max_batch is None else checks.integer("Pool", "max_batch", max_batch)
         wait = checks.number("Pool", "max_wait", max_wait)
         room = None if max_queue is None else checks.integer("Pool", "max_queue", max_queue)
         self._model = model
         self._tally = Tally()
-        self._rows = Rows(model, self._slots, self._tally)
-        self._door = Door(model._graph(), model._runner().inputs, model.dtype)
+        self._rows = Rows(about, self._slots, self._tally)
+        self._door = Door(about.ports, about.inputs, about.dtype)
         #: Of an x that needs no further check.
-        self._shape, self._dtype = self._door.shape if self._rows.single else None, model.dtype
-        self._snapshots = Snapshots(model)
+        self._shape, self._dtype = self._door.shape if self._rows.single else None, about.dtype
+        self._snapshots = about.snapshots
         plain = (self._shape[0], str(self._dtype)) if self._shape is not None else None
         self._scheduler = Scheduler(self._rows, self._tally, plain, batch, wait, room)
         self._closed = False
 
     @property
-    def model(self) -> Layer:
+    def model(self) -> Layer | OnnxModel:
         """The model."""
         return self._model
 
@@ -159,6 +159,10 @@ class Pool(Closing):
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
         """Give the model other weights while its streams go on: `model.load_state_dict`. No native call sees a mixture of
         old and new ones; a long chunk may be computed with the old ones at first, and then with the new."""
+        if not isinstance(self._model, Layer):
+            raise TypeError(
+                "Pool.load_state_dict: got a pool of a graph from ONNX, expected one of a layer or model; open another pool"
+            )
         self._model.load_state_dict(mapping, strict)
 
     def stats(self) -> PoolStats:

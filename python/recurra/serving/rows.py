@@ -15,7 +15,7 @@ from recurra.serving.requests import Request
 from recurra.serving.stats import Tally
 
 if TYPE_CHECKING:
-    from recurra.layers.layer import Layer
+    from recurra.serving.served import Served
 
 #: A chunk that would compute for longer is computed in parts, between which others have their turn.
 PART_SECONDS = 2e-3
@@ -26,9 +26,9 @@ _GUESS = 5e-6
 class Rows:
     """One stream with a row, or slot, for each of the pool's streams. For whoever has the scheduler's turn."""
 
-    def __init__(self, model: Layer, slots: int, tally: Tally) -> None:
+    def __init__(self, model: Served, slots: int, tally: Tally) -> None:
         self.stream = model.stream(slots)
-        self._inputs, self._outputs = model._runner().inputs, model._runner().outputs
+        self._inputs, self._outputs = model.inputs, model.outputs
         #: Whether there is one input and one output.
         self.single = self._inputs.count is None and self._outputs.count is None
         self._free = list(range(slots - 1, -1, -1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from recurra.common.errors import ModelFormatError
@@ -13,6 +13,7 @@ from recurra.saving import container, registry
 
 if TYPE_CHECKING:
     from recurra.layers.layer import Layer
+    from recurra.running.state import StateLayout
 
 _FORMAT, _VERSION = "recurra stream", "1"
 
@@ -20,19 +21,42 @@ _FORMAT, _VERSION = "recurra stream", "1"
 class Snapshots:
     """Writes and reads states of one model's streams."""
 
-    def __init__(self, model: Layer) -> None:
-        self._model, self._layout = model, model._runner().layout
-        self._names = [
+    def __init__(
+        self,
+        names: Sequence[str],
+        zeros: Callable[[], Sequence[Array]],
+        config: str,
+        weights: Callable[[], tuple[Any, Iterable[tuple[str, Array]]]],
+        layout: StateLayout | None = None,
+    ) -> None:
+        """names: of a row's states; zeros: makes them; config: a hash of what they belong to; weights: what changes when the
+        weights change, and those; layout: of a state that is not a list of arrays."""
+        self._names, self._zeros, self._config = names, zeros, config
+        self._read_weights, self._layout = weights, layout
+        self._weights: tuple[Any, str] | None = None
+
+    @classmethod
+    def of(cls, model: Layer) -> Snapshots:
+        """Of a layer or model."""
+        layout = model._runner().layout
+        names = [
             f"{index}.{node.layer.state_names[which]}"
             for index, node in enumerate(model._graph().nodes)
             for which in node.own_states
         ]
-        self._config = _hash([json.dumps(_without_flags(registry.describe(model)), sort_keys=True).encode()])
-        self._weights: tuple[tuple[int, ...], str] | None = None
+        config = hashed([json.dumps(_without_flags(registry.describe(model)), sort_keys=True).encode()])
+
+        def arrays() -> Iterator[tuple[str, Array]]:
+            yield from sorted(model.state_dict().items())
+
+        def weights() -> tuple[Any, Iterable[tuple[str, Array]]]:
+            return tuple(one.version for one in model._all_parameters), arrays()
+
+        return cls(names, lambda: layout.zeros(1), config, weights, layout)
 
     def write(self, state: State) -> bytes:
         """safetensors bytes of one stream's state."""
-        arrays = self._layout.arrays("snapshot", state) or []
+        arrays = state if self._layout is None else self._layout.arrays("snapshot", state) or []
         named = {name: one for name, one in zip(self._names, arrays, strict=True) if one is not None}
         metadata = {
             "format": _FORMAT,
@@ -63,10 +87,11 @@ class Snapshots:
                 "restore: got a snapshot taken with other weights, expected those that the model has now; load them, or "
                 "write strict=False to go on with the new ones"
             )
-        return self._layout.nest(self._checked(content.arrays))
+        arrays = self._checked(content.arrays)
+        return arrays if self._layout is None else self._layout.nest(arrays)
 
     def _checked(self, arrays: dict[str, Array]) -> Sequence[Array]:
-        zeros = self._layout.zeros(1)
+        zeros = self._zeros()
         wanted = {name: (zero.shape, zero.dtype) for name, zero in zip(self._names, zeros, strict=True)}
         if {name: (one.shape, one.dtype) for name, one in arrays.items()} != wanted:
             raise ModelFormatError(
@@ -77,16 +102,16 @@ class Snapshots:
 
     def _weights_hash(self) -> str:
         """Of the parameters and buffers, made again when these have changed."""
-        versions = tuple(one.version for one in self._model._all_parameters)
+        versions, arrays = self._read_weights()
         if self._weights is None or self._weights[0] != versions:
             parts: list[Any] = []
-            for name, array in sorted(self._model.state_dict().items()):
+            for name, array in arrays:
                 parts += [f"{name} {array.dtype} {array.shape}".encode(), array.tobytes()]
-            self._weights = versions, _hash(parts)
+            self._weights = versions, hashed(parts)
         return self._weights[1]
 
 
-def _hash(parts: Sequence[bytes]) -> str:
+def hashed(parts: Sequence[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

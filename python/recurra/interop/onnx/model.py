@@ -16,7 +16,7 @@ from recurra.interop.onnx import states as pairing
 from recurra.interop.onnx.graph import Graph, Value
 from recurra.interop.onnx.store import LayerStore
 from recurra.interop.onnx.stream import OnnxStream
-from recurra.interop.onnx.trace import Plan, Tracer
+from recurra.interop.onnx.trace import Plan, Tracer, moves
 from recurra.models.model import Model
 
 #: Plans in the cache, one for each set of input shapes.
@@ -187,6 +187,11 @@ class OnnxModel:
             self._plan(shapes, ("example",))
         assert self._shown is not None
         return self._shown
+
+    def computing_nodes(self) -> list[str]:
+        """The nodes of the last plan that run in numpy and do more than move numbers."""
+        plan = self._example()
+        return [] if plan.moves_only else [str(node) for node in plan.numpy if not moves(node)]
 
     def import_report(self) -> str:
         """Which nodes are layers, which run in numpy, and at what cost, for the last planned input shapes."""

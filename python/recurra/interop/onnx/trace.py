@@ -39,6 +39,11 @@ _MOVING = {
 }
 
 
+def moves(node: Node) -> bool:
+    """Whether the operator only moves numbers."""
+    return not node.domain and node.op in _MOVING
+
+
 class Plan:
     """Steps that read and write a list of arrays, the slots."""
 
@@ -110,7 +115,7 @@ class Tracer:
                 model, step = step.finish()
                 self.plan.models.append(model)
             self.plan.steps.append(step)
-        self.plan.moves_only = all(not node.domain and node.op in _MOVING for node in self.plan.numpy)
+        self.plan.moves_only = all(map(moves, self.plan.numpy))
         self.plan.known = [one for one in self.plan.start if one is not None]
 
     def slot(self, start: Any = None) -> int:
