@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import recurra as rc
-from recurra.serving import Pool
+from recurra.serving import Pool, PoolStream
 from support import assert_same_bits
 
 X = (0.1 * np.random.default_rng(0).standard_normal((30, 576))).astype(np.float32)
@@ -28,10 +28,10 @@ def silero() -> Any:
 
 
 def test_callers_of_a_voice_detector_have_the_bits_of_one_alone(silero: Any) -> None:
-    async def caller(pool: Pool, number: int) -> None:
+    async def caller(opened: PoolStream, number: int) -> None:
         rng = np.random.default_rng(number)
         twin = silero.stream(1)
-        async with pool.open() as stream:
+        async with opened as stream:
             for turn in range(3):
                 x = X[rng.integers(30)]
                 if turn != number % 6:
@@ -47,7 +47,8 @@ def test_callers_of_a_voice_detector_have_the_bits_of_one_alone(silero: Any) -> 
 
     async def main() -> None:
         async with Pool(silero, 40) as pool:
-            await asyncio.gather(*(caller(pool, number) for number in range(18)))
+            streams = [pool.open() for _ in range(18)]
+            await asyncio.gather(*(caller(stream, number) for number, stream in enumerate(streams)))
             assert pool.stats().batch_sizes.quantile(1) >= 8
 
     asyncio.run(main())
