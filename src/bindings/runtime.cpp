@@ -1,4 +1,3 @@
-#include <pthread.h>
 #include <pybind11/stl.h>
 
 #include <atomic>
@@ -9,6 +8,7 @@
 #include "cpu/isa.h"
 #include "cpu/measure.h"
 #include "platform/caches.h"
+#include "platform/fork.h"
 #include "platform/tasks.h"
 #include "platform/threads.h"
 
@@ -34,7 +34,7 @@ bool on_main_thread() { return main_thread.load() == PyThread_get_thread_ident()
 
 void register_runtime(py::module_& m) {
   main_thread.store(py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>());
-  pthread_atfork(nullptr, nullptr, note_main_thread);
+  at_fork(nullptr, nullptr, note_main_thread);
   m.def("num_threads", &num_threads);
   m.def(
       "set_num_threads",

@@ -1,7 +1,5 @@
 #include "layers/versions.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <mutex>
 
@@ -16,7 +14,7 @@ std::mutex holds_mutex;
 std::vector<const HoldOff*> holds;
 
 // A child process only has the thread that forked.
-const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+const int registered = at_fork(nullptr, nullptr, [] {
   holds = own_holds;
   hold_count.store(holds.size());
 });

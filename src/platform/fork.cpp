@@ -1,29 +1,11 @@
 #include "platform/fork.h"
 
-#include <pthread.h>
-
 namespace recurra {
 namespace {
 
-// NoFork locks it for reading; fork() for writing, until it has returned in both processes.
-pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
-thread_local int depth = 0;  // nesting of this thread's NoForks
-
-// 1 in the first process, and one more in each child.
-std::atomic<uint64_t> generation{1};
-
-void close_gate() { pthread_rwlock_wrlock(&gate); }
-void open_gate() { pthread_rwlock_unlock(&gate); }
-void renew_in_child() {
-  gate = PTHREAD_RWLOCK_INITIALIZER;  // the parent's waiting threads do not exist here
-  generation.fetch_add(1);
-}
-
-const int registered = pthread_atfork(close_gate, open_gate, renew_in_child);
-
 constexpr int kThreadBits = 48;
 
-uint64_t this_process() { return generation.load(std::memory_order_relaxed) << kThreadBits; }
+uint64_t this_process() { return process_generation() << kThreadBits; }
 
 // Never reused, unlike addresses: a child's new thread may have the address of one of its parent's.
 uint64_t this_thread() {
@@ -40,15 +22,6 @@ bool left_behind(uint64_t user) {
 }
 
 }  // namespace
-
-NoFork::NoFork() {
-  static_cast<void>(registered);
-  if (depth++ == 0) pthread_rwlock_rdlock(&gate);
-}
-
-NoFork::~NoFork() {
-  if (--depth == 0) pthread_rwlock_unlock(&gate);
-}
 
 Turn::Answer Turn::take() {
   const uint64_t user = this_process() | this_thread();

@@ -6,6 +6,12 @@
 
 namespace recurra {
 
+// pthread_atfork(), and nothing on systems without fork().
+int at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
+
+// 1 in the first process, and one more in each child.
+uint64_t process_generation();
+
 // Blocks fork() on all threads during its lifetime; the constructor waits for a fork() in progress. Taken before every
 // lock that a call holds for a short time, so that a child finds these locks free and the data they guard consistent.
 // May be nested. Code in its scope must not take Python's GIL or call into Python: a thread that forks holds the GIL

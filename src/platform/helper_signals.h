@@ -1,5 +1,5 @@
 #pragma once
-#include <signal.h>
+#include <memory>
 
 namespace recurra {
 
@@ -14,7 +14,8 @@ class HelperSignals {
   HelperSignals& operator=(const HelperSignals&) = delete;
 
  private:
-  sigset_t before_;
+  struct Mask;  // the caller's, to be restored
+  const std::unique_ptr<Mask> mask_;
 };
 
 }  // namespace recurra

@@ -1,13 +1,9 @@
 #include "platform/memory.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "platform/no_memory.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "platform/pages.h"
 
 // Under AddressSanitizer, memory that is not allocated to an array is poisoned.
 #if defined(__SANITIZE_ADDRESS__)
@@ -29,7 +25,6 @@ namespace {
 
 constexpr size_t kLine = 64;
 constexpr size_t kPage = 4096;
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kSmallestChunk = 4 * kPage;
 constexpr size_t kBigArray = 4 * kPage;
 constexpr size_t kStagger = 5 * kLine;  // a page has 64 lines, so page offsets repeat after 64 large arrays
@@ -47,35 +42,16 @@ size_t span(size_t size) {
   return size < kBigArray ? round_up(std::max<size_t>(size, 1), kLine) + kRedZone : round_up(size, kPage) + kStagger;
 }
 
-// Chunks of huge pages are mapped and unmapped whole: freed to malloc they would leave holes too small for the next,
-// larger chunk, and the process would keep both.
-#if defined(__linux__)
-char* map_huge(size_t size) {
-  void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
-  char* begin = static_cast<char*>(mapped);
-  const size_t before = round_up(reinterpret_cast<size_t>(begin), kHugePage) - reinterpret_cast<size_t>(begin);
-  if (before > 0) munmap(begin, before);
-  munmap(begin + before + size, kHugePage - before);
-  madvise(begin + before, size, MADV_HUGEPAGE);  // first touches cost a fraction with huge pages
-  return begin + before;
-}
-void unmap_huge(char* data, size_t size) { munmap(data, size); }
-#else
-char* map_huge(size_t size) { return static_cast<char*>(std::aligned_alloc(kHugePage, size)); }
-void unmap_huge(char* data, size_t) { std::free(data); }
-#endif
-
 class HostMemory final : public MemorySource {
  public:
   char* take(size_t size, size_t alignment) override {
-    return size >= kHugePage ? map_huge(size) : static_cast<char*>(std::aligned_alloc(alignment, size));
+    return size >= kHugePage ? map_huge(size) : take_aligned(size, alignment);
   }
   void give_back(char* data, size_t size) override {
     if (size >= kHugePage)
       unmap_huge(data, size);
     else
-      std::free(data);
+      free_aligned(data);
   }
 };
 

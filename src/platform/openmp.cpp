@@ -1,7 +1,6 @@
 // Threads of the OpenMP runtime, which other libraries in the process may use as well. A parallel region ends only when
 // all its threads have reached its end, so no part can be taken back from a late thread.
 #include <omp.h>
-#include <pthread.h>
 #include <setjmp.h>
 
 #include <algorithm>
@@ -9,7 +8,9 @@
 
 #include "platform/account.h"
 #include "platform/clock.h"
+#include "platform/fork.h"
 #include "platform/helper_signals.h"
+#include "platform/thread_clock.h"
 #include "platform/threads.h"
 
 namespace recurra {
@@ -25,7 +26,7 @@ void give_threads_back() {
   if (started > 0 && omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) started = 0;
 }
 
-const int registered = pthread_atfork(give_threads_back, nullptr, [] { ++forks; });
+const int registered = at_fork(give_threads_back, nullptr, [] { ++forks; });
 
 // Starts the threads in an empty region, so that the caller's signals are not blocked during its own part.
 void start(int threads) {
@@ -60,11 +61,11 @@ void run_parts(int threads, Part part, void* context) {
       if (forks != forks_before) longjmp(behind_region, 1);  // the region's end would wait for missing threads
       caller_ended = steady_ns();
     } else {
-      const long long began = steady_ns(), began_cpu = cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+      const long long began = steady_ns(), began_cpu = own_cpu_ns();
       part(context, member, members);
       late += began - offered;
       wall += steady_ns() - began;
-      cpu += cpu_ns(CLOCK_THREAD_CPUTIME_ID) - began_cpu;
+      cpu += own_cpu_ns() - began_cpu;
     }
   }
   if (steady_ns() - caller_ended < kLongWait)

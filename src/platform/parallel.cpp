@@ -1,13 +1,12 @@
 #include "platform/parallel.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 
 #include "platform/account.h"
 #include "platform/clock.h"
 #include "platform/flush.h"
+#include "platform/fork.h"
 #include "platform/pause.h"
 #include "platform/threads.h"
 
@@ -20,7 +19,7 @@ thread_local bool inside = false;  // this thread is inside a call
 thread_local int claimed = 0;      // threads of this thread's call
 
 // A child has one thread, which may be inside a call.
-const int registered = pthread_atfork(nullptr, nullptr, [] { active.store(claimed); });
+const int registered = at_fork(nullptr, nullptr, [] { active.store(claimed); });
 
 // Marks this thread as inside a call during its lifetime.
 class Inside {

@@ -49,7 +49,7 @@ class Stop {
  private:
   Function ask_;
   void* context_;
-  unsigned long owner_;
+  const void* owner_;
   long long next_;  // steady clock, ns
   bool requested_;
 };

@@ -1,13 +1,12 @@
 // The package's own thread pool. Parts are only offered to threads: when the caller is done with its own part, it takes
 // back those whose threads have not started because the processors have other work.
-#include <pthread.h>
-
 #include <array>
 #include <new>
 #include <system_error>
 
 #include "platform/account.h"
 #include "platform/clock.h"
+#include "platform/fork.h"
 #include "platform/worker.h"
 
 namespace recurra {
@@ -57,7 +56,7 @@ class Pool {
 std::atomic<Pool*> Pool::current{nullptr};
 
 // A forked child has none of the threads, and their mutexes may be locked forever.
-const int registered = pthread_atfork(nullptr, nullptr, [] { Pool::current.store(nullptr); });
+const int registered = at_fork(nullptr, nullptr, [] { Pool::current.store(nullptr); });
 
 // Claims up to `wanted` threads for a call. Starts new ones if too few are idle; count() is lower than `wanted` if the
 // system refuses them.

@@ -1,14 +1,16 @@
-#include <pthread.h>
-#include <unistd.h>
-
 #include "platform/clock.h"
 #include "platform/eager_stop.h"
+#include "platform/fork.h"
 #include "platform/parallel.h"
 
 namespace recurra {
 namespace {
 
-unsigned long this_thread() { return static_cast<unsigned long>(pthread_self()); }
+// An address that no other living thread has, and the thread that forks keeps.
+const void* this_thread() {
+  static thread_local char mark = 0;
+  return &mark;
+}
 
 constexpr long long kAskEvery = 50'000'000;  // ns
 
@@ -27,9 +29,9 @@ bool Stop::poll() {
   if (ask_ == nullptr || this_thread() != owner_) return false;
   const long long now = steady_ns();
   if (now < next_ && !are_stops_eager()) return false;
-  const pid_t process = getpid();
+  const uint64_t process = process_generation();
   // A child process forked by `ask` lacks the other threads of the call, so it must not wait for them.
-  if (ask_(context_) || getpid() != process) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
+  if (ask_(context_) || process_generation() != process) __atomic_store_n(&requested_, true, __ATOMIC_RELAXED);
   next_ = steady_ns() + kAskEvery;  // from the end of `ask`, which may take any time
   return requested();
 }

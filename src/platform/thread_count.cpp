@@ -2,29 +2,17 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
-#include <thread>
 
 #include "platform/account.h"
 #include "platform/cpu_quota.h"
 #include "platform/error.h"
 #include "platform/parallel.h"
-
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "platform/placement.h"
 
 namespace recurra {
 namespace {
 
 std::atomic<int> limit{0};  // 0 before the first use
-
-int usable_processors() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return static_cast<int>(std::thread::hardware_concurrency());
-}
 
 }  // namespace
 

@@ -15,24 +15,11 @@ constexpr long long kSpin = 100'000;  // ns that an idle thread spins before it 
 
 }  // namespace
 
-void Placement::keep_off(int cpu) {
-  if (narrowed_ || cpu < 0 || cpu >= CPU_SETSIZE) return;
-  if (pthread_getaffinity_np(thread_, sizeof allowed_, &allowed_)) return;
-  cpu_set_t others = allowed_;
-  CPU_CLR(cpu, &others);
-  narrowed_ = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread_, sizeof others, &others) == 0;
-}
-
-void Placement::widen() {
-  if (narrowed_) pthread_setaffinity_np(thread_, sizeof allowed_, &allowed_);
-  narrowed_ = false;
-}
-
 Worker::Worker() {
   const HelperSignals signals;
   std::thread thread([this] { run(); });
-  pthread_getcpuclockid(thread.native_handle(), &clock_);
-  placement_.of(thread.native_handle());
+  clock_.of(thread);
+  placement_.of(thread);
   thread.detach();
 }
 
@@ -71,7 +58,7 @@ void Worker::finish() {
   if (soon) {
     book(ended_ - began_, 0);
   } else {
-    const long long ran = cpu_ns(clock_) - began_cpu_;
+    const long long ran = clock_.ns() - began_cpu_;
     book(ran, std::max(0LL, steady_ns() - began_ - ran));
   }
   state_.store(kClaimed);
@@ -89,7 +76,7 @@ void Worker::run() {
     int offered = kOffered;
     if (!state_.compare_exchange_strong(offered, kBusy)) continue;  // not offered yet, or withdrawn
     began_ = steady_ns();
-    began_cpu_ = cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+    began_cpu_ = own_cpu_ns();
     part_(context_, member_, members_);
     ended_ = steady_ns();
     set(kDone);
@@ -102,7 +89,7 @@ void Worker::set(State state) {
   {
     // A thread about to sleep is asleep once this has the mutex, and gets the notification.
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (state == kOffered && sleeping_.load() > 0) placement_.keep_off(sched_getcpu());
+    if (state == kOffered && sleeping_.load() > 0) placement_.keep_off_mine();
   }
   changed_.notify_all();
 }

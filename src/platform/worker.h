@@ -1,34 +1,14 @@
 // A thread of the pool. Between calls it spins briefly, then sleeps.
 #pragma once
-#include <pthread.h>
-#include <sched.h>
-#include <time.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 
+#include "platform/placement.h"
+#include "platform/thread_clock.h"
 #include "platform/threads.h"
 
 namespace recurra {
-
-// Controls where a sleeping thread wakes up. Linux, in virtual machines above all, often wakes a thread on its waker's
-// processor although others are idle, and there it waits as long as the waker spins. So the waker excludes its own
-// processor from the thread's affinity mask until the thread runs; no effect where the system forbids that. Both
-// functions are called under the thread's mutex, so that the narrowed mask is never saved as the allowed one.
-class Placement {
- public:
-  void of(pthread_t thread) { thread_ = thread; }
-  // Called by the waker while the thread sleeps.
-  void keep_off(int cpu);
-  // Called by the thread once it runs.
-  void widen();
-
- private:
-  pthread_t thread_ = {};
-  cpu_set_t allowed_ = {};  // before it was narrowed
-  bool narrowed_ = false;
-};
 
 // The claimer and the thread hand control to each other through `state_`.
 class Worker {
@@ -66,7 +46,7 @@ class Worker {
   void* context_ = nullptr;
   int member_ = 0, members_ = 0;
   std::atomic<long long> asked_{0};  // time of the first offer it has not responded to; 0 if none
-  clockid_t clock_{};
+  ThreadClock clock_;
   long long began_ = 0, began_cpu_ = 0, ended_ = 0;
 };
 
