@@ -3,6 +3,7 @@
     python benchmarks/serving.py                            # some minutes
     python benchmarks/serving.py --rate 100 --hidden 256 --json serving.json
     python benchmarks/serving.py --streams 200,400 --seconds 2
+    python benchmarks/serving.py --silero                   # the voice detector in the package silero-vad
 
 Callers join by a Poisson process and stay for an exponential time, five seconds in the mean. Each asks for a step at its
 rate, whether or not the one before was late, and a step's latency counts from the moment at which it was due. Callers and
@@ -26,6 +27,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,10 +39,71 @@ from measure import pin
 from workloads import Workload
 
 LIFETIME = 5.0  # seconds that a caller stays, in the mean
+RATE = np.array(16000)  # samples a second
 LATE = 10e-3  # the 99th percentile's limit
 WARM_UP = 0.5  # seconds that do not count
 #: Streams that are tried, until one number is too large.
 STREAMS = [25, 50, 100, 200, 300, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000, 4000, 5000]
+
+
+class Network:
+    """An LSTM as a layer and as an ONNX graph. States of n rows are arrays (any, n, size)."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        workload = problem.workload
+        self.name, self.features = f"LSTM {workload.input_size}-{workload.hidden_size}", workload.input_size
+        self.states = [np.zeros((1, workload.hidden_size), np.float32)] * 2
+
+    def model(self) -> Any:
+        import recurra as rc
+
+        layer = rc.LSTM(self.features, self._problem.workload.hidden_size)
+        layer.load_state_dict(self._problem.weights)
+        return layer
+
+    def graph(self) -> bytes:
+        from engines.onnx_graph import build_model
+
+        any_batch = replace(self._problem.workload, batch="N")  # type: ignore[arg-type] # a name is a size left open
+        return build_model(any_batch, self._problem.weights).SerializeToString()
+
+    def session(self) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return ort.InferenceSession(self.graph(), options, providers=["CPUExecutionProvider"])
+
+    def run(self, session: Any, x: Array, states: Sequence[Array]) -> tuple[Array, list[Array]]:
+        """Of (n, features) and states, the outputs (n, ...) and the next states."""
+        y, h, c = session.run(None, {"x": x[None], "h_0": states[0], "c_0": states[1]})
+        return y[0, 0] if y.ndim == 4 else y[0], [h, c]
+
+
+class Silero(Network):
+    """The voice detector: 32 ms of sound, and the 64 samples before, to a probability."""
+
+    def __init__(self) -> None:
+        found = find_spec("silero_vad")
+        if found is None or found.origin is None:
+            raise SystemExit("serving: silero-vad is not installed; run pip install --no-deps silero-vad")
+        self._path = Path(found.origin).parent / "data" / "silero_vad.onnx"
+        self.name, self.features = "silero-vad", 576
+        self.states = [np.zeros((2, 128), np.float32)]
+
+    def model(self) -> Any:
+        import recurra as rc
+
+        return rc.from_onnx(self._path, sr=16000)
+
+    def graph(self) -> bytes:
+        return self._path.read_bytes()
+
+    def run(self, session: Any, x: Array, states: Sequence[Array]) -> tuple[Array, list[Array]]:
+        y, state = session.run(None, {"input": x, "state": states[0], "sr": RATE})
+        return y, [state]
 
 
 class Service(ABC):
@@ -81,13 +144,11 @@ class Nothing(Service):
 class RecurraPool(Service):
     name = "pool"
 
-    def __init__(self, problem: Problem, streams: int) -> None:
+    def __init__(self, network: Network, streams: int) -> None:
         import recurra as rc
 
         rc.set_num_threads(1)
-        layer = rc.LSTM(problem.workload.input_size, problem.workload.hidden_size)
-        layer.load_state_dict(problem.weights)
-        self.pool = rc.serving.Pool(layer, 2 * streams + 100)
+        self.pool = rc.serving.Pool(network.model(), 2 * streams + 100)
 
     def join(self) -> Any:
         return self.pool.open()
@@ -108,18 +169,18 @@ class Sessions(Service):
 
     name = "a session each"
 
-    def __init__(self, problem: Problem, streams: int) -> None:
-        self._make = lambda: _session(problem)
-        self._zeros = np.zeros((1, 1, problem.workload.hidden_size), np.float32)
-        self._free = [self._make() for _ in range(streams + streams // 4)]
+    def __init__(self, network: Network, streams: int) -> None:
+        self._network = network
+        self._zeros = [one[:, None] for one in network.states]
+        self._free = [network.session() for _ in range(streams + streams // 4)]
 
     def join(self) -> Any:
-        return [self._free.pop() if self._free else self._make(), self._zeros, self._zeros]
+        return [self._free.pop() if self._free else self._network.session(), self._zeros]
 
     async def step(self, caller: Any, x: Array) -> Array:
-        session, h, c = caller
-        y, caller[1], caller[2] = session.run(None, {"x": x[None, None], "h_0": h, "c_0": c})
-        return y[0, 0, 0]  # type: ignore[no-any-return]
+        session, states = caller
+        y, caller[1] = self._network.run(session, x[None], states)
+        return y[0]  # type: ignore[no-any-return]
 
     def leave(self, caller: Any) -> None:
         self._free.append(caller[0])
@@ -128,14 +189,13 @@ class Sessions(Service):
 class ByHand(Service):
     name = "by hand"
 
-    def __init__(self, problem: Problem, streams: int) -> None:
-        self._session = _session(problem)
-        self._hidden = problem.workload.hidden_size
+    def __init__(self, network: Network, streams: int) -> None:
+        self._network, self._session = network, network.session()
         self._waiting: list[tuple[list[Array], Array, asyncio.Future[Array]]] = []
         self._batches = self._steps = 0
 
     def join(self) -> Any:
-        return [np.zeros(self._hidden, np.float32), np.zeros(self._hidden, np.float32)]
+        return list(self._network.states)
 
     async def step(self, caller: Any, x: Array) -> Array:
         loop = asyncio.get_running_loop()
@@ -147,16 +207,12 @@ class ByHand(Service):
 
     def _run(self) -> None:
         waiting, self._waiting = self._waiting, []
-        given = {
-            "x": np.array([x for _, x, _ in waiting])[None],
-            "h_0": np.array([state[0] for state, _, _ in waiting])[None],
-            "c_0": np.array([state[1] for state, _, _ in waiting])[None],
-        }
-        y, h, c = self._session.run(None, given)
+        states = [np.stack(one, 1) for one in zip(*(state for state, _, _ in waiting), strict=True)]
+        y, after = self._network.run(self._session, np.array([x for _, x, _ in waiting]), states)
         for row, (state, _, future) in enumerate(waiting):
-            state[0], state[1] = h[0, row].copy(), c[0, row].copy()
+            state[:] = [one[:, row].copy() for one in after]
             if not future.done():
-                future.set_result(y[0, 0, row].copy())
+                future.set_result(y[row].copy())
         self._batches += 1
         self._steps += len(waiting)
 
@@ -167,20 +223,8 @@ class ByHand(Service):
         return f"{self._steps / max(self._batches, 1):.1f} streams in a batch"
 
 
-def _session(problem: Problem) -> Any:
-    import onnxruntime as ort
-
-    from engines.onnx_graph import build_model
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    any_batch = replace(problem.workload, batch="N")  # type: ignore[arg-type] # a name is a size left open
-    graph = build_model(any_batch, problem.weights)
-    return ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-SERVICES: dict[str, Callable[[Problem, int], Service]] = {
-    "nothing": lambda problem, streams: Nothing(),
+SERVICES: dict[str, Callable[[Network, int], Service]] = {
+    "nothing": lambda network, streams: Nothing(),
     "pool": RecurraPool,
     "a session each": Sessions,
     "by hand": ByHand,
@@ -234,11 +278,11 @@ async def _serve(service: Service, load: Load, xs: Array) -> None:
     await asyncio.gather(watch, *tasks)
 
 
-def measure(name: str, problem: Problem, streams: int, rate: float, seconds: float) -> dict[str, Any]:
+def measure(name: str, network: Network, streams: int, rate: float, seconds: float) -> dict[str, Any]:
     """Latencies and lag, in ms, with so many streams."""
-    service = SERVICES[name](problem, streams)
+    service = SERVICES[name](network, streams)
     load = Load(streams, rate, seconds, [], [])
-    xs = np.random.default_rng(0).standard_normal((512, problem.workload.input_size)).astype(np.float32)
+    xs = np.random.default_rng(0).standard_normal((512, network.features)).astype(np.float32)
     gc.collect()
     asyncio.run(_serve(service, load, xs))
     p50, p99, p999 = (float(value) * 1e3 for value in np.percentile(load.latencies, [50, 99, 99.9]))
@@ -247,16 +291,16 @@ def measure(name: str, problem: Problem, streams: int, rate: float, seconds: flo
     return {**result, "steps": len(load.latencies), "about": service.about()}
 
 
-def check(problem: Problem, names: Sequence[str]) -> None:
+def check(network: Network, names: Sequence[str]) -> None:
     """The outputs of all engines, after some steps of three callers in turns."""
-    xs = np.random.default_rng(1).standard_normal((5, 3, problem.workload.input_size)).astype(np.float32)
+    xs = np.random.default_rng(1).standard_normal((5, 3, network.features)).astype(np.float32)
 
     async def outputs(service: Service) -> Array:
         callers = [service.join() for _ in range(3)]
         ys = [await asyncio.gather(*(service.step(one, x) for one, x in zip(callers, row, strict=True))) for row in xs]
         return np.array(ys)
 
-    made = {name: asyncio.run(outputs(SERVICES[name](problem, 3))) for name in names if name != "nothing"}
+    made = {name: asyncio.run(outputs(SERVICES[name](network, 3))) for name in names if name != "nothing"}
     first = next(iter(made.values()), None)
     for name, y in made.items():
         if np.abs(y - first).max() > 1e-3:
@@ -267,6 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how many live streams a core carries.")
     parser.add_argument("--input", type=int, default=128, help="features (default: 128)")
     parser.add_argument("--hidden", type=int, default=128, help="units of the LSTM (default: 128)")
+    parser.add_argument("--silero", action="store_true", help="the voice detector, not an LSTM")
     parser.add_argument("--rate", type=float, default=31.25, help="steps a second of a stream (default: 31.25)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: 5)")
     parser.add_argument("--streams", help="these numbers only, such as 100,200")
@@ -277,14 +322,15 @@ def main() -> None:
     pin(1)
     names = arguments.services.split(",")
     problem = make_problem(Workload("step", "lstm", arguments.input, arguments.hidden, 1, False, 1, 1), False)
-    check(problem, names)
-    print(f"LSTM {arguments.input}-{arguments.hidden}, {arguments.rate:g} steps a second; ms\n")
+    network = Silero() if arguments.silero else Network(problem)
+    check(network, names)
+    print(f"{network.name}, {arguments.rate:g} steps a second; ms\n")
     print("| service | streams | p50 | p99 | p99.9 | event loop's lag, p99 | |\n|---|---:|---:|---:|---:|---:|---|")
     results, carried = [], {}
     tried = [int(one) for one in arguments.streams.split(",")] if arguments.streams else STREAMS
     for name in names:
         for streams in tried:
-            results.append(result := measure(name, problem, streams, arguments.rate, arguments.seconds))
+            results.append(result := measure(name, network, streams, arguments.rate, arguments.seconds))
             times = " | ".join(f"{result[key]:.2f}" for key in ("p50", "p99", "p99.9", "lag"))
             print(f"| {name} | {streams} | {times} | {result['about']} |", flush=True)
             if result["p99"] > LATE * 1e3:
