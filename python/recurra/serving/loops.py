@@ -40,8 +40,11 @@ class Loops:
         """The future of a step with an x that has the right shape and dtype, by as few Python objects as possible; None if
         it has to take the longer way, `call`."""
         home = self._home()
-        if home.group is None or not self._scheduler.takes_more():
+        if home.group is None and not self._has_group(home):
             return None
+        if not self._scheduler.takes_more():
+            return None
+        assert home.group is not None
         future = home.group.add(stream, x)
         if future is not None and not home.flushes:
             self._flush_soon(home)
@@ -77,15 +80,23 @@ class Loops:
             if home.loop is loop:
                 return home
         made = Home(loop)
-        if self._plain is not None:
-            features, dtype = self._plain
-            made.group = _core.StepGroup(dtype, features, made, loop.create_future, self._line.inbox)
         with self._lock:
             self.homes = [*(home for home in self.homes if not home.loop.is_closed()), made]
-            kept = [group for group in self._line.groups if group]  # of a closed loop, too
-            kept += [home.group for home in self.homes if home.group is not None and home.group not in kept]
-            self._line.groups = tuple(kept)
+        self._has_group(made)
         return made
+
+    def _has_group(self, home: Home) -> bool:
+        """Make the loop's group, if it is known what a step is."""
+        plain = self._plain or self._rows.learnt
+        if plain is None:
+            return False
+        features, dtype = plain
+        home.group = _core.StepGroup(dtype, features, home, home.loop.create_future, self._line.inbox)
+        with self._lock:
+            kept = [group for group in self._line.groups if group]  # of a closed loop, too
+            kept += [one.group for one in self.homes if one.group is not None and one.group not in kept]
+            self._line.groups = tuple(kept)
+        return True
 
     async def _room(self, home: Home, request: Awaited) -> None:
         """Until the queue may have room."""

@@ -81,6 +81,8 @@ class OnnxRows:
         #: A row's states, side by side, so that all are written in one go.
         self._block = np.zeros((rows, int(ends[-1])), np.uint8)
         self._known: set[Any] = set()  # inputs for which the graph was looked at
+        #: Features and dtype of the first of these, if there is one input of floats.
+        self.learnt: tuple[int, str] | None = None
 
     def step(self, x: Any, _reset: None, _out: None, rows: Sequence[int]) -> Any:
         """The next run of these rows, each once."""
@@ -140,6 +142,9 @@ class OnnxRows:
         if key not in self._known:
             self._look(parts, states)
             self._known.add(key)
+            (features,), kind = key[0]
+            if self.learnt is None and len(key) == 1 and kind.str in ("<f4", "<f8"):
+                self.learnt = features, str(kind)
         pieces = []
         for begin in range(0, len(states), _SIZES[-1]):
             piece = slice(begin, begin + _SIZES[-1])

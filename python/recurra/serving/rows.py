@@ -38,6 +38,11 @@ class Rows:
         #: Of the last calls, for a row's step.
         self.seconds = _GUESS
 
+    @property
+    def learnt(self) -> tuple[int, str] | None:
+        """The features and dtype's name of a step that was computed, of a graph that leaves them open."""
+        return getattr(self.stream, "learnt", None)
+
     # Slots
 
     def take(self, state: State = None) -> int | None:
