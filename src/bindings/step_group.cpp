@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "bindings/handles.h"
+#include "platform/clock.h"
 
 namespace recurra::bindings {
 namespace {
@@ -15,11 +16,8 @@ PyObject *append_name, *done_name, *set_result_name, *slot_name, *used_name;
 constexpr ptrdiff_t kMostFeatures = ptrdiff_t{1} << 40;
 constexpr double kMostSeconds = 1e9;
 
-double seconds_now() {  // of Python's perf_counter
-  timespec now = {};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
-}
+// As Python's perf_counter.
+double seconds_now() { return 1e-9 * double(steady_ns()); }
 
 py::object owned(PyObject* object) {
   if (!object) throw py::error_already_set();
