@@ -50,6 +50,7 @@ def test_callers_of_a_voice_detector_have_the_bits_of_one_alone(silero: Any) -> 
             streams = [pool.open() for _ in range(18)]
             await asyncio.gather(*(caller(stream, number) for number, stream in enumerate(streams)))
             assert pool.stats().batch_sizes.quantile(1) >= 8
+            assert pool._scheduler.line.groups, "later steps are gathered natively"
 
     asyncio.run(main())
 
@@ -72,7 +73,7 @@ def test_states_are_kept_copied_saved_and_evicted(silero: Any) -> None:
 def test_what_does_not_fit_is_its_callers_matter(silero: Any) -> None:
     with Pool(silero, 3) as pool:
         stream, twin = pool.open(), silero.stream(1)
-        for wrong in (X[0][:5], X[0].astype(np.float64), X[:2], np.float32(1)):
+        for wrong in (X[0][:5], X[0].astype(np.float64), X[:2], np.float32(1), 3, X[:2].astype(int)):
             with pytest.raises((ValueError, TypeError)):
                 stream.step(wrong)
         with pytest.raises(TypeError, match="graph from ONNX"):

@@ -175,7 +175,10 @@ class OnnxRows:
         return made, self._packed(after)
 
     def _look(self, parts: Sequence[Array], states: Array) -> None:
-        """Refuse a graph in which rows are not by themselves."""
+        """Refuse inputs that are no vectors, and a graph in which rows are not by themselves."""
+        for name, part in zip(self._model.inputs, parts, strict=True):
+            if part.ndim != 2:
+                raise ValueError(f"PoolStream: got {name} of shape {part.shape[1:]}, expected (features,)")
         pair = [np.concatenate([part[:1], part[:1, ::-1]]) for part in parts]
         two = np.concatenate([states[:1], np.zeros_like(states[:1])])
         together = self._once(pair, two)
