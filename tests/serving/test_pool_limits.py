@@ -82,7 +82,7 @@ def test_more_than_it_can_do_for_a_while() -> None:
             refused += one
             for stream, twin in live:
                 assert_same_bits(stream.step(X[0]), twin.step(X[:1])[0])
-        assert max(queues) <= 16
+        assert max(queues) <= 16 + 1  # one on its way from the inbox to its stream may be counted twice
         stats = pool.stats()
         assert stats.refused == refused
         assert stats.queue == 0
