@@ -1,5 +1,4 @@
 #pragma once
-#include <memory>
 
 namespace recurra {
 
@@ -14,8 +13,7 @@ class HelperSignals {
   HelperSignals& operator=(const HelperSignals&) = delete;
 
  private:
-  struct Mask;  // the caller's, to be restored
-  const std::unique_ptr<Mask> mask_;
+  alignas(long) char mask_[128];  // the caller's, to be restored: a sigset_t
 };
 
 }  // namespace recurra

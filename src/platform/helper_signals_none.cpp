@@ -3,9 +3,7 @@
 
 namespace recurra {
 
-struct HelperSignals::Mask {};
-
-HelperSignals::HelperSignals() = default;
+HelperSignals::HelperSignals() : mask_{} {}
 HelperSignals::~HelperSignals() = default;
 
 }  // namespace recurra

@@ -1,25 +1,29 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <cstring>
 #include <initializer_list>
 
 #include "platform/helper_signals.h"
 
 namespace recurra {
 
-struct HelperSignals::Mask {
+HelperSignals::HelperSignals() {
   sigset_t before;
-};
-
-HelperSignals::HelperSignals() : mask_(new Mask) {
-  pthread_sigmask(SIG_SETMASK, nullptr, &mask_->before);
+  static_assert(sizeof before <= sizeof mask_);
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  std::memcpy(mask_, &before, sizeof before);
   sigset_t blocked;
   sigfillset(&blocked);
   for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF})
-    if (!sigismember(&mask_->before, own)) sigdelset(&blocked, own);
+    if (!sigismember(&before, own)) sigdelset(&blocked, own);
   pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
 }
 
-HelperSignals::~HelperSignals() { pthread_sigmask(SIG_SETMASK, &mask_->before, nullptr); }
+HelperSignals::~HelperSignals() {
+  sigset_t before;
+  std::memcpy(&before, mask_, sizeof before);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
 
 }  // namespace recurra
