@@ -151,7 +151,7 @@ class Loops:
         found: list[Any] = []
         for _ in range(len(line.inbox)):
             entry = line.inbox.popleft()
-            found += [entry] if isinstance(entry, Awaited) else awaited_in(home.group) if home.group is not None else []
+            found += awaited_in(entry) if isinstance(entry, _core.StepGroup) else [entry]
         if len({id(one.stream) for one in found}) < len(found):
             line.inbox.extendleft(reversed(found))
             return NotImplemented

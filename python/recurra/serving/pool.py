@@ -39,8 +39,8 @@ class Pool(Closing):
 
     Args:
         model: a layer or model that streams, or what `from_onnx` returned, if its inputs are (N, features), its states have
-            rows, and all that is no layer only moves numbers (voice detectors are such graphs). A layer's weights may change at any time, by `load_state_dict` here or otherwise;
-            each native call sees one version of them.
+            rows, and all that is no layer only moves numbers (voice detectors are such graphs). A layer's weights may
+            change at any time, by `load_state_dict` here or otherwise; each native call sees one version of them.
         max_streams: slots for streams. The memory is taken at once, the state's bytes for each.
         max_batch: streams in one native call at most; None for no limit.
         max_wait: seconds that a step may wait for others to share its call. 0 computes at once what there is.

@@ -131,14 +131,17 @@ class Scheduler:
         """Add to the line; False if it is full."""
         with self._lock:
             self.check_takes()
-            if self._max_queue is not None and len(self.line) >= self._max_queue:
+            if self._is_full():
                 return False
             self.line.inbox.append(request)
             return True
 
+    def _is_full(self) -> bool:
+        return self._max_queue is not None and len(self.line) >= self._max_queue
+
     def _check_room(self) -> None:
         """Refuse before anything is made for the request, as under overload most are."""
-        if self._max_queue is not None and not self._refuses and len(self.line) >= self._max_queue:
+        if not self._refuses and self._is_full():
             self._refuse_one()
 
     def _accept_or_raise(self, request: Request) -> None:
@@ -155,7 +158,7 @@ class Scheduler:
 
     def takes_more(self) -> bool:
         """Whether another step may join the line."""
-        return self._refuses is None and (self._max_queue is None or len(self.line) < self._max_queue)
+        return self._refuses is None and not self._is_full()
 
     def room(self) -> int:
         """How many more it takes."""
