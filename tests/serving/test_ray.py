@@ -20,13 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import recurra as rc
-from support import assert_same_bits
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'recurra[ray]'")
-    serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'recurra[ray]'")
 from recurra.serving.ray import application
+from support import assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -38,14 +33,23 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def ray() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        reason = "Ray Serve is not installed: pip install 'recurra[ray]'"
+        pytest.importorskip("ray.serve", reason=reason)
+        return pytest.importorskip("ray", reason=reason)
+
+
+@pytest.fixture(scope="module")
+def port(ray: Any) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    serve.start(http_options={"host": "127.0.0.1", "port": number})
+    ray.serve.start(http_options={"host": "127.0.0.1", "port": number})
     yield number
-    serve.shutdown()
+    ray.serve.shutdown()
     ray.shutdown()
 
 
@@ -85,15 +89,15 @@ def resumed(port: int, name: str, patience: float = 120) -> tuple[ClientConnecti
         time.sleep(0.2)
 
 
-def run(tmp_path: Path, **options: Any) -> None:
+def run(ray: Any, tmp_path: Path, **options: Any) -> None:
     file = tmp_path / "model.safetensors"
     model().save(file)
     given = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.5}, **options}
-    serve.run(application(str(file), given, max_streams=50, snapshots=str(tmp_path / "streams")))
+    ray.serve.run(application(str(file), given, max_streams=50, snapshots=str(tmp_path / "streams")))
 
 
-def test_streams_have_their_bits_and_go_on_at_any_replica(port: int, tmp_path: Path) -> None:
-    run(tmp_path)
+def test_streams_have_their_bits_and_go_on_at_any_replica(ray: Any, port: int, tmp_path: Path) -> None:
+    run(ray, tmp_path)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as reply:
         assert json.load(reply) == {"status": "ok"}
     twins = [model().stream(1) for _ in range(12)]
@@ -111,15 +115,15 @@ def test_streams_have_their_bits_and_go_on_at_any_replica(port: int, tmp_path: P
         one.close()
 
 
-def test_streams_go_on_after_a_deployment_was_replaced(port: int, tmp_path: Path) -> None:
+def test_streams_go_on_after_a_deployment_was_replaced(ray: Any, port: int, tmp_path: Path) -> None:
     """With connections that are open meanwhile, and with replicas that were killed."""
-    run(tmp_path, graceful_shutdown_timeout_s=3)
+    run(ray, tmp_path, graceful_shutdown_timeout_s=3)
     one = stream(port)
     name = asked(one, op="open")["stream"]
     ys = [stepped(one, x) for x in X[:5]]
     time.sleep(2.5)  # beyond a snapshot of a stream that runs
-    serve.delete("default")
-    run(tmp_path)
+    ray.serve.delete("default")
+    run(ray, tmp_path)
     other, steps = resumed(port, name)
     assert steps == 5
     ys += [stepped(other, x) for x in X[5:9]]
@@ -137,17 +141,18 @@ def test_streams_go_on_after_a_deployment_was_replaced(port: int, tmp_path: Path
 
 
 @pytest.mark.parametrize("made_there", [False, True])
-def test_a_model_itself_or_a_function_that_makes_it(port: int, made_there: bool) -> None:
+def test_a_model_itself_or_a_function_that_makes_it(ray: Any, port: int, made_there: bool) -> None:
     def make() -> Any:  # pickled as it is, as replicas cannot import this file
         import recurra as rc
 
         return rc.Sequential(rc.LSTM(3, 8), rc.Linear(8, 2), seed=0)
 
-    serve.run(application(make if made_there else model()))
+    ray.serve.run(application(make if made_there else model()))
     with stream(port) as one:
         assert_same_bits(stepped(one, X[0]), model().stream(1).step(X[:1])[0])
 
 
+@pytest.mark.usefixtures("ray")
 def test_what_is_no_model() -> None:
     with pytest.raises(TypeError, match="got a int as the model"):
         application(3)  # type: ignore[arg-type]
