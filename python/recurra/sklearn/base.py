@@ -99,11 +99,19 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _network(
-        self, inputs: int, outputs: int, sequences: bool, seed: int, last: Sequence[LeafLayer] = ()
+        self,
+        inputs: int,
+        outputs: int,
+        sequences: bool,
+        seed: int,
+        *,
+        first: Sequence[LeafLayer] = (),
+        last: Sequence[LeafLayer] = (),
     ) -> Sequential:
-        """A model from (N, T, inputs) to (N, outputs), with `sequences` to (N, T, outputs), ending in `last`."""
+        """A model from (N, T, inputs), which `first` makes, to (N, outputs), with `sequences` to (N, T, outputs), of
+        which `last` makes the model's."""
         recurrent, between = self._layers(inputs, sequences)
-        return Sequential(recurrent, *between, Linear(recurrent.output_size, outputs), *last, seed=seed)
+        return Sequential(*first, recurrent, *between, Linear(recurrent.output_size, outputs), *last, seed=seed)
 
     def _layers(self, inputs: int, sequences: bool) -> tuple[Recurrent[Any], list[Dropout]]:
         """The recurrent layer, and the dropout behind it, if any."""

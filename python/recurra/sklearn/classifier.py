@@ -15,7 +15,8 @@ from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.losses import CrossEntropy
 from recurra.sklearn import rows
-from recurra.sklearn.base import SequenceEstimator, weights
+from recurra.sklearn.base import weights
+from recurra.sklearn.token_estimator import TokenEstimator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,17 +24,20 @@ if TYPE_CHECKING:
 
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
+class SequenceClassifier(ClassifierMixin, TokenEstimator):  # type: ignore[misc]
     """Classifies whole sequences by a softmax of the last output of a recurrent network.
 
     X is an array (N, T, F), a list (or array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one
     feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceClassifier())`. A row's results do not depend on
     other rows.
 
+    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceClassifier(embedding_dim=16))`;
+    X is then a list of integer arrays (T_n,), or a table (N, T).
+
     Args:
         class_weight: None, "balanced", or a dict from class to weight, which multiplies the losses, as in scikit-learn.
 
-    Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
+    Attributes are `classes_`, (C,), and those of `TokenEstimator`.
 
     Example:
         >>> from recurra.sklearn import SequenceClassifier
@@ -58,7 +62,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
         """
         name = type(self).__name__
-        x = rows.steps(rows.read(self, X, reset=True))
+        x = self._steps(self._given(X, reset=True))
         y = rows.labels(name, y)
         rows.check_length(f"{name}.fit", x, y)
         weight = weights(name, sample_weight, len(y))
@@ -72,7 +76,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
                     "change it"
                 )
         seed = self._seed()
-        model = self._network(x[0].shape[-1], len(self.classes_), False, seed)
+        model = self._model(x, len(self.classes_), False, seed)
         loss = CrossEntropy(class_weights=class_weights(self.class_weight, self.classes_, y))
         split = self._split(len(numbers), seed, numbers)
         self._train(model, x, numbers, loss, seed, sample_weight=weight, split=split)
@@ -90,7 +94,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
             ValueError, TypeError: as in fit; a label that is not among the classes.
         """
         name, first = f"{type(self).__name__}.partial_fit", self._is_new()
-        x = rows.steps(rows.read(self, X, reset=first))
+        x = self._steps(self._given(X, reset=first, part=True))
         y = rows.labels(type(self).__name__, y)
         rows.check_length(name, x, y)
         weight = weights(type(self).__name__, sample_weight, len(y))
@@ -99,7 +103,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
         self.classes_ = known
         rows.refuse_balanced(name, self.class_weight)
         loss = CrossEntropy(class_weights=class_weights(self.class_weight, known, y))
-        self._begin(lambda seed: self._network(x[0].shape[-1], len(known), False, seed))
+        self._begin(lambda seed: self._model(x, len(known), False, seed))
         self._pass(x, numbers, loss, weight)
         return self
 
@@ -125,7 +129,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[mi
 
     def _logits(self, X: Any) -> Array:  # noqa: N803
         check_is_fitted(self, "model_")
-        x = rows.steps(rows.read(self, X, reset=False))
+        x = self._steps(self._given(X, reset=False))
         return np.stack(list(self._run(x))).astype(np.float64)
 
 

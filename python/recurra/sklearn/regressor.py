@@ -15,7 +15,8 @@ from recurra.common.docstrings import with_inherited_arguments
 from recurra.common.typing import Array
 from recurra.losses import L1, Huber, Loss, MeanSquaredError
 from recurra.sklearn import rows
-from recurra.sklearn.base import SequenceEstimator, weights
+from recurra.sklearn.base import weights
+from recurra.sklearn.token_estimator import TokenEstimator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,17 +26,20 @@ _LOSSES: dict[str, type[Loss]] = {"squared_error": MeanSquaredError, "absolute_e
 
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
+class SequenceRegressor(RegressorMixin, TokenEstimator):  # type: ignore[misc]
     """Predicts one or more numbers for each sequence from the last output of a recurrent network.
 
     X is an array (N, T, F), a list (or array of objects) of N arrays (T_n, F), or a table (N, T) of T steps of one
     feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceRegressor())`. The targets need no scaling: they
     are standardised for training, and predictions are scaled back. Losses are in standardised units.
 
+    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceRegressor(embedding_dim=16))`;
+    X is then a list of integer arrays (T_n,), or a table (N, T).
+
     Args:
         loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).
 
-    Attributes are those of `SequenceEstimator`.
+    Attributes are those of `TokenEstimator`.
 
     Example:
         >>> from recurra.sklearn import SequenceRegressor
@@ -65,7 +69,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
         """
         name = type(self).__name__
-        x = rows.steps(rows.read(self, X, reset=True))
+        x = self._steps(self._given(X, reset=True))
         y = self._numbers(f"{name}.fit", y)
         rows.check_length(f"{name}.fit", x, y)
         weight = weights(name, sample_weight, len(y))
@@ -77,7 +81,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         self._standardise(targets, weight)
         loss = self._loss(f"{name}.fit")
         seed = self._seed()
-        model = self._network(x[0].shape[-1], targets.shape[1], False, seed)
+        model = self._model(x, targets.shape[1], False, seed)
         scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
         self._train(model, x, scaled, loss, seed, sample_weight=weight, split=self._split(len(y), seed))
         return self
@@ -93,7 +97,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             ValueError, TypeError: as in fit; y of another number of targets.
         """
         name, first = f"{type(self).__name__}.partial_fit", self._is_new()
-        x = rows.steps(rows.read(self, X, reset=first))
+        x = self._steps(self._given(X, reset=first, part=True))
         y = self._numbers(name, y)
         rows.check_length(name, x, y)
         targets = y.reshape(len(y), -1)
@@ -107,7 +111,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             )
         scaled = ((targets - self._mean) / self._deviation).astype(np.float32)
         loss = self._loss(name)
-        self._begin(lambda seed: self._network(x[0].shape[-1], targets.shape[1], False, seed))
+        self._begin(lambda seed: self._model(x, targets.shape[1], False, seed))
         self._pass(x, scaled, loss, weight)
         return self
 
@@ -138,7 +142,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
     def predict(self, X: Any) -> Array:  # noqa: N803
         """The predictions, (N,) or (N, K) as y in fit."""
         check_is_fitted(self, "model_")
-        x = rows.steps(rows.read(self, X, reset=False))
+        x = self._steps(self._given(X, reset=False))
         outputs = np.stack(list(self._run(x))).astype(np.float64) * self._deviation + self._mean
         predictions: Array = outputs[:, 0] if self._single else outputs
         return predictions

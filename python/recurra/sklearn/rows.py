@@ -177,10 +177,14 @@ def is_numbers(row: Any) -> bool:
     return isinstance(row, list | tuple) and not (len(row) and np.ndim(row[0]))
 
 
+def is_listed(X: Any) -> bool:  # noqa: N803
+    """Whether X is a list, or an array of objects, with at least one item."""
+    return (isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)) and len(X) > 0
+
+
 def has_rows(X: Any, table_wanted: bool) -> bool:  # noqa: N803
     """Whether X has an array for each row; with `table_wanted`, equally long lists of numbers are a table instead."""
-    listed = isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
-    if not listed or not len(X):
+    if not is_listed(X):
         return False
     if not all(is_numbers(row) for row in X):
         return all(isinstance(row, list | tuple) or np.ndim(row) for row in X)

@@ -17,8 +17,8 @@ from recurra.common.typing import Array
 from recurra.data.rows import is_list
 from recurra.layers.crf import CRF
 from recurra.sklearn import rows
-from recurra.sklearn.base import SequenceEstimator
 from recurra.sklearn.classifier import class_weights
+from recurra.sklearn.token_estimator import TokenEstimator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 @with_inherited_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
+class SequenceTagger(ClassifierMixin, TokenEstimator):  # type: ignore[misc]
     """Labels every step of sequences.
 
     X and y are aligned: a list of N arrays (T_n, F) with a list of N arrays (T_n,) of labels, or arrays (N, T, F) and
     (N, T). A table X (N, T) with y (N, T) has steps of one feature. A table X (T, F) with a vector y (T,) is one
     sequence, as in hmmlearn; predict then reads tables in the same way. Outputs have the form of the inputs.
+
+    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceTagger(embedding_dim=16))`;
+    X is then a list of integer arrays (T_n,), or a table (N, T).
 
     `bidirectional` is True by default, so that a label also depends on later steps.
 
@@ -41,7 +44,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         crf: whether the model ends in a conditional random field, `recurra.CRF`, which learns transitions between
             labels: `predict` then gives the most probable label sequence, `predict_proba` each step's marginals.
 
-    Attributes are `classes_`, (C,), and those of `SequenceEstimator`.
+    Attributes are `classes_`, (C,), and those of `TokenEstimator`.
 
     Example:
         >>> from recurra.sklearn import SequenceTagger
@@ -67,7 +70,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             ValueError, TypeError: X or y do not fit, or an argument of the constructor is out of range.
         """
         name = type(self).__name__
-        x, aligned = self._read(f"{name}.fit", X, y, True)
+        x, aligned = self._read(f"{name}.fit", X, y, reset=True)
         flat = _flat(aligned)
         self.classes_, numbers = rows.number_classes(name, flat)
         targets = self._numbers(x, aligned, numbers)
@@ -78,7 +81,7 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             )
         seed = self._seed()
         last = self._last(name)
-        model = self._network(x[0].shape[-1], len(self.classes_), True, seed, last)
+        model = self._model(x, len(self.classes_), True, seed, last)
         weights = class_weights(self.class_weight, self.classes_, flat)
         loss = losses.CRF(last[0]) if last else losses.CrossEntropy(class_weights=weights)
         self._train(model, x, targets, loss, seed, split=self._split(len(x), seed))
@@ -96,30 +99,31 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             ValueError, TypeError: as in fit; a label that is not among the classes.
         """
         name, first = f"{type(self).__name__}.partial_fit", self._is_new()
-        x, aligned = self._read(name, X, y, first)
+        x, aligned = self._read(name, X, y, reset=first, part=True)
         flat = _flat(aligned)
         known = rows.known_classes(name, None if first else self.classes_, classes)
         targets = self._numbers(x, aligned, rows.number_known(name, known, flat))
         self.classes_ = known
         last = self._last(type(self).__name__) if first else []
-        self._begin(lambda seed: self._network(x[0].shape[-1], len(known), True, seed, last))
+        self._begin(lambda seed: self._model(x, len(known), True, seed, last))
         end = self.model_.layers[-1]  # type: ignore[attr-defined] # a Sequential
         rows.refuse_balanced(name, self.class_weight)
         weights = class_weights(self.class_weight, known, flat)
         self._pass(x, targets, losses.CRF(end) if isinstance(end, CRF) else losses.CrossEntropy(class_weights=weights))
         return self
 
-    def _read(self, name: str, X: Any, y: Any, reset: bool) -> tuple[Any, list[Array]]:  # noqa: N803
+    def _read(self, name: str, X: Any, y: Any, *, reset: bool, part: bool = False) -> tuple[Any, list[Array]]:  # noqa: N803
         """The sequences and the labels of each."""
-        x = rows.read(self, X, reset=reset)
+        x = self._given(X, reset=reset, part=part)
         y = y if y is None or is_list(y) else np.asarray(y)
         self._one_sequence = False
-        if y is not None and isinstance(x, np.ndarray) and x.ndim == 2 and not rows.is_aligned(y):
+        a_table = self.num_embeddings_ is None and isinstance(x, np.ndarray) and x.ndim == 2
+        if y is not None and a_table and not rows.is_aligned(y):
             labels = rows.labels(type(self).__name__, y)
             rows.check_length(name, x, labels)
             self._one_sequence = True
             return x[None], [labels]
-        steps = rows.steps(x)
+        steps = self._steps(x)
         return steps, _aligned(name, steps, y)
 
     @staticmethod
@@ -165,9 +169,9 @@ class SequenceTagger(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
 
     def _each(self, X: Any, formula: Any, by_crf: Any = None) -> Any:  # noqa: N803
         check_is_fitted(self, "model_")
-        x = rows.read(self, X, reset=False)
+        x = self._given(X, reset=False)
         alone = self._one_sequence and isinstance(x, np.ndarray) and x.ndim == 2
-        outputs = self._run(x[None] if alone else rows.steps(x))  # type: ignore[call-overload]
+        outputs = self._run(x[None] if alone else self._steps(x))
         last = self.model_.layers[-1]  # type: ignore[attr-defined] # a Sequential
         if by_crf is not None and isinstance(last, CRF):
             decoded = by_crf(last)(outputs)
