@@ -166,7 +166,10 @@ def test_encoder() -> None:
         (lambda: classifier().fit([[0, 1], [0.5]], [0, 1]), r"got X\[1\] with 0.5, expected tokens, which are whole"),
         (lambda: classifier().fit([[0, 1], [np.inf]], [0, 1]), "got X with the token"),
         (lambda: classifier().fit([[0, 1], [np.nan]], [0, 1]), r"got X\[1\] with nan, expected tokens"),
-        (lambda: classifier().fit(np.ones((2, 3, 1)), [0, 1]), "dim 3, while dim <= 2 is required by SequenceClassifier"),
+        (
+            lambda: classifier().fit(np.ones((2, 3, 1)), [0, 1]),
+            "dim 3, while dim <= 2 is required by SequenceClassifier",
+        ),
         (lambda: classifier().fit([np.ones((3, 1))], [0]), r"got X\[0\] of shape \(3, 1\), expected \(steps,\)"),
         (lambda: classifier().fit([0, 1], [0, 1]), r"got X\[0\] of shape \(\), expected \(steps,\), a token for each"),
         (lambda: classifier().fit([[], []], [0, 1]), "got X without any token .*; give num_embeddings"),
