@@ -157,7 +157,8 @@ def print_row(result: dict[str, Any]) -> None:
     )
     mark = "ok" if result["speed"] >= result["bound"] else "**FAIL**"
     print(
-        f"| {result['case']} | {result['neighbour']} | {times} | {result['speed']:.2f} | {result['bound']:.2f} | {mark} |",
+        f"| {result['case']} | {result['neighbour']} | {times} | {result['speed']:.2f} | {result['bound']:.2f} "
+        f"| {mark} |",
         flush=True,
     )
 

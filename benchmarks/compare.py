@@ -66,7 +66,8 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         const=own_table(),
         metavar="TABLE",
-        help="compare the ratios with such a table (default: this processor's, if there is one); exit status 1 if one fell",
+        help="compare the ratios with such a table (default: this processor's, if there is one); exit status 1 if one "
+        "fell",
     )
     parser.add_argument(
         "--tolerance", type=float, help=f"how far a ratio may fall (default: {TOLERANCE}; --short: {SHORT_TOLERANCE})"

@@ -31,7 +31,8 @@ PAUSE = 0.01  # with several threads, for those of the other engine to go to sle
 
 @dataclass(frozen=True)
 class Size:
-    """Rows, steps, symbols with the blank, labels of a target; `ragged`: lengths and targets of half as much on average."""
+    """Rows, steps, symbols with the blank, labels of a target; `ragged`: lengths and targets of half as much on
+    average."""
 
     rows: int
     steps: int

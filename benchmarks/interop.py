@@ -3,10 +3,11 @@
     python benchmarks/interop.py                       # a minute
     python benchmarks/interop.py --only silero --json interop.json
 
-Both run in one process, in turns, on one thread. silero-vad is the voice detector's own file for 16,000 samples a second:
-one stream, 32 ms a step, its state fed back; ONNX Runtime with memory bound once, and plainly, of which the faster counts.
-The CRNN reads text in images of 32 x 128: seven convolutions, two bidirectional LSTMs of 256 units, a linear layer.
-Results are compared first. The ratio is the median over the rounds of ONNX Runtime's time to ours; beside it is the goal.
+Both run in one process, in turns, on one thread. silero-vad is the voice detector's own file for 16,000 samples a
+second: one stream, 32 ms a step, its state fed back; ONNX Runtime with memory bound once, and plainly, of which the
+faster counts. The CRNN reads text in images of 32 x 128: seven convolutions, two bidirectional LSTMs of 256 units, a
+linear layer. Results are compared first. The ratio is the median over the rounds of ONNX Runtime's time to ours; beside
+it is the goal.
 """
 
 from __future__ import annotations

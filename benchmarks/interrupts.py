@@ -2,8 +2,9 @@
 
     python benchmarks/interrupts.py
 
-Each call takes seconds if it is left alone; SIGINT comes after a tenth of one. The target is 200 ms for every call on an
-idle machine. The tests count how often calls look instead (tests/running/test_polls.py), since a busy machine has its own time.
+Each call takes seconds if it is left alone; SIGINT comes after a tenth of one. The target is 200 ms for every call on
+an idle machine. The tests count how often calls look instead (tests/running/test_polls.py), since a busy machine has
+its own time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Checkpointed BPTT: how few bytes the tape of a long sequence takes within a memory budget, and how much longer it takes.
+"""Checkpointed BPTT: how few bytes the tape of a long sequence takes within a memory budget, and how much longer it
+takes.
 
     python benchmarks/memory_budget.py                      # LSTM 64 -> 128, 8 rows of 20 000 steps; a minute or two
     python benchmarks/memory_budget.py --cell GRU --threads 2 --steps 5000 --json memory_budget.json

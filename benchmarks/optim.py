@@ -3,8 +3,8 @@
     python benchmarks/optim.py                              # half a minute
     python benchmarks/optim.py --threads 2 --json optim.json
 
-The parameters are those of an LSTM. recurra's step also makes the gradient's norm, which it returns; PyTorch's does not.
-Parameters are compared after a step. Ratios are medians over the rounds.
+The parameters are those of an LSTM. recurra's step also makes the gradient's norm, which it returns; PyTorch's does
+not. Parameters are compared after a step. Ratios are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def main() -> None:
     pin(arguments.threads)
     load_engines(["torch"], arguments.threads)
     print(
-        "| | thousand parameters | recurra | torch | ratio | torch, fused | ratio |\n|---|---:|---:|---:|---:|---:|---:|"
+        "| | thousand parameters | recurra | torch | ratio | torch, fused | ratio |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
     )
     results = []
     for name in OPTIMIZERS:

@@ -3,8 +3,8 @@
     python benchmarks/options.py                     # LSTM 32-128, 256x365, a few minutes
     python benchmarks/options.py --cell gru --only zoneout --threads 2 --json options.json
 
-Forward and backward of all parameters, with the masks of training drawn anew for every call. Every option is measured in
-turns with the plain cell, in one process; the ratio is the median over the rounds.
+Forward and backward of all parameters, with the masks of training drawn anew for every call. Every option is measured
+in turns with the plain cell, in one process; the ratio is the median over the rounds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A picture of tables that `compare.py --save` wrote: every workload's ratio to the fastest other engine.
+r"""A picture of tables that `compare.py --save` wrote: every workload's ratio to the fastest other engine.
 
-    python benchmarks/plot.py ratios.svg benchmarks/results/zen4.json "benchmarks/results/emerald-rapids.json#1 thread, avx2"
+    python benchmarks/plot.py ratios.svg benchmarks/results/zen4.json \
+        "benchmarks/results/emerald-rapids.json#1 thread, avx2"
 
 It needs matplotlib: pip install '.[plot]'.
 """

@@ -6,8 +6,8 @@ import platform
 import re
 from pathlib import Path
 
-# Of /proc/cpuinfo: vendor, family and models, and what its makers call them. Servers of one name differ in clock and cores
-# alone, which ratios hardly show.
+# Of /proc/cpuinfo: vendor, family and models, and what its makers call them. Servers of one name differ in clock and
+# cores alone, which ratios hardly show.
 KNOWN = (
     ("AuthenticAMD", 23, range(0x30, 0x100), "zen2"),
     ("AuthenticAMD", 25, (*range(0x10), *range(0x20, 0x60)), "zen3"),

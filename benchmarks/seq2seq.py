@@ -4,10 +4,10 @@
     python benchmarks/seq2seq.py --threads 2 --json seq2seq.json
 
 PyTorch's side is written as well as its operations allow: the memory is projected once for all steps, the cell is
-GRUCell or LSTMCell, contexts are one bmm a step, and W_c is applied to all steps at once where nothing is fed back. Both
-sides compute the gradients of all parameters, of the decoder's input, of the memory and of the initial state, as the
-training of a whole model needs them; outputs and gradients are compared first. "Model" is all of it: embeddings, a GRU
-encoder, the decoder, a linear layer and cross-entropy. The ratio is the median over the rounds of PyTorch's time to
+GRUCell or LSTMCell, contexts are one bmm a step, and W_c is applied to all steps at once where nothing is fed back.
+Both sides compute the gradients of all parameters, of the decoder's input, of the memory and of the initial state, as
+the training of a whole model needs them; outputs and gradients are compared first. "Model" is all of it: embeddings, a
+GRU encoder, the decoder, a linear layer and cross-entropy. The ratio is the median over the rounds of PyTorch's time to
 ours. The goal is for the first row.
 """
 

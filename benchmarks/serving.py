@@ -5,13 +5,14 @@
     python benchmarks/serving.py --streams 200,400 --seconds 2
     python benchmarks/serving.py --silero                   # the voice detector in the package silero-vad
 
-Callers join by a Poisson process and stay for an exponential time, five seconds in the mean. Each asks for a step at its
-rate, whether or not the one before was late, and a step's latency counts from the moment at which it was due. Callers and
-engine share one core, so what asyncio costs is part of every row; "nothing" shows how much, with a step that does nothing.
+Callers join by a Poisson process and stay for an exponential time, five seconds in the mean. Each asks for a step at
+its rate, whether or not the one before was late, and a step's latency counts from the moment at which it was due.
+Callers and engine share one core, so what asyncio costs is part of every row; "nothing" shows how much, with a step
+that does nothing.
 
     pool            recurra.serving.Pool, `await stream.astep(x)`
     a session each  an onnxruntime session for each caller, run on the event loop
-    by hand         one onnxruntime session; a coroutine gathers the steps and states that wait, and scatters the results
+    by hand         one onnxruntime session; a coroutine gathers steps and states that wait, and scatters the results
 
 The number of streams grows until the 99th percentile is above 10 ms. Before anything is timed, the engines' outputs are
 compared.

@@ -3,9 +3,9 @@
     python benchmarks/serving_overload.py                  # a minute of overload
     python benchmarks/serving_overload.py --seconds 10 --hidden 256
 
-Callers ask by `submit_step` at a fixed rate, whether or not they got the last answer, and drop what is refused; the queue has
-a bound. The capacity is what the pool does for callers who ask again as soon as there is room. Then, in turns: a third of
-it, three times as much, a third again, in windows of a quarter of a second.
+Callers ask by `submit_step` at a fixed rate, whether or not they got the last answer, and drop what is refused; the
+queue has a bound. The capacity is what the pool does for callers who ask again as soon as there is room. Then, in
+turns: a third of it, three times as much, a third again, in windows of a quarter of a second.
 """
 
 from __future__ import annotations
@@ -115,14 +115,16 @@ def main() -> None:
     print(f"LSTM {hidden}-{hidden}, {arguments.streams} streams, a queue for {arguments.queue}")
     print(f"capacity                 {capacity:.0f} steps a second")
     print(
-        f"asked for                {asked / arguments.seconds:.0f} a second, {asked / arguments.seconds / capacity:.2f} x"
+        f"asked for                {asked / arguments.seconds:.0f} a second, "
+        f"{asked / arguments.seconds / capacity:.2f} x"
     )
     print(
         f"done                     {done / arguments.seconds:.0f} a second, {done / arguments.seconds / capacity:.2f} x"
     )
     print(f"refused, and told so     {refused}; neither refused nor done: {asked - refused - done}")
     print(
-        f"p99 of what was taken    {1e3 * float(np.percentile(np.concatenate([one.latencies for one in overload]), 99)):.1f} ms"
+        "p99 of what was taken    "
+        f"{1e3 * float(np.percentile(np.concatenate([one.latencies for one in overload]), 99)):.1f} ms"
     )
     print(f"memory                   {before:.0f} MiB before, {most:.0f} MiB at its end")
     after = ", ".join(f"{1e3 * one.p99():.1f}" for one in recovery[:8])

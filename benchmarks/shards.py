@@ -2,8 +2,8 @@
 
     python benchmarks/shards.py                             # a minute
 
-Each part has a gradient of its own, which is added to the sum, as in `fit(shards=...)`. Ratios are of the fastest of some
-rounds, of processor time, since parts that wait for others would be no cost of theirs.
+Each part has a gradient of its own, which is added to the sum, as in `fit(shards=...)`. Ratios are of the fastest of
+some rounds, of processor time, since parts that wait for others would be no cost of theirs.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/sharing.py                         # two processes a CPU, recurra and PyTorch, a minute
     python benchmarks/sharing.py --processes 16 --seconds 5
 
-Every process runs the same workload as often as it can. "serving" is a pool with 200 callers on an event loop, each of whom
-asks for its next step when it has the one before; and the same with chunks of 64 steps between them, as many in all. What
-all get done together is told for one thread a process and for a thread a CPU, which is every engine's default, in turns;
-the ratio says what the default costs.
+Every process runs the same workload as often as it can. "serving" is a pool with 200 callers on an event loop, each of
+whom asks for its next step when it has the one before; and the same with chunks of 64 steps between them, as many in
+all. What all get done together is told for one thread a process and for a thread a CPU, which is every engine's
+default, in turns; the ratio says what the default costs.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ napoleon_use_admonition_for_examples = False
 python_use_unqualified_type_names = True
 viewcode_line_numbers = True
 
-#: Names that are linked to, and where they are: no network is needed to build the pages.
+#: Names that are linked to, and where they are: no network is needed to build the
+#: pages.
 intersphinx_mapping = inventories.mapping(
     Path(__file__).parent / "_extensions" / "inventories.txt"
 )

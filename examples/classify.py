@@ -3,12 +3,12 @@
     python examples/classify.py                       # about a minute
     python examples/classify.py --plot classify.png   # and where the model looks in held-out lines
 
-Data: short lines of Python's standard library, as it is installed, that are statements by themselves. Half of them get an error:
-a character is left out, doubled, changed, or swapped with the next, so that Python's own parser refuses the line.
-Every eighth module is held out.
+Data: short lines of Python's standard library, as it is installed, that are statements by themselves. Half of them get
+an error: a character is left out, doubled, changed, or swapped with the next, so that Python's own parser refuses the
+line. Every eighth module is held out.
 
-Model: text classification, many to one. A convolution and a bidirectional GRU read the characters, attention pools the GRU's
-outputs into one vector, and a linear layer decides. The attention's weights show what the verdict rests on.
+Model: text classification, many to one. A convolution and a bidirectional GRU read the characters, attention pools the
+GRU's outputs into one vector, and a linear layer decides. The attention's weights show what the verdict rests on.
 
 Baseline: logistic regression on the counts (tf-idf) of all strings of one to three characters, from scikit-learn.
 """

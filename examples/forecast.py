@@ -3,16 +3,16 @@
     python examples/forecast.py                       # a few seconds
     python examples/forecast.py --plot forecast.png   # and the picture
 
-Data: weekly measurements from March 1958 to December 2001 (Keeling and Whorf), which statsmodels ships; here their monthly
-means, in parts per million (ppm). The model learns from the months before 1990. From then on, at the end of every month, it
-forecasts the next twelve.
+Data: weekly measurements from March 1958 to December 2001 (Keeling and Whorf), which statsmodels ships; here their
+monthly means, in parts per million (ppm). The model learns from the months before 1990. From then on, at the end of
+every month, it forecasts the next twelve.
 
 Model: a GRU reads the last two years and gives, for each of the next twelve months, five quantiles of how much the air
 gains on the same month a year earlier; it is trained on the quantile loss. The median is the forecast; between the
 outer two quantiles 90 % of the months should fall.
 
-Baselines: seasonal-naive, the same month a year earlier; and seasonal-naive with drift, which adds what the last month has
-gained in a year. The second is the better one, and the one to beat.
+Baselines: seasonal-naive, the same month a year earlier; and seasonal-naive with drift, which adds what the last month
+has gained in a year. The second is the better one, and the one to beat.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def main() -> int:
     inside = ((truth >= quantiles[..., 0]) & (truth <= quantiles[..., -1])).mean()
     width = (quantiles[..., -1] - quantiles[..., 0]).mean()
     print(
-        f"GRU: mean absolute error {score:.3f} ppm; {inside:.0%} of the months in the 90 % interval, {width:.2f} ppm wide"
+        f"GRU: mean absolute error {score:.3f} ppm; {inside:.0%} of the months in the 90 % interval, {width:.2f} ppm "
+        "wide"
     )
     print(f"seasonal-naive: {naive:.3f} ppm; with drift: {drift:.3f} ppm")
     if arguments.plot:

@@ -78,7 +78,8 @@ def split(documents: list[str]) -> tuple[list[str], list[str]]:
 
 
 def batches(documents: list[Symbols], rng: np.random.Generator) -> Iterator[tuple[Symbols, Symbols]]:
-    """Inputs and targets, each (BATCH_SIZE, WINDOW), from the documents in a new order and with new bounds at each call."""
+    """Inputs and targets, each (BATCH_SIZE, WINDOW), from the documents in a new order and with new bounds at each
+    call."""
     text = np.concatenate([documents[index] for index in rng.permutation(len(documents))])
     text = text[rng.integers(min(WINDOW, len(text) - WINDOW)) :]
     x, y = rc.data.windows(text, WINDOW, stride=WINDOW, horizon=1, aligned=True)

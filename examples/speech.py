@@ -3,13 +3,13 @@
     python examples/speech.py                     # a minute or two
     python examples/speech.py --plot speech.png   # and where in the sound it hears which letter
 
-Data: made for the purpose. The synthesiser espeak-ng (Debian, Ubuntu: apt-get install espeak-ng) says forty words in four
-accents, at varied speeds and pitches, and noise of 5 to 20 dB is laid over it. The model learns from nine voices and is
-tested with four others. What goes in is the logarithm of the power in forty bands of the mel scale (log-mel).
+Data: made for the purpose. The synthesiser espeak-ng (Debian, Ubuntu: apt-get install espeak-ng) says forty words in
+four accents, at varied speeds and pitches, and noise of 5 to 20 dB is laid over it. The model learns from nine voices
+and is tested with four others. What goes in is the logarithm of the power in forty bands of the mel scale (log-mel).
 
-Model: a convolution halves the steps, a bidirectional GRU reads them, and CTC learns where the letters are from nothing but
-the words' spelling. The most probable of the forty words is what it recognises; what it spells by a prefix beam search
-that knows no words, where every letter must be right, is printed, too.
+Model: a convolution halves the steps, a bidirectional GRU reads them, and CTC learns where the letters are from nothing
+but the words' spelling. The most probable of the forty words is what it recognises; what it spells by a prefix beam
+search that knows no words, where every letter must be right, is printed, too.
 
 Baseline: the nearest of twelve recordings of each word by dynamic time warping, the classical recogniser of single
 words.
@@ -36,7 +36,8 @@ import recurra as rc
 Array = npt.NDArray[np.float32]
 
 WORDS = """zero one two three four five six seven eight nine red green blue yellow white black orange purple start stop
-left right up down yes no open close play pause forward back louder quieter morning evening summer winter river mountain"""
+left right up down yes no open close play pause forward back louder quieter morning evening summer winter river
+mountain"""
 ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp")
 TRAIN_VOICES = ("m1", "m2", "m4", "m5", "m7", "f1", "f2", "f4", "croak")
 TEST_VOICES = ("m3", "m6", "f3", "f5")
@@ -173,7 +174,8 @@ def main() -> int:
     test = record(words, TEST_VOICES, 200 if arguments.quick else 400, rng)
     minutes = sum(len(recording.sound) for recording in train) * HOP / RATE / 60
     print(
-        f"{len(train)} recordings of {len(words)} words to learn from, {minutes:.0f} minutes; {len(test)} in other voices"
+        f"{len(train)} recordings of {len(words)} words to learn from, {minutes:.0f} minutes; {len(test)} in other "
+        "voices"
     )
 
     model = rc.Sequential(

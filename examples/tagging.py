@@ -6,10 +6,10 @@
 Data: the modules of Python's standard library, as they are installed, cut into windows of 256 characters. Python's own
 `tokenize` says what each character is. Every eighth module is held out.
 
-Model: sequence tagging, an output for every step of the input. A bidirectional GRU reads each window from both ends, so that a
-character's tag can depend on all that stands before and behind it: a window may begin in the middle of a docstring,
-and only the quotes at its end tell. A conditional random field behind it learns which tags follow each other, and
-`viterbi` finds the best tags of a window as a whole, so that fewer words and strings fall into pieces.
+Model: sequence tagging, an output for every step of the input. A bidirectional GRU reads each window from both ends, so
+that a character's tag can depend on all that stands before and behind it: a window may begin in the middle of a
+docstring, and only the quotes at its end tell. A conditional random field behind it learns which tags follow each
+other, and `viterbi` finds the best tags of a window as a whole, so that fewer words and strings fall into pieces.
 
 Baseline: the commonest tag of a character among four neighbours on each side, in the training data; of fewer
 neighbours where those were never seen.
@@ -161,7 +161,8 @@ def main() -> int:
     x, y = windows(train, 700 if arguments.quick else 4000, rng)
     x_test, y_test = windows(held_out, 300 if arguments.quick else 1000, rng)
     print(
-        f"{len(train)} modules to learn from, {len(held_out)} held out; {y.size:,} and {y_test.size:,} characters of them"
+        f"{len(train)} modules to learn from, {len(held_out)} held out; {y.size:,} and {y_test.size:,} characters of "
+        "them"
     )
 
     crf = rc.CRF(len(TAGS))
@@ -194,7 +195,8 @@ def main() -> int:
         these = y_test == index
         print(f"{name:10} {these.mean():6.1%} {right[these].mean():6.1%}    {baseline[these].mean():6.1%}")
     print(
-        f"words, strings, ... without a wrong character: {whole(right, y_test):.1%}, of the baseline {whole(baseline, y_test):.1%}"
+        f"words, strings, ... without a wrong character: {whole(right, y_test):.1%}, of the baseline "
+        f"{whole(baseline, y_test):.1%}"
     )
     if arguments.plot:
         part, truth = varied_piece(held_out)

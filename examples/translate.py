@@ -1,11 +1,11 @@
-"""Translates dates from forty-three languages into English: "5 de marzo de 2026", "2026年3月5日木曜日" and "2026. március 5."
-all become "5 March 2026".
+"""Translates dates from forty-three languages into English: "5 de marzo de 2026", "2026年3月5日木曜日" and
+"2026. március 5." all become "5 March 2026".
 
     python examples/translate.py                        # a minute or two
     python examples/translate.py --plot translate.png   # and what the decoder looks at while it writes
 
-Data: dates from 1900 to 2099 in the full, long and medium style of each language, written by Babel, which ships the Unicode
-Consortium's locale data. The days to test with are in no language among those to learn from.
+Data: dates from 1900 to 2099 in the full, long and medium style of each language, written by Babel, which ships the
+Unicode Consortium's locale data. The days to test with are in no language among those to learn from.
 
 Model: an encoder reads the date's characters in both directions; a decoder with additive attention writes the English
 date, looking back at the encoder's outputs before each character. In training it is fed the right characters (teacher
@@ -34,8 +34,8 @@ import recurra as rc
 
 Integers = npt.NDArray[np.int64]
 
-LANGUAGES = """af az bg bn ca cs da de el es et eu fi fr ga he hi hr hu id is it ja ka ko lt lv nb nl pl pt ro ru sk sl sq sv
-sw th tr uk vi zh"""
+LANGUAGES = """af az bg bn ca cs da de el es et eu fi fr ga he hi hr hu id is it ja ka ko lt lv nb nl pl pt ro ru sk sl
+sq sv sw th tr uk vi zh"""
 STYLES = ("full", "long", "medium")
 UNKNOWN, START, END = 0, 1, 2  # symbols beside the characters
 

@@ -3,17 +3,17 @@
     python examples/voice.py                     # about half a minute
     python examples/voice.py --plot voice.png    # the recording, and how probable speech is
 
-Model: the ONNX file in the package silero-vad, which nothing here trains: `pip install --no-deps silero-vad` brings it without
-PyTorch, which only the package's own code needs. `rc.from_onnx` reads it, `stream.step` takes 32 ms at a time, of one
-recording after another, and gives the probability that somebody speaks.
+Model: the ONNX file in the package silero-vad, which nothing here trains: `pip install --no-deps silero-vad` brings it
+without PyTorch, which only the package's own code needs. `rc.from_onnx` reads it, `stream.step` takes 32 ms at a time,
+of one recording after another, and gives the probability that somebody speaks.
 
-Data: made for the purpose. The synthesiser espeak-ng (Debian, Ubuntu: apt-get install espeak-ng) says phrases in many voices.
-Pauses lie between them, and over everything a noise whose level wanders, with gusts of wind, knocks and beeps. So where
-speech is, is known to the sample.
+Data: made for the purpose. The synthesiser espeak-ng (Debian, Ubuntu: apt-get install espeak-ng) says phrases in many
+voices. Pauses lie between them, and over everything a noise whose level wanders, with gusts of wind, knocks and beeps.
+So where speech is, is known to the sample.
 
-Baselines: the energy of each 32 ms, and how far it is above the least of the last two seconds, the classical detector. Each
-gets a weighted mean over its past and the threshold that are best on other recordings of the kind. The detector has
-the threshold that it comes with, 0.5. The score is the F1 of the pieces of 32 ms.
+Baselines: the energy of each 32 ms, and how far it is above the least of the last two seconds, the classical detector.
+Each gets a weighted mean over its past and the threshold that are best on other recordings of the kind. The detector
+has the threshold that it comes with, 0.5. The score is the F1 of the pieces of 32 ms.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ import recurra as rc
 if TYPE_CHECKING:
     from recurra.interop.onnx.stream import OnnxStream
 
-PHRASES = """the train to the coast leaves from platform nine|please put the kettle on|nobody has seen the key since monday
-it will rain again in the afternoon|we could meet at the old bridge|turn left behind the library|this is not what i ordered
-she sold the boat and bought a piano|can you hear me now|all windows on the second floor are open|twenty four hours later
-my neighbour grows tomatoes on the roof|there is a letter for you|what time does the museum close|hold the line please"""
+PHRASES = """the train to the coast leaves from platform nine|please put the kettle on
+nobody has seen the key since monday|it will rain again in the afternoon|we could meet at the old bridge
+turn left behind the library|this is not what i ordered|she sold the boat and bought a piano|can you hear me now
+all windows on the second floor are open|twenty four hours later|my neighbour grows tomatoes on the roof
+there is a letter for you|what time does the museum close|hold the line please"""
 VOICES = ("m1", "m2", "m3", "m4", "m5", "m7", "f1", "f2", "f3", "f4", "f5")
 ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp")
 

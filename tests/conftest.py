@@ -1,4 +1,5 @@
-"""What every test shares: the forced ISA is really running, a test has its number of threads and leaves it as it was."""
+"""What every test shares: the forced ISA is really running, a test has its number of threads and leaves it as it
+was."""
 
 from __future__ import annotations
 

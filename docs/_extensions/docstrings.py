@@ -1,4 +1,5 @@
-"""Docstrings as this library writes them: blocks that are indented are code, equations or tables."""
+"""Docstrings as this library writes them: blocks that are indented are code, equations
+or tables."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ def _literal_blocks(
     _options: object,
     lines: list[str],
 ) -> None:
-    """A block behind an empty line that is indented deeper than the text above is literal, but for examples."""
+    """A block behind an empty line that is indented deeper than the text above is
+    literal, but for examples."""
     if what in ("attribute", "property"):
         lines[:0] = ["..", ""]  # or napoleon takes all before a colon for a type
     before = 0  # indentation of the last paragraph

@@ -1,4 +1,5 @@
-"""Names in running text become links to the reference: `rc.LSTM`, `losses.CTC`, `model.fit(...)`, `torch.nn.GRU`."""
+"""Names in running text become links to the reference: `rc.LSTM`, `losses.CTC`,
+`model.fit(...)`, `torch.nn.GRU`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ _FOLDER = "_notebooks"
 
 
 def notebook(text: str) -> dict[str, Any] | None:
-    """The notebook of a page in Markdown: its text, and a cell for each block of Python; None without any."""
+    """The notebook of a page in Markdown: its text, and a cell for each block of
+    Python; None without any."""
     parts = _PYTHON.split(text)
     if len(parts) == 1:
         return None

@@ -1,4 +1,5 @@
-"""numpy's annotations as people write them, `ndarray` and `ArrayLike`, instead of what they stand for."""
+"""numpy's annotations as people write them, `ndarray` and `ArrayLike`, instead of what
+they stand for."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ _ENTRY = re.compile(
 
 
 def names(page: str) -> list[str]:
-    """Those that users write behind `rc.`, in the order of the page's text; bases of theirs are left out."""
+    """Those that users write behind `rc.`, in the order of the page's text; bases of
+    theirs are left out."""
     found: list[str] = []
     for name, path, left_out in _ENTRY.findall(page):
         if path:

@@ -360,7 +360,8 @@ def read_whole(
 def write_whole(weights: Sequence[Parameters], function: Callable[..., _Result], *args: object) -> _Result: ...
 
 class Together:
-    """Calls a function that moves streams on, each once: all of them, or, where it raises, none. For one thread at a time."""
+    """Calls a function that moves streams on, each once: all of them, or, where it raises, none. For one thread at a
+    time."""
 
     def __init__(self, owner: str, streams: Sequence[Stream], weights: Sequence[Parameters]) -> None: ...
     def __call__(self, function: Callable[..., _Result], *args: object) -> _Result: ...
@@ -502,7 +503,8 @@ def ctc_beam_search(
 ) -> list[list[tuple[npt.NDArray[np.int64], float]]]: ...
 
 # Optimisers: on elements [begin, end) of the flat buffers, moments flat arrays of their size and dtype; each moves the
-# version on. A rule is (lr, weight_decay, scale, limit, factor): steps see clamp(scale * gradient, -limit, limit) * factor.
+# version on. A rule is (lr, weight_decay, scale, limit, factor): steps see clamp(scale * gradient, -limit, limit) *
+# factor.
 
 # The squared norm of clamp(scale * gradient, -limit, limit) is the first number times 4 to the second; the third says
 # how many elements were cut.
@@ -514,7 +516,8 @@ def release_signals(
 ) -> None: ...
 
 class Turns:
-    """Calls functions one at a time: threads wait for each other; a call inside another on the same thread is refused."""
+    """Calls functions one at a time: threads wait for each other; a call inside another on the same thread is
+    refused."""
 
     def __init__(self) -> None: ...
     def __call__(self, operation: str, function: Callable[..., _Result], *args: object) -> _Result: ...

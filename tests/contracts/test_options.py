@@ -1,5 +1,6 @@
-"""Cell options: what the tables in support.py do not say by themselves. Those take every option through the tests of values,
-gradients, invariance, ragged batches and streams, in inference; here come the masks of training, first values, statistics."""
+"""Cell options: what the tables in support.py do not say by themselves. Those take every option through the tests of
+values, gradients, invariance, ragged batches and streams, in inference; here come the masks of training, first values,
+statistics."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def ratios(
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_arrays_of_layers_of_some_size(cell: str, scale: float) -> None:
-    """Of 120, the middle one is within twice PyTorch's error and each within 2.5 times, beside a unit in the last place of the
-    array's largest value."""
+    """Of 120, the middle one is within twice PyTorch's error and each within 2.5 times, beside a unit in the last place
+    of the array's largest value."""
     found = [ratios(cell, scale, seed, (64, 129), (10, 31), 2.0**-23) for seed in range(20)]
     every = [ratio for one in found for ratio in one.values()]
     assert np.median(every) <= 2.0
@@ -65,7 +65,8 @@ def test_arrays_of_layers_of_some_size(cell: str, scale: float) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_arrays_of_few_numbers(cell: str, scale: float) -> None:
-    """Single roundings of single units decide here, both ways; the middle one of 60 arrays of each kind is within twice."""
+    """Single roundings of single units decide here, both ways; the middle one of 60 arrays of each kind is within
+    twice."""
     found = [ratios(cell, scale, seed, (1, 17), (2, 10), 0.0) for seed in range(60)]
     for name in found[0]:
         assert np.median([one[name] for one in found]) <= 2.0, name

@@ -149,7 +149,8 @@ def test_the_last_valid_output(cell: str, bidirectional: bool) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell not in ("rnn_relu", *SCANS, *NORMALISED)])
 def test_large_values_saturate(cell: str, dtype: str) -> None:
-    """No overflow on the way to a gate that is 0 or 1 (relu and linear candidates have no such thing; layer norm squares)."""
+    """No overflow on the way to a gate that is 0 or 1 (relu and linear candidates have no such thing; layer norm
+    squares)."""
     problem = draw(Case(cell, 1, 17, 6, 4))
     problem.x[...] = np.array([1e2, -1e2, 1e4, -1e15, 1e30, -1e30])[:, None, None]
     problem = replace(problem, x=problem.x.astype(np.float32).astype(np.float64))
@@ -164,7 +165,8 @@ def test_large_values_saturate(cell: str, dtype: str) -> None:
 def test_nan_and_infinity_are_not_hidden(cell: str, dtype: str) -> None:
     """A clamp inside an approximation must not turn a NaN into a number, nor an infinity into a NaN.
 
-    Where a candidate is infinite and its gate shut, the product has no right value: NaN by the equations, infinite here.
+    Where a candidate is infinite and its gate shut, the product has no right value: NaN by the equations, infinite
+    here.
     """
     problem = draw(Case(cell, 1, 17, 3, 3))
     problem.x[0, 1] = np.nan

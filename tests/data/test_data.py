@@ -1,4 +1,5 @@
-"""Data: windows, buckets, stateful batches, sessions, sources of batches; what carries its state has the bits of the whole."""
+"""Data: windows, buckets, stateful batches, sessions, sources of batches; what carries its state has the bits of the
+whole."""
 
 from __future__ import annotations
 
@@ -299,7 +300,7 @@ def carried(rows: int) -> rc.data.Batch:
     [
         (
             of(),
-            "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ starts from the beginning",
+            "fit: got no batches in epoch 0, expected at least one; give an object whose __iter__ starts from",
         ),
         (of(BATCH, SERIES), "fit: batch 1 of epoch 0: got ndarray, expected \\(x, y\\), .*; yield one of these"),
         (of((SERIES,)), "fit: batch 0 of epoch 0: got 1 parts, expected \\(x, y\\), "),

@@ -52,7 +52,8 @@ def row_of(options: dict[str, Any], r: int) -> dict[str, Any]:
 
 
 def forced(layers: tuple[Any, ...], options: dict[str, Any], row: int, tokens: list[int]) -> tuple[Array, Array | None]:
-    """The log-probability of each token after those before it, and what the steps looked at: by whole-sequence calls."""
+    """The log-probability of each token after those before it, and what the steps looked at: by whole-sequence
+    calls."""
     one = row_of(options, row)
     y: Any = np.array([[START, *tokens[:-1]]])
     weights = None

@@ -1,4 +1,5 @@
-"""What diagnosis says is so: gradients by finite differences, gates by the specification, planted NaN by where they were put."""
+"""What diagnosis says is so: gradients by finite differences, gates by the specification, planted NaN by where they
+were put."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ MSE = rc.losses.MeanSquaredError()
 
 
 def adding(rows: int, steps: int, seed: int = 0) -> tuple[Array, Array]:
-    """The adding problem (Hochreiter and Schmidhuber 1997): values with a marker beside two of them, whose sum is asked for."""
+    """The adding problem (Hochreiter and Schmidhuber 1997): values with a marker beside two of them, whose sum is asked
+    for."""
     rng = np.random.default_rng(seed)
     x = np.zeros((rows, steps, 2), np.float32)
     x[:, :, 0] = rng.random((rows, steps))

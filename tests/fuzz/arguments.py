@@ -1,4 +1,5 @@
-"""Fuzzes the arguments of every public callable: only the documented exceptions may come out, and nothing may crash or hang.
+"""Fuzzes the arguments of every public callable: only the documented exceptions may come out, and nothing may crash or
+hang.
 
 python tests/fuzz/arguments.py --seconds 600
 """

@@ -45,7 +45,8 @@ def run_files() -> dict[str, bytes]:
 
 
 def case(rng: np.random.Generator, report: Callable[[str], None]) -> str | None:
-    """A run that is to go on from damaged files: it does, or it says why not and leaves the model and other files alone."""
+    """A run that is to go on from damaged files: it does, or it says why not and leaves the model and other files
+    alone."""
     with tempfile.TemporaryDirectory() as place:
         folder, elsewhere = Path(place) / "run", Path(place) / "elsewhere.safetensors"
         elsewhere.write_bytes(b"precious")

@@ -1,7 +1,8 @@
 """Runs numbered random cases in child processes, so that a crash or a hang is a finding like a wrong exception.
 
-A fuzz target is a script with a function `case(rng, report)`. Its child says which case it begins, so that the parent knows
-which one killed it, and goes on behind that. Case i of seed s is always the same: `--seed s --only i` runs it here, alone.
+A fuzz target is a script with a function `case(rng, report)`. Its child says which case it begins, so that the parent
+knows which one killed it, and goes on behind that. Case i of seed s is always the same: `--seed s --only i` runs it
+here, alone.
 """
 
 from __future__ import annotations

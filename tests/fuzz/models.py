@@ -1,4 +1,5 @@
-"""Random models and batches for them: all layers and options, both dtypes, ragged, with resets, in chains and graphs."""
+"""Random models and batches for them: all layers and options, both dtypes, ragged, with resets, in chains and
+graphs."""
 
 from __future__ import annotations
 

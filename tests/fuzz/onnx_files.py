@@ -1,4 +1,5 @@
-"""Fuzzes ONNX files: damaged, cut off, spliced, with other numbers in them. Each is refused by one kind of error, or runs.
+"""Fuzzes ONNX files: damaged, cut off, spliced, with other numbers in them. Each is refused by one kind of error, or
+runs.
 
 python tests/fuzz/onnx_files.py --seconds 600
 """

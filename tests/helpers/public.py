@@ -8,6 +8,14 @@ from typing import Any
 
 import recurra as rc
 
+#: Modules whose names are public.
+PACKAGES = [
+    "recurra",
+    *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim")),
+    *("recurra.serving", "recurra.sklearn", "recurra.optim.schedules"),
+    *("recurra.decoding.ctc", "recurra.decoding.search"),
+]
+
 
 def _members(module: ModuleType) -> list[str]:
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]

@@ -1,5 +1,6 @@
 """A user's program over all of the API, as a type checker sees it: test_types.py runs mypy --strict and, where it is
-there, pyright on it, and never runs it. No cast, and what an editor knows is asserted: `assert_type` fails the check."""
+there, pyright on it, and never runs it. No cast, and what an editor knows is asserted: `assert_type` fails the
+check."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Networks in checkpoints of PyTorch that packages contain: Resemblyzer's speaker encoder, and the segmentation network in
-whisperx. Where a package is not installed, its file has the same form with random weights.
+"""Networks in checkpoints of PyTorch that packages contain: Resemblyzer's speaker encoder, and the segmentation network
+in whisperx. Where a package is not installed, its file has the same form with random weights.
 """
 
 from __future__ import annotations

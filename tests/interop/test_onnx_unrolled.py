@@ -21,8 +21,8 @@ from unrolled_cells import unrolled
 class Loop(nn.Module):
     """Cells in a Python loop.
 
-    axis: of the steps. unbind: how a step is taken. states: whether the caller gives them. embeds: whether a Linear comes
-    before. feeds: whether the output is fed back. middle: which h is an output, too. keeps_c: whether all c are.
+    axis: of the steps. unbind: how a step is taken. states: whether the caller gives them. embeds: whether a Linear
+    comes before. feeds: whether the output is fed back. middle: which h is an output, too. keeps_c: whether all c are.
     """
 
     def __init__(

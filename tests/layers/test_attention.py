@@ -169,7 +169,8 @@ def test_central_differences(make: Make) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_layer
 def test_bits(make: Make, dtype: str) -> None:
-    """A row alone and in a batch, padded or not, with one thread or two; parameter gradients for any number of threads."""
+    """A row alone and in a batch, padded or not, with one thread or two; parameter gradients for any number of
+    threads."""
     layer = make(dtype)
     p = Problem(layer)
     rc.set_num_threads(1)

@@ -1,5 +1,5 @@
-"""Activations inside cells: definitions that other libraries have, defaults, ends, what is refused. Values, gradients, bits,
-ragged batches and streams are in tests/contracts, whose variants choose activations."""
+"""Activations inside cells: definitions that other libraries have, defaults, ends, what is refused. Values, gradients,
+bits, ragged batches and streams are in tests/contracts, whose variants choose activations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def same(one: Any, other: Any, x: Array = X) -> None:
 
 
 def keras(v: float, version: int) -> float:
-    """Hard sigmoid as Keras wrote it: keras.ops.hard_sigmoid is relu6(x + 3) / 6, keras 2's backend clips 0.2 x + 0.5."""
+    """Hard sigmoid as Keras wrote it: keras.ops.hard_sigmoid is relu6(x + 3) / 6, keras 2's backend clips 0.2 x +
+    0.5."""
     return min(max(v + 3.0, 0.0), 6.0) / 6.0 if version == 3 else min(max(0.2 * v + 0.5, 0.0), 1.0)
 
 

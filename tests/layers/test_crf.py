@@ -621,7 +621,8 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_losses_and_metrics_of_another_crf_are_refused() -> None:
-    """Also one with the same numbers, as of the script that made the model which another one loads: it would not learn."""
+    """Also one with the same numbers, as of the script that made the model which another one loads: it would not
+    learn."""
     model, other = tagger(rc.CRF(TAGS, seed=0)), rc.CRF(TAGS, seed=0)
     y = np.zeros((2, 3), np.int64)
     own = rc.losses.CRF(model.layers[-1])

@@ -111,7 +111,8 @@ def test_dropout_masks_are_independent() -> None:
 
 
 def test_dropout_between_the_layers_of_a_stack_is_a_dropout_layer() -> None:
-    """The same share and scale: the mean over many seeds of a linear function of the dropped outputs is the undropped one."""
+    """The same share and scale: the mean over many seeds of a linear function of the dropped outputs is the undropped
+    one."""
     stack = rc.RNN(3, 8, 2, nonlinearity="relu", dropout=0.3, dtype="float64", seed=0)
     with stack.edit() as params:
         params["weight_ih_l1"][...] = np.eye(8)

@@ -73,7 +73,8 @@ def test_shapes_of_blocks_and_threads(cell: str, shape: tuple[int, int]) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_min_lstm_of_closed_gates(dtype: str) -> None:
-    """f / (f + i) where f and i are beneath the smallest number, or one of them is: their ratio, and finite gradients."""
+    """f / (f + i) where f and i are beneath the smallest number, or one of them is: their ratio, and finite
+    gradients."""
     gates = np.array([[-1e3, -1e3], [-1e3, -1001.0], [-1e30, -1.0], [3.0, -1e30], [-90.0, -88.5], [1e30, 1e30]])
     problem = draw(Case("min_lstm", 1, len(gates), 1, 1, bias=True, seed=3))
     problem.params["weight_ih_l0"][...] = 0.0

@@ -162,7 +162,8 @@ def test_a_model_with_norms_trains() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_frozen_layer_is_in_inference_and_its_statistics_stay(dtype: str) -> None:
-    """Keras' meaning of trainable=False: recording it for training normalises by the running statistics and moves none."""
+    """Keras' meaning of trainable=False: recording it for training normalises by the running statistics and moves
+    none."""
     norm = rc.BatchNorm(3, dtype=dtype)
     model = rc.Sequential(rc.Linear(4, 3, dtype=dtype), norm, rc.Linear(3, 2, dtype=dtype), seed=0)
     x = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(dtype)

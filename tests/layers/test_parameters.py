@@ -42,7 +42,8 @@ def test_names_and_shapes_of_the_other_layers() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_initial_values(cell: str, dtype: str) -> None:
-    """U(-1/sqrt(H), 1/sqrt(H)), as PyTorch; the same from the same seed, others from another. Norms begin without effect."""
+    """U(-1/sqrt(H), 1/sqrt(H)), as PyTorch; the same from the same seed, others from another. Norms begin without
+    effect."""
     layer, twin, other = (make_layer(Case(cell, 20, 64, seed=seed), dtype) for seed in (1, 1, 2))
     for name in layer.params:
         values = layer.params[name]
@@ -212,7 +213,8 @@ def views_of(array: Array) -> dict[str, Any]:
 
 
 def test_nothing_kept_from_an_edit_reaches_the_parameters_after_it() -> None:
-    """Views of views were writable for ever: they changed the parameters, but not the weights packed for the kernels."""
+    """Views of views were writable for ever: they changed the parameters, but not the weights packed for the
+    kernels."""
     layer = fresh()
     with layer.edit() as params:
         kept = views_of(params["weight_hh_l1"])

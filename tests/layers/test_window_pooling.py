@@ -1,4 +1,5 @@
-"""Pooling over windows of steps: values, gradients, padding, episodes, and states that know how much of them is there."""
+"""Pooling over windows of steps: values, gradients, padding, episodes, and states that know how much of them is
+there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""CTC: value and gradient against the specification, all paths, PyTorch and finite differences; targets of all lengths."""
+"""CTC: value and gradient against the specification, all paths, PyTorch and finite differences; targets of all
+lengths."""
 
 from __future__ import annotations
 
@@ -166,7 +167,8 @@ def test_long_sequences(scale: float) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_states_far_less_likely_than_others_count(dtype: str) -> None:
-    """A model that is certain of the blank: each label costs 60 nats, all 40 of them far more than a number can hold."""
+    """A model that is certain of the blank: each label costs 60 nats, all 40 of them far more than a number can
+    hold."""
     x = np.zeros((1, 100, 5), dtype)
     x[..., BLANK] = 60.0
     targets = [np.arange(40) % 2]

@@ -1,4 +1,5 @@
-"""Losses of one's own: classes of ten lines and functions, of arrays or of PyTorch's tensors, count as the built-in ones."""
+"""Losses of one's own: classes of ten lines and functions, of arrays or of PyTorch's tensors, count as the built-in
+ones."""
 
 from __future__ import annotations
 
@@ -67,8 +68,8 @@ def test_it_trains_as_the_built_in_one(name: str) -> None:
     for loss in (OURS[name], "mse"):
         model = rc.Sequential(rc.GRU(3, 3, seed=0))
         histories.append(
-            model.fit(rows, targets, loss=loss, optimizer=rc.optim.Adam(0.01), epochs=3, batch_size=2, accumulate=2, seed=1,
-                      verbose=0).history["loss"]
+            model.fit(rows, targets, loss=loss, optimizer=rc.optim.Adam(0.01), epochs=3, batch_size=2, accumulate=2,
+                      seed=1, verbose=0).history["loss"]
         )  # fmt: skip
         assert histories[-1][-1] < histories[-1][0]
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-4)

@@ -1,4 +1,5 @@
-"""Weights of rows and steps multiply terms, gradients and counts; what has none is not read. Counts without predictions."""
+"""Weights of rows and steps multiply terms, gradients and counts; what has none is not read. Counts without
+predictions."""
 
 from __future__ import annotations
 

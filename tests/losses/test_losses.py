@@ -1,4 +1,5 @@
-"""Losses: sum, count and gradient, against the specification, PyTorch and finite differences; padding does not count."""
+"""Losses: sum, count and gradient, against the specification, PyTorch and finite differences; padding does not
+count."""
 
 from __future__ import annotations
 

@@ -178,8 +178,8 @@ def test_probabilities_train_as_logits_do(loss: str, last: str) -> None:
     histories = []
     for made, given in ((model(3, None), kind()), (model(3, last), kind(from_logits=False))):
         histories.append(
-            made.fit(x, y, loss=given, optimizer=rc.optim.Adam(0.02), metrics=["accuracy", "auc", "f1"], epochs=5, seed=1,
-                     verbose=0).history
+            made.fit(x, y, loss=given, optimizer=rc.optim.Adam(0.02), metrics=["accuracy", "auc", "f1"], epochs=5,
+                     seed=1, verbose=0).history
         )  # fmt: skip
         proba = made.predict_proba(x)
         histories[-1]["proba"] = [proba.mean(0)]

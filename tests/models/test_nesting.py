@@ -58,7 +58,8 @@ def arrays_of(state: Any) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_nested_model_is_its_parts_in_turn(seed: int, tmp_path: Path) -> None:
-    """Outputs, gradients and states of models drawn at random, beside each part called by itself; in files and copies."""
+    """Outputs, gradients and states of models drawn at random, beside each part called by itself; in files and
+    copies."""
     rng = np.random.default_rng(seed)
     dtype, streamable = DTYPES[seed % 2], seed % 4 < 2
     layers = [block(rng, 4, 2, dtype, streamable) for _ in range(rng.integers(1, 4))]

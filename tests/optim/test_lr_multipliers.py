@@ -109,8 +109,8 @@ def test_a_run_resumes_with_them(tmp_path: Path) -> None:
     def run(epochs: int, directory: str, factors: dict[str, float]) -> Any:
         subject = model()
         backup = rc.callbacks.BackupAndRestore(tmp_path / directory, delete_checkpoint=False)
-        subject.fit(x, y, loss="mse", optimizer=rc.optim.Adam(0.01, lr_multipliers=factors), epochs=epochs, seed=0, verbose=0,
-                    callbacks=backup)  # fmt: skip
+        subject.fit(x, y, loss="mse", optimizer=rc.optim.Adam(0.01, lr_multipliers=factors), epochs=epochs, seed=0,
+                    verbose=0, callbacks=backup)  # fmt: skip
         return subject.state_dict()
 
     whole = run(3, "a", FACTORS)

@@ -86,7 +86,8 @@ def test_the_steps_are_torchs(pair: Any, dtype: str) -> None:
         ours.step(theirs)
         peer.step()
     for name, tensor in tensors.items():
-        # Values of order 1 moved 20 times, each time by a few roundings of the dtype; the order of operations may differ.
+        # Values of order 1 moved 20 times, each time by a few roundings of the dtype; the order of operations may
+        # differ.
         atol = 20 * 8 * np.finfo(dtype).eps
         np.testing.assert_allclose(theirs.params[name], tensor.detach().numpy(), rtol=0, atol=atol, err_msg=name)
 
@@ -580,7 +581,8 @@ def test_a_model_that_the_state_does_not_know_is_refused() -> None:
 
 
 def test_layers_of_equal_parameters_are_not_confused() -> None:
-    """A rate of 0 has moved nothing yet: what each remembers is told apart by the models alone, or in a model by the order."""
+    """A rate of 0 has moved nothing yet: what each remembers is told apart by the models alone, or in a model by the
+    order."""
     one, other = (rc.Sequential(rc.Linear(3, 4, seed=0), rc.LayerNorm(4), rc.LayerNorm(4)) for _ in range(2))
 
     def take(optimizer: Any, model: Any, seed: int) -> None:

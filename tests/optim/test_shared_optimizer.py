@@ -1,4 +1,5 @@
-"""One optimiser used by several threads, or from a signal's handler during a step: every step counts, none is half done."""
+"""One optimiser used by several threads, or from a signal's handler during a step: every step counts, none is half
+done."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ def handler(*_):
         try:
             optimizer.load_state_dict(found, models=one)
         except ValueError as error:
-            assert str(error).startswith("Adam.load_state_dict: ") and "in use by another call on this thread" in str(error), error
+            assert str(error).startswith("Adam.load_state_dict: "), error
+            assert "in use by another call on this thread" in str(error), error
         else:
             raise AssertionError("a load inside a step")
 

@@ -1,5 +1,5 @@
-"""A step of an optimiser is whole or not begun, whatever arrives between two instructions: SIGTERM, SIGALRM, any handler
-that raises. Here every instruction of a step raises once."""
+"""A step of an optimiser is whole or not begun, whatever arrives between two instructions: SIGTERM, SIGALRM, any
+handler that raises. Here every instruction of a step raises once."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("taken", [0, 2])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_instruction_of_a_step(name: str, taken: int) -> None:
-    """The first step, which claims memory, and a later one; then the run goes on to the bits of one undisturbed. With Adam all
-    of them, with the others some."""
+    """The first step, which claims memory, and a later one; then the run goes on to the bits of one undisturbed. With
+    Adam all of them, with the others some."""
     make, clipped = OPTIMIZERS[name], taken == 2
     options = {"clip_norm": 0.5, "clip_value": 0.9, "error_if_nonfinite": True} if clipped else {}
 

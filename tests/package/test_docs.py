@@ -1,4 +1,5 @@
-"""The documentation is true: its Python runs, its shapes are those that come out, and the reference names all there is."""
+"""The documentation is true: its Python runs, its shapes are those that come out, and the reference names all there
+is."""
 
 from __future__ import annotations
 

@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from public import PACKAGES
 from recurra.common.synonyms import SYNONYMS
-
-PACKAGES = [
-    "recurra", *(f"recurra.{name}" for name in ("callbacks", "data", "diagnose", "losses", "metrics", "optim", "serving", "sklearn")),
-    "recurra.optim.schedules", "recurra.decoding.ctc", "recurra.decoding.search",
-]  # fmt: skip
 
 
 def keywords_of(thing: Any) -> list[str]:

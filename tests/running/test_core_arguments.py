@@ -1,7 +1,8 @@
-"""The core is not public, but within reach: no argument of any of its functions, and no half-made object, ends the process.
+"""The core is not public, but within reach: no argument of any of its functions, and no half-made object, ends the
+process.
 
-What is called is what the module holds, so a new class or function is tried without being named here; it needs a line in
-`GOOD_CALLS` of garbage.py, and this test says so.
+What is called is what the module holds, so a new class or function is tried without being named here; it needs a line
+in `GOOD_CALLS` of garbage.py, and this test says so.
 """
 
 from __future__ import annotations

@@ -291,7 +291,8 @@ assert len(search(5)) == 16
 
 
 def test_handlers_that_raise_while_others_are_put_back() -> None:
-    """At every instruction of a block that defers signals: all handlers are back after it, and none has been left out."""
+    """At every instruction of a block that defers signals: all handlers are back after it, and none has been left
+    out."""
     run_python(
         """
 import signal, sys

@@ -1,4 +1,5 @@
-"""What runs inside a backward may run another: a layer's own model, a signal's handler, threads that a layer waits for."""
+"""What runs inside a backward may run another: a layer's own model, a signal's handler, threads that a layer waits
+for."""
 
 from __future__ import annotations
 

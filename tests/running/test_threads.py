@@ -82,7 +82,8 @@ def test_sixteen_python_threads_on_one_model() -> None:
 
 @pytest.mark.parametrize("make", [rc.LSTM, rc.GRU, rc.Linear])
 def test_calls_see_one_version_of_parameters_that_are_trained_meanwhile(make: Any) -> None:
-    """What is made of parameters takes the memory of what was made before, but never from a call that still reads it."""
+    """What is made of parameters takes the memory of what was made before, but never from a call that still reads
+    it."""
     layer = make(24, 96, seed=0)
     x = np.random.default_rng(0).standard_normal((3, 40, 24)).astype(np.float32)
     turn = rc.optim.SGD(1.0, weight_decay=2.0)  # without a gradient: w - 2 w, exactly

@@ -1,7 +1,7 @@
 """Tokens, lengths, labels, weights and resets that another thread overwrites during the call: what was checked is used.
 
-Each call may succeed or be refused. The process lives: the numbers that the other thread writes would lead far out of the
-arrays.
+Each call may succeed or be refused. The process lives: the numbers that the other thread writes would lead far out of
+the arrays.
 """
 
 from __future__ import annotations

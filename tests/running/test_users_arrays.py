@@ -1,4 +1,5 @@
-"""Arrays that layers written in Python are given and give: nobody else's memory, whatever anyone writes to afterwards."""
+"""Arrays that layers written in Python are given and give: nobody else's memory, whatever anyone writes to
+afterwards."""
 
 from __future__ import annotations
 

@@ -160,7 +160,8 @@ def with_changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def test_a_state_with_parts_missing_or_of_another_kind(checkpoint: Path, tmp_path: Path) -> None:
-    """With checksums that are right: an error that begins with the operation, or a run that goes on; never half of it."""
+    """With checksums that are right: an error that begins with the operation, or a run that goes on; never half of
+    it."""
     content = container.read("fit", checkpoint)
     state = json.loads(content.metadata["training"])
     metadata = {name: text for name, text in content.metadata.items() if "checksum" not in name}

@@ -1,4 +1,5 @@
-"""Files are written whole or not at all, where and as they were; what is no regular file is neither read nor replaced."""
+"""Files are written whole or not at all, where and as they were; what is no regular file is neither read nor
+replaced."""
 
 from __future__ import annotations
 
@@ -184,7 +185,8 @@ def test_links_are_followed(chain: list[str], dangling: bool, tmp_path: Path) ->
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     """Also in other processes, whatever the order of their sets and dicts."""
-    script = "import sys, recurra as rc; rc.Sequential(rc.GRU(2, 3), rc.BatchNorm(3), rc.Linear(3, 2), seed=0).save(sys.argv[1])"
+    model = "rc.Sequential(rc.GRU(2, 3), rc.BatchNorm(3), rc.Linear(3, 2), seed=0)"
+    script = f"import sys, recurra as rc; {model}.save(sys.argv[1])"
     found = set()
     for seed in range(4):
         path = tmp_path / str(seed)

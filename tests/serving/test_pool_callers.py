@@ -1,4 +1,5 @@
-"""Plain calls, Futures and awaitables: who waits, who is woken, who is cancelled, and what then became of the stream."""
+"""Plain calls, Futures and awaitables: who waits, who is woken, who is cancelled, and what then became of the
+stream."""
 
 from __future__ import annotations
 
@@ -279,8 +280,8 @@ def test_loops_of_several_threads(max_queue: int | None) -> None:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at the k-th line of the pool's own Python that the main thread comes by. Not at a `with`, of
-    which the interpreter tells also just before it leaves the block: there it handles no signals."""
+    """Raises KeyboardInterrupt at the k-th line of the pool's own Python that the main thread comes by. Not at a
+    `with`, of which the interpreter tells also just before it leaves the block: there it handles no signals."""
 
     def __init__(self, at: int) -> None:
         self.left = at

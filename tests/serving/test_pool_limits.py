@@ -40,8 +40,8 @@ def test_a_full_queue_refuses() -> None:
 
 
 def test_more_than_it_can_do_for_a_while() -> None:
-    """Threads that ask without waiting: who is refused is told so, what was taken has its bits, the queue has its bound,
-    and afterwards all is as before."""
+    """Threads that ask without waiting: who is refused is told so, what was taken has its bits, the queue has its
+    bound, and afterwards all is as before."""
     network = model()
     with Pool(network, 31, max_queue=16) as pool:
         queues: list[int] = []

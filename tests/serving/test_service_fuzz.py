@@ -1,4 +1,5 @@
-"""Random and mutated requests and messages: each is answered by 4xx or an error, and none is ever the service's own fault."""
+"""Random and mutated requests and messages: each is answered by 4xx or an error, and none is ever the service's own
+fault."""
 
 from __future__ import annotations
 

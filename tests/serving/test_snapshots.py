@@ -1,4 +1,5 @@
-"""Streams as bytes: they go on with the same bits, here or in another process, and only with the model they came from."""
+"""Streams as bytes: they go on with the same bits, here or in another process, and only with the model they came
+from."""
 
 from __future__ import annotations
 

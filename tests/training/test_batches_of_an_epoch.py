@@ -1,4 +1,5 @@
-"""What an epoch consists of: steps_per_epoch, validation_steps, drop_last, sources without end; predict on all of them."""
+"""What an epoch consists of: steps_per_epoch, validation_steps, drop_last, sources without end; predict on all of
+them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def worst(mode: str) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 def test_early_stopping_is_keras(case: int) -> None:
-    """Epochs since the last improvement (beyond the baseline, if there is one) reach the patience, not in the first epoch."""
+    """Epochs since the last improvement (beyond the baseline, if there is one) reach the patience, not in the first
+    epoch."""
     rng = np.random.default_rng(case)
     values, mode = curve(rng), str(rng.choice(["min", "max"]))
     patience, delta, start = int(rng.integers(0, 4)), float(rng.integers(0, 3)), int(rng.integers(0, 3))
@@ -129,8 +130,8 @@ def test_batches_have_their_numbers_also_where_a_fit_ends(bad: int, quiet: bool)
     )
     with pytest.warns(RuntimeWarning) if quiet else pytest.raises(rc.NonFiniteError):
         rc.Sequential(rc.Linear(1, 1)).fit(
-            x, np.zeros_like(x), loss=rc.losses.L1(), optimizer=rc.optim.SGD(0.1), batch_size=1, shuffle=False, verbose=0,
-            callbacks=[note, *([rc.callbacks.TerminateOnNaN()] if quiet else [])],
+            x, np.zeros_like(x), loss=rc.losses.L1(), optimizer=rc.optim.SGD(0.1), batch_size=1, shuffle=False,
+            verbose=0, callbacks=[note, *([rc.callbacks.TerminateOnNaN()] if quiet else [])],
         )  # fmt: skip
     assert begun == list(range(bad + 1))
     assert ended == begun[: bad + quiet]

@@ -394,7 +394,8 @@ class Limit(rc.callbacks.Callback):
 
 @pytest.mark.parametrize("limit", [{"epochs": 2}, {"steps": 2}, {"steps": 4}, {"steps": 6}, {"steps": 7}], ids=str)
 def test_a_stop_holds_for_one_call(limit: dict[str, int], tmp_path: Path) -> None:
-    """Calls that each stop after a while are together the run without a stop: 2, 4, 6 epochs, or in the middle of them."""
+    """Calls that each stop after a while are together the run without a stop: 2, 4, 6 epochs, or in the middle of
+    them."""
     whole, parts = model(), model()
     expected = fit(whole, {}, tmp_path / "whole", 6, Limit())
     seen = []

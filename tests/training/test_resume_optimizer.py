@@ -1,4 +1,5 @@
-"""What an optimiser remembers of a run that goes on: it is of the model's layers, whatever happens to their parameters."""
+"""What an optimiser remembers of a run that goes on: it is of the model's layers, whatever happens to their
+parameters."""
 
 from __future__ import annotations
 
@@ -120,8 +121,8 @@ def folds_that_stay(folder: Path, kill: int | None) -> dict[str, Any]:
 
 
 def folds_done_are_left_out(folder: Path, kill: int | None) -> dict[str, Any]:
-    """A script that knows which folds are done: their moments wait, and the models to come start anew. What the optimiser
-    knows of the folds before depends on where it was killed."""
+    """A script that knows which folds are done: their moments wait, and the models to come start anew. What the
+    optimiser knows of the folds before depends on where it was killed."""
     optimizer, models = adam(), [model(fold) for fold in range(3)]
     for fold, one in enumerate(models):
         if not (folder / f"done{fold}").exists():

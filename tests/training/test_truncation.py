@@ -96,7 +96,8 @@ def drawn(case: int) -> tuple[int, int, int, int, Array]:
     [(3, 6, 0, 13, np.full(5, 13)), (4, 8, 0, 23, LENGTHS), *(drawn(case) for case in range(60))],
 )
 def test_gradients_reach_k2_steps_back(k1: int, k2: int, burn_in: int, steps: int, lengths: Array) -> None:
-    """From the last step of every window, also of the last one, which may have few new steps; never into the burn-in."""
+    """From the last step of every window, also of the last one, which may have few new steps; never into the
+    burn-in."""
     rate = 1e-3
     one, note = model(), PutBack()
     before = weights_of(one)

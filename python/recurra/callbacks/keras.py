@@ -41,8 +41,8 @@ class OfTraining(Generic[T]):
             return self._find(callback.training)
         except AttributeError:
             raise AttributeError(
-                f"{type(callback).__name__}: got a callback outside a fit, expected one that fit has called; look at this in a "
-                f"hook, such as on_train_begin"
+                f"{type(callback).__name__}: got a callback outside a fit, expected one that fit has called; look at "
+                f"this in a hook, such as on_train_begin"
             ) from None
 
 
@@ -87,6 +87,6 @@ def takes_logs(operation: str, callback: Callback, name: str) -> bool:
             signature.bind(*given, *[{}] * wants_logs)
             return wants_logs
     raise TypeError(
-        f"{operation}: got {type(callback).__name__}.{name}{signature}, expected {name}({', '.join(('self', *given))}); change "
-        f"its arguments"
+        f"{operation}: got {type(callback).__name__}.{name}{signature}, expected "
+        f"{name}({', '.join(('self', *given))}); change its arguments"
     )

@@ -176,9 +176,9 @@ class BackupAndRestore(Callback):
         save_freq: "epoch", or a number of optimiser steps.
         keep: number of files to keep, the last ones.
         delete_checkpoint: whether to delete the files when the run is over, as Keras does, so that calling the same fit
-            again trains anew: after the last epoch, or when a callback such as EarlyStopping has ended it for good, but not
-            when a time limit stopped it. If they are kept, calling the same fit again returns at once, and one with more
-            epochs continues.
+            again trains anew: after the last epoch, or when a callback such as EarlyStopping has ended it for good, but
+            not when a time limit stopped it. If they are kept, calling the same fit again returns at once, and one with
+            more epochs continues.
 
     If the newest file is damaged, the run resumes from the one before it, with a `recurra.ResumeWarning`. It also warns
     if the library version, the instruction set, the validation data or callbacks' options have changed, and if batches

@@ -122,9 +122,10 @@ def Input(  # noqa: N802 - as in Keras
         name: for `summary`.
         dtype: float32 or float64, the dtype of the layers that read it; None for theirs. `a + b` of two inputs of
             float64 is float64.
-        mask_value: the token that is padding, or the number that all features of a step of padding have (Keras' mask_zero and
-            Masking): a call without lengths and mask makes its mask of that, and `fit` and `evaluate` leave these steps out of
-            losses and metrics. None for every step valid. A model that this one is a part of has inputs of its own.
+        mask_value: the token that is padding, or the number that all features of a step of padding have (Keras'
+            mask_zero and Masking): a call without lengths and mask makes its mask of that, and `fit` and `evaluate`
+            leave these steps out of losses and metrics. None for every step valid. A model that this one is a part of
+            has inputs of its own.
 
     Example:
         >>> series, place = rc.Input(features=3), rc.Input(features=2, sequence=False)
@@ -154,7 +155,8 @@ def Input(  # noqa: N802 - as in Keras
         mask_value = checks.number("Input", "mask_value", mask_value, -math.inf)
         if not sequence:
             raise ValueError(
-                f"Input: got mask_value={mask_value} with sequence=False, expected None, as vectors have no padding; leave it out"
+                f"Input: got mask_value={mask_value} with sequence=False, expected None, as vectors have no padding; "
+                "leave it out"
             )
     port = Port(kind, size, "sequence" if sequence else "vector", name, wanted, mask_value)
     return Symbol(port, 0, None if tokens is not None else size, sequence, kind == "tokens")

@@ -27,7 +27,8 @@ _PER_LAYER = {"vanilla-lstm": 3, "compact-vanilla-lstm": 3, "gru": 9, "simple-rn
 
 
 def dynet_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The parameters in a text file of DyNet (`ParameterCollection.save`), by their full names, as "/birnn/..." or "/_5".
+    """The parameters in a text file of DyNet (`ParameterCollection.save`), by their full names, as "/birnn/..." or
+    "/_5".
 
     Args:
         path: the file.
@@ -102,10 +103,10 @@ def dynet_layers(source: str | os.PathLike[str] | Mapping[str, Array]) -> dict[s
         out = rc.from_torch({"weight": parameters["/_5"], "bias": parameters["/_6"]})
         tagger = rc.Sequential(layers["/birnn"], out)
 
-    VanillaLSTMBuilder, which LSTMBuilder is, and CompactVanillaLSTMBuilder become an LSTM, with the 1 that they add to the
-    forget gate; GRUBuilder a GRU with reset_after=False, whose z is 1 minus DyNet's; SimpleRNNBuilder an RNN. Those of a
-    BiRNNBuilder are one bidirectional layer with its name. Options that a file does not hold are taken to be the defaults:
-    forget_bias=1, no layer norm.
+    VanillaLSTMBuilder, which LSTMBuilder is, and CompactVanillaLSTMBuilder become an LSTM, with the 1 that they add to
+    the forget gate; GRUBuilder a GRU with reset_after=False, whose z is 1 minus DyNet's; SimpleRNNBuilder an RNN. Those
+    of a BiRNNBuilder are one bidirectional layer with its name. Options that a file does not hold are taken to be the
+    defaults: forget_bias=1, no layer norm.
 
     Args:
         source: the file's path, or what `dynet_parameters` gives.

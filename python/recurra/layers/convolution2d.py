@@ -32,7 +32,8 @@ class Conv2d(ImageLayer):
     (N, C, H, W) become `images.transpose(0, 3, 2, 1).reshape(N, W, H * C)`, and with `width`
     `images.transpose(0, 2, 3, 1).reshape(N, H * W * C)`.
 
-        y[i, j] = b + sum over a, c of W[:, :, a, c] x[i * stride + a * dilation - top, j * stride + c * dilation - left]
+        y[i, j] = b + sum over a, c of
+            W[:, :, a, c] x[i * stride + a * dilation - top, j * stride + c * dilation - left]
 
     where x is zero outside the image. Where columns are steps, a row is padded at its own end, a row of no steps has no
     output, and with stride 1 and `padding=(..., "causal")` the layer streams column by column, as Conv1d does; its

@@ -22,8 +22,8 @@ class ImagePool(ImageLayer):
     columns; with `width` x (N, T, height * width * channels), y (N, T, output_height * output_width * channels).
 
     A window pools only what lies within the image (PyTorch's count_include_pad=False). Where columns are steps, a row
-    ends at its length, and with stride 1 and `padding=(..., "causal")` the layer streams; its state is the last columns,
-    (left, N, height * channels), the oldest first, and the number of them seen so far, (1, N, 1).
+    ends at its length, and with stride 1 and `padding=(..., "causal")` the layer streams; its state is the last
+    columns, (left, N, height * channels), the oldest first, and the number of them seen so far, (1, N, 1).
 
     Args:
         kernel_size: height and width of the window: a number, or a pair.

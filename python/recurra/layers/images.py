@@ -74,8 +74,8 @@ class ImageLayer(Windowed):
             room = None if size is None else size + sum(self._zeros[axis])
             if room is not None and self._spans[axis] > room:
                 raise ValueError(
-                    f"{name}: got a window of {self._spans[axis]} {('rows', 'columns')[axis]} for an image of {room} with "
-                    "its padding, expected at most as many; make kernel_size smaller or padding larger"
+                    f"{name}: got a window of {self._spans[axis]} {('rows', 'columns')[axis]} for an image of {room} "
+                    "with its padding, expected at most as many; make kernel_size smaller or padding larger"
                 )
         if self.width is None:
             self._set_window(self._spans[1], self.stride[1], *self._zeros[1])

@@ -167,9 +167,9 @@ class Layer(ABC):
                 but not the gradients that `backward` takes and returns. If the tape would need more, recurrent layers
                 keep as many steps' saved values as fit, and `backward` recomputes the others, a stretch at a time, at
                 the cost of at most one more forward. Outputs and gradients stay bitwise the same. None for no limit.
-            first_row: the number of the first row where the rows are a part of a larger batch: with its seed they have the
-                masks, outputs and gradients with respect to x that they would have there. A layer written in Python is
-                given another rng for each first_row.
+            first_row: the number of the first row where the rows are a part of a larger batch: with its seed they have
+                the masks, outputs and gradients with respect to x that they would have there. A layer written in Python
+                is given another rng for each first_row.
             memory: (B,) uint8, an array that holds the whole tape: `tape_bytes` says how many bytes it needs. It begins
                 at a multiple of 64 bytes. What `record` writes there does not depend on its address: `open_tape` makes
                 a tape of the bytes, or of a copy of them. None for memory that the tape owns.
@@ -214,8 +214,8 @@ class Layer(ABC):
         """The tape that `record(..., memory=)` wrote into `memory`, or into bytes that it is a copy of.
 
         It may be opened several times, at any address, in any process with the same model, version of the library and
-        instruction set; each time the result is a tape that runs backward once. The bytes are only read, in place if they
-        begin at a multiple of 64, else copied: do not change them until backward has run.
+        instruction set; each time the result is a tape that runs backward once. The bytes are only read, in place if
+        they begin at a multiple of 64, else copied: do not change them until backward has run.
 
         Args:
             memory: (B,) uint8.

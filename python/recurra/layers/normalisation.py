@@ -172,8 +172,8 @@ class BatchNorm2d(NativeLayerOfChannels, StatisticsNorm):  # type: ignore[misc] 
 
     As BatchNorm, with the mean and variance of a channel over all places of all valid steps.
 
-    `y, _ = norm(x)`: x and y (N, T, features) or (N, features), features a multiple of channels, laid out channels last,
-    as Conv2d gives them.
+    `y, _ = norm(x)`: x and y (N, T, features) or (N, features), features a multiple of channels, laid out channels
+    last, as Conv2d gives them.
     Parameters: weight (channels), bias (channels). Buffers: running_mean (channels), running_var (channels).
 
     Args:

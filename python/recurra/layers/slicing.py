@@ -59,7 +59,8 @@ class Slice(NativeLayerOfAnySize):
 
 @built_in
 class Permute(NativeLayer):
-    """Reorders each step's features as an array of `shape` whose axes are permuted, as torch.permute and Keras' Permute.
+    """Reorders each step's features as an array of `shape` whose axes are permuted, as torch.permute and Keras'
+    Permute.
 
     Images of Conv2d have their channels last, while a PyTorch layer behind a flattened (C, H) has learnt from channels
     first:

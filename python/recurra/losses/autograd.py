@@ -24,7 +24,8 @@ def candidates(result: Any) -> list[Differentiator]:
 
 
 def shows_torch(result: Any, failed: Exception | None) -> bool:
-    """Whether what a function did with arrays, its result or error, shows that it is written in PyTorch's operations."""
+    """Whether what a function did with arrays, its result or error, shows that it is written in PyTorch's
+    operations."""
     if failed is None:
         return _home(type(result)) == "torch"
     if isinstance(failed, AttributeError) and isinstance(failed.obj, np.ndarray):

@@ -24,7 +24,8 @@ _Part = TypeVar("_Part")
 
 
 def bounds(rows: int, shards: int) -> list[tuple[int, int]]:
-    """The rows of each shard of a batch: contiguous, as equal as can be, some empty if there are more shards than rows."""
+    """The rows of each shard of a batch: contiguous, as equal as can be, some empty if there are more shards than
+    rows."""
     ends = [rows * index // shards for index in range(shards + 1)]
     return list(pairwise(ends))
 
@@ -43,8 +44,8 @@ def check_shardable(model: Trainable) -> None:
         if isinstance(layer, StatisticsNorm) and layer.is_trainable:
             raise ValueError(
                 f"fit: got shards for a model with {layer.label} (layer {prefix.rstrip('.')}), expected none, as it "
-                "normalises over all rows of a batch and a shard has a part of them; use LayerNorm, set trainable = False "
-                "on it, or leave shards out"
+                "normalises over all rows of a batch and a shard has a part of them; use LayerNorm, set trainable = "
+                "False on it, or leave shards out"
             )
 
 

@@ -130,8 +130,8 @@ class FlatGradients(Gradients):
 
     They start at zero; each backward adds to them, and leaves the model's own `grads` unchanged.
 
-    Attributes: flat, (size,), all dense gradients in one array, in the order of the names, which have views of it: workers
-    sum it in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
+    Attributes: flat, (size,), all dense gradients in one array, in the order of the names, which have views of it:
+    workers sum it in one operation. Gradients of embeddings with sparse=True are not in it: exchange their `grad_rows`.
 
     Example:
         >>> layer = rc.Linear(3, 2)

@@ -181,8 +181,8 @@ class Runner:
         """The bytes of a tape do not say in which form the caller gave its arguments."""
         if form is not None:
             raise ValueError(
-                f"{operation}: got a mask, or x without a batch axis, for a tape in the caller's memory, expected lengths "
-                "and rows; write lengths=..., x[None]"
+                f"{operation}: got a mask, or x without a batch axis, for a tape in the caller's memory, expected "
+                "lengths and rows; write lengths=..., x[None]"
             )
 
     @cached_property

@@ -49,10 +49,10 @@ class Stream(Generic[Output]):
     Feeding a sequence in any steps and chunks gives the bits of one call over the whole. A stream must not be used by
     two threads at once; each thread takes its own, all on one model.
 
-    `rows`, where a method takes it, are the rows that it is about: an index, a list of indices, or a bool for every row.
-    Row i of x, `reset` and the output is then the i-th of them, in the list's order. The other rows keep their state,
-    and a row's bits do not depend on which others go with it. So a service's callers can share one stream, a row each,
-    and whoever has something new steps.
+    `rows`, where a method takes it, are the rows that it is about: an index, a list of indices, or a bool for every
+    row. Row i of x, `reset` and the output is then the i-th of them, in the list's order. The other rows keep their
+    state, and a row's bits do not depend on which others go with it. So a service's callers can share one stream, a row
+    each, and whoever has something new steps.
 
     Streams can be pickled and copied, with their state: `copy.copy` goes on beside the original on the same model,
     `copy.deepcopy` and pickle copy the model too.
@@ -104,8 +104,8 @@ class Stream(Generic[Output]):
             (N, output features).
 
         Raises:
-            ValueError, TypeError: arrays or rows do not fit, or another thread is using the stream. After these, and after
-                an exception from a layer written in Python or from Ctrl-C, the state is as before the step.
+            ValueError, TypeError: arrays or rows do not fit, or another thread is using the stream. After these, and
+                after an exception from a layer written in Python or from Ctrl-C, the state is as before the step.
         """
         result: Output = self._run("step", x, reset, out, rows)
         return result
@@ -199,8 +199,8 @@ class Stream(Generic[Output]):
         )
 
     def load_state(self, state: State, rows: Rows | None = None) -> None:
-        """Continue from `state`, structured as `state()` returns it; zeros where it is None. With `rows`, only these get
-        a state, in the list's order."""
+        """Continue from `state`, structured as `state()` returns it; zeros where it is None. With `rows`, only these
+        get a state, in the list's order."""
         chosen = self._listed(rows, True)
         count = self.batch_size if chosen is None else len(chosen)
         flat = self._layout.fill(self._layout.arrays(f"{self._owner}.load_state", state), count)
@@ -222,8 +222,8 @@ class Stream(Generic[Output]):
             raise TypeError(f"{self._owner}.copy_rows: got None, expected the rows to copy from and to; name them")
         if len(given) not in (1, len(taken)):
             raise ValueError(
-                f"{self._owner}.copy_rows: got {len(given)} rows as source and {len(taken)} as target, expected as many, "
-                "or one source; list a source for each target"
+                f"{self._owner}.copy_rows: got {len(given)} rows as source and {len(taken)} as target, expected as "
+                "many, or one source; list a source for each target"
             )
         given = np.broadcast_to(given, taken.shape)
 
@@ -234,8 +234,8 @@ class Stream(Generic[Output]):
         self._together(copy)
 
     def fork(self, copies: int = 1, rows: Rows | None = None) -> Stream[Output]:
-        """A stream of N * copies sequences, on the same model: row r becomes rows r * copies ... r * copies + copies - 1.
-        With `rows`, N is their number, and r counts them."""
+        """A stream of N * copies sequences, on the same model: row r becomes rows r * copies ... r * copies + copies -
+        1. With `rows`, N is their number, and r counts them."""
         copies = checks.integer(f"{self._owner}.fork", "copies", copies)
         chosen = self._listed(rows)
         twins = self._together(lambda: [(piece.fork(copies, chosen), run) for piece, run in self._pieces])

@@ -67,8 +67,8 @@ def _bytes(operation: str, memory: Any) -> Array:
         raise TypeError(f"{operation}: got memory of {array.dtype}, expected uint8; write memory.view(np.uint8)")
     if array.ndim != 1 or not array.flags.c_contiguous:
         raise ValueError(
-            f"{operation}: got memory of shape {array.shape} and strides {array.strides}, expected one contiguous axis; "
-            "write np.ascontiguousarray(memory).ravel()"
+            f"{operation}: got memory of shape {array.shape} and strides {array.strides}, expected one contiguous "
+            "axis; write np.ascontiguousarray(memory).ravel()"
         )
     return array
 

@@ -33,8 +33,8 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
     written = Path(os.fsdecode(path))
     if whose := foreign.owner(written.name):
         errors.warn(
-            f"save: {written} now holds safetensors, which rc.load reads, although files of {whose} are called so; call "
-            f"it {written.stem}.safetensors",
+            f"save: {written} now holds safetensors, which rc.load reads, although files of {whose} are called so; "
+            f"call it {written.stem}.safetensors",
             UserWarning,
         )
 
@@ -76,8 +76,8 @@ def load(
         path: a file written by `save`.
         custom: classes of layers written in Python, by name: {"MyLayer": MyLayer}. Only these and the library's own
             classes are instantiated from a file.
-        kind: the class that the result must be of, such as `recurra.Sequential`, for a clear error here, and for editors
-            and type checkers, which then know its methods. None for any.
+        kind: the class that the result must be of, such as `recurra.Sequential`, for a clear error here, and for
+            editors and type checkers, which then know its methods. None for any.
 
     Raises:
         ModelFormatError: the file is damaged, not a model, of a newer format or of unknown layers.
@@ -109,7 +109,8 @@ def load(
         raise type(error)(f"load: {os.fspath(path)}: {error}") from error.__cause__
     if kind is not None and not isinstance(layer, kind):
         raise TypeError(
-            f"load: {os.fspath(path)}: got a {layer.label}, expected a {kind.__name__}; leave kind out, or name its class"
+            f"load: {os.fspath(path)}: got a {layer.label}, expected a {kind.__name__}; leave kind out, or name its "
+            "class"
         )
     return layer
 

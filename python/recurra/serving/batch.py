@@ -19,8 +19,8 @@ class Batches:
         self._rows, self._tally = rows, tally
 
     def begin(self, request: Request, now: float) -> bool:
-        """Whether the request, or the rest of its chunk, is to be computed. If not, it is done: the caller has left, it is
-        too late, the stream is closed; or it was a call."""
+        """Whether the request, or the rest of its chunk, is to be computed. If not, it is done: the caller has left, it
+        is too late, the stream is closed; or it was a call."""
         if not (request.is_wanted() if request.begun else request.start()):
             self._tally.cancelled += 1
             if request.at and request.stream is not None:

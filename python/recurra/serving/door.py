@@ -89,8 +89,8 @@ class Door:
         if array.ndim != axes + 1 or (port.size is not None and array.shape[-1] != port.size):
             expected = f"(t, {width})" if axes else f"({width},)"
             raise ValueError(
-                f"{operation}: got {name} of shape {array.shape}, expected {expected}; a pool's stream is one sequence, "
-                "without a batch axis"
+                f"{operation}: got {name} of shape {array.shape}, expected {expected}; a pool's stream is one "
+                "sequence, without a batch axis"
             )
         return array
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Line:
-    """Any thread appends to `inbox`, which is one call that no exception can come between. Everything else is for whoever
-    has the scheduler's turn on the worker's thread, where no signal handler runs.
+    """Any thread appends to `inbox`, which is one call that no exception can come between. Everything else is for
+    whoever has the scheduler's turn on the worker's thread, where no signal handler runs.
 
     Attributes:
         inbox: what came since; a group is an entry as long as it has steps.

@@ -37,8 +37,8 @@ class Loops:
         self.homes, self._lock = [], threading.Lock()
 
     def join(self, stream: PoolStream, x: Any) -> asyncio.Future[Any] | None:
-        """The future of a step with an x that has the right shape and dtype, by as few Python objects as possible; None if
-        it has to take the longer way, `call`."""
+        """The future of a step with an x that has the right shape and dtype, by as few Python objects as possible; None
+        if it has to take the longer way, `call`."""
         home = self._home()
         if home.group is None and not self._has_group(home):
             return None

@@ -15,8 +15,8 @@ from recurra.interop.onnx.model import OnnxModel
 from recurra.serving.served import Served
 from recurra.serving.snapshots import Snapshots, hashed
 
-#: Rows of a call, up to which a batch is filled with copies of its last row: a plan is made for each number, which takes
-#: milliseconds. From 8 on they are at most a quarter apart.
+#: Rows of a call, up to which a batch is filled with copies of its last row: a plan is made for each number, which
+#: takes milliseconds. From 8 on they are at most a quarter apart.
 _SIZES = (*range(1, 8), *(quarters << k for k in range(1, 6) for quarters in (4, 5, 6, 7)), 256)
 
 
@@ -30,8 +30,8 @@ def served(model: OnnxModel) -> Served:
     for value in given:
         if value.dims is None or len(value.dims) != 2 or isinstance(value.dims[0], int):
             raise ValueError(
-                f"Pool: got a graph whose input {value.name} is {value.dims}, expected (N, features) with any N; export a "
-                "step with an axis of rows, or take as_model(), if it consists of layers only"
+                f"Pool: got a graph whose input {value.name} is {value.dims}, expected (N, features) with any N; "
+                "export a step with an axis of rows, or take as_model(), if it consists of layers only"
             )
     model.stream(1)._taken(np.zeros(1, np.int64))  # raises if a state has no axis of rows, or if there is none
     inputs, outputs = (Structure(None if len(names) == 1 else len(names)) for names in (model.inputs, model.outputs))
@@ -66,8 +66,8 @@ def _parts(graph: Graph) -> list[bytes]:
 class OnnxRows:
     """States of many rows, of which some run at a time; an error leaves all as they were.
 
-    A graph's layers compute each row by itself. What else there is runs in numpy, whose sums and functions may have other
-    bits in other company: so only graphs whose other nodes move numbers are taken.
+    A graph's layers compute each row by itself. What else there is runs in numpy, whose sums and functions may have
+    other bits in other company: so only graphs whose other nodes move numbers are taken.
     """
 
     def __init__(self, model: OnnxModel, rows: int) -> None:
@@ -193,6 +193,6 @@ class OnnxRows:
             for one, other in zip((*together[0], together[1]), (*alone[0], alone[1]), strict=True):
                 if one[row].tobytes() != other[0].tobytes():
                     raise ValueError(
-                        "Pool: got a graph whose rows depend on one another, expected one that computes each by itself; "
-                        "take a stream() for each caller"
+                        "Pool: got a graph whose rows depend on one another, expected one that computes each by "
+                        "itself; take a stream() for each caller"
                     )

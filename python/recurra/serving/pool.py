@@ -31,16 +31,16 @@ class Pool(Closing):
         future = stream.submit_step(x)           # a concurrent.futures.Future
         y = await stream.astep(x)                # on an event loop
 
-    While nobody else computes, a step runs at once on its caller's thread. Otherwise, what came in meanwhile goes in one
-    native call. That changes no result: the bits of each stream are those of a `Stream` of its own.
+    While nobody else computes, a step runs at once on its caller's thread. Otherwise, what came in meanwhile goes in
+    one native call. That changes no result: the bits of each stream are those of a `Stream` of its own.
 
     `with` closes the pool, and `async with`, too. In a process that was forked the child's pool works, with a copy of
     the streams; what waited belongs to the parent.
 
     Args:
-        model: a layer or model that streams, or what `from_onnx` returned, if its inputs are (N, features), its states have
-            rows, and all that is no layer only moves numbers (voice detectors are such graphs). A layer's weights may
-            change at any time, by `load_state_dict` here or otherwise; each native call sees one version of them.
+        model: a layer or model that streams, or what `from_onnx` returned, if its inputs are (N, features), its states
+            have rows, and all that is no layer only moves numbers (voice detectors are such graphs). A layer's weights
+            may change at any time, by `load_state_dict` here or otherwise; each native call sees one version of them.
         max_streams: slots for streams. The memory is taken at once, the state's bytes for each.
         max_batch: streams in one native call at most; None for no limit.
         max_wait: seconds that a step may wait for others to share its call. 0 computes at once what there is.
@@ -127,8 +127,8 @@ class Pool(Closing):
         slot = self._rows.take(state)
         if slot is None:
             raise Overloaded(
-                f"Pool.open: got {self._slots} open streams, expected fewer than max_streams; close or evict some, or allow "
-                "more"
+                f"Pool.open: got {self._slots} open streams, expected fewer than max_streams; close or evict some, or "
+                "allow more"
             )
         stream = PoolStream(self, slot)
         self._scheduler.streams.add(stream)
@@ -157,11 +157,12 @@ class Pool(Closing):
         return len(idle)
 
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
-        """Give the model other weights while its streams go on: `model.load_state_dict`. No native call sees a mixture of
-        old and new ones; a long chunk may be computed with the old ones at first, and then with the new."""
+        """Give the model other weights while its streams go on: `model.load_state_dict`. No native call sees a mixture
+        of old and new ones; a long chunk may be computed with the old ones at first, and then with the new."""
         if not isinstance(self._model, Layer):
             raise TypeError(
-                "Pool.load_state_dict: got a pool of a graph from ONNX, expected one of a layer or model; open another pool"
+                "Pool.load_state_dict: got a pool of a graph from ONNX, expected one of a layer or model; open another "
+                "pool"
             )
         self._model.load_state_dict(mapping, strict)
 
@@ -204,6 +205,6 @@ class Pool(Closing):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "Pool: got a request to copy or pickle it, expected none, as it belongs to this process; make another one, and "
-            "restore snapshots of the streams"
+            "Pool: got a request to copy or pickle it, expected none, as it belongs to this process; make another one, "
+            "and restore snapshots of the streams"
         )

@@ -145,8 +145,8 @@ class PoolStream(Closing):
             slot = self._pool._rows.take(self._kept)
             if slot is None:
                 raise Overloaded(
-                    "PoolStream: got a step of a stream that was evicted while all slots are taken, expected a free one; "
-                    "close or evict others, or allow more max_streams"
+                    "PoolStream: got a step of a stream that was evicted while all slots are taken, expected a free "
+                    "one; close or evict others, or allow more max_streams"
                 )
             self.slot, self._kept = slot, None
         return self.slot

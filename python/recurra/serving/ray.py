@@ -37,8 +37,8 @@ def application(
     """An application for `ray.serve.run`.
 
     A stream stays at the replica at which its WebSocket was opened. With a folder of snapshots that all replicas reach,
-    `"resume"` finds it at any other, with the same bits: after the connection broke, and after Ray has stopped, replaced
-    or lost the replica. Streams are saved when their connection ends, and each second while they run
+    `"resume"` finds it at any other, with the same bits: after the connection broke, and after Ray has stopped,
+    replaced or lost the replica. Streams are saved when their connection ends, and each second while they run
     (`snapshot_seconds`): Ray waits `graceful_shutdown_timeout_s` for open WebSockets, and then kills the process.
 
     Args:
@@ -49,7 +49,8 @@ def application(
 
     Raises:
         ImportError: Ray Serve is not installed.
-        ValueError, TypeError: a wrong argument. Those of the service are met in the replicas, whose deployment then fails.
+        ValueError, TypeError: a wrong argument. Those of the service are met in the replicas, whose deployment then
+            fails.
     """
     try:
         from ray import serve

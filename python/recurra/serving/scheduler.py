@@ -222,8 +222,8 @@ class Scheduler:
         """A call that would wait for itself."""
         if self._turns.inside:
             raise ValueError(
-                f"{operation}: got a call inside another on the same thread, as from a layer or a signal handler, expected "
-                "one at a time; let a signal handler set a flag, and act on it after the call"
+                f"{operation}: got a call inside another on the same thread, as from a layer or a signal handler, "
+                "expected one at a time; let a signal handler set a flag, and act on it after the call"
             )
 
     def _wait(self, request: Waiting) -> Any:

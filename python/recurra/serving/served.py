@@ -14,8 +14,8 @@ from recurra.serving.snapshots import Snapshots
 
 
 class Served(NamedTuple):
-    """ports, inputs, outputs, dtype: what a step takes and gives; stream: makes states of so many rows, with the methods
-    of a `recurra.Stream` that `Rows` calls."""
+    """ports, inputs, outputs, dtype: what a step takes and gives; stream: makes states of so many rows, with the
+    methods of a `recurra.Stream` that `Rows` calls."""
 
     stream: Callable[[int], Any]
     ports: Sequence[Port]
@@ -42,5 +42,6 @@ def served(model: Any) -> Served:
     if isinstance(model, OnnxModel):
         return onnx.served(model)
     raise TypeError(
-        f"Pool: got a {type(model).__name__} as the model, expected a layer or model of recurra, or what rc.from_onnx returned"
+        f"Pool: got a {type(model).__name__} as the model, expected a layer or model of recurra, or what rc.from_onnx "
+        "returned"
     )

@@ -29,8 +29,8 @@ class Snapshots:
         weights: Callable[[], tuple[Any, Iterable[tuple[str, Array]]]],
         layout: StateLayout | None = None,
     ) -> None:
-        """names: of a row's states; zeros: makes them; config: a hash of what they belong to; weights: what changes when the
-        weights change, and those; layout: of a state that is not a list of arrays."""
+        """names: of a row's states; zeros: makes them; config: a hash of what they belong to; weights: what changes
+        when the weights change, and those; layout: of a state that is not a list of arrays."""
         self._names, self._zeros, self._config = names, zeros, config
         self._read_weights, self._layout = weights, layout
         self._weights: tuple[Any, str] | None = None
@@ -72,8 +72,8 @@ class Snapshots:
         about = content.metadata
         if about.get("format") != _FORMAT or about.get("format_version") != _VERSION:
             raise ModelFormatError(
-                f"restore: got bytes of format {about.get('format')!r}, version {about.get('format_version')!r}, expected "
-                f"{_FORMAT!r}, version {_VERSION}; give what a stream's snapshot() returned"
+                f"restore: got bytes of format {about.get('format')!r}, version {about.get('format_version')!r}, "
+                f"expected {_FORMAT!r}, version {_VERSION}; give what a stream's snapshot() returned"
             )
         if not content.whole:
             raise ModelFormatError("restore: got damaged bytes, expected those of a snapshot; take an older one")
@@ -84,8 +84,8 @@ class Snapshots:
             )
         if strict and about.get("weights") != self._weights_hash():
             raise ValueError(
-                "restore: got a snapshot taken with other weights, expected those that the model has now; load them, or "
-                "write strict=False to go on with the new ones"
+                "restore: got a snapshot taken with other weights, expected those that the model has now; load them, "
+                "or write strict=False to go on with the new ones"
             )
         arrays = self._checked(content.arrays)
         return arrays if self._layout is None else self._layout.nest(arrays)

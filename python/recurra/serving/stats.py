@@ -12,8 +12,8 @@ _PLACES = 64
 
 
 class Histogram(NamedTuple):
-    """Counts of values in ranges: counts[0] of those up to bounds[0], counts[i] of those from bounds[i - 1] to bounds[i],
-    and a last one of those above all bounds.
+    """Counts of values in ranges: counts[0] of those up to bounds[0], counts[i] of those from bounds[i - 1] to
+    bounds[i], and a last one of those above all bounds.
 
     Attributes: bounds, the upper ends, each twice the one before; counts, one more than bounds; total, the sum of all
     values.

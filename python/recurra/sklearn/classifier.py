@@ -31,8 +31,9 @@ class SequenceClassifier(ClassifierMixin, TokenEstimator):  # type: ignore[misc]
     feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceClassifier())`. A row's results do not depend on
     other rows.
 
-    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceClassifier(embedding_dim=16))`;
-    X is then a list of integer arrays (T_n,), or a table (N, T).
+    Words, characters and other tokens take `embedding_dim`:
+    `make_pipeline(SequenceEncoder(), SequenceClassifier(embedding_dim=16))`; X is then a list of integer arrays (T_n,),
+    or a table (N, T).
 
     Args:
         class_weight: None, "balanced", or a dict from class to weight, which multiplies the losses, as in scikit-learn.

@@ -33,8 +33,9 @@ class SequenceRegressor(RegressorMixin, TokenEstimator):  # type: ignore[misc]
     feature. Scale it first: `make_pipeline(SequenceScaler(), SequenceRegressor())`. The targets need no scaling: they
     are standardised for training, and predictions are scaled back. Losses are in standardised units.
 
-    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceRegressor(embedding_dim=16))`;
-    X is then a list of integer arrays (T_n,), or a table (N, T).
+    Words, characters and other tokens take `embedding_dim`:
+    `make_pipeline(SequenceEncoder(), SequenceRegressor(embedding_dim=16))`; X is then a list of integer arrays (T_n,),
+    or a table (N, T).
 
     Args:
         loss: "squared_error", "absolute_error", or "huber" with delta 1 (one standard deviation).

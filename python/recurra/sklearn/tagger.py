@@ -33,8 +33,9 @@ class SequenceTagger(ClassifierMixin, TokenEstimator):  # type: ignore[misc]
     (N, T). A table X (N, T) with y (N, T) has steps of one feature. A table X (T, F) with a vector y (T,) is one
     sequence, as in hmmlearn; predict then reads tables in the same way. Outputs have the form of the inputs.
 
-    Words, characters and other tokens take `embedding_dim`: `make_pipeline(SequenceEncoder(), SequenceTagger(embedding_dim=16))`;
-    X is then a list of integer arrays (T_n,), or a table (N, T).
+    Words, characters and other tokens take `embedding_dim`:
+    `make_pipeline(SequenceEncoder(), SequenceTagger(embedding_dim=16))`; X is then a list of integer arrays (T_n,), or
+    a table (N, T).
 
     `bidirectional` is True by default, so that a label also depends on later steps.
 

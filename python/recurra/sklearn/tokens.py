@@ -81,8 +81,8 @@ def _whole(name: str, label: str, array: Array) -> Array:
     """The array, if its numbers are whole."""
     if array.dtype.kind == "f" and not (array == np.floor(array)).all():  # infinities are out of range
         raise ValueError(
-            f"{name}: got {label} with {array[array != np.floor(array)][0]:g}, expected tokens, which are whole numbers; "
-            "leave embedding_dim out for sequences of numbers"
+            f"{name}: got {label} with {array[array != np.floor(array)][0]:g}, expected tokens, which are whole "
+            "numbers; leave embedding_dim out for sequences of numbers"
         )
     return array
 

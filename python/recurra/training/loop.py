@@ -224,8 +224,8 @@ class Training:
         burn_in = 0 if self._settings.truncate is None else self._settings.truncate.burn_in
         if burn_in and not self._running.steps and not self.stop_training:  # else the loss of 0 would look very good
             raise ValueError(
-                f"fit: epoch {self.epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected fewer "
-                "than the steps of the sequences; lower it"
+                f"fit: epoch {self.epoch + 1}: got burn_in={burn_in}, which leaves no step to learn from, expected "
+                "fewer than the steps of the sequences; lower it"
             )
         told, self._told = self._told, True
         if not told:  # of rows that every epoch leaves out

@@ -83,8 +83,8 @@ class TrainableModel(Trainable, Generic[Output]):
             y: targets. With an output at every step, (N, T) or (N, T, features), or a list of arrays if x is a list;
                 else (N,) or (N, features). The loss defines dtype and shape. For CTC, a list of arrays of any lengths.
             lengths: (N,) valid steps of each row of an array x; padding is ignored.
-            loss: an object of `recurra.losses`; the name of one with its default options, such as "mse"; or a function, see
-                `recurra.losses.Function`.
+            loss: an object of `recurra.losses`; the name of one with its default options, such as "mse"; or a function,
+                see `recurra.losses.Function`.
             optimizer: one of `recurra.optim`; it keeps its state from one fit to the next. Or the name of one, such as
                 "adam", for a new optimiser.
             loss_weights: weights of the outputs' mean losses in their sum; None for 1 each.
@@ -115,8 +115,8 @@ class TrainableModel(Trainable, Generic[Output]):
             clip_value: the maximum absolute value of that gradient's elements, applied before clip_norm.
             accumulate: number of batches whose gradients make one optimiser step: the same step as for one batch of
                 them all, up to rounding.
-            shards: the gradient of a step is the sum over so many parts of its batches, equal ranges of rows, by a balanced
-                binary tree: the same bits on any number of workers that compute parts of the tree each (see
+            shards: the gradient of a step is the sum over so many parts of its batches, equal ranges of rows, by a
+                balanced binary tree: the same bits on any number of workers that compute parts of the tree each (see
                 `docs/gradients.md`). Each shard takes as much memory as the parameters, and metrics see it as a batch.
             bucket: whether to batch rows of similar lengths together, in an order that is still random. A number bounds
                 the steps of a batch, padding included, so that long rows form smaller batches.
@@ -126,8 +126,8 @@ class TrainableModel(Trainable, Generic[Output]):
             nan_guard: whether a NaN or infinity in a loss or gradient ends training before it changes the parameters.
             seed: of the order and of dropout: the same seed gives the same bits, on any number of threads. None for a
                 fresh seed.
-            verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch. Lines, those of callbacks too, are records
-                of the logger "recurra" if the program has configured `logging`, else they are printed.
+            verbose: 0 silent, 1 a progress bar per epoch, 2 a line per epoch. Lines, those of callbacks too, are
+                records of the logger "recurra" if the program has configured `logging`, else they are printed.
 
         With several inputs or outputs, x, lengths, y, loss, metrics and weights have one item for each, in the
         structure of the model's inputs or outputs: a tuple, or a dict.
@@ -350,8 +350,9 @@ class TrainableModel(Trainable, Generic[Output]):
             verbose: 1 shows a progress bar.
 
         Returns:
-            An array (N, T, features) or (N, features). With an output at every step, for a list of ragged arrays, and for
-            batches with lengths or with different numbers of steps, a list with an array for each row. With several outputs, one for each.
+            An array (N, T, features) or (N, features). With an output at every step, for a list of ragged arrays, and
+            for batches with lengths or with different numbers of steps, a list with an array for each row. With several
+            outputs, one for each.
         """
         from recurra.data.sources import is_source
         from recurra.training.prediction import predict_batches
@@ -427,8 +428,8 @@ class TrainableModel(Trainable, Generic[Output]):
             x, lengths, mask, batch_size, steps, verbose: as in `predict`.
 
         Returns:
-            As `predict`: of `CrossEntropy` each class's probability, of `BinaryCrossEntropy` each feature's, of `CTC` those
-            of the symbols at every step, of `CRF` each tag's marginal at every step.
+            As `predict`: of `CrossEntropy` each class's probability, of `BinaryCrossEntropy` each feature's, of `CTC`
+            those of the symbols at every step, of `CRF` each tag's marginal at every step.
 
         Raises:
             ValueError: no loss is known. TypeError: it is another one.

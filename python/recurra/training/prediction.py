@@ -90,8 +90,8 @@ def _together(chunks: list[_Chunk]) -> Any:
 
 
 def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], y: Any, lengths: Any) -> Any:
-    """Predictions, each an array or a list of arrays, as what the losses say that they stand for; `lengths` are those of
-    arrays that are padded."""
+    """Predictions, each an array or a list of arrays, as what the losses say that they stand for; `lengths` are those
+    of arrays that are padded."""
     given = structure.spread(operation, "y", y), structure.spread_optional(operation, "lengths", lengths)
     found = []
     for loss, one, valid in zip(losses, *given, strict=True):
@@ -101,8 +101,8 @@ def probabilities(operation: str, structure: Structure, losses: Sequence[Loss], 
         of = CrossEntropy() if isinstance(loss, CTC) else loss
         if not isinstance(of, OfLogits):
             raise TypeError(
-                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy, BinaryCrossEntropy, "
-                "CTC or CRF, of whose predictions there are probabilities; use predict"
+                f"{operation}: got a model of the loss {type(loss).__name__}, expected CrossEntropy, "
+                "BinaryCrossEntropy, CTC or CRF, of whose predictions there are probabilities; use predict"
             )
         found.append([of.probabilities(row) for row in one] if isinstance(one, list) else of.probabilities(one))
     return structure.join(found)

@@ -167,8 +167,8 @@ def _differ(own: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
 
 
 def _where_they_differ(own: Any, other: Any) -> tuple[Any, ...]:
-    """Only the differing parts of dicts and lists, by key or index, as whole models are too long for a message. Of lists of
-    different lengths, what lies between their common beginning and end."""
+    """Only the differing parts of dicts and lists, by key or index, as whole models are too long for a message. Of
+    lists of different lengths, what lies between their common beginning and end."""
     if isinstance(own, list) and isinstance(other, list):
         if len(own) != len(other):
             first = _common(own, other)

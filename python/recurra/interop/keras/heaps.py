@@ -1,4 +1,5 @@
-"""Checks the global heaps of untrusted HDF5 files, which hold their texts: HDF5's library can loop forever on a damaged one."""
+"""Checks the global heaps of untrusted HDF5 files, which hold their texts: HDF5's library can loop forever on a damaged
+one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from recurra.layers.pooling import Pool
 
 
 def _image(layer: KerasLayer, args: tuple[Any, ...]) -> Value:
-    """The input, which must be images of this layer's axes: columns as steps, or in TimeDistributed one in each step."""
+    """The input, which must be images of this layer's axes: columns as steps, or in TimeDistributed one in each
+    step."""
     value = layer.one(args, image=True)
     if len(value.image) != (3 if layer.builder.is_stepwise else 2):
         raise refused(

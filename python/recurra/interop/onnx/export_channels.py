@@ -12,7 +12,8 @@ from recurra.interop.onnx.writer import Tensor, Writer
 
 
 def _by_channel(writer: Writer, x: Tensor, channels: int, op: str, *others: str, **attributes: Any) -> str:
-    """An operator on (N, channels, positions, T) or (N, channels, positions), applied to the channels of all positions."""
+    """An operator on (N, channels, positions, T) or (N, channels, positions), applied to the channels of all
+    positions."""
     before = (0, 0) if x.sequence else (0,)
     turn = [0, 3, 2, 1] if x.sequence else [0, 2, 1]
     split = writer.node("Reshape", [x.name, writer.integers(*before, -1, channels)])

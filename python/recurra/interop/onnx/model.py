@@ -217,8 +217,8 @@ class OnnxModel:
             )
         if any(plan.start[slot] is not None and np.any(plan.start[slot]) for slot in plan.begins):
             raise ValueError(
-                "OnnxModel.as_model: got a layer that begins with a constant state, expected zeros or an input; call this "
-                "model as it is"
+                "OnnxModel.as_model: got a layer that begins with a constant state, expected zeros or an input; call "
+                "this model as it is"
             )
         return plan.models[0]
 

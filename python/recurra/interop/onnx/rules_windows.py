@@ -37,7 +37,8 @@ def _steps(value: Value, made: View, symbol: Any, channels: int, steps: int) -> 
 
 
 def convolved(node: Node, inputs: Sequence[Value | None], axes: int) -> tuple[Value, dict[str, Array]] | None:
-    """The input and the parameters of a Conv of one group over so many axes; None of another, or of computed weights."""
+    """The input and the parameters of a Conv of one group over so many axes; None of another, or of computed
+    weights."""
     value, weight, bias = inputs[0], known(inputs, 1), known(inputs, 2)
     if value is None or weight is None or weight.ndim != 2 + axes or (bias is None and not left_out(inputs, 2)):
         return None

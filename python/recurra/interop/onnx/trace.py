@@ -286,7 +286,8 @@ class Tracer:
 
 
 def _image(view: View, shape: tuple[int, ...], pattern: str) -> View | None:
-    """The view, if its axes fit images of this shape, with features of D rows each; a single row or feature fits both."""
+    """The view, if its axes fit images of this shape, with features of D rows each; a single row or feature fits
+    both."""
     order, sizes = labelled(shape, pattern)
     if view.base != (sizes["N"], sizes["T"], sizes["D"] * sizes["F"]):
         return None

@@ -22,8 +22,8 @@ _MADE = "recurra/rolled"
 class _Chain:
     """Successive steps of a cell.
 
-    Their x are taken from `base`, a name or another chain, at places along `axis` that begin with `begin`; if it is None,
-    the only step's x is a matrix of its own. total: the steps that `base` must have, 0 for any.
+    Their x are taken from `base`, a name or another chain, at places along `axis` that begin with `begin`; if it is
+    None, the only step's x is a matrix of its own. total: the steps that `base` must have, 0 for any.
     """
 
     number: int

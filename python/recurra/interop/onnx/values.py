@@ -133,7 +133,8 @@ def merged(view: View) -> View:
 
 
 def settled(view: View) -> View:
-    """The view with directions of one feature each as features. Its value's axes stay, each with a letter in the order."""
+    """The view with directions of one feature each as features. Its value's axes stay, each with a letter in the
+    order."""
     if view.directions == 1 or view.sizes["F"] != 1:
         return view
     return View(view.island, view.symbol, view.base, view.order.replace("D", "F"), 1)

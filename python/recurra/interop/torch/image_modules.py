@@ -22,7 +22,8 @@ def _image(module: Any, chain: Chain) -> dict[str, Any]:
     if chain.axis == "any" and chain.height is None:
         raise chain.refused(
             module,
-            "got images of unknown size, expected their height, and their width unless their columns are the steps here",
+            "got images of unknown size, expected their height, and their width unless their columns are the steps "
+            "here",
             "write rc.from_torch(module, height=32), or height= and width=; with torch_layers, "
             "options={'name': {'height': 32}}",
         )

@@ -42,7 +42,8 @@ class Limits(NamedTuple):
             raise Problem(
                 413,
                 "TooLarge",
-                f"{operation}: got {steps} steps, expected at most {self.steps}; send the sequence in parts, as a stream",
+                f"{operation}: got {steps} steps, expected at most {self.steps}; send the sequence in parts, as a "
+                "stream",
             )
 
 

@@ -30,7 +30,8 @@ HISTOGRAMS = {
 def text(
     stats: PoolStats | None, counters: Mapping[tuple[str, str], int], gauges: Mapping[str, tuple[float, str]]
 ) -> str:
-    """A page for Prometheus. counters: requests by route and status; gauges: others of the service, with what they are."""
+    """A page for Prometheus. counters: requests by route and status; gauges: others of the service, with what they
+    are."""
     lines = [
         "# HELP recurra_requests_total Requests and connections that have ended.",
         "# TYPE recurra_requests_total counter",

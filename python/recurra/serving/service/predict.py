@@ -35,7 +35,8 @@ class Forms(NamedTuple):
             raise Problem(
                 415,
                 "ValueError",
-                f"predict: got the content type {kind[:80] or 'none'!r}, expected {JSON} or {SAFETENSORS}; set Content-Type",
+                f"predict: got the content type {kind[:80] or 'none'!r}, expected {JSON} or {SAFETENSORS}; set "
+                "Content-Type",
             )
         accepts = [one.partition(";")[0].strip().lower() for one in headers.get("accept", "").split(",")]
         wanted = next((one for one in accepts if one == JSON or one in _BINARY), kind)

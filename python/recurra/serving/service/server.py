@@ -17,8 +17,8 @@ _OTHERS = 256
 
 
 class Server(uvicorn.Server):
-    """Serves a `Service`. At the first SIGTERM or Ctrl-C it answers what came, saves the streams and ends; at the second
-    one, at once."""
+    """Serves a `Service`. At the first SIGTERM or Ctrl-C it answers what came, saves the streams and ends; at the
+    second one, at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service, drain_seconds: float) -> None:
         super().__init__(config)

@@ -43,11 +43,11 @@ class Service:
     """A model behind HTTP and WebSocket: an ASGI application, to be run by uvicorn or mounted in another application.
 
     It has whole sequences at `/v1/predict`, streams of a `Pool` at the WebSocket `/v1/stream`, `/v1/model`, `/health`,
-    `/metrics` for Prometheus, and at `/` a page on which people try the model. docs/serving.md has the protocol. It needs
-    `pip install 'recurra[serve]'`; `python -m recurra serve model.safetensors` runs it by itself.
+    `/metrics` for Prometheus, and at `/` a page on which people try the model. docs/serving.md has the protocol. It
+    needs `pip install 'recurra[serve]'`; `python -m recurra serve model.safetensors` runs it by itself.
 
-    `async with service:` in the lifespan of the application around it drains it at the end; run by itself, it does so on
-    its own.
+    `async with service:` in the lifespan of the application around it drains it at the end; run by itself, it does so
+    on its own.
 
     Args:
         model: a layer or model. One that does not stream has whole sequences alone.

@@ -136,8 +136,8 @@ class Session:
                 op = about.get("op")
                 if not isinstance(op, str) or op not in self._ops or not isinstance(about.get("id"), str | int | None):
                     raise ValueError(
-                        f'message: got no object with "op", expected one of {", ".join(self._ops)}, and a number or text '
-                        'as "id" if any; write {"op": "step", "x": [...]}'
+                        f'message: got no object with "op", expected one of {", ".join(self._ops)}, and a number or '
+                        'text as "id" if any; write {"op": "step", "x": [...]}'
                     )
                 made: str = await self._ops[op](given, share)
                 return made

@@ -90,7 +90,8 @@ class Values:
     # Reading
 
     def from_json(self, operation: str, x: Any, chunk: bool = True, batches: bool = False) -> list[Array]:
-        """Inputs as nested lists: of a sequence, of a step if not `chunk`, or, if `batches`, also of several sequences."""
+        """Inputs as nested lists: of a sequence, of a step if not `chunk`, or, if `batches`, also of several
+        sequences."""
         return [
             _array(
                 operation,
@@ -190,7 +191,8 @@ def _axes(port: Port, rank: int) -> str:
 
 
 def _array(operation: str, name: str, port: Port, value: Any, rank: int, dtype: np.dtype[Any]) -> Array:
-    """Nested lists as an array. Every list is looked at first: numpy would also take text, null, and rows of any length."""
+    """Nested lists as an array. Every list is looked at first: numpy would also take text, null, and rows of any
+    length."""
     kinds: set[type] = {int} if port.kind == "tokens" else {int, float}
     shape: list[int] = []
     _look(operation, name, value, rank, kinds, shape, 0)
@@ -224,7 +226,8 @@ def _look(operation: str, name: str, value: Any, rank: int, kinds: set[type], sh
         shape.append(len(value))
     elif shape[depth] != len(value):
         raise ValueError(
-            f"{operation}: got lists of {shape[depth]} and of {len(value)} in {name}, expected as many in each; fill them up"
+            f"{operation}: got lists of {shape[depth]} and of {len(value)} in {name}, expected as many in each; fill "
+            "them up"
         )
     if depth == rank - 1:
         if not kinds.issuperset(map(type, value)):
