@@ -11,7 +11,9 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import recurra as rc
-from support import Array, assert_as_close_as, assert_same_bits, unpack
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import Array
+from cell_runs import unpack
 
 pytestmark = pytest.mark.every_isa
 

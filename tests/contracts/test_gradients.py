@@ -8,27 +8,12 @@ import numpy as np
 import pytest
 
 import torch_peer
-from support import (
-    CELLS,
-    DTYPES,
-    Array,
-    Case,
-    Problem,
-    assert_as_close_as,
-    assert_same_bits,
-    assert_same_outcome,
-    central_difference,
-    draw,
-    grid,
-    inputs,
-    load,
-    make_layer,
-    pack,
-    solve,
-    solver,
-    steady,
-    unpack,
-)
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, Problem, draw, grid, steady
+from cell_runs import assert_same_outcome, inputs, load, make_layer, pack, solve, solver, unpack
+from cell_variants import CELLS
+from single_thread import central_difference
 
 pytestmark = pytest.mark.every_isa
 

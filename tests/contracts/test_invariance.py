@@ -10,23 +10,11 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import (
-    CELLS,
-    DTYPES,
-    Array,
-    Case,
-    Outcome,
-    Problem,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    make_layer,
-    pad,
-    solve,
-    solver,
-    take,
-    unpack,
-)
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, Problem, draw, pad, take
+from cell_runs import Outcome, assert_same_outcome, make_layer, solve, solver, unpack
+from cell_variants import CELLS
 
 pytestmark = pytest.mark.every_isa
 

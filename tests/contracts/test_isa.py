@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import recurra as rc
+from fresh_python import run_python
 from other_isas import ISAS, OTHERS, RUNS
-from support import run_python
 
 
 def test_the_machine_is_used() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from layer_cases import NAMES, POINTWISE, STREAMED, draw, make
-from support import DTYPES, Array, assert_same_bits
 
 pytestmark = pytest.mark.every_isa
 

@@ -1,6 +1,6 @@
-"""Cell options: what the tables in support.py do not say by themselves. Those take every option through the tests of
-values, gradients, invariance, ragged batches and streams, in inference; here come the masks of training, first values,
-statistics."""
+"""Cell options: what the tables in cell_variants.py do not say by themselves. Those take every option through the tests
+of values, gradients, invariance, ragged batches and streams, in inference; here come the masks of training, first
+values, statistics."""
 
 from __future__ import annotations
 
@@ -14,28 +14,11 @@ from test_gradients import assert_central_differences
 import masks
 import recurra as rc
 import torch_peer
-from support import (
-    CELLS,
-    DTYPES,
-    NORMALISED,
-    VARIANTS,
-    Array,
-    Case,
-    Outcome,
-    assert_as_close_as,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    forward,
-    make_layer,
-    option_grid,
-    pad,
-    solve,
-    solver,
-    specified,
-    steady,
-    take,
-)
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, draw, option_grid, pad, steady, take
+from cell_runs import Outcome, assert_same_outcome, forward, make_layer, solve, solver, specified
+from cell_variants import CELLS, NORMALISED, VARIANTS
 
 pytestmark = pytest.mark.every_isa
 

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES
+from cell_cases import Case, draw
+from cell_runs import assert_same_outcome, forward, solve, solver
+from cell_variants import CELLS
 from recurra import _core
-from support import CELLS, DTYPES, Case, assert_same_bits, assert_same_outcome, draw, forward, solve, solver
 
 #: L1 and L2 of machines that this one need not be. Nothing fits the first one's caches, everything the last one's.
 MACHINES = [(1 << 10, 4 << 10), (32 << 10, 256 << 10), (48 << 10, 2 << 20), (1 << 30, 1 << 40)]

@@ -9,22 +9,12 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import (
-    CELLS,
-    DTYPES,
-    Array,
-    Case,
-    Problem,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    forward,
-    pack,
-    polls,
-    solve,
-    solver,
-    unpack,
-)
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, Problem, draw
+from cell_runs import assert_same_outcome, forward, pack, solve, solver, unpack
+from cell_variants import CELLS
+from polling import polls
 
 pytestmark = pytest.mark.every_isa
 

@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, draw
+from cell_runs import solver
+from cell_variants import VARIANTS
 from conftest import THREADS
 from layer_cases import LAYERS, STREAMED, make
 from recurra import _core
-from support import DTYPES, VARIANTS, Array, Case, assert_same_bits, draw, solver
 
 COUNTS = [count for count in THREADS if count]
 STEPS = 11

@@ -11,7 +11,9 @@ import pytest
 import masks
 import reference
 import torch_peer
-from support import VARIANTS, Case, Outcome, draw, grid, option_grid, specified
+from cell_cases import Case, draw, grid, option_grid
+from cell_runs import Outcome, specified
+from cell_variants import VARIANTS
 
 CASES = [case for case in grid() if case.steps < 30 or case.num_layers < 3]
 

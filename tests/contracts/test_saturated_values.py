@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import recurra as rc
-from support import Array
+from array_types import Array
 
 pytestmark = pytest.mark.every_isa
 

@@ -8,27 +8,11 @@ import numpy as np
 import pytest
 
 import torch_peer
-from support import (
-    CELLS,
-    DTYPES,
-    NORMALISED,
-    SCANS,
-    Case,
-    assert_as_close_as,
-    assert_same_bits,
-    draw,
-    forward,
-    grid,
-    inputs,
-    load,
-    make_layer,
-    pack,
-    solve,
-    solver,
-    specified,
-    steady,
-    unpack,
-)
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES
+from cell_cases import SCANS, Case, draw, grid, steady
+from cell_runs import forward, inputs, load, make_layer, pack, solve, solver, specified, unpack
+from cell_variants import CELLS, NORMALISED
 
 pytestmark = pytest.mark.every_isa
 

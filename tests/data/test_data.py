@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
 from recurra.data import order, sources
-from support import Array, assert_same_bits
 
 RNG = np.random.default_rng(0)
 SERIES = RNG.standard_normal((40, 3)).astype(np.float32)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import loss_reference
 import recurra as rc
+from array_types import DTYPES, Array
 from recurra.decoding.ctc import Hypothesis
-from support import DTYPES, Array
 
 pytestmark = pytest.mark.every_isa
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 
 pytestmark = pytest.mark.every_isa
 

@@ -11,7 +11,8 @@ import pytest
 import layer_cases
 import recurra as rc
 import user_layers
-from support import Array, one_thread
+from array_types import Array
+from single_thread import one_thread
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 6, 3)).astype(np.float32)

@@ -13,8 +13,12 @@ import pytest
 
 import recurra as rc
 import reference
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, Problem, draw
+from cell_runs import solver
+from cell_variants import VARIANTS
 from recurra.inspection.subject import Subject
-from support import VARIANTS, Array, Case, Problem, assert_same_bits, draw, solver
 from user_layers import Scale
 
 matplotlib.use("Agg")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import recurra as rc
-from support import Array
+from array_types import Array
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus", "softmax"]
 FUNCTIONS = ["sqrt", "square", "exp", "log", "abs"]

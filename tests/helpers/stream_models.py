@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import recurra as rc
-from support import Array
+from array_types import Array
 from user_layers import Scale, Softsign
 
 FEATURES, TOKENS = 5, 11

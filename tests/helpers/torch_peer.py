@@ -10,8 +10,11 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import masks
+from array_types import Array
+from cell_cases import Case, Problem, draw
+from cell_runs import Outcome
+from cell_variants import VARIANTS
 from reference import Options
-from support import VARIANTS, Array, Case, Outcome, Problem, draw
 
 State = tuple[torch.Tensor, ...]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import recurra as rc
+from agreement import assert_as_close_as
+from array_types import Array
 from layer_cases import ACTIVATIONS, FUNCTIONS, SHAPED, draw
-from support import Array, assert_as_close_as
 
 pytestmark = pytest.mark.every_isa
 

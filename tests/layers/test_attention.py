@@ -15,9 +15,12 @@ import torch
 
 import attention_reference
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_runs import unpack
 from layer_cases import decoder
 from recurra import _core
-from support import DTYPES, Array, assert_same_bits, central_difference, unpack
+from single_thread import central_difference
 
 pytestmark = pytest.mark.every_isa
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recurra as rc
-from support import DTYPES, Array, assert_as_close_as, assert_same_bits
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
 
 pytestmark = pytest.mark.every_isa
 

@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from crf_reference import Chain
-from support import DTYPES, Array, assert_same_bits, central_difference
+from single_thread import central_difference
 
 TAGS = 4
 

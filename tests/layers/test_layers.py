@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import recurra as rc
-from support import DTYPES, Array, assert_as_close_as, assert_same_bits, unpack
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
+from cell_runs import unpack
 
 pytestmark = pytest.mark.every_isa
 

@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import (
-    DTYPES,
-    SCANS,
-    Case,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    forward,
-    inputs,
-    load,
-    make_layer,
-    solve,
-    specified,
-)
+from agreement import assert_same_bits
+from array_types import DTYPES
+from cell_cases import SCANS, Case, draw
+from cell_runs import assert_same_outcome, forward, inputs, load, make_layer, solve, specified
 
 pytestmark = pytest.mark.every_isa
 

@@ -10,7 +10,11 @@ import torch
 
 import recurra as rc
 import torch_peer
-from support import CELLS, DTYPES, Array, Case, assert_same_bits, draw, load, make_layer, solver
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, draw
+from cell_runs import load, make_layer, solver
+from cell_variants import CELLS
 
 
 def fresh(**options: Any) -> Any:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import recurra as rc
-from support import DTYPES, Array, assert_as_close_as, assert_same_bits
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
 
 pytestmark = pytest.mark.every_isa
 

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits, central_difference, unpack
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_runs import unpack
+from single_thread import central_difference
 from user_layers import Failing, Mean, Noise, Scale, Softsign
 
 LENGTHS = np.array([7, 0, 3, 5])

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 
 ROWS, SIZE = 40, 6
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 import loss_reference
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits, central_difference
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from single_thread import central_difference
 
 pytestmark = pytest.mark.every_isa
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import recurra as rc
-from support import Array
+from array_types import Array
 
 LENGTHS = np.array([4, 0, 6, 1])
 rng = np.random.default_rng(0)

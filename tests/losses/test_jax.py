@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array
+from array_types import Array
 
 LENGTHS = np.array([4, 0, 6, 1])
 X, T = np.random.default_rng(0).standard_normal((2, 4, 6, 3))

@@ -11,7 +11,9 @@ import test_ctc
 from test_losses import IGNORED, KINDS, QUANTILES, Kind, by_torch, class_weights, drawn
 
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits, central_difference
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from single_thread import central_difference
 
 pytestmark = pytest.mark.every_isa
 

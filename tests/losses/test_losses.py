@@ -17,7 +17,9 @@ from torch import distributions
 
 import loss_reference
 import recurra as rc
-from support import DTYPES, Array, assert_as_close_as, assert_same_bits, central_difference
+from agreement import assert_as_close_as, assert_same_bits
+from array_types import DTYPES, Array
+from single_thread import central_difference
 
 pytestmark = pytest.mark.every_isa
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
 from recurra.metrics.find import NAMES
-from support import Array, assert_same_bits
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((8, 5, 3)).astype(np.float32)

@@ -11,7 +11,8 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 import recurra as rc
-from support import Array, central_difference
+from array_types import Array
+from single_thread import central_difference
 
 LENGTHS = np.array([4, 0, 6, 1])
 DTYPES = ["float32", "float64"]

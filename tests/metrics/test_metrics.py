@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import loss_reference
 import recurra as rc
+from array_types import Array
 from recurra.metrics.find import NAMES
 from sklearn import metrics as peer
-from support import Array
 
 ROWS, STEPS, CLASSES = 23, 7, 5
 LENGTHS = np.random.default_rng(1).integers(0, STEPS + 1, ROWS)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, one_thread
+from array_types import Array
+from single_thread import one_thread
 
 CASES = range(6)
 CRF = rc.CRF(4, seed=0)

@@ -11,8 +11,9 @@ import pytest
 from test_metrics import CLASSES, KINDS, LENGTHS, ROWS, STEPS, VALID, Kind, each_kind
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
 from sklearn import metrics as peer
-from support import Array, assert_same_bits
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 6, 3)).astype(np.float32)

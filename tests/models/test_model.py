@@ -14,8 +14,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_runs import unpack
 from recurra.saving import registry
-from support import DTYPES, Array, assert_same_bits, central_difference, unpack
+from single_thread import central_difference
 from user_layers import Failing, Mean, Noise, Scale, Softsign
 
 pytestmark = pytest.mark.every_isa

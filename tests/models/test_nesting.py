@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import DTYPES, assert_same_bits, unpack
+from agreement import assert_same_bits
+from array_types import DTYPES
+from cell_runs import unpack
 from user_layers import Scale
 
 ROWS, STEPS = 3, 8

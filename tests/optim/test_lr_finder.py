@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
+from fresh_python import run_python
 from recurra.optim import lr_finder
-from support import Array, assert_same_bits, run_python
 from user_layers import Failing
 
 STEPS = {"start": 1e-5, "stop": 10.0, "steps": 60, "batch_size": 16, "verbose": 0, "seed": 0}

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import recurra as rc
-from support import DTYPES, Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from user_layers import Scale
 
 pytestmark = pytest.mark.every_isa

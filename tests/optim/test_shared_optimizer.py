@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from fresh_python import run_python
 from recurra import _core
-from support import assert_same_bits, run_python
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "SGD": lambda: rc.optim.SGD(0.1, momentum=0.9),

@@ -15,7 +15,8 @@ import pytest
 from test_optim import OPTIMIZERS, gradients
 
 import recurra as rc
-from support import assert_same_bits, run_python
+from agreement import assert_same_bits
+from fresh_python import run_python
 from user_layers import Scale
 
 

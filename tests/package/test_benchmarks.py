@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support import load_script
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")

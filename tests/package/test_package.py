@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import recurra as rc
+from fresh_python import run_python
 from recurra import _core
-from support import run_python
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import recurra as rc
+from fresh_python import run_python
 from public import PACKAGES
 from recurra.common.docstrings import described_arguments
-from support import run_python
 
 #: Nobody calls these; functions return them.
 MADE = (

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import Array
 from user_layers import Scale, Softsign
 
 ROWS, STEPS, SIZE = 4, 6, 72

@@ -11,19 +11,12 @@ import pytest
 
 import layer_cases
 import recurra as rc
-from support import (
-    Array,
-    Problem,
-    assert_same_bits,
-    draw,
-    inputs,
-    layer_with_whole_gradients,
-    option_grid,
-    pack,
-    solve,
-    solver,
-)
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Problem, draw, option_grid
+from cell_runs import inputs, pack, solve, solver
 from user_layers import Scale
+from weights import layer_with_whole_gradients
 
 PROBLEMS = [draw(case) for case in option_grid()[::3]]
 

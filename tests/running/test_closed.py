@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import assert_same_bits, run_python
+from agreement import assert_same_bits
+from fresh_python import run_python
 from user_layers import Scale, Softsign
 
 X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, one_thread
+from array_types import Array
+from single_thread import one_thread
 from user_layers import Scale, Softsign
 
 N, T, F = 3, 5, 2

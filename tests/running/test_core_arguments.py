@@ -11,9 +11,9 @@ import inspect
 
 import pytest
 
+from fresh_python import run_python
 from garbage import GOOD_CALLS
 from recurra import _core
-from support import run_python
 
 FUNCTIONS = [name for name, each in vars(_core).items() if inspect.isbuiltin(each)]
 CLASSES = [name for name, each in vars(_core).items() if inspect.isclass(each)]

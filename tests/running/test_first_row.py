@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import (
-    VARIANTS,
-    Array,
-    Case,
-    Problem,
-    assert_same_bits,
-    draw,
-    inputs,
-    make_layer,
-    pack,
-    solver,
-    take,
-    unpack,
-)
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, Problem, draw, take
+from cell_runs import inputs, make_layer, pack, solver, unpack
+from cell_variants import VARIANTS
 from user_layers import Scale
 
 RANDOM = [name for name, variant in VARIANTS.items() if variant.random]

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import recurra as rc
-from support import Array, assert_same_bits, unpack
+from agreement import assert_same_bits
+from array_types import Array
+from cell_runs import unpack
 from user_layers import Mean, Scale
 
 ROWS, STEPS = 6, 9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support import run_python
+from fresh_python import run_python
 
 # `interrupt` runs a call and raises SIGINT in it after 0.5 s. How soon calls hear it is counted in test_polls.py.
 PRELUDE = """

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Case, load_script, make_layer, run_python
+from cell_cases import Case
+from cell_runs import make_layer
+from fresh_python import run_python
+from scripts import load_script
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CELLS = {

@@ -13,24 +13,14 @@ import pytest
 from test_interrupt import PRELUDE
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, Problem, draw
+from cell_runs import Outcome, assert_same_outcome, inputs, make_layer, pack, solver, unpack
+from cell_variants import VARIANTS
+from fresh_python import run_python
 from layer_cases import LAYERS as PLAIN_LAYERS
 from layer_cases import decoder
-from support import (
-    VARIANTS,
-    Array,
-    Case,
-    Outcome,
-    Problem,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    inputs,
-    make_layer,
-    pack,
-    run_python,
-    solver,
-    unpack,
-)
 from user_layers import Scale
 
 MODES = [(False, False, False, False), (True, False, True, True), (False, True, True, False), (True, True, True, True)]

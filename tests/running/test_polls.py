@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from polling import polls
 from recurra import _core
-from support import polls
 
 RNG = np.random.default_rng(0)
 

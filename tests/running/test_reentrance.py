@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits, run_python
+from agreement import assert_same_bits
+from array_types import Array
+from fresh_python import run_python
 from user_layers import Scale
 
 X = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)

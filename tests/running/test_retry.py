@@ -12,9 +12,13 @@ import pytest
 from test_memory_budget import least
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, draw
+from cell_runs import inputs, pack, solver
+from cell_variants import VARIANTS
 from layer_cases import LAYERS, decoder, make
 from recurra import _core
-from support import VARIANTS, Array, Case, assert_same_bits, draw, inputs, pack, solver
 
 Record = Callable[[], Any]
 

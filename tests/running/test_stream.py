@@ -11,7 +11,11 @@ import pytest
 import torch
 
 import recurra as rc
-from support import CELLS, DTYPES, Array, Case, assert_same_bits, draw, solver, unpack
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case, draw
+from cell_runs import solver, unpack
+from cell_variants import CELLS
 
 ROWS, STEPS = 5, 12
 

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from cell_cases import Case
+from cell_runs import make_layer
+from cell_variants import VARIANTS
 from stream_models import FEATURES, MODELS, TOKENS, flat
-from support import DTYPES, VARIANTS, Array, Case, assert_same_bits, make_layer
 from user_layers import Failing
 
 ROWS = 7

@@ -12,9 +12,14 @@ import pytest
 from test_memory_budget import MODES, least, lengths_for, models
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, draw
+from cell_runs import inputs, pack, solver
+from cell_variants import VARIANTS
+from fresh_python import run_python
 from layer_cases import LAYERS as PLAIN_LAYERS
 from layer_cases import decoder
-from support import VARIANTS, Array, Case, assert_same_bits, draw, inputs, pack, run_python, solver
 from user_layers import Scale
 
 GUARD, FILL = 256, 0xA5

@@ -11,21 +11,12 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import (
-    CELLS,
-    Array,
-    Case,
-    assert_same_bits,
-    assert_same_outcome,
-    draw,
-    inputs,
-    layer_with_whole_gradients,
-    make_layer,
-    pack,
-    solve,
-    solver,
-    unpack,
-)
+from agreement import assert_same_bits
+from array_types import Array
+from cell_cases import Case, draw
+from cell_runs import assert_same_outcome, inputs, make_layer, pack, solve, solver, unpack
+from cell_variants import CELLS
+from weights import layer_with_whole_gradients
 
 PROBLEM = draw(Case("lstm", 3, 17, 5, 9, 2, bidirectional=True, ragged=True, resets=True))
 

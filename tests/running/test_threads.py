@@ -15,7 +15,10 @@ import pytest
 import torch
 
 import recurra as rc
-from support import IN_A_CHILD, Case, Outcome, assert_same_bits, assert_same_outcome, draw, run_python, solve, solver
+from agreement import assert_same_bits
+from cell_cases import Case, draw
+from cell_runs import Outcome, assert_same_outcome, solve, solver
+from fresh_python import IN_A_CHILD, run_python
 
 # The start of every script that needs a fresh process: a call big enough for threads, and its answer.
 PRELUDE = """

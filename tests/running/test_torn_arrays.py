@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from support import run_python
+from fresh_python import run_python
 
 PRELUDE = """
     import sys

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import Array
 from user_layers import Scale
 
 LENGTHS = np.array([6, 0, 3, 4])

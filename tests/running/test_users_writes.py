@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import Array
 
 X = np.random.default_rng(0).standard_normal((4, 5, 3)).astype(np.float32)
 #: Seconds after which a thread that has not come back is taken to wait for ever.

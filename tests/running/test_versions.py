@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, run_python
+from array_types import Array
+from fresh_python import run_python
 from user_layers import Scale
 
 X = np.random.default_rng(0).standard_normal((3, 7, 6)).astype(np.float32)

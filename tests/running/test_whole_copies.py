@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array
+from array_types import Array
 
 
 def readers() -> Sequence[tuple[str, Callable[[Any, Any], dict[str, Array]]]]:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
 from recurra.saving import container
-from support import assert_same_bits
 from user_layers import Scale
 
 X = np.random.default_rng(0).standard_normal((4, 3, 2)).astype(np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import assert_same_bits
+from agreement import assert_same_bits
 from user_layers import Scale
 
 X = np.random.default_rng(0).standard_normal((4, 7, 3)).astype(np.float32)

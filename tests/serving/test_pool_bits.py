@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from recurra.serving import Pool, PoolStream
 from stream_models import FEATURES, MODELS, TOKENS, flat
-from support import DTYPES, Array, assert_same_bits
 
 
 class Life:

@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
+from fresh_python import run_python
 from recurra import serving
 from recurra.serving import Pool
-from support import Array, assert_same_bits, run_python
 from user_layers import Gate
 
 FEATURES = 5

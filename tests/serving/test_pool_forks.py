@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from support import IN_A_CHILD, run_python
+from fresh_python import IN_A_CHILD, run_python
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from recurra import _core
 from recurra.serving import Pool
 from stream_models import FEATURES
-from support import DTYPES, Array, assert_same_bits
 
 X = np.random.default_rng(3).standard_normal((40, FEATURES)).astype(np.float32)
 

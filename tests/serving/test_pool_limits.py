@@ -15,9 +15,9 @@ import pytest
 from test_pool_callers import FEATURES, X, busy, gated, model
 
 import recurra as rc
+from agreement import assert_same_bits
 from recurra.serving import Overloaded, Pool
 from stream_models import TOKENS, tokens
-from support import assert_same_bits
 from user_layers import Gate
 
 

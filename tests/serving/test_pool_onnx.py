@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import recurra as rc
+from agreement import assert_same_bits
 from recurra.serving import Pool, PoolStream
-from support import assert_same_bits
 
 X = (0.1 * np.random.default_rng(0).standard_normal((30, 576))).astype(np.float32)
 

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import recurra as rc
+from agreement import assert_same_bits
 from recurra.serving.ray import application
-from support import assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

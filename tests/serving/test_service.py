@@ -15,10 +15,13 @@ import pytest
 from safetensors.numpy import load, save
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from asgi import Reply, connected, predict, request
+from fresh_python import run_python
 from recurra.serving import Service
+from scripts import load_script
 from stream_models import FEATURES, MODELS, TOKENS
-from support import DTYPES, Array, assert_same_bits, load_script, run_python
 
 X = np.random.default_rng(0).standard_normal((3, 7, FEATURES)).astype(np.float32)
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import save
 
 import recurra as rc
+from agreement import assert_same_bits
 from asgi import Closed, connected, request
 from recurra.serving import Service
-from support import assert_same_bits
 
 X = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
 TOKENS = np.arange(8).reshape(2, 4)

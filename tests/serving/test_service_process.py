@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import recurra as rc
-from support import assert_same_bits
+from agreement import assert_same_bits
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
 

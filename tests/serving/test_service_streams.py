@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
 from asgi import Closed, Socket, connected
 from recurra.serving import Service
 from stream_models import FEATURES, MODELS, TOKENS
-from support import DTYPES, Array, assert_same_bits
 from user_layers import Gate
 
 X = np.random.default_rng(0).standard_normal((12, FEATURES)).astype(np.float32)

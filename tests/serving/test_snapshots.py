@@ -12,9 +12,11 @@ import pytest
 from safetensors.numpy import load
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import DTYPES, Array
+from fresh_python import run_python
 from recurra.serving import Pool
 from stream_models import FEATURES, MODELS, TOKENS
-from support import DTYPES, Array, assert_same_bits, run_python
 
 MAKE: list[Callable[[], Any]] = [
     lambda: rc.LSTM(FEATURES, 9, seed=0),

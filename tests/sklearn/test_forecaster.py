@@ -12,7 +12,7 @@ from sklearn.base import clone
 from recurra.losses import MeanSquaredError, Quantile
 from recurra.sklearn import Forecaster
 from recurra.sklearn.gaps import Observed, filled
-from support import one_thread
+from single_thread import one_thread
 
 RNG = np.random.default_rng(0)
 T = 160

@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 
 from recurra.sklearn import SequenceClassifier, SequenceRegressor, SequenceTagger
-from support import one_thread
+from single_thread import one_thread
 
 RNG = np.random.default_rng(0)
 X = [RNG.standard_normal((steps, 2)) + 3 * (index % 2) for index, steps in enumerate(RNG.integers(3, 8, 40))]

@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import recurra as rc
+from fresh_python import run_python
 from recurra.sklearn import Forecaster, SequenceClassifier, SequenceRegressor, SequenceScaler, SequenceTagger
 from recurra.sklearn.series import split_in_time
-from support import run_python
 
 Array = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 
 import recurra as rc
 from recurra.sklearn import Forecaster, SequenceClassifier, SequenceEncoder, SequenceRegressor, SequenceTagger
-from support import one_thread
+from single_thread import one_thread
 
 RNG = np.random.default_rng(0)
 #: Whether a comes before b: which letters there are tells nothing.

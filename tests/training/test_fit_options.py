@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits, weights_of
+from agreement import assert_same_bits
+from array_types import Array
 from user_callbacks import planted
+from weights import weights_of
 
 RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(0, 9, 24)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array
+from array_types import Array
 from user_layers import Scale
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import assert_same_bits
+from agreement import assert_same_bits
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 9, 3)).astype(np.float32)

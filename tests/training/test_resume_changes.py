@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
 from recurra.training import snapshot
-from support import assert_same_bits
 
 RNG = np.random.default_rng(0)
 ROWS = 600

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import recurra as rc
+from agreement import assert_same_bits
+from array_types import Array
 from recurra.common import seeds
 from recurra.objective.shards import bounds, tree_sum
-from support import Array, assert_same_bits, weights_of
 from user_layers import Scale
+from weights import weights_of
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((22, 8, 3))

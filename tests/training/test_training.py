@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits
+from agreement import assert_same_bits
+from array_types import Array
 
 RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(0, 13, 60)

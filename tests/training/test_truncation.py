@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import recurra as rc
-from support import Array, assert_same_bits, weights_of
+from agreement import assert_same_bits
+from array_types import Array
+from weights import weights_of
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 23, 3))
