@@ -40,7 +40,7 @@ def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         pytest.skip(f"{needed} is not installed")
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)
-    if name == "from_keras":
+    if name in ("from_keras", "interop.keras_layers"):
         keras_model(tmp_path / "model.keras")
     found: Any = OBJECTS[name]
     names = {"np": np, "rc": rc}

@@ -22,7 +22,8 @@ class Builder:
     """The context of all layers of a model: Keras' version and the dtype."""
 
     def __init__(self, source: Source, skip_padding: bool) -> None:
-        self.major, self._source, self._skip_padding = source.major, source, skip_padding
+        self.major, self.has_hard_gates = source.major, source.has_hard_gates
+        self._source, self._skip_padding = source, skip_padding
         self.dtype = _dtype_of(source.config)
         self._calls = self._stepwise = 0
 

@@ -8,7 +8,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO
@@ -17,40 +17,80 @@ import numpy as np
 
 from recurra.common.errors import ModelFormatError
 from recurra.interop.keras import hdf5
-from recurra.interop.keras.source import Source, refused
-from recurra.interop.keras.weights import Entry, GroupWeights, ListWeights, Node, TreeWeights
+from recurra.interop.keras.source import Group, Source, refused
+from recurra.interop.keras.weights import Entry, GroupWeights, ListWeights, Node, TreeWeights, groups_in
 from recurra.saving import foreign, whole_file
 
 #: Bounds: bytes of a configuration, compression factor of a member, and bytes allowed beyond that factor.
-_LONGEST_CONFIG, _MOST_EXPANSION, _SMALL = 64 << 20, 64, 1 << 20
+LONGEST_CONFIG, _MOST_EXPANSION, _SMALL = 64 << 20, 64, 1 << 20
 _WEIGHTS, _NUMBERS, _CONFIG, _ABOUT = "model.weights.h5", "model.weights.npz", "config.json", "metadata.json"
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """The model in a file; its weights can be read until the block ends.
+def open_source(path: str, config: Mapping[str, Any] | None = None) -> Iterator[Source]:
+    """The model in a file, or that of `config` with the weights in a file, which can be read until the block ends.
 
     Raises:
         ModelFormatError: the file is not one of Keras, or is damaged.
         OSError: the file cannot be read.
     """
+    with _file(path) as (file, is_archive):
+        if is_archive:
+            with _archive(file) as (described, version, root):
+                yield Source(_whole(config or described), version, TreeWeights(root))
+            return
+        with _opened(file) as opened:
+            if config is None and hdf5.text(opened, "model_config") is None:
+                raise refused(
+                    "got an HDF5 file without model_config, as one of weights only, expected one that model.save "
+                    "wrote; give its description too, from_keras(path, config=...), or take its layers by name, "
+                    "rc.interop.keras_layers(path)"
+                )
+            if config is not None and not hdf5.texts(_weights_group(opened), "layer_names"):
+                yield Source(_whole(config), "3", TreeWeights(_tree(opened)))
+                return
+            version, lists = _lists(opened)
+            whole = config or parsed(hdf5.text(opened, "model_config") or "")
+            yield Source(_whole(whole), version, GroupWeights(lists))
+
+
+def _whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(config.get("class_name"), str) or "config" not in config:
+        raise refused("got a configuration without class_name and config, expected a model's, as model.to_json() is")
+    return config
+
+
+@contextmanager
+def open_weights(path: str) -> Iterator[tuple[str, dict[str, Group]]]:
+    """Keras' version and the weights in a file by the names of layers, whatever the model is."""
+    with _file(path, "keras_layers") as (file, is_archive):
+        if is_archive:
+            with _archive(file) as (_config, version, root):
+                yield version, dict(groups_in(root))
+            return
+        with _opened(file) as opened:
+            if not hdf5.texts(_weights_group(opened), "layer_names"):
+                yield "3", dict(groups_in(_tree(opened)))
+                return
+            version, lists = _lists(opened)
+            yield version, {name: Group(one.shapes, one) for name, one in lists.items() if len(one)}
+
+
+@contextmanager
+def _file(path: str, operation: str = "from_keras") -> Iterator[tuple[BinaryIO, bool]]:
+    """An open file, and whether it is an archive; its damage is told."""
     try:
-        file, size = whole_file.open_regular("from_keras", path)
+        file, size = whole_file.open_regular(operation, path)
     except ValueError as error:
         raise ModelFormatError(str(error)) from error
-    with file, damage_told(path):
+    with file, damage_told(path, operation):
         head = file.read(8)
         file.seek(0)
-        if head[:2] == b"PK":
-            with _archive(file) as source:
-                yield source
-        elif head == foreign.HDF5:
-            with _opened(file) as opened:
-                yield _legacy(opened)
-        else:
+        if head[:2] != b"PK" and head != foreign.HDF5:
             raise refused(
                 f"got {size} bytes that are neither a zip archive nor an HDF5 file, expected a .keras or .h5 file"
             )
+        yield file, head[:2] == b"PK"
 
 
 @contextmanager
@@ -63,19 +103,20 @@ def _opened(file: BinaryIO) -> Iterator[Any]:
 
 
 @contextmanager
-def _archive(file: BinaryIO) -> Iterator[Source]:
+def _archive(file: BinaryIO) -> Iterator[tuple[dict[str, Any], str, Node]]:
+    """The configuration in an archive, Keras' version, and the weights."""
     with zipfile.ZipFile(file) as archive:
         parts = _parts(archive)
         if _CONFIG not in parts:
             raise refused(f"got an archive without {_CONFIG}, expected one that model.save wrote")
-        config = parsed(_part(archive, parts[_CONFIG], _LONGEST_CONFIG))
-        about = parsed(_part(archive, parts[_ABOUT], _LONGEST_CONFIG)) if _ABOUT in parts else {}
-        major = major_of(str(about.get("keras_version", "3")))
+        config = parsed(_part(archive, parts[_CONFIG], LONGEST_CONFIG))
+        about = parsed(_part(archive, parts[_ABOUT], LONGEST_CONFIG)) if _ABOUT in parts else {}
+        version = str(about.get("keras_version", "3"))
         if _WEIGHTS in parts:
             with _opened(io.BytesIO(_part(archive, parts[_WEIGHTS]))) as opened:
-                yield Source(config, major, TreeWeights(_tree(opened)))
+                yield config, version, _tree(opened)
         elif _NUMBERS in parts:
-            yield Source(config, major, TreeWeights(_numbers(_part(archive, parts[_NUMBERS]))))
+            yield config, version, _numbers(_part(archive, parts[_NUMBERS]))
         else:
             raise refused(f"got an archive without {_WEIGHTS} and {_NUMBERS}, expected one of them")
 
@@ -121,12 +162,6 @@ def parsed(content: bytes | str) -> dict[str, Any]:
     return value
 
 
-def major_of(version: str) -> int:
-    """The major version, 1, 2 or 3; tf.keras wrote Keras 2 under TensorFlow's version."""
-    first = version.partition(".")[0]
-    return int(first) if first in ("0", "1", "2", "3") else 3
-
-
 def _tree(opened: Any) -> Node:
     root = Node()
     for path, member in hdf5.Reader().walk(opened):
@@ -135,7 +170,9 @@ def _tree(opened: Any) -> Node:
             continue
         if hasattr(member, "shape"):
             if len(parts) > 1 and parts[-2] == "vars":
-                root.at(parts[:-2]).arrays[parts[-1]] = hdf5.reader_of(member, "/".join(path))
+                node = root.at(parts[:-2])
+                node.arrays[parts[-1]] = hdf5.reader_of(member, "/".join(path))
+                node.shapes[parts[-1]] = member.shape
         elif parts[-1] == "vars":
             root.at(parts[:-1]).name = hdf5.text(member, "name")
     return root
@@ -154,21 +191,20 @@ def _numbers(content: bytes) -> Node:
                     f"got {name!r:.80} that is not a plain array ({error}), expected one, as pickles could run "
                     "anything; save the model with its weights in HDF5"
                 ) from error
-            root.at([one for one in parts if one != "vars"]).arrays[number] = partial(np.asarray, array)
+            node = root.at([one for one in parts if one != "vars"])
+            node.arrays[number], node.shapes[number] = partial(np.asarray, array), array.shape
     return root
 
 
-def _legacy(opened: Any) -> Source:
-    config = hdf5.text(opened, "model_config")
-    if config is None:
-        raise refused(
-            "got an HDF5 file without model_config, as one of weights only, expected one that model.save wrote"
-        )
-    group = opened
-    reader = hdf5.Reader()
-    for name, member in reader.members(opened):
-        if name == "model_weights":
-            group = member
+def _weights_group(opened: Any) -> Any:
+    """The group of the layers' weights in a legacy file."""
+    members = dict(hdf5.Reader().members(opened))
+    return members.get("model_weights", opened)
+
+
+def _lists(opened: Any) -> tuple[str, dict[str, ListWeights]]:
+    """Keras' version, and the lists of a legacy file by the names of layers."""
+    group, reader = _weights_group(opened), hdf5.Reader()
     version = hdf5.text(group, "keras_version") or hdf5.text(opened, "keras_version") or "1"
     members = dict(reader.members(group))
     lists = {}
@@ -183,7 +219,7 @@ def _legacy(opened: Any) -> Source:
             array = hdf5.reader_of(arrays[weight], weight)
             entries.append(Entry(weight, arrays[weight].shape, array))
         lists[name] = ListWeights(entries, name)
-    return Source(parsed(config), major_of(version), GroupWeights(lists))
+    return version, lists
 
 
 #: Exceptions that the libraries raise for damaged files.
@@ -194,21 +230,21 @@ DAMAGE = (
 
 
 @contextmanager
-def damage_told(path: str | os.PathLike[str]) -> Iterator[None]:
+def damage_told(path: str | os.PathLike[str], operation: str = "from_keras") -> Iterator[None]:
     """Turns errors about a file's content into ModelFormatErrors that begin with its path."""
     try:
         yield
     except ModelFormatError as error:
-        raise ModelFormatError(f"from_keras: {os.fspath(path)}: {error}") from error.__cause__
+        raise ModelFormatError(f"{operation}: {os.fspath(path)}: {error}") from error.__cause__
     except MemoryError as error:
         raise ModelFormatError(
-            f"from_keras: {os.fspath(path)}: got a model that asks for more memory than there is, expected sizes that "
+            f"{operation}: {os.fspath(path)}: got a model that asks for more memory than there is, expected sizes that "
             "its weights have"
         ) from error
     except DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ModelFormatError(
-            f"from_keras: {os.fspath(path)}: got contents that do not make a model ({type(error).__name__}: "
+            f"{operation}: {os.fspath(path)}: got contents that do not make a model ({type(error).__name__}: "
             f"{error!s:.300}), expected what Keras wrote; save the model again"
         ) from error

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from recurra.common import checks, initialise
+from recurra.common.errors import ModelFormatError
 from recurra.interop.keras import attention, images, merging, plain, recurrent, windows
 from recurra.interop.keras.build import Builder
-from recurra.interop.keras.files import damage_told, major_of, open_source, parsed
-from recurra.interop.keras.source import Source
+from recurra.interop.keras.files import LONGEST_CONFIG, damage_told, open_source, parsed
+from recurra.interop.keras.source import Source, refused
 from recurra.interop.keras.weights import LiveWeights
 from recurra.models.model import Model
+from recurra.saving import whole_file
 
 __all__ = [
     "attention",
@@ -25,7 +28,7 @@ __all__ = [
 ]  # imported to register their converters
 
 
-def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
+def from_keras(source: Any, *, config: Any = None, skip_padding: bool = False) -> Model:
     """Convert a Sequential or functional model of Keras to the equivalent model, with copies of its weights.
 
         model = rc.from_keras("tagger.keras")
@@ -40,6 +43,8 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
 
     Args:
         source: a file's path, or a keras.Model.
+        config: for a file of weights only (`save_weights`), the model's description: the path of a JSON file,
+            `model.to_json()` itself, or a dict of that form. None if the file has it.
         skip_padding: whether layers that read masked steps in Keras, such as convolutions and GlobalMaxPooling1D after
             a mask, skip them here, with different results; False refuses such a model.
 
@@ -59,8 +64,10 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
     skip_padding = checks.flag("from_keras", "skip_padding", skip_padding)
     if isinstance(source, str | os.PathLike):
         path = checks.path("from_keras", "source", source)
-        with open_source(path) as opened:
+        with open_source(path, _described(config)) as opened:
             return _built(opened, skip_padding)
+    if config is not None:
+        raise TypeError("from_keras: got config= with a live model, expected it with the path of its weights; drop it")
     if not (hasattr(source, "to_json") and hasattr(source, "layers") and hasattr(source, "get_weights")):
         raise TypeError(
             f"from_keras: got {type(source).__name__}, expected a path or a keras.Model; give the path of a .keras or "
@@ -70,7 +77,24 @@ def from_keras(source: Any, *, skip_padding: bool = False) -> Model:
         config = parsed(source.to_json())
         package = sys.modules.get(type(source).__module__.partition(".")[0])
         version = config.get("keras_version") or getattr(package, "__version__", "3")
-        return _built(Source(config, major_of(str(version)), LiveWeights(source)), skip_padding)
+        return _built(Source(config, str(version), LiveWeights(source)), skip_padding)
+
+
+def _described(config: Any) -> Mapping[str, Any] | None:
+    if config is None or isinstance(config, Mapping):
+        return config
+    if isinstance(config, str) and config.lstrip().startswith("{"):
+        with damage_told("config"):
+            return parsed(config)
+    path = checks.path("from_keras", "config", config)
+    try:
+        file, size = whole_file.open_regular("from_keras", path)
+    except ValueError as error:
+        raise ModelFormatError(str(error)) from error
+    with file, damage_told(path):
+        if size > LONGEST_CONFIG:
+            raise refused(f"got a configuration of {size} bytes, expected at most {LONGEST_CONFIG}")
+        return parsed(file.read(size))
 
 
 def _built(source: Source, skip_padding: bool) -> Model:

@@ -138,7 +138,7 @@ def _options(cell: KerasLayer, kind: str) -> dict[str, Any]:
         "recurrent_dropout": cell.number("recurrent_dropout", 0.0),
     }
     names = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    usual = {"recurrent_activation": "hard_sigmoid"} if cell.builder.major < 3 else {}
+    usual = {"recurrent_activation": "hard_sigmoid"} if cell.builder.has_hard_gates else {}
     if cell.kind.startswith("CuDNN"):
         chosen = dict(names)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -31,12 +32,31 @@ class Weights(Protocol):
         ...
 
 
+class Group(NamedTuple):
+    """A layer's weights, and the shapes of its arrays in order."""
+
+    shapes: Sequence[tuple[int, ...]]
+    weights: Weights
+
+
 class Source(NamedTuple):
-    """A model as written; `major` is that of Keras' version, on which layers' defaults depend."""
+    """A model as written, and the version of Keras that wrote it, on which layers' defaults depend."""
 
     config: Mapping[str, Any]
-    major: int
+    version: str
     weights: Weights
+
+    @property
+    def major(self) -> int:
+        """The major version, 1, 2 or 3; tf.keras wrote Keras 2 under TensorFlow's version."""
+        first = self.version.partition(".")[0]
+        return int(first) if first in ("0", "1", "2", "3") else 3
+
+    @property
+    def has_hard_gates(self) -> bool:
+        """Whether hard_sigmoid is the gates' default, as before 2.3, but not in TensorFlow 2."""
+        numbers = [int(one) for one in re.findall(r"\d{1,9}", self.version)[:2]]
+        return self.major < 3 and numbers < [2, 3] and not self.version.endswith("-tf")
 
 
 def refused(problem: str) -> ModelFormatError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from recurra.common.typing import Array
-from recurra.interop.keras.source import Weights, checked, class_of, name_of, refused
+from recurra.interop.keras.source import Group, Weights, checked, class_of, name_of, refused
 
 
 class Node:
@@ -15,6 +15,7 @@ class Node:
 
     def __init__(self) -> None:
         self.arrays: dict[str, Callable[[], Array]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.name: str | None = None
         self.children: dict[str, Node] = {}
 
@@ -24,6 +25,31 @@ class Node:
         for part in path:
             node = node.children.setdefault(part, Node())
         return node
+
+
+def groups_in(node: Node) -> Iterator[tuple[str, Group]]:
+    """The layers with weights below a node of a model, by their names."""
+    waiting = [("", node)]
+    while waiting:
+        path, one = waiting.pop()
+        inner = [child for name, child in one.children.items() if name in _PARTS]
+        parts = [one, *inner, *(child.children["cell"] for child in inner if "cell" in child.children)]
+        found = [child for child in parts if child.arrays]
+        if found and path:
+            shapes = [part.shapes[key] for part in found for key in sorted(part.shapes, key=int) if key.isdigit()]
+            alone = one.children["layer"] if "layer" in one.children and not one.arrays else one  # in a TimeDistributed
+            yield one.name or path, Group(shapes, TreeWeights(alone, path))
+            continue
+        for name, child in reversed(one.children.items()):
+            if name not in _NOT_LAYERS:
+                at = path if name in _CONTAINERS else f"{path}/{name}" if path else name
+                waiting.append((at, child))
+
+
+#: Nodes of parts of a layer; of containers of layers; and of what are no layers.
+_PARTS = ("cell", "forward_layer", "backward_layer", "layer")
+_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+_NOT_LAYERS = ("optimizer", "seed_generator", "vars")
 
 
 class TreeWeights:
@@ -103,6 +129,11 @@ class ListWeights:
     def next_shape(self) -> tuple[int, ...] | None:
         """The shape of the next array."""
         return self._entries[0].shape if self._entries else None
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the arrays."""
+        return [one.shape for one in self._entries]
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -164,12 +164,13 @@ def _value(message: Mapping[str, Any]) -> Value:
         else None
     )
     shape = kind.get("shape")
-    dims = (
-        None if shape is None else tuple(one.get("dim_value") or one.get("dim_param") or None for one in shape["dim"])
-    )
-    if any(isinstance(one, int) and one < 0 for one in dims or ()):
-        raise ModelFormatError(f"got the value {message.get('name', '')!r} of shape {dims}, expected no size below 0")
-    return Value(message.get("name", ""), dtype, dims)
+    return Value(message.get("name", ""), dtype, None if shape is None else tuple(map(_dim, shape["dim"])))
+
+
+def _dim(message: Mapping[str, Any]) -> int | str | None:
+    """A size, a name for it, or None for any; some exporters write -1 for any."""
+    size = message.get("dim_value") or 0
+    return int(size) if size > 0 else message.get("dim_param") or None
 
 
 def _sorted(nodes: Sequence[Node], before: frozenset[str], wanted: Sequence[str]) -> list[Node]:

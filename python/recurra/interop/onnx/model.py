@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from recurra.models.model import Model
 
 #: Plans in the cache, one for each set of input shapes.
 _KEPT = 32
+
+#: Numbers of steps of example plans.
+_EXAMPLES = (5, 32, 64, 160)
 
 
 class OnnxModel:
@@ -177,14 +181,17 @@ class OnnxModel:
         return OnnxStream(self, rows)
 
     def _example(self) -> Plan:
-        """The last plan; if nothing was run yet, one for two rows of five steps."""
-        if self._shown is None:
+        """The last plan; if nothing was run yet, one for two rows of five steps, or of more if the graph needs them."""
+        for steps in _EXAMPLES:
+            if self._shown is not None:
+                break
             named: dict[str, int] = {}
             shapes = [
-                (_example_shape(value, value.name in self._pairs, named), np.dtype(value.dtype or np.float32))
+                (_example_shape(value, value.name in self._pairs, named, steps), np.dtype(value.dtype or np.float32))
                 for value in self._graph.inputs
             ]
-            self._plan(shapes, ("example",))
+            with contextlib.nullcontext() if steps == _EXAMPLES[-1] else contextlib.suppress(ValueError):
+                self._plan(shapes, ("example",))
         assert self._shown is not None
         return self._shown
 
@@ -223,12 +230,12 @@ class OnnxModel:
         return plan.models[0]
 
 
-def _example_shape(value: Value, is_state: bool, named: dict[str, int]) -> tuple[int, ...]:
-    """A shape of two rows and five steps; sizes of one name are the same everywhere."""
+def _example_shape(value: Value, is_state: bool, named: dict[str, int], steps: int) -> tuple[int, ...]:
+    """A shape of two rows and so many steps; sizes of one name are the same everywhere."""
     dims = value.dims if value.dims is not None else (None, None, 1)
     found = []
     for at, one in enumerate(dims):
-        guess = 2 if at == 0 or is_state else 5
+        guess = 2 if at == 0 or is_state else steps
         found.append(one if isinstance(one, int) else guess if one is None else named.setdefault(one, guess))
     return tuple(found)
 

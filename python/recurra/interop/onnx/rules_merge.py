@@ -37,25 +37,29 @@ def _views(inputs: Sequence[Value | None]) -> list[View] | None:
     if len(found) < 2 or len(found) < len(inputs):
         return None
     first = found[0]
-    same = all(one.base[:-1] == first.base[:-1] and one.directions == 1 for one in found)
+    same = all(one.base[:-1] == first.base[:-1] and one.directions == first.directions for one in found)
     return found if same and len({id(one.symbol.source) for one in found}) > 1 else None
 
 
 def _elementwise(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
-    views = _views(inputs)
-    if views is None or inputs[0] is None:
+    first = inputs[0]
+    if first is None or any(one is None or (one.shape, one.dtype) != (first.shape, first.dtype) for one in inputs):
         return None
-    if any(shape_of(one) != shape_of(inputs[0]) for one in inputs):
+    view = next((one for one in map(open_view, inputs) if one is not None), None)
+    if view is not None:  # arrays beside it become inputs of its model
+        inputs = [tracer.beside(one, view) for one in inputs if one is not None]
+    views = _views(inputs)
+    if views is None:
         return None
     if any(one.order != views[0].order or one.base != views[0].base for one in views):
         return None
-    layer = tracer.store.plain(_LAYERS[node.op], dtype=dtype_of(inputs[0]))
-    return [replace(inputs[0], slot=None, view=replace(views[0], symbol=layer(tuple(one.symbol for one in views))))]
+    layer = tracer.store.plain(_LAYERS[node.op], dtype=dtype_of(first))
+    return [replace(first, slot=None, view=replace(views[0], symbol=layer(tuple(one.symbol for one in views))))]
 
 
 def _concat(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     views, first = _views(inputs), inputs[0]
-    if views is None or first is None:
+    if views is None or first is None or views[0].directions != 1:
         return None
     axis = axis_of(node, len(shape_of(first)), 0)
     features = sum(one.base[-1] for one in views)

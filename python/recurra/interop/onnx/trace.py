@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from operator import is_
 from typing import Any
@@ -265,6 +266,20 @@ class Tracer:
                 return fit
         source = self.source(value)  # first, as it may close the island
         return self.island.input(source, value.shape, pattern, dtype)
+
+    def beside(self, value: Value, view: View) -> Value:
+        """The value as one in the island of `view`, with the same axes, if it is an array; else the value itself."""
+        if value.view is not None or value.known is not None or value.shape is None or value.dtype is None:
+            return value
+        if value.dtype not in FLOATS or 0 in value.shape:
+            return value
+        letters = iter(view.order)
+        spare = iter([one for one in view.sizes if one not in view.order and (one != "D" or view.directions > 1)])
+        pattern = "".join(next(letters if size != 1 else spare, "?") for size in value.shape)
+        if "?" in pattern or next(letters, None) or next(spare, None):
+            return value
+        found = self.island.input(self.source(value), value.shape, pattern, value.dtype.name)
+        return replace(value, view=found)
 
     def _fitted(self, view: View, shape: tuple[int, ...], pattern: str, dtype: str) -> View | None:
         """The view, if its axes fit a value of this shape and `pattern`; adds or removes a time axis of size 1."""

@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from recurra.common import checks
 from recurra.interop.torch.chain import Chain, plain, take
 from recurra.interop.torch.convert import convert, converter_name, dtype_of
 from recurra.interop.torch.guess import guessed, narrow
+from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 from recurra.saving import container, foreign
 
+One = TypeVar("One", bound=Layer)
 
-class Layers(dict[str, LeafLayer]):
+
+class Layers(dict[str, One], Generic[One]):
     """Layers by name; `unknown` says why others could not be read."""
 
-    def __init__(
-        self, layers: Mapping[str, LeafLayer], unknown: Mapping[str, str], operation: str = "torch_layers"
-    ) -> None:
+    def __init__(self, layers: Mapping[str, One], unknown: Mapping[str, str], operation: str = "torch_layers") -> None:
         super().__init__(layers)
         self.unknown, self._operation = dict(unknown), operation
 
-    def __missing__(self, name: str) -> LeafLayer:
+    def __missing__(self, name: str) -> One:
         why = self.unknown.get(name, f"not among {', '.join(map(repr, self))}")
         raise KeyError(f"{self._operation}: got the name {name!r}, expected one of a layer that could be read: {why}")
 
@@ -59,7 +60,7 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
         >>> layers["0"]
         GRU(input_size=3, hidden_size=8)
     """
-    given = _checked(options)
+    given = checked_options("torch_layers", options)
     if isinstance(source, str | os.PathLike | Mapping):
         return layers_of_parameters("torch_layers", read_parameters("torch_layers", source), given)
     if not hasattr(source, "named_modules"):
@@ -70,18 +71,19 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
     return _of_module(source, given)
 
 
-def _checked(options: Any) -> dict[str, dict[str, Any]]:
+def checked_options(operation: str, options: Any) -> dict[str, dict[str, Any]]:
+    """Options for layers by name, checked."""
     if options is None:
         return {}
     if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
         raise TypeError(
-            f"torch_layers: got options={options!r}, expected a dict of arguments for the name of each layer; write "
+            f"{operation}: got options={options!r}, expected a dict of arguments for the name of each layer; write "
             f"{{'conv': {{'padding': 'same'}}}}"
         )
     return {name: dict(one) for name, one in options.items()}
 
 
-def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers:
+def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers[LeafLayer]:
     found: dict[str, LeafLayer] = {}
     unknown: dict[str, str] = {}
     dtype = dtype_of(source)
@@ -154,7 +156,7 @@ def _is_pickle(path: str) -> bool:
 
 def layers_of_parameters(
     operation: str, parameters: Mapping[str, Any], options: Mapping[str, dict[str, Any]]
-) -> Layers:
+) -> Layers[LeafLayer]:
     """Layers by name, each made from the parameters that share a prefix, up to the last dot."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in parameters.items():

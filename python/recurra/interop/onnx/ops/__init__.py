@@ -8,6 +8,9 @@ from __future__ import annotations
 from recurra.interop.onnx.ops import elementwise, integers, normalise, products, reduce, select, shapes, windows
 from recurra.interop.onnx.ops.common import Operator
 
+#: The domain of operators that files do not have.
+OWN = "recurra"
+
 #: Operators by (domain, name).
 OPERATORS: dict[tuple[str, str], Operator] = {
     **{
@@ -15,6 +18,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
         for module in (elementwise, integers, normalise, products, reduce, select, shapes, windows)
         for name, operator in module.OPERATORS.items()
     },
+    (OWN, "Affine"): elementwise.affine,
     ("com.microsoft", "FusedMatMul"): products.fused_matmul,
     ("com.microsoft", "Gelu"): elementwise.OPERATORS["Gelu"],
 }

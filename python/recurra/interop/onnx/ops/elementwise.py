@@ -37,6 +37,9 @@ def _one(function: Callable[..., Any], **defaults: float) -> Operator:
     return operator
 
 
+affine = _several(lambda x, scale, shift: x * scale + shift)
+
+
 def _divide(a: Any, b: Any) -> Any:
     if a.dtype.kind == "f":
         return a / b
