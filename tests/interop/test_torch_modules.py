@@ -572,3 +572,35 @@ def test_a_network_is_pickled_by_torch(tmp_path: Path) -> None:
     module = torch.load(tmp_path / "net.pt", weights_only=False)
     x = np.zeros((1, 2, 3), np.float32)
     np.testing.assert_allclose(module(torch.from_numpy(x)).detach().numpy(), model(x)[0], atol=1e-6)
+
+
+def test_options_of_a_module_hold_beside_those_given() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.windows = nn.Conv1d(3, 4, 5, stride=2, dilation=2, padding=4)
+            self.images = nn.Conv2d(1, 2, 3, stride=(2, 1), padding=1)
+            self.norm = nn.BatchNorm1d(3, eps=1e-2)
+            self.cell = nn.RNN(3, 4, nonlinearity="relu")
+
+    module = Own().eval()
+    options: Any = {"windows": {"bias": True}, "images": {"height": 8, "bias": True}}
+    options |= {"norm": {"affine": True}, "cell": {"return_sequences": True}}
+    layers = rc.interop.torch_layers(module, options=options)
+    x, image = torch.randn(2, 9, 3), torch.randn(2, 1, 8, 7)
+    with torch.no_grad():
+        windows = module.windows(x.transpose(1, 2)).transpose(1, 2)
+        images = module.images(image).permute(0, 3, 2, 1).flatten(2)
+        norm, (cell, _h) = module.norm(x.transpose(1, 2)).transpose(1, 2), module.cell(x.transpose(0, 1))
+    given = {"windows": x, "images": image[:, 0].transpose(1, 2), "norm": x, "cell": x}
+    for name, y in {"windows": windows, "images": images, "norm": norm, "cell": cell.transpose(0, 1)}.items():
+        np.testing.assert_allclose(layers[name](given[name].numpy())[0], y.numpy(), atol=2e-6)
+    causal = rc.interop.torch_layers(module, options={"windows": {"padding": "causal"}})["windows"]
+    assert (causal.stride, causal.dilation) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_dropout_that_is_not_here_is_left_out_and_told(kind: Any) -> None:
+    with pytest.warns(UserWarning, match=kind.__name__):
+        model = rc.from_torch(nn.Sequential(nn.Linear(3, 2), kind(0.5), nn.ReLU()))
+    assert [type(one).__name__ for one in model.layers] == ["Linear", "Activation"]

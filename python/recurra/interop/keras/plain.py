@@ -247,7 +247,14 @@ def convert_dropout(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) ->
 
 
 @converts(
-    *("GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout1D", "ActivityRegularization"),
+    *(
+        "GaussianNoise",
+        "GaussianDropout",
+        "AlphaDropout",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "ActivityRegularization",
+    ),
 )
 def convert_noise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """To no layer, with a warning: the identity in inference, but not in training."""

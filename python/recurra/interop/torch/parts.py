@@ -11,6 +11,7 @@ from recurra.common import checks
 from recurra.interop.torch.chain import Chain, plain, take
 from recurra.interop.torch.convert import convert, converter_name, dtype_of
 from recurra.interop.torch.guess import guessed, narrow
+from recurra.interop.torch.options import options_of
 from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 from recurra.saving import container, foreign
@@ -45,7 +46,8 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
         source: a module, a state_dict, or the path of a safetensors file.
         options: for a layer's name, arguments of its constructor here, and "type" for its class, as in
             {"conv": {"stride": 2, "padding": "same"}, "table": {"type": "Embedding"}}. For a module on images, their
-            "height", "width" unless the columns are the steps, and for a pool "channels".
+            "height", "width" unless the columns are the steps, and for a pool "channels". A module's own options hold
+            beside those given.
 
     Returns:
         A dict by name; "" if `source` is a single layer. Layers that could not be read are missing; the KeyError says
@@ -92,7 +94,10 @@ def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers[Lea
         given = options.get(name, {})
         image = bool(given) and set(given) <= {"height", "width", "channels"}
         if given and own and not image:
-            found[name] = _from_parameters("torch_layers", name, module.state_dict(), options[name])
+            chain = Chain(dtype, "any")
+            chain.place = name
+            own_options = {} if "type" in given else options_of(module, chain, given)
+            found[name] = _from_parameters("torch_layers", name, module.state_dict(), {**own_options, **given})
         elif converter_name(module) is None:
             if own or not list(module.children()):
                 unknown[name] = f"it is of class {type(module).__name__}, which has no counterpart here"

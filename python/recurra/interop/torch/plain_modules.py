@@ -102,6 +102,17 @@ def convert_dropout(module: Any, chain: Chain) -> None:
     chain.add(Dropout(module.p, dtype=chain.dtype))
 
 
+@converts("Dropout1d", "Dropout2d", "AlphaDropout", "FeatureAlphaDropout")
+def convert_other_dropout(module: Any, chain: Chain) -> None:
+    """To no layer, with a warning: the identity in inference, but not in training."""
+    chain.expect(module, *_ANYWHERE)
+    errors.warn(
+        f"from_torch: got {chain.place or 'module'} of class {type(module).__name__}, which works in training only; it is "
+        "left out, so train here without it, or with a Dropout in its place",
+        UserWarning,
+    )
+
+
 @converts("Linear", "NonDynamicallyQuantizableLinear")
 def convert_linear(module: Any, chain: Chain) -> None:
     """To a Linear; after a Flatten, to a convolution over all steps."""

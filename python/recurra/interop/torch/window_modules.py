@@ -32,7 +32,7 @@ def convert_conv(module: Any, chain: Chain) -> None:
         kernel,
         stride=stride,
         dilation=dilation,
-        padding=_padding(module, chain, (kernel - 1) * dilation + 1),
+        padding=padding_name(module, chain),
         bias=module.bias is not None,
         dtype=chain.dtype,
     )
@@ -40,9 +40,10 @@ def convert_conv(module: Any, chain: Chain) -> None:
     chain.axis, chain.features = "channels", module.out_channels
 
 
-def _padding(module: Any, chain: Chain, span: int) -> str:
-    """The name of the module's padding here, for windows of `span` steps."""
+def padding_name(module: Any, chain: Chain) -> str:
+    """The name here of the padding of a convolution, or of a pool over steps."""
     padding = _single(module.padding)
+    span = (_single(module.kernel_size) - 1) * _single(getattr(module, "dilation", 1)) + 1
     if padding in ("same", "valid"):
         return str(padding)
     if padding == 0:
@@ -86,7 +87,7 @@ def convert_window_pool(module: Any, chain: Chain) -> None:
                 module, f"got {option}={getattr(module, option)}, expected {value}", "make it with that"
             )
     cls: type[WindowPool] = MaxPool1d if name == "MaxPool1d" else AvgPool1d
-    chain.add(cls(kernel, stride, _padding(module, chain, kernel), features=chain.features, dtype=chain.dtype))
+    chain.add(cls(kernel, stride, padding_name(module, chain), features=chain.features, dtype=chain.dtype))
     chain.axis = "channels"
 
 
