@@ -37,10 +37,11 @@ class Loop(nn.Module):
         middle: int | None = None,
         keeps_c: bool = False,
         embeds: bool = False,
+        **cell: Any,
     ) -> None:
         super().__init__()
         pairs = pairwise(sizes)
-        self.cells = nn.ModuleList(getattr(nn, kind)(one, two) for one, two in pairs)
+        self.cells = nn.ModuleList(getattr(nn, kind)(one, two, **cell) for one, two in pairs)
         self.steps, self.axis, self.unbind, self.states, self.feeds = steps, axis, unbind, states, feeds
         self.embeds = embeds
         self.middle, self.keeps_c, self.head = middle, keeps_c, nn.Linear(sizes[-1], sizes[0])
@@ -114,7 +115,7 @@ def checked(loop: Loop, content: bytes) -> Any:
 
 
 def cells_of(model: Any) -> int:
-    return sum(node.op in ("LSTM", "GRU") for node in model._graph.nodes)
+    return sum(node.op in ("LSTM", "GRU", "RNN") for node in model._graph.nodes)
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -129,7 +130,12 @@ OPTIONS: list[dict[str, Any]] = [
     {"states": True, "sizes": (4, 4), "steps": 1, "embeds": True},
     {"sizes": (3, 5, 4)},
     {"middle": 1},
+    {"bias": False},
+    {"bias": False, "sizes": (3, 5, 4), "states": False},
+    {"bias": False, "embeds": True, "sizes": (4, 4)},
 ]
+#: One step of a plain cell is like any other sum of two products.
+RNN_OPTIONS = [one for one in OPTIONS if one.get("steps") != 1]
 
 
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
@@ -143,6 +149,14 @@ def test_a_loop_becomes_a_layer(kind: str, options: dict[str, Any]) -> None:
         assert not others, others
 
 
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("options", [*RNN_OPTIONS, {"steps": 1}], ids=str)
+def test_a_loop_of_plain_cells_becomes_a_layer(nonlinearity: str, options: dict[str, Any]) -> None:
+    loop = Loop("RNNCell", nonlinearity=nonlinearity, **options)
+    model = checked(loop, exported(loop, *draw(loop, 2)))
+    assert cells_of(model) == (0 if options.get("steps") == 1 else len(loop.cells))
+
+
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
 def test_a_loop_that_feeds_back_has_a_layer_for_each_step(kind: str) -> None:
     loop = Loop(kind, feeds=True)
@@ -154,10 +168,11 @@ def test_states_between_the_steps_end_a_layer() -> None:
     assert cells_of(checked(loop, exported(loop, *draw(loop, 2)))) == loop.steps
 
 
-@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
-def test_what_is_nearly_a_cell_stays_as_it_is(kind: str) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_what_is_nearly_a_cell_stays_as_it_is(kind: str, bias: bool) -> None:
     """Every node of the file as another one: no value may change, whether a cell is found in it or not."""
-    loop = Loop(kind, steps=2)
+    loop = Loop(kind, steps=2, bias=bias)
     whole = onnx.load_from_string(exported(loop, *draw(loop, 2)))
     other = {"Sigmoid": "Tanh", "Tanh": "Sigmoid", "Add": "Mul", "Mul": "Add", "Sub": "Add"}
     x = draw(loop, 2)[0].numpy()
@@ -178,7 +193,7 @@ def test_what_is_nearly_a_cell_stays_as_it_is(kind: str) -> None:
         y, _state = rc.from_onnx(content, states={})(x)
         for one, expected in zip(y, wanted, strict=True):
             np.testing.assert_allclose(one, expected, atol=2e-6, err_msg=f"{node.op_type} {index}")
-    assert tried > 20
+    assert tried > (3 if kind == "RNNCell" else 15)
 
 
 @pytest.mark.parametrize(("unbind", "steps"), [(False, 2), (True, 2), (True, 4)])
@@ -199,10 +214,11 @@ def _any_steps(content: bytes) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("op", ["LSTM", "GRU"])
-@pytest.mark.parametrize("steps", [1, 6])
-def test_any_order_of_nodes_and_of_what_they_add_and_multiply(op: str, steps: int) -> None:
-    whole = onnx.load_from_string(unrolled(op, steps))
+@pytest.mark.parametrize(("op", "steps"), [("LSTM", 1), ("LSTM", 6), ("GRU", 1), ("GRU", 6), ("RNN", 6)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("form", ["torchscript", "dynamo"])
+def test_any_order_of_nodes_and_of_what_they_add_and_multiply(op: str, steps: int, bias: bool, form: str) -> None:
+    whole = onnx.load_from_string(unrolled(op, steps, bias, form))
     rng = np.random.default_rng(0)
     for node in whole.graph.node:
         if node.op_type in ("Add", "Mul") and rng.random() < 0.5:
@@ -231,3 +247,24 @@ def test_a_state_of_the_caller_becomes_a_streams() -> None:
         given = x.numpy() * step
         wanted, state = session.run(None, {"x": given, "h": state})
         np.testing.assert_allclose(stream.step(given), wanted, atol=2e-6)
+
+
+def test_a_product_of_sequences_is_no_cell() -> None:
+    """The equations of a cell over all steps at once: MatMul takes matrices and sequences alike."""
+    whole = onnx.load_from_string(unrolled("LSTM", 1, bias=False))
+    for one in whole.graph.input:
+        dims = one.type.tensor_type.shape.dim
+        if one.name != "x":
+            dims.add().dim_value = dims[1].dim_value
+            dims[1].dim_value = 1
+    for node in whole.graph.node:
+        if node.op_type == "Split":
+            node.attribute[0].i = 2
+    content, rng = whole.SerializeToString(), np.random.default_rng(0)
+    given = {"x": rng.standard_normal((5, 1, 3)).astype(np.float32)}
+    given |= {name: rng.standard_normal((5, 1, 4)).astype(np.float32) for name in "hc"}
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    model = rc.from_onnx(content, states={})
+    assert cells_of(model) == 0
+    for one, other in zip(model(given)[0], session.run(None, given), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)

@@ -1,20 +1,22 @@
-"""Finds the nodes that torch.onnx.export makes of a step of torch.nn.LSTMCell and torch.nn.GRUCell."""
+"""Finds the nodes that torch.onnx.export makes of a step of torch.nn.RNNCell, LSTMCell and GRUCell."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recurra.interop.onnx.graph import Graph, Node
 from recurra.interop.onnx.ops.common import integers
+from recurra.interop.onnx.ranks import ranks
 from recurra.interop.onnx.rules import FLOATS
 
 
 @dataclass(frozen=True)
 class Product:
-    """x @ weight.T + bias, of a matrix x; the names of the constants, and whether the file has weight.T instead."""
+    """x @ weight.T + bias, of a matrix x; the names of the constants, "" for no bias, and whether the file has weight.T
+    instead."""
 
     x: str
     weight: str
@@ -30,7 +32,7 @@ class Product:
 class Cell:
     """A step: its products with x and h, its states, and its nodes, of which `first` is the index of the first.
 
-    c and next_c are "" in a GRU. The products' rows are gates in PyTorch's order.
+    c and next_c are "" if there is none. The products' rows are gates in PyTorch's order. activation: of an RNN.
     """
 
     op: str
@@ -41,11 +43,12 @@ class Cell:
     next_c: str
     nodes: tuple[Node, ...]
     first: int
+    activation: str = ""
 
     @property
     def key(self) -> Any:
         """The same for the same cell in another step."""
-        return self.op, self.of_x.constants, self.of_h.constants
+        return self.op, self.activation, self.of_x.constants, self.of_h.constants
 
 
 class Patterns:
@@ -62,12 +65,14 @@ class Patterns:
         self._outputs = set(graph.sources())
         self._inputs = {one.name for one in graph.inputs}
         self._of_h: set[Any] = set()
+        self._ranks = ranks(graph)
 
     def cells(self) -> Iterator[Cell]:
         """All steps of cells."""
         found = list(self._found())
         self._of_h = {one.of_h.constants for one in found}
         yield from self._found()
+        yield from self._rnns()
 
     def _found(self) -> Iterator[Cell]:
         for node in self.graph.nodes:
@@ -107,18 +112,23 @@ class Patterns:
         return self.made(name, op) if len(self._readers[name]) == 1 and name not in self._outputs else None
 
     def _product(self, name: str) -> Product | None:
-        node = self._inner(name, "Gemm")
-        if node is None or len(node.inputs) != 3 or node.attributes.get("transA"):
+        """A Gemm, or a MatMul of a matrix; fuse.py has given the latter its bias."""
+        node = self._inner(name, "Gemm") or self._inner(name, "MatMul")
+        if node is None or len(node.inputs) not in (2, 3):
             return None
-        if node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0:
+        if node.op == "MatMul" and self._ranks.get(node.inputs[0]) != 2:
             return None
-        weight, bias = (self.graph.constants.get(one) for one in node.inputs[1:])
-        turned = not node.attributes.get("transB")
-        if weight is None or bias is None or weight.ndim != 2 or weight.dtype not in FLOATS:
+        given = node.attributes
+        if given.get("transA") or given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0:
             return None
-        if bias.shape != weight.shape[1 if turned else 0 :][:1] or bias.dtype != weight.dtype or 0 in weight.shape:
+        bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+        weight, bias = self.graph.constants.get(node.inputs[1]), self.graph.constants.get(bias_name)
+        turned = not given.get("transB")
+        if weight is None or weight.ndim != 2 or weight.dtype not in FLOATS or 0 in weight.shape:
             return None
-        return Product(node.inputs[0], node.inputs[1], node.inputs[2], turned)
+        if bias_name and (bias is None or bias.dtype != weight.dtype or bias.shape != weight.shape[turned:][:1]):
+            return None
+        return Product(node.inputs[0], node.inputs[1], bias_name, turned)
 
     def _sizes(self, product: Product) -> tuple[int, int]:
         """Outputs and inputs."""
@@ -193,6 +203,34 @@ class Patterns:
             through = [self.made(one, "Tanh") for one in node.inputs]
             name = next((one.inputs[0] for one in through if one is not None), name)
         return name
+
+    def _rnns(self) -> Iterator[Cell]:
+        """Steps of plain RNNs, of which at least two are in a chain: one alone is like other sums of two products."""
+        found: dict[str, tuple[Node, Node, Product, Product]] = {}
+        for node in self.graph.nodes:
+            if node.op not in ("Tanh", "Relu") or node.domain:
+                continue
+            total = self._inner(node.inputs[0], "Add")
+            products = [] if total is None else [self._product(name) for name in total.inputs]
+            if total is not None and len(products) == 2 and products[0] is not None and products[1] is not None:
+                found[node.outputs[0]] = node, total, products[0], products[1]
+        of_h = set()
+        for _node, _total, *pair in found.values():
+            for one in pair:
+                before = found.get(one.x)
+                if before is not None and {x.constants for x in pair} == {x.constants for x in before[2:]}:
+                    of_h.add(one.constants)
+        for node, total, *pair in found.values():
+            hidden = [one for one in pair if one.constants in of_h and len(set(self._sizes(one))) == 1]
+            if len(hidden) != 1:
+                continue
+            of_x = pair[1] if hidden[0] is pair[0] else pair[0]
+            if self._sizes(of_x)[0] != self._sizes(hidden[0])[0]:
+                continue
+            nodes = (node, total, *(self.makers[name] for name in total.inputs))
+            cell = self._cell("RNN", of_x, hidden[0], "", node.outputs[0], "", nodes)
+            if cell is not None:
+                yield replace(cell, activation=node.op)
 
     def _gru(self, sub: Node) -> Cell | None:
         h, n = sub.inputs

@@ -18,9 +18,12 @@ _MADE = "recurra/fused"
 
 
 def fuse(graph: Graph) -> Graph:
-    """Fuse nodes that alone read what a node before them makes: an Add of a constant vector with a MatMul by a constant,
-    as a third input; an Add, Sub, Mul or Div by constants, one or one for each channel, with a Conv; an Add of constants
-    with a Mul by constants, as an Affine, an operator of this package alone."""
+    """Fuse nodes with the one whose value they alone read.
+
+    An Add of a constant vector joins a MatMul by a constant, as its third input; an Add, Sub, Mul or Div by constants,
+    one or one for each channel, joins a Conv; an Add of constants and a Mul by constants become an Affine, an operator
+    of this package alone.
+    """
     readers = Counter(name for node in graph.nodes for name in node.reads())
     readers.update(graph.sources())
     constants = dict(graph.constants)

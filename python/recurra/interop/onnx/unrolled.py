@@ -1,4 +1,4 @@
-"""Turns cells that an exporter has written out step by step back into one LSTM or GRU node."""
+"""Turns cells that an exporter has written out step by step back into one RNN, LSTM or GRU node."""
 
 from __future__ import annotations
 
@@ -157,7 +157,9 @@ def _write(chain: _Chain, constants: dict[str, Array]) -> None:
         states.append(node("Unsqueeze", [wide, zero], chain.name(f"initial {len(states)}")))
     given = [x, known("W", weight), known("R", hidden), known("B", bias), "", *states]
     outputs = [chain.name(what) for what in ("Y", "Y_h", "Y_c")[: 1 + len(states)]]
-    options = {"linear_before_reset": 1} if first.op == "GRU" else {}
+    options: dict[str, Any] = {"linear_before_reset": 1} if first.op == "GRU" else {}
+    if first.activation:
+        options["activations"] = [first.activation]
     cell = Node(first.op, "", first.nodes[0].name, given, outputs, {"hidden_size": size, **options}, 17)
     chain.made.append(cell)
     steps = node("Squeeze", [outputs[0], one], chain.name("steps"))
@@ -179,7 +181,12 @@ def _weights(cell: Cell, constants: dict[str, Array]) -> tuple[Array, Array, Arr
         array = constants[product.weight]
         return recurrent.regated(cell.op, array.T if product.turned else array, back=True)[None]
 
-    biases = [recurrent.regated(cell.op, constants[one.bias], back=True) for one in (cell.of_x, cell.of_h)]
+    def bias(product: Product) -> Array:
+        weight = constants[product.weight]
+        none = np.zeros(weight.shape[1 if product.turned else 0], weight.dtype)
+        return recurrent.regated(cell.op, constants[product.bias] if product.bias else none, back=True)
+
+    biases = [bias(cell.of_x), bias(cell.of_h)]
     return matrix(cell.of_x), matrix(cell.of_h), np.concatenate(biases)[None]
 
 

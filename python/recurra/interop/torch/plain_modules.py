@@ -107,8 +107,8 @@ def convert_other_dropout(module: Any, chain: Chain) -> None:
     """To no layer, with a warning: the identity in inference, but not in training."""
     chain.expect(module, *_ANYWHERE)
     errors.warn(
-        f"from_torch: got {chain.place or 'module'} of class {type(module).__name__}, which works in training only; it is "
-        "left out, so train here without it, or with a Dropout in its place",
+        f"from_torch: got {chain.place or 'module'} of class {type(module).__name__}, which works in training only; it "
+        "is left out, so train here without it, or with a Dropout in its place",
         UserWarning,
     )
 
