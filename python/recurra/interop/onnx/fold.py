@@ -41,8 +41,8 @@ def bind(graph: Graph, given: Mapping[str, Any]) -> Graph:
 
 
 class _Folding:
-    def __init__(self, constants: Mapping[str, Array]) -> None:
-        self.known, self.nodes = dict(constants), list[Node]()
+    def __init__(self, constants: Mapping[str, Array], rounds: bool) -> None:
+        self.known, self.nodes, self._rounds = dict(constants), list[Node](), rounds
         self._same: dict[str, str] = {}
         self._size = 0
 
@@ -52,7 +52,7 @@ class _Folding:
     def add(self, node: Node) -> None:
         inputs = [self.name(one) for one in node.inputs]
         if quantised.is_quantised(node):
-            node = quantised.plain(replace(node, inputs=inputs), self.known)
+            node = quantised.read(replace(node, inputs=inputs), self.known, self._rounds)
             inputs = node.inputs
         if node.op == "If" and inputs[0] in self.known:
             self._inline(node, evaluate.branch(node, self.known[inputs[0]]))
@@ -110,13 +110,13 @@ class _Folding:
         return Graph(graph.inputs, outputs, nodes, graph.constants)
 
 
-def fold(graph: Graph) -> Graph:
-    """The graph without constant nodes and without nodes that no output needs.
+def fold(graph: Graph, rounds: bool) -> Graph:
+    """The graph without constant nodes and without nodes that no output needs; a DynamicQuantizeLSTM `rounds` or not.
 
     Raises:
         ModelFormatError: a constant node cannot run, or an operator is unknown.
     """
-    folding = _Folding(graph.constants)
+    folding = _Folding(graph.constants, rounds)
     for node in graph.nodes:
         _check(node)
         folding.add(node)

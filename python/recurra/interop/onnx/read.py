@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from recurra.common import checks
 from recurra.common.errors import ModelFormatError
 from recurra.interop.onnx import evaluate
 from recurra.interop.onnx import states as pairing
@@ -24,7 +25,12 @@ _LARGEST = (1 << 31) - 1
 
 
 def from_onnx(
-    source: str | os.PathLike[str] | bytes, /, *, states: Mapping[str, str] | None = None, **constants: npt.ArrayLike
+    source: str | os.PathLike[str] | bytes,
+    /,
+    *,
+    states: Mapping[str, str] | None = None,
+    round_activations: bool = False,
+    **constants: npt.ArrayLike,
 ) -> OnnxModel:
     """Read an ONNX model: recurrent nodes, convolutions and products become layers, other nodes run in numpy.
 
@@ -41,6 +47,9 @@ def from_onnx(
     Args:
         source: a path, or a file's bytes. External weights are only read from the path's directory and below.
         states: for each state input, the output that holds its next value; None to find them, {} for none.
+        round_activations: whether a DynamicQuantizeLSTM rounds x and h to 8 bits, with one scale for the whole batch,
+            as onnxruntime does; it then runs in numpy. False makes it a layer of float32, whose outputs are closer to
+            those of the model before it was quantised.
         constants: values to bind inputs of the graph to, by name: `sr=16000`, `W=weights`.
 
     Raises:
@@ -60,9 +69,10 @@ def from_onnx(
         where, data, directory = "bytes", bytes(source), None
     else:
         where, data, directory = os.fspath(source), _file(source), Path(os.fspath(source)).parent
+    rounds = checks.flag("from_onnx", "round_activations", round_activations)
     try:
         graph = bind(_understood(parse, data, directory), constants)
-        folded = _understood(lambda: roll(fuse(fold(graph))))
+        folded = _understood(lambda: roll(fuse(fold(graph, rounds))))
         return OnnxModel(folded, pairing.pairs(folded, states))
     except ModelFormatError as error:
         raise ModelFormatError(f"from_onnx: {where}: {error}") from error.__cause__

@@ -5,7 +5,17 @@ An operator is a function of its node, its inputs (None for an omitted one) and 
 
 from __future__ import annotations
 
-from recurra.interop.onnx.ops import elementwise, integers, normalise, products, reduce, select, shapes, windows
+from recurra.interop.onnx.ops import (
+    elementwise,
+    integers,
+    normalise,
+    products,
+    quantised_lstm,
+    reduce,
+    select,
+    shapes,
+    windows,
+)
 from recurra.interop.onnx.ops.common import Operator
 
 #: The domain of operators that files do not have.
@@ -19,6 +29,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
         for name, operator in module.OPERATORS.items()
     },
     (OWN, "Affine"): elementwise.affine,
+    (OWN, "QuantizedLSTM"): quantised_lstm.lstm,
     ("com.microsoft", "FusedMatMul"): products.fused_matmul,
     ("com.microsoft", "Gelu"): elementwise.OPERATORS["Gelu"],
 }

@@ -56,7 +56,7 @@ def _remainder(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     return _several(np.fmod if node.attributes.get("fmod") else np.mod)(node, inputs, limit)
 
 
-def _sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), without overflow."""
     half = x.dtype.type(0.5)
     found: Array = np.tanh(x * half) * half + half
@@ -127,7 +127,7 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "Reciprocal": lambda x: x.dtype.type(1) / x,
     "Relu": lambda x: np.maximum(x, x.dtype.type(0)),
     "Round": np.round,
-    "Sigmoid": _sigmoid,
+    "Sigmoid": sigmoid,
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Mish": lambda x: x * np.tanh(_softplus(x)),
@@ -144,7 +144,7 @@ OPERATORS: dict[str, Operator] = {
         alpha=1.67326319217681884765625,
         gamma=1.05070102214813232421875,
     ),
-    "Swish": _one(lambda x, a: x * _sigmoid(a * x), alpha=1.0),
+    "Swish": _one(lambda x, a: x * sigmoid(a * x), alpha=1.0),
     "ThresholdedRelu": _one(lambda x, a: np.where(x > a, x, 0), alpha=1.0),
     "Cast": _cast,
     "CastLike": lambda node, inputs, limit: [inputs[0].astype(inputs[1].dtype)],

@@ -39,12 +39,16 @@ def _dequantize(node: Node, inputs: Arrays, limit: int) -> list[Array]:
     return [((x.astype(np.int64) - zeros) * _along(inputs[1], axis, x.ndim)).astype(np.asarray(inputs[1]).dtype)]
 
 
-def _dynamic(node: Node, inputs: Arrays, limit: int) -> list[Array]:
-    x = inputs[0]
+def rounded(x: Array) -> tuple[Array, Any, Any]:
+    """x in 8 bits, with the scale and the zero point that its smallest and largest number make."""
     low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
     scale = np.float32((high - low) / 255) or np.float32(1)
     zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
-    return [_quantised(x, scale, float(zero), np.uint8), np.asarray(scale), np.asarray(zero)]
+    return _quantised(x, scale, float(zero), np.uint8), scale, zero
+
+
+def _dynamic(node: Node, inputs: Arrays, limit: int) -> list[Array]:
+    return [np.asarray(one) for one in rounded(inputs[0])]
 
 
 def _matmul(node: Node, inputs: Arrays, limit: int) -> list[Array]:
