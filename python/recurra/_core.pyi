@@ -468,6 +468,20 @@ def mixture_density(
     binary: bool,
     eps: float,
 ) -> tuple[float, Array | None]: ...
+def policy_loss(
+    predictions: Array,
+    targets: Array,
+    lengths: Array | None,
+    weights: Array | None,
+    gradient: bool,
+    gaussian: bool,
+    clip: float | None,
+    entropy: float,
+    eps: float,
+) -> tuple[float, Array | None]: ...  # targets: action, advantage and, if clipped, old log-probability
+def value_loss(
+    predictions: Array, targets: Array, lengths: Array | None, weights: Array | None, gradient: bool, clip: float
+) -> tuple[float, Array | None]: ...  # targets (..., 2 F): returns, then old values
 
 # `allowed`: flat, of the parameters' layout: which transitions, first and last tags are; None: all.
 

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <numeric>
 #include <optional>
 
@@ -105,6 +106,51 @@ py::tuple mixture(Object predictions, Object targets, Object lengths, Object wei
                       {LossKind::kMixture, 0, nullptr, &mixture}, mixture.targets());
 }
 
+// Refuses actions that are no index of a prediction, where they count.
+template <class T>
+void check_actions(const char* name, Object predictions, const py::array& targets, Object lengths, Object weights,
+                   const Policy& policy) {
+  const LossCall<T> call(name, predictions, lengths, weights, false);
+  std::vector<int64_t> shape(call.predictions.shape(), call.predictions.shape() + call.predictions.ndim());
+  shape.back() = policy.targets();
+  check_shape(targets, shape, name, "targets");
+  const Sequence<const T> rows = sequence_of<const T>(targets);
+  for (ptrdiff_t r = 0; r < call.batch.rows; ++r)
+    for (ptrdiff_t s = 0; s < call.batch.length(r); ++s) {
+      const T action = *rows.at(r, s);
+      check(call.batch.weight(r, s) == 0 ||
+                (action >= 0 && action < T(policy.predictions) && action == std::floor(action)),
+            name, "targets hold the action ", action, " in row ", r, " at step ", s, ", expected 0 to ",
+            policy.predictions - 1, ", one of the ", policy.predictions, " actions");
+    }
+}
+
+py::tuple policy(Object predictions, Object targets, Object lengths, Object weights, bool gradient, bool gaussian,
+                 std::optional<double> clip, double entropy, double eps) {
+  constexpr const char* kName = "policy_loss";
+  const ptrdiff_t width = last_axis(predictions, kName);
+  check(width >= 1 && (!gaussian || width % 2 == 0), kName, "got ", width,
+        " predictions a step, expected at least one, and an even number for a Gaussian policy");
+  check(!clip || (*clip > 0 && *clip < 1), kName, "got clip=", clip.value_or(0), ", expected more than 0, less than 1");
+  check(eps > 0, kName, "got eps=", eps, ", expected more than 0");
+  const Policy policy = {width, gaussian, clip.has_value(), clip.value_or(0), entropy, eps};
+  return by_dtype(kName, predictions, [&](auto* type) {
+    typedef std::remove_pointer_t<decltype(type)> T;
+    // A copy: an action is an index, so it must not change after the check.
+    const py::array_t<T> kept = py::array_t<T, kPrivate>(floats<T>(targets, kName, "targets"));
+    if (!gaussian) check_actions<T>(kName, predictions, kept, lengths, weights, policy);
+    return with_targets(kName, predictions, kept, lengths, weights, gradient,
+                        {LossKind::kPolicy, 0, nullptr, nullptr, &policy}, policy.targets());
+  });
+}
+
+py::tuple value(Object predictions, Object targets, Object lengths, Object weights, bool gradient, double clip) {
+  constexpr const char* kName = "value_loss";
+  check(clip > 0, kName, "got clip=", clip, ", expected more than 0");
+  return with_targets(kName, predictions, targets, lengths, weights, gradient, {LossKind::kValue, clip},
+                      2 * last_axis(predictions, kName));
+}
+
 }  // namespace
 
 #define RECURRA_LOSS(name, kind)                                                                        \
@@ -136,6 +182,10 @@ void register_losses(py::module_& m) {
   m.def("mixture_density", &mixture, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
         py::arg("gradient"), py::arg("components"), py::arg("features"), py::arg("correlated"), py::arg("binary"),
         py::arg("eps"));
+  m.def("policy_loss", &policy, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
+        py::arg("gradient"), py::arg("gaussian"), py::arg("clip"), py::arg("entropy"), py::arg("eps"));
+  m.def("value_loss", &value, py::arg("predictions"), py::arg("targets"), py::arg("lengths"), py::arg("weights"),
+        py::arg("gradient"), py::arg("clip"));
 }
 
 }  // namespace recurra::bindings

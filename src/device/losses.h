@@ -50,6 +50,17 @@ struct Mixture {
   ptrdiff_t targets() const { return features + (binary ? 1 : 0); }
 };
 
+// A policy's gradient: `predictions` are the logits of that many actions or, if Gaussian, as many means as log
+// variances, these clamped to at least log(eps). Targets of a step: the action, its advantage and, if clipped, the
+// logarithm of the probability that it was drawn with.
+struct Policy {
+  ptrdiff_t predictions;
+  bool gaussian, clipped;
+  double clip, entropy, eps;  // entropy: weight of the distribution's entropy, which is subtracted
+  ptrdiff_t action() const { return gaussian ? predictions / 2 : 1; }
+  ptrdiff_t targets() const { return action() + (clipped ? 2 : 1); }
+};
+
 enum class LossKind {
   kBinaryCrossEntropy,
   kSquaredError,
@@ -58,13 +69,16 @@ enum class LossKind {
   kQuantile,  // predictions: for each target, one per quantile
   kGaussian,  // predictions: a mean for each target, then a log variance for each, clamped to at least log(eps)
   kMixture,   // -log p(targets)
+  kPolicy,    // -advantage log p(action), or its clipped surrogate
+  kValue,     // squared error; targets: the wanted values, then old ones, from which a value moves by at most a clip
 };
 
 struct LossOptions {
   LossKind kind;
-  double number = 0;  // Huber's delta, the Gaussian's eps
+  double number = 0;  // Huber's delta, the Gaussian's eps, the value's clip
   const std::vector<double>* quantiles = nullptr;
   const Mixture* mixture = nullptr;
+  const Policy* policy = nullptr;
 };
 
 // A loss of each step's predictions, given its `features` targets.

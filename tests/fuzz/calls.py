@@ -426,15 +426,30 @@ LOSSES: dict[str, dict[str, Any]] = {
     "Quantile": {"quantiles": (0.1, 0.9)},
     "GaussianNLL": {"eps": 1e-6},
     "MixtureDensity": {"components": 2, "features": 2, "correlated": True, "end_of_stroke": True, "eps": 1e-3},
+    "PolicyGradient": {"distribution": "categorical", "entropy": 0.1, "eps": 1e-6},
+    "PPO": {"distribution": "gaussian", "clip": 0.2, "entropy": 0.1, "eps": 1e-6},
+    "ValueFunction": {"clip": 0.2},
     "CTC": {"blank": 0, "infeasible": "ignore"},
     "CRF": {"crf": rc.CRF(F), "ignore_index": -1},
 }
 
 
 def _loss_arguments(name: str, loss: Any, rng: Generator) -> dict[str, Any]:
-    width = {"Quantile": 4, "GaussianNLL": 4, "MixtureDensity": getattr(loss, "prediction_size", F)}.get(name, F)
+    width = {"Quantile": 4, "GaussianNLL": 4, "PPO": 4, "MixtureDensity": getattr(loss, "prediction_size", F)}.get(
+        name, F
+    )
     predictions = rng.standard_normal((N, T, width)).astype(np.float32)
-    targets: Any = rng.random((N, T, {"Quantile": 2, "GaussianNLL": 2, "MixtureDensity": 3}.get(name, F)))
+    fields = {
+        "Quantile": 2,
+        "GaussianNLL": 2,
+        "MixtureDensity": 3,
+        "PolicyGradient": 2,
+        "PPO": 4,
+        "ValueFunction": 2 * F,
+    }
+    targets: Any = rng.random((N, T, fields.get(name, F)))
+    if name == "PolicyGradient":
+        targets[..., 0] = rng.integers(0, F, (N, T))
     if name == "MixtureDensity":
         targets[..., -1] = targets[..., -1] > 0.5
     if name in ("CrossEntropy", "CRF"):

@@ -159,6 +159,8 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     loss("gaussian_nll", 2, 1e-6),
     ("mixture_density", lambda: (_core.mixture_density, [floats(2, 3, 6), floats(2, 3, 2), LENGTHS, None, True, 1, 2,
         True, False, 1e-6])),
+    loss("policy_loss", 4, True, 0.2, 0.1, 1e-6),
+    loss("value_loss", 8, 0.2),
     ("crf", lambda: (_core.crf, [floats(2, 3, 4), LABELS, LENGTHS, None, True, _core.CRF(4).parameters, None, None])),
     ("crf_viterbi", lambda: (_core.crf_viterbi, [floats(2, 3, 4), LENGTHS, _core.CRF(4).parameters, None])),
     ("crf_marginals", lambda: (_core.crf_marginals, [floats(2, 3, 4), LENGTHS, _core.CRF(4).parameters, None])),

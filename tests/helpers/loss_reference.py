@@ -65,6 +65,32 @@ def mixture_density(x: Array, t: Array, components: int, features: int, correlat
     return total
 
 
+def policy(x: Array, t: Array, gaussian: bool, clip: float | None, entropy: float) -> float:
+    """REINFORCE, or with `clip` equation 7 of Schulman et al. (2017); both with an entropy term."""
+    total, t = 0.0, t.astype(np.float64)
+    for row, target in zip(x.reshape(-1, x.shape[-1]), t.reshape(-1, t.shape[-1]), strict=True):
+        if gaussian:
+            size = len(row) // 2
+            variance = np.exp(row[size:])
+            densities = np.exp(-((target[:size] - row[:size]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+            log_p, own = float(np.log(densities).sum()), float(np.log(2 * np.pi * np.e * variance).sum()) / 2
+        else:
+            size, p = 1, np.exp(log_softmax(row))
+            log_p, own = float(np.log(p[int(target[0])])), float(-(p * np.log(p)).sum())
+        advantage = target[size]
+        gain = advantage * log_p
+        if clip is not None:
+            ratio = np.exp(log_p - target[size + 1])
+            gain = min(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage)
+        total -= gain + entropy * own
+    return total
+
+
+def clipped_value(x: Array, t: Array, clip: float) -> float:
+    wanted, old = np.split(t.astype(np.float64), 2, -1)
+    return float(np.maximum((x - wanted) ** 2, (np.clip(x, old - clip, old + clip) - wanted) ** 2).sum())
+
+
 def ctc(x: Array, labels: Labels, blank: int) -> float:
     """-log p of one row, (T, C): infinity where there is no path. Graves et al. (2006), equations 6 to 8."""
     log_p = log_softmax(x)

@@ -136,6 +136,50 @@ def gaussian(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return F.gaussian_nll_loss(mean, t, log_variance.exp(), full=True, eps=1e-6, reduction="sum")
 
 
+def policy(gaussian: bool, clip: float | None, entropy: float) -> Kind:
+    """A policy's loss; PyTorch's by its distributions."""
+    distribution = "gaussian" if gaussian else "categorical"
+    loss = (
+        rc.losses.PolicyGradient(distribution, entropy=entropy)
+        if clip is None
+        else rc.losses.PPO(distribution, clip=clip, entropy=entropy)
+    )
+
+    def targets(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        actions = rng.standard_normal(shape) if gaussian else rng.integers(0, shape[-1], (*shape[:-1], 1))
+        rest = rng.standard_normal((*shape[:-1], 1 if clip is None else 2)) - [0.0, 1.5][: 1 if clip is None else 2]
+        return np.concatenate([actions, rest], -1).astype(np.float32)
+
+    def torchs(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        one: Any = distributions.Categorical(logits=x)
+        actions, given = t[..., 0], t[..., 1:]
+        if gaussian:
+            mean, log_variance = x.chunk(2, -1)
+            one = distributions.Independent(distributions.Normal(mean, (log_variance / 2).exp()), 1)
+            actions, given = t[..., : mean.shape[-1]], t[..., mean.shape[-1] :]
+        log_p, advantage = one.log_prob(actions), given[..., 0]
+        gain = log_p * advantage
+        if clip is not None:
+            ratio = (log_p - given[..., 1]).exp()
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+        return -(gain + entropy * one.entropy()).sum()
+
+    return Kind(
+        loss,
+        torchs,
+        targets,
+        lambda x, t: loss_reference.policy(x, t, gaussian, clip, entropy),
+        lambda x, t: x[..., 0].size,
+        (lambda features: 2 * features) if gaussian else (lambda features: features),
+        scale=0.5,
+    )
+
+
+def clipped_value(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    wanted, old = t.chunk(2, -1)
+    return torch.maximum((x - wanted) ** 2, (old + (x - old).clamp(-0.25, 0.25) - wanted) ** 2).sum()
+
+
 IGNORED = -100
 QUANTILES = (0.05, 0.5, 0.8)
 DELTA = 1.25
@@ -180,6 +224,18 @@ KINDS = {
     ),
     "handwriting": density(2, 4, True, True),
     "mixture": density(3, 5, False, False),
+    "policy gradient": policy(False, None, 0.0),
+    "policy gradient and entropy": policy(False, None, 0.3),
+    "ppo": policy(False, 0.3, 0.1),
+    "gaussian policy gradient": policy(True, None, 0.3),
+    "gaussian ppo": policy(True, 0.2, 0.1),
+    "value": Kind(
+        rc.losses.ValueFunction(0.25),
+        clipped_value,
+        lambda rng, shape: normal(rng, (*shape[:-1], 2 * shape[-1])),
+        lambda x, t: loss_reference.clipped_value(x, t, 0.25),
+        lambda x, t: x.size,
+    ),
 }
 
 
@@ -358,6 +414,7 @@ def test_impossible_classes_with_weights() -> None:
 
 FLOORS: dict[str, tuple[Any, list[float], list[float], list[int]]] = {
     "variance": (rc.losses.GaussianNLL(eps=0.01), [0.3, -9.0], [0.25], [1]),
+    "policy's variance": (rc.losses.PolicyGradient("gaussian", eps=0.01), [0.3, -9.0], [0.25, 1.5], [1]),
     "standard deviation": (rc.losses.MixtureDensity(1, 1, eps=0.01), [0.0, 0.3, -9.0], [0.25], [2]),
     "correlation": (
         rc.losses.MixtureDensity(1, correlated=True, eps=0.01),
@@ -447,6 +504,14 @@ BAD: list[tuple[Any, Any, Any, Any]] = [
     (rc.losses.MixtureDensity(2), np.zeros((2, 9), np.float32), np.zeros((2, 2)), None),
     (rc.losses.MixtureDensity(2), np.zeros((2, 10), np.float32), np.zeros((2, 3)), None),
     (rc.losses.MixtureDensity(1, 1, end_of_stroke=True), np.zeros((2, 4), np.float32), np.full((2, 2), 0.5), None),
+    (rc.losses.PolicyGradient(), np.zeros((2, 3), np.float32), np.zeros((2, 3)), None),
+    (rc.losses.PolicyGradient(), np.zeros((2, 3), np.float32), np.full((2, 2), 3.0), None),
+    (rc.losses.PolicyGradient(), np.zeros((2, 3), np.float32), np.full((2, 2), 0.5), None),
+    (rc.losses.PolicyGradient("gaussian"), np.zeros((2, 3), np.float32), np.zeros((2, 2)), None),
+    (rc.losses.PPO(), np.zeros((2, 3), np.float32), np.zeros((2, 2)), None),
+    (rc.losses.PPO(), np.zeros((2, 3), np.float32), np.full((2, 3), [0.0, np.inf, 0.0]), None),
+    (rc.losses.ValueFunction(0.1), np.zeros((2, 1), np.float32), np.zeros((2, 1)), None),
+    (rc.losses.ValueFunction(), np.zeros((2, 1), np.float32), np.zeros((2, 2)), None),
 ]
 
 
@@ -476,6 +541,11 @@ def test_what_does_not_fit_is_explained(loss: Any, x: Any, t: Any, lengths: Any)
         (rc.losses.MixtureDensity, {"components": 3, "features": 3, "correlated": True}),
         (rc.losses.MixtureDensity, {"components": 3, "end_of_stroke": 1}),
         (rc.losses.MixtureDensity, {"components": 3, "eps": 1.0}),
+        (rc.losses.PolicyGradient, {"distribution": "beta"}),
+        (rc.losses.PolicyGradient, {"entropy": -1.0}),
+        (rc.losses.PPO, {"clip": 0.0}),
+        (rc.losses.PPO, {"clip": 1.0}),
+        (rc.losses.ValueFunction, {"clip": 0.0}),
     ],
 )
 def test_wrong_options_are_explained(make: Any, options: dict[str, Any]) -> None:

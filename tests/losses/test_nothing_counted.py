@@ -28,6 +28,9 @@ LOSSES: dict[str, tuple[Any, int, Any]] = {
     "quantile": (rc.losses.Quantile(), 6, RNG.standard_normal((8, 5, 2))),
     "gaussian": (rc.losses.GaussianNLL(), 4, RNG.standard_normal((8, 5, 2))),
     "mixture": (rc.losses.MixtureDensity(2), 10, RNG.standard_normal((8, 5, 2))),
+    "policy": (rc.losses.PolicyGradient(), 4, RNG.integers(0, 4, (8, 5, 2)).astype(float)),
+    "ppo": (rc.losses.PPO("gaussian"), 4, RNG.standard_normal((8, 5, 4))),
+    "value": (rc.losses.ValueFunction(0.2), 2, RNG.standard_normal((8, 5, 4))),
     "ctc": (rc.losses.CTC(), 4, [[1, 2]] * 8),
 }
 METRICS = [name for name in NAMES if name != "edit_distance"]

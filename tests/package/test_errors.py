@@ -328,6 +328,8 @@ LOSSES = {
     "Huber": (rc.losses.Huber(), X),
     "Quantile": (rc.losses.Quantile(), X[..., :1]),
     "MixtureDensity": (rc.losses.MixtureDensity(1, 1), X[..., :1]),
+    "PPO": (rc.losses.PPO(), X * 0.0),
+    "ValueFunction": (rc.losses.ValueFunction(0.1), np.concatenate([X, X], -1)),
     "CTC": (rc.losses.CTC(), [TOKENS[row, :row] % 2 + 1 for row in range(len(TOKENS))]),
 }
 

@@ -6,6 +6,7 @@ The mean is sum / count, which is exact over ragged batches, accumulated gradien
 from __future__ import annotations
 
 from recurra.common import keywords as _keywords
+from recurra.losses.advantages import gae
 from recurra.losses.crf import CRF
 from recurra.losses.ctc import CTC
 from recurra.losses.custom import CustomLoss
@@ -15,11 +16,13 @@ from recurra.losses.labels import BinaryCrossEntropy, CrossEntropy
 from recurra.losses.loss import Loss, LossValue
 from recurra.losses.mixture import MixtureDensity
 from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError, Quantile
+from recurra.losses.policy import PPO, PolicyGradient, ValueFunction
 
 __all__ = [
     "CRF",
     "CTC",
     "L1",
+    "PPO",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "CustomLoss",
@@ -30,8 +33,11 @@ __all__ = [
     "LossValue",
     "MeanSquaredError",
     "MixtureDensity",
+    "PolicyGradient",
     "Quantile",
+    "ValueFunction",
     "find",
+    "gae",
 ]
 
 _keywords.explain_all(globals(), __all__)

@@ -10,7 +10,7 @@ from recurra.layers.basic import Dropout
 from recurra.layers.merge import Average, Concatenate, Reverse
 from recurra.layers.pooling import Pool
 from recurra.layers.slicing import Slice
-from recurra.losses import CTC
+from recurra.losses import CTC, PolicyGradient
 from recurra.losses.of_logits import OfLogits
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def refuse_twice(operation: str, model: Trainable, losses: Sequence[Loss]) -> No
     """Refuse a model whose outputs are probabilities for a loss that takes logits: it would train, but badly."""
     graph = model._graph()
     for value, loss in zip(graph.outputs, losses, strict=True):
-        if isinstance(loss, CTC):
+        if isinstance(loss, CTC) or (isinstance(loss, PolicyGradient) and loss.distribution == "categorical"):
             own, instead, then = "softmax", "", ""
         elif isinstance(loss, OfLogits) and loss.from_logits:
             own, instead = loss.activation, f", or write {type(loss).__name__}(from_logits=False)"

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cpu/losses/mixture.h"
+#include "cpu/losses/policy.h"
 #include "cpu/losses/steps.h"
 
 namespace recurra {
@@ -100,6 +101,27 @@ double gaussian_nll(const StepLoss<T>& call) {
   });
 }
 
+// The larger of the squared errors of a value and of what the clip leaves of its change; the latter has no slope.
+template <class T>
+double value_loss(const StepLoss<T>& call) {
+  const ptrdiff_t features = call.features / 2;
+  const double clip = call.options.number;
+  return sum_steps<T>(*call.batch, features, call.gradient, [&](ptrdiff_t row, ptrdiff_t step) {
+    const T* x = call.predictions.at(row, step);
+    const T* y = call.targets.at(row, step);
+    T* d = gradient_at(call.gradient, row, step);
+    double sum = 0;
+    for (ptrdiff_t k = 0; k < features; ++k) {
+      const double wanted = double(y[k]), old = double(y[features + k]), plain = double(x[k]) - wanted;
+      const double bounded = std::clamp(double(x[k]), old - clip, old + clip) - wanted;
+      const bool clipped = bounded * bounded > plain * plain;
+      sum += clipped ? bounded * bounded : plain * plain;
+      if (d) d[k] = clipped ? T(0) : T(2 * plain);
+    }
+    return sum;
+  });
+}
+
 }  // namespace
 
 template <class T>
@@ -136,9 +158,13 @@ double CpuDevice<T>::step_loss(const StepLoss<T>& call) const {
     case LossKind::kGaussian:
       return gaussian_nll(call);
     case LossKind::kMixture:
+      return mixture_density(call);
+    case LossKind::kPolicy:
+      return policy_loss(call);
+    case LossKind::kValue:
       break;
   }
-  return mixture_density(call);
+  return value_loss(call);
 }
 
 template double CpuDevice<float>::label_loss(const LabelLoss<float>&) const;
