@@ -235,5 +235,6 @@ std::vector<std::vector<CtcHypothesis>> ctc_beam_search(const Device<T>& device,
       const Device<T>&, const Batch&, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, Sequence<const T>, Stop*)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
+#undef RECURRA_INSTANTIATE
 
 }  // namespace recurra

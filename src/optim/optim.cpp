@@ -110,5 +110,6 @@ Norm gradient_norm(const Device<T>& device, const T* x, ptrdiff_t n, double scal
   template Norm gradient_norm(const Device<T>&, const T*, ptrdiff_t, double, double, const int64_t*, ptrdiff_t)
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
+#undef RECURRA_INSTANTIATE
 
 }  // namespace recurra

@@ -110,5 +110,6 @@ void CpuDevice<T>::crf_marginals(const Batch& batch, const Chain& chain, Sequenc
   template void CpuDevice<T>::crf_marginals(const Batch&, const Chain&, Sequence<const T>, Sequence<T>, Stop*) const
 RECURRA_INSTANTIATE(float);
 RECURRA_INSTANTIATE(double);
+#undef RECURRA_INSTANTIATE
 
 }  // namespace recurra
