@@ -133,12 +133,11 @@ def adapted(problem: Problem, dtype: Any, scale: float) -> Problem:
 
 
 def measure(pair: Pair, pause: float) -> dict[str, Any]:
-    from roofline import total_flops
 
     both = (pair.case, pair.neighbour)
     times = interleave([make_runner(case) for case in both], EFFORT, pause)
     seconds = np.median(times, axis=0)
-    flops = [total_flops(case.workload, input_grad=False) for case in both]
+    flops = [case.workload.flops() for case in both]
     work = flops[0] / flops[1] if pair.per_flop else 1.0
     return {
         "case": pair.case.name,

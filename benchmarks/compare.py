@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py                         # the whole grid, one thread, all engines
     python benchmarks/compare.py --threads 2 --only "step lstm" --engines torch --json results.json
+    python benchmarks/compare.py --draws 60 --seed 1     # sizes that nobody chose
     python benchmarks/compare.py --short                 # a few seconds, to see that it runs
 
 README.md beside this file says what is measured, and how.
@@ -22,10 +23,10 @@ import numpy as np
 
 import table
 from engines import ENGINES, load_engines, make_problem
-from measure import FULL, SHORT, Effort, interleave, pin
+from measure import DRAWN, FULL, SHORT, Effort, interleave, pin
 from processor import cpu_name, own_table
 from report import Table, print_header
-from workloads import KINDS, WORKLOADS, Workload
+from workloads import KINDS, WORKLOADS, Workload, drawn
 
 # What holds the libraries to an instruction set. The others cannot be held.
 ISA_SETTINGS = {
@@ -49,6 +50,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--short", action="store_true", help=f"little work, and only {SHORT_ENGINES}: to see that it runs"
     )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        metavar="N",
+        help="instead of the grid, N sequences and N trainings of sizes drawn at random",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --draws (default: 0)")
     parser.add_argument("--input-grad", action="store_true", help="training computes the input's gradient too")
     parser.add_argument("--isa", choices=ISA_SETTINGS, help=f"hold recurra and {ISA_ENGINES} to this instruction set")
     parser.add_argument("--json", type=Path, help="write all that was measured to this file")
@@ -81,7 +89,14 @@ PEERS = [name for name in ENGINES if name != table.OURS]
 
 def main() -> None:
     arguments = parse_arguments()
-    workloads = [w for w in WORKLOADS if arguments.only in w.name and (w.short or not arguments.short)]
+    if arguments.draws is None:
+        workloads = [w for w in WORKLOADS if arguments.only in w.name and (w.short or not arguments.short)]
+    elif arguments.draws < 1 or arguments.save or arguments.check:
+        raise SystemExit(
+            "compare.py: --draws takes a positive number, and tables hold the grid alone: no --save, no --check"
+        )
+    else:
+        workloads = [w for w in drawn(arguments.draws, arguments.seed) if arguments.only in w.name]
     if not workloads:
         raise SystemExit(f"compare.py: no workload's name contains {arguments.only!r}; --list prints the names")
     if arguments.list:
@@ -102,6 +117,7 @@ def main() -> None:
     import recurra as rc
     from roofline import measure_machine
 
+    effort = SHORT if arguments.short else FULL if arguments.draws is None else DRAWN
     machine = measure_machine()
     report: dict[str, Any] = {
         "cpu": cpu_name(),
@@ -121,7 +137,7 @@ def main() -> None:
         able = [engine for engine in engines if kind in engine.kinds]
         printed = Table(kind, [engine.name for engine in able if engine.name != table.OURS])
         for workload in rows:
-            result = measure(workload, able, machine, arguments, SHORT if arguments.short else FULL)
+            result = measure(workload, able, machine, arguments, effort)
             report["results"].append(result)
             printed.print_row(workload, result)
         if rows:

@@ -29,6 +29,7 @@ class Effort:
 
 
 FULL = Effort(sample_seconds=5e-3, seconds=8.0, min_rounds=7, max_rounds=101)
+DRAWN = Effort(sample_seconds=5e-3, seconds=2.0, min_rounds=5, max_rounds=41)
 SHORT = Effort(sample_seconds=2e-3, seconds=0.3, min_rounds=3, max_rounds=15)
 LEAST_ROUNDS = 3
 LONG_SECONDS = 5.0  # a call as long as this is no faster for another one before it

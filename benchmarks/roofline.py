@@ -59,31 +59,9 @@ def limit_seconds(workload: Workload, machine: Machine, threads: int, input_grad
     passes = 2 if workload.trains else 1
     arithmetic = threads * machine.fma_gflops * 1e9
     recurrent = 4 * gates * hidden * hidden
-    by_layer = _flops(workload, input_grad)
+    by_layer = workload.flops_by_layer(input_grad)
     if workload.kind == "step":
         weights = sum(recurrent + 4 * gates * hidden * features for features in workload.layer_input_sizes)
         return max(sum(by_layer) / arithmetic, machine.read_seconds(weights / readers))
     read = machine.read_seconds(recurrent / readers, passes * workload.steps)
     return workload.directions * sum(max(flops / arithmetic, read) for flops in by_layer)
-
-
-def total_flops(workload: Workload, input_grad: bool) -> float:
-    """In products, a multiply-add being two."""
-    return workload.directions * sum(_flops(workload, input_grad))
-
-
-def _flops(workload: Workload, input_grad: bool) -> list[float]:
-    """Of each layer, in one direction."""
-    rows = 2 * GATES[workload.cell] * workload.hidden_size * workload.batch * workload.steps
-    return [
-        rows * _products(workload, features, input_grad=input_grad or layer > 0)
-        for layer, features in enumerate(workload.layer_input_sizes)
-    ]
-
-
-def _products(workload: Workload, features: int, input_grad: bool) -> int:
-    """Numbers that a row of a gate's weights meets in a step: in the product, and for training in dW, dh and dx."""
-    forward = features + workload.hidden_size
-    if not workload.trains:
-        return forward
-    return 2 * forward + workload.hidden_size + (features if input_grad else 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # rnn: tanh; gru: the reset-after form, as in PyTorch
 
@@ -44,6 +47,25 @@ class Workload:
     def layer_input_sizes(self) -> list[int]:
         """The number of features that each layer reads."""
         return [self.input_size] + [self.directions * self.hidden_size] * (self.num_layers - 1)
+
+    def flops(self, input_grad: bool = False) -> float:
+        """In products, a multiply-add being two."""
+        return self.directions * sum(self.flops_by_layer(input_grad))
+
+    def flops_by_layer(self, input_grad: bool) -> list[float]:
+        """Of each layer, in one direction."""
+        rows = 2 * GATES[self.cell] * self.hidden_size * self.batch * self.steps
+        return [
+            rows * self._products(features, input_grad=input_grad or layer > 0)
+            for layer, features in enumerate(self.layer_input_sizes)
+        ]
+
+    def _products(self, features: int, input_grad: bool) -> int:
+        """Numbers that a row of a gate's weights meets in a step: in the product, and for training in dW, dh and dx."""
+        forward = features + self.hidden_size
+        if not self.trains:
+            return forward
+        return 2 * forward + self.hidden_size + (features if input_grad else 0)
 
     @property
     def name(self) -> str:
@@ -108,3 +130,37 @@ WORKLOADS = [
         for cell, sizes, batch, steps in RAGGED
     ),
 ]
+
+MOST_WORK = 4e9  # floating-point operations of a drawn workload's products
+
+
+def drawn(count: int, seed: int) -> list[Workload]:
+    """`count` sequences and as many trainings that nobody chose: every size is log-uniform, and larger work drawn again.
+
+    1 or 2 layers, all cells, one direction or both, inputs and hidden units from 8 to 1024, 1 to 128 rows, 1 to 256 steps.
+    """
+    rng = np.random.default_rng(seed)
+
+    def size(least: int, most: int) -> int:
+        return round(math.exp(rng.uniform(math.log(least), math.log(most))))
+
+    def draw(kind: str) -> Workload:
+        cell = str(rng.choice(list(GATES)))
+        return Workload(
+            kind,
+            cell,
+            size(8, 1024),
+            size(8, 1024),
+            int(rng.integers(1, 3)),
+            bool(rng.integers(2)),
+            size(1, 128),
+            size(1, 256),
+        )
+
+    workloads = []
+    for kind in ("sequence", "training"):
+        while sum(workload.kind == kind for workload in workloads) < count:
+            workload = draw(kind)
+            if workload.flops() <= MOST_WORK:
+                workloads.append(workload)
+    return workloads

@@ -75,6 +75,7 @@ class StackBackward {
                      const StretchReader<T>& reader) const {
     const size_t index = size_t(layer * spec_.directions + d);
     BackwardCall<T> c = work_;
+    c.caches = caches();
     c.input_size = shape_.input_size(layer);
     for (int stage = 0; stage < shape_.info.stages; ++stage) c.hidden_weights[stage] = weights_.hidden[stage][index];
     c.input_weights = dx.data ? weights_.input[index] : nullptr;

@@ -38,13 +38,15 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
     constexpr ptrdiff_t lanes = kLanes<T>;
     alignas(64) T out[kMaxRows * kTileVectors * lanes];
     const ptrdiff_t depth = panels * kCell.recurrent[stage].count * units;
+    const bool far = call.caches.far(bytes_of<T>(depth * hidden.vectors * lanes));
     for (ptrdiff_t j = 0; j < hidden.count(); ++j) {
       const ptrdiff_t from = hidden.begin(j) * lanes, width = hidden.begin(j + 1) * lanes - from;
       const int nv = int(width / lanes);
       gate_segments(call.gates, s, kCell.recurrent[stage], call.hidden_weights[stage] + from * depth, width);
-      const Tile<T> tile = {work.segments, strips, bytes_of<T>(width), nullptr, 0, out, width};
+      Tile<T> tile = {work.segments, strips, bytes_of<T>(width), nullptr, 0, out, width};
       const Split tiles = split(active, max_rows(nv));
       for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+        tile.next = far && i == 0 ? call.hidden_weights[stage] + (from + width) * depth : nullptr;
         if (stage == 0 && step >= call.begin) prefetch_tape(from, width, tiles.begin(i), tiles.size(i));
         multiply(tile, tiles.begin(i), tiles.size(i), nv);
         done(from, width, tiles.begin(i), tiles.size(i), out, false);

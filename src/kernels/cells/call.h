@@ -89,6 +89,7 @@ struct BackwardCall {
   Sequence<double> gradient_norms;
   const int64_t* slot;
   ptrdiff_t ring_rows;
+  Caches caches;
   T* scratch;
   Stop* stop;
 };

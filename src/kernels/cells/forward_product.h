@@ -12,13 +12,14 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
   using Base::Base, Base::kCell, Base::kMerged, Base::kStrips;
   using Base::call, Base::units, Base::columns, Base::strip_columns, Base::panels, Base::input_size, Base::state_size,
       Base::work;
-  using Base::weights, Base::operand, Base::step, Base::next, Base::vectors, Base::saved, Base::tape_c,
+  using Base::weights, Base::operand, Base::step, Base::next, Base::far, Base::to_next_panel, Base::vectors, Base::saved, Base::tape_c,
       Base::recurrent_operand;
 
   // Rows [r0, r0 + m) of one panel, or row r0 of `group` panels.
   void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {
     const Tiles<T>& tiles = weights.storage->tiles;
-    tile.b_strip = weights.layout.strip;
+    tile.b_strip = m > 1 && kStrips == 1 ? 0 : weights.layout.strip;
+    if (far && r0 == 0) tile.next = static_cast<const char*>(tile.segments->b) + to_next_panel;
     tile.out_strip = strip_columns;
     if (m > 1) return multiply(tiles, tile, r0, m, width);
     multiply_row(tiles, tile, r0, group, width);

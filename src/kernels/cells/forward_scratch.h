@@ -37,7 +37,7 @@ template <class T>
 bool input_goes_ahead(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps,
                       const Caches& caches) {
   const ptrdiff_t bytes = panels.count * panels.columns * (input_size + panels.padded()) * ptrdiff_t(sizeof(T));
-  return steps > 1 && input_size >= kAheadInputs && rows <= (bytes > caches.l2 / 2 ? kAheadRowsFar : kAheadRows);
+  return steps > 1 && input_size >= kAheadInputs && rows <= (caches.far(bytes) ? kAheadRowsFar : kAheadRows);
 }
 
 // Steps in a block: as many as leave its product in the L2 cache, but so many rows that they share each weight that is

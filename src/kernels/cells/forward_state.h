@@ -32,6 +32,7 @@ struct ForwardState {
   const PackedWeights<T>& weights = *call.weights;
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
+  const bool far = call.caches.far(panels * weights.layout.panel());
   const ForwardScratch<T> work = plan();
   // A team shares one state and one operand of the second stage, in the first member's scratch; each member has its own
   // copy of the rest.
@@ -48,6 +49,7 @@ struct ForwardState {
   ptrdiff_t step = 0, active = 0, ahead_end = call.begin;
   T *h_in = nullptr, *h_out = nullptr, *cells = work.c;
   InputAhead<T> next = {};  // of the block of steps after this one
+  ptrdiff_t to_next_panel = 0;  // bytes from the current panel's weights to those of the one that follows it
 
   ForwardScratch<T> plan() const {
     auto* const head = reinterpret_cast<ForwardScratch<T>*>(call.scratch);

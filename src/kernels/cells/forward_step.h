@@ -8,7 +8,7 @@ namespace {
 template <class Cell, class T, bool paired, bool optional>
 struct ForwardStep : ForwardNorm<Cell, T, paired, optional> {
   typedef ForwardNorm<Cell, T, paired, optional> Base;
-  using Base::ahead_end, Base::next, Base::of_team, Base::vectors;
+  using Base::ahead_end, Base::next, Base::of_team, Base::to_next_panel, Base::vectors, Base::weights;
   using Base::Base, Base::kCell, Base::kMerged;
   using Base::call, Base::units, Base::columns, Base::panels, Base::hidden_size, Base::input_size, Base::rows;
   using Base::state_size, Base::work, Base::first_panel, Base::last_panel, Base::barrier, Base::step, Base::active;
@@ -56,6 +56,7 @@ struct ForwardStep : ForwardNorm<Cell, T, paired, optional> {
     } else {
       for (ptrdiff_t done = 0; done < mine; ++done) {
         const ptrdiff_t p = down ? last_panel - 1 - done : first_panel + done;
+        to_next_panel = done + 1 == mine ? 0 : down ? -weights.layout.panel() : weights.layout.panel();
         for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
           if (stage == 0) this->prefetch_outputs(p, tiles.begin(i), tiles.size(i));
           this->template multiply_tile_of<stage>(p, 1, tiles.begin(i), tiles.size(i), x, x_stride, ahead, work.tile);

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/gemm/call.h"
 #include "kernels/gemm/tile.h"
+#include "platform/caches.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
@@ -13,6 +14,7 @@ void product(const ProductCall<T>& call) {
   const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
   const Storage<T>& storage = call.b.storage ? *call.b.storage : own_storage<T>();
   const char* b = static_cast<const char*>(call.b.panels);
+  const bool far = caches().far(call.k * call.columns * storage.bytes);
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from, left = call.columns - from;
     const int nv = int(width / L);
@@ -29,6 +31,7 @@ void product(const ProductCall<T>& call) {
                       whole ? whole : out,
                       whole ? call.out_row : width};
       tile.scales = &scales;
+      if (far && i == 0) tile.next = static_cast<const char*>(segment.b) + width * call.k * storage.bytes;
       multiply(storage.tiles, tile, tiles.begin(i), tiles.size(i), nv);
       for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r) {
         T* to = call.out + (tiles.begin(i) + r) * call.out_row + from;
