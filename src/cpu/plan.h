@@ -79,12 +79,17 @@ struct Blocks {
   std::vector<int64_t> slot, group_slot;  // [step]; groups are counted from 0 in every block
   ptrdiff_t ring_rows = 0, most_groups = 0;
 
+  // Of a batch that is one block.
+  static ptrdiff_t ring_of(const Rows& rows) { return odd(rows.offset[rows.steps]); }
+  // An odd distance keeps a row's panels in different sets of a cache.
+  static ptrdiff_t odd(ptrdiff_t rows) { return rows | 1; }
+
   Blocks(const Rows& rows, ptrdiff_t rows_per_block, ptrdiff_t group)
       : slot(size_t(rows.steps)), group_slot(size_t(rows.steps)) {
     const ptrdiff_t widest = rows.steps ? rows.active[0] : 0;
     const ptrdiff_t most = std::max(rows_per_block, widest);
     const ptrdiff_t used = std::min<ptrdiff_t>(most + 2 * widest, rows.offset[rows.steps]);
-    ring_rows = used | 1;  // an odd distance keeps a row's panels in different sets of a cache
+    ring_rows = odd(used);
     ptrdiff_t position = 0;
     for (ptrdiff_t end = rows.steps; end > 0;) {
       Block block = {end, end, {}, 0};

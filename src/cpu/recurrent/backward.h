@@ -42,6 +42,11 @@ class StackBackward {
  private:
   T* take(ptrdiff_t n) const { return run_.arena.template take<T>(size_t(n)); }
 
+  static void set_ring(BackwardCall<T>& call, const Ring<T>& ring) {
+    call.gates = ring.gates;
+    std::copy(std::begin(ring.operands), std::end(ring.operands), call.operands);
+  }
+
   // The memory that all layers and directions work in, in turns.
   void take_work() {
     const Panels& panels = shape_.panels;
@@ -54,10 +59,8 @@ class StackBackward {
     work_.stop = run_.stop;
     work_.carry = take(panels.padded() * widest);
     work_.dc = shape_.info.has_cell ? take(panels.padded() * widest) : nullptr;
-    work_.gates = take(work_.ring_rows * panels.count * panels.columns);
-    const ptrdiff_t depths[3] = {shape_.largest_input() + 1, shape_.state_size + 1, spec_.hidden_size};
-    for (int part = 0; part <= shape_.info.stages + (spec_.proj_size ? 1 : 0); ++part)
-      work_.operands[part] = take(depths[part] * work_.ring_rows);
+    work_.outer = gradient_is_outer(shape_, tape_.rows);
+    if (!work_.outer) set_ring(work_, take_ring(shape_, shape_.largest_input(), work_.ring_rows, false, run_.arena));
     if (has_vectors_) {
       work_.unit_slot = blocks_.group_slot.data();
       work_.unit_rows = blocks_.most_groups;
@@ -76,6 +79,7 @@ class StackBackward {
     const size_t index = size_t(layer * spec_.directions + d);
     BackwardCall<T> c = work_;
     c.caches = caches();
+    if (c.outer) set_ring(c, tape_.factors[index]);
     c.input_size = shape_.input_size(layer);
     for (int stage = 0; stage < shape_.info.stages; ++stage) c.hidden_weights[stage] = weights_.hidden[stage][index];
     c.input_weights = dx.data ? weights_.input[index] : nullptr;
@@ -104,9 +108,9 @@ class StackBackward {
                          chunks_,
                          layer,
                          c,
-                         tape_.gradient[index],
-                         tape_.unit_gradient[index],
-                         tape_.projection_gradient[index],
+                         work_.outer ? nullptr : tape_.gradient[index],
+                         work_.outer ? nullptr : tape_.unit_gradient[index],
+                         work_.outer ? nullptr : tape_.projection_gradient[index],
                          ones_,
                          call_.hook}
         .run_blocks(tape_.stretches, reader);

@@ -43,7 +43,7 @@ struct DirectionBackward {
       });
       if (run.stop) run.stop->poll();  // the loop may be too short to poll by itself
       if (run.stopped()) return;
-      add_block(block);
+      if (!call.outer) add_block(block);
     }
   }
 

@@ -54,6 +54,34 @@ SavedValues<T> take_saved(const Shape<T>& shape, int64_t tokens, Arena& memory) 
           take(shape.spec.layer_norm, norm_row(shape.panels))};
 }
 
+// What the weights' gradient is made of, for the rows of a few steps: gate gradients, [panel][strip][ring row][columns
+// of a strip], and the operand of each part of the weights, as BackwardCall has it.
+template <class T>
+struct Ring {
+  T* gates;
+  T* operands[3];
+};
+
+// If a batch has few rows in all its steps, backward leaves these factors, and their product is added where the
+// gradient goes: the weights' memory is passed once for that, not five times. Sums of one short run have one order
+// either way.
+constexpr ptrdiff_t kFactorRows = 64;
+template <class T>
+bool gradient_is_outer(const Shape<T>& shape, const Rows& rows) {
+  return rows.offset[rows.steps] <= kFactorRows && shape.info.stages > 0 && !shape.spec.proj_size &&
+         shape.vectors.gradient_size(shape.panels) == 0;
+}
+
+template <class T>
+Ring<T> take_ring(const Shape<T>& shape, ptrdiff_t inputs, ptrdiff_t rows, bool outer, Arena& memory) {
+  const ptrdiff_t depths[3] = {inputs, shape.state_size, shape.spec.hidden_size};
+  Ring<T> ring = {memory.take<T>(size_t(rows * shape.panels.count * shape.panels.columns)), {}};
+  for (int part = 0; part <= shape.info.stages + (shape.spec.proj_size ? 1 : 0); ++part)
+    ring.operands[part] = memory.take<T>(
+        size_t(rows * (outer ? shape.vectors_of(depths[part]) * shape.lanes : depths[part] + (part < 2))));
+  return ring;
+}
+
 template <class T>
 struct CpuTape : RecurrentTape<T> {
   Rows rows = {};  // in the host's memory
@@ -65,6 +93,7 @@ struct CpuTape : RecurrentTape<T> {
   // Made by a backward:
   SavedValues<T> again = {};                                     // room to recompute one of the other stretches
   std::vector<T*> gradient, unit_gradient, projection_gradient;  // [layer, direction], packed
+  std::vector<Ring<T>> factors;                                  // [layer, direction], of outer products instead
 
   // Finds what each layer reads and writes, given the input of the first and the output of the last one.
   void thread(Sequence<const T> input, Sequence<T> output) {
@@ -111,6 +140,13 @@ void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int 
   const RecurrentSpec& spec = shape.spec;
   if (tape.stretches.count() > 1) tape.again = take_saved(shape, tape.stretches.most_tokens_again(tape.rows), memory);
   for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient}) gradients->clear();
+  tape.factors.clear();
+  if (gradient_is_outer(shape, tape.rows)) {
+    for (ptrdiff_t i = 0; i < spec.layers * spec.directions; ++i)
+      tape.factors.push_back(
+          take_ring(shape, shape.input_size(i / spec.directions), Blocks::ring_of(tape.rows), true, memory));
+    return;
+  }
   const auto take = [&](std::vector<T*>& to, ptrdiff_t n) {
     to.push_back(n ? memory.take<T>(size_t(n)) : nullptr);
     if (n && !counts) clear(to.back(), n, threads);

@@ -133,34 +133,82 @@ std::unique_ptr<RecurrentWeights<T>> pack_weights(const RecurrentPacking<T>& cal
   return packed;
 }
 
-// Adds the packed gradient that a backward left in the tape.
+// Where the ring has the gradients of a panel's column g.
+template <class T>
+const T* gates_in(const Panels& panels, const Ring<T>& ring, ptrdiff_t ring_rows, ptrdiff_t panel, int g) {
+  const ptrdiff_t width = panels.columns / panels.strips, column = g * panels.units;
+  return ring.gates + (panel * panels.strips + column / width) * ring_rows * width + column % width;
+}
+
+// Sums of a panel's gate gradients over all rows: what the biases add.
+template <class T>
+std::vector<T> sums_of_gates(const Shape<T>& shape, const Ring<T>& ring, const Rows& rows, ptrdiff_t panel) {
+  const Panels& panels = shape.panels;
+  const ptrdiff_t width = panels.columns / panels.strips, ring_rows = Blocks::ring_of(rows);
+  std::vector<T> sums(size_t(panels.columns), T(0));
+  for (ptrdiff_t s = 0; s < panels.strips; ++s) {
+    const T* gates = ring.gates + (panel * panels.strips + s) * ring_rows * width;
+    T* const to = sums.data() + s * width;
+    for (int64_t r = 0; r < rows.offset[rows.steps]; ++r)
+      for (ptrdiff_t c = 0; c < width; ++c) to[c] += gates[r * width + c];
+  }
+  return sums;
+}
+// Such a sum in the packed gradient: in the row of ones of the part that feeds the column.
+template <class T>
+T sum_of_ones(const Shape<T>& shape, const PackedLayout& layout, const T* packed, ptrdiff_t panel, int g,
+              ptrdiff_t inputs, ptrdiff_t unit) {
+  const Range input = shape.info.input;
+  const int part = has(input, g) ? 0 : 1, column = g - (part ? shape.info.recurrent[0].begin : input.begin);
+  return packed[place_of<T>(layout, panel, part, column * shape.panels.units) +
+                (part ? shape.state_size : inputs) * layout.width[part] + unit];
+}
+
+// Adds the product of a panel's factors, for one part of the weights.
+template <class T>
+void add_outer_weights(const Shape<T>& shape, const Ring<T>& ring, const Rows& rows, ptrdiff_t panel, int part,
+                       ptrdiff_t depth, T* weights) {
+  const Panels& panels = shape.panels;
+  const Range range = part ? shape.info.recurrent[part - 1] : shape.info.input;
+  const signed char* gates = part ? shape.info.recurrent_gate : shape.info.input_gate;
+  const ptrdiff_t H = shape.spec.hidden_size, first = panel * panels.units, ring_rows = Blocks::ring_of(rows);
+  for (int g = range.begin; g < range.begin + range.count; ++g)
+    kernels<T>().outer({rows.offset[rows.steps], std::min(panels.units, H - first), depth,
+                        gates_in(panels, ring, ring_rows, panel, g), panels.columns / panels.strips,
+                        ring.operands[part], ring_rows, weights + (gates[g] * H + first) * depth, depth, nullptr});
+}
+
+// Adds the gradient that a backward left in the tape.
 template <class T>
 void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentOffsets>& offsets,
                          const CpuTape<T>& tape, T* gradient, int threads) {
   const Shape<T> shape = {spec};
+  const bool outer = !tape.factors.empty();
   for (size_t i = 0; i < offsets.size(); ++i) {
     const ptrdiff_t layer = ptrdiff_t(i) / spec.directions, inputs = shape.input_size(layer), H = spec.hidden_size;
     const PackedLayout layout = shape.gradient_layout(layer);
-    const T* packed = tape.gradient[i];
     for_each_task(shape.panels.count, threads, [&](ptrdiff_t panel) {
-      for (int part = 0; part <= shape.info.stages; ++part)
-        for_weights(shape.info, shape.panels, layout, H, panel, part, part ? shape.state_size : inputs, packed,
-                    gradient + (part ? offsets[i].weight_hh : offsets[i].weight_ih),
-                    [](const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t units, ptrdiff_t n) {
-                      transpose<true>(to, to_stride, from, from_stride, n, units);
-                    });
+      for (int part = 0; part <= shape.info.stages; ++part) {
+        const ptrdiff_t depth = part ? shape.state_size : inputs;
+        T* const weights = gradient + (part ? offsets[i].weight_hh : offsets[i].weight_ih);
+        if (outer)
+          add_outer_weights(shape, tape.factors[i], tape.rows, panel, part, depth, weights);
+        else
+          for_weights(shape.info, shape.panels, layout, H, panel, part, depth, static_cast<const T*>(tape.gradient[i]),
+                      weights,
+                      [](const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t units,
+                         ptrdiff_t n) { transpose<true>(to, to_stride, from, from_stride, n, units); });
+      }
       if (!spec.bias || spec.layer_norm) return;
+      const std::vector<T> sums = outer ? sums_of_gates(shape, tape.factors[i], tape.rows, panel) : std::vector<T>();
       for (bool hidden : {false, true})
         for_biases(shape.info, shape.panels, H, panel, hidden,
-                   gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih),
-                   [&](int g, ptrdiff_t w, T& value) {  // in the row of ones of the part that feeds the column
-                     const Range input = shape.info.input;
-                     const int part = has(input, g) ? 0 : 1;
-                     const int column = g - (part ? shape.info.recurrent[0].begin : input.begin);
-                     value += packed[place_of<T>(layout, panel, part, column * shape.panels.units) +
-                                     (part ? shape.state_size : inputs) * layout.width[part] + w];
+                   gradient + (hidden ? offsets[i].bias_hh : offsets[i].bias_ih), [&](int g, ptrdiff_t w, T& value) {
+                     value += outer ? sums[size_t(g * shape.panels.units + w)]
+                                    : sum_of_ones(shape, layout, tape.gradient[i], panel, g, inputs, w);
                    });
     });
+    if (outer) continue;
     add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);
     add_projection_gradient(shape, offsets[i], tape.projection_gradient[i], gradient);
   }

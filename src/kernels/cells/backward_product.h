@@ -75,28 +75,26 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
   // Packs the operands of the weights' gradient: x, h as the product saw it, and the second stage's or the
   // projection's.
   void pack_operands(ptrdiff_t active) const {
-    const ptrdiff_t to = position(step, 0);
-    pack_operand(
-        call.operands[0], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true,
-        vectors(kCell.input) / kStrips);
+    const auto pack = [&](int part, const auto& from, ptrdiff_t k, bool ones, int width) {
+      const ptrdiff_t to = position(step, 0);
+      if (call.outer) return pack_outer(call.operands[part], call.ring_rows, to, active, from, k);
+      pack_operand(call.operands[part], call.ring_rows, to, active, from, k, ones, width);
+    };
+    pack(
+        0, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true, vectors(kCell.input) / kStrips);
     if constexpr (optional)
       for (ptrdiff_t r = 0; work.masked && r < active; ++r) {
         multiply_row_by(work.h_previous[r], options.recurrent_mask + batch(r) * options.mask_row,
                         work.masked + r * work.stride, state_size);
         work.h_previous[r] = work.masked + r * work.stride;
       }
-    pack_operand(
-        call.operands[1], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.h_previous[r]; }, state_size,
-        needs_hidden_ones(kCell), vectors(kCell.recurrent[0]) / kStrips);
+    pack(
+        1, [&](ptrdiff_t r) { return work.h_previous[r]; }, state_size, needs_hidden_ones(kCell),
+        vectors(kCell.recurrent[0]) / kStrips);
+    const auto operand = [&](ptrdiff_t r) { return work.operand + r * work.stride; };
     if constexpr (optional && kCell.has_cell)
-      if (options.projected)
-        pack_operand(
-            call.operands[2], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.operand + r * work.stride; },
-            hidden_size, false, kProjectionVectors);
-    if constexpr (kCell.stages > 1)
-      pack_operand(
-          call.operands[2], call.ring_rows, to, active, [&](ptrdiff_t r) { return work.operand + r * work.stride; },
-          hidden_size, false, vectors(kCell.recurrent[1]));
+      if (options.projected) pack(2, operand, hidden_size, false, kProjectionVectors);
+    if constexpr (kCell.stages > 1) pack(2, operand, hidden_size, false, vectors(kCell.recurrent[1]));
   }
 
   // dx of the whole block.

@@ -76,6 +76,20 @@ RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
   for (ptrdiff_t r = 0; r < count; ++r) __builtin_memcpy(to + r * size, from(r), size * sizeof(T));
 }
 
+// Packs `count` rows of an operand of k values as the right side of an outer product.
+template <class T, class From>
+RECURRA_INLINE void pack_outer(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
+                               ptrdiff_t k) {
+  constexpr ptrdiff_t lanes = kLanes<T>;
+  const ColumnPanels panels = {(k + lanes - 1) / lanes, kTileVectors};
+  for (ptrdiff_t p = 0; p < panels.count(); ++p) {
+    const ptrdiff_t begin = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - begin;
+    for (ptrdiff_t r = 0; r < count; ++r)
+      for (ptrdiff_t n = 0; n < width; n += lanes)
+        store(to + begin * ring_rows + (position + r) * width + n, load<Vec<T>>(from(r) + begin + n, k - begin - n));
+  }
+}
+
 // Packs `count` rows of an operand, each of k values and (if `ones`) a one, into its transposed tiles.
 template <class T, class From>
 RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,

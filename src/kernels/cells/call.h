@@ -73,7 +73,9 @@ struct BackwardCall {
   T* carry;        // [panel][row][units] gradient that reaches h of the previous step other than through a product
   T* dc;           // [panel][row][units]
   T* gates;        // the ring: [panel][strip][ring row][columns of a strip]
-  T* operands[3];  // [tile of rows of the weights][ring row][row]
+  T* operands[3];  // [tile of rows of the weights][ring row][row]; for an outer product [column panel][ring
+                   // row][column]
+  bool outer;
   // For options, beside the gates:
   T* input_gates;  // as gates, where the gradient of the input's product differs: with layer norm
   // [panel][unit row][gradient_size]: the gradient of the unit vectors. Each group of rows sums into one unit row; the

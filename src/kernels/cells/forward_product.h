@@ -12,8 +12,8 @@ struct ForwardProduct : ForwardState<Cell, T, paired, optional> {
   using Base::Base, Base::kCell, Base::kMerged, Base::kStrips;
   using Base::call, Base::units, Base::columns, Base::strip_columns, Base::panels, Base::input_size, Base::state_size,
       Base::work;
-  using Base::weights, Base::operand, Base::step, Base::next, Base::far, Base::to_next_panel, Base::vectors, Base::saved, Base::tape_c,
-      Base::recurrent_operand;
+  using Base::weights, Base::operand, Base::step, Base::next, Base::far, Base::to_next_panel, Base::vectors,
+      Base::saved, Base::tape_c, Base::recurrent_operand;
 
   // Rows [r0, r0 + m) of one panel, or row r0 of `group` panels.
   void multiply_rows(Tile<T>& tile, ptrdiff_t r0, int m, int group, int width) const {

@@ -48,7 +48,7 @@ struct ForwardState {
   // Of the current step:
   ptrdiff_t step = 0, active = 0, ahead_end = call.begin;
   T *h_in = nullptr, *h_out = nullptr, *cells = work.c;
-  InputAhead<T> next = {};  // of the block of steps after this one
+  InputAhead<T> next = {};      // of the block of steps after this one
   ptrdiff_t to_next_panel = 0;  // bytes from the current panel's weights to those of the one that follows it
 
   ForwardScratch<T> plan() const {

@@ -39,7 +39,8 @@ struct ProductCall {
   ptrdiff_t out_row;
 };
 
-// out[k, n] += sum over rows of a(row, k) b(row, n), n < columns; out padded to whole vectors per row.
+// out[k, n] += sum over rows of a(row, k) b(row, n), n < columns. With scratch, of rows * padded columns, out is padded
+// to whole vectors per row. Without, B is packed as [column panel][b_row rows][columns], zeros past the last one.
 template <class T>
 struct OuterCall {
   ptrdiff_t rows, k, columns;

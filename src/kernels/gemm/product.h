@@ -43,25 +43,41 @@ void product(const ProductCall<T>& call) {
   }
 }
 
-// B is first copied to rows of whole vectors: [column panel][row][columns], call.rows * padded columns of scratch.
+// One panel of `width` columns, of which `left` are there.
+template <class T>
+void add_outer_panel(const OuterCall<T>& call, const T* b, ptrdiff_t from, ptrdiff_t width, ptrdiff_t left) {
+  constexpr ptrdiff_t L = kLanes<T>;
+  alignas(64) T edge[kMaxRows * kMaxVectors * L];
+  const int nv = int(width / L);
+  const Split tiles = split(call.k, max_rows(nv));
+  for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
+    T* const out = call.out + tiles.begin(i) * call.out_row + from;
+    const bool whole = call.scratch || width <= left;
+    const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
+    const Tile<T> tile = {
+        &segment, 1, bytes_of<T>(width), nullptr, 0, whole ? out : edge, whole ? call.out_row : width};
+    for (ptrdiff_t n = 0; !whole && n < tiles.size(i) * width; n += L) store(edge + n, Vec<T>{});
+    add(tile, 0, tiles.size(i), nv);
+    for (ptrdiff_t r = 0; !whole && r < tiles.size(i); ++r)
+      for (ptrdiff_t n = 0; n < left; n += L) {
+        T* const to = out + r * call.out_row + n;
+        store(to, load<Vec<T>>(to, left - n) + load<Vec<T>>(edge + r * width + n), left - n);
+      }
+  }
+}
+
 template <class T>
 void outer(const OuterCall<T>& call) {
   constexpr ptrdiff_t L = kLanes<T>;
   const ColumnPanels panels = {(call.columns + L - 1) / L, kTileVectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from;
-    const int nv = int(width / L);
-    T* b = call.scratch;
-    for (ptrdiff_t r = 0; r < call.rows; ++r)
-      for (ptrdiff_t n = 0; n < width; n += L)
-        store(b + r * width + n, load<Vec<T>>(call.b + r * call.b_row + from + n, call.columns - from - n));
-    const Split tiles = split(call.k, max_rows(nv));
-    for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      const Segment<T> segment = {call.a + tiles.begin(i), call.a_row, b, call.rows};
-      const Tile<T> tile = {
-          &segment, 1, bytes_of<T>(width), nullptr, 0, call.out + tiles.begin(i) * call.out_row + from, call.out_row};
-      add(tile, 0, tiles.size(i), nv);
-    }
+    if (call.scratch)
+      for (ptrdiff_t r = 0; r < call.rows; ++r)
+        for (ptrdiff_t n = 0; n < width; n += L)
+          store(call.scratch + r * width + n,
+                load<Vec<T>>(call.b + r * call.b_row + from + n, call.columns - from - n));
+    add_outer_panel(call, call.scratch ? call.scratch : call.b + from * call.b_row, from, width, call.columns - from);
   }
 }
 

@@ -37,7 +37,8 @@ struct Tile {
   // To the next strip of columns, for tiles that span several; b_strip in bytes.
   ptrdiff_t b_strip = 0, init_strip = 0, out_strip = 0;
   const Scales<T>* scales = nullptr;  // only formats with scales read it
-  // B of the product that follows, where weights come from beyond the L2 cache: the micro-kernel fetches ahead. Null: not.
+  // B of the product that follows, where weights come from beyond the L2 cache: the micro-kernel fetches ahead. Null:
+  // not.
   const void* next = nullptr;
 };
 

@@ -13,6 +13,22 @@ void add_tile(const Tile<T>& t, ptrdiff_t first, ptrdiff_t strip) {
   typedef Vec<T> V;
   constexpr int L = kLanes<T>;
   T* const out = t.out + strip * t.out_strip;
+  if (t.segment_count == 1 && t.segments->k <= kShortRun) {  // the block is the run
+    const Segment<T>& segment = *t.segments;
+    V acc[R][P * N] = {};
+    accumulate<W, R, N, true, P>(acc, segment.a + first, segment.row,
+                                 static_cast<const char*>(segment.b) + strip * t.b_strip, t.b_row, t.b_strip,
+                                 segment.k);
+    RECURRA_UNROLL
+    for (int m = 0; m < R; ++m) {
+      RECURRA_UNROLL
+      for (int n = 0; n < P * N; ++n) {
+        T* to = out + m * t.out_row + n / N * t.out_strip + n % N * L;
+        store(to, load<V>(to) + (V{} + acc[m][n]));
+      }
+    }
+    return;
+  }
   T block[R * P * N * L] = {};
   for (int m = 0; m < R; ++m)
     for (int p = 0; p < P; ++p) prefetch(out + m * t.out_row + p * t.out_strip, N * L);
