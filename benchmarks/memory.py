@@ -116,9 +116,17 @@ def tape(s: Shape, state: bool = False, lengths: bool = False, reset: bool = Fal
     return s.e * (x + y + saved + states) + s.order + 8 * s.N * lengths + s.N * s.T * reset
 
 
+def leaves_factors(s: Shape) -> bool:
+    """Whether a backward keeps the factors of the weights' gradients, rather than the gradients themselves."""
+    return s.V <= 64 and s.cell.stages > 0
+
+
 def gradients(s: Shape) -> int:
-    """Bytes: the weights' gradients as backward sums them up. They join the tape."""
+    """Bytes: the weights' gradients as backward sums them up, or their factors. They join the tape."""
     c = s.cell
+    if leaves_factors(s):
+        hidden = c.stages * round_up(s.H, s.lanes)
+        return s.e * s.D * (s.V | 1) * sum(c.groups * s.P + round_up(i, s.lanes) + hidden for i in s.inputs)
     h = (s.H + c.ones) * (c.stages > 0)
     return s.e * s.D * sum(s.P * (c.groups + c.gates * (i + 1) + c.gates * h) for i in s.inputs)
 
@@ -156,7 +164,7 @@ def backward(s: Shape) -> int:
     """Bytes of scratch of a backward: the ring with its operands, what is carried from step to step, dx of layers."""
     c, longest = s.cell, max(s.inputs)
     block = min(max((512 << 10) // (c.groups * s.P * s.e), 256), 512)
-    ring = min(max(block, s.N) + 2 * s.N, s.V)
+    ring = 0 if leaves_factors(s) else min(max(block, s.N) + 2 * s.N, s.V)
     operands = longest + 1 + (s.H + 1) * (c.stages > 0) + (c.stages > 1) * s.H
     carried = s.N * s.P * c.states
     between = min(s.L - 1, 2) * s.N * s.M * s.D * s.H
