@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from pathlib import Path
@@ -51,5 +52,17 @@ def report() -> None:
     sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in about.items())
 
 
+def run() -> None:
+    """`main`, and no traceback when nobody reads on, as behind `| head -1`."""
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -259,7 +259,14 @@ class LayerNorm(Layer):
 
 class GroupNorm(Layer):
     def __init__(
-        self, num_groups: int, num_channels: int, *, eps: float = 1e-5, affine: bool = True, dtype: str = "float32"
+        self,
+        num_groups: int,
+        num_channels: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        instance: bool = False,
+        dtype: str = "float32",
     ) -> None: ...
 
 class BatchNorm(Layer):

@@ -4,11 +4,13 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <ostream>
 #include <string>
 #include <variant>
 
+#include "bindings/gil.h"
 #include "device/device.h"
 #include "platform/eager_stop.h"
 #include "platform/error.h"
@@ -119,12 +121,15 @@ T* writable_flat(const py::object& object, ptrdiff_t size, const char* operation
   return static_cast<T*>(a.mutable_data());
 }
 
-// A private copy: integers are range-checked, then used as indices.
+// A private copy: integers are range-checked, then used as indices. Of numbers above those of int64 it has the largest,
+// as a conversion would make them negative.
 inline py::array integers(const py::handle& object, const char* operation, const char* name) {
-  const py::array a = as_array(object, operation, name);
+  py::array a = as_array(object, operation, name);
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u')
     throw TypeMismatch(operation, std::string(name) + " has dtype " + dtype_text(a) + ", expected integers");
+  if (kind == 'u' && a.itemsize() == sizeof(int64_t))
+    a = py::module_::import("numpy").attr("minimum")(a, py::int_(std::numeric_limits<int64_t>::max()));
   return py::array_t<int64_t, kPrivate>(a);
 }
 
@@ -193,20 +198,11 @@ void run_native(double work, const F& f) {
   // Only Python's main thread handles signals. Any other thread would take the GIL for nothing, and in a finalising
   // interpreter that would terminate the thread in the middle of the call.
   Stop stop(on_main_thread() ? handler_raised : nullptr, nullptr);
-  // No RAII guard: in a finalising interpreter, reacquiring the GIL terminates the thread by forced unwinding, which
-  // must not pass through a noexcept destructor.
-  std::exception_ptr error;
-  PyThreadState* thread = PyEval_SaveThread();
   try {
-    const FlushScope flush;
-    f(&stop);
-  } catch (const std::exception&) {
-    error = std::current_exception();
-  }
-  PyEval_RestoreThread(thread);
-  if (!error) return;
-  try {
-    std::rethrow_exception(error);
+    without_gil([&] {
+      const FlushScope flush;
+      f(&stop);
+    });
   } catch (const Interrupted&) {
     if (!PyErr_Occurred())
       PyErr_SetString(PyExc_RuntimeError, "recurra: the call was interrupted here by a fork() inside it");

@@ -269,12 +269,12 @@ void register_norm_layers(py::module_& m) {
            py::arg("features"), py::kw_only(), py::arg("eps") = 1e-5, py::arg("affine") = true,
            py::arg("dtype") = "float32");
   py::class_<PyGroupNorm, LayerHandle>(m, "GroupNorm")
-      .def(
-          py::init([](ptrdiff_t num_groups, ptrdiff_t num_channels, double eps, bool affine, const std::string& dtype) {
-            return make<PyGroupNorm, GroupNorm>(dtype, "GroupNorm", num_groups, num_channels, eps, affine);
-          }),
-          py::arg("num_groups"), py::arg("num_channels"), py::kw_only(), py::arg("eps") = 1e-5,
-          py::arg("affine") = true, py::arg("dtype") = "float32");
+      .def(py::init([](ptrdiff_t num_groups, ptrdiff_t num_channels, double eps, bool affine, bool instance,
+                       const std::string& dtype) {
+             return make<PyGroupNorm, GroupNorm>(dtype, "GroupNorm", num_groups, num_channels, eps, affine, instance);
+           }),
+           py::arg("num_groups"), py::arg("num_channels"), py::kw_only(), py::arg("eps") = 1e-5,
+           py::arg("affine") = true, py::arg("instance") = false, py::arg("dtype") = "float32");
   py::class_<PyBatchNorm, LayerHandle>(m, "BatchNorm")
       .def(py::init(
                [](ptrdiff_t features, double eps, double momentum, bool affine, bool images, const std::string& dtype) {

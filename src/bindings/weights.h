@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 
+#include "bindings/gil.h"
 #include "bindings/handles.h"
 #include "layers/versions.h"
 #include "platform/clock.h"
@@ -12,10 +13,7 @@ namespace recurra::bindings {
 template <class F>
 void wait_until(const F& ready) {
   for (int64_t us = 20; !ready(); us = std::min<int64_t>(2 * us, 1000)) {
-    {
-      const py::gil_scoped_release release;
-      nap(us);
-    }
+    without_gil([&] { nap(us); });
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
 }

@@ -10,25 +10,27 @@ struct GroupNorm<T>::Tape : FlatTape<T> {
 };
 
 template <class T>
-GroupNorm<T>::GroupNorm(const Devices& devices, ptrdiff_t groups, ptrdiff_t channels, double eps, bool affine)
-    : Layer<T>(devices, affine_specs("GroupNorm", channels, affine)),
+GroupNorm<T>::GroupNorm(const Devices& devices, ptrdiff_t groups, ptrdiff_t channels, double eps, bool affine,
+                        bool instance)
+    : Layer<T>(devices, affine_specs(instance ? "InstanceNorm1d" : "GroupNorm", channels, affine)),
+      name_(instance ? "InstanceNorm1d" : "GroupNorm"),
       groups_(groups),
       channels_(channels),
       eps_(T(eps)) {
-  check(groups >= 1 && channels % groups == 0, "GroupNorm", "got ", groups, " groups of ", channels,
+  check(groups >= 1 && channels % groups == 0, name_, "got ", groups, " groups of ", channels,
         " channels, expected a number of groups that divides the channels");
-  check(eps > 0, "GroupNorm", "eps is ", eps, ", expected a number above 0");
+  check(eps > 0, name_, "eps is ", eps, ", expected a number above 0");
 }
 
 template <class T>
 ptrdiff_t GroupNorm<T>::output_features(const ptrdiff_t* features, ptrdiff_t) const {
-  check_positions("GroupNorm", "num_channels", features[0], channels_);
+  check_positions(name_, "num_channels", features[0], channels_);
   return features[0];
 }
 
 template <class T>
 Batch GroupNorm<T>::output_batch(const Batch& batch, Arena&) const {
-  check(!batch.reset, "GroupNorm",
+  check(!batch.reset, name_,
         "got reset, expected none, as all steps of a row are normalised together; use LayerNorm, or leave reset out");
   return batch;
 }

@@ -7,7 +7,8 @@ namespace recurra {
 template <class T>
 class GroupNorm final : public Layer<T> {
  public:
-  GroupNorm(const Devices&, ptrdiff_t groups, ptrdiff_t channels, double eps, bool affine);
+  // `instance`: it is called InstanceNorm1d in messages.
+  GroupNorm(const Devices&, ptrdiff_t groups, ptrdiff_t channels, double eps, bool affine, bool instance = false);
 
   const char* kind() const override { return "group_norm"; }
   ptrdiff_t input_size() const override { return 0; }
@@ -29,6 +30,7 @@ class GroupNorm final : public Layer<T> {
   Affine<T> spread_affine(Arena&, ptrdiff_t features);
   void normalise(const Run&, const LayerForward<T>&, StateRows<T> statistics);
 
+  const char* name_;
   ptrdiff_t groups_, channels_;
   T eps_;
 };

@@ -215,6 +215,12 @@ def test_errors() -> None:
         rc.search.greedy(translator("gru"), batch_size=1, memory_lengths=[1], **settings)
     with pytest.raises(ValueError, match=r"greedy: got no memory, state or batch_size"):
         rc.search.greedy(translator("gru"), **settings)
+    chain = translator("gru")
+    nested = rc.Sequential(chain[0], rc.Sequential(*chain[1:]))
+    for model, owner in ((chain, r"Sequential\(Embedding, GRU, Dropout, Linear\)"), (nested, "Sequential")):
+        with pytest.raises(ValueError, match=rf"as the state of GRU, .*; start from {owner}\.init_state\(batch_size\)"):
+            rc.search.greedy(model, state="h", **settings)
+    rc.search.greedy(nested, state=nested.init_state(2), **settings)
     x = rc.Input(tokens=4)
     model = rc.Model(x, layers[0](x))
     with pytest.raises(TypeError, match=r"greedy: got Model as layers, expected layers in sequence"):

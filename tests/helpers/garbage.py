@@ -230,7 +230,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
         "Add", "Multiply", "Concatenate", "Subtract", "Average", "Maximum", "Minimum", "Dot", "Reverse")),
     layer("Conv1d", 4, 5, 3, stride=1, dilation=1, padding="causal", bias=True, dtype="float32"),
     layer("ConvTranspose1d", 4, 5, 3, stride=2, padding=1, output_padding=1, dilation=1, bias=True, dtype="float32"),
-    layer("GroupNorm", 2, 4, eps=1e-5, affine=True, dtype="float32"),
+    layer("GroupNorm", 2, 4, eps=1e-5, affine=True, instance=False, dtype="float32"),
     layer("Conv2d", 2, 5, (3, 2), height=2, width=0, stride=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 0)),
         bias=True, dtype="float32"),
     layer("WindowPool2d", "max", (2, 1), channels=2, height=2, width=0, stride=(1, 1), padding=((0, 0), (0, 0)),

@@ -248,3 +248,5 @@ def test_rows_are_normalised_alone_over_their_valid_steps() -> None:
             expected = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(length, 6)
             np.testing.assert_allclose(y[row, :length], expected, atol=1e-12)
             assert not y[row, length:].any()
+        with pytest.raises(ValueError, match=rf"^{layer.label}: got reset, expected none"):
+            layer(x, reset=np.ones((4, 9), bool))

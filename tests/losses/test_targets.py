@@ -81,6 +81,7 @@ VALUES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     (tagger(), RAGGED, [t + 1 for t in RAGGED_TAGS], ENTROPY, "labels from 1 to 4 in y[0]", "0 to 3", "from 0"),
     (tagger(), X, TAGS - 1, ENTROPY, "labels from -1 to 2 in y", "0 to 3", "CrossEntropy(ignore_index=-1)"),
     (tagger(), X, np.where(TAGS, TAGS, -100), ENTROPY, "labels from -100 to 3", "0 to 3", "ignore_index=-100"),
+    (classifier(), X, (LABELS - 1).astype(np.uint64), ENTROPY, "to 9223372036854775807 in y", "0 to 3", "number the"),
     (classifier(1), X, LABELS % 2, ENTROPY, "labels from 0 to 1 in y", "0 to 0", "use BinaryCrossEntropy"),
     (classifier(), X, LABELS.astype(float), ENTROPY, "y of float64", "integer labels", "write y.astype(np.int64)"),
     (classifier(), X, LABELS + 0.5, ENTROPY, "y of float64", "integer labels", "MeanSquaredError"),
@@ -88,7 +89,7 @@ VALUES: list[tuple[Any, Any, Any, Any, str, str, str]] = [
     (classifier(2), X, LABELS > 1, ENTROPY, "y of bool", "integer labels", "BinaryCrossEntropy"),
     (classifier(), X, list("abcdef"), ENTROPY, "text in y", "numbers", "np.unique(y, return_inverse=True)[1]"),
     (classifier(), X, None, ENTROPY, "y=None", "targets", "give y"),
-    (classifier(), X, np.array([None] * 6), ENTROPY, "y that is not an array of real numbers", "one", "convert it"),
+    (classifier(), X, np.array([None] * 6), ENTROPY, "y of dtype object", "real numbers", "convert it"),
     (
         classifier(1),
         X,

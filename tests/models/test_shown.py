@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -92,3 +93,13 @@ def test_what_a_bug_report_needs() -> None:
     assert lines["recurra"].startswith(rc.__version__)
     assert rc.isa() in lines["instruction set"]
     assert {"python", "system", "processor", "threads", "cuda"} <= set(lines)
+
+
+def test_nobody_reads_a_bug_report_to_its_end() -> None:
+    """As behind `| head -1`: no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "recurra"]
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (run.returncode, run.stderr) == (1, "")

@@ -144,11 +144,11 @@ def test_time_first() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X.astype(complex), "got x that is not an array of real numbers"),
+        (X.astype(complex), r"got x of complex128, expected real numbers; write np.concatenate\(\[x.real, x.imag\]"),
         (X.astype(str), "got text in x, expected numbers"),
         (np.ma.masked_equal(X, X[0, 0, 0]), "got x with masked elements"),
         (None, "got x=None|got x that is not|x is a NoneType"),
-        (X.astype("datetime64[s]"), "got x that is not an array of real numbers"),
+        (X.astype("datetime64[s]"), r"got x of dtype datetime64\[s\], expected real numbers"),
         (np.full((N, T, F), 1e300), "too large for float32|the largest float32"),
     ],
     ids=["complex", "text", "masked", "None", "dates", "large"],
@@ -195,3 +195,21 @@ def test_arrays_that_fit_are_not_copied() -> None:
         assert Look()(x)[0].dtype == dtype
         assert np.shares_memory(seen[-1], x)
     assert Look()(X.astype(np.float16))[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda large: rc.Embedding(4, 2)(large), "holds token 9223372036854775807 in row 0 at step 1"),
+        (lambda large: rc.Sequential(rc.Embedding(4, 2)).predict(large), "got tokens from 1 to 9223372036854775807"),
+        (lambda large: rc.GRU(2, 3)(np.zeros((2, 3, 2)), lengths=large[0]), r"lengths\[1\] is 9223372036854775807"),
+        (
+            lambda large: rc.Sequential(rc.GRU(2, 3)).predict(np.zeros((2, 3, 2)), lengths=large[0]),
+            r"lengths\[1\] = 92",
+        ),
+        (lambda large: rc.losses.CTC()(np.zeros((1, 9, 3)), large), "9223372036854775807"),  # not -1, which is padding
+    ],
+)
+def test_large_unsigned_numbers_do_not_become_negative(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(np.array([[1, 2**64 - 1]], np.uint64))

@@ -204,6 +204,7 @@ def test_out_may_be_x() -> None:
         (np.ones(2, bool), r"rows is a mask of shape \(2,\), expected \(7,\); give one bool for every row"),
         ("ab", r"expected integers"),
         ([0, 1 << 70], r"rows"),
+        (np.array([0, 2**64 - 1], np.uint64), r"rows holds \d+, expected 0 to"),
         ([0, 1, 2], r"2 rows|expected 3"),
         ([], r"expected 0"),
     ],

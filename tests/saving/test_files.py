@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +137,21 @@ def test_the_tensors_are_plain_safetensors(tmp_path: Path) -> None:
     assert set(tensors) == set(model.params)
     for name, tensor in tensors.items():
         assert_same_bits(tensor, model.params[name])
+
+
+def test_bfloat16_is_read_and_float8_is_named(tmp_path: Path) -> None:
+    """Files of others may have dtypes that numpy lacks; those of half the digits are read as float32."""
+    cell, path = torch.nn.LSTM(3, 5, dtype=torch.bfloat16), tmp_path / "cell.safetensors"
+    safetensors.torch.save_file(cell.state_dict(), path)
+    layer = rc.from_torch(path)
+    for name, tensor in cell.float().named_parameters():
+        assert_same_bits(layer.params[name], tensor.detach().numpy())
+    safetensors.torch.save_file({"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}, path)
+    for read in (rc.load, rc.from_torch):
+        with pytest.raises(
+            rc.ModelFormatError, match=r"got w of dtype F8_E4M3, expected one of BOOL, .* or BF16; convert"
+        ):
+            read(path)
 
 
 def test_frozen_layers_stay_frozen(tmp_path: Path) -> None:

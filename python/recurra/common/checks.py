@@ -164,7 +164,7 @@ def numeric(operation: str, name: str, value: Any) -> Array:
         if not isinstance(value, list | tuple):
             raise
         result = np.empty(0, object)  # nested lists of different lengths; the error below says what to do
-    if value is None:
+    if result.dtype.kind == "O" and not result.ndim and result.item() is None:
         raise TypeError(f"{operation}: got {name}=None, expected an array of real numbers; pass one")
     if result.dtype.kind in "US":
         raise TypeError(
@@ -172,12 +172,24 @@ def numeric(operation: str, name: str, value: Any) -> Array:
             f"np.unique({in_code(name)}, return_inverse=True)[1]"
         )
     if result.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{operation}: got {name} that is not an array of real numbers, expected one; convert it, or, if rows "
-            f"differ in "
-            f"length, give fit, evaluate and predict a list of arrays as x and, with a target at every step, as y"
-        )
+        raise TypeError(f"{operation}: got {name} {_not_real(in_code(name), result)}")
     return result
+
+
+def _not_real(code: str, array: Array) -> str:
+    """What is wrong with an array that has no real numbers, and what to do."""
+    if array.dtype.kind == "c":
+        return (
+            f"of {array.dtype}, expected real numbers; write np.concatenate([{code}.real, {code}.imag], axis=-1) for "
+            "both parts as features"
+        )
+    ragged = array.dtype.kind == "O" and (not array.size or np.ndim(array.flat[0]) > 0)
+    if not ragged:
+        return f"of dtype {array.dtype}, expected real numbers; convert it, as with {code}.astype(float)"
+    return (
+        "that is not an array of real numbers, expected one; if rows differ in length, give fit, evaluate and predict "
+        "a list of arrays as x and, with a target at every step, as y, and a call an array that is padded, with lengths"
+    )
 
 
 def floats(operation: str, name: str, value: Any, dtype: npt.DTypeLike, padded: bool = False) -> Array:
@@ -185,7 +197,7 @@ def floats(operation: str, name: str, value: Any, dtype: npt.DTypeLike, padded: 
     integers and bools. `padded`: too large numbers become infinite, and `in_range` refuses them where they count."""
     given = numeric(operation, name, value)
     with np.errstate(over="ignore"):
-        made = given.astype(dtype, copy=False)
+        made = int64(given) if np.dtype(dtype).kind == "i" else given.astype(dtype, copy=False)
     if not padded:
         in_range(operation, name, given, made)
     return made
@@ -215,7 +227,15 @@ def lengths(operation: str, value: Any) -> Array:
             f"{operation}: got lengths of {result.dtype}, expected integers; give the number of valid steps of every "
             f"row"
         )
-    return result.astype(np.int64, copy=False)
+    return int64(result)
+
+
+def int64(integers: Array) -> Array:
+    """`integers` as int64. Those above its range become its largest number, which no check of a range lets pass, and
+    not negative."""
+    if integers.dtype.kind == "u" and integers.dtype.itemsize == 8:
+        integers = np.asarray(np.minimum(integers, np.iinfo(np.int64).max))
+    return integers.astype(np.int64, copy=False)
 
 
 def valid_steps(operation: str, value: Any) -> Array:

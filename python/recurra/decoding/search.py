@@ -192,7 +192,7 @@ def _search(
         )
     looked_at = None if memory is None else checks.array(operation, "memory", memory)
     valid = None if memory_lengths is None else checks.lengths(operation, memory_lengths)
-    arrays = _state_arrays(operation, chain, state)
+    arrays = _state_arrays(operation, layers, chain, state)
     found = _core.search(
         [layer.core for layer in chain],
         _rows(operation, looked_at, arrays, batch_size),
@@ -230,8 +230,9 @@ def _in_a_row(model: Sequential) -> Iterator[Any]:
         yield from _in_a_row(layer) if isinstance(layer, Sequential) else [layer]
 
 
-def _state_arrays(operation: str, chain: Sequence[NativeLayer], state: State) -> list[Array | None]:
-    layout = StateLayout(operation, [layer._graph().nodes[0] for layer in chain], alone=False)
+def _state_arrays(operation: str, layers: Any, chain: Sequence[NativeLayer], state: State) -> list[Array | None]:
+    owner = layers.label if isinstance(layers, Sequential) else f"Sequential({', '.join(one.label for one in chain)})"
+    layout = StateLayout(owner, [layer._graph().nodes[0] for layer in chain], alone=False)
     with_state = [index for index, layer in enumerate(chain) if layer.state_names]
     if state is not None and len(with_state) == 1 and not (isinstance(state, list) and len(state) == len(chain)):
         entries: list[State] = [None] * len(chain)

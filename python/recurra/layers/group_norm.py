@@ -108,7 +108,8 @@ class InstanceNorm1d(RowNorm):
         self.affine = checks.flag("InstanceNorm1d", "affine", affine)
         name = checks.dtype_name("InstanceNorm1d", dtype)
         sizes = (self.features, self.features)
-        super().__init__(_core.GroupNorm(*sizes, eps=self.eps, affine=self.affine, dtype=name), None)
+        core = _core.GroupNorm(*sizes, eps=self.eps, affine=self.affine, instance=True, dtype=name)
+        super().__init__(core, None)
 
     def output_features(self, features: int | None) -> int | None:
         """The features."""

@@ -66,7 +66,7 @@ class CTC(Loss):
             raise ValueError(
                 f"{operation}: got the label {targets.min()} in {name}, expected 0 or more; leave padding out of lists"
             )
-        return targets.astype(np.int64, copy=False)
+        return checks.int64(targets)
 
     def check(
         self,

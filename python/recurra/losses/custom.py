@@ -37,7 +37,7 @@ class CustomLoss(Loss):
 
     def convert(self, operation: str, name: str, targets: Array, dtype: np.dtype[Any]) -> Array:
         """Targets as int64 if they are integers or bool, else in the predictions' dtype."""
-        return targets.astype(np.int64 if targets.dtype.kind in "iub" else dtype, copy=False)
+        return checks.int64(targets) if targets.dtype.kind in "iub" else targets.astype(dtype, copy=False)
 
     def check(
         self,

@@ -36,7 +36,7 @@ class LabelLoss(StepLoss):
                 f"{operation}: got {name} of {targets.dtype}, expected integer labels for {type(self).__name__}; "
                 f"{_as_labels(name, targets)}"
             )
-        return targets.astype(np.int64, copy=False)
+        return checks.int64(targets)
 
     def _target_shape(self, operation: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[:-1]

@@ -33,10 +33,12 @@ class StateLayout:
         elif isinstance(state, list | tuple) and len(state) == len(self._nodes):
             entries = list(state)
         else:
-            got = f"{len(state)} entries" if isinstance(state, list | tuple) else type(state).__name__
+            got = type(state).__name__
+            if isinstance(state, list | tuple):
+                got = f"{len(state)} entr{'y' if len(state) == 1 else 'ies'}"
             raise ValueError(
                 f"{operation}: got a state of {got}, expected a list with one entry for each of the {len(self._nodes)} "
-                f"layers; give None for a layer without state, or start from init_state(batch_size)"
+                f"layers; give None for a layer without state, or start from {self._owner}.init_state(batch_size)"
             )
         arrays: list[Array | None] = []
         for node, entry in zip(self._nodes, entries, strict=True):
@@ -70,7 +72,7 @@ class StateLayout:
         )
         raise ValueError(
             f"{operation}: got {got} as the state of {layer.label}, expected {expected}; "
-            f"start from {layer.label}.init_state(batch_size)"
+            f"start from {layer.label if self._alone else self._owner}.init_state(batch_size)"
         )
 
     def fill(self, arrays: list[Array | None] | None, batch_size: int) -> list[Array] | None:

@@ -30,6 +30,7 @@ _DTYPES = {
     "float64": "F64",
     "complex64": "C64",
 }
+_NAMES = {name: dtype for dtype, name in _DTYPES.items()}
 #: The longest header that safetensors reads.
 _LONGEST_HEADER = 100_000_000
 #: Checksums of the arrays' bytes, and of the header with zeros in place of its own checksum.
@@ -167,18 +168,33 @@ def _whole(file: Any, size: int) -> bytes:
 
 
 def _parsed(content: bytes) -> Content:
-    import safetensors.numpy
+    import safetensors
 
     (length,) = struct.unpack("<Q", content[:8])
     text = content[8 : 8 + length]
     try:
-        arrays: dict[str, Array] = safetensors.numpy.load(content)
+        flat = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
         header = json.loads(text, object_pairs_hook=_once)
         metadata: dict[str, str] = header.get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise _damaged(f"{error}") from error
     whole = _is_whole(text, header, metadata, memoryview(content)[8 + length :])
-    return Content(arrays, metadata, whole)
+    return Content({name: _array(name, about) for name, about in flat}, metadata, whole)
+
+
+def _array(name: str, about: dict[str, Any]) -> Array:
+    """One array of a file. bfloat16, the upper half of float32, becomes that."""
+    dtype, array = about["dtype"], np.frombuffer(about["data"], np.uint8)
+    if dtype == "BF16":
+        array = (array.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in _NAMES:
+        array = array.view(np.dtype(_NAMES[dtype]).newbyteorder("<"))
+    else:
+        raise ModelFormatError(
+            f"got {name} of dtype {dtype}, expected one of {', '.join(_NAMES)} or BF16; convert it, as to float32"
+        )
+    result: Array = array.reshape(about["shape"])
+    return result
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _tokens(operation: str, name: str, port: Port, array: Array, axes: int) -> A
             f"{operation}: got {name} of shape {array.shape}, expected {expected}; a pool's stream is one sequence, "
             "without a batch axis"
         )
-    plain = array.astype(np.int64)  # a copy: another thread may write to the caller's after the check
+    plain = checks.int64(array.copy())  # a copy: another thread may write to the caller's after the check
     wrong = (plain < 0) | (plain >= (port.size or 0))
     if array.size and wrong.any():
         raise ValueError(
