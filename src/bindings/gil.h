@@ -6,9 +6,9 @@
 #include <cxxabi.h>
 #endif
 
-#include <chrono>
 #include <exception>
-#include <thread>
+
+#include "platform/clock.h"
 
 namespace recurra::bindings {
 
@@ -19,7 +19,7 @@ inline void restore(PyThreadState* thread) {
   try {
     PyEval_RestoreThread(thread);
   } catch (const abi::__forced_unwind&) {
-    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+    while (true) nap(1000000);
   }
 #else
   PyEval_RestoreThread(thread);
