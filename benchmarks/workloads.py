@@ -135,9 +135,11 @@ MOST_WORK = 4e9  # floating-point operations of a drawn workload's products
 
 
 def drawn(count: int, seed: int) -> list[Workload]:
-    """`count` sequences and as many trainings that nobody chose: every size is log-uniform, and larger work drawn again.
+    """`count` sequences and as many trainings that nobody chose: every size is log-uniform, and larger work drawn
+    again.
 
-    1 or 2 layers, all cells, one direction or both, inputs and hidden units from 8 to 1024, 1 to 128 rows, 1 to 256 steps.
+    1 or 2 layers, all cells, one direction or both, inputs and hidden units from 8 to 1024, 1 to 128 rows, 1 to 256
+    steps.
     """
     rng = np.random.default_rng(seed)
 
