@@ -111,36 +111,54 @@ class Windows {
   const Pieces pieces_;
 };
 
-// dx of one piece: what each output's gradient gives to the inputs of its window, outputs ascending.
+// Input steps [begin, end) of a piece, whose gradient is one task.
+struct InputPart {
+  ptrdiff_t begin, end;
+};
+
+// dx of a part of a piece: what each output's gradient gives to the inputs of its window, outputs ascending. Outputs
+// whose windows reach over the part's bounds are computed for its neighbours, too. The first part has dpast.
 template <class T>
-void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Piece& piece, ptrdiff_t outputs,
-                    T* scratch) {
+void input_gradient(const Run& run, const ConvolutionBackward<T>& call, const Piece& piece, const InputPart& part,
+                    ptrdiff_t outputs, T* scratch) {
   const ConvolutionSpec& spec = *call.spec;
   const ptrdiff_t in = spec.in, width = spec.kernel * in;
   const auto add_scaled = kernels<T>().rows.add_scaled;
   if (call.dx.data)
-    for (ptrdiff_t s = 0; s < piece.steps; ++s) std::fill_n(call.dx.at(piece.row, piece.begin + s), in, T(0));
-  for (ptrdiff_t begin = 0; begin < outputs && !stopped(run); begin += kWindowBlock) {
+    for (ptrdiff_t s = part.begin; s < part.end; ++s) std::fill_n(call.dx.at(piece.row, piece.begin + s), in, T(0));
+  const ptrdiff_t before =
+      part.begin + spec.left - spec.span() + 1;  // the window of output i begins at i * stride - left
+  const ptrdiff_t first_output = part.begin > 0 && before > 0 ? (before + spec.stride - 1) / spec.stride : 0;
+  if (part.end < piece.steps) outputs = std::min(outputs, (part.end - 1 + spec.left) / spec.stride + 1);
+  for (ptrdiff_t begin = first_output; begin < outputs && !stopped(run); begin += kWindowBlock) {
     const ptrdiff_t count = std::min(kWindowBlock, outputs - begin);
     kernels<T>().product({count, spec.out, width, call.dy.at(piece.row, piece.begin + begin), call.dy.step_stride,
                           call.packed, nullptr, scratch, width});
     for (ptrdiff_t i = 0; i < count; ++i) {
       const T* window = scratch + i * width;
       const ptrdiff_t first = (begin + i) * spec.stride - spec.left;
-      if (call.dx.data && spec.dilation == 1 && call.dx.step_stride == in && first >= 0 &&
-          first + spec.kernel <= piece.steps) {
+      if (call.dx.data && spec.dilation == 1 && call.dx.step_stride == in && first >= part.begin &&
+          first + spec.kernel <= part.end) {
         add_scaled(T(1), window, call.dx.at(piece.row, piece.begin + first), width);
         continue;
       }
       for (ptrdiff_t j = 0; j < spec.kernel; ++j) {
         const ptrdiff_t step = first + j * spec.dilation;
-        if (step < 0 && piece.goes_on && call.dpast.data)
+        if (step < 0 && part.begin == 0 && piece.goes_on && call.dpast.data)
           add_scaled(T(1), window + j * in, call.dpast.at(piece.row) + (spec.left + step) * in, in);
-        if (step >= 0 && step < piece.steps && call.dx.data)
+        if (step >= part.begin && step < part.end && call.dx.data)
           add_scaled(T(1), window + j * in, call.dx.at(piece.row, piece.begin + step), in);
       }
     }
   }
+}
+
+// Into how many parts each piece is divided, so that there is work for all threads: long rows only, as parts compute
+// some of their neighbours' outputs.
+ptrdiff_t input_parts(const Run& run, const ConvolutionSpec& spec, const Batch& batch, ptrdiff_t pieces) {
+  const ptrdiff_t shortest = std::max<ptrdiff_t>(kWindowBlock * spec.stride, 8 * spec.span());
+  if (pieces == 0 || pieces >= run.threads) return 1;
+  return std::max<ptrdiff_t>(1, std::min<ptrdiff_t>((run.threads + pieces - 1) / pieces, batch.steps / shortest));
 }
 
 }  // namespace
@@ -183,9 +201,13 @@ void CpuDevice<T>::convolve_gradient(const Run& run, const ConvolutionBackward<T
   if (!call.dx.data && !call.dpast.data) return;
   // Without dx only the windows that reach before the row matter.
   const ptrdiff_t early = call.dx.data ? PTRDIFF_MAX : (spec.left + spec.stride - 1) / spec.stride;
-  with_scratch<T>(run, windows.pieces(), kWindowBlock * width, [&](ptrdiff_t i, T* products) {
-    const Piece& piece = windows.piece(i);
-    if (call.dx.data || piece.goes_on) input_gradient(run, call, piece, std::min(early, windows.outputs(i)), products);
+  const ptrdiff_t parts = call.dx.data ? input_parts(run, spec, *call.batch, windows.pieces()) : 1;
+  with_scratch<T>(run, windows.pieces() * parts, kWindowBlock * width, [&](ptrdiff_t i, T* products) {
+    const Piece& piece = windows.piece(i / parts);
+    const ptrdiff_t part = i % parts;
+    if (call.dx.data || piece.goes_on)
+      input_gradient(run, call, piece, {piece.steps * part / parts, piece.steps * (part + 1) / parts},
+                     std::min(early, windows.outputs(i / parts)), products);
   });
 }
 
