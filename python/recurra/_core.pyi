@@ -186,6 +186,7 @@ class Conv1d(Layer):
         stride: int = 1,
         dilation: int = 1,
         padding: str = "causal",  # "causal", "same", "valid"
+        groups: int = 1,
         bias: bool = True,
         dtype: str = "float32",
     ) -> None: ...
@@ -202,6 +203,7 @@ class Conv2d(Layer):
         stride: tuple[int, int] = (1, 1),
         dilation: tuple[int, int] = (1, 1),
         padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),  # before and after
+        groups: int = 1,
         bias: bool = True,
         dtype: str = "float32",
     ) -> None: ...
@@ -231,6 +233,7 @@ class ConvTranspose1d(Layer):
         padding: int = 0,
         output_padding: int = 0,
         dilation: int = 1,
+        groups: int = 1,
         bias: bool = True,
         dtype: str = "float32",
     ) -> None: ...

@@ -196,26 +196,27 @@ void register_window_layers(py::module_& m) {
            py::arg("features") = 0, py::arg("dtype") = "float32");
   py::class_<PyConv1d, LayerHandle>(m, "Conv1d")
       .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, ptrdiff_t kernel_size, ptrdiff_t stride,
-                       ptrdiff_t dilation, const std::string& padding, bool bias, const std::string& dtype) {
+                       ptrdiff_t dilation, ptrdiff_t groups, const std::string& padding, bool bias,
+                       const std::string& dtype) {
              return make<PyConv1d, Conv1d>(
                  dtype, "Conv1d",
-                 Conv1dOptions{in_channels, out_channels, kernel_size, stride, dilation, padding, bias});
+                 Conv1dOptions{in_channels, out_channels, kernel_size, stride, dilation, groups, padding, bias});
            }),
            py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(),
-           py::arg("stride") = 1, py::arg("dilation") = 1, py::arg("padding") = "causal", py::arg("bias") = true,
-           py::arg("dtype") = "float32");
+           py::arg("stride") = 1, py::arg("dilation") = 1, py::arg("groups") = 1, py::arg("padding") = "causal",
+           py::arg("bias") = true, py::arg("dtype") = "float32");
   py::class_<PyConvTranspose1d, LayerHandle>(m, "ConvTranspose1d")
       .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, ptrdiff_t kernel_size, ptrdiff_t stride,
-                       ptrdiff_t padding, ptrdiff_t output_padding, ptrdiff_t dilation, bool bias,
+                       ptrdiff_t padding, ptrdiff_t output_padding, ptrdiff_t dilation, ptrdiff_t groups, bool bias,
                        const std::string& dtype) {
              return make<PyConvTranspose1d, ConvTranspose1d>(
                  dtype, "ConvTranspose1d",
                  ConvTranspose1dOptions{in_channels, out_channels, kernel_size, stride, dilation, padding,
-                                        output_padding, bias});
+                                        output_padding, groups, bias});
            }),
            py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(),
            py::arg("stride") = 1, py::arg("padding") = 0, py::arg("output_padding") = 0, py::arg("dilation") = 1,
-           py::arg("bias") = true, py::arg("dtype") = "float32");
+           py::arg("groups") = 1, py::arg("bias") = true, py::arg("dtype") = "float32");
   py::class_<PyPool, LayerHandle>(m, "Pool").def(py::init([](const std::string& mode, const std::string& dtype) {
                                                    return make<PyPool, Pool>(dtype, "Pool", mode);
                                                  }),
@@ -240,14 +241,16 @@ void register_image_layers(py::module_& m) {
   py::class_<PyConv2d, LayerHandle>(m, "Conv2d")
       .def(py::init([](ptrdiff_t in_channels, ptrdiff_t out_channels, HeightAndWidth kernel_size, ptrdiff_t height,
                        ptrdiff_t width, HeightAndWidth stride, HeightAndWidth dilation,
-                       const std::array<HeightAndWidth, 2>& padding, bool bias, const std::string& dtype) {
+                       const std::array<HeightAndWidth, 2>& padding, ptrdiff_t groups, bool bias,
+                       const std::string& dtype) {
              return make<PyConv2d, Conv2d>(
                  dtype, "Conv2d", image_options(in_channels, height, width, kernel_size, stride, dilation, padding),
-                 out_channels, bias);
+                 out_channels, groups, bias);
            }),
            py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::kw_only(), py::arg("height"),
            py::arg("width") = 0, py::arg("stride") = HeightAndWidth{1, 1}, py::arg("dilation") = HeightAndWidth{1, 1},
-           py::arg("padding") = std::array<HeightAndWidth, 2>(), py::arg("bias") = true, py::arg("dtype") = "float32");
+           py::arg("padding") = std::array<HeightAndWidth, 2>(), py::arg("groups") = 1, py::arg("bias") = true,
+           py::arg("dtype") = "float32");
   py::class_<PyWindowPool2d, LayerHandle>(m, "WindowPool2d")
       .def(py::init([](const std::string& mode, HeightAndWidth kernel_size, ptrdiff_t channels, ptrdiff_t height,
                        ptrdiff_t width, HeightAndWidth stride, const std::array<HeightAndWidth, 2>& padding,

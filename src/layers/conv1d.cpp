@@ -1,5 +1,7 @@
 #include "layers/conv1d.h"
 
+#include "layers/window_weights.h"
+
 namespace recurra {
 namespace {
 
@@ -10,6 +12,7 @@ ConvolutionSpec checked_spec(const Conv1dOptions& options) {
   within("kernel_size", options.kernel_size);
   within("stride", options.stride);
   within("dilation", options.dilation);
+  check_groups("Conv1d", options.groups, options.in_channels, options.out_channels);
   ConvolutionSpec spec = {
       options.in_channels, options.out_channels, options.kernel_size, options.stride, options.dilation, 0, 0};
   const ptrdiff_t around = spec.span() - 1;
@@ -24,8 +27,8 @@ ConvolutionSpec checked_spec(const Conv1dOptions& options) {
 
 template <class T>
 Conv1d<T>::Conv1d(const Devices& devices, const Conv1dOptions& options)
-    : Convolution<T>(devices, checked_spec(options), options.bias,
-                     {options.out_channels, options.in_channels, options.kernel_size}) {}
+    : Convolution<T>(devices, checked_spec(options), options.groups, options.bias,
+                     {options.out_channels, options.in_channels / options.groups, options.kernel_size}) {}
 
 template class Conv1d<float>;
 template class Conv1d<double>;

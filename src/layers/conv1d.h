@@ -4,7 +4,7 @@
 namespace recurra {
 
 struct Conv1dOptions {
-  ptrdiff_t in_channels = 0, out_channels = 0, kernel_size = 1, stride = 1, dilation = 1;
+  ptrdiff_t in_channels = 0, out_channels = 0, kernel_size = 1, stride = 1, dilation = 1, groups = 1;
   std::string padding;  // "causal", "same" or "valid"
   bool bias = true;
 };

@@ -8,7 +8,7 @@ namespace recurra {
 template <class T>
 class Conv2d final : public Convolution<T> {
  public:
-  Conv2d(const Devices&, const ImageOptions&, ptrdiff_t out_channels, bool bias);
+  Conv2d(const Devices&, const ImageOptions&, ptrdiff_t out_channels, ptrdiff_t groups, bool bias);
 
   const char* kind() const override { return "conv2d"; }
   bool needs_sequences() const override { return !whole_; }

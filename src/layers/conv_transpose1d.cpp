@@ -14,6 +14,7 @@ ConvolutionSpec checked_spec(const ConvTranspose1dOptions& options) {
   check_window_size(kTransposeName, "kernel_size", options.kernel_size);
   check_window_size(kTransposeName, "stride", options.stride);
   check_window_size(kTransposeName, "dilation", options.dilation);
+  check_groups(kTransposeName, options.groups, options.in_channels, options.out_channels);
   ConvolutionSpec spec = {options.out_channels, options.in_channels, options.kernel_size, options.stride,
                           options.dilation,     options.padding,     options.padding};
   constexpr ptrdiff_t kMostValues = 1 << 30;
@@ -29,7 +30,8 @@ ConvolutionSpec checked_spec(const ConvTranspose1dOptions& options) {
 
 std::vector<ParameterSpec> parameter_specs(const ConvTranspose1dOptions& options) {
   checked_spec(options);
-  std::vector<ParameterSpec> specs = {{"weight", {options.in_channels, options.out_channels, options.kernel_size}}};
+  std::vector<ParameterSpec> specs = {
+      {"weight", {options.in_channels, options.out_channels / options.groups, options.kernel_size}}};
   if (options.bias) specs.push_back({"bias", {options.out_channels}});
   return specs;
 }
@@ -41,6 +43,7 @@ ConvTranspose1d<T>::ConvTranspose1d(const Devices& devices, const ConvTranspose1
     : Layer<T>(devices, parameter_specs(options)),
       spec_(checked_spec(options)),
       output_padding_(options.output_padding),
+      groups_(options.groups),
       bias_(options.bias) {}
 
 template <class T>
@@ -58,7 +61,7 @@ Batch ConvTranspose1d<T>::output_batch(const Batch& batch, Arena& memory) const 
 template <class T>
 auto ConvTranspose1d<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
-    return pack_windows(*this->parameters(), spec_, false, transposed, std::move(memory));
+    return pack_windows(*this->parameters(), spec_, groups_, false, transposed, std::move(memory));
   });
 }
 
@@ -72,14 +75,19 @@ void ConvTranspose1d<T>::forward(const Run& run, const LayerForward<T>& call) {
   T* const bias = run.arena.template take<T>(size_t(spec_.in));
   {
     const ReadLock lock(this->parameters()->mutex());
-    copy_flat<T>(run.device<T>(), this->parameters()->values() + spec_.window() * spec_.out, spec_.in, bias);
+    copy_flat<T>(run.device<T>(), this->parameters()->values() + weight_count(spec_, groups_), spec_.in, bias);
   }
   run.device<T>().add(made, spec_.in, {bias, 0, 0}, call.y);
 }
 
 template <class T>
+void ConvTranspose1d<T>::count_gradient(const LayerForward<T>&, Memory& count) const {
+  count.device.take<T>(size_t(window_gradient_size(*this->parameters(), spec_, groups_)));
+}
+
+template <class T>
 void ConvTranspose1d<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
-  T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
+  T* gradient = start_window_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), spec_, groups_, memory);
   if (!call.dy.data) return;
   const Batch made = output_batch(call.batch, run.host);
   run.device<T>().convolve_gradient(run,
@@ -92,7 +100,7 @@ void ConvTranspose1d<T>::backward(const Run& run, const LayerBackward<T>& call, 
 
 template <class T>
 void ConvTranspose1d<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
-  add_window_gradient(*this->parameters(), spec_, static_cast<FlatTape<T>&>(tape).gradient, to);
+  add_window_gradient(*this->parameters(), spec_, groups_, static_cast<FlatTape<T>&>(tape).gradient, to);
 }
 
 template class ConvTranspose1d<float>;

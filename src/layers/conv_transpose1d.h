@@ -6,7 +6,7 @@ namespace recurra {
 
 struct ConvTranspose1dOptions {
   ptrdiff_t in_channels = 0, out_channels = 0, kernel_size = 1, stride = 1, dilation = 1, padding = 0,
-            output_padding = 0;
+            output_padding = 0, groups = 1;
   bool bias = true;
 };
 
@@ -31,10 +31,11 @@ class ConvTranspose1d final : public Layer<T> {
  private:
   typedef typename Layer<T>::template Cached<OwnedMatrix<T>> Weights;
   Weights weights(bool transposed);
+  void count_gradient(const LayerForward<T>&, Memory& count) const override;
   ptrdiff_t made_steps(ptrdiff_t steps) const;
 
   ConvolutionSpec spec_;  // of the convolution: from y to x
-  ptrdiff_t output_padding_;
+  ptrdiff_t output_padding_, groups_;
   bool bias_;
   Weights forward_, transposed_;
 };

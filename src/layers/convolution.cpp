@@ -14,9 +14,9 @@ std::vector<ParameterSpec> parameter_specs(const ConvolutionSpec& spec, bool bia
 
 }  // namespace
 template <class T>
-Convolution<T>::Convolution(const Devices& devices, const ConvolutionSpec& spec, bool bias,
+Convolution<T>::Convolution(const Devices& devices, const ConvolutionSpec& spec, ptrdiff_t groups, bool bias,
                             const std::vector<int64_t>& weight_shape)
-    : Layer<T>(devices, parameter_specs(spec, bias, weight_shape)), spec_(spec), bias_(bias) {}
+    : Layer<T>(devices, parameter_specs(spec, bias, weight_shape)), spec_(spec), groups_(groups), bias_(bias) {}
 
 template <class T>
 Batch Convolution<T>::output_batch(const Batch& batch, Arena& memory) const {
@@ -37,7 +37,7 @@ double Convolution<T>::work() const {
 template <class T>
 auto Convolution<T>::weights(bool transposed) -> Weights {
   return this->cached(transposed ? transposed_ : forward_, [&](Arena memory) {
-    return pack_windows(*this->parameters(), spec_, bias_, transposed, std::move(memory));
+    return pack_windows(*this->parameters(), spec_, groups_, bias_, transposed, std::move(memory));
   });
 }
 
@@ -61,8 +61,13 @@ std::unique_ptr<LayerStep<T>> Convolution<T>::prepare_step(ptrdiff_t, ptrdiff_t 
 }
 
 template <class T>
+void Convolution<T>::count_gradient(const LayerForward<T>&, Memory& count) const {
+  count.device.take<T>(size_t(window_gradient_size(*this->parameters(), spec_, groups_)));
+}
+
+template <class T>
 void Convolution<T>::backward(const Run& run, const LayerBackward<T>& call, LayerTape<T>& tape, Memory& memory) {
-  T* gradient = start_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), memory);
+  T* gradient = start_window_gradient(static_cast<FlatTape<T>&>(tape), *this->parameters(), spec_, groups_, memory);
   const bool carries = has_state();
   const StateRows<T> dpast = carries ? call.dstate : StateRows<T>{};
   if (dpast.data) fill_rows(run.device<T>(), call.batch.rows, spec_.left * spec_.in, T(0), dpast);
@@ -78,7 +83,7 @@ void Convolution<T>::backward(const Run& run, const LayerBackward<T>& call, Laye
 
 template <class T>
 void Convolution<T>::commit(LayerTape<T>& tape, Gradient<T>& to, int) {
-  add_window_gradient(*this->parameters(), spec_, static_cast<FlatTape<T>&>(tape).gradient, to);
+  add_window_gradient(*this->parameters(), spec_, groups_, static_cast<FlatTape<T>&>(tape).gradient, to);
 }
 
 template class Convolution<float>;

@@ -9,7 +9,8 @@ namespace recurra {
 template <class T>
 class Convolution : public Layer<T> {
  public:
-  Convolution(const Devices&, const ConvolutionSpec&, bool bias, const std::vector<int64_t>& weight_shape);
+  Convolution(const Devices&, const ConvolutionSpec&, ptrdiff_t groups, bool bias,
+              const std::vector<int64_t>& weight_shape);
 
   ptrdiff_t input_size() const override { return spec_.in; }
   ptrdiff_t output_size() const override { return spec_.out; }
@@ -26,6 +27,7 @@ class Convolution : public Layer<T> {
 
  private:
   virtual const char* operation() const = 0;  // as errors name it
+  void count_gradient(const LayerForward<T>&, Memory& count) const override;
   friend class PackedStep<T, Convolution>;
   typedef typename Layer<T>::template Cached<OwnedMatrix<T>> Weights;
   Weights weights(bool transposed);
@@ -34,6 +36,7 @@ class Convolution : public Layer<T> {
   ptrdiff_t weight_size() const { return spec_.out_channels() * spec_.window(); }
 
   ConvolutionSpec spec_;
+  ptrdiff_t groups_;
   bool bias_;
   Weights forward_, transposed_;
 };

@@ -40,6 +40,10 @@ LAYERS: dict[str, Callable[[int, str], Any]] = {
     "Conv1d causal": lambda size, dtype: rc.Conv1d(size, 5, 3, dilation=2, dtype=dtype, seed=0),
     "Conv1d same": lambda size, dtype: rc.Conv1d(size, 5, 4, padding="same", dtype=dtype, seed=0),
     "Conv1d valid": lambda size, dtype: rc.Conv1d(size, 5, 2, stride=2, padding="valid", dtype=dtype, seed=0),
+    "Conv1d groups causal": lambda size, dtype: rc.Conv1d(size, 2 * size, 3, groups=size, dtype=dtype, seed=0),
+    "ConvTranspose1d groups": lambda size, dtype: rc.ConvTranspose1d(
+        size, 2 * size, 3, 2, groups=size, dtype=dtype, seed=0
+    ),
     "ConvTranspose1d": lambda size, dtype: rc.ConvTranspose1d(size, 5, 4, 3, 2, 1, dtype=dtype, seed=0),
     "GroupNorm": lambda size, dtype: rc.GroupNorm(image(size)[1], size, dtype=dtype),
     "Conv2d columns": lambda size, dtype: rc.Conv2d(

@@ -19,7 +19,18 @@ ELEMENTWISE = [name for name in ACTIVATIONS if "softmax" not in name]
 
 def layer(rng: Rng, sizes: Any) -> Any:
     """A layer on images of these sizes."""
-    kind = rng.integers(5)
+    kind = rng.integers(6)
+    if kind == 5:
+        size = tuple(int(n) for n in rng.integers(1, 4, 2))
+        options = {
+            "padding": pick(rng, ["valid", "same"]),
+            "use_bias": flag(rng),
+            "depth_multiplier": pick(rng, [1, 2]),
+        }
+        options |= {"depth_multiplier": pick(rng, [1, 2]), **pick(rng, [{}, {"strides": 2}, {"dilation_rate": 2}])}
+        if flag(rng):
+            return kl.DepthwiseConv2D(size, activation=pick(rng, ELEMENTWISE), **options)
+        return kl.SeparableConv2D(4, size, activation=pick(rng, ELEMENTWISE), **options)
     if kind < 2:
         size = tuple(int(n) for n in rng.integers(1, 4, 2))
         options: dict[str, Any] = {"padding": pick(rng, ["valid", "same"]), "use_bias": flag(rng)}
@@ -86,7 +97,6 @@ def test_other_layers_refuse_images() -> None:
     for made in (
         kl.LayerNormalization(),
         kl.Dense(2),
-        kl.Conv2D(2, 1, groups=2),
         kl.Conv2D(2, 2, data_format="channels_first"),
     ):
         with pytest.raises(rc.ModelFormatError, match=r"layer .*got "):

@@ -61,6 +61,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
         rc.MaxPool2d((1, 2), channels=3, height=1, width=5),
         rc.Permute((2, 3), (1, 0)),
     ),
+    "grouped": lambda: rc.Sequential(
+        rc.Conv1d(F, 2 * F, 3, groups=F, seed=1), rc.ConvTranspose1d(2 * F, F, 3, 2, groups=F, seed=2)
+    ),
     "transposed": lambda: rc.ConvTranspose1d(F, 3, 4, 3, 2, 1, seed=1),
     "transposed_same": lambda: rc.ConvTranspose1d(F, 3, 3, 1, 1, bias=False, seed=1),
     "group_norm": lambda: rc.Sequential(rc.Linear(F, 8, seed=1), rc.GroupNorm(2, 4), rc.PReLU()),

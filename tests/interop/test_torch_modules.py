@@ -68,7 +68,9 @@ def windowed(rng: Rng, channels: int, steps: int) -> tuple[list[nn.Module], int,
             if isinstance(padding, int) and 2 * padding != (kernel - 1) * dilation:
                 padding = 0
             stride = 1 if padding == "same" else int(rng.integers(1, 3))
-            conv = nn.Conv1d(channels, outputs, kernel, stride, padding, dilation, bias=bool(rng.integers(2)))
+            groups = int(rng.choice([one for one in (1, 2, 3) if channels % one == 0 and outputs % one == 0]))
+            options = {"groups": groups, "bias": bool(rng.integers(2))}
+            conv = nn.Conv1d(channels, outputs, kernel, stride, padding, dilation, **options)
             lost = 0 if padding == "same" else (kernel - 1) * dilation - 2 * (padding if padding != "valid" else 0)
             if steps - lost < 3:
                 continue
@@ -373,7 +375,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "LocalResponseNorm": lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.LocalResponseNorm(2)),
     "GroupNorm.*features are last": lambda: nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)),
     "padding=2": lambda: nn.Conv1d(2, 2, 3, padding=2),
-    "groups=2": lambda: nn.Conv1d(2, 2, 3, groups=2),
+    "padding_mode='circular'": lambda: nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular"),
     "negative_slope": lambda: nn.LeakyReLU(0.3),
     "ceil_mode": lambda: nn.MaxPool1d(2, ceil_mode=True),
     "count_include_pad": lambda: nn.AvgPool1d(3, 1, 1),
@@ -445,6 +447,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "causal": lambda: rc.Conv1d(3, 2, 3, dilation=2),
     "same": lambda: rc.Conv1d(3, 2, 4, padding="same", stride=2),
     "valid": lambda: rc.Conv1d(3, 2, 3, padding="valid", stride=2),
+    "groups": lambda: rc.Conv1d(3, 6, 3, groups=3),
+    "transposed groups": lambda: rc.Sequential(rc.Conv1d(3, 4, 1), rc.ConvTranspose1d(4, 6, 3, 2, groups=2)),
+    "groups of images": lambda: rc.Sequential(rc.Conv2d(1, 4, 2, height=3), rc.Conv2d(4, 4, 2, height=2, groups=4)),
     "max": lambda: rc.MaxPool1d(3, 2, "same"),
     "mean": lambda: rc.AvgPool1d(3, 1, "causal"),
     "valid mean": lambda: rc.AvgPool1d(2),

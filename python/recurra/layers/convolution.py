@@ -20,11 +20,23 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+def checked_groups(operation: str, groups: Any, in_channels: int, out_channels: int) -> int:
+    """The number of groups, a divisor of both numbers of channels."""
+    found = checks.integer(operation, "groups", groups)
+    if in_channels % found or out_channels % found:
+        raise ValueError(
+            f"{operation}: got groups={found} for {in_channels} and {out_channels} channels, expected a divisor of "
+            "both; change groups"
+        )
+    return found
+
+
 class StepConvolution(NativeLayer):
     """The base of Conv1d and ConvTranspose1d: channels, and weights for each tap."""
 
     in_channels: int
     out_channels: int
+    groups: int
 
     @property
     def input_size(self) -> int:
@@ -42,7 +54,8 @@ class StepConvolution(NativeLayer):
         inputs, outputs, kernel = (
             operator.index(config[name]) for name in ("in_channels", "out_channels", "kernel_size")
         )
-        return outputs * (inputs * kernel + (1 if config["bias"] else 0))
+        groups = operator.index(config.get("groups", 1))
+        return outputs * (inputs // max(groups, 1) * kernel + (1 if config["bias"] else 0))
 
 
 @built_in
@@ -63,16 +76,19 @@ class Conv1d(StepConvolution, Windowed):
     this needs an output for every input step, that is stride 1 and not "valid".
     A causal layer of stride 1 streams: its state is the last span - 1 inputs, (span - 1, N, in_channels), oldest first.
     Other layers, and those with span 1, have no state.
-    Parameters: weight (out_channels, in_channels, kernel_size), bias (out_channels).
+    Parameters: weight (out_channels, in_channels / groups, kernel_size), bias (out_channels).
 
     Args:
         in_channels, out_channels, kernel_size: sizes.
         stride: input steps between neighbouring outputs.
         dilation: input steps between neighbouring kernel taps.
         padding: "causal", "same" or "valid".
+        groups: output channels in as many groups, each of which reads its own group of the input channels; a divisor of
+            both. The product is that of one group, with zeros: groups save parameters, not time.
         bias: whether to add b.
         dtype: float32 or float64.
-        seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel_size); None for a fresh seed.
+        seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels / groups * kernel_size); None for a fresh
+            seed.
 
     Example:
         >>> x = np.ones((2, 10, 3), np.float32)
@@ -91,6 +107,7 @@ class Conv1d(StepConvolution, Windowed):
         stride: int = 1,
         dilation: int = 1,
         padding: str = "causal",
+        groups: int = 1,
         bias: bool = True,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
@@ -100,6 +117,7 @@ class Conv1d(StepConvolution, Windowed):
         self.kernel_size = checks.integer("Conv1d", "kernel_size", kernel_size)
         self.dilation = checks.integer("Conv1d", "dilation", dilation)
         self._set_named_window((self.kernel_size - 1) * self.dilation + 1, stride, padding)
+        self.groups = checked_groups("Conv1d", groups, self.in_channels, self.out_channels)
         self.bias = checks.flag("Conv1d", "bias", bias)
         self.state_names = ("past",) if self._before and self.why_not_streamable() is None else ()
         core = _core.Conv1d(
@@ -109,6 +127,7 @@ class Conv1d(StepConvolution, Windowed):
             stride=self.stride,
             dilation=self.dilation,
             padding=self.padding,
+            groups=self.groups,
             bias=self.bias,
             dtype=checks.dtype_name("Conv1d", dtype),
         )
@@ -120,7 +139,7 @@ class Conv1d(StepConvolution, Windowed):
         return [np.zeros((self._before, rows, self.in_channels), self.dtype) for _name in self.state_names]
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return uniform(rng, shape, self.in_channels * self.kernel_size)
+        return uniform(rng, shape, self.in_channels // self.groups * self.kernel_size)
 
 
 @built_in
@@ -133,7 +152,7 @@ class ConvTranspose1d(StepConvolution):
 
     `y, _ = conv(x)`: x (N, T, in_channels), y (N, T', out_channels). With lengths, each row has an output of its own
     length. It does not stream, as a step has several outputs, and does not take reset.
-    Parameters: weight (in_channels, out_channels, kernel_size), bias (out_channels).
+    Parameters: weight (in_channels, out_channels / groups, kernel_size), bias (out_channels).
 
     Args:
         in_channels, out_channels, kernel_size: sizes.
@@ -142,9 +161,11 @@ class ConvTranspose1d(StepConvolution):
             an output.
         output_padding: further steps at the end; less than stride.
         dilation: output steps between neighbouring kernel taps.
+        groups: as of Conv1d.
         bias: whether to add b.
         dtype: float32 or float64.
-        seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(out_channels * kernel_size); None for a fresh seed.
+        seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(out_channels / groups * kernel_size); None for a
+            fresh seed.
 
     Example:
         >>> x = np.ones((2, 10, 3), np.float32)
@@ -165,6 +186,7 @@ class ConvTranspose1d(StepConvolution):
         output_padding: int = 0,
         *,
         dilation: int = 1,
+        groups: int = 1,
         bias: bool = True,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
@@ -176,6 +198,7 @@ class ConvTranspose1d(StepConvolution):
         self.padding = checks.integer("ConvTranspose1d", "padding", padding, 0)
         self.output_padding = checks.integer("ConvTranspose1d", "output_padding", output_padding, 0)
         self.dilation = checks.integer("ConvTranspose1d", "dilation", dilation)
+        self.groups = checked_groups("ConvTranspose1d", groups, self.in_channels, self.out_channels)
         self.bias = checks.flag("ConvTranspose1d", "bias", bias)
         self._one = (self.kernel_size - 1) * self.dilation + 1 + self.output_padding - 2 * self.padding
         self.keeps_steps = self.stride == 1 == self._one
@@ -187,6 +210,7 @@ class ConvTranspose1d(StepConvolution):
             padding=self.padding,
             output_padding=self.output_padding,
             dilation=self.dilation,
+            groups=self.groups,
             bias=self.bias,
             dtype=checks.dtype_name("ConvTranspose1d", dtype),
         )
@@ -205,4 +229,4 @@ class ConvTranspose1d(StepConvolution):
         return "makes outputs of several steps, and several of one; process whole sequences"
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return uniform(rng, shape, self.out_channels * self.kernel_size)
+        return uniform(rng, shape, self.out_channels // self.groups * self.kernel_size)

@@ -10,6 +10,7 @@ from recurra import _core
 from recurra.common import checks
 from recurra.common.initialise import uniform
 from recurra.common.typing import Array
+from recurra.layers.convolution import checked_groups
 from recurra.layers.images import ImageLayer, Padding, Pair, pair
 from recurra.saving.registry import built_in
 
@@ -40,7 +41,7 @@ class Conv2d(ImageLayer):
     state is the last left columns, (left, N, height * in_channels), oldest first. With reset, as of Conv1d, no window
     crosses the start of an episode. With `width` it streams step by step and has no state.
 
-    Parameters: weight (out_channels, in_channels, kernel height, kernel width), bias (out_channels).
+    Parameters: weight (out_channels, in_channels / groups, kernel height, kernel width), bias (out_channels).
 
     Args:
         in_channels, out_channels: sizes.
@@ -51,6 +52,7 @@ class Conv2d(ImageLayer):
             height and width.
         height: rows of the image.
         width: columns of the image; None if they are the steps.
+        groups: as of Conv1d.
         bias: whether to add b.
         dtype: float32 or float64.
         seed: for the parameters, drawn from U(-k, k), k = 1/sqrt(in_channels * kernel height * kernel width); None for
@@ -76,6 +78,7 @@ class Conv2d(ImageLayer):
         *,
         height: int,
         width: int | None = None,
+        groups: int = 1,
         bias: bool = True,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
@@ -83,12 +86,13 @@ class Conv2d(ImageLayer):
         self.in_channels = checks.integer("Conv2d", "in_channels", in_channels)
         self.out_channels = checks.integer("Conv2d", "out_channels", out_channels)
         self._set_image(height, width, kernel_size, stride, padding, dilation)
+        self.groups = checked_groups("Conv2d", groups, self.in_channels, self.out_channels)
         self.bias = checks.flag("Conv2d", "bias", bias)
         self.state_names = ("past",) if self._before and self.why_not_streamable() is None else ()
         name = checks.dtype_name("Conv2d", dtype)
         sizes = (self.in_channels, self.out_channels)
-        options = self._image_options()
-        super().__init__(_core.Conv2d(*sizes, **options, dilation=self.dilation, bias=self.bias, dtype=name), seed)
+        options = {**self._image_options(), "dilation": self.dilation, "groups": self.groups}
+        super().__init__(_core.Conv2d(*sizes, **options, bias=self.bias, dtype=name), seed)
 
     @property
     def input_size(self) -> int:
@@ -105,7 +109,8 @@ class Conv2d(ImageLayer):
         """Weights and biases."""
         inputs, outputs = (operator.index(config[name]) for name in ("in_channels", "out_channels"))
         tall, wide = pair("Conv2d", "kernel_size", config["kernel_size"])
-        return outputs * (inputs * tall * wide + (1 if config["bias"] else 0))
+        groups = operator.index(config.get("groups", 1))
+        return outputs * (inputs // max(groups, 1) * tall * wide + (1 if config["bias"] else 0))
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return uniform(rng, shape, self.in_channels * self.kernel_size[0] * self.kernel_size[1])
+        return uniform(rng, shape, self.in_channels // self.groups * self.kernel_size[0] * self.kernel_size[1])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recurra.common.typing import Array
 from recurra.interop.keras.layer import Apply, KerasLayer, Kwargs, converts
 from recurra.interop.keras.source import refused
 from recurra.interop.keras.values import Value
@@ -14,6 +15,7 @@ from recurra.interop.keras.windows import padding_of, steps_of
 from recurra.layers.convolution2d import Conv2d
 from recurra.layers.image_pooling import AvgPool2d, MaxPool2d
 from recurra.layers.images import ImageLayer
+from recurra.layers.leaf import LeafLayer
 from recurra.layers.pooling import Pool
 
 
@@ -64,36 +66,69 @@ def _made(layer: KerasLayer, value: Value, window: ImageLayer, symbol: Any, chan
 @converts("Conv2D", "Convolution2D")
 def convert_conv2d(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
     """To a Conv2d."""
-    x = _image(layer, args)
-    layer.expect("groups", 1)
-    channels, filters, bias = x.image[-1], layer.integer("filters"), layer.flag("use_bias", True)
-    size, stride = _pair(layer, "kernel_size", None), _pair(layer, "strides", 1)
+    x, groups = _image(layer, args), layer.integer("groups", 1)
+    filters, bias, size = layer.integer("filters"), layer.flag("use_bias", True), _pair(layer, "kernel_size", None)
+    shape = (*size, x.image[-1] // groups, filters)
+    kernel, *rest = layer.weights.own(shape, *([(filters,)] if bias else []))
+    return _conv(layer, x, kernel, rest[0] if rest else None, groups)
+
+
+@converts("DepthwiseConv2D", "SeparableConv2D")
+def convert_depthwise2d(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
+    """To a Conv2d of a group for each channel and, if separable, one of single places behind it."""
+    x, many, bias = _image(layer, args), layer.integer("depth_multiplier", 1), layer.flag("use_bias", True)
+    channels, size = x.image[-1], _pair(layer, "kernel_size", None)
+    separable, inner = layer.kind == "SeparableConv2D", channels * many
+    filters = layer.integer("filters") if separable else inner
+    shapes: list[Any] = [(*size, channels, many), *([(1, 1, inner, filters)] if separable else [])]
+    depthwise, *rest = layer.weights.own(*shapes, *([(filters,)] if bias else []))
+    pointwise = rest.pop(0) if separable else None
+    kernel = depthwise.reshape(*size, 1, inner)
+    return _conv(layer, x, kernel, rest[0] if rest else None, channels, pointwise)
+
+
+def _conv(
+    layer: KerasLayer, x: Value, kernel: Array, bias: Array | None, groups: int, pointwise: Array | None = None
+) -> Apply:
+    """The convolution with a kernel (height, width, channels of a group, filters), and with one of single places."""
+    size, stride = kernel.shape[:2], _pair(layer, "strides", 1)
     dilation = _pair(layer, "dilation_rate", 1)
-    kernel, *rest = layer.weights.own((*size, channels, filters), *([(filters,)] if bias else []))
     paddings: list[str] = []
     for axis, steps in enumerate(_axes(layer, x)):
         padding, before = padding_of(layer, steps, size[axis], stride[axis], dilation[axis])
         shape = (*kernel.shape[:axis], before, *kernel.shape[axis + 1 :])
         kernel = np.concatenate([np.zeros(shape, kernel.dtype), kernel], axis=axis)
         paddings.append(padding)
+    filters, turned = kernel.shape[3], (3, 2, 0, 1) if layer.builder.is_stepwise else (3, 2, 1, 0)
+    own_bias = bias if pointwise is None else None
     conv = Conv2d(
-        channels,
+        kernel.shape[2] * groups,
         filters,
         _turned(layer, kernel.shape[:2]),
         _turned(layer, stride),
         _turned(layer, paddings),
         _turned(layer, dilation),
         **_sizes(layer, x),
-        bias=bias,
+        groups=groups,
+        bias=own_bias is not None,
         dtype=layer.dtype,
     )
-    weight = kernel.transpose((3, 2, 0, 1) if layer.builder.is_stepwise else (3, 2, 1, 0))
-    layer.filled(conv, {"weight": weight, **({"bias": rest[0]} if bias else {})})
+    weights = {"weight": kernel.transpose(turned), **({} if own_bias is None else {"bias": own_bias})}
+    convs: list[LeafLayer] = [layer.filled(conv, weights)]
+    if pointwise is not None:
+        filters = pointwise.shape[3]
+        places: dict[str, Any] = {"height": conv.output_height, "width": conv.output_width}
+        second = Conv2d(pointwise.shape[2], filters, 1, **places, bias=bias is not None, dtype=layer.dtype)
+        weights = {"weight": pointwise.transpose(turned), **({} if bias is None else {"bias": bias})}
+        convs.append(layer.filled(second, weights))
     activation = layer.activation()
 
     def apply(args: tuple[Any, ...], kwargs: Kwargs) -> Value:
         value = _image(layer, args)
-        return _made(layer, value, conv, activation(conv(value.symbol)), filters)
+        symbol = value.symbol
+        for one in convs:
+            symbol = one(symbol)
+        return _made(layer, value, conv, activation(symbol), filters)
 
     return apply
 

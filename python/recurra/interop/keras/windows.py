@@ -45,14 +45,14 @@ def steps_of(value: Value, window: Windowed) -> int | None:
 
 @converts("Conv1D", "Convolution1D", "AtrousConvolution1D")
 def convert_conv(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """To a Conv1d; groups become zeros in its kernel."""
+    """To a Conv1d."""
     x = layer.sequence(layer.one(args))
     layer.expect("data_format", "channels_last")
     features, filters, size = x.features, layer.integer("filters"), layer.integer("kernel_size")
     groups = layer.integer("groups", 1)
     bias = layer.flag("use_bias", True)
     kernel, *rest = _conv_weights(layer, [(size, features // groups, filters)], [(filters,)] if bias else [])
-    return _conv(layer, x, _ungrouped(kernel, features, groups), rest[0] if rest else None)
+    return _conv(layer, x, kernel, rest[0] if rest else None, groups)
 
 
 def _conv_weights(layer: KerasLayer, kernels: list[Any], biases: list[Any]) -> list[Array]:
@@ -86,18 +86,19 @@ def _ungrouped(kernel: Array, features: int, groups: int) -> Array:
     return whole
 
 
-def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> Apply:
+def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None, groups: int = 1) -> Apply:
     stride, dilation = layer.integer("strides", 1), layer.integer("dilation_rate", 1)
     padding, before = padding_of(layer, x.steps, kernel.shape[0], stride, dilation)
     kernel = np.concatenate([np.zeros((before, *kernel.shape[1:]), kernel.dtype), kernel])
     size, features, filters = kernel.shape
     conv = Conv1d(
-        features,
+        features * groups,
         filters,
         size,
         stride=stride,
         dilation=dilation,
         padding=padding,
+        groups=groups,
         bias=bias is not None,
         dtype=layer.dtype,
     )
@@ -114,7 +115,7 @@ def _conv(layer: KerasLayer, x: Value, kernel: Array, bias: Array | None) -> App
 
 @converts("DepthwiseConv1D", "SeparableConv1D")
 def convert_depthwise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Apply:
-    """To a Conv1d: each feature's convolution and, if separable, the pointwise product, in one kernel."""
+    """To a Conv1d: of a group for each feature or, if separable, with the pointwise product, in one kernel."""
     x = layer.sequence(layer.one(args))
     layer.expect("data_format", "channels_last")
     features, size, many = x.features, layer.integer("kernel_size"), layer.integer("depth_multiplier", 1)
@@ -123,9 +124,10 @@ def convert_depthwise(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) 
     shapes: list[Any] = [(size, features, many)]
     shapes += [(1, features * many, filters)] if separable else []
     depthwise, *rest = layer.weights.own(*shapes, *([(filters,)] if bias else []))
-    kernel = _ungrouped(depthwise.reshape(size, 1, features * many), features, features)
-    if separable:
-        kernel = kernel @ rest.pop(0)[0]
+    kernel = depthwise.reshape(size, 1, features * many)
+    if not separable:
+        return _conv(layer, x, kernel, rest[0] if rest else None, features)
+    kernel = _ungrouped(kernel, features, features) @ rest.pop(0)[0]
     return _conv(layer, x, kernel, rest[0] if rest else None)
 
 

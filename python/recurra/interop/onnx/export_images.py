@@ -65,7 +65,7 @@ def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
     weights = [writer.parameter(layer.params[name]) for name in (("weight", "bias") if layer.bias else ("weight",))]
     images = _spread(writer, layer, given, layer.in_channels)
     options = _window(layer, is_padded=not begin)
-    made = writer.node("Conv", [images, *weights], **options, dilations=list(layer.dilation))
+    made = writer.node("Conv", [images, *weights], **options, dilations=list(layer.dilation), group=layer.groups)
     return Made(Tensor(_gathered(writer, layer, x, made), x.sequence, _lengths(writer, layer, x)), finals)
 
 
@@ -97,7 +97,7 @@ def _transposed(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Seq
     x = inputs[0]
     weights = [writer.parameter(layer.params[name]) for name in (("weight", "bias") if layer.bias else ("weight",))]
     window = {"kernel_shape": [layer.kernel_size], "strides": [layer.stride], "pads": [layer.padding] * 2}
-    more = {"dilations": [layer.dilation], "output_padding": [layer.output_padding]}
+    more = {"dilations": [layer.dilation], "output_padding": [layer.output_padding], "group": layer.groups}
     y = over_steps(writer, "ConvTranspose", writer.without_padding(x), *weights, **window, **more)
     lengths = x.lengths
     if lengths is not None and not layer.keeps_steps:

@@ -34,7 +34,7 @@ def _conv(writer: Writer, layer: Any, inputs: Sequence[Tensor], begin: Sequence[
         finals = [past_of(writer, given, x.lengths, span - 1)]
     weights = [writer.parameter(layer.params[name]) for name in (("weight", "bias") if layer.bias else ("weight",))]
     window: dict[str, Any] = {"kernel_shape": [layer.kernel_size], "strides": [layer.stride], "pads": pads}
-    y = over_steps(writer, "Conv", given, *weights, **window, dilations=[layer.dilation])
+    y = over_steps(writer, "Conv", given, *weights, **window, dilations=[layer.dilation], group=layer.groups)
     return Made(Tensor(y, True, _lengths(writer, layer, x, span)), finals)
 
 

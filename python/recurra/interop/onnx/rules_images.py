@@ -68,8 +68,9 @@ def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
         return None
 
     def make() -> Conv2d:
-        sizes = (weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), tuple(strides), padding, tuple(dilations))
-        return filled(Conv2d, given, *sizes, height=shape[2], bias="bias" in given, dtype=dtype_of(value))
+        window = (tuple(weight.shape[2:]), tuple(strides), padding, tuple(dilations))
+        options: dict[str, Any] = {"height": shape[2], "groups": shape[1] // weight.shape[1], "bias": "bias" in given}
+        return filled(Conv2d, given, shape[1], weight.shape[0], *window, **options, dtype=dtype_of(value))
 
     layer = tracer.store.get((id(node), padding, shape[2]), make)
     return _made(value, view, layer(view.symbol), weight.shape[0], layer)

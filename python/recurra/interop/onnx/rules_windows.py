@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from recurra.interop.onnx.trace import Tracer
 
 
+#: Bound on the weights of a convolution of groups, with the zeros between them.
+_MOST_WEIGHTS = 1 << 20
+
+
 def padding_of(span: int, stride: int, pads: Sequence[int], steps: int) -> str | None:
     """Conv1d's name for `pads` steps of padding before and after; None if it has no equivalent."""
     before, after = pads
@@ -37,13 +41,18 @@ def _steps(value: Value, made: View, symbol: Any, channels: int, steps: int) -> 
 
 
 def convolved(node: Node, inputs: Sequence[Value | None], axes: int) -> tuple[Value, dict[str, Array]] | None:
-    """The input and the parameters of a Conv of one group over so many axes; None of another, or of computed
-    weights."""
+    """The input and the parameters of a Conv over so many axes; None of another, or of computed weights.
+
+    Also None of groups of so many channels that the product with zeros between them would take longer than numpy.
+    """
     value, weight, bias = inputs[0], known(inputs, 1), known(inputs, 2)
     if value is None or weight is None or weight.ndim != 2 + axes or (bias is None and not left_out(inputs, 2)):
         return None
     shape = shape_of(value)
-    if len(shape) != 2 + axes or node.attributes.get("group", 1) != 1 or shape[1] != weight.shape[1] or 0 in shape:
+    groups = node.attributes.get("group", 1)
+    if len(shape) != 2 + axes or groups < 1 or shape[1] != weight.shape[1] * groups or 0 in shape or 0 in weight.shape:
+        return None
+    if groups > 1 and (weight.shape[0] % groups or weight.size * groups > _MOST_WEIGHTS):
         return None
     return value, {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
 
@@ -62,8 +71,9 @@ def _conv(tracer: Tracer, node: Node, inputs: Sequence[Value | None]) -> list[Va
         return None
 
     def make() -> Conv1d:
-        sizes = (weight.shape[1], weight.shape[0], weight.shape[2])
+        sizes = (shape[1], weight.shape[0], weight.shape[2])
         options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "bias": "bias" in given}
+        options["groups"] = shape[1] // weight.shape[1]
         return filled(Conv1d, given, *sizes, **options, dtype=dtype_of(value))
 
     layer = tracer.store.get((id(node), padding), make)

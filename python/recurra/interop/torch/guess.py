@@ -32,7 +32,7 @@ def guessed(
     if "weight_ih_l0" in weights or "weight_ih" in weights:
         kind, sizes = _recurrent(operation, name, arrays)
     elif "weight" in weights:
-        kind, sizes = _plain(name, arrays, options.get("type"))
+        kind, sizes = _plain(name, arrays, options)
     else:
         raise _unknown(operation, name, arrays, "a weight")
     settings = {**sizes, "dtype": dtype, **{key: value for key, value in options.items() if key != "type"}}
@@ -69,30 +69,30 @@ def _recurrent(operation: str, name: str, arrays: Mapping[str, Array]) -> tuple[
     return kind, sizes | ({"proj_size": projection.shape[0]} if projection is not None else {})
 
 
-def _plain(name: str, arrays: Mapping[str, Array], chosen: Any) -> tuple[str, dict[str, Any]]:
+def _plain(name: str, arrays: Mapping[str, Array], options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    chosen = options.get("type")
     weight, bias = arrays["weight"], "bias" in arrays
     kind = chosen or _BY_AXES.get(weight.ndim, "")
     if "running_mean" in arrays and weight.ndim == 1 and chosen is None:
         kind = "BatchNorm"
     elif kind == "Linear" and not bias and chosen is None and "emb" in name.lower():
         kind = "Embedding"
-    shape = weight.shape
+    shape, groups = weight.shape, options.get("groups", 1)
     if kind in ("LayerNorm", "BatchNorm"):
         return kind, {"features": shape[0]}
     if kind == "Embedding" and len(shape) == 2:
         return kind, {"num_embeddings": shape[0], "embedding_dim": shape[1]}
     if kind == "Linear" and len(shape) == 2:
         return kind, {"in_features": shape[1], "out_features": shape[0], "bias": bias}
-    if kind == "Conv1d" and len(shape) == 3:
-        return kind, {"in_channels": shape[1], "out_channels": shape[0], "kernel_size": shape[2], "bias": bias}
-    if kind == "Conv2d" and len(shape) == 4:
-        return kind, {"in_channels": shape[1], "out_channels": shape[0], "kernel_size": shape[2:], "bias": bias}
+    if (kind, len(shape)) in (("Conv1d", 3), ("Conv2d", 4)):
+        size = shape[2] if kind == "Conv1d" else shape[2:]
+        return kind, {"in_channels": shape[1] * groups, "out_channels": shape[0], "kernel_size": size, "bias": bias}
     if kind in ("PReLU", "BatchNorm2d", "InstanceNorm1d") and len(shape) == 1:
         return kind, {{"PReLU": "num_parameters", "BatchNorm2d": "channels"}.get(kind, "features"): shape[0]}
     if kind == "GroupNorm" and len(shape) == 1:
         return kind, {"num_channels": shape[0]}
     if kind == "ConvTranspose1d" and len(shape) == 3:
-        return kind, {"in_channels": shape[0], "out_channels": shape[1], "kernel_size": shape[2], "bias": bias}
+        return kind, {"in_channels": shape[0], "out_channels": shape[1] * groups, "kernel_size": shape[2], "bias": bias}
     raise ValueError(f"got a weight of shape {shape}, which no layer here has")
 
 

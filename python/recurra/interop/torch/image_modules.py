@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recurra.interop.torch.chain import Chain, converts
+from recurra.interop.torch.window_modules import check_padding_mode
 from recurra.layers.convolution2d import Conv2d
 from recurra.layers.image_pooling import AvgPool2d, MaxPool2d
 from recurra.layers.normalisation import BatchNorm2d
@@ -35,18 +36,11 @@ def _image(module: Any, chain: Chain) -> dict[str, Any]:
 def convert_conv2d(module: Any, chain: Chain) -> None:
     """To a Conv2d."""
     size = _image(module, chain)
-    if module.groups != 1 or module.padding_mode != "zeros":
-        raise chain.refused(
-            module,
-            f"got groups={module.groups}, padding_mode={module.padding_mode!r}, expected groups=1 and 'zeros'",
-            "there is no other convolution here",
-        )
+    check_padding_mode(module, chain)
     padding = module.padding if isinstance(module.padding, str) else _pair(module.padding)
-    options = {name: _pair(getattr(module, name)) for name in ("kernel_size", "stride", "dilation")}
-    bias = module.bias is not None
-    layer = Conv2d(
-        module.in_channels, module.out_channels, padding=padding, **options, **size, bias=bias, dtype=chain.dtype
-    )
+    options: dict[str, Any] = {name: _pair(getattr(module, name)) for name in ("kernel_size", "stride", "dilation")}
+    options |= {"padding": padding, "groups": module.groups, "bias": module.bias is not None, **size}
+    layer = Conv2d(module.in_channels, module.out_channels, **options, dtype=chain.dtype)
     chain.add(layer, module)
     chain.features, chain.height, chain.width = module.out_channels, layer.output_height, layer.output_width
 

@@ -56,7 +56,7 @@ class ImageConv2d(Images):
         shapes = {name: layer.parameters.shape(name) for name in layer.parameters.names}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(tuple(shape), dtype=dtype)))
-        self.options = {"stride": layer.stride, "dilation": layer.dilation}
+        self.options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
 
     def images(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """The convolution."""

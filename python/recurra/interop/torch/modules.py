@@ -62,7 +62,7 @@ class StepConv1d(nn.Conv1d):
 
     def __init__(self, config: dict[str, Any], dtype: torch.dtype) -> None:
         sizes = (config["in_channels"], config["out_channels"], config["kernel_size"], config["stride"])
-        super().__init__(*sizes, dilation=config["dilation"], bias=config["bias"], dtype=dtype)
+        super().__init__(*sizes, dilation=config["dilation"], groups=config["groups"], bias=config["bias"], dtype=dtype)
         self.around = around = (config["kernel_size"] - 1) * config["dilation"]
         self.before = {"causal": around, "same": around // 2, "valid": 0}[config["padding"]]
         self.whole = config["padding"] != "valid"
@@ -313,6 +313,7 @@ def _make(operation: str, layer: LeafLayer, config: dict[str, Any], dtype: torch
             *(config[name] for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
             output_padding=config["output_padding"],
             dilation=config["dilation"],
+            groups=config["groups"],
             bias=config["bias"],
             dtype=dtype,
         ),

@@ -11,8 +11,8 @@ from recurra.interop.torch.window_modules import padding_name
 
 #: Options of the same name and meaning on both sides.
 _SAME = {
-    **dict.fromkeys(("Conv1d", "Conv2d"), ("stride", "dilation")),
-    "ConvTranspose1d": ("stride", "dilation", "padding", "output_padding"),
+    **dict.fromkeys(("Conv1d", "Conv2d"), ("stride", "dilation", "groups")),
+    "ConvTranspose1d": ("stride", "dilation", "padding", "output_padding", "groups"),
     **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm1d"), ("eps",)),
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"), ("eps", "momentum")),
     **dict.fromkeys(("LSTM", "GRU"), ("dropout",)),

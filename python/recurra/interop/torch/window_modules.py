@@ -15,17 +15,20 @@ def _single(value: Any) -> Any:
     return value[0] if isinstance(value, tuple | list) else value
 
 
+def check_padding_mode(module: Any, chain: Chain) -> None:
+    """Raise unless a convolution is padded with zeros."""
+    if module.padding_mode != "zeros":
+        raise chain.refused(
+            module, f"got padding_mode={module.padding_mode!r}, expected 'zeros'", "there is no other convolution here"
+        )
+
+
 @converts("Conv1d")
 def convert_conv(module: Any, chain: Chain) -> None:
     """To a Conv1d: no padding, or zeros that centre the windows."""
     chain.expect(module, "any", "second", "channels")
     kernel, stride, dilation = (_single(getattr(module, name)) for name in ("kernel_size", "stride", "dilation"))
-    if module.groups != 1 or module.padding_mode != "zeros":
-        raise chain.refused(
-            module,
-            f"got groups={module.groups}, padding_mode={module.padding_mode!r}, expected groups=1 and 'zeros'",
-            "there is no other convolution here",
-        )
+    check_padding_mode(module, chain)
     layer = Conv1d(
         module.in_channels,
         module.out_channels,
@@ -33,6 +36,7 @@ def convert_conv(module: Any, chain: Chain) -> None:
         stride=stride,
         dilation=dilation,
         padding=padding_name(module, chain),
+        groups=module.groups,
         bias=module.bias is not None,
         dtype=chain.dtype,
     )
@@ -62,9 +66,8 @@ def padding_name(module: Any, chain: Chain) -> str:
 def convert_transposed(module: Any, chain: Chain) -> None:
     """To a ConvTranspose1d."""
     chain.expect(module, "any", "second", "channels")
-    if module.groups != 1:
-        raise chain.refused(module, f"got groups={module.groups}, expected 1", "there is no other convolution here")
-    options = {name: _single(getattr(module, name)) for name in ("stride", "padding", "output_padding", "dilation")}
+    names = ("stride", "padding", "output_padding", "dilation", "groups")
+    options = {name: _single(getattr(module, name)) for name in names}
     sizes = (module.in_channels, module.out_channels, _single(module.kernel_size))
     chain.add(ConvTranspose1d(*sizes, **options, bias=module.bias is not None, dtype=chain.dtype), module)
     chain.axis, chain.features = "channels", module.out_channels
