@@ -173,8 +173,8 @@ void add_images(std::vector<Case<T>>& cases) {
   ImageOptions columns = {2, kFeatures / 2, 0, {3, 2}, {2, 1}, {1, 2}, {1, 2}, {0, 0}};
   ImageOptions whole = {1, 1, kFeatures, {1, 3}, {1, 2}, {1, 1}, {0, 1}, {0, 1}};
   for (const auto& [name, options] : {std::pair("_columns", columns), std::pair("_whole", whole)}) {
-    cases.push_back(
-        {std::string("conv2d") + name, one<T, Conv2d>(options, ptrdiff_t(4), true), false, 1, kSteps, true});
+    cases.push_back({std::string("conv2d") + name, one<T, Conv2d>(options, ptrdiff_t(4), options.channels, true), false,
+                     1, kSteps, true});
     ImageOptions pooled = options;
     pooled.dilation = {1, 1};
     pooled.before[1] = std::min<ptrdiff_t>(1, pooled.before[1]);
@@ -183,7 +183,7 @@ void add_images(std::vector<Case<T>>& cases) {
                        kSteps, true});
   }
   cases.push_back(
-      {"conv_transpose1d", one<T, ConvTranspose1d>(ConvTranspose1dOptions{kFeatures, 4, 3, 2, 1, 1, 1, true})});
+      {"conv_transpose1d", one<T, ConvTranspose1d>(ConvTranspose1dOptions{kFeatures, 4, 3, 2, 1, 1, 1, 1, true})});
   cases.push_back({"batch_norm2d", one<T, BatchNorm>(ptrdiff_t(1), 1e-5, 0.1, true, true)});
 }
 
