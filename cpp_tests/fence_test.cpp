@@ -20,6 +20,7 @@
 #include "layers/dropout.h"
 #include "layers/embedding.h"
 #include "layers/group_norm.h"
+#include "layers/hopfield.h"
 #include "layers/layer_norm.h"
 #include "layers/learnt_vector.h"
 #include "layers/merge.h"
@@ -197,6 +198,9 @@ void add_joins(std::vector<Case<T>>& cases) {
   cases.push_back({"minimum", two<T, Minimum>(), false, 2});
   cases.push_back({"dot", two<T, Dot>(), false, 2});
   cases.push_back({"concatenate", two<T, Concatenate>(), false, 2});
+  for (const double tolerance : {0.0, 0.1})
+    cases.push_back({tolerance > 0 ? "hopfield_converging" : "hopfield",
+                     two<T, Hopfield>(HopfieldOptions{kFeatures, 1.5, 3, tolerance}), false, 2, kMemorySteps});
   for (const char* score : {"additive", "dot", "scaled_dot", "general"}) {
     cases.push_back({std::string("attention_") + score,
                      two<T, Attention>(ScoringOptions{score, kFeatures, kFeatures, 5}), false, 2, kMemorySteps});

@@ -23,7 +23,7 @@ from recurra.common.errors import ModelFormatError, NonFiniteError, ResumeWarnin
 from recurra.common.runtime import build_info, get_num_threads, isa, set_num_threads
 from recurra.graph.symbolic import Input, Symbol
 from recurra.layers.activation import Activation, PReLU
-from recurra.layers.attention import AdditiveAttention, AttentionDecoder, MultiplicativeAttention
+from recurra.layers.attention import AdditiveAttention, AttentionDecoder, Hopfield, MultiplicativeAttention
 from recurra.layers.basic import Dropout, Embedding, Linear
 from recurra.layers.convolution import Conv1d, ConvTranspose1d
 from recurra.layers.convolution2d import Conv2d
@@ -56,6 +56,7 @@ if _TYPE_CHECKING:
     from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
     from recurra.interop.torch.read import from_torch
+    from recurra.models.hopfield_network import HopfieldNetwork
     from recurra.saving.files import load
     from recurra.training.history import History
     from recurra.training.truncation import TruncatedBPTT
@@ -66,6 +67,7 @@ __getattr__, __dir__ = _later.attributes(
     globals(),
     {
         "History": "recurra.training.history",
+        "HopfieldNetwork": "recurra.models.hopfield_network",
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
         "check_gradient": "recurra.diagnose.gradient_check",
@@ -114,6 +116,8 @@ __all__ = [
     "Gradients",
     "GroupNorm",
     "History",
+    "Hopfield",
+    "HopfieldNetwork",
     "Input",
     "InstanceNorm1d",
     "Layer",

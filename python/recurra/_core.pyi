@@ -121,6 +121,9 @@ class Attention(Layer):  # of two inputs: queries and memory
         dtype: str = "float32",
     ) -> None: ...
 
+class Hopfield(Layer):  # of two inputs: states and patterns
+    def __init__(self, size: int, *, beta: float, steps: int, tolerance: float, dtype: str = "float32") -> None: ...
+
 class AttentionDecoder(Layer):  # of two inputs: features and memory
     def __init__(
         self,

@@ -19,6 +19,7 @@
 #include "layers/dropout.h"
 #include "layers/embedding.h"
 #include "layers/group_norm.h"
+#include "layers/hopfield.h"
 #include "layers/layer_norm.h"
 #include "layers/learnt_vector.h"
 #include "layers/merge.h"
@@ -67,6 +68,7 @@ struct PyActivation : LayerHandle {};
 struct PyPermute : LayerHandle {};
 struct PyPRelu : LayerHandle {};
 struct PyCrf : LayerHandle {};
+struct PyHopfield : LayerHandle {};
 
 template <class Py, template <class> class Native, class... Args>
 std::unique_ptr<Py> make(const std::string& dtype, const char* operation, const Args&... args) {
@@ -148,6 +150,15 @@ void register_recurrent_layers(py::module_& m) {
            }),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("memory_size"), py::kw_only(),
            py::arg("attention"), py::arg("attention_size") = 0, py::arg("input_feeding") = true, py::arg("bias") = true,
+           py::arg("dtype") = "float32");
+}
+
+void register_retrieval(py::module_& m) {
+  py::class_<PyHopfield, LayerHandle>(m, "Hopfield")
+      .def(py::init([](ptrdiff_t size, double beta, ptrdiff_t steps, double tolerance, const std::string& dtype) {
+             return make<PyHopfield, Hopfield>(dtype, "Hopfield", HopfieldOptions{size, beta, steps, tolerance});
+           }),
+           py::arg("size"), py::kw_only(), py::arg("beta"), py::arg("steps"), py::arg("tolerance"),
            py::arg("dtype") = "float32");
 }
 
@@ -368,6 +379,7 @@ void register_layers(py::module_& m) {
         return self.visit([](const auto& layer) { return ParametersHandle{layer->parameters()}; });
       });
   register_recurrent_layers(m);
+  register_retrieval(m);
   register_product_layers(m);
   register_window_layers(m);
   register_image_layers(m);

@@ -163,6 +163,7 @@ OF_TWO: dict[str, Callable[[str], Any]] = {
     "Concatenate": lambda dtype: rc.Concatenate(dtype=dtype),
     "AdditiveAttention": lambda dtype: rc.AdditiveAttention(17, 17, 9, dtype=dtype, seed=0),
     "MultiplicativeAttention": lambda dtype: rc.MultiplicativeAttention(17, 17, score="general", dtype=dtype, seed=0),
+    "Hopfield, Attention": lambda dtype: rc.Hopfield(17, steps=3, tolerance=0.1, dtype=dtype),
     "AttentionDecoder": lambda dtype: rc.AttentionDecoder(17, 33, 17, dtype=dtype, seed=0),
     "AttentionDecoder, dot": lambda dtype: rc.AttentionDecoder(17, 17, 17, attention="dot", dtype=dtype, seed=0),
 }

@@ -92,6 +92,7 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
     "AdditiveAttention": {"query_size": F, "memory_size": F, "hidden_size": 3},
     "MultiplicativeAttention": {"query_size": F, "memory_size": F},
     "AttentionDecoder": {"cell": "gru", "input_size": F, "hidden_size": 3, "memory_size": F, "attention": "dot"},
+    "Hopfield": {"size": F, "beta": 2.0, "steps": 3, "tolerance": 1e-3},
     "Add": {},
     "Multiply": {},
     "Concatenate": {},
@@ -104,7 +105,7 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
     "MaxPool1d": {"kernel_size": 2},
 }
 SEVERAL = {"Add", "Multiply", "Concatenate", "Subtract", "Average", "Maximum", "Minimum", "Dot"}
-SEVERAL |= {"AdditiveAttention", "MultiplicativeAttention", "AttentionDecoder"}
+SEVERAL |= {"AdditiveAttention", "MultiplicativeAttention", "AttentionDecoder", "Hopfield"}
 
 
 def layer(name: str, dtype: str = "float32", **changed: Any) -> Any:

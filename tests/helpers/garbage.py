@@ -216,6 +216,7 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     method("Parameters.assign", parameters, "w", floats(2, 3)),
     method("Parameters.touch", parameters),
     method("Parameters.zero_grad", parameters),
+    layer("Hopfield", 4, beta=2.0, steps=3, tolerance=1e-3, dtype="float32"),
     layer("Recurrent", "lstm", 4, 5, 1, bias=True, bidirectional=False, dropout=0.0, return_sequences=True,
         dtype="float32", proj_size=2, peepholes=True, layer_norm=True, input_dropout=0.1, recurrent_dropout=0.1,
         zoneout=0.1, zoneout_cell=0.1, cell_clip=1.0, activations=[("sigmoid", 0.0, 0.0), ("relu", 0.0, 0.0),

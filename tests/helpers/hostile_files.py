@@ -63,6 +63,7 @@ def layers() -> Iterator[Any]:
     yield from (rc.Pool("last"), rc.AttentionPool(3), rc.AttentionPool(3, 4))
     yield from (rc.AdditiveAttention(3, 4, 5), rc.MultiplicativeAttention(4, 4))
     yield rc.MultiplicativeAttention(3, 4, score="general")
+    yield rc.Hopfield(4, steps=2)
     for attention in ("additive", "dot", "general"):
         yield rc.AttentionDecoder(3, 4, 4, attention=attention)
     yield rc.AttentionDecoder(3, 4, 4, attention="dot", input_feeding=False)

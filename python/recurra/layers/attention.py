@@ -1,4 +1,4 @@
-"""Layers that attend to a memory: attention alone, and a decoder that attends at every step."""
+"""Layers that attend to a memory: attention alone, repeated as retrieval, and at every step of a decoder."""
 
 from __future__ import annotations
 
@@ -185,6 +185,75 @@ class MultiplicativeAttention(_Attention):
         """Values of W_m, for the score "general"."""
         query, memory = (operator.index(config[name]) for name in ("query_size", "memory_size"))
         return query * memory if config["score"] == "general" else 0
+
+
+@built_in
+class Hopfield(_Attending):
+    """Retrieval from a modern continuous Hopfield network (Ramsauer et al. 2021, equation 3), which is attention:
+
+        s <- p_1 w_1 + ... + p_n w_n    w = softmax(beta (p_1 . s, ..., p_n . s))
+
+    `y, _ = hopfield((state, patterns), lengths=(state_lengths, pattern_lengths))`: states (N, T, size) or (N, size),
+    the steps of the second input (N, Tm, size) are the stored patterns p; y has the states' shape; 0 for a row without
+    patterns. Each step lowers the energy -log(sum of exp(beta p . s)) / beta + s . s / 2, and mostly one is enough. One
+    step is scaled dot-product attention whose keys are its values. No parameters: put `Linear` layers before it for
+    projections of states and patterns (the paper's section 3), and a `LearntVector` for a state to begin with.
+
+    Args:
+        size: features of states and patterns.
+        beta: inverse temperature, above 0; None for 1 / sqrt(size). The larger, the sharper: low values retrieve means
+            of similar patterns.
+        steps: number of steps, or the most of them.
+        tolerance: a state of which no feature moves by more than this has converged, and takes no further step; 0: all
+            steps are taken. The gradient is that of the steps that were taken.
+        dtype: float32 or float64.
+
+    Example:
+        >>> hopfield = rc.Hopfield(4, beta=8.0)
+        >>> patterns = np.eye(4, dtype=np.float32)[None]
+        >>> y, _ = hopfield((np.array([[[0.9, 0.1, 0.3, 0.0]]], np.float32), patterns))
+        >>> y.round(2)
+        array([[[0.99, 0.  , 0.01, 0.  ]]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        beta: float | None = None,
+        steps: int = 1,
+        tolerance: float = 0.0,
+        dtype: npt.DTypeLike = "float32",
+    ) -> None:
+        name = "Hopfield"
+        self.size = checks.integer(name, "size", size, maximum=2**20)
+        self.memory_size = self.size
+        self.beta = None if beta is None else checks.number(name, "beta", beta, math.ulp(0.0))
+        self.steps = checks.integer(name, "steps", steps, maximum=2**16)
+        self.tolerance = checks.number(name, "tolerance", tolerance, 0.0)
+        core = _core.Hopfield(
+            self.size,
+            beta=1 / math.sqrt(self.size) if self.beta is None else self.beta,
+            steps=self.steps,
+            tolerance=self.tolerance,
+            dtype=checks.dtype_name(name, dtype),
+        )
+        super().__init__(core, None)
+
+    @property
+    def input_size(self) -> int:
+        """size."""
+        return self.size
+
+    @property
+    def output_size(self) -> int:
+        """size."""
+        return self.size
+
+    @classmethod
+    def count_parameters(cls, config: Mapping[str, Any]) -> int:
+        """None."""
+        return 0
 
 
 @built_in
