@@ -80,18 +80,16 @@ struct BackwardProduct : BackwardState<Cell, T, paired, optional> {
       if (call.outer) return pack_outer(call.operands[part], call.ring_rows, to, active, from, k);
       pack_operand(call.operands[part], call.ring_rows, to, active, from, k, ones, width);
     };
-    pack(
-        0, [&](ptrdiff_t r) { return work.x[r]; }, input_size, true, vectors(kCell.input) / kStrips);
+    pack(0, RowsByAddress<T>{work.x}, input_size, true, vectors(kCell.input) / kStrips);
     if constexpr (optional)
       for (ptrdiff_t r = 0; work.masked && r < active; ++r) {
         multiply_row_by(work.h_previous[r], options.recurrent_mask + batch(r) * options.mask_row,
                         work.masked + r * work.stride, state_size);
         work.h_previous[r] = work.masked + r * work.stride;
       }
-    pack(
-        1, [&](ptrdiff_t r) { return work.h_previous[r]; }, state_size, needs_hidden_ones(kCell),
-        vectors(kCell.recurrent[0]) / kStrips);
-    const auto operand = [&](ptrdiff_t r) { return work.operand + r * work.stride; };
+    pack(1, RowsByAddress<T>{work.h_previous}, state_size, needs_hidden_ones(kCell),
+         vectors(kCell.recurrent[0]) / kStrips);
+    [[maybe_unused]] const RowsApart<T> operand = {work.operand, work.stride};
     if constexpr (optional && kCell.has_cell)
       if (options.projected) pack(2, operand, hidden_size, false, kProjectionVectors);
     if constexpr (kCell.stages > 1) pack(2, operand, hidden_size, false, vectors(kCell.recurrent[1]));

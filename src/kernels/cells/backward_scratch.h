@@ -76,10 +76,24 @@ RECURRA_INLINE void copy_columns(T* to, ptrdiff_t count, const From& from) {
   for (ptrdiff_t r = 0; r < count; ++r) __builtin_memcpy(to + r * size, from(r), size * sizeof(T));
 }
 
+// Where the rows of an operand are: by their addresses, or at a distance. Types of their own, as packing is compiled
+// once for each.
+template <class T>
+struct RowsByAddress {
+  const T* const* rows;
+  RECURRA_INLINE const T* operator()(ptrdiff_t r) const { return rows[r]; }
+};
+template <class T>
+struct RowsApart {
+  const T* first;
+  ptrdiff_t stride;
+  RECURRA_INLINE const T* operator()(ptrdiff_t r) const { return first + r * stride; }
+};
+
 // Packs `count` rows of an operand of k values as the right side of an outer product.
 template <class T, class From>
-RECURRA_INLINE void pack_outer(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
-                               ptrdiff_t k) {
+__attribute__((noinline)) void pack_outer(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count,
+                                          const From& from, ptrdiff_t k) {
   constexpr ptrdiff_t lanes = kLanes<T>;
   const ColumnPanels panels = {(k + lanes - 1) / lanes, kTileVectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
@@ -92,8 +106,8 @@ RECURRA_INLINE void pack_outer(T* to, ptrdiff_t ring_rows, ptrdiff_t position, p
 
 // Packs `count` rows of an operand, each of k values and (if `ones`) a one, into its transposed tiles.
 template <class T, class From>
-RECURRA_INLINE void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count, const From& from,
-                                 ptrdiff_t k, bool ones, int width) {
+__attribute__((noinline)) void pack_operand(T* to, ptrdiff_t ring_rows, ptrdiff_t position, ptrdiff_t count,
+                                            const From& from, ptrdiff_t k, bool ones, int width) {
   const Split tiles = split(k + ones, max_rows(width));
   for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
     const ptrdiff_t begin = tiles.begin(i);
