@@ -34,6 +34,7 @@
 #include "losses/ctc_decode.h"
 #include "optim/optim.h"
 #include "program/stream.h"
+#include "search/generation.h"
 #include "search/search.h"
 
 namespace recurra {
@@ -578,6 +579,47 @@ TEST(Fence, SearchesFindThePlainDevicesHypotheses) {
     EXPECT_EQ(searched<float>(fenced_devices(), attends), searched<float>(cpu_devices(), attends));
     EXPECT_EQ(searched<double>(fenced_devices(), attends), searched<double>(cpu_devices(), attends));
   }
+}
+
+// What is drawn from two outputs, tokens and a mixture's points, by rows with prompts of different lengths.
+template <class T>
+std::vector<double> generated(const Devices& devices) {
+  constexpr ptrdiff_t kTokens = 6;
+  const Mixture mixture = {2, 2, true, true, 1e-3};
+  std::vector<std::shared_ptr<Layer<T>>> layers = {std::make_shared<Embedding<T>>(devices, kTokens, 3),
+                                                   std::make_shared<Dense<T>>(devices, 3, kTokens, true),
+                                                   std::make_shared<Dense<T>>(devices, 3, mixture.predictions(), true)};
+  for (const auto& layer : layers) set_parameters(*layer);
+  GraphSpec<T> graph = {{{Axis::kSequence, kTokens}, {Axis::kSequence, 3}},
+                        {{layers[0], {0}}, {layers[1], {2}}, {layers[2], {1}}},
+                        {3, 4}};
+  const auto program = std::make_shared<Program<T>>(graph, "test");
+  const std::vector<int64_t> tokens = {0, 1, 2, 3, 4, 5, 0, 1, 2}, lengths = {3, 1, 2};
+  const std::vector<T> points = numbers<T>(27, 5);
+  const Batch batch = {3, 3, lengths.data(), nullptr, 0, 0};
+  HeadOptions words, pen = {HeadKind::kMixture};
+  words.penalty = 1.3;
+  words.top_p = 0.9;
+  words.stops = {5};
+  pen.mixture = mixture;
+  Generation<T> generation(
+      program, {{batch, 1, false, {{}, {tokens.data(), 3, 1}}}, {batch, 3, false, {{points.data(), 9, 3}, {}}}}, {},
+      {{{GenerationInput::kFed, 0}, {GenerationInput::kFed, 1}}, {words, pen}, 12, 7, {0, 1, 2}, 0});
+  generation.run(5, nullptr);
+  generation.run(7, nullptr);
+  const Generated<T> made = generation.generated();
+  std::vector<double> seen(made.lengths.begin(), made.lengths.end());
+  for (const auto& output : made.outputs) {
+    seen.insert(seen.end(), output.tokens.begin(), output.tokens.end());
+    seen.insert(seen.end(), output.vectors.begin(), output.vectors.end());
+    seen.insert(seen.end(), output.log_probs.begin(), output.log_probs.end());
+  }
+  return seen;
+}
+
+TEST(Fence, GenerationsDrawThePlainDevicesSamples) {
+  EXPECT_EQ(generated<float>(fenced_devices()), generated<float>(cpu_devices()));
+  EXPECT_EQ(generated<double>(fenced_devices()), generated<double>(cpu_devices()));
 }
 
 // The sums of all losses of predictions that live on the device, and their gradients.

@@ -1,4 +1,4 @@
-"""Trains a character-level LSTM language model, saves it, loads it again and streams a sample from it.
+"""Trains a character-level LSTM language model, saves it, loads it again and draws a sample from it.
 
     python examples/language_model.py                   # Python's own language reference, some 350,000 characters
     python examples/language_model.py --text FILE       # any text file (UTF-8)
@@ -96,16 +96,17 @@ def bits_per_character(model: rc.Sequential, documents: list[Symbols]) -> float:
     return model.evaluate(inputs, targets, loss=rc.losses.CrossEntropy()) / math.log(2)
 
 
-def sample(model: rc.Sequential, alphabet: Alphabet, length: int, temperature: float, rng: np.random.Generator) -> None:
-    """Prints characters as the model draws them, one step of a stream each."""
-    stream = model.stream(batch_size=1)
-    symbol = alphabet.encode("")  # (1,): the line feed before a document
-    for _ in range(length):
-        logits = stream.step(symbol)[0].astype(np.float64) / temperature
-        logits[0] = -np.inf  # never the character that stands for all others
-        probabilities = np.exp(logits - logits.max())
-        symbol = rng.choice(len(probabilities), size=1, p=probabilities / probabilities.sum())
-        print(alphabet.characters[symbol[0]], end="", flush=True)
+def sample(model: rc.Sequential, alphabet: Alphabet, length: int, temperature: float, seed: int) -> None:
+    """Prints characters as the model draws them, but never the one that stands for all others."""
+    rc.generate(
+        model,
+        alphabet.encode("")[None],  # (1, 1): the line feed before a document
+        length,
+        temperature=temperature,
+        suppress=0,
+        seed=seed,
+        callback=lambda _step, symbols, _drew: print(alphabet.characters[symbols[0]], end="", flush=True),
+    )
     print()
 
 
@@ -127,7 +128,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     start = time.perf_counter()
-    rng = np.random.default_rng(arguments.seed)
 
     documents = pieces(arguments.text.read_text(encoding="utf-8")) if arguments.text else language_reference()
     train_text, test_text = split(documents)
@@ -172,7 +172,7 @@ def main() -> None:
     print(f"\nsaved to {arguments.save} and loaded again: {bits:.3f} bits per character, {verdict} the 5-gram")
 
     print(f"a sample at temperature {arguments.temperature}:\n")
-    sample(model, alphabet, arguments.sample, arguments.temperature, rng)
+    sample(model, alphabet, arguments.sample, arguments.temperature, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ from recurra.running.tape import Tape
 if _TYPE_CHECKING:
     from recurra import callbacks, data, diagnose, interop, losses, metrics, optim, serving
     from recurra.decoding import ctc, search
+    from recurra.decoding.generation import Generated, generate
     from recurra.diagnose.gradient_check import check_gradient
     from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
@@ -66,6 +67,7 @@ __version__ = _core.__version__
 __getattr__, __dir__ = _later.attributes(
     globals(),
     {
+        "Generated": "recurra.decoding.generation",
         "History": "recurra.training.history",
         "HopfieldNetwork": "recurra.models.hopfield_network",
         "TruncatedBPTT": "recurra.training.truncation",
@@ -77,6 +79,7 @@ __getattr__, __dir__ = _later.attributes(
         "from_keras": "recurra.interop.keras.read",
         "from_onnx": "recurra.interop.onnx.read",
         "from_torch": "recurra.interop.torch.read",
+        "generate": "recurra.decoding.generation",
         "interop": "recurra.interop",
         "load": "recurra.saving.files",
         "losses": "recurra.losses",
@@ -113,6 +116,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FlatGradients",
+    "Generated",
     "Gradients",
     "GroupNorm",
     "History",
@@ -160,6 +164,7 @@ __all__ = [
     "from_keras",
     "from_onnx",
     "from_torch",
+    "generate",
     "get_num_threads",
     "interop",
     "isa",

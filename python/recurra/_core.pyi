@@ -647,6 +647,28 @@ def search(
     length_penalty: float,
 ) -> tuple[Array, Array, Array, Array, Array | None]: ...
 
+# A program whose inputs are its own samples: see src/search/generation.h.
+class Generation:
+    def __init__(
+        self,
+        program: Program,
+        x: Any,
+        lengths: Any,
+        feeds: Sequence[int],  # the output that feeds an input, -1 if it is given, -2 if it is a memory
+        state: Sequence[Array] | None,
+        heads: Sequence[dict[str, Any]],
+        steps: int,
+        seed: int,
+        row_ids: Sequence[int],
+        first_step: int,
+    ) -> None: ...
+    def run(self, steps: int) -> int: ...  # steps that are left
+    def open_rows(self) -> Array: ...
+    def end(self, row: int) -> None: ...
+    # Samples and log-probabilities of each output, lengths and weights, from a step on.
+    def generated(self, from_step: int = 0) -> tuple[list[Array], Array, list[Array], Array | None]: ...
+    def state(self) -> list[Array]: ...
+
 # (N, Tq, Tm), of an Attention or AttentionDecoder.
 def attention_weights(
     layer: Layer,

@@ -31,6 +31,7 @@ PYBIND11_MODULE(_core, m) {
   register_together(m);
   register_gradients(m);
   register_search(m);
+  register_generation(m);
   register_losses(m);
   register_crf(m);
   register_ctc(m);

@@ -14,6 +14,7 @@ void register_stream(py::module_& m);
 void register_together(py::module_& m);
 void register_gradients(py::module_& m);
 void register_search(py::module_& m);
+void register_generation(py::module_& m);
 void register_losses(py::module_& m);
 void register_crf(py::module_& m);
 void register_ctc(py::module_& m);
