@@ -3,9 +3,9 @@
     python benchmarks/generation.py
     python benchmarks/generation.py --rows 1 8 --hidden 512
 
-An Embedding, an LSTM and a Linear over 256 symbols draw from the whole distribution, and from what temperature, top_k and
-top_p leave of it. The loop draws all rows at once by inversion, as fast as numpy goes. The sides take turns, and the best
-of several rounds counts.
+An Embedding, an LSTM and a Linear over 256 symbols draw from the whole distribution, and from what temperature, top_k
+and top_p leave of it. The loop draws all rows at once by inversion, as fast as numpy goes. The sides take turns, and
+the best of several rounds counts.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from recurra.losses.numbers import L1, GaussianNLL, Huber, MeanSquaredError
 from recurra.models.graph_model import GraphModel
 from recurra.running.state import StateLayout
 from recurra.running.stream import Stream
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 __all__ = ["Generated", "generate"]
 
@@ -102,16 +99,16 @@ def generate(
 
     Logits of tokens are changed in the order of Hugging Face's `generate`, with its names: tokens of `suppress` become
     impossible; `repetition_penalty` (Keskar et al. 2019, section 4.1) divides positive logits of tokens that the prompt
-    or the row has, and multiplies negative ones; all are divided by `temperature`; the `top_k` largest stay (Fan, Lewis,
-    Dauphin 2018), with what equals the last of them; of those, the fewest whose probabilities sum to `top_p` (Holtzman
-    et al. 2020), the more probable first, of equal ones the smaller token.
+    or the row has, and multiplies negative ones; all are divided by `temperature`; the `top_k` largest stay (Fan,
+    Lewis, Dauphin 2018), with what equals the last of them; of those, the fewest whose probabilities sum to `top_p`
+    (Holtzman et al. 2020), the more probable first, of equal ones the smaller token.
 
     Each row is drawn by itself: its random numbers depend on the seed, its id and the step alone (Philox, Salmon et al.
     2011), so it has the same bits in any batch, beside any other rows, and on any number of threads.
 
     Args:
-        model: a model or layer whose output says what the next input may be, or an open stream of one, which goes on: it
-            then has the state that `Generated.state` describes. Layers with attention look at what the given inputs
+        model: a model or layer whose output says what the next input may be, or an open stream of one, which goes on:
+            it then has the state that `Generated.state` describes. Layers with attention look at what the given inputs
             become; what does not depend on the generated input runs once, such as an encoder.
         prompt: what is known of the sequences, at least one step, which the first sample follows: (N, P) tokens or (N,
             P, features), or a list with an array for each (ragged) row. With several outputs, one such for each input
@@ -133,13 +130,13 @@ def generate(
         seed: None for a fresh one.
         row_ids: (N,) a number for each row, which may be a user's or a document's; None for 0 to N - 1.
         first_step: the number of the first step, for the random numbers of a call that goes on with another one.
-        callback: called as callback(step, samples, drew) after each step, `samples` (N, ...) being those of the step and
-            drew (N,) bool the rows that have one. If it returns True, all rows end here; of an array of N bools, those
-            rows. The weights may change between two steps.
+        callback: called as callback(step, samples, drew) after each step, `samples` (N, ...) being those of the step
+            and drew (N,) bool the rows that have one. If it returns True, all rows end here; of an array of N bools,
+            those rows. The weights may change between two steps.
 
-    With several outputs, each of temperature, repetition_penalty, top_k, top_p, suppress and stop may be a tuple or dict
-    in their structure; a single one stands for all outputs that it can apply to. A row ends when any of its outputs draws
-    a stop token.
+    With several outputs, each of temperature, repetition_penalty, top_k, top_p, suppress and stop may be a tuple or
+    dict in their structure; a single one stands for all outputs that it can apply to. A row ends when any of its
+    outputs draws a stop token.
 
     Raises:
         ValueError, TypeError: arguments do not fit, or a row's logits hold NaN or allow no token; nothing has changed
@@ -254,8 +251,8 @@ def _inputs(
     free = [key for key in keys if key not in (given or {})]
     if len(free) != heads:
         raise ValueError(
-            f"{_NAME}: got {len(free)} inputs that are not given, for {heads} output{'s' if heads > 1 else ''}, expected "
-            "one to feed with each; give the other inputs in given="
+            f"{_NAME}: got {len(free)} inputs that are not given, for {heads} output{'s' if heads > 1 else ''}, "
+            "expected one to feed with each; give the other inputs in given="
         )
     prompts = _by_key(prompt, free)
     names = outputs.names if outputs.names is not None and set(outputs.names) == set(free) else None
@@ -267,8 +264,8 @@ def _inputs(
         if not known and lengths is not None:
             if own is not None:
                 raise ValueError(
-                    f"{_NAME}: got lengths with a list of arrays, expected none, as each array has its own length; leave "
-                    "lengths out"
+                    f"{_NAME}: got lengths with a list of arrays, expected none, as each array has its own length; "
+                    "leave lengths out"
                 )
             own = checks.lengths_within(_NAME, lengths, *(array.shape[:2] if array.ndim > 1 else (len(array), 0)))
         fed.append(None if known else names.index(key) if names is not None else free.index(key))
@@ -357,8 +354,8 @@ def _heads(
             if each or not any(able):
                 raise ValueError(
                     f"{_NAME}: got {name}={parts[index]!r} for {outputs.label('output', index)}, whose loss makes it "
-                    f"{_KINDS[head['kind']]}, expected it for {'tokens' if tokens_only else 'what is drawn'} alone; leave "
-                    f"{name} out there"
+                    f"{_KINDS[head['kind']]}, expected it for {'tokens' if tokens_only else 'what is drawn'} alone; "
+                    f"leave {name} out there"
                 )
             head[name] = default
     return heads

@@ -75,8 +75,8 @@ class StepPart:
             layer = node.layer
             if not layer.native:
                 raise TypeError(
-                    f"{owner}: got a model with {layer.label}, which is written in Python, expected native layers where "
-                    "a step depends on the one before it; step model.stream() instead"
+                    f"{owner}: got a model with {layer.label}, which is written in Python, expected native layers "
+                    "where a step depends on the one before it; step model.stream() instead"
                 )
             why = None if isinstance(layer, _ATTENDING) else layer.why_not_streamable()
             if why:
