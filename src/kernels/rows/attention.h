@@ -23,7 +23,7 @@ RECURRA_INLINE T make_factors(const T* x, ptrdiff_t n, T* factors) {
       most = max(v, max(-v, most));
       store(factors + k, exp(v + v));
     }
-  return reduce_lanes(most, [](T a, T b) { return a > b ? a : b; });
+  return reduce_lanes(most, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 template <class T>

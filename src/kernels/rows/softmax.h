@@ -17,7 +17,7 @@ RECURRA_INLINE T largest_of(const T* x, ptrdiff_t n) {
   }
   V v = load<V>(x + n - L);  // the last vector's worth, some of which the loop may meet again
   for (ptrdiff_t i = 0; i + L < n; i += L) v = max(load<V>(x + i), v);
-  return reduce_lanes(v, [](T a, T b) { return a > b ? a : b; });
+  return reduce_lanes(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 template <class T>

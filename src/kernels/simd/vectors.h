@@ -15,19 +15,20 @@ RECURRA_INLINE void map_row(const T* x, T* y, ptrdiff_t n, const F& f) {
 RECURRA_INLINE float log_of(float x) { return __builtin_logf(x); }
 RECURRA_INLINE double log_of(double x) { return __builtin_log(x); }
 
-// A tree over the lanes: half as many each time.
+// A tree over the lanes: half as many each time. In registers, not by a loop over lanes in memory, which GCC 13.3 gets
+// wrong for eight doubles.
 template <class V, class F>
 RECURRA_INLINE Lane<V> reduce_lanes(V v, const F& f) {
-  Lane<V> lane[lanes<V>()];
-  store(static_cast<Lane<V>*>(lane), v);
-  RECURRA_UNROLL
-  for (int n = lanes<V>() / 2; n > 0; n /= 2)
-    for (int i = 0; i < n; ++i) lane[i] = f(lane[i], lane[i + n]);
-  return lane[0];
+  if constexpr (sizeof(V) > 16)
+    return reduce_lanes(f(low_half(v), high_half(v)), f);
+  else if constexpr (lanes<V>() == 4)
+    return f(f(v[0], v[2]), f(v[1], v[3]));
+  else
+    return f(v[0], v[1]);
 }
 template <class V>
 RECURRA_INLINE Lane<V> sum_lanes(V v) {
-  return reduce_lanes(v, [](Lane<V> a, Lane<V> b) { return a + b; });
+  return reduce_lanes(v, [](auto a, auto b) { return a + b; });
 }
 
 // v with zeros behind the first n lanes.
