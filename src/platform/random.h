@@ -1,6 +1,7 @@
 // Random numbers by place: a function of a key and a counter, so they depend on no order, thread or batch.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace recurra {
