@@ -258,6 +258,11 @@ def steps_within(lengths: Array, steps: int) -> Array:
 
 def lengths_within(operation: str, value: Any, rows: int, steps: int) -> Array:
     """`value` as lengths of `rows` rows, each from 0 to `steps`."""
+    if isinstance(value, int) and operation in ("fit", "evaluate", "predict"):  # Keras' third argument
+        raise ValueError(
+            f"{operation}: got lengths={value}, expected ({rows},) numbers; give the valid steps of every row, or "
+            f"write batch_size={value}"
+        )
     result = lengths(operation, value)
     if result.shape != (rows,):
         raise ValueError(

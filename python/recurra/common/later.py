@@ -20,8 +20,12 @@ def attributes(
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name.startswith("_"):  # a module on its way in, or one of Python's own questions
             raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
+        if name not in homes:
+            from recurra.common import habits
+
+            raise habits.of_module(package["__name__"], name)
         module = import_module(homes[name])
         package[name] = getattr(module, name, module)
         keywords.explain_all(package, [name])

@@ -449,6 +449,17 @@ class Layer(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
 
+    if not TYPE_CHECKING:  # an editor and mypy know which names there are
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or hasattr(
+                type(self), name
+            ):  # a property's own error has been lost on the way here
+                return object.__getattribute__(self, name)
+            from recurra.common import habits
+
+            raise habits.of_layer(self, name)
+
     def __dir__(self) -> list[str]:
         """The names that an editor completes, without those for other modules."""
         return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]

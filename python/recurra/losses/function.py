@@ -46,8 +46,8 @@ class Function(CustomLoss):
                 f"Function: got {function!r}, expected a function of prediction and target; give one, or an instance "
                 "of a class"
             )
-        with_names = None if autograd.is_torchs(function) else _names(function)
-        if with_names and with_names[0] in ("y_true", "target", "targets", "labels"):
+        with_names = [] if autograd.is_torchs(function) else _names(function)
+        if _target_first(with_names):
             raise TypeError(
                 f"Function: got a function of {', '.join(with_names)}, expected the prediction first, as in PyTorch; "
                 f"write lambda prediction, target: {_called(function)}(target, prediction)"
@@ -92,6 +92,16 @@ class Function(CustomLoss):
     @property
     def _name(self) -> str:
         return self.function
+
+
+_TARGETS = {"actual", "actuals", "gold", "label", "labels", "target", "targets", "true", "truth", "y_true"}
+_PREDICTIONS = {"p", "pred", "prediction", "predictions", "preds", "y_hat", "y_pred", "yhat"}
+
+
+def _target_first(names: list[str]) -> bool:
+    """Whether a function's arguments are in Keras' and scikit-learn's order, by their names."""
+    first, second = [*names, "", ""][:2]
+    return first in _TARGETS or (first in {"y", "t"} and second in _PREDICTIONS)
 
 
 def _names(function: Callable[..., Any]) -> list[str]:
