@@ -20,9 +20,9 @@ def attributes(
     """
 
     def get(name: str) -> Any:
-        if name.startswith("_"):  # a module on its way in, or one of Python's own questions
-            raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
         if name not in homes:
+            if name.startswith("_") or "." in package["__name__"]:  # asked by the import of a module of that name
+                raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
             from recurra.common import habits
 
             raise habits.of_module(package["__name__"], name)
