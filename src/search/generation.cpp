@@ -1,6 +1,7 @@
 #include "search/generation.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "platform/tasks.h"
 #include "search/generation_part.h"
@@ -107,8 +108,7 @@ void Generation<T>::run(ptrdiff_t steps, Stop* stop) {
   for (const auto& part : parts_) part->save();
   try {
     if (begins) begin(stop);
-    if (!(stop && stop->requested()))
-      for_each_task(ptrdiff_t(parts_.size()), threads_, [&](ptrdiff_t i) { parts_[size_t(i)]->run(steps, stop); });
+    if (!(stop && stop->requested())) run_parts(steps, stop);
     if (!(stop && stop->requested())) {
       seen_.check();
       done_ += steps;
@@ -121,6 +121,21 @@ void Generation<T>::run(ptrdiff_t steps, Stop* stop) {
   }
   if (begins) parts_.clear();
   for (const auto& part : parts_) part->restore();
+}
+
+// Of several parts that fail, the first one's error is told, whichever thread was faster.
+template <class T>
+void Generation<T>::run_parts(ptrdiff_t steps, Stop* stop) {
+  std::vector<std::exception_ptr> failed(parts_.size());
+  for_each_task(ptrdiff_t(parts_.size()), threads_, [&](ptrdiff_t i) {
+    try {
+      parts_[size_t(i)]->run(steps, stop);
+    } catch (...) {
+      failed[size_t(i)] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : failed)
+    if (error) std::rethrow_exception(error);
 }
 
 template <class T>

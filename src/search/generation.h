@@ -72,6 +72,7 @@ class Generation {
   ptrdiff_t prompt(ptrdiff_t row) const { return first_fed_->batch.length(row); }
   void check_inputs() const;
   void begin(Stop*);
+  void run_parts(ptrdiff_t steps, Stop*);
   void read_prompt(std::vector<T>& state, Stop*) const;
   Part& part_of(ptrdiff_t row, ptrdiff_t& within) const;
 
