@@ -148,7 +148,11 @@ void register_generation(py::module_& m) {
       .def(
           "generated",
           [](const GenerationHandle& self, ptrdiff_t from_step) {
-            return self.visit([&](const auto& kept) { return generated(kept->generation, from_step); });
+            return self.visit([&](const auto& kept) {
+              check(from_step >= 0 && from_step <= kept->generation.steps_done(), kName, "got from_step ", from_step,
+                    ", expected 0 to ", kept->generation.steps_done(), ", the steps that are done");
+              return generated(kept->generation, from_step);
+            });
           },
           py::arg("from_step") = 0)
       .def("state", [](const GenerationHandle& self) {

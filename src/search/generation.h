@@ -55,6 +55,7 @@ class Generation {
 
   Program<T>& program() const { return *program_; }
   ptrdiff_t rows() const { return rows_; }
+  ptrdiff_t steps_done() const { return done_; }
   double work(ptrdiff_t steps) const;  // of a run
 
   // At most so many steps. Changes nothing if it throws (as Program::forward does), or if the stop is requested.

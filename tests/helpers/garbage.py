@@ -136,6 +136,22 @@ def layer(name: str, *arguments: Any, **options: Any) -> tuple[str, Callable[[],
     return f"{name}.__init__", lambda: (make, [*arguments, *options.values()])
 
 
+HEAD = {"kind": "categorical", "temperature": 1.0, "top_k": 2, "top_p": 0.9, "repetition_penalty": 1.2, "suppress": [1],
+        "stop": [0], "eps": 1e-6}  # fmt: skip
+GENERATION = [floats(2, 3, 5), LENGTHS, [0], [floats(1, 2, 5)], [HEAD], 4, 7, [3, 5], 1]
+
+
+def language_model() -> Any:
+    """Its five classes are what it reads, one-hot."""
+    return _core.Program("p", [("either", 5)], [(_core.Recurrent("gru", 5, 5), [0], [])], [1])
+
+
+def generation() -> Any:
+    made = _core.Generation(language_model(), *GENERATION)
+    made.run(2)
+    return made
+
+
 def decoder_search() -> Call:
     layers = [_core.Embedding(4, 4), _core.Recurrent("gru", 4, 5), _core.Dense(5, 4)]
     return _core.search, [layers, 2, [None], None, None, 0, 1, 4, 2, 1, 0.0]
@@ -266,6 +282,12 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     method("Tape.activity", tape, 0),
     method("Tape.keep_gradient_norms", tape),
     method("Tape.close", tape),
+    ("Generation.__init__", lambda: (_core.Generation, [language_model(), *GENERATION])),
+    method("Generation.run", generation, 1),
+    method("Generation.open_rows", generation),
+    method("Generation.end", generation, 1),
+    method("Generation.generated", generation, 1),
+    method("Generation.state", generation),
     method("Stream.step", stream, floats(2, 4), np.zeros(2, bool), floats(2, 5), np.array([1, 0])),
     method("Stream.process", stream, floats(2, 3, 4), np.zeros((2, 3), bool), floats(2, 3, 5), np.array([1, 0])),
     method("Stream.copy_rows", stream, np.array([1]), np.array([0])),
