@@ -116,19 +116,27 @@ def tape(s: Shape, state: bool = False, lengths: bool = False, reset: bool = Fal
     return s.e * (x + y + saved + states) + s.order + 8 * s.N * lengths + s.N * s.T * reset
 
 
+def packed_gradients(s: Shape) -> int:
+    """Bytes: the weights' gradients as backward sums them up."""
+    c = s.cell
+    h = (s.H + c.ones) * (c.stages > 0)
+    return s.e * s.D * sum(s.P * (c.groups + c.gates * (i + 1) + c.gates * h) for i in s.inputs)
+
+
+def factors(s: Shape) -> int:
+    """Bytes: what these gradients are the products of."""
+    hidden = s.cell.stages * round_up(s.H, s.lanes)
+    return s.e * s.D * (s.V | 1) * sum(s.cell.groups * s.P + round_up(i, s.lanes) + hidden for i in s.inputs)
+
+
 def leaves_factors(s: Shape) -> bool:
     """Whether a backward keeps the factors of the weights' gradients, rather than the gradients themselves."""
-    return s.V <= 64 and s.cell.stages > 0
+    return s.V <= 64 and s.cell.stages > 0 and factors(s) <= packed_gradients(s)
 
 
 def gradients(s: Shape) -> int:
-    """Bytes: the weights' gradients as backward sums them up, or their factors. They join the tape."""
-    c = s.cell
-    if leaves_factors(s):
-        hidden = c.stages * round_up(s.H, s.lanes)
-        return s.e * s.D * (s.V | 1) * sum(c.groups * s.P + round_up(i, s.lanes) + hidden for i in s.inputs)
-    h = (s.H + c.ones) * (c.stages > 0)
-    return s.e * s.D * sum(s.P * (c.groups + c.gates * (i + 1) + c.gates * h) for i in s.inputs)
+    """Bytes: what a backward adds to the tape."""
+    return factors(s) if leaves_factors(s) else packed_gradients(s)
 
 
 def weights(s: Shape, backward: bool) -> int:

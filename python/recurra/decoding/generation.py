@@ -149,7 +149,7 @@ def generate(
         >>> drawn.samples.shape, drawn.lengths.tolist()
         ((2, 20), [20, 20])
         >>> rows = rc.generate(model, [[4]], 20, top_k=5, temperature=0.8, seed=0, row_ids=[1])
-        >>> (rows.samples[0] == drawn.samples[1]).all()
+        >>> bool((rows.samples[0] == drawn.samples[1]).all())
         True
     """
     graph, (inputs, outputs), owner = _graph_of(model)

@@ -62,23 +62,38 @@ struct Ring {
   T* operands[3];
 };
 
+// Elements of an operand's row: with a one for the biases, or padded for an outer product.
+template <class T>
+ptrdiff_t operand_row(const Shape<T>& shape, ptrdiff_t inputs, int part, bool outer) {
+  const ptrdiff_t depth = part == 0 ? inputs : part == 1 ? shape.state_size : shape.spec.hidden_size;
+  return outer ? shape.vectors_of(depth) * shape.lanes : depth + (part < 2);
+}
+
 // If a batch has few rows in all its steps, backward leaves these factors, and their product is added where the
 // gradient goes: the weights' memory is passed once for that, not five times. Sums of one short run have one order
-// either way.
+// either way. Never where the factors are larger than the gradient.
 constexpr ptrdiff_t kFactorRows = 64;
 template <class T>
 bool gradient_is_outer(const Shape<T>& shape, const Rows& rows) {
-  return rows.offset[rows.steps] <= kFactorRows && shape.info.stages > 0 && !shape.spec.proj_size &&
-         shape.vectors.gradient_size(shape.panels) == 0;
+  if (rows.offset[rows.steps] > kFactorRows || shape.info.stages == 0 || shape.spec.proj_size ||
+      shape.vectors.gradient_size(shape.panels) > 0)
+    return false;
+  ptrdiff_t factors = 0, gradient = 0;
+  for (ptrdiff_t layer = 0; layer < shape.spec.layers; ++layer) {
+    gradient += shape.elements(shape.gradient_layout(layer));
+    ptrdiff_t row = shape.panels.count * shape.panels.columns;
+    for (int part = 0; part <= shape.info.stages; ++part)
+      row += operand_row(shape, shape.input_size(layer), part, true);
+    factors += Blocks::ring_of(rows) * row;
+  }
+  return factors <= gradient;
 }
 
 template <class T>
 Ring<T> take_ring(const Shape<T>& shape, ptrdiff_t inputs, ptrdiff_t rows, bool outer, Arena& memory) {
-  const ptrdiff_t depths[3] = {inputs, shape.state_size, shape.spec.hidden_size};
   Ring<T> ring = {memory.take<T>(size_t(rows * shape.panels.count * shape.panels.columns)), {}};
   for (int part = 0; part <= shape.info.stages + (shape.spec.proj_size ? 1 : 0); ++part)
-    ring.operands[part] = memory.take<T>(
-        size_t(rows * (outer ? shape.vectors_of(depths[part]) * shape.lanes : depths[part] + (part < 2))));
+    ring.operands[part] = memory.take<T>(size_t(rows * operand_row(shape, inputs, part, outer)));
   return ring;
 }
 
