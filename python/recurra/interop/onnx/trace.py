@@ -57,6 +57,10 @@ class Plan:
         self.begins: list[int] = []
         #: Slots of native models' outputs, which share no memory with inputs and constants.
         self.fresh: set[int] = set()
+        #: Slots of arrays that an operator in numpy has made for its output alone.
+        self.own: set[int] = set()
+        #: Whether that is known to leave no output in memory that something else has, too.
+        self.apart = False
         #: Whether the operators in numpy only move numbers: then numpy has nothing to warn about.
         self.moves_only = False
         self.models: list[Model] = []
@@ -71,6 +75,8 @@ class Plan:
         else:
             with np.errstate(all="ignore"):
                 self._advance(slots)
+        if self.apart:
+            return [slots[at] for at in self.outputs]
         made: list[Array] = []
         for at in self.outputs:
             array = slots[at]
@@ -118,6 +124,9 @@ class Tracer:
             self.plan.steps.append(step)
         self.plan.moves_only = all(map(moves, self.plan.numpy))
         self.plan.known = [one for one in self.plan.start if one is not None]
+        others = [at for at in self.plan.outputs if at not in self.plan.own]
+        once = len(set(self.plan.outputs)) == len(self.plan.outputs)
+        self.plan.apart = once and len(others) <= 1 and self.plan.fresh.issuperset(others)
 
     def slot(self, start: Any = None) -> int:
         """A new slot, which starts as `start`."""
@@ -231,6 +240,8 @@ class Tracer:
         outer = [(name, self.place(self.values[name])) for name in free]
         writes = [self.slot() for _name in node.outputs]
         constants = [None if one is None else one.known for one in inputs]
+        if node.op == "Concat" and not node.domain:
+            self.plan.own.update(writes)
         self._steps.append(evaluate.prepared(node, constants, reads, outer, writes))
         if self._is_loose(node, inputs):
             return [Value(None, None, slot=at) for at in writes]
