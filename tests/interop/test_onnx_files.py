@@ -413,3 +413,27 @@ def test_a_layer_whose_shape_alone_is_asked_for_does_not_run() -> None:
     ]
     runs = rc.from_onnx(model(nodes, {"x": ["N", 5, 2]}, ["y"], {"w": np.ones((2, 7), np.float32)}))
     np.testing.assert_array_equal(runs(np.ones((3, 5, 2), np.float32))[0], [3, 5, 7])
+
+
+@pytest.mark.parametrize("outputs", [["one"], ["one", "two"], ["one", "flat"], ["flat", "one"], ["one", "same"]])
+def test_outputs_share_no_memory(outputs: list[str]) -> None:
+    """With one another, the input or the graph's constants: what is written to one changes nothing else."""
+    nodes = [
+        helper.make_node("Concat", ["x", "c"], ["one"], axis=1),
+        helper.make_node("Concat", ["c", "x"], ["two"], axis=1),
+        helper.make_node("Reshape", ["one", "all"], ["flat"]),
+        helper.make_node("Identity", ["one"], ["same"]),
+    ]
+    constants = {"c": np.ones((2, 3), np.float32), "all": np.array([-1])}
+    run = rc.from_onnx(model(nodes, {"x": [2, 3]}, outputs, constants))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for _ in range(2):
+        made = run(x)[0]
+        arrays = [made] if len(outputs) == 1 else list(made)
+        for name, array in zip(outputs, arrays, strict=True):
+            pair = [constants["c"], x] if name == "two" else [x, constants["c"]]
+            assert np.array_equal(array.ravel(), np.concatenate(pair, 1).ravel())
+        for number, array in enumerate(arrays):
+            array[...] = number - 7
+        assert all((array == number - 7).all() for number, array in enumerate(arrays))
+        assert x.max() == 5
