@@ -26,6 +26,13 @@ def reference_gae(r: Array, v: Array, last: float, reset: Array, discount: float
     return made
 
 
+def test_no_advantage_is_no_loss_whatever_the_ratio() -> None:
+    loss = rc.losses.PPO()
+    value = loss(np.zeros((1, 2), np.float32), loss.targets(np.array([0]), np.array([0.0]), np.array([-1000.0])))
+    assert value.sum == 0
+    assert not np.any(value.gradient)
+
+
 def test_gae_is_the_sum_of_equation_16() -> None:
     rewards, values = RNG.standard_normal((2, 5, 9))
     reset, lengths, last = RNG.random((5, 9)) < 0.3, np.array([9, 0, 4, 1, 7]), RNG.standard_normal(5)

@@ -16,6 +16,7 @@ template <class T>
 std::pair<double, double> surrogate(const Policy& policy, double log_p, const T* given) {
   const double advantage = double(given[0]);
   if (!policy.clipped) return {-advantage * log_p, -advantage};
+  if (advantage == 0) return {0, 0};  // whatever the ratio, which may be infinite
   const double ratio = std::exp(log_p - double(given[1]));
   const double plain = ratio * advantage;
   const double clipped = (ratio < 1 - policy.clip   ? 1 - policy.clip
