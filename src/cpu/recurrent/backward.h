@@ -57,6 +57,7 @@ class StackBackward {
     work_.slot = blocks_.slot.data();
     work_.ring_rows = blocks_.ring_rows;
     work_.stop = run_.stop;
+    work_.caches = caches();
     work_.carry = take(panels.padded() * widest);
     work_.dc = shape_.info.has_cell ? take(panels.padded() * widest) : nullptr;
     work_.outer = gradient_is_outer(shape_, tape_.rows);
@@ -78,7 +79,6 @@ class StackBackward {
                      const StretchReader<T>& reader) const {
     const size_t index = size_t(layer * spec_.directions + d);
     BackwardCall<T> c = work_;
-    c.caches = caches();
     if (c.outer) set_ring(c, tape_.factors[index]);
     c.input_size = shape_.input_size(layer);
     for (int stage = 0; stage < shape_.info.stages; ++stage) c.hidden_weights[stage] = weights_.hidden[stage][index];
@@ -108,9 +108,9 @@ class StackBackward {
                          chunks_,
                          layer,
                          c,
-                         work_.outer ? nullptr : tape_.gradient[index],
-                         work_.outer ? nullptr : tape_.unit_gradient[index],
-                         work_.outer ? nullptr : tape_.projection_gradient[index],
+                         tape_.gradient[index],
+                         tape_.unit_gradient[index],
+                         tape_.projection_gradient[index],
                          ones_,
                          call_.hook}
         .run_blocks(tape_.stretches, reader);

@@ -156,19 +156,16 @@ void take_gradients(CpuTape<T>& tape, const Shape<T>& shape, Arena& memory, int 
   if (tape.stretches.count() > 1) tape.again = take_saved(shape, tape.stretches.most_tokens_again(tape.rows), memory);
   for (auto* gradients : {&tape.gradient, &tape.unit_gradient, &tape.projection_gradient}) gradients->clear();
   tape.factors.clear();
-  if (gradient_is_outer(shape, tape.rows)) {
-    for (ptrdiff_t i = 0; i < spec.layers * spec.directions; ++i)
-      tape.factors.push_back(
-          take_ring(shape, shape.input_size(i / spec.directions), Blocks::ring_of(tape.rows), true, memory));
-    return;
-  }
+  const bool outer = gradient_is_outer(shape, tape.rows);
   const auto take = [&](std::vector<T*>& to, ptrdiff_t n) {
     to.push_back(n ? memory.take<T>(size_t(n)) : nullptr);
     if (n && !counts) clear(to.back(), n, threads);
   };
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
-      take(tape.gradient, shape.elements(shape.gradient_layout(layer)));
+      if (outer)
+        tape.factors.push_back(take_ring(shape, shape.input_size(layer), Blocks::ring_of(tape.rows), true, memory));
+      take(tape.gradient, outer ? 0 : shape.elements(shape.gradient_layout(layer)));
       take(tape.unit_gradient, shape.vectors.gradient_size(shape.panels) * shape.panels.count);
       take(tape.projection_gradient,
            spec.proj_size ? shape.projection_panels() * shape.projection_width() * spec.hidden_size : 0);

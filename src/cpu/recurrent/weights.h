@@ -208,7 +208,6 @@ void add_weight_gradient(const RecurrentSpec& spec, const std::vector<RecurrentO
                                     : sum_of_ones(shape, layout, tape.gradient[i], panel, g, inputs, w);
                    });
     });
-    if (outer) continue;
     add_unit_gradient(shape, offsets[i], tape.unit_gradient[i], gradient);
     add_projection_gradient(shape, offsets[i], tape.projection_gradient[i], gradient);
   }

@@ -1,6 +1,7 @@
 // The scratch memory of a backward, and packing of the weight gradient's operands into transposed tiles.
 #pragma once
 #include "kernels/cells/forward_scratch.h"
+#include "kernels/gemm/product.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
@@ -98,9 +99,7 @@ __attribute__((noinline)) void pack_outer(T* to, ptrdiff_t ring_rows, ptrdiff_t 
   const ColumnPanels panels = {(k + lanes - 1) / lanes, kTileVectors};
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t begin = panels.begin(p) * lanes, width = panels.begin(p + 1) * lanes - begin;
-    for (ptrdiff_t r = 0; r < count; ++r)
-      for (ptrdiff_t n = 0; n < width; n += lanes)
-        store(to + begin * ring_rows + (position + r) * width + n, load<Vec<T>>(from(r) + begin + n, k - begin - n));
+    copy_panel(to + begin * ring_rows + position * width, count, from, begin, width, k);
   }
 }
 

@@ -44,6 +44,8 @@ struct ForwardCall {
   bool planned;  // the scratch holds the plan of an earlier call with the same shape and options
   Team team;
   Stop* stop;  // null: do not poll
+  // Whether the weights come from beyond the second-level cache at every step.
+  RECURRA_ALWAYS_INLINE bool far() const { return caches.far(panels.count * weights->layout.panel()); }
 };
 
 // Backward over one block of steps [begin, end) of the same rows. The gate gradients go into a ring of `ring_rows`

@@ -76,8 +76,7 @@ class InputAhead {
       whole.init = bias();
       whole.init_row = 0;
     }
-    if (row_ == 0 && call_->caches.far(call_->panels.count * weights().layout.panel()))
-      whole.next = static_cast<const char*>(segment.b) + weights().layout.strip;
+    if (row_ == 0 && call_->far()) whole.next = static_cast<const char*>(segment.b) + weights().layout.strip;
     multiply(tiles(), whole, row_, int(rows), vectors());
     row_ += rows;
     k_ = 0;

@@ -32,7 +32,7 @@ struct ForwardState {
   const PackedWeights<T>& weights = *call.weights;
   const CellOptions<T>& options = call.options;
   const ptrdiff_t state_size = optional ? options.state_size : hidden_size;
-  const bool far = call.caches.far(panels * weights.layout.panel());
+  const bool far = call.far();
   const ForwardScratch<T> work = plan();
   // A team shares one state and one operand of the second stage, in the first member's scratch; each member has its own
   // copy of the rest.

@@ -71,7 +71,7 @@ struct ScanForward {
           &segment, 1, weights.layout.row[0], weights.biases + p * columns, 0, work.pre + tiles.begin(i) * columns,
           columns};
       tile.scales = scales;
-      if (i == 0 && call.caches.far(call.panels.count * weights.layout.panel())) tile.next = weights.panel(p + 1);
+      if (i == 0 && call.far()) tile.next = weights.panel(p + 1);
       multiply(weights.storage->tiles, tile, tiles.begin(i), tiles.size(i), nv);
     }
   }

@@ -43,6 +43,16 @@ void product(const ProductCall<T>& call) {
   }
 }
 
+// Columns [begin, begin + width) of `count` rows, row r at from(r), one after the other to `to`; zeros from `columns`
+// on.
+template <class T, class From>
+RECURRA_INLINE void copy_panel(T* to, ptrdiff_t count, const From& from, ptrdiff_t begin, ptrdiff_t width,
+                               ptrdiff_t columns) {
+  for (ptrdiff_t r = 0; r < count; ++r)
+    for (ptrdiff_t n = 0; n < width; n += kLanes<T>)
+      store(to + r * width + n, load<Vec<T>>(from(r) + begin + n, columns - begin - n));
+}
+
 // One panel of `width` columns, of which `left` are there.
 template <class T>
 void add_outer_panel(const OuterCall<T>& call, const T* b, ptrdiff_t from, ptrdiff_t width, ptrdiff_t left) {
@@ -73,10 +83,8 @@ void outer(const OuterCall<T>& call) {
   for (ptrdiff_t p = 0; p < panels.count(); ++p) {
     const ptrdiff_t from = panels.begin(p) * L, width = panels.begin(p + 1) * L - from;
     if (call.scratch)
-      for (ptrdiff_t r = 0; r < call.rows; ++r)
-        for (ptrdiff_t n = 0; n < width; n += L)
-          store(call.scratch + r * width + n,
-                load<Vec<T>>(call.b + r * call.b_row + from + n, call.columns - from - n));
+      copy_panel(
+          call.scratch, call.rows, [&](ptrdiff_t r) { return call.b + r * call.b_row; }, from, width, call.columns);
     add_outer_panel(call, call.scratch ? call.scratch : call.b + from * call.b_row, from, width, call.columns - from);
   }
 }
