@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from zlib import crc32
 
@@ -27,7 +28,7 @@ def forced_threads() -> int | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
-    config.addinivalue_line("markers", "by_turns: of which scripts/test runs a half a day, the other half on the next")
+    config.addinivalue_line("markers", "by_turns(days=2): whose cases scripts/test shares out among so many days")
     _core.set_patient(True)  # what several threads do is compared with what one does, however busy the machine
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
 
@@ -35,18 +36,32 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_waits_for_other_isas)  # last; the order of the others stays
-    items[:] = [
-        item
-        for item in items
-        if _in_part(item, "RECURRA_TEST_PART")
-        and (not any(map(item.get_closest_marker, ("every_isa", "by_turns"))) or _in_part(item, "RECURRA_TEST_TURN"))
-    ]
+    part, _, parts = os.environ.get("RECURRA_TEST_PART", "0/1").partition("/")  # "1/2" is the second of two
+    kept = [item for item in items if _number(item) % int(parts) == int(part)]
+    items[:] = kept if (day := os.environ.get("RECURRA_TEST_DAY", "")) == "" else _due(kept, int(day))
 
 
-def _in_part(item: pytest.Item, variable: str) -> bool:
-    """Whether it is in the part that the variable names, such as "1/2": of two parts the second."""
-    index, _, count = os.environ.get(variable, "0/1").partition("/")
-    return crc32(item.nodeid.encode()) % int(count) == int(index)
+def _due(items: list[pytest.Item], day: int) -> list[pytest.Item]:
+    """Without those that are for another day: half of the tests marked `every_isa`, of those marked `by_turns` as
+    many a day of each function."""
+    seen: Counter[str] = Counter()
+    due = []
+    for item in items:
+        turn, days = 0, 1
+        if marker := item.get_closest_marker("by_turns"):
+            function = item.nodeid.partition("[")[0]
+            turn, days = seen[function], marker.kwargs.get("days", 2)
+            seen[function] += 1
+        elif item.get_closest_marker("every_isa"):
+            turn, days = _number(item), 2
+        if (turn - day) % days == 0:
+            due.append(item)
+    return due
+
+
+def _number(item: pytest.Item) -> int:
+    """A number from its name."""
+    return crc32(item.nodeid.encode())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -26,7 +26,7 @@ class Run:
         command = [sys.executable, "-m", "pytest", "-m", "every_isa", "-p", "no:cacheprovider", "--tb=short", "-rs"]
         self._process = subprocess.Popen(
             ["nice", *command, str(Path(__file__).parents[1])],
-            env={**os.environ, "RECURRA_ISA": isa, "RECURRA_TEST_PART": part, "RECURRA_TEST_TURN": "0/1"},
+            env={**os.environ, "RECURRA_ISA": isa, "RECURRA_TEST_PART": part, "RECURRA_TEST_DAY": ""},
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )

@@ -30,7 +30,7 @@ def run(example: Path, *options: str, folder: Path) -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.by_turns
+@pytest.mark.by_turns(days=4)
 @pytest.mark.parametrize("example", GALLERY, ids=lambda path: path.stem)
 def test_beats_its_baseline(example: Path, tmp_path: Path) -> None:
     done = run(example, "--plot", "picture.png", folder=tmp_path)
