@@ -30,7 +30,7 @@ struct ForwardRows : ForwardStep<Cell, T, paired, optional> {
   // Copies the initial h and c, or zeros, into the work buffers.
   void start() const {
     for (ptrdiff_t r = 0; r < active; ++r) {
-      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) {
+      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t padded) __attribute__((always_inline)) {
         T* h = h_out + r * work.hidden_stride + u;
         const ptrdiff_t m = optional ? part_of_state(u, n) : n;
         if (!call.h0.data || m < padded) zero_row(h, padded);
@@ -47,7 +47,7 @@ struct ForwardRows : ForwardStep<Cell, T, paired, optional> {
   // Copies h and c of rows that have ended to the final state.
   void finish(ptrdiff_t begin, ptrdiff_t end, const T* h) const {
     for (ptrdiff_t r = begin; r < end; ++r) {
-      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t) {
+      for_units([&](ptrdiff_t p, ptrdiff_t u, ptrdiff_t n, ptrdiff_t) __attribute__((always_inline)) {
         const ptrdiff_t m = optional ? part_of_state(u, n) : n;
         if (call.hn.data) copy_row(call.hn.at(batch(r)) + u, h + r * work.hidden_stride + u, m);
         if constexpr (kCell.has_cell)
