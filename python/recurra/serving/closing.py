@@ -18,6 +18,10 @@ class Closing(ABC):
     def close(self) -> None:
         """Free what it holds."""
 
+    @abstractmethod
+    async def aclose(self) -> None:
+        """`close`, for coroutines."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -28,4 +32,4 @@ class Closing(ABC):
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self.close()
+        await self.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from asyncio import TimeoutError as AsyncTimeoutError
 from asyncio import get_running_loop, wait_for
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,18 @@ class Loops:
         request = Awaited(stream, given.copied(), timeout, home)
         while not self._scheduler.accept(request):
             await self._room(home, request)
+        if not home.flushes:
+            self._flush_soon(home)
+        return await request.future
+
+    async def rest(self, stream: PoolStream | None, function: Callable[..., Any], *args: Any) -> Any:
+        """`Scheduler.rest` for a coroutine."""
+        made = self._scheduler.rest_now(function, args)
+        if made is not NotImplemented:
+            return made
+        home = self._home()
+        request = Awaited(stream, None, None, home, call=lambda: function(*args))
+        self._scheduler.add_call(request)
         if not home.flushes:
             self._flush_soon(home)
         return await request.future
@@ -152,7 +165,8 @@ class Loops:
         for _ in range(len(line.inbox)):
             entry = line.inbox.popleft()
             found += awaited_in(entry) if isinstance(entry, _core.StepGroup) else [entry]
-        if len({id(one.stream) for one in found}) < len(found):
+        streams = [id(one.stream) for one in found if one.stream is not None]
+        if len(set(streams)) < len(streams):
             line.inbox.extendleft(reversed(found))
             return NotImplemented
         return self._compute_each(found)

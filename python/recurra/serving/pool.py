@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Mapping
+from concurrent.futures import Future
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +108,14 @@ class Pool(Closing):
         """
         return self._scheduler.rest(None, self._opened, None)  # type: ignore[no-any-return]
 
+    def submit_open(self) -> Future[PoolStream]:
+        """The Future of `open`."""
+        return self._scheduler.promise_rest(None, self._opened, None)  # type: ignore[no-any-return]
+
+    async def aopen(self) -> PoolStream:
+        """`open`, for coroutines."""
+        return await self._scheduler.loops.rest(None, self._opened, None)  # type: ignore[no-any-return]
+
     def restore(self, data: bytes, strict: bool = True) -> PoolStream:
         """A new stream that goes on from a `snapshot()`, taken in this process or another.
 
@@ -119,8 +129,21 @@ class Pool(Closing):
             ModelFormatError: bytes that are no snapshot, or a damaged one.
             Overloaded: all slots are taken.
         """
-        state = self._snapshots.read(data, checks.flag("Pool.restore", "strict", strict))
+        state = self._kept("restore", data, strict)
         return self._scheduler.rest(None, self._opened, state)  # type: ignore[no-any-return]
+
+    def submit_restore(self, data: bytes, strict: bool = True) -> Future[PoolStream]:
+        """The Future of `restore`. Bytes that do not fit are refused at once."""
+        state = self._kept("submit_restore", data, strict)
+        return self._scheduler.promise_rest(None, self._opened, state)  # type: ignore[no-any-return]
+
+    async def arestore(self, data: bytes, strict: bool = True) -> PoolStream:
+        """`restore`, for coroutines."""
+        state = self._kept("arestore", data, strict)
+        return await self._scheduler.loops.rest(None, self._opened, state)  # type: ignore[no-any-return]
+
+    def _kept(self, name: str, data: bytes, strict: bool) -> State:
+        return self._snapshots.read(data, checks.flag(f"Pool.{name}", "strict", strict))
 
     def _opened(self, state: State) -> PoolStream:
         self._scheduler.check_takes()
@@ -197,6 +220,10 @@ class Pool(Closing):
             self.drain()
             self._scheduler.rest(None, self._close)
             self._scheduler.retire()
+
+    async def aclose(self) -> None:
+        """`close`, for coroutines; `async with` awaits it. The event loop goes on meanwhile."""
+        await to_thread(self.close)
 
     def _close(self) -> None:
         for stream in self._scheduler.open_streams():

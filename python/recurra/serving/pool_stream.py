@@ -109,9 +109,13 @@ class PoolStream(Closing):
         """Zero the state, after the steps that were asked for before."""
         self._pool._scheduler.rest(self, self._reset)
 
-    def _reset(self) -> None:
-        self._pool._rows.reset(self.take_slot())
-        self.used = perf_counter()
+    def submit_reset(self) -> Future[None]:
+        """The Future of `reset`."""
+        return self._pool._scheduler.promise_rest(self, self._reset)  # type: ignore[no-any-return]
+
+    async def areset(self) -> None:
+        """`reset`, for coroutines."""
+        await self._pool._scheduler.loops.rest(self, self._reset)
 
     def fork(self) -> PoolStream:
         """Another stream of the pool, with a copy of this one's state.
@@ -119,17 +123,41 @@ class PoolStream(Closing):
         Raises:
             Overloaded: all slots are taken.
         """
-        return self._pool._scheduler.rest(self, lambda: self._pool._opened(self.state_now()))  # type: ignore[no-any-return]
+        return self._pool._scheduler.rest(self, self._fork)  # type: ignore[no-any-return]
+
+    def submit_fork(self) -> Future[PoolStream]:
+        """The Future of `fork`."""
+        return self._pool._scheduler.promise_rest(self, self._fork)  # type: ignore[no-any-return]
+
+    async def afork(self) -> PoolStream:
+        """`fork`, for coroutines."""
+        return await self._pool._scheduler.loops.rest(self, self._fork)  # type: ignore[no-any-return]
 
     def snapshot(self) -> bytes:
         """The state as safetensors bytes with a hash of the model, for `Pool.restore`."""
-        pool = self._pool
-        return pool._snapshots.write(pool._scheduler.rest(self, self.state_now))
+        return self._pool._scheduler.rest(self, self._snapshot)  # type: ignore[no-any-return]
+
+    def submit_snapshot(self) -> Future[bytes]:
+        """The Future of `snapshot`."""
+        return self._pool._scheduler.promise_rest(self, self._snapshot)  # type: ignore[no-any-return]
+
+    async def asnapshot(self) -> bytes:
+        """`snapshot`, for coroutines."""
+        return await self._pool._scheduler.loops.rest(self, self._snapshot)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Free the slot, after the steps that were asked for before. Closing twice does no harm."""
         if not self._closed:
             self._pool._scheduler.rest(self, self.close_now)
+
+    def submit_close(self) -> Future[None]:
+        """The Future of `close`."""
+        return self._pool._scheduler.promise_rest(self, self.close_now)  # type: ignore[no-any-return]
+
+    async def aclose(self) -> None:
+        """`close`, for coroutines; `async with` awaits it."""
+        if not self._closed:
+            await self._pool._scheduler.loops.rest(self, self.close_now)
 
     @property
     def closed(self) -> bool:
@@ -137,6 +165,16 @@ class PoolStream(Closing):
         return self._closed
 
     # For whoever has the scheduler's turn
+
+    def _reset(self) -> None:
+        self._pool._rows.reset(self.take_slot())
+        self.used = perf_counter()
+
+    def _fork(self) -> PoolStream:
+        return self._pool._opened(self.state_now())
+
+    def _snapshot(self) -> bytes:
+        return self._pool._snapshots.write(self.state_now())
 
     def take_slot(self) -> int:
         """Its slot; one that was evicted comes back."""

@@ -31,15 +31,33 @@ class Request:
         at: the steps of the chunk that are computed.
         parts: the outputs of these steps.
         saved: the state before a chunk that is computed in several parts.
+        call: the function of a call.
         done: whether `result` or `error` holds the outcome.
     """
 
-    __slots__ = ("at", "begun", "born", "deadline", "done", "error", "given", "parts", "result", "saved", "stream")
-    #: The function of a call.
-    call: Callable[[], Any] | None = None
+    __slots__ = (
+        "at",
+        "begun",
+        "born",
+        "call",
+        "deadline",
+        "done",
+        "error",
+        "given",
+        "parts",
+        "result",
+        "saved",
+        "stream",
+    )
 
-    def __init__(self, stream: PoolStream | None, given: Given | None, timeout: float | None) -> None:
-        self.stream, self.given = stream, given
+    def __init__(
+        self,
+        stream: PoolStream | None,
+        given: Given | None,
+        timeout: float | None = None,
+        call: Callable[[], Any] | None = None,
+    ) -> None:
+        self.stream, self.given, self.call = stream, given, call
         self.born = perf_counter()
         self.deadline = None if timeout is None else self.born + timeout
         self.begun = self.done = False
@@ -75,7 +93,7 @@ class Request:
 class Waiting(Request):
     """Of a thread that waits."""
 
-    __slots__ = ("_gate", "call", "left")
+    __slots__ = ("_gate", "left")
 
     def __init__(
         self,
@@ -84,8 +102,7 @@ class Waiting(Request):
         timeout: float | None = None,
         call: Callable[[], Any] | None = None,
     ) -> None:
-        super().__init__(stream, given, timeout)
-        self.call = call
+        super().__init__(stream, given, timeout, call)
         self.left = False
         self._gate = threading.Lock()
         self._gate.acquire()
@@ -123,8 +140,14 @@ class Promised(Request):
 
     __slots__ = ("future",)
 
-    def __init__(self, stream: PoolStream, given: Given, timeout: float | None) -> None:
-        super().__init__(stream, given, timeout)
+    def __init__(
+        self,
+        stream: PoolStream | None,
+        given: Given | None,
+        timeout: float | None = None,
+        call: Callable[[], Any] | None = None,
+    ) -> None:
+        super().__init__(stream, given, timeout, call)
         self.future: Future[Any] = Future()
 
     def start(self) -> bool:
@@ -148,13 +171,14 @@ class Awaited(Request):
 
     def __init__(
         self,
-        stream: PoolStream,
-        given: Given,
+        stream: PoolStream | None,
+        given: Given | None,
         timeout: float | None,
         home: Home,
         future: asyncio.Future[Any] | None = None,
+        call: Callable[[], Any] | None = None,
     ) -> None:
-        super().__init__(stream, given, timeout)
+        super().__init__(stream, given, timeout, call)
         self.home = home
         self.future: asyncio.Future[Any] = home.loop.create_future() if future is None else future
 

@@ -107,21 +107,35 @@ class Scheduler:
 
     def rest(self, stream: PoolStream | None, function: Callable[..., Any], *args: Any) -> Any:
         """`function(*args)`, after what waits for this stream, while no stream computes."""
-        if not self.line:
-            made = self.at_once(self._if_idle, function, args)
-            if made is not NotImplemented:
-                return made
+        made = self.rest_now(function, args)
+        if made is not NotImplemented:
+            return made
         self._check_nesting("Pool")
         request = Waiting(stream, None, call=lambda: function(*args))
+        self.add_call(request)
+        return self._wait(request)
+
+    def rest_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """The same on this thread; NotImplemented if anything waits or computes."""
+        return NotImplemented if self.line else self.at_once(self._if_idle, function, args)
+
+    def add_call(self, request: Request) -> None:
+        """To the line, however full it is: a call frees more than it takes."""
         with self._lock:
             self.line.inbox.append(request)
-        return self._wait(request)
 
     def promise(self, stream: PoolStream, given: Given, timeout: float | None) -> Any:
         """The Future of a step or chunk."""
         self._check_room()
         request = Promised(stream, given.copied(), timeout)
         self._accept_or_raise(request)
+        self._worker.ring()
+        return request.future
+
+    def promise_rest(self, stream: PoolStream | None, function: Callable[..., Any], *args: Any) -> Any:
+        """The Future of `rest`."""
+        request = Promised(stream, None, call=lambda: function(*args))
+        self.add_call(request)
         self._worker.ring()
         return request.future
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from types import FrameType
 from typing import Any
@@ -72,4 +73,5 @@ def run(service: Service, *, drain_seconds: float, proxies: str, **options: Any)
         server_header=False,
         **options,
     )
+    gc.freeze()  # what is loaded by now stays, and is not to be looked at again in each full collection
     Server(config, service, drain_seconds).run()

@@ -188,7 +188,7 @@ class Service:
         if self._tending is not None and not self._tending.done():
             self._tending.cancel()
         if self.pool is not None:
-            await asyncio.to_thread(self.pool.close)
+            await self.pool.aclose()
         self._threads.shutdown()
         self._disk.shutdown()
 
@@ -324,7 +324,7 @@ class Service:
                     task = asyncio.create_task(one.end(IDLE, "no message came for long"))
                     ends.add(task)
                     task.add_done_callback(ends.discard)
-                elif one.saved is None or one.saved[2] <= now - self._snapshot_seconds:
+                elif self._store and (one.saved is None or one.saved[2] <= now - self._snapshot_seconds):
                     saves.append(self._save(one))
             await asyncio.gather(*saves)
             if self._store is not None and self._swept <= now - _SWEEP_SECONDS:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from recurra.common.typing import Array
 from recurra.serving.pool_stream import PoolStream
 from recurra.serving.service import problems
 from recurra.serving.service.limits import Share
 from recurra.serving.service.problems import Problem
 from recurra.serving.service.store import Kept, is_name
-from recurra.serving.service.values import JSON_COST, read_json
+from recurra.serving.service.values import JSON_COST, read_json, to_bytes
 
 if TYPE_CHECKING:
     from recurra.serving.service.service import Service
@@ -29,6 +30,7 @@ _RESUMED_ELSEWHERE = 4001
 _MANY = 1 << 15
 
 R = TypeVar("R")
+A = TypeVar("A", str, bytes)
 
 
 async def _beside(size: int, function: Callable[..., R], *args: Any) -> R:
@@ -127,7 +129,10 @@ class Session:
         try:
             with self._service.budget.share() as share:
                 if text is None:
-                    return await self._bytes(data or b"", share)
+                    x = self._from_bytes(data or b"", share)
+                    if len(x) == 1:
+                        return await self._run("message", x[0], None, to_bytes, share)
+                    return await self._run("message", x, len(x), to_bytes, share)
                 size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
                 self._service.limits.check_body(size)
                 share.add(size * (1 + JSON_COST))
@@ -149,17 +154,10 @@ class Session:
             known = {key: one for key, one in about.items() if isinstance(one, str | int)}
             return json.dumps({**known, "error": problem.plain()})
 
-    async def _bytes(self, data: bytes, share: Share) -> bytes:
+    def _from_bytes(self, data: bytes, share: Share) -> Array:
         self._service.limits.check_body(len(data))
         share.add(3 * len(data))
-        x = self._service.values.from_bytes("message", data)
-
-        def encode(y: Any) -> bytes:
-            return bytes(y.astype(y.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
-
-        if len(x) == 1:
-            return await self._run("message", x[0], None, encode, share)
-        return await self._run("message", x, len(x), encode, share)
+        return self._service.values.from_bytes("message", data)
 
     async def _step(self, given: dict[str, Any], share: Share) -> str:
         arrays = self._service.values.from_json("step", _x("step", given), chunk=False)
@@ -175,14 +173,16 @@ class Session:
     def _encode(self, given: dict[str, Any], y: Any) -> str:
         return json.dumps({**_about(given), "y": self._service.values.to_json(y)})
 
-    async def _run(self, operation: str, x: Any, steps: int | None, encode: Callable[[Any], R], share: Share) -> R:
+    async def _run(self, operation: str, x: Any, steps: int | None, encode: Callable[[Any], A], share: Share) -> A:
         """The answer to a step, or to a chunk of so many steps."""
         limits, count = self._service.limits, 1 if steps is None else steps
         limits.check_steps(operation, count)
         cost = self._service.values.cost(count, as_json=True)
         share.add(cost)
         async with self._state:
-            stream = await self._opened()
+            stream = self._stream
+            if stream is None or self.ending is not None:
+                stream = await self._opened()
             self._lost = True
             try:
                 y = await (stream.astep if steps is None else stream.aprocess)(x, timeout=limits.step_seconds)
@@ -191,8 +191,7 @@ class Session:
                 raise
             self.steps += count
             self._lost = False
-            answer = await _beside(cost, encode, y)
-            assert isinstance(answer, str | bytes)
+            answer = encode(y) if cost < _MANY else await asyncio.to_thread(encode, y)
             self._last = answer
             return answer
 
@@ -208,7 +207,7 @@ class Session:
                 "message: got one after the end of the stream, expected it before", close=self.ending[0]
             )
         if self._stream is None:
-            self._stream = await asyncio.to_thread(self._service.streams.open)
+            self._stream = await self._service.streams.aopen()
         return self._stream
 
     def _told(self, given: dict[str, Any], **more: Any) -> str:
@@ -218,7 +217,7 @@ class Session:
     async def _reset(self, given: dict[str, Any], _share: Share) -> str:
         async with self._state:
             stream = await self._opened()
-            await asyncio.to_thread(stream.reset)
+            await stream.areset()
             self.resets += 1
             self._last = self._told(given)
             return self._last
@@ -248,7 +247,7 @@ class Session:
             raise Problem(
                 404, "NotFound", "resume: got the name of no stream that is kept, expected one; open another stream"
             )
-        self._stream = await asyncio.to_thread(self._service.streams.restore, kept.snapshot)
+        self._stream = await self._service.streams.arestore(kept.snapshot)
         self.steps, self.resets, self._last = kept.steps, kept.resets, kept.last
         self.saved = kept.steps, kept.resets, monotonic()
 
@@ -269,7 +268,7 @@ class Session:
                 stream, self._stream = self._stream, None
                 self.ending = self.ending or (1000, "")
                 if stream is not None:
-                    await asyncio.to_thread(stream.close)
+                    await stream.aclose()
             await self._service.remove(self.name)
             return self._told(given)
 
@@ -289,7 +288,7 @@ class Session:
             stream, counts = self._stream, (self.steps, self.resets)
             if stream is None or self._lost or (self.saved is not None and self.saved[:2] == counts):
                 return
-            data = await asyncio.to_thread(stream.snapshot)
+            data = await stream.asnapshot()
             kept = Kept(data, *counts, self._last_text())
         if await self._service.write(self.name, kept):
             self.saved = (*counts, monotonic())
@@ -304,7 +303,7 @@ class Session:
                 finally:
                     stream, self._stream = self._stream, None
                     if stream is not None:
-                        await asyncio.to_thread(stream.close)
+                        await stream.aclose()
         finally:
             self._service.forget(self)
 

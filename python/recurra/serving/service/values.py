@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ class Values:
         self._width = sum(port.size or 1 for port in self.ports if port.kind != "tokens") + 2 * sum(
             node.layer.output_size or 1 for node in graph.nodes
         )
+        self._bytes = self._in_bytes()
 
     def _name(self, letter: str, names: tuple[str, ...] | None, index: int) -> str:
         alone = (self.inputs if letter == "x" else self.outputs).count is None
@@ -141,24 +143,29 @@ class Values:
             )
         return more == {1}
 
-    def from_bytes(self, operation: str, data: bytes) -> Array:
-        """A chunk as the numbers of its steps, one after the other."""
+    def _in_bytes(self) -> tuple[int, np.dtype[Any], np.dtype[Any]] | None:
+        """Of steps in bytes, the numbers of one, their dtype, and the dtype that the model takes; None if it has no
+        single input of a known size."""
         port = self.ports[0]
         if self.inputs.count is not None or self.outputs.count is not None or not port.size:
+            return None
+        dtype = self._of(port)
+        return (1, np.dtype("<i4"), dtype) if port.kind == "tokens" else (port.size, dtype.newbyteorder("<"), dtype)
+
+    def from_bytes(self, operation: str, data: bytes) -> Array:
+        """A chunk as the numbers of its steps, one after the other."""
+        if self._bytes is None:
             raise ValueError(
                 f"{operation}: got bytes, expected JSON, as this model has no single input of a known size"
             )
-        if port.kind == "tokens":
-            width, dtype = 1, np.dtype("<i4")
-        else:
-            width, dtype = port.size, self._of(port).newbyteorder("<")
+        width, dtype, own = self._bytes
         if len(data) % (width * dtype.itemsize):
             raise ValueError(
                 f"{operation}: got {len(data)} bytes, expected a multiple of {width * dtype.itemsize}, the bytes of a "
                 f"step; send {width} {dtype.name} numbers for each step"
             )
-        numbers = np.frombuffer(data, dtype)
-        return numbers.astype(np.int64) if port.kind == "tokens" else numbers.astype(self._of(port)).reshape(-1, width)
+        numbers = np.frombuffer(data, dtype).astype(own, copy=False)
+        return numbers if self.ports[0].kind == "tokens" else numbers.reshape(-1, width)
 
     # Writing
 
@@ -176,6 +183,11 @@ class Values:
         made = self.outputs.spread("", "y", y)
         named = {name: np.ascontiguousarray(one) for name, one in zip(self.output_names, made, strict=True)}
         return bytes(safetensors.numpy.save(named))
+
+
+def to_bytes(y: Array) -> bytes:
+    """The little-endian numbers of an output."""
+    return (y if sys.byteorder == "little" else y.byteswap()).tobytes()
 
 
 def _depth(value: Any, most: int) -> int:

@@ -1,0 +1,1 @@
+"""What `serving.py` measures: networks, services around them, and callers."""
