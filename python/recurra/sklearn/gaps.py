@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recurra.common.typing import Array
+from recurra.data.missing import last_seen
 from recurra.losses import CustomLoss
 
 
@@ -21,8 +22,7 @@ def _filled(got: str, values: Array) -> Array:
         return values
     if not seen.any(0).all():
         raise ValueError(f"{got} with a feature of which all values are missing, expected some; leave it out")
-    steps = np.arange(len(values))[:, None]
-    last = np.maximum.accumulate(np.where(seen, steps, -1), axis=0)
+    last = last_seen(seen)
     result: Array = np.take_along_axis(values, np.where(last < 0, seen.argmax(0), last), 0)
     return result
 
