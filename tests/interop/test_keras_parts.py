@@ -135,3 +135,76 @@ def test_layers_of_a_live_model(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
     y, _state = rc.Sequential(layers["both"], layers["each"])(x)
     np.testing.assert_allclose(y, model.predict(x, verbose=0), atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Any]]:
+    """A model of Keras with options of all kinds, and where it is: alive, and in files that describe it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "torch")
+        import keras
+
+        keras.utils.set_random_seed(0)
+        made = keras.layers
+        dense = made.TimeDistributed(made.Dense(4, activation="tanh"), name="each")
+        model = keras.Sequential(
+            [
+                keras.Input((7, 3)),
+                made.Bidirectional(made.LSTM(4, return_sequences=True, activation="relu"), "sum", name="both"),
+                made.Conv1D(5, 3, padding="causal", activation="elu", name="windows"),
+                made.BatchNormalization(epsilon=1e-2, name="norm"),
+                made.GRU(4, return_sequences=True, go_backwards=True, name="back"),
+                dense,
+                made.SimpleRNN(3, activation="relu", name="last"),
+                made.Dense(2, activation="softmax", name="out"),
+            ]
+        )
+    directory = tmp_path_factory.mktemp("described")
+    paths = [directory / "m.keras", directory / "m.h5"]
+    for path in paths:
+        model.save(path)
+    return model, [model, *paths]
+
+
+def at_fault(source: Any, options: Any) -> str:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        rc.interop.keras_layers(source, options=options)
+    assert not isinstance(caught.value, rc.ModelFormatError)
+    return str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
+@pytest.mark.parametrize("which", range(3))
+def test_layers_have_the_options_that_their_source_describes(described: Any, which: int) -> None:
+    model, sources = described
+    layers = rc.interop.keras_layers(sources[which])
+    names = ("both", "windows", "norm", "back", "each", "last", "out")
+    x = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
+    y, _state = rc.Sequential(*(layers[name] for name in names))(x)
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), atol=2e-6)
+    changed = rc.interop.keras_layers(sources[which], options={"last": {"return_sequences": True}})["last"]
+    assert "relu" in repr(changed)
+    assert changed.return_sequences
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
+@pytest.mark.parametrize("which", range(3))
+def test_options_at_fault_are_named_and_no_file_is_blamed(described: Any, which: int) -> None:
+    source = described[1][which]
+    for name in ("both", "windows", "norm", "back", "each", "last", "out"):
+        for option in ("no_such_option", "merge_mod", "activaton"):
+            told = at_fault(source, {name: {option: "relu"}})
+            assert name in told
+            assert option in told
+            assert "file" not in told
+            assert "save the model" not in told
+        for bad in ("no_such_function", 3, {"a": 1}, [1]):
+            if name != "norm":
+                told = at_fault(source, {name: {"activation": bad}})
+                assert "save the model" not in told
+        told = at_fault(source, {name: {"type": "Mystery"}})
+        assert "Mystery" in told
+        assert "save the model" not in told
+        rc.interop.keras_layers(source, options={name: {"name": "other", "gamma_initializer": "ones"}})
+    assert "'nobody'" in at_fault(source, {"nobody": {}})
+    at_fault(source, {"both": {3: 4}})

@@ -523,6 +523,73 @@ def test_every_layer_goes_to_torch(name: str, ragged: bool) -> None:
         np.testing.assert_allclose(parameter.grad.numpy(), model.grads[key], atol=1e-4, err_msg=key)
 
 
+ALONE: dict[str, Callable[[], Any]] = {
+    **LAYERS,
+    "linear": lambda: rc.Linear(3, 2, bias=False),
+    "embedding": lambda: rc.Embedding(5, 3),
+    "dropout": lambda: rc.Dropout(0.4),
+    "conv2d": lambda: rc.Conv2d(1, 4, 2, height=3),
+    "max2d": lambda: rc.MaxPool2d(2, channels=2, height=4),
+    "avg2d": lambda: rc.AvgPool2d(2, channels=2, height=4),
+    "batch norm 2d": lambda: rc.BatchNorm2d(2),
+    "group norm": lambda: rc.GroupNorm(2, 4),
+    "prelu": lambda: rc.PReLU(3),
+    "permute alone": lambda: rc.Permute((2, 3), (1, 0)),
+    "repeat alone": lambda: rc.RepeatVector(3),
+    "learnt": lambda: rc.LearntVector(4),
+    "additive": lambda: rc.AdditiveAttention(3, 4, 5),
+    "general": lambda: rc.MultiplicativeAttention(3, 4, score="general"),
+    **{
+        name: getattr(rc, name)
+        for name in ("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract")
+    },
+}
+#: Layers that torch has no module for, and those that users write.
+NOT_THERE = {"CRF", "AttentionDecoder", "Hopfield"}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_layer_alone_comes_back(name: str) -> None:
+    """The same layer, with the parameters that the module has by then."""
+    layer = ALONE[name]()
+    layer.trainable = False
+    module = layer.to_torch()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    back = rc.from_torch(module)
+    assert type(back) is type(layer)
+    assert back.config() == layer.config()
+    for key, array in layer.params.items():
+        np.testing.assert_array_equal(back.params[key], array + 1, err_msg=key)
+    assert not layer.params or not back.trainable
+    own = {key.rpartition(".")[0]: None for key in layer.params}
+    assert set(rc.interop.torch_layers(module)) >= set(own)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    assert not layer.params or rc.from_torch(module).trainable
+    if layer.params and not type(module).__module__.startswith("torch."):
+        with pytest.raises(ValueError, match=r"float64.*float\(\)"):
+            rc.from_torch(module.double())
+
+
+def test_all_layers_are_among_those_that_come_back() -> None:
+    classes = {name for name in dir(rc) if isinstance(getattr(rc, name), type)}
+    layers = {name for name in classes if getattr(getattr(rc, name), "_built_in", None) is getattr(rc, name)}
+    made = {leaf.label for make in ALONE.values() for _prefix, leaf in make().leaves}
+    assert layers - made - NOT_THERE <= {"Model", "Sequential"}
+
+
+def test_options_for_modules_without_parameters_are_not_left_out() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    for name, options in (("1", {"name": "tanh"}), ("2", {}), ("", {"bias": True})):
+        with pytest.raises(ValueError, match=r"^torch_layers: "):
+            rc.interop.torch_layers(module, options={name: options})
+    convolution = rc.Conv1d(3, 2, 3, seed=0).to_torch()
+    causal = rc.interop.torch_layers(nn.ModuleDict({"a": convolution}), options={"a": {"dilation": 2}})["a"]
+    assert (causal.dilation, causal.padding) == (2, "causal")
+
+
 def test_graphs_go_to_torch() -> None:
     """Several inputs, shared layers, states that others begin with, attention."""
     tokens, features = rc.Input(tokens=7), rc.Input(features=3)

@@ -103,6 +103,14 @@ class Graph:
         return tuple({id(node.layer): node.layer for node in self.nodes}.values())
 
     @property
+    def is_chain(self) -> bool:
+        """Whether every layer reads the output of the one before alone, from the input to the output."""
+        made = [0, *(node.output for node in self.nodes)]
+        reads = [node.inputs == (before,) for node, before in zip(self.nodes, made, strict=False)]
+        once = len(self.layers) == len(self.nodes)
+        return once and all(reads) and len(self.inputs) == 1 and self.outputs == (made[-1],)
+
+    @property
     def finds_masks(self) -> bool:
         """Whether inputs say by their values which steps are padding."""
         return any(port.mask_value is not None for port in self.inputs)

@@ -15,7 +15,8 @@ from recurra.common import checks
 from recurra.common.errors import ModelFormatError
 from recurra.common.typing import Array
 from recurra.interop.gate_orders import gates
-from recurra.interop.torch.parts import Layers, layers_of_parameters
+from recurra.interop.named import read_layers
+from recurra.interop.torch.parts import layers_of_parameters
 from recurra.layers.leaf import LeafLayer
 from recurra.saving import whole_file
 
@@ -138,14 +139,11 @@ def dynet_layers(source: str | os.PathLike[str] | Mapping[str, Array]) -> dict[s
         parent = builder.rpartition("/")[0]
         both = re.fullmatch(r"birnn(_\d+)?", parent.rpartition("/")[2])
         stacks.setdefault(parent if both else builder, []).append(builder)
-    found: dict[str, LeafLayer] = {}
-    unknown: dict[str, str] = {}
-    for name, members in stacks.items():
-        try:
-            found[name] = _layer(name, {one: builders[one] for one in members}, name not in builders)
-        except ValueError as error:
-            unknown[name] = str(error)
-    return Layers(found, unknown, "dynet_layers")
+
+    def made(name: str, members: list[str]) -> LeafLayer:
+        return _layer(name, {one: builders[one] for one in members}, name not in builders)
+
+    return read_layers("dynet_layers", stacks, made)
 
 
 def _number(builder: str) -> tuple[str, int]:
@@ -171,9 +169,7 @@ def _layer(name: str, builders: Mapping[str, Mapping[int, Array]], both: bool) -
             arrays |= {f"{name}.{own}{end}": value for own, value in converted.items()}
     options = {name: {"reset_after": False}} if kind == "gru" else {}
     layers = layers_of_parameters("dynet_layers", arrays, options)
-    if name not in layers:
-        raise ValueError(layers.unknown[name])
-    return layers[name]
+    return layers.answering({name: {}})[name]
 
 
 def _converted(kind: str, values: Sequence[Array]) -> dict[str, Array]:

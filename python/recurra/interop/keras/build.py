@@ -15,7 +15,8 @@ from recurra.models.model import Model
 
 #: Bound on calls of layers; short files of nested models could ask for exponentially many.
 _MOST_CALLS = 5_000
-_MODELS = ("Sequential", "Functional", "Model")
+#: The classes of models, which are layers, too.
+MODELS = ("Sequential", "Functional", "Model")
 
 
 class Builder:
@@ -57,7 +58,7 @@ class Builder:
     def model(self) -> Model:
         """The whole model."""
         config = self._source.config
-        if class_of(config) not in _MODELS:
+        if class_of(config) not in MODELS:
             raise refused(
                 f"got a model of class {class_of(config)!r:.80}, whose code is not in the file, expected Sequential "
                 "or a functional model; build it here by hand, with the weights of its layers"
@@ -235,7 +236,7 @@ def _dtype_of(model: Any) -> str:
     return "float32"
 
 
-@converts(*_MODELS)
+@converts(*MODELS)
 def convert_model(layer: KerasLayer, args: tuple[Any, ...], kwargs: Kwargs) -> Any:
     """To the layers of a nested model."""
     graph = KerasGraph(layer.builder, layer.layer, layer.weights, layer.trainable)

@@ -61,19 +61,22 @@ def _whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @contextmanager
-def open_weights(path: str) -> Iterator[tuple[str, dict[str, Group]]]:
-    """Keras' version and the weights in a file by the names of layers, whatever the model is."""
+def open_weights(path: str) -> Iterator[tuple[str, dict[str, Group], Mapping[str, Any]]]:
+    """Keras' version, the weights in a file by the names of layers, whatever the model is, and its description, if it
+    has one."""
     with _file(path, "keras_layers") as (file, is_archive):
         if is_archive:
-            with _archive(file) as (_config, version, root):
-                yield version, dict(groups_in(root))
+            with _archive(file) as (config, version, root):
+                yield version, dict(groups_in(root)), config
             return
         with _opened(file) as opened:
             if not hdf5.texts(_weights_group(opened), "layer_names"):
-                yield "3", dict(groups_in(_tree(opened)))
+                yield "3", dict(groups_in(_tree(opened))), {}
                 return
             version, lists = _lists(opened)
-            yield version, {name: Group(one.shapes, one) for name, one in lists.items() if len(one)}
+            text = hdf5.text(opened, "model_config")
+            groups = {name: Group(one.shapes, one) for name, one in lists.items() if len(one)}
+            yield version, groups, {} if text is None else parsed(text)
 
 
 @contextmanager

@@ -154,7 +154,7 @@ class KerasLayer:
     def activation_name(self, value: Any) -> str:
         """Keras' name of an activation."""
         if isinstance(value, Mapping):
-            value = value["config"] if isinstance(value.get("config"), str) else value.get("class_name")
+            value = value["config"] if isinstance(value.get("config"), str) else value.get("class_name", value)
         if value is not None and not isinstance(value, str):
             raise refused(f"got {value!r:.80} as an activation, expected its name")
         return (value or "linear").rpartition(">")[2]

@@ -175,10 +175,28 @@ class OnnxModel:
         if not self.state_names:
             raise ValueError(
                 "OnnxModel.stream: got a graph without states, expected an output that is the next value of an input; "
-                "name them with from_onnx(..., states={'h': 'hn'}), export the states as inputs and outputs, or take "
-                "as_model().stream()"
+                "name them with from_onnx(..., states={'h': 'hn'}), or export the states as inputs and outputs"
+                + self._step_by_step()
             )
         return OnnxStream(self, rows)
+
+    def _step_by_step(self) -> str:
+        """What of the layers can step without the graph, as advice."""
+        try:
+            graph = self.as_model()._graph()
+        except ValueError:
+            return ""
+        layers = graph.layers
+        stops = [index for index, layer in enumerate(layers) if layer.why_not_streamable()]
+        if not stops and not graph.why_not_streamable():
+            return ", or take as_model().stream()"
+        if not stops or not stops[0] or not graph.is_chain:
+            return ""
+        at = stops[0]
+        return (
+            f"; its {layers[at].label} {layers[at].why_not_streamable()}; what is before it is "
+            f"recurra.Sequential(*model.as_model().layers[:{at}]).stream()"
+        )
 
     def _example(self) -> Plan:
         """The last plan; if nothing was run yet, one for two rows of five steps, or of more if the graph needs them."""

@@ -147,7 +147,7 @@ def run(layer: Recurrent, found: Spec, x: Array, lengths: Array | None, states: 
     turn = Reverse(dtype=layer.dtype) if found.backwards else None
     y, final = layer(rows if turn is None else turn(rows, lengths=lengths)[0], state, lengths)
     y = y if turn is None else turn(y, lengths=lengths)[0]
-    y = y.reshape(*y.shape[:2], found.directions, -1)
+    y = y.reshape(*y.shape[:2], found.directions, y.shape[2] // found.directions)  # -1 has no value without rows
     y = y if found.batch_first else y.transpose(1, 2, 0, 3)
     finals = final if isinstance(final, tuple) else (final,)
     return [

@@ -7,6 +7,7 @@ from typing import Any
 
 from recurra.interop.torch.chain import CONVERTERS, Chain, take
 from recurra.layers.layer import Layer
+from recurra.layers.leaf import LeafLayer
 from recurra.saving import registry
 
 #: Containers without a forward.
@@ -51,9 +52,22 @@ def _lines(source: str, names: Iterable[str]) -> str:
     )
 
 
-def rebuilt(source: Any, config: Mapping[str, Any]) -> Layer:
-    """The model of a module from `to_torch`, with the module's current parameters."""
+def rebuilt(source: Any, config: Mapping[str, Any], dtype: str) -> Layer:
+    """The layer or model of a module from `to_torch`, with the module's current parameters, of which frozen ones stay
+    frozen."""
     model = registry.build(config, {})
-    parameters = source.state_dict()
+    parameters = _of_model(model, source.state_dict())
+    if parameters and dtype != str(model.dtype):
+        cure = "double" if dtype == "float32" else "float"
+        raise ValueError(f"from_torch: got a module of {dtype}, expected {model.dtype}, as made; write module.{cure}()")
     take(model, {name: parameters[name] for name in (*model.params, *model.buffers)})
+    learns = {name: one.requires_grad for name, one in _of_model(model, dict(source.named_parameters())).items()}
+    for prefix, leaf in model.leaves:
+        own = [learns[prefix + name] for name in leaf.params]
+        leaf.trainable = any(own) if own else leaf.trainable
     return model
+
+
+def _of_model(model: Layer, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a module by their names in the model; a layer alone may be in a Network, as "layer"."""
+    return {name.removeprefix("layer.") if isinstance(model, LeafLayer) else name: one for name, one in values.items()}

@@ -5,30 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from recurra.common import checks
+from recurra.interop.named import Layers, checked_options, read_layers
+from recurra.interop.torch import by_hand
 from recurra.interop.torch.chain import Chain, plain, take
 from recurra.interop.torch.convert import convert, converter_name, dtype_of
 from recurra.interop.torch.guess import guessed, narrow
 from recurra.interop.torch.options import options_of
-from recurra.layers.layer import Layer
 from recurra.layers.leaf import LeafLayer
 from recurra.saving import container, foreign
-
-One = TypeVar("One", bound=Layer)
-
-
-class Layers(dict[str, One], Generic[One]):
-    """Layers by name; `unknown` says why others could not be read."""
-
-    def __init__(self, layers: Mapping[str, One], unknown: Mapping[str, str], operation: str = "torch_layers") -> None:
-        super().__init__(layers)
-        self.unknown, self._operation = dict(unknown), operation
-
-    def __missing__(self, name: str) -> One:
-        why = self.unknown.get(name, f"not among {', '.join(map(repr, self))}")
-        raise KeyError(f"{self._operation}: got the name {name!r}, expected one of a layer that could be read: {why}")
 
 
 def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, LeafLayer]:
@@ -73,45 +60,41 @@ def torch_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
     return _of_module(source, given)
 
 
-def checked_options(operation: str, options: Any) -> dict[str, dict[str, Any]]:
-    """Options for layers by name, checked."""
-    if options is None:
-        return {}
-    if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
-        raise TypeError(
-            f"{operation}: got options={options!r}, expected a dict of arguments for the name of each layer; write "
-            f"{{'conv': {{'padding': 'same'}}}}"
-        )
-    return {name: dict(one) for name, one in options.items()}
-
-
 def _of_module(source: Any, options: Mapping[str, dict[str, Any]]) -> Layers[LeafLayer]:
-    found: dict[str, LeafLayer] = {}
-    unknown: dict[str, str] = {}
     dtype = dtype_of(source)
+    whole: dict[str, LeafLayer] = {}
+    modules: dict[str, Any] = {}
     for name, module in source.named_modules():
-        own = [key for key, _value in module.named_parameters(recurse=False)]
+        if config := getattr(module, "recurra_config", None):  # of to_torch: it knows its layers
+            model = by_hand.rebuilt(module, config, dtype)
+            whole |= {".".join(filter(None, (name, prefix[:-1]))): leaf for prefix, leaf in model.leaves}
+        is_part = any(not one or name == one or name.startswith(f"{one}.") for one in whole)
+        if not is_part and (_has_own(module) or converter_name(module) is not None or not list(module.children())):
+            modules[name] = module
+
+    def made(name: str, module: Any) -> LeafLayer:
         given = options.get(name, {})
-        image = bool(given) and set(given) <= {"height", "width", "channels"}
-        if given and own and not image:
-            chain = Chain(dtype, "any")
-            chain.place = name
-            own_options = {} if "type" in given else options_of(module, chain, given)
-            found[name] = _from_parameters("torch_layers", name, module.state_dict(), {**own_options, **given})
-        elif converter_name(module) is None:
-            if own or not list(module.children()):
-                unknown[name] = f"it is of class {type(module).__name__}, which has no counterpart here"
-        else:
-            chain = Chain(dtype, "any", given.get("channels"), given.get("height"), given.get("width"))
-            chain.place = name
-            try:
-                convert(module, chain)
-            except ValueError as error:
-                unknown[name] = str(error)
-                continue
-            if chain.layers and isinstance(chain.layers[0], LeafLayer):
-                found[name] = chain.layers[0]
-    return Layers(found, unknown)
+        if isinstance(module, LeafLayer):
+            described = {"type": module.label, **module.config(), **given}
+            return _from_parameters("torch_layers", name, module.state_dict(), described) if given else module
+        image = set(given) <= {"height", "width", "channels"}
+        chain = Chain(dtype, "any", *(given.get(key) if image else None for key in ("channels", "height", "width")))
+        chain.place = name
+        if not image:
+            own = {} if "type" in given or not _has_own(module) else options_of(module, chain, given)
+            return _from_parameters("torch_layers", name, module.state_dict(), {**own, **given})
+        if converter_name(module) is None:
+            raise ValueError(f"it is of class {type(module).__name__}, which has no counterpart here")
+        convert(module, chain)
+        if not chain.layers or not isinstance(chain.layers[0], LeafLayer):
+            raise ValueError(f"it is of class {type(module).__name__}, which is no layer alone here")
+        return chain.layers[0]
+
+    return read_layers("torch_layers", {**modules, **whole}, made).answering(options)
+
+
+def _has_own(module: Any) -> bool:
+    return any(True for _one in module.parameters(recurse=False))
 
 
 def read_parameters(operation: str, source: Any) -> dict[str, Any]:
@@ -167,22 +150,11 @@ def layers_of_parameters(
     for name, value in parameters.items():
         prefix, _, own = name.rpartition(".")
         groups.setdefault(prefix, {})[own] = value
-    found: dict[str, LeafLayer] = {}
-    unknown: dict[str, str] = {}
-    for prefix, group in groups.items():
-        try:
-            found[prefix] = _from_parameters(operation, prefix, group, options.get(prefix, {}))
-        except ValueError as error:
-            if prefix in options:
-                raise
-            unknown[prefix] = str(error)
-    for name in options:
-        if name not in found:
-            raise ValueError(
-                f"{operation}: got options for {name!r}, expected the name of a layer, one of "
-                f"{', '.join(map(repr, found))}; change it"
-            )
-    return Layers(found, unknown)
+
+    def made(name: str, group: dict[str, Any]) -> LeafLayer:
+        return _from_parameters(operation, name, group, options.get(name, {}))
+
+    return read_layers(operation, groups, made).answering(options)
 
 
 def _from_parameters(operation: str, name: str, group: Mapping[str, Any], options: dict[str, Any]) -> LeafLayer:

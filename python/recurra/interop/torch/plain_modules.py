@@ -18,7 +18,8 @@ from recurra.layers.pooling import Pool
 _ANYWHERE = ("any", "second", "features", "vector", "channels", "pooled", "flat", "image", "pooled image")
 #: The layouts whose second axis has the channels.
 _CHANNELS = ("any", "second", "vector", "channels", "image")
-#: For each class, the activation's name here and the required arguments, which are torch's defaults.
+#: For each class, the activation's name here and the required arguments, which are torch's defaults; above its
+#: threshold a Softplus is x, which a larger one does not change in float32.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReLU": ("relu", {}),
     "LeakyReLU": ("leaky_relu", {"negative_slope": 0.01}),
@@ -44,10 +45,9 @@ def convert_activation(module: Any, chain: Chain) -> None:
     chain.expect(module, *_ANYWHERE)
     name, wanted = _ACTIVATIONS[type(module).__name__]
     for option, value in wanted.items():
-        if getattr(module, option) != value:
-            raise chain.refused(
-                module, f"got {option}={getattr(module, option)!r}, expected {value!r}", "that is the only variant here"
-            )
+        got = getattr(module, option)
+        if got != value and not (option == "threshold" and got > value):
+            raise chain.refused(module, f"got {option}={got!r}, expected {value!r}", "that is the only variant here")
     chain.add(Activation(name, dtype=chain.dtype))
 
 

@@ -62,7 +62,7 @@ def from_torch(source: Any, *, height: int | None = None, width: int | None = No
             "safetensors file; give one of them"
         )
     if config := getattr(source, "recurra_config", None):
-        return by_hand.rebuilt(source, config)
+        return by_hand.rebuilt(source, config, dtype_of(source))
     return module_as_layer(source, _size("height", height), _size("width", width))
 
 

@@ -41,10 +41,12 @@ def _shape(node: Node, inputs: Arrays, limit: int) -> list[Array]:
 def reshaped(node: Node, shape: tuple[int, ...], wanted: list[int]) -> tuple[int, ...]:
     """The output shape of Reshape."""
     keeps_zero = bool(node.attributes.get("allowzero", 0))
-    found = [shape[at] if one == 0 and not keeps_zero and at < len(shape) else one for at, one in enumerate(wanted)]
-    if found.count(-1) == 1:
-        rest = math.prod(one for one in found if one != -1)
-        found[found.index(-1)] = math.prod(shape) // rest if rest else 0
+    copied = [at for at, one in enumerate(wanted[: len(shape)]) if one == 0 and not keeps_zero]
+    found = [shape[at] if at in copied else one for at, one in enumerate(wanted)]
+    if found.count(-1) == 1:  # axes that are copied do not count: with 0 rows the others keep their sizes
+        rest = math.prod(one for at, one in enumerate(found) if one != -1 and at not in copied)
+        whole = math.prod(one for at, one in enumerate(shape) if at not in copied)
+        found[found.index(-1)] = whole // rest if rest else 0
     if math.prod(found) != math.prod(shape) or any(one < 0 for one in found):
         raise ValueError(f"got the shape {tuple(wanted)} for a value of shape {tuple(shape)}")
     return tuple(found)
