@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from report import TITLES, geometric_mean, shape
-from table import is_own
+from table import OURS, is_own
 from workloads import KINDS, WORKLOADS, Workload
 
 INK, FAINT = "#24292f", "#d0d7de"
@@ -61,7 +61,11 @@ class Table:
                 fastest = min(peers, key=peers.__getitem__)
                 found[workload] = (fastest, peers[fastest])
         processor = re.sub(r"(\D)(\d)", r"\1 \2", Path(path).stem.replace("-", " ")).title()
-        return cls(f"{processor}, {INSTRUCTIONS[sections[section]['kernels']]}", found)
+        name = f"{processor}, {INSTRUCTIONS[sections[section]['kernels']]}"
+        engines = {column.partition(",")[0] for ratios in sections[section]["ratios"].values() for column in ratios}
+        if len(others := engines - {OURS}) == 1:  # such as the one that can be held to an instruction set
+            name += f" (beside {others.pop()} alone)"
+        return cls(name, found)
 
 
 def main() -> None:
