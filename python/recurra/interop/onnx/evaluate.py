@@ -16,7 +16,8 @@ from recurra.layers.recurrent.recurrent import Recurrent
 
 #: Bounds on the size of a node's result, in constant folding and in a run.
 FOLDED, RUNNING = 1 << 24, 1 << 31
-_CONTROL = ("If", "Loop")
+#: Bound on the steps of a Loop.
+_LONGEST = 1_000_000
 #: Exceptions that inconsistent models raise.
 BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
@@ -52,7 +53,7 @@ def node(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> 
             if not one.domain and one.op in recurrent.KINDS:
                 return _cell(*_layer(one, inputs), inputs)
             if not one.domain and one.op in _CONTROL:
-                return _if(one, inputs, outer, limit) if one.op == "If" else _loop(one, inputs, outer, limit)
+                return _CONTROL[one.op](one, inputs, outer, limit)
             made = [np.asarray(each) for each in OPERATORS[one.domain, one.op](one, inputs, limit)]
             if any(one.outputs[len(made) :]):
                 raise ValueError(f"got the output {one.outputs[len(made)]!r}, expected {len(made)} outputs only")
@@ -229,16 +230,62 @@ def _loop(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) ->
     carried: list[Any] = list(inputs[2:])
     scanned: list[list[Array]] = [[] for _ in range(len(body.outputs) - 1 - len(carried))]
     names = [value.name for value in body.inputs]
+    if goes and most is not None and most > _LONGEST and _goes_on(body):
+        raise ValueError(f"got a loop of {most} steps, expected at most {_LONGEST}")
     step = 0
     while goes and (most is None or step < most):
-        if step >= 1_000_000:
-            raise ValueError("got a loop of more than a million steps")
+        if step >= _LONGEST:
+            raise ValueError(f"got a loop of more than {_LONGEST} steps")
         begin = [np.array(step, np.int64), np.array(goes), *carried]
         condition, *made = graph(body, {**outer, **dict(zip(names, begin, strict=True))}, limit)
         goes, carried = _truth(condition), made[: len(carried)]
-        for parts, part in zip(scanned, made[len(carried) :], strict=True):
-            parts.append(part)
-            if part.size * len(parts) > limit:
-                raise ValueError(f"got a loop whose outputs have more than {limit} numbers")
+        _collect(scanned, made[len(carried) :], limit)
         step += 1
     return [*carried, *(np.stack(parts) if parts else np.zeros(0, np.float32) for parts in scanned)]
+
+
+def _goes_on(body: Graph) -> bool:
+    """Whether a Loop's condition never changes from true."""
+    name = body.outputs[0].name
+    for inner in reversed(body.nodes):
+        if name in inner.outputs and inner.op in ("Identity", "Cast"):
+            name = inner.inputs[0]
+    return name == body.inputs[1].name or (name in body.constants and _truth(body.constants[name]))
+
+
+def _collect(scanned: Sequence[list[Array]], made: Sequence[Array], limit: int) -> None:
+    """Append a step's outputs."""
+    for parts, part in zip(scanned, made, strict=True):
+        parts.append(part)
+        if part.size * len(parts) > limit:
+            raise ValueError(f"got a loop whose outputs have more than {limit} numbers")
+
+
+def _scan(one: Node, inputs: list[Any], outer: Mapping[str, Any], limit: int) -> list[Array]:
+    body: Graph = one.attributes["body"]
+    count = int(one.attributes["num_scan_inputs"])
+    if one.opset < 9 or not 0 < count <= len(inputs):
+        raise ValueError(f"got operator set {one.opset} and {count} inputs to scan, expected 9 or later, and some")
+    carried, given = list(inputs[:-count]), inputs[-count:]
+
+    def listed(name: str, size: int) -> list[int]:
+        return [int(value) for value in one.attributes.get(name, [0] * size)]
+
+    axes, turned = listed("scan_input_axes", count), listed("scan_input_directions", count)
+    rows = [np.moveaxis(x, axis, 0)[:: -1 if back else 1] for x, axis, back in zip(given, axes, turned, strict=True)]
+    steps = {len(x) for x in rows}
+    if len(steps) != 1 or not max(steps):
+        raise ValueError(f"got inputs of {sorted(steps)} steps, expected as many in each, and at least one")
+    names = [value.name for value in body.inputs]
+    scanned: list[list[Array]] = [[] for _ in range(len(body.outputs) - len(carried))]
+    for parts in zip(*rows, strict=True):
+        made = graph(body, {**outer, **dict(zip(names, [*carried, *parts], strict=True))}, limit)
+        carried = made[: len(carried)]
+        _collect(scanned, made[len(carried) :], limit)
+    ends = zip(
+        scanned, listed("scan_output_axes", len(scanned)), listed("scan_output_directions", len(scanned)), strict=True
+    )
+    return [*carried, *(np.stack(parts[:: -1 if back else 1], axis) for parts, axis, back in ends)]
+
+
+_CONTROL = {"If": _if, "Loop": _loop, "Scan": _scan}

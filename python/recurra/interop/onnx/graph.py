@@ -53,7 +53,7 @@ class Node:
 
     @property
     def graphs(self) -> list[Graph]:
-        """The subgraphs of an If or a Loop."""
+        """The subgraphs of an If, a Loop or a Scan."""
         return [one for one in self.attributes.values() if isinstance(one, Graph)]
 
     def reads(self) -> Iterator[str]:

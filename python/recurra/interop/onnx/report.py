@@ -28,4 +28,9 @@ def text(plan: Plan, nodes: int, states: Mapping[str, str], plumbing: set[int]) 
         for op, count in counts.most_common():
             first = next(node for node in numpy if node.op == op.rpartition(".")[2])
             lines.append(f"  {op} x {count}, first {first.name or first.outputs[0]!r}")
+        if loops := [node for node in numpy if node.op in ("Loop", "Scan")]:
+            inner = sum(len(graph.nodes) for node in loops for graph in node.graphs)
+            lines.append(
+                f"  each step of Loop and Scan runs all nodes of its body, {inner} in all, one by one in numpy"
+            )
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from recurra.models.model import Model
 
 #: Operators whose output shape depends on the values of inputs, with those inputs' indices; None for all.
 _SHAPED_BY: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(("ConstantOfShape", "NonZero", "Range", "Compress", "If", "Loop")),
+    **dict.fromkeys(("ConstantOfShape", "NonZero", "Range", "Compress", "If", "Loop", "Scan")),
     **dict.fromkeys(("Reshape", "Expand", "Tile", "TopK", "OneHot", "Split", "Squeeze", "Unsqueeze"), (1,)),
     **dict.fromkeys((name for _domain, name in OPERATORS if name.startswith("Reduce")), (1,)),
     "Pad": (1, 3),
