@@ -23,7 +23,7 @@ py::list tape_activity(Tape<T>& tape, size_t node) {
   if (!part.tape) return list;
   const RecurrentSpec& spec = *part.spec;
   const Device<T>& device = tape.program().devices().template of<T>();
-  const CellInfo& cell = device.cell(spec.cell);
+  const CellInfo& cell = spec.info(device);
   const Batch& batch = tape.node_batch(node);
   const int64_t rows = batch.rows, steps = batch.steps, H = spec.hidden_size;
   for (ptrdiff_t i = 0; i < spec.layers * spec.directions; ++i) {

@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <tuple>
 
 #include "bindings/conversion.h"
@@ -116,12 +118,52 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
 }
 
 void register_recurrent_layers(py::module_& m) {
+  // A user's cell: the columns and what feeds them, names of the parameters and of the second state ("": none), and the
+  // addresses of the equations, forward and backward, f32 and f64.
+  py::class_<OwnCell, std::shared_ptr<OwnCell>>(m, "OwnCell")
+      .def(py::init([](const std::string& name, int columns, std::pair<int, int> input, std::pair<int, int> recurrent,
+                       const std::array<signed char, 4>& input_gate, const std::array<signed char, 4>& recurrent_gate,
+                       int saved, bool reads_input, const std::string& state,
+                       std::array<std::vector<std::string>, 4> parameters, const std::array<size_t, 4>& equations) {
+             auto cell = std::make_shared<OwnCell>();
+             cell->name = name;
+             cell->state = state;
+             auto& [input_weights, hidden_weights, biases, vectors] = parameters;
+             CellInfo& info = cell->info;
+             info = {.name = cell->name.c_str(),
+                     .gates = int(input_weights.size()),
+                     .groups = columns,
+                     .saved = saved,
+                     .has_cell = !state.empty(),
+                     .stages = hidden_weights.empty() ? 0 : 1,
+                     .input = {input.first, input.second},
+                     .recurrent = {{recurrent.first, recurrent.second}, {}},
+                     .input_gate = {},
+                     .recurrent_gate = {},
+                     .scanned = true,
+                     .vectors = int(vectors.size()),
+                     .reads_input = reads_input,
+                     .biased = {int(biases.size()), 0}};
+             std::copy(input_gate.begin(), input_gate.end(), info.input_gate);
+             std::copy(recurrent_gate.begin(), recurrent_gate.end(), info.recurrent_gate);
+             cell->input_weights = std::move(input_weights);
+             cell->hidden_weights = std::move(hidden_weights);
+             cell->biases = std::move(biases);
+             cell->vectors = std::move(vectors);
+             std::memcpy(&cell->f32, equations.data(), sizeof cell->f32);
+             std::memcpy(&cell->f64, equations.data() + 2, sizeof cell->f64);
+             return cell;
+           }),
+           py::arg("name"), py::arg("columns"), py::arg("input"), py::arg("recurrent"), py::arg("input_gate"),
+           py::arg("recurrent_gate"), py::arg("saved"), py::arg("reads_input"), py::arg("state"), py::arg("parameters"),
+           py::arg("equations"));
   py::class_<PyRecurrent, LayerHandle>(m, "Recurrent")
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers,
                        bool bias, bool bidirectional, double dropout, bool return_sequences, const std::string& dtype,
                        ptrdiff_t proj_size, bool peepholes, bool layer_norm, double input_dropout,
                        double recurrent_dropout, double zoneout, double zoneout_cell, double cell_clip,
-                       const std::array<std::tuple<std::string, double, double>, 3>& activations) {
+                       const std::array<std::tuple<std::string, double, double>, 3>& activations,
+                       const std::shared_ptr<OwnCell>& own) {
              const auto activation = [&](size_t i) {
                const auto& [name, alpha, beta] = activations[i];
                return ActivationOption{name, alpha, beta};
@@ -130,7 +172,7 @@ void register_recurrent_layers(py::module_& m) {
                  dtype, "Recurrent",
                  RecurrentOptions{cell, input_size, hidden_size, num_layers, bias, bidirectional, dropout,
                                   return_sequences, proj_size, peepholes, layer_norm, input_dropout, recurrent_dropout,
-                                  zoneout, zoneout_cell, cell_clip, activation(0), activation(1), activation(2)});
+                                  zoneout, zoneout_cell, cell_clip, activation(0), activation(1), activation(2), own});
            }),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::kw_only(),
            py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0,
@@ -138,7 +180,8 @@ void register_recurrent_layers(py::module_& m) {
            py::arg("peepholes") = false, py::arg("layer_norm") = false, py::arg("input_dropout") = 0.0,
            py::arg("recurrent_dropout") = 0.0, py::arg("zoneout") = 0.0, py::arg("zoneout_cell") = 0.0,
            py::arg("cell_clip") = 0.0,
-           py::arg("activations") = std::array<std::tuple<std::string, double, double>, 3>());
+           py::arg("activations") = std::array<std::tuple<std::string, double, double>, 3>(),
+           py::arg("own") = std::shared_ptr<OwnCell>());
   py::class_<PyAttentionDecoder, LayerHandle>(m, "AttentionDecoder")
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t memory_size,
                        const std::string& attention, ptrdiff_t attention_size, bool input_feeding, bool bias,

@@ -5,12 +5,13 @@
 #include <vector>
 
 #include "device/batch.h"
+#include "device/own_cell.h"
 #include "kernels/cells/cell_info.h"
 
 namespace recurra {
 
 struct RecurrentSpec {
-  CellKind cell;
+  CellKind cell;  // or `own`
   ptrdiff_t input_size, hidden_size, layers, directions;
   bool bias;
   double dropout;  // between layers
@@ -19,8 +20,14 @@ struct RecurrentSpec {
   bool peepholes = false, layer_norm = false;
   double input_dropout = 0, recurrent_dropout = 0;  // one mask per sequence
   double zoneout = 0, zoneout_cell = 0, cell_clip = 0;
-  CellActivations<double> activations = {};                                     // if not the cell's defaults
+  CellActivations<double> activations = {};  // if not the cell's defaults
+  std::shared_ptr<const OwnCell> own = {};
   ptrdiff_t state_size() const { return proj_size ? proj_size : hidden_size; }  // of h
+  // `device`: which knows the cells that are built in.
+  template <class D>
+  const CellInfo& info(const D& device) const {
+    return own ? own->info : device.cell(cell);
+  }
   // Whether a step does more than the cell's plain equations.
   bool has_options(bool training) const {
     return proj_size || peepholes || layer_norm || zoneout > 0 || zoneout_cell > 0 || cell_clip > 0 ||

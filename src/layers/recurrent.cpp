@@ -20,7 +20,7 @@ CellKind cell_kind(const Devices& devices, const std::string& name) {
 }  // namespace
 
 RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) {
-  const CellKind cell = cell_kind(devices, o.cell);
+  const CellKind cell = o.own ? CellKind(0) : cell_kind(devices, o.cell);
   const auto check_size = [](const char* name, ptrdiff_t size, ptrdiff_t most) {
     check(size >= 1 && size <= most, "Recurrent", name, " is ", size, ", expected 1 to ", most);
   };
@@ -35,7 +35,14 @@ RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) 
   check_rate("recurrent_dropout", o.recurrent_dropout);
   check_rate("zoneout", o.zoneout);
   check_rate("zoneout_cell", o.zoneout_cell);
-  const CellInfo& info = devices.f32.cell(cell);
+  const CellInfo& info = o.own ? o.own->info : devices.f32.cell(cell);
+  if (o.own) {
+    const ptrdiff_t above = o.hidden_size * (o.bidirectional ? 2 : 1);
+    check(!info.reads_input || (o.input_size == o.hidden_size && (o.num_layers == 1 || above == o.hidden_size)),
+          o.own->name.c_str(), "the equations read x elementwise, so all layers' inputs must have hidden_size features: "
+          "got input_size ", o.input_size, ", hidden_size ", o.hidden_size,
+          above == o.hidden_size ? "" : " and a bidirectional layer below another");
+  }
   check(o.proj_size >= 0 && o.proj_size < o.hidden_size, "Recurrent", "proj_size is ", o.proj_size,
         ", expected 0 (none) to ", o.hidden_size - 1);
   check(o.cell_clip >= 0, "Recurrent", "cell_clip is ", o.cell_clip, ", expected 0 (none) or more");
@@ -52,7 +59,7 @@ RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) 
       .hidden_size = o.hidden_size,
       .layers = o.num_layers,
       .directions = o.bidirectional ? 2 : 1,
-      .bias = o.bias,
+      .bias = o.own ? !o.own->biases.empty() : o.bias,
       .dropout = o.dropout,
       .proj_size = o.proj_size,
       .peepholes = o.peepholes,
@@ -62,20 +69,30 @@ RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) 
       .zoneout = o.zoneout,
       .zoneout_cell = o.zoneout_cell,
       .cell_clip = o.cell_clip,
-      .activations = {cell_activation("the gates' activation", o.gate_activation, info.own.gate),
+      .activations = o.own ? CellActivations<double>{} : CellActivations<double>{cell_activation("the gates' activation", o.gate_activation, info.own.gate),
                       cell_activation("the candidate's activation", o.candidate_activation, info.own.candidate),
                       cell_activation("the output's activation", o.output_activation, info.own.output)},
+      .own = o.own,
   };
 }
 
 std::vector<ParameterSpec> recurrent_parameters(const Devices& devices, const RecurrentSpec& spec) {
   std::vector<ParameterSpec> specs;
-  const CellInfo& info = devices.f32.cell(spec.cell);
+  const CellInfo& info = spec.info(devices.f32);
   const int64_t gates = info.gates * spec.hidden_size;
   for (ptrdiff_t layer = 0; layer < spec.layers; ++layer)
     for (ptrdiff_t d = 0; d < spec.directions; ++d) {
       const std::string end = "_l" + std::to_string(layer) + (d ? "_reverse" : "");
-      specs.push_back({"weight_ih" + end, {gates, layer ? spec.directions * spec.state_size() : spec.input_size}});
+      const int64_t inputs = layer ? spec.directions * spec.state_size() : spec.input_size;
+      if (spec.own) {
+        const int64_t H = spec.hidden_size;
+        for (const std::string& name : spec.own->input_weights) specs.push_back({name + end, {H, inputs}});
+        for (const std::string& name : spec.own->hidden_weights) specs.push_back({name + end, {H, H}});
+        for (const auto* names : {&spec.own->biases, &spec.own->vectors})
+          for (const std::string& name : *names) specs.push_back({name + end, {H}});
+        continue;
+      }
+      specs.push_back({"weight_ih" + end, {gates, inputs}});
       if (info.stages) specs.push_back({"weight_hh" + end, {gates, spec.state_size()}});
       if (spec.bias) specs.push_back({"bias_ih" + end, {gates}});
       if (spec.bias && info.stages) specs.push_back({"bias_hh" + end, {gates}});
@@ -94,12 +111,25 @@ std::vector<ParameterSpec> recurrent_parameters(const Devices& devices, const Re
 template <class T>
 std::vector<RecurrentOffsets> recurrent_offsets(const Devices& devices, const RecurrentSpec& spec,
                                                 const Parameters<T>& parameters) {
-  const CellInfo& info = devices.of<T>().cell(spec.cell);
+  const CellInfo& info = spec.info(devices.of<T>());
   const bool bias = spec.bias, state = info.stages > 0, norm = spec.layer_norm, norm_c = norm && info.has_cell;
   auto entry = parameters.entries().begin();
-  const auto next = [&](bool there) { return there ? (entry++)->begin : -1; };
+  // Parameters of one kind lie one after the other.
+  const auto next = [&](size_t count) {
+    const ptrdiff_t begin = count ? entry->begin : -1;
+    entry += ptrdiff_t(count);
+    return begin;
+  };
   std::vector<RecurrentOffsets> offsets(size_t(spec.layers * spec.directions));
   for (RecurrentOffsets& o : offsets) {  // in the order of recurrent_parameters
+    if (const OwnCell* own = spec.own.get()) {
+      o.weight_ih = next(own->input_weights.size());
+      o.weight_hh = next(own->hidden_weights.size());
+      o.bias_ih = next(own->biases.size());
+      o.bias_hh = -1;
+      o.weight_peephole = next(own->vectors.size());
+      continue;
+    }
     o.weight_ih = next(true);
     o.weight_hh = next(state);
     o.bias_ih = next(bias);
@@ -135,20 +165,21 @@ Recurrent<T>::Recurrent(const Devices& devices, const RecurrentOptions& options)
 
 template <class T>
 const char* Recurrent<T>::kind() const {
-  return this->device().cell(spec_.cell).name;
+  return spec_.info(this->device()).name;
 }
 
 template <class T>
 std::vector<StateSpec> Recurrent<T>::states() const {
   const ptrdiff_t count = spec_.layers * spec_.directions;
   std::vector<StateSpec> states = {{"h", count, spec_.state_size()}};
-  if (this->device().cell(spec_.cell).has_cell) states.push_back({"c", count, spec_.hidden_size});
+  if (spec_.info(this->device()).has_cell)
+    states.push_back({spec_.own ? spec_.own->state.c_str() : "c", count, spec_.hidden_size});
   return states;
 }
 
 template <class T>
 double Recurrent<T>::work() const {
-  const CellInfo& cell = this->device().cell(spec_.cell);
+  const CellInfo& cell = spec_.info(this->device());
   const double H = double(spec_.hidden_size), gates = cell.gates * H, D = double(spec_.directions);
   // An activation costs about twenty multiply-adds.
   const double other = (cell.stages ? H : 0) + 20;

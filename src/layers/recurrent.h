@@ -15,6 +15,7 @@ struct RecurrentOptions {
   bool peepholes = false, layer_norm = false;
   double input_dropout = 0, recurrent_dropout = 0, zoneout = 0, zoneout_cell = 0, cell_clip = 0;
   ActivationOption gate_activation, candidate_activation, output_activation;
+  std::shared_ptr<const OwnCell> own = {};  // instead of `cell`
 };
 
 // The options as a device's spec, checked, and the stack's parameters, which come first in a layer. Also for layers

@@ -51,6 +51,7 @@ class StackBackward {
   void take_work() {
     const Panels& panels = shape_.panels;
     const ptrdiff_t widest = tape_.rows.steps ? tape_.rows.active[0] : 0;
+    work_.cell = &shape_.cell;
     work_.panels = panels;
     work_.hidden_size = spec_.hidden_size;
     work_.rows = tape_.rows;

@@ -44,8 +44,9 @@ struct ForwardPlan {
       : shape{spec},
         rows(sorted),
         at_once(directions),
-        // Options read whole rows of h between steps, which would cost a team another barrier.
-        members(teams && !spec.has_options(training) ? team_size(shape, threads, at_once, batch.rows) : 1),
+        // Options read whole rows of h between steps, which would cost a team another barrier; the common loops of cells
+        // have none.
+        members(teams && !spec.has_options(training) && !(shape.info.scanned && shape.info.stages) ? team_size(shape, threads, at_once, batch.rows) : 1),
         chunks(row_chunks(rows, batch.rows, members > 1 ? 1 : most_chunks(threads, at_once, batch.rows), arena)),
         tasks(chunks.count * at_once),
         scratch(arena.take<T*>(size_t(tasks * members))) {
@@ -56,7 +57,7 @@ struct ForwardPlan {
   }
 
   ptrdiff_t scratch_size(ptrdiff_t n) const {
-    return shape.cell.forward_scratch(shape.panels, options[0], shape.largest_input(), n, rows.steps, sizes);
+    return shape.cell.forward_scratch(shape.info, shape.panels, options[0], shape.largest_input(), n, rows.steps, sizes);
   }
 
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks.count; }
@@ -66,6 +67,7 @@ struct ForwardPlan {
   ForwardCall<T> call(ptrdiff_t layer, ptrdiff_t d, ptrdiff_t task, StateRows<const T> state,
                       StateRows<T> final_state) const {
     ForwardCall<T> c = {};
+    c.cell = &shape.cell;
     c.panels = shape.panels;
     c.input_size = shape.input_size(layer);
     c.hidden_size = shape.spec.hidden_size;

@@ -22,12 +22,12 @@ CellOptions<T> options_of(const Shape<T>& shape, ptrdiff_t rows, bool training, 
                           int threads, Arena& arena, bool always = false) {
   const RecurrentSpec& spec = shape.spec;
   CellOptions<T> options = {};
+  options.vectors = shape.vectors;
+  options.group = unit_group(rows);
   if (!always && !spec.has_options(training)) return options;
   options.any = true;
   options.projected = spec.proj_size > 0;
   options.state_size = shape.state_size;
-  options.vectors = shape.vectors;
-  options.group = unit_group(rows);
   options.clip = spec.cell_clip > 0 ? T(spec.cell_clip) : std::numeric_limits<T>::infinity();
   const auto activation = [](const CellActivation<double>& a) {
     return CellActivation<T>{a.function, T(a.alpha), T(a.beta)};
@@ -78,7 +78,7 @@ void for_unit_vectors(const Shape<T>& shape, const RecurrentOffsets& offsets, bo
         per_unit(panel, vectors.column(shape.panels, 0) + at * columns + g * units, plain + gates[g] * H);
   };
   for (ptrdiff_t panel = 0; panel < shape.panels.count; ++panel) {
-    for (int i = 0; vectors.peepholes && i < 3; ++i) per_unit(panel, i * units, offsets.weight_peephole + i * H);
+    for (int i = 0; i < vectors.peepholes; ++i) per_unit(panel, i * units, offsets.weight_peephole + i * H);
     if (!vectors.columns) continue;
     if (shape.info.has_cell) {
       per_unit(panel, vectors.cell_norm(shape.panels), offsets.weight_norm_c);

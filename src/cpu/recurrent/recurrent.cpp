@@ -80,10 +80,11 @@ bool CpuDevice<T>::read_tape(const RecurrentSpec& spec, const RecurrentTape<T>& 
         const ptrdiff_t u = p * units, n = std::min(units, spec.hidden_size - u);
         const ptrdiff_t step_row = rows.offset[s] * panels + p * rows.active[s] + r;
         const ptrdiff_t scan_row = (rows.offset[s] + r) * panels + p;
-        const T* saved = values.saved + (shape.info.stages ? step_row : scan_row) * shape.info.saved * units;
+        const ptrdiff_t at = shape.info.scanned ? scan_row : step_row;
+        const T* saved = values.saved + at * shape.info.saved * units;
         for (ptrdiff_t k = 0; k < shape.info.saved; ++k)
           std::copy_n(saved + k * units, n, to.saved.at(row, time) + k * spec.hidden_size + u);
-        if (to.c.data) std::copy_n(values.cells + step_row * units, n, to.c.at(row, time) + u);
+        if (to.c.data) std::copy_n(values.cells + at * units, n, to.c.at(row, time) + u);
       }
     }
   return true;

@@ -4,15 +4,30 @@
 
 #include "cpu/isa.h"
 #include "device/device.h"
+#include "platform/error.h"
 
 namespace recurra {
+
+// A user's cell runs in the loops of every cell that is called by its address.
+template <class T>
+CellKernels<T> cell_kernels(const RecurrentSpec& spec) {
+  if (!spec.own) return *kernels<T>().cells[spec.cell];
+  for (const CellKernels<T>* built_in : kernels<T>().cells)
+    if (built_in->info->scanned) {
+      CellKernels<T> cell = *built_in;
+      cell.info = &spec.own->info;
+      cell.scan = spec.own->equations<T>();
+      return cell;
+    }
+  fail("Recurrent", "this build has no loops for a user's cell");
+}
 
 template <class T>
 struct Shape {
   const RecurrentSpec& spec;
-  const CellKernels<T>& cell = *kernels<T>().cells[spec.cell];
+  const CellKernels<T> cell = cell_kernels<T>(spec);
   const CellInfo& info = *cell.info;
-  const Panels panels = cell.panels(spec.hidden_size);
+  const Panels panels = cell.panels(info, spec.hidden_size);
   const ptrdiff_t lanes = kernels<T>().lanes;
   const ptrdiff_t state_size = spec.state_size(), output_size = spec.directions * state_size;
   const UnitVectors vectors = unit_vectors(info, spec.peepholes, spec.layer_norm);

@@ -75,7 +75,7 @@ ptrdiff_t operand_row(const Shape<T>& shape, ptrdiff_t inputs, int part, bool ou
 constexpr ptrdiff_t kFactorRows = 64;
 template <class T>
 bool gradient_is_outer(const Shape<T>& shape, const Rows& rows) {
-  if (rows.offset[rows.steps] > kFactorRows || shape.info.stages == 0 || shape.spec.proj_size ||
+  if (rows.offset[rows.steps] > kFactorRows || shape.info.scanned || shape.spec.proj_size ||
       shape.vectors.gradient_size(shape.panels) > 0)
     return false;
   ptrdiff_t factors = 0, gradient = 0;

@@ -88,9 +88,9 @@ void backward(const BackwardCall<T>& call) {
   call.options.any ? backward_of<Cell, T, true>(call) : backward_of<Cell, T, false>(call);
 }
 
-template <class Cell, class T>
-ptrdiff_t backward_scratch(const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows) {
-  return BackwardScratch<T>::plan(Cell::kInfo, panels, options, rows, nullptr).size;
+template <class T>
+ptrdiff_t backward_scratch(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options, ptrdiff_t rows) {
+  return BackwardScratch<T>::plan(cell, panels, options, rows, nullptr).size;
 }
 
 }  // namespace

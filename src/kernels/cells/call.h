@@ -5,12 +5,16 @@
 #include <stdint.h>
 
 #include "kernels/cells/cell_options.h"
+#include "kernels/cells/scan_call.h"
 #include "kernels/cells/sequence.h"
 #include "platform/barrier.h"
 #include "platform/caches.h"
 #include "platform/parallel.h"
 
 namespace recurra {
+
+template <class T>
+struct CellKernels;
 
 // Threads that share the panels of one call and meet after every step. {}: a single thread.
 struct Team {
@@ -23,6 +27,7 @@ struct Team {
 // state that enters step `begin`, of the rows that still run there, and the tape begins at that step.
 template <class T>
 struct ForwardCall {
+  const CellKernels<T>* cell;
   Panels panels;
   ptrdiff_t input_size, hidden_size;
   const PackedWeights<T>* weights;
@@ -53,6 +58,7 @@ struct ForwardCall {
 // them, transposed.
 template <class T>
 struct BackwardCall {
+  const CellKernels<T>* cell;
   Panels panels;
   ptrdiff_t input_size, hidden_size;
   const T* hidden_weights[2];  // per stage [column panel][panel][column][units]

@@ -122,10 +122,10 @@ void forward(const ForwardCall<T>& call) {
   call.options.any ? forward_of<Cell, T, true>(call) : forward_of<Cell, T, false>(call);
 }
 
-template <class Cell, class T>
-ptrdiff_t forward_scratch(const Panels& panels, const CellOptions<T>& options, ptrdiff_t input_size, ptrdiff_t rows,
-                          ptrdiff_t steps, const Caches& caches) {
-  return ForwardScratch<T>::plan(Cell::kInfo, panels, options, input_size, rows, steps, caches, false, nullptr).size;
+template <class T>
+ptrdiff_t forward_scratch(const CellInfo& cell, const Panels& panels, const CellOptions<T>& options,
+                          ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, const Caches& caches) {
+  return ForwardScratch<T>::plan(cell, panels, options, input_size, rows, steps, caches, false, nullptr).size;
 }
 
 }  // namespace

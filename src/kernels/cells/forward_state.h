@@ -9,7 +9,7 @@ namespace {
 
 // Cells with panels of half a vector's units: their columns fill whole vectors even so.
 constexpr bool has_half_panels(const CellInfo& cell) {
-  return cell.groups == 4 && cell.has_cell && kRegisters == 32 && kVectorBytes >= 32;
+  return cell.groups == 4 && cell.has_cell && !cell.scanned && kRegisters == 32 && kVectorBytes >= 32;
 }
 
 template <class Cell, class T, bool paired, bool optional>

@@ -3,6 +3,7 @@
 #include "kernels/cells/backward.h"
 #include "kernels/cells/forward.h"
 #include "kernels/cells/scan_backward.h"
+#include "kernels/cells/scan_cell.h"
 #include "kernels/cells/scan_forward.h"
 #include "kernels/cells/table.h"
 
@@ -25,13 +26,12 @@ Panels panels_of(const CellInfo& cell, ptrdiff_t hidden_size) {
 
 template <class Cell, class T>
 constexpr CellKernels<T> kernels_of() {
-  constexpr auto panels = [](ptrdiff_t hidden_size) { return panels_of<T>(Cell::kInfo, hidden_size); };
-  if constexpr (Cell::kInfo.stages > 0)
-    return {&Cell::kInfo,     panels,           forward_scratch<Cell, T>, backward_scratch<Cell, T>,
-            forward<Cell, T>, backward<Cell, T>};
+  if constexpr (Cell::kInfo.scanned)
+    return {&Cell::kInfo,    panels_of<T>,     scan_forward_scratch<T>, scan_backward_scratch<T>,
+            scan_forward<T>, scan_backward<T>, kScanCell<Cell, T>};
   else
-    return {&Cell::kInfo,          panels, scan_forward_scratch<T>, scan_backward_scratch<T>, scan_forward<Cell, T>,
-            scan_backward<Cell, T>};
+    return {&Cell::kInfo,     panels_of<T>,     forward_scratch<T>, backward_scratch<T>,
+            forward<Cell, T>, backward<Cell, T>};
 }
 
 }  // namespace

@@ -68,10 +68,10 @@ struct PackedWeights {
 // The vectors that options multiply elementwise. Per panel, the packed weights hold first those with one value per
 // unit, then those with one per column; their gradient has the same layout and one more vector of columns, the biases'.
 struct UnitVectors {
-  int units;    // three peepholes, or none; then gain and bias of the cell's norm, or neither
-  int columns;  // the gains of the input product's and the recurrent product's norm, or neither
-  bool peepholes;
-  RECURRA_ALWAYS_INLINE ptrdiff_t cell_norm(const Panels& panels) const { return (peepholes ? 3 : 0) * panels.units; }
+  int units;      // those of the equations; then gain and bias of the cell's norm, or neither
+  int columns;    // the gains of the input product's and the recurrent product's norm, or neither
+  int peepholes;  // of the equations: three peepholes, or those that a cell has in any case
+  RECURRA_ALWAYS_INLINE ptrdiff_t cell_norm(const Panels& panels) const { return peepholes * panels.units; }
   RECURRA_ALWAYS_INLINE ptrdiff_t column(const Panels& panels, int i) const {
     return units * panels.units + i * panels.columns;
   }
@@ -81,7 +81,8 @@ struct UnitVectors {
   }
 };
 RECURRA_ALWAYS_INLINE UnitVectors unit_vectors(const CellInfo& cell, bool peepholes, bool normalised) {
-  return {(peepholes ? 3 : 0) + (normalised && cell.has_cell ? 2 : 0), normalised ? 2 : 0, peepholes};
+  const int own = peepholes ? 3 : cell.vectors;
+  return {own + (normalised && cell.has_cell ? 2 : 0), normalised ? 2 : 0, own};
 }
 
 // A row of `norms`: both normalised products, then the scale of each norm.

@@ -7,7 +7,8 @@
 //
 //   g(v) = v + 1/2 for v >= 0, else sigmoid(v): the paper's appendix, which needs log h
 #pragma once
-#include "kernels/cells/scan_unit.h"
+#include "kernels/cells/cell_info.h"
+#include "kernels/cells/scan_cell.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
@@ -41,22 +42,23 @@ struct MinGru {
       .recurrent = {},
       .input_gate = {0, 1, -1, -1},
       .recurrent_gate = {-1, -1, -1, -1},
+      .scanned = true,
   };
 
   template <class V>
   RECURRA_INLINE static void forward(ScanUnit<V>& u) {
     const V z = sigmoid(u.pre[0]), n = candidate<positive>(u.pre[1]);
-    u.a = one<V>() - z;
-    u.b = z * n;
+    u.h = fma(one<V>() - z, u.h, z * n);
     u.saved[0] = z, u.saved[1] = n;
   }
 
   template <class V>
   RECURRA_INLINE static void backward(ScanGradient<V>& d) {
     const V z = d.saved[0], n = d.saved[1];
-    d.a = one<V>() - z;
-    d.pre[0] = d.dh * (n - d.h_previous) * (z * d.a);
+    const V kept = one<V>() - z;
+    d.pre[0] = d.dh * (n - d.h_previous) * (z * kept);
     d.pre[1] = candidate_gradient<positive>(n, d.dh * z);
+    d.carry = d.dh * kept;
   }
 };
 
@@ -76,6 +78,7 @@ struct MinLstm {
       .recurrent = {},
       .input_gate = {0, 1, 2, -1},
       .recurrent_gate = {-1, -1, -1, -1},
+      .scanned = true,
   };
 
   template <class V>
@@ -84,10 +87,9 @@ struct MinLstm {
     const V m = min(min(F, I), V{});
     const V one_m = exp(m), closed_f = exp(m - F), closed_i = exp(m - I);
     const V scale = one<V>() / ((one_m + closed_f) + (one_m + closed_i));
-    u.a = (one_m + closed_i) * scale;
-    const V i = (one_m + closed_f) * scale;
-    u.b = i * n;
-    u.saved[0] = u.a * (closed_f * scale);  // d(f / (f + i)) / dF
+    const V f = (one_m + closed_i) * scale, i = (one_m + closed_f) * scale;
+    u.h = fma(f, u.h, i * n);
+    u.saved[0] = f * (closed_f * scale);  // d(f / (f + i)) / dF
     u.saved[1] = i * (closed_i * scale);    // -d(f / (f + i)) / dI
     u.saved[2] = i, u.saved[3] = n;
   }
@@ -96,7 +98,7 @@ struct MinLstm {
   RECURRA_INLINE static void backward(ScanGradient<V>& d) {
     const V i = d.saved[2], n = d.saved[3];
     const V da = d.dh * (d.h_previous - n);
-    d.a = one<V>() - i;
+    d.carry = d.dh * (one<V>() - i);
     d.pre[0] = da * d.saved[0];
     d.pre[1] = -(da * d.saved[1]);
     d.pre[2] = candidate_gradient<positive>(n, d.dh * i);

@@ -1,12 +1,13 @@
-// The forward loop of cells whose gates only the input feeds: a product for a block of steps, then the recurrence
-// h' = a h + b over it, panel by panel, while the pre-activations are in L1.
+// The forward loop of cells that are called by their addresses (kernels/cells/scan_call.h): a product with the input for
+// a block of steps, then the recurrence over it, panel by panel, while the pre-activations are in L1. One loop for all
+// of them: what differs is a call for each panel of a block.
 //
-// The recurrence itself runs step after step: it is a hundredth of the product's work, parallel over rows and channels,
-// and has one order of rounding. A scan that is parallel over time would round differently for every way to cut it.
+// The recurrence itself runs step after step: without a product it is a hundredth of the work, parallel over rows and
+// channels, and has one order of rounding. A scan that is parallel over time would round differently for every way to
+// cut it. Of a cell with a product of the state, a block is one step.
 #pragma once
 #include "kernels/cells/forward_scratch.h"
 #include "kernels/cells/poll.h"
-#include "kernels/cells/scan_unit.h"
 
 namespace recurra::RECURRA_ISA {
 namespace {
@@ -16,32 +17,46 @@ constexpr ptrdiff_t kScanRows = 96;
 
 template <class T>
 struct ScanScratch {
-  T* x;    // [row of the product][stride]
-  T* pre;  // [row of the product][columns]
-  ptrdiff_t stride, size;
+  ScanRow<T>* rows;  // [row]
+  T* x;              // [row of the product][stride]
+  T* pre;            // [row of the product][columns]
+  T* c;              // [row][state_stride], for cells that have it
+  T* h[2];           // [row][state_stride], of the previous step and of this one, if a product reads them
+  ptrdiff_t stride, state_stride, size;
 
-  static ScanScratch plan(const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows, ptrdiff_t steps, T* base) {
+  static ScanScratch plan(const CellInfo& cell, const Panels& panels, ptrdiff_t input_size, ptrdiff_t rows,
+                          ptrdiff_t steps, T* base) {
     const ptrdiff_t most = rows > kScanRows ? rows : kScanRows, count = rows * steps < most ? rows * steps : most;
-    const ptrdiff_t stride = work_stride<T>(input_size), x_size = (count * stride + 63) / 64 * 64;
-    return {base, base ? base + x_size : nullptr, stride, x_size + count * panels.columns};
+    ScanScratch s = {};
+    const auto take = [&](ptrdiff_t n) {
+      T* const p = base ? base + s.size : nullptr;
+      s.size += (n + 63) / 64 * 64;
+      return p;
+    };
+    s.stride = work_stride<T>(input_size);
+    s.state_stride = work_stride<T>(panels.padded());
+    s.rows = reinterpret_cast<ScanRow<T>*>(take(rows * ptrdiff_t(sizeof(ScanRow<T>) / sizeof(T))));
+    s.x = take(count * s.stride);
+    s.pre = take(count * panels.columns);
+    if (cell.has_cell) s.c = take(rows * s.state_stride);
+    for (T*& h : s.h) h = cell.stages ? take(rows * s.state_stride) : nullptr;
+    return s;
   }
 };
 
 template <class T>
-ptrdiff_t scan_forward_scratch(const Panels& panels, const CellOptions<T>&, ptrdiff_t input_size, ptrdiff_t rows,
-                               ptrdiff_t steps, const Caches&) {
-  return ScanScratch<T>::plan(panels, input_size, rows, steps, nullptr).size;
+ptrdiff_t scan_forward_scratch(const CellInfo& cell, const Panels& panels, const CellOptions<T>&, ptrdiff_t input_size,
+                               ptrdiff_t rows, ptrdiff_t steps, const Caches&) {
+  return ScanScratch<T>::plan(cell, panels, input_size, rows, steps, nullptr).size;
 }
 
-template <class Cell, class T>
+template <class T>
 struct ScanForward {
-  typedef Vec<T> V;
-  static constexpr CellInfo kCell = Cell::kInfo;
-
   const ForwardCall<T>& call;
-  const ptrdiff_t units = call.panels.units, columns = call.panels.columns;
+  const CellInfo& cell = *call.cell->info;
+  const ptrdiff_t units = call.panels.units, columns = call.panels.columns, strips = call.panels.strips;
   const ScanScratch<T> work =
-      ScanScratch<T>::plan(call.panels, call.input_size, call.last - call.first, call.rows.steps, call.scratch);
+      ScanScratch<T>::plan(cell, call.panels, call.input_size, call.last - call.first, call.rows.steps, call.scratch);
 
   const int64_t tape_from = call.rows.offset[call.begin];
 
@@ -49,58 +64,96 @@ struct ScanForward {
   ptrdiff_t block_end(ptrdiff_t r, ptrdiff_t end) const {
     return call.rows.length[r] < end ? call.rows.length[r] : end;
   }
+  T* state(ptrdiff_t s, ptrdiff_t r) const { return work.h[s & 1] + (r - call.first) * work.state_stride; }
 
-  // Copies x of steps [begin, end) row by row, for one constant stride; returns how many.
+  // Copies x of steps [begin, end) row by row, for one constant stride, and says where the rows' steps are; returns how
+  // many they are.
   ptrdiff_t gather(ptrdiff_t begin, ptrdiff_t end, ptrdiff_t active) const {
-    T* to = work.x;
-    for (ptrdiff_t r = call.first; r < call.first + active; ++r)
-      for (ptrdiff_t s = begin; s < block_end(r, end); ++s, to += work.stride)
-        copy_row(to, call.x.at(batch(r), call.direction.time(call.rows, r, s)), call.input_size);
-    return (to - work.x) / work.stride;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t r = call.first; r < call.first + active; ++r) {
+      const ptrdiff_t steps = block_end(r, end) - begin, time = call.direction.time(call.rows, r, begin);
+      T* const hn = call.hn.at(batch(r));
+      ScanRow<T>& row = work.rows[r - call.first];
+      row = {.steps = steps,
+             .pre = work.pre + count * columns,
+             .x = work.x + count * work.stride,
+             .h = hn,
+             .c = cell.has_cell ? work.c + (r - call.first) * work.state_stride : nullptr,
+             .h_out = hn,
+             .c_out = cell.has_cell ? work.c + (r - call.first) * work.state_stride : nullptr,
+             .y = call.y.data ? call.y.at(batch(r), time) : nullptr,
+             .reset = call.rows.reset ? call.rows.reset + batch(r) * call.rows.reset_row +
+                                            (time + call.direction.reverse) * call.rows.reset_step
+                                      : nullptr,
+             .place = r - tape_from};
+      if (cell.stages) {
+        row.h = state(begin, r);
+        if (begin + 1 < block_end(r, call.end)) row.h_out = state(begin + 1, r);
+        if (call.direction.cut(call.rows, r, begin)) zero_row(state(begin, r), call.panels.padded());
+      }
+      for (ptrdiff_t s = begin; s < begin + steps; ++s, ++count)
+        copy_row(work.x + count * work.stride, call.x.at(batch(r), call.direction.time(call.rows, r, s)),
+                 call.input_size);
+    }
+    return count;
   }
 
-  void multiply_panel(ptrdiff_t p, ptrdiff_t count) const {
+  // A part's columns of panel p from its operand's rows on, over what they hold: the biases, or the input's product.
+  void multiply(int part, ptrdiff_t p, const T* from, ptrdiff_t stride, ptrdiff_t depth, ptrdiff_t count) const {
     const PackedWeights<T>& weights = *call.weights;
-    const int nv = int(columns / kLanes<T>);
-    const Segment<T> segment = {work.x, work.stride, weights.panel(p), call.input_size};
+    const Range range = part ? cell.recurrent[0] : cell.input;
+    const ptrdiff_t at = range.begin * units;
+    const int nv = int(range.count * units / kLanes<T>);
+    const Segment<T> segment = {from, stride, weights.panel(p) + weights.layout.offset[part], depth};
     Scales<T> room;
-    const Scales<T>* scales = weights.scales_of(0, p, 0, room);
+    const Scales<T>* scales = weights.scales_of(part, p * strips, at, room);
     const Split tiles = split(count, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
-      Tile<T> tile = {
-          &segment, 1, weights.layout.row[0], weights.biases + p * columns, 0, work.pre + tiles.begin(i) * columns,
-          columns};
+      T* const out = work.pre + tiles.begin(i) * columns + at;
+      Tile<T> tile = {&segment, 1,   weights.layout.row[part], part ? out : weights.biases + p * columns + at,
+                      part ? columns : 0, out, columns};
+      tile.b_strip = strips > 1 ? weights.layout.strip : 0;
+      tile.init_strip = tile.out_strip = columns / strips;
       tile.scales = scales;
-      if (i == 0 && call.far()) tile.next = weights.panel(p + 1);
-      multiply(weights.storage->tiles, tile, tiles.begin(i), tiles.size(i), nv);
+      if (i == 0 && part == 0 && call.far()) tile.next = weights.panel(p + 1);
+      recurra::RECURRA_ISA::multiply(weights.storage->tiles, tile, tiles.begin(i), tiles.size(i), nv);
     }
   }
 
-  void scan_panel(ptrdiff_t p, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t active) const {
-    const T* pre = work.pre;
-    for (ptrdiff_t r = call.first; r < call.first + active; ++r) {
-      const ptrdiff_t row_end = block_end(r, end);
-      for (ptrdiff_t w = 0; w < units; w += kLanes<T>) {
-        const ptrdiff_t u = p * units + w, left = call.hidden_size - u;
-        T* state = call.hn.at(batch(r)) + u;
-        V h = load<V>(state, left);  // the padding lanes stay finite: all their weights are 0
-        for (ptrdiff_t s = begin; s < row_end; ++s) {
-          ScanUnit<V> unit;
-          for (int g = 0; g < kCell.groups; ++g) unit.pre[g] = load<V>(pre + (s - begin) * columns + g * units + w);
-          Cell::forward(unit);
-          if (call.rows.reset && call.direction.cut(call.rows, r, s)) h = V{};
-          h = fma(unit.a, h, unit.b);
-          if (call.y.data) store(call.y.at(batch(r), call.direction.time(call.rows, r, s)) + u, h, left);
-          if (call.saved) {
-            const ptrdiff_t at_row = call.rows.offset[s] - tape_from + r;
-            T* saved = call.saved + (at_row * call.panels.count + p) * kCell.saved * units + w;
-            for (int k = 0; k < kCell.saved; ++k) store(saved + k * units, unit.saved[k]);
-          }
-        }
-        store(state, h, left);
-      }
-      pre += (row_end - begin) * columns;
+  void run_panel(ptrdiff_t p, ptrdiff_t begin, ptrdiff_t active, ptrdiff_t count) const {
+    multiply(0, p, work.x, work.stride, call.input_size, count);
+    if (cell.stages) {
+      const ptrdiff_t end = cell.input.count * units;  // columns that the input does not feed
+      for (ptrdiff_t i = 0; i < count && end < columns; ++i) zero_row(work.pre + i * columns + end, columns - end);
+      multiply(1, p, state(begin, call.first), work.state_stride, call.hidden_size, count);
     }
+    const ptrdiff_t sign = call.direction.reverse ? -1 : 1;
+    const ptrdiff_t saved_row = call.panels.count * cell.saved * units, cells_row = call.panels.padded();
+    call.cell->scan.forward(
+        {.rows = work.rows,
+         .count = active,
+         .first = p * units,
+         .units = units,
+         .left = call.hidden_size - p * units,
+         .pre_step = columns,
+         .x_step = work.stride,
+         .y_step = sign * call.y.step_stride,
+         .reset_step = sign * call.rows.reset_step,
+         .keeps_first = call.direction.reverse && begin == 0,
+         .vectors = cell.vectors ? call.options.unit_weights + p * cell.vectors * units : nullptr,
+         .saved = call.saved ? call.saved + p * cell.saved * units : nullptr,
+         .cells = call.cells ? call.cells + p * units : nullptr,
+         .saved_row = saved_row,
+         .cells_row = cells_row,
+         .offset = call.rows.offset + begin});
+  }
+
+  // The units [from, from + here) of a state that begins or ends a call; null: zeros.
+  static void copy_state(T* to, const T* state, ptrdiff_t from, ptrdiff_t here) {
+    if (state)
+      copy_row(to + from, state + from, here);
+    else
+      zero_row(to + from, here);
   }
 
   // The members of a team take their own panels and never wait for each other.
@@ -112,31 +165,32 @@ struct ScanForward {
     const ptrdiff_t here = (last_panel * units < call.hidden_size ? last_panel * units : call.hidden_size) - from;
     const ptrdiff_t running =
         call.begin ? active_rows(call.rows, call.first, call.last, call.begin) : call.last - call.first;
+    const auto c_of = [&](ptrdiff_t r) { return work.c + (r - call.first) * work.state_stride; };
     for (ptrdiff_t r = call.first; r < call.first + running; ++r) {
-      if (call.h0.data)
-        copy_row(call.hn.at(batch(r)) + from, call.h0.at(batch(r)) + from, here);
-      else
-        zero_row(call.hn.at(batch(r)) + from, here);
+      copy_state(call.hn.at(batch(r)), call.h0.data ? call.h0.at(batch(r)) : nullptr, from, here);
+      if (cell.has_cell) copy_state(c_of(r), call.c0.data ? call.c0.at(batch(r)) : nullptr, from, here);
+      if (cell.stages) copy_state(state(call.begin, r), call.hn.at(batch(r)), 0, call.hidden_size);
     }
     Poll poll = {call.stop, Poll::kInterval};
     for (ptrdiff_t begin = call.begin, end = 0; begin < call.end; begin = end) {
       const ptrdiff_t active = active_rows(call.rows, call.first, call.last, begin);
-      if (!active) return;
-      end = begin + (active < kScanRows ? kScanRows / active : 1);
+      if (!active) break;
+      end = begin + (active < kScanRows && !cell.stages ? kScanRows / active : 1);
       end = end < call.end ? end : call.end;
       const ptrdiff_t count = gather(begin, end, active);
       for (ptrdiff_t p = first_panel; p < last_panel; ++p) {
-        multiply_panel(p, count);
-        scan_panel(p, begin, end, active);
-        if (poll.stopped(count * columns * call.input_size)) return;
+        run_panel(p, begin, active, count);
+        if (poll.stopped(count * columns * (call.input_size + (cell.stages ? call.hidden_size : 0)))) return;
       }
     }
+    for (ptrdiff_t r = call.first; cell.has_cell && call.cn.data && r < call.first + running; ++r)
+      copy_row(call.cn.at(batch(r)) + from, c_of(r) + from, here);
   }
 };
 
-template <class Cell, class T>
+template <class T>
 void scan_forward(const ForwardCall<T>& call) {
-  ScanForward<Cell, T>{call}.run();
+  ScanForward<T>{call}.run();
 }
 
 }  // namespace

@@ -11,12 +11,13 @@ namespace recurra {
 template <class T>
 struct CellKernels {
   const CellInfo* info;
-  Panels (*panels)(ptrdiff_t hidden_size);  // the packed layout follows from the shape alone
-  ptrdiff_t (*forward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t input_size, ptrdiff_t rows,
-                               ptrdiff_t steps, const Caches&);
-  ptrdiff_t (*backward_scratch)(const Panels&, const CellOptions<T>&, ptrdiff_t rows);
+  Panels (*panels)(const CellInfo&, ptrdiff_t hidden_size);  // the packed layout follows from the shape alone
+  ptrdiff_t (*forward_scratch)(const CellInfo&, const Panels&, const CellOptions<T>&, ptrdiff_t input_size,
+                               ptrdiff_t rows, ptrdiff_t steps, const Caches&);
+  ptrdiff_t (*backward_scratch)(const CellInfo&, const Panels&, const CellOptions<T>&, ptrdiff_t rows);
   void (*forward)(const ForwardCall<T>&);
   void (*backward)(const BackwardCall<T>&);
+  ScanCell<T> scan = {};  // the equations, if the loops are common to all such cells
 };
 
 // Elementwise maths over a row of n values.
