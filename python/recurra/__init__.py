@@ -38,6 +38,7 @@ from recurra.layers.python_layer import PythonLayer
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
+from recurra.layers.recurrent.own_cell import OwnCell, cell
 from recurra.layers.recurrent.rnn import RNN
 from recurra.layers.repeat import LearntVector, RepeatVector
 from recurra.layers.slicing import Permute, Slice
@@ -139,6 +140,7 @@ __all__ = [
     "MultiplicativeAttention",
     "Multiply",
     "NonFiniteError",
+    "OwnCell",
     "PReLU",
     "Permute",
     "Pool",
@@ -157,6 +159,7 @@ __all__ = [
     "__version__",
     "build_info",
     "callbacks",
+    "cell",
     "check_gradient",
     "ctc",
     "data",

@@ -23,6 +23,8 @@ def caches() -> tuple[int, int]: ...
 def interrupt_at(poll: int) -> int: ...
 def set_eager(eager: bool) -> None: ...
 def isa() -> str: ...
+
+isa_flags: str  # of the compiler: "avx512 -mavx512f ...|avx2 ...|"
 def build_info() -> dict[str, Any]: ...
 def measure_peak() -> dict[str, float]: ...  # fma_gflops, l2_gbs, l3_gbs, dram_gbs: of one thread; takes a second
 
@@ -73,6 +75,22 @@ class Layer:
     @property
     def dtype(self) -> str: ...
 
+class OwnCell:
+    def __init__(
+        self,
+        name: str,
+        columns: int,
+        input: tuple[int, int],  # the first column that x feeds, and how many
+        recurrent: tuple[int, int],
+        input_gate: Sequence[int],  # four: which matrix feeds a column; -1: none
+        recurrent_gate: Sequence[int],
+        saved: int,
+        reads_input: bool,
+        state: str,  # the second state; "": none
+        parameters: Sequence[Sequence[str]],  # matrices of x, of h, biases, vectors
+        equations: Sequence[int],  # addresses: forward and backward of float32, of float64
+    ) -> None: ...
+
 class Recurrent(Layer):
     def __init__(
         self,
@@ -97,6 +115,7 @@ class Recurrent(Layer):
         cell_clip: float = 0.0,  # 0: none
         # of the gates, the candidate and the LSTM's output: name, alpha, beta; "" is the cell's own
         activations: Sequence[tuple[str, float, float]] = ...,
+        own: OwnCell | None = None,  # instead of `cell`
     ) -> None: ...
 
 class Dense(Layer):

@@ -63,6 +63,7 @@ void register_runtime(py::module_& m) {
       py::arg("poll"));
   m.def("set_eager", &set_eager, py::arg("eager"));
   m.def("isa", &isa_name);
+  m.attr("isa_flags") = RECURRA_ISA_FLAGS;  // of the compiler, "avx512 -mavx512f ...|avx2 ...|"
   m.def("build_info", [] {
     py::dict info;
     info["version"] = RECURRA_VERSION;

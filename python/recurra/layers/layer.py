@@ -23,7 +23,7 @@ from recurra.running.tape import Tape
 #: Public names for other modules' use alone; `__dir__` hides them.
 _BETWEEN_LAYERS = frozenset(
     [
-        "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "gates",
+        "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "described_as", "gates",
         "gates_see_state", "input_infos", "is_built_in", "is_trainable", "joined_features", "joins", "keeps_steps",
         "label", "leaves", "made_of_layers", "made_steps", "native", "needs_sequences", "num_inputs",
         "output_features", "output_infos", "output_reset", "own_buffers", "parameters", "state_names",
@@ -64,6 +64,8 @@ class Layer(ABC):
     made_of_layers: bool = True
     #: The nearest class in the MRO that belongs to the library; set by `registry.built_in`.
     _built_in: type[Layer] | None = None
+    #: The built-in class that files name instead of this one, where its `from_config` makes the class itself.
+    described_as: str
 
     @property
     @abstractmethod
@@ -447,7 +449,7 @@ class Layer(ABC):
         return beyond.ask("to_torch")(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
+        return rebuild, (type(self), self.config(), self.state_dict(), self.trainable)
 
     if not TYPE_CHECKING:  # an editor and mypy know which names there are
 
@@ -470,7 +472,7 @@ class Layer(ABC):
         return f"{self.label}({', '.join(shown)})"
 
 
-def _rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:
+def rebuild(cls: type[Layer], config: dict[str, Any], state: dict[str, Array], trainable: bool) -> Layer:
     """Rebuild a pickled or copied layer."""
     with initialise.drawing(not cls.is_built_in()):
         layer = cls.from_config(config)

@@ -26,8 +26,9 @@ def built_in(cls: type[T]) -> type[T]:
 
 def describe(layer: Layer) -> dict[str, Any]:
     """The plain data from which `build` makes the layer, parameters aside."""
-    name = type(layer).__name__
-    if _BUILT_IN.get(name, type(layer)) is not type(layer):
+    own = type(layer)
+    name = vars(own).get("described_as", own.__name__)
+    if "described_as" not in vars(own) and _BUILT_IN.get(name, own) is not own:
         raise ValueError(
             f"describe: got a custom class named {name}, which is the name of a built-in layer, expected another name; "
             f"rename it"

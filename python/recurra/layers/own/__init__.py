@@ -1,0 +1,1 @@
+"""Cells that users define by their equations."""
