@@ -201,7 +201,7 @@ CELLS = {
 
 
 def run(
-    cell: str,
+    cell: str | Cell,
     params: Mapping[str, Array],
     x: Array,
     *,
@@ -222,8 +222,8 @@ def run(
     A seed means training, with masks drawn from it; None is inference.
     """
     rows, steps, directions = x.shape[0], x.shape[1], 2 if bidirectional else 1
-    spec = CELLS[cell]
-    hidden = len(params["weight_ih_l0"]) // spec.gates
+    spec = CELLS[cell] if isinstance(cell, str) else cell
+    hidden = len(next(iter(params.values()))) // spec.gates  # weight_ih_l0
     units = len(params["weight_hr_l0"]) if "weight_hr_l0" in params else hidden  # of h
     sizes, slots = (units, hidden)[: spec.parts], num_layers * directions
     final = [np.zeros((slots, rows, n)) if state is None else state[p].copy() for p, n in enumerate(sizes)]

@@ -23,9 +23,9 @@ from recurra.running.tape import Tape
 #: Public names for other modules' use alone; `__dir__` hides them.
 _BETWEEN_LAYERS = frozenset(
     [
-        "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "described_as", "gates",
-        "gates_see_state", "input_infos", "is_built_in", "is_trainable", "joined_features", "joins", "keeps_steps",
-        "label", "leaves", "made_of_layers", "made_steps", "native", "needs_sequences", "num_inputs",
+        "all_parameters", "allows_holes", "check_other", "core", "core_name", "count_parameters", "described_as",
+        "gates", "gates_see_state", "input_infos", "is_built_in", "is_trainable", "joined_features", "joins",
+        "keeps_steps", "label", "leaves", "made_of_layers", "made_steps", "native", "needs_sequences", "num_inputs",
         "output_features", "output_infos", "output_reset", "own_buffers", "parameters", "state_names",
         "state_sizes", "state_zeros", "structures", "waits_for_seed", "why_not_streamable",
     ]
@@ -466,9 +466,13 @@ class Layer(ABC):
         """The names that an editor completes, without those for other modules."""
         return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]
 
+    def _shown(self) -> dict[str, Any]:
+        """What `repr` shows where it is not the default."""
+        return self.config()
+
     def __repr__(self) -> str:
         defaults = {name: repr(one.default) for name, one in inspect.signature(type(self)).parameters.items()}
-        shown = [f"{name}={value!r}" for name, value in self.config().items() if defaults.get(name) != repr(value)]
+        shown = [f"{name}={value!r}" for name, value in self._shown().items() if defaults.get(name) != repr(value)]
         return f"{self.label}({', '.join(shown)})"
 
 

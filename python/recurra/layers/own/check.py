@@ -40,7 +40,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def specified(equations: Equations, values: dict[str, Array], x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+def specified(
+    equations: Equations, values: dict[str, Array], x: Array, states: list[Array]
+) -> tuple[Array, list[Array]]:
     """The text as Python runs it, in float64: x (N, T, I), states (N, H) -> y (N, T, H), states.
 
     `values`: the parameters by the names of the text.
@@ -53,7 +55,7 @@ def specified(equations: Equations, values: dict[str, Array], x: Array, states: 
         now = {name: end[n] for name, end in zip(names, ends, strict=True)}
         for t in range(x.shape[1]):
             scope = {"__builtins__": {}, **FUNCTIONS, **values, **now, "x": x[n, t]}
-            exec(code, scope)
+            exec(code, scope)  # noqa: S102
             now = {name: np.asarray(scope[name], np.float64) for name in names}
             y[n, t] = now["h"]
         for name, end in zip(names, ends, strict=True):
@@ -68,10 +70,10 @@ def check_cell(operation: str, equations: Equations, layer: Any) -> None:
         RuntimeError: they disagree, which no text should bring about.
     """
     rng = np.random.default_rng(0)
-    H = layer.hidden_size
+    units = layer.hidden_size
     x = rng.standard_normal((_ROWS, _STEPS, layer.input_size))
-    states = [rng.standard_normal((_ROWS, H)) for _name in layer.state_names]
-    weights = [rng.standard_normal((_ROWS, _STEPS, H)), *(rng.standard_normal((_ROWS, H)) for _state in states)]
+    states = [rng.standard_normal((_ROWS, units)) for _name in layer.state_names]
+    weights = [rng.standard_normal((_ROWS, _STEPS, units)), *(rng.standard_normal((_ROWS, units)) for _state in states)]
     values = {name.rpartition("_l")[0]: np.array(array) for name, array in layer.params.items()}
 
     def loss() -> float:
@@ -101,8 +103,8 @@ def _compare(operation: str, name: str, got: Array, expected: Array) -> None:
     worst = float(np.abs(got - expected)[finite].max(initial=0.0))
     if not worst <= 1e-9 * scale:
         raise RuntimeError(
-            f"{operation}: got {name} that differs by {worst:.3g} from what the equations say, expected at most 1e-9 of "
-            f"its scale; try another compiler by CXX, and report the equations"
+            f"{operation}: got {name} that differs by {worst:.3g} from what the equations say, expected at most 1e-9 "
+            f"of its scale; try another compiler by CXX, and report the equations"
         )
 
 

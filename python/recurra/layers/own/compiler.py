@@ -59,8 +59,8 @@ def _compile(operation: str, command: list[str], source: str, path: Path) -> Non
         Path(made).replace(path)
     except OSError as error:
         raise RuntimeError(
-            f"{operation}: got {error}, expected {shlex.join(command[:1])} to run and {path.parent} to be writable; set "
-            f"CXX or XDG_CACHE_HOME"
+            f"{operation}: got {error}, expected {shlex.join(command[:1])} to run and {path.parent} to be writable; "
+            f"set CXX or XDG_CACHE_HOME"
         ) from error
     finally:
         Path(made).unlink(missing_ok=True)
@@ -73,9 +73,9 @@ def _compiler(operation: str) -> list[str]:
             return [found, *command[1:]]
     got = f"CXX={shlex.join(chosen)}, which is not there" if chosen else "no C++ compiler"
     raise RuntimeError(
-        f"{operation}: got {got}, expected GCC or Clang, as a cell's equations are compiled when it is defined; install "
-        f"one (Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install; conda: "
-        f"conda install cxx-compiler) or set CXX"
+        f"{operation}: got {got}, expected GCC or Clang, as a cell's equations are compiled when it is defined; "
+        f"install one (Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install; "
+        f"conda: conda install cxx-compiler) or set CXX"
     )
 
 

@@ -1,4 +1,4 @@
-"""From the text of a cell's equations to expressions: which names are parameters and states, which products there are."""
+"""From the text of a cell's equations to expressions: which names are parameters and states, which products it has."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ class Equations:
         self.state: str | None = None
         self._check_text()
         self.tree = self._parse()
-        self._names = Counter(n.id for n in ast.walk(self.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+        names = [node for node in ast.walk(self.tree) if isinstance(node, ast.Name)]
+        self._names = Counter(node.id for node in names if isinstance(node.ctx, ast.Load))
+        self._assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
         self._matrices: dict[str, str] = {}
         self._values: dict[str, int | _Product] = {}
-        self._assigned = {n.id for n in ast.walk(self.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         try:
             for line in self.tree.body:
                 self._assign(line)
@@ -68,9 +69,7 @@ class Equations:
     def _fail_at(self, line: int, column: int, got: str, expected: str, mend: str) -> NoReturn:
         lines = self.text.splitlines() or [""]
         shown = lines[min(line, len(lines)) - 1]
-        raise ValueError(
-            f"{self._operation}: got {got}, expected {expected}; {mend}\n    {shown}\n    {' ' * column}^"
-        )
+        raise ValueError(f"{self._operation}: got {got}, expected {expected}; {mend}\n    {shown}\n    {' ' * column}^")
 
     def _fail_whole(self, got: str, expected: str, mend: str) -> NoReturn:
         raise ValueError(f"{self._operation}: got {got}, expected {expected}; {mend}")
@@ -93,7 +92,9 @@ class Equations:
         try:
             tree = ast.parse(self.text)
         except SyntaxError as error:
-            self._fail_at(error.lineno or 1, max((error.offset or 1) - 1, 0), error.msg, "equations", "write name = ...")
+            self._fail_at(
+                error.lineno or 1, max((error.offset or 1) - 1, 0), error.msg, "equations", "write name = ..."
+            )
         except (RecursionError, MemoryError, ValueError):
             self._fail_whole("equations that Python cannot read", "shorter ones", "use names for parts of them")
         if sum(1 for _node in ast.walk(tree)) > _MOST_NODES:
@@ -107,7 +108,7 @@ class Equations:
             self._fail(line, "a line that is no equation", "name = expression", "write h = ...")
         target = line.targets[0]
         if target.id == "x" or target.id in _CALLS:
-            self._fail(target, f"an equation for {target.id}", "one for a state or a name of yours", "choose another name")
+            self._fail(target, f"an equation for {target.id}", "one for a name of yours", "choose another name")
         value = self._evaluate(line.value)
         if isinstance(value, _Product) and (self._names[target.id] != 1 or target.id in ("h", self.state)):
             value = self._column(value)
@@ -175,7 +176,7 @@ class Equations:
             return self._power(node)
         if isinstance(node, ast.Call):
             return self._call(node)
-        self._fail(
+        return self._fail(
             node, "something else than arithmetic", "names, numbers, + - * / @ ** and functions", "write it with these"
         )
 
@@ -306,7 +307,9 @@ class Equations:
     def _call(self, node: ast.Call) -> int:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in _CALLS or node.keywords:
-            self._fail(node, f"a call of {ast.unparse(node.func)}", f"one of {', '.join(_CALLS)}", "write it with these")
+            self._fail(
+                node, f"a call of {ast.unparse(node.func)}", "one of " + ", ".join(_CALLS), "write it with these"
+            )
         count, make = _CALLS[name]
         if len(node.args) != count:
             self._fail(node, f"{len(node.args)} arguments for {name}", f"{count}", "give as many")

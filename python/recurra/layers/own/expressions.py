@@ -12,8 +12,8 @@ class Node(NamedTuple):
     """An operation on the nodes of these numbers; a leaf has what it stands for instead.
 
     Leaves: const (a number), column and vector (an index), x, h, c (of the step before), and dh, dc (the gradients of
-    the new state). Operations: add, sub, mul, div, neg, min, max; the names in FUNCTIONS; select (a, b, then, otherwise:
-    where a < b).
+    the new state). Operations: add, sub, mul, div, neg, min, max; the names in FUNCTIONS; select (a, b, then,
+    otherwise: where a < b).
     """
 
     kind: str

@@ -99,7 +99,8 @@ def _make(name: str, text: str, starts: dict[str, Any]) -> type[OwnCell]:
     source = native.source_of("cell", equations)
     addresses = compiler.compile_cell("cell", source.text)
     made: type[OwnCell] = type(name, (OwnCell,), {"__doc__": f"{name}, defined by rc.cell:\n\n{text}"})
-    made.equations, made.init, made._native = equations.text, starts, native.native_cell(name, equations, source, addresses)
+    made.equations, made.init = equations.text, starts
+    made._native = native.native_cell(name, equations, source, addresses)
     made.state_names = ("h",) if equations.state is None else ("h", equations.state)
     made._built_in = made
     made.described_as = OwnCell.__name__
@@ -196,6 +197,8 @@ class OwnCell(Recurrent[State]):
             return self._draw(rng, shape)
         return rng.uniform(*start, shape) if isinstance(start, list) else np.full(shape, start)
 
+    def _shown(self) -> dict[str, Any]:
+        return super().config()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (OwnCell, self.config(), self.state_dict(), self.trainable)
-
