@@ -170,9 +170,10 @@ void register_recurrent_layers(py::module_& m) {
              };
              return make<PyRecurrent, Recurrent>(
                  dtype, "Recurrent",
-                 RecurrentOptions{cell, input_size, hidden_size, num_layers, bias, bidirectional, dropout,
-                                  return_sequences, proj_size, peepholes, layer_norm, input_dropout, recurrent_dropout,
-                                  zoneout, zoneout_cell, cell_clip, activation(0), activation(1), activation(2), own});
+                 RecurrentOptions{cell,          input_size,    hidden_size,       num_layers,    bias,
+                                  bidirectional, dropout,       return_sequences,  proj_size,     peepholes,
+                                  layer_norm,    input_dropout, recurrent_dropout, zoneout,       zoneout_cell,
+                                  cell_clip,     activation(0), activation(1),     activation(2), own});
            }),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::kw_only(),
            py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0,

@@ -94,7 +94,8 @@ void for_biases(const CellInfo& cell, const Panels& panels, ptrdiff_t hidden_siz
   const signed char* gates = hidden ? cell.recurrent_gate : cell.input_gate;
   const ptrdiff_t first = panel * panels.units;
   for (int g = 0; g < cell.groups; ++g)
-    for (ptrdiff_t w = 0; gates[g] >= 0 && gates[g] < cell.biased[hidden] && w < std::min(panels.units, hidden_size - first); ++w)
+    for (ptrdiff_t w = 0;
+         gates[g] >= 0 && gates[g] < cell.biased[hidden] && w < std::min(panels.units, hidden_size - first); ++w)
       piece(g, w, bias[gates[g] * hidden_size + first + w]);
 }
 

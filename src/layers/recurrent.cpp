@@ -39,8 +39,10 @@ RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) 
   if (o.own) {
     const ptrdiff_t above = o.hidden_size * (o.bidirectional ? 2 : 1);
     check(!info.reads_input || (o.input_size == o.hidden_size && (o.num_layers == 1 || above == o.hidden_size)),
-          o.own->name.c_str(), "the equations read x elementwise, so all layers' inputs must have hidden_size features: "
-          "got input_size ", o.input_size, ", hidden_size ", o.hidden_size,
+          o.own->name.c_str(),
+          "the equations read x elementwise, so all layers' inputs must have hidden_size features: "
+          "got input_size ",
+          o.input_size, ", hidden_size ", o.hidden_size,
           above == o.hidden_size ? "" : " and a bidirectional layer below another");
   }
   check(o.proj_size >= 0 && o.proj_size < o.hidden_size, "Recurrent", "proj_size is ", o.proj_size,
@@ -69,9 +71,13 @@ RecurrentSpec recurrent_spec(const Devices& devices, const RecurrentOptions& o) 
       .zoneout = o.zoneout,
       .zoneout_cell = o.zoneout_cell,
       .cell_clip = o.cell_clip,
-      .activations = o.own ? CellActivations<double>{} : CellActivations<double>{cell_activation("the gates' activation", o.gate_activation, info.own.gate),
-                      cell_activation("the candidate's activation", o.candidate_activation, info.own.candidate),
-                      cell_activation("the output's activation", o.output_activation, info.own.output)},
+      .activations =
+          o.own ? CellActivations<double>{}
+                : CellActivations<double>{cell_activation("the gates' activation", o.gate_activation, info.own.gate),
+                                          cell_activation("the candidate's activation", o.candidate_activation,
+                                                          info.own.candidate),
+                                          cell_activation("the output's activation", o.output_activation,
+                                                          info.own.output)},
       .own = o.own,
   };
 }

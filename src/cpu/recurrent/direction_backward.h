@@ -22,8 +22,8 @@ struct DirectionBackward {
   void run_blocks(const Stretches& stretches, const StretchReader<T>& reader) {
     T** scratch = run.arena.template take<T*>(size_t(chunks.count));
     for (ptrdiff_t i = 0; i < chunks.count; ++i)
-      scratch[i] =
-          run.arena.template take<T>(size_t(shape.cell.backward_scratch(shape.info, shape.panels, call.options, chunks.size(i))));
+      scratch[i] = run.arena.template take<T>(
+          size_t(shape.cell.backward_scratch(shape.info, shape.panels, call.options, chunks.size(i))));
     ptrdiff_t stretch = stretches.count();
     for (const Block& block : blocks.blocks) {
       ptrdiff_t i = std::min(stretch, stretches.count() - 1);

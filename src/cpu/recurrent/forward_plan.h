@@ -44,9 +44,11 @@ struct ForwardPlan {
       : shape{spec},
         rows(sorted),
         at_once(directions),
-        // Options read whole rows of h between steps, which would cost a team another barrier; the common loops of cells
-        // have none.
-        members(teams && !spec.has_options(training) && !(shape.info.scanned && shape.info.stages) ? team_size(shape, threads, at_once, batch.rows) : 1),
+        // Options read whole rows of h between steps, which would cost a team another barrier; the common loops of
+        // cells have none.
+        members(teams && !spec.has_options(training) && !(shape.info.scanned && shape.info.stages)
+                    ? team_size(shape, threads, at_once, batch.rows)
+                    : 1),
         chunks(row_chunks(rows, batch.rows, members > 1 ? 1 : most_chunks(threads, at_once, batch.rows), arena)),
         tasks(chunks.count * at_once),
         scratch(arena.take<T*>(size_t(tasks * members))) {
@@ -57,7 +59,8 @@ struct ForwardPlan {
   }
 
   ptrdiff_t scratch_size(ptrdiff_t n) const {
-    return shape.cell.forward_scratch(shape.info, shape.panels, options[0], shape.largest_input(), n, rows.steps, sizes);
+    return shape.cell.forward_scratch(shape.info, shape.panels, options[0], shape.largest_input(), n, rows.steps,
+                                      sizes);
   }
 
   ptrdiff_t direction(ptrdiff_t task) const { return task / chunks.count; }

@@ -30,8 +30,7 @@ constexpr CellKernels<T> kernels_of() {
     return {&Cell::kInfo,    panels_of<T>,     scan_forward_scratch<T>, scan_backward_scratch<T>,
             scan_forward<T>, scan_backward<T>, kScanCell<Cell, T>};
   else
-    return {&Cell::kInfo,     panels_of<T>,     forward_scratch<T>, backward_scratch<T>,
-            forward<Cell, T>, backward<Cell, T>};
+    return {&Cell::kInfo, panels_of<T>, forward_scratch<T>, backward_scratch<T>, forward<Cell, T>, backward<Cell, T>};
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ struct MinLstm {
     const V f = (one_m + closed_i) * scale, i = (one_m + closed_f) * scale;
     u.h = fma(f, u.h, i * n);
     u.saved[0] = f * (closed_f * scale);  // d(f / (f + i)) / dF
-    u.saved[1] = i * (closed_i * scale);    // -d(f / (f + i)) / dI
+    u.saved[1] = i * (closed_i * scale);  // -d(f / (f + i)) / dI
     u.saved[2] = i, u.saved[3] = n;
   }
 

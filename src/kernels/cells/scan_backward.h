@@ -159,7 +159,8 @@ struct ScanBackward {
       const ptrdiff_t from = columns.begin(j) * L, width = columns.begin(j + 1) * L - from;
       for (ptrdiff_t i = 0; i < panels * strips; ++i)
         work.segments[i] = {call.gates + (i * call.ring_rows + position) * strip_columns + range.begin * units,
-                            stride * strip_columns, weights + from * panels * strips * depth + i * depth * width, depth};
+                            stride * strip_columns, weights + from * panels * strips * depth + i * depth * width,
+                            depth};
       const Tile<T> tile = {work.segments, panels * strips, bytes_of<T>(width), nullptr, 0, out, width};
       const int nv = int(width / L);
       const Split tiles = split(count, max_rows(nv));

@@ -39,11 +39,11 @@ struct ScanForwardCall {
 // A row at one step, backward. Pointers are to unit 0, or to panel 0 where there are panels.
 template <class T>
 struct ScanGradientRow {
-  const T *x, *h, *c, *c_new;  // x and the state that entered the step, c that left it; null: zeros
-  const T *saved;              // [panel][saved][units]
+  const T *x, *h, *c, *c_new;               // x and the state that entered the step, c that left it; null: zeros
+  const T* saved;                           // [panel][saved][units]
   const T *dy, *later, *later_c, *product;  // gradients of y, of the final state, of h through a product; null: none
-  bool fresh, cut, first_of_sum;  // the row ends here; no state entered; the vectors' sums begin here
-  T *gates, *carry, *dc, *sums, *dx, *dh;  // dx and dh may be null: not wanted
+  bool fresh, cut, first_of_sum;            // the row ends here; no state entered; the vectors' sums begin here
+  T *gates, *carry, *dc, *sums, *dx, *dh;   // dx and dh may be null: not wanted
 };
 
 template <class T>

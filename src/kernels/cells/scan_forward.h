@@ -1,6 +1,6 @@
-// The forward loop of cells that are called by their addresses (kernels/cells/scan_call.h): a product with the input for
-// a block of steps, then the recurrence over it, panel by panel, while the pre-activations are in L1. One loop for all
-// of them: what differs is a call for each panel of a block.
+// The forward loop of cells that are called by their addresses (kernels/cells/scan_call.h): a product with the input
+// for a block of steps, then the recurrence over it, panel by panel, while the pre-activations are in L1. One loop for
+// all of them: what differs is a call for each panel of a block.
 //
 // The recurrence itself runs step after step: without a product it is a hundredth of the work, parallel over rows and
 // channels, and has one order of rounding. A scan that is parallel over time would round differently for every way to
@@ -110,8 +110,13 @@ struct ScanForward {
     const Split tiles = split(count, max_rows(nv));
     for (ptrdiff_t i = 0; i < tiles.tiles; ++i) {
       T* const out = work.pre + tiles.begin(i) * columns + at;
-      Tile<T> tile = {&segment, 1,   weights.layout.row[part], part ? out : weights.biases + p * columns + at,
-                      part ? columns : 0, out, columns};
+      Tile<T> tile = {&segment,
+                      1,
+                      weights.layout.row[part],
+                      part ? out : weights.biases + p * columns + at,
+                      part ? columns : 0,
+                      out,
+                      columns};
       tile.b_strip = strips > 1 ? weights.layout.strip : 0;
       tile.init_strip = tile.out_strip = columns / strips;
       tile.scales = scales;
@@ -129,23 +134,22 @@ struct ScanForward {
     }
     const ptrdiff_t sign = call.direction.reverse ? -1 : 1;
     const ptrdiff_t saved_row = call.panels.count * cell.saved * units, cells_row = call.panels.padded();
-    call.cell->scan.forward(
-        {.rows = work.rows,
-         .count = active,
-         .first = p * units,
-         .units = units,
-         .left = call.hidden_size - p * units,
-         .pre_step = columns,
-         .x_step = work.stride,
-         .y_step = sign * call.y.step_stride,
-         .reset_step = sign * call.rows.reset_step,
-         .keeps_first = call.direction.reverse && begin == 0,
-         .vectors = cell.vectors ? call.options.unit_weights + p * cell.vectors * units : nullptr,
-         .saved = call.saved ? call.saved + p * cell.saved * units : nullptr,
-         .cells = call.cells ? call.cells + p * units : nullptr,
-         .saved_row = saved_row,
-         .cells_row = cells_row,
-         .offset = call.rows.offset + begin});
+    call.cell->scan.forward({.rows = work.rows,
+                             .count = active,
+                             .first = p * units,
+                             .units = units,
+                             .left = call.hidden_size - p * units,
+                             .pre_step = columns,
+                             .x_step = work.stride,
+                             .y_step = sign * call.y.step_stride,
+                             .reset_step = sign * call.rows.reset_step,
+                             .keeps_first = call.direction.reverse && begin == 0,
+                             .vectors = cell.vectors ? call.options.unit_weights + p * cell.vectors * units : nullptr,
+                             .saved = call.saved ? call.saved + p * cell.saved * units : nullptr,
+                             .cells = call.cells ? call.cells + p * units : nullptr,
+                             .saved_row = saved_row,
+                             .cells_row = cells_row,
+                             .offset = call.rows.offset + begin});
   }
 
   // The units [from, from + here) of a state that begins or ends a call; null: zeros.

@@ -20,10 +20,10 @@ struct ScanUnit {
 template <class V>
 struct ScanGradient {
   V x, vector[kScanVectors], h_previous, c_previous, c, saved[kScanSaved];  // in
-  V dh;                                                                      // in
-  V dc;                        // in; out: that of c of the step before
-  V carry;                     // out: that of h of the step before other than through a product
-  V pre[kScanColumns];         // out
+  V dh;                                                                     // in
+  V dc;                                                                     // in; out: that of c of the step before
+  V carry;                      // out: that of h of the step before other than through a product
+  V pre[kScanColumns];          // out
   V dx, dvector[kScanVectors];  // out
 };
 

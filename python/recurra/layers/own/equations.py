@@ -164,7 +164,7 @@ class Equations:
             return self._product(node)
         if isinstance(node, ast.Name):
             return self._name(node)
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
             return self._constant(node, node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
             value = self._node(node.operand)
@@ -331,9 +331,11 @@ def _joined(one: _Product | None, other: _Product) -> _Product | None:
     """The sum of both, if no part of it is there twice."""
     if one is None:
         return other
-    if any(a is not None and b is not None for a, b in zip(one[:3], other[:3], strict=True)):
+    pairs = list(zip(one[:3], other[:3], strict=True))
+    if any(a is not None and b is not None for a, b in pairs):
         return None
-    return _Product(*(a if a is not None else b for a, b in zip(one[:3], other[:3], strict=True)), one.where)
+    matrix, hidden, bias = (a if a is not None else b for a, b in pairs)
+    return _Product(matrix, hidden, bias, one.where)
 
 
 def _function(name: str) -> Callable[..., int]:

@@ -78,7 +78,7 @@ def _initial_values(init: Any) -> dict[str, Any]:
     """`init` as plain data."""
     if not isinstance(init, Mapping):
         raise TypeError(f"cell: got init={init!r}, expected values by parameter; write {{'u': 1.0}}")
-    plain = {}
+    plain: dict[str, Any] = {}
     for name, value in init.items():
         if isinstance(value, tuple | list) and len(value) == 2:
             low, high = (checks.number("cell", f"init[{name!r}]", one, -1e30, 1e30) for one in value)
@@ -127,6 +127,11 @@ class OwnCell(Recurrent[State]):
 
     Parameters have the names of the equations with `_lk` for layer k, and `_reverse` for the second direction: matrices
     (H, I) or (H, D * H) above the first layer, and (H, H); biases and vectors (H).
+
+    Example:
+        >>> Leaky = rc.cell("Leaky", "h = a * h + (1 - a) * tanh(W @ x + U @ h + b)", init={"a": 0.9})
+        >>> issubclass(Leaky, rc.OwnCell), list(Leaky(3, 8).params)
+        (True, ['W_l0', 'U_l0', 'b_l0', 'a_l0'])
     """
 
     #: The text, and the initial values, of a class made by `cell`.
@@ -195,7 +200,10 @@ class OwnCell(Recurrent[State]):
         start = self.init.get(name.removesuffix("_reverse").rpartition("_l")[0])
         if start is None:
             return self._draw(rng, shape)
-        return rng.uniform(*start, shape) if isinstance(start, list) else np.full(shape, start)
+        if not isinstance(start, list):
+            return np.full(shape, start)
+        low, high = start
+        return rng.uniform(low, high, shape)
 
     def _shown(self) -> dict[str, Any]:
         return super().config()
