@@ -38,7 +38,6 @@ from recurra.layers.python_layer import PythonLayer
 from recurra.layers.recurrent.gru import GRU
 from recurra.layers.recurrent.lstm import LSTM
 from recurra.layers.recurrent.min_rnn import MinGRU, MinLSTM
-from recurra.layers.recurrent.own_cell import OwnCell, cell
 from recurra.layers.recurrent.rnn import RNN
 from recurra.layers.repeat import LearntVector, RepeatVector
 from recurra.layers.slicing import Permute, Slice
@@ -58,6 +57,7 @@ if _TYPE_CHECKING:
     from recurra.interop.keras.read import from_keras
     from recurra.interop.onnx.read import from_onnx
     from recurra.interop.torch.read import from_torch
+    from recurra.layers.recurrent.own_cell import OwnCell, cell
     from recurra.models.hopfield_network import HopfieldNetwork
     from recurra.saving.files import load
     from recurra.training.history import History
@@ -71,8 +71,10 @@ __getattr__, __dir__ = _later.attributes(
         "Generated": "recurra.decoding.generation",
         "History": "recurra.training.history",
         "HopfieldNetwork": "recurra.models.hopfield_network",
+        "OwnCell": "recurra.layers.recurrent.own_cell",
         "TruncatedBPTT": "recurra.training.truncation",
         "callbacks": "recurra.callbacks",
+        "cell": "recurra.layers.recurrent.own_cell",
         "check_gradient": "recurra.diagnose.gradient_check",
         "ctc": "recurra.decoding.ctc",
         "data": "recurra.data",

@@ -19,6 +19,10 @@ class Carried(NamedTuple):
         values: of each feature the last value seen.
         mask: 1 where a value was seen at that step, else 0.
         gaps: the time since it was last seen before that step.
+
+    Example:
+        >>> rc.data.carry_forward(np.array([[[1.0], [np.nan]]])).values[0, :, 0].tolist()
+        [1.0, 1.0]
     """
 
     values: Any

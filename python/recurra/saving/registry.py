@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recurra.common import initialise
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Layer")
 
 _BUILT_IN: dict[str, type[Layer]] = {}
+#: Where those are that an import does not bring.
+_LATER = {"OwnCell": "recurra.layers.recurrent.own_cell"}
 
 
 def built_in(cls: type[T]) -> type[T]:
@@ -39,6 +42,8 @@ def describe(layer: Layer) -> dict[str, Any]:
 
 def find(name: Any, custom: Mapping[str, type[Layer]] | None = None) -> type[Layer]:
     """The class of that name."""
+    if isinstance(name, str) and name in _LATER:
+        import_module(_LATER[name])
     known = {**_BUILT_IN, **(custom or {})}
     if not isinstance(name, str) or name not in known:
         raise ModelFormatError(

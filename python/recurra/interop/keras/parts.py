@@ -59,9 +59,14 @@ def keras_layers(source: Any, *, options: Mapping[str, Mapping[str, Any]] | None
         ValueError, ModelFormatError: as in `from_keras`; options for a layer that there is not.
 
     Example:
-        >>> layers = rc.interop.keras_layers("model.keras")  # with a Dense(4), of 3 features
+        >>> layers = rc.interop.keras_layers(
+        ...     "model.keras"
+        ... )  # with a Dense(4, activation="tanh"), of 3 features
         >>> layers["dense"]
-        Linear(in_features=3, out_features=4)
+        Sequential(
+          Linear(in_features=3, out_features=4),
+          Activation(name='tanh'),
+        )
     """
     given = checked_options("keras_layers", options)
     if isinstance(source, str | os.PathLike):

@@ -129,7 +129,9 @@ class OwnCell(Recurrent[State]):
     (H, I) or (H, D * H) above the first layer, and (H, H); biases and vectors (H).
 
     Example:
-        >>> Leaky = rc.cell("Leaky", "h = a * h + (1 - a) * tanh(W @ x + U @ h + b)", init={"a": 0.9})
+        >>> Leaky = rc.cell(
+        ...     "Leaky", "h = a * h + (1 - a) * tanh(W @ x + U @ h + b)", init={"a": 0.9}
+        ... )
         >>> issubclass(Leaky, rc.OwnCell), list(Leaky(3, 8).params)
         (True, ['W_l0', 'U_l0', 'b_l0', 'a_l0'])
     """
