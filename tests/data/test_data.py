@@ -169,6 +169,49 @@ def test_stateful_tokens() -> None:
     assert_same_bits(second.y, second.x + 1)
 
 
+def test_several_inputs_and_outputs_are_laid_like_one() -> None:
+    parts = np.split(np.arange(40), [6, 25])
+    rows, labels = [SERIES[p] for p in parts], [LABELS[p] for p in parts]
+    weights = [(label + 1) / 2 for label in labels]
+    options: dict[str, Any] = {"batch_size": 2, "steps": 7}
+    pairs = zip(
+        [
+            *rc.data.stateful({"a": rows, "b": labels}, (labels, rows), sample_weight=weights, **options),
+            *rc.data.sessions((rows, labels), {"a": labels, "b": rows}, seed=1, **options).epoch(3),
+        ],
+        [
+            *rc.data.stateful(rows, labels, sample_weight=weights, **options),
+            *rc.data.sessions(rows, labels, seed=1, **options).epoch(3),
+        ],
+        strict=True,
+    )
+    for several, one in pairs:
+        x, y = (list(v.values()) if isinstance(v, dict) else list(v) for v in (several.x, several.y))
+        assert_same_bits(x[0], one.x)
+        assert_same_bits(x[1], one.y)
+        assert_same_bits(y[0], one.y)
+        assert_same_bits(y[1], one.x)
+        for name, form in (("lengths", several.x), ("reset", several.x), ("sample_weight", several.y)):
+            got, expected = getattr(several, name), getattr(one, name)
+            if expected is None:
+                assert got is None
+            else:
+                assert type(got) is type(form)
+                for part in got.values() if isinstance(got, dict) else got:
+                    assert_same_bits(part, expected)
+
+
+def test_a_model_of_several_inputs_learns_from_sessions() -> None:
+    tokens = [RNG.integers(0, 4, n) for n in (9, 5, 12, 3)]
+    a, b = rc.Input(tokens=4), rc.Input(tokens=4)
+    h = rc.GRU(6, 8)(rc.Concatenate()((rc.Embedding(4, 3)(a), rc.Embedding(4, 3)(b))))
+    model = rc.Model({"a": a, "b": b}, {"a": rc.Linear(8, 4)(h), "b": rc.Linear(8, 4)(h)}, seed=0)
+    x = {"a": [one[:-1] for one in tokens], "b": [one[::-1][:-1] for one in tokens]}
+    source = rc.data.sessions(x, {"a": x["b"], "b": x["a"]}, batch_size=2, steps=4, seed=0)
+    history = model.fit(source, loss=rc.losses.CrossEntropy(), optimizer=rc.optim.Adam(1e-2), epochs=20, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0] / 2
+
+
 def test_several_sequences_begin_with_a_zero_state() -> None:
     gru = rc.GRU(3, 5, seed=0)
     parts = np.split(np.arange(40), [6, 25])
@@ -407,6 +450,11 @@ def carried(rows: int) -> rc.data.Batch:
             lambda: stateful([3, 4], [4, 5]),
             r"stateful: got x\[0\] of shape \(\), expected .*; write np.asarray\(x\) if it",
         ),
+        (
+            lambda: stateful({"a": [SERIES]}, {"b": [SERIES[1:]]}),
+            r"stateful: got y\['b'\]\[0\] of 39 steps, expected 40, as x\['a'\]\[0\] has",
+        ),
+        (lambda: stateful((), ()), "stateful: got no x and no y, expected some; give some data"),
         (lambda: stateful([], []), "stateful: got an empty list as x, expected at least one sequence; give some data"),
         (
             lambda: stateful([SERIES, LABELS], [LABELS, LABELS]),

@@ -16,7 +16,7 @@ import pytest
 import recurra as rc
 from public import public_objects
 
-NEEDS = {"callbacks.TensorBoard": "tensorboardX"}
+NEEDS = {"callbacks.OptunaPruning": "optuna", "callbacks.TensorBoard": "tensorboardX"}
 OBJECTS = public_objects()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from recurra.callbacks.callback import Callback, LambdaCallback
 from recurra.callbacks.logs import CSVLogger
+from recurra.callbacks.pruning import OptunaPruning
 from recurra.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
 from recurra.callbacks.saving import BackupAndRestore, ModelCheckpoint
 from recurra.callbacks.stopping import EarlyStopping, TerminateOnNaN
@@ -21,6 +22,7 @@ __all__ = [
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "OptunaPruning",
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",

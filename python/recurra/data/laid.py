@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from recurra.common import checks
+from recurra.common.structure import ALONE, Structure
 from recurra.common.typing import Array, Rows
 from recurra.data.batch import Batch
 from recurra.data.fingerprint import Fingerprint
@@ -15,52 +16,75 @@ from recurra.data.rows import is_list
 
 
 class Laid(NamedTuple):
-    """Sequences laid end to end: x, y and weight at each step; bounds, the start of each sequence and the end of the
-    last."""
+    """Sequences laid end to end: those of each input and of each output, in the structures `forms`; a weight at each
+    step; bounds, the start of each sequence and the end of the last."""
 
-    x: Array
-    y: Array
+    x: list[Array]
+    y: list[Array]
     weight: Array | None
     bounds: Array
+    forms: tuple[Structure, Structure]
 
     @classmethod
-    def read(cls, operation: str, names: tuple[str, str], x: Rows, y: Rows, weight: Rows | None) -> Laid:
-        """From one sequence, or a list of several; `names` are those of x and y in messages."""
-        several = is_list(x)
+    def read(cls, operation: str, names: tuple[str, str], x: Any, y: Any, weight: Rows | None) -> Laid:
+        """From one sequence, or a list of several, for each input and output; `names` are those of x and y in
+        messages."""
+        forms = (_structure(x), _structure(y))
+        given: list[tuple[str, Any]] = [
+            (form.label(name, index), one)
+            for name, form, values in zip(names, forms, (x, y), strict=True)
+            for index, one in enumerate(form.spread(operation, name, values))
+        ]
+        if not given:
+            raise ValueError(f"{operation}: got no {names[0]} and no {names[1]}, expected some; give some data")
+        inputs = forms[0].count or 1
+        if weight is not None:
+            given.append(("sample_weight", weight))
+        first, several = given[0][0], is_list(given[0][1])
         parts: list[list[Array]] = []
-        for name, values in zip((*names, "sample_weight"), (x, y) if weight is None else (x, y, weight), strict=False):
+        for name, values in given:
             if is_list(values) != several:
-                forms = ("a list", "one array") if several else ("one array", "a list")
+                forms_of = ("a list", "one array") if several else ("one array", "a list")
                 raise ValueError(
-                    f"{operation}: got {forms[0]} as {names[0]} but {forms[1]} as {name}, expected the same form; give "
-                    f"{forms[0]} as {name} too"
+                    f"{operation}: got {forms_of[0]} as {first} but {forms_of[1]} as {name}, expected the same form; "
+                    f"give {forms_of[0]} as {name} too"
                 )
             own = _parts(operation, name, values, several)
-            _check_lengths(operation, name, own, names[0], parts[0] if parts else own, several)
+            _check_lengths(operation, name, own, first, parts[0] if parts else own, several)
             parts.append(own)
         flat = [own[0] if len(own) == 1 else np.concatenate(own) for own in parts]
-        if flat[0].ndim > 2 or (flat[0].ndim == 1 and flat[0].dtype.kind not in "iu"):
+        for (name, _values), one in zip(given[:inputs], flat, strict=False):
+            if one.ndim > 2 or (one.ndim == 1 and one.dtype.kind not in "iu"):
+                raise ValueError(
+                    f"{operation}: got {name} of shape {one.shape} and {one.dtype}, expected (T, features), or "
+                    f"integers (T,) for tokens; write {name}[:, None] if every step is a single number"
+                )
+        own_weight = None if weight is None else flat.pop()
+        if own_weight is not None and own_weight.ndim != 1:
             raise ValueError(
-                f"{operation}: got {names[0]} of shape {flat[0].shape} and {flat[0].dtype}, expected (T, features), or "
-                f"integers (T,) for tokens; write {names[0]}[:, None] if every step is a single number"
-            )
-        if weight is not None and flat[2].ndim != 1:
-            raise ValueError(
-                f"{operation}: got sample_weight of shape {flat[2].shape}, expected (T,); give a number for each step"
+                f"{operation}: got sample_weight of shape {own_weight.shape}, expected (T,); give a number for each "
+                "step"
             )
         bounds = np.cumsum([0, *map(len, parts[0])])
-        return cls(flat[0], flat[1], None if weight is None else flat[2], bounds)
+        return cls(flat[:inputs], flat[inputs:], own_weight, bounds, forms)
+
+    @property
+    def steps(self) -> int:
+        """Of all sequences together."""
+        return int(self.bounds[-1])
 
     @property
     def fingerprint(self) -> str:
         """A digest of the content."""
-        return Fingerprint().add(tuple(self)).text
+        x, y = (form.join(parts) for form, parts in zip(self.forms, (self.x, self.y), strict=True))
+        return Fingerprint().add((x, y, self.weight, self.bounds)).text
 
     def batches(self, begins: Array, counts: Array, steps: int, order: Array | None = None) -> Iterator[Batch]:
         """Batches of `steps` steps; over all of them, row n reads the steps begins[n] ... begins[n] + counts[n] - 1, of
         `order` if given."""
-        starts = np.zeros(len(self.x) + 1, bool)
+        starts = np.zeros(self.steps + 1, bool)
         starts[self.bounds] = True
+        inputs, outputs = self.forms
         for at in range(0, int(counts.max()), steps):
             lengths = np.clip(counts - at, 0, steps)
             step = np.arange(lengths.max())
@@ -72,13 +96,22 @@ class Laid(NamedTuple):
             if not at:
                 reset[:, 0] = False  # the initial state is zero anyway
             yield Batch(
-                _pick(self.x, place, valid),
-                _pick(self.y, place, valid),
-                None if valid.all() else lengths,
-                None if self.weight is None else _pick(self.weight, place, valid),
-                reset if reset.any() else None,
+                inputs.join([_pick(one, place, valid) for one in self.x]),
+                outputs.join([_pick(one, place, valid) for one in self.y]),
+                None if valid.all() else _each(inputs, lengths),
+                None if self.weight is None else _each(outputs, _pick(self.weight, place, valid)),
+                _each(inputs, reset) if reset.any() else None,
                 at > 0,
             )
+
+
+def _structure(values: Any) -> Structure:
+    """A tuple or a dict of the arrays or lists of several inputs or outputs, or a single one."""
+    return Structure.of(values) if isinstance(values, tuple | Mapping) else ALONE
+
+
+def _each(form: Structure, value: Array) -> Any:
+    return form.join([value] * (form.count or 1))
 
 
 def _parts(operation: str, name: str, values: Any, several: bool) -> list[Array]:

@@ -28,7 +28,7 @@ class Stateful(Batches):
     stay = True
 
     def __init__(self, laid: Laid, batch_size: int, steps: int) -> None:
-        total = len(laid.x)
+        total = laid.steps
         self._laid, self._size = laid, steps
         self._counts = total // batch_size + (np.arange(batch_size) < total % batch_size)
         self._begins = np.cumsum(self._counts) - self._counts
@@ -104,7 +104,14 @@ class Sessions(Batches):
         return self._laid.batches(np.cumsum(counts) - counts, counts, self._size, order)
 
 
-def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Rows | None = None) -> Stateful:
+def stateful(
+    x: Rows | Mapping[str, Rows],
+    y: Rows | Mapping[str, Rows],
+    *,
+    batch_size: int,
+    steps: int,
+    sample_weight: Rows | None = None,
+) -> Stateful:
     """Batches of long sequences for truncated backpropagation through time.
 
     The sequence is cut into `batch_size` pieces whose lengths differ by one step at most. Row n of every batch reads
@@ -113,9 +120,10 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
 
     Args:
         x: one long sequence, (T, features) or tokens (T,); or a list of several, which are laid end to end, with a zero
-            state at the start of each. A single array is not copied and may be memory-mapped.
-        y: (T,) or (T, ...), the target at each step; a list of them if x is a list. To predict the next token:
-            x = text[:-1], y = text[1:].
+            state at the start of each. A single array is not copied and may be memory-mapped. For a model with several
+            inputs a tuple or dict of such, all of the same steps.
+        y: (T,) or (T, ...), the target at each step; a list of them if x is a list; for several outputs a tuple or dict
+            of such. To predict the next token: x = text[:-1], y = text[1:].
         batch_size: number of pieces, and of rows of every batch.
         steps: number of steps of a batch.
         sample_weight: (T,), the weight of each step in the loss; a list if x is a list.
@@ -136,17 +144,17 @@ def stateful(x: Rows, y: Rows, *, batch_size: int, steps: int, sample_weight: Ro
     name = "stateful"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
     laid = Laid.read(name, ("x", "y"), x, y, sample_weight)
-    if len(laid.x) < batch_size:
+    if laid.steps < batch_size:
         raise ValueError(
-            f"{name}: got {len(laid.x)} steps in all for batch_size={batch_size}, expected at least one step for each "
+            f"{name}: got {laid.steps} steps in all for batch_size={batch_size}, expected at least one step for each "
             "row; lower batch_size"
         )
     return Stateful(laid, batch_size, steps)
 
 
 def sessions(
-    sequences: Sequence[npt.ArrayLike],
-    targets: Sequence[npt.ArrayLike],
+    sequences: Sequence[npt.ArrayLike] | tuple[Any, ...] | Mapping[str, Any],
+    targets: Sequence[npt.ArrayLike] | tuple[Any, ...] | Mapping[str, Any],
     *,
     batch_size: int,
     steps: int,
@@ -161,9 +169,10 @@ def sessions(
     starts. Padding, marked by lengths, occurs only when lanes run out.
 
     Args:
-        sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out.
-        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step. To predict the next item of a session
-            s: s[:-1] as sequence, s[1:] as targets.
+        sequences: a list of arrays, (T_n, features) or tokens (T_n,). Those without steps are left out. For a model
+            with several inputs a tuple or dict of such lists, all of the same steps.
+        targets: a list of arrays (T_n,) or (T_n, ...), the target at each step; for several outputs a tuple or dict of
+            such lists. To predict the next item of a session s: s[:-1] as sequence, s[1:] as targets.
         batch_size: number of lanes, and of rows of every batch.
         steps: number of steps of a batch.
         shuffle: whether the order of the sequences is shuffled anew in each epoch.
@@ -188,9 +197,12 @@ def sessions(
     name = "sessions"
     batch_size, steps = checks.integer(name, "batch_size", batch_size), checks.integer(name, "steps", steps)
     shuffle = checks.flag(name, "shuffle", shuffle)
-    if not is_list(sequences):
+    several = isinstance(sequences, tuple | Mapping)
+    for one in (sequences.values() if isinstance(sequences, Mapping) else sequences) if several else (sequences,):
+        if is_list(one):
+            continue
         raise TypeError(
-            f"{name}: got sequences of type {type(sequences).__name__}, expected a list of arrays; give one for each "
+            f"{name}: got sequences of type {type(one).__name__}, expected a list of arrays; give one for each "
             f"sequence, or use stateful for a single long one"
         )
     laid = Laid.read(name, ("sequences", "targets"), sequences, targets, sample_weight)
