@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from zlib import crc32
@@ -30,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run again by test_isa.py with every ISA that the machine supports")
     config.addinivalue_line("markers", "by_turns(days=2): whose cases scripts/test shares out among so many days")
     _core.set_patient(True)  # what several threads do is compared with what one does, however busy the machine
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell without job control starts with `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the tests' child processes have then, too
     torch.set_num_threads(1)  # the peer's problems are small; its threads would only compete with ours
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import recurra as rc
 from agreement import assert_same_bits
 from array_types import DTYPES, Array
 from cell_runs import unpack
+from instructions import at_instructions
 from single_thread import central_difference
 from user_layers import Failing, Mean, Noise, Scale, Softsign
 
@@ -282,36 +282,23 @@ def test_a_signal_at_any_bytecode_of_a_streams_step() -> None:
     class Signal(BaseException):
         pass
 
+    names = {"_run", "_run_pieces", "_written", "made", "process", "step"}
     for place in range(2000):
         stream = model.stream(batch_size=4)
         left = place
 
-        def trace(frame: Any, event: str, _: Any) -> Any:
+        def arrive() -> None:
             nonlocal left
-            frame.f_trace_opcodes = True
-            if event == "opcode" and frame.f_code.co_name in (
-                "_run",
-                "_run_pieces",
-                "_written",
-                "made",
-                "process",
-                "step",
-            ):
-                left -= 1
-                if left < 0:
-                    sys.settrace(None)
-                    raise Signal
-            return trace
+            left -= 1
+            if left < 0:  # which ends the tracing
+                raise Signal
 
         finished = False
-        sys.settrace(trace)
         try:
-            stream.step(x)
+            at_instructions(lambda stream=stream: stream.step(x), arrive, lambda code: code.co_name in names)
             finished = True
         except Signal:
             pass
-        finally:
-            sys.settrace(None)
         state = flat(stream.state())
         moved = all(np.array_equal(a, b) for a, b in zip(state, end, strict=True))
         assert moved or all(np.array_equal(a, b) for a, b in zip(state, start, strict=True)), place

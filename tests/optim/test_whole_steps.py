@@ -3,11 +3,8 @@ handler that raises. Here every instruction of a step raises once."""
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Iterator
 from itertools import count
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from test_optim import OPTIMIZERS, gradients
 import recurra as rc
 from agreement import assert_same_bits
 from fresh_python import run_python
+from instructions import at_instructions
 from user_layers import Scale
 
 
@@ -28,26 +26,16 @@ def raised_at(place: int, call: Callable[[], object]) -> bool:
     """Whether an exception that arrives before the place-th instruction of a call, its callees' included, finds one."""
     left = place
 
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
+    def arrive() -> None:
         nonlocal left
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        if event == "opcode":
-            left -= 1
-            if left == 0:
-                raise Arrived
-        return trace
+        left -= 1
+        if left == 0:
+            raise Arrived
 
-    before = sys.gettrace()
-    gc.disable()  # its callbacks, such as hypothesis', are no part of the call and swallow what is raised in them
-    sys.settrace(trace)
     try:
-        call()
+        at_instructions(call, arrive)
     except Arrived:
         return True
-    finally:
-        sys.settrace(before)
-        gc.enable()
     return False
 
 

@@ -295,7 +295,8 @@ def test_handlers_that_raise_while_others_are_put_back() -> None:
     out."""
     run_python(
         """
-import signal, sys
+import signal
+from instructions import at_instructions
 from recurra.common import interrupts
 
 numbers = [signal.SIGUSR1, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR2]
@@ -317,35 +318,28 @@ def put():
 
 def block(at, installing):
     count = 0
-    def trace(frame, event, argument):
+    def arrive():
         nonlocal count
-        if frame.f_code.co_filename != interrupts.__file__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            count += 1
-            if count == at:
-                for number in numbers[::2]:
-                    try:
-                        signal.raise_signal(number)
-                    except Came as error:
-                        raised = error
-                    else:
-                        raised = None
-                if raised:
-                    raise raised
-        return trace
-    put()
-    ran.clear()
-    sys.settrace(trace)
-    try:
+        count += 1
+        if count == at:
+            raised = None
+            for number in numbers[::2]:
+                try:
+                    signal.raise_signal(number)
+                except Came as error:
+                    raised = error
+            if raised:
+                raise raised
+    def work():
         with interrupts.deferred():
             if installing:
                 signal.signal(signal.SIGUSR2, other)
+    put()
+    ran.clear()
+    try:
+        at_instructions(work, arrive, lambda code: code.co_filename == interrupts.__file__)
     except Came:
         pass
-    finally:
-        sys.settrace(None)
     assert sorted(ran) == sorted(numbers[::2]) or count < at, (at, ran)
     for number in numbers:
         own = other if installing and number == signal.SIGUSR2 else handler

@@ -282,21 +282,30 @@ def test_loops_of_several_threads(max_queue: int | None) -> None:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at the k-th line of the pool's own Python that the main thread comes by. Not at a
-    `with`, of which the interpreter tells also just before it leaves the block: there it handles no signals."""
+    """Raises KeyboardInterrupt at the k-th line of the pool's own Python that the main thread comes by, but for places
+    where no signal is handled: at a `with`, of which the interpreter tells also just before it leaves the block, and
+    where a loop jumps back, which from Python 3.12 on is not always within the `with` around it."""
 
     def __init__(self, at: int) -> None:
         self.left = at
         self.folder = str(Path(serving.__file__).parent)
 
-    def __call__(self, frame: FrameType, event: str, _arg: Any) -> Any:
+    def __call__(self, frame: FrameType, _event: str, _arg: Any) -> Any:
         if not frame.f_code.co_filename.startswith(self.folder) or frame.f_code.co_name == "__del__":
             return None
-        if event == "line" and not getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self
+        last = -1
+
+        def local(frame: FrameType, event: str, _arg: Any) -> Any:
+            nonlocal last
+            if event == "line":
+                ahead, last = frame.f_lineno > last, frame.f_lineno
+                if ahead and not getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
+                    self.left -= 1
+                    if self.left == 0:
+                        raise KeyboardInterrupt
+            return local
+
+        return local
 
 
 @contextmanager

@@ -106,9 +106,9 @@ class Loops:
         features, dtype = plain
         home.group = _core.StepGroup(dtype, features, home, home.loop.create_future, self._line.inbox)
         with self._lock:
-            kept = [group for group in self._line.groups if group]  # of a closed loop, too
-            kept += [one.group for one in self.homes if one.group is not None and one.group not in kept]
-            self._line.groups = tuple(kept)
+            waiting = (group for group in self._line.groups if group)  # of a closed loop, too
+            own = (one.group for one in self.homes if one.group is not None)
+            self._line.groups = tuple(dict.fromkeys((*waiting, *own)))
         return True
 
     async def _room(self, home: Home, request: Awaited) -> None:
