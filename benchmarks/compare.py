@@ -16,6 +16,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@contextmanager
+def whole_or_cut_off() -> Iterator[None]:
+    """Standard output may be a pipe whose reader, such as `head`, has enough before its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which is flushed once more at the end
+
+
 PEERS = [name for name in ENGINES if name != table.OURS]
 
 
@@ -100,7 +111,8 @@ def main() -> None:
     if not workloads:
         raise SystemExit(f"compare.py: no workload's name contains {arguments.only!r}; --list prints the names")
     if arguments.list:
-        print(*(workload.name for workload in workloads), sep="\n")
+        with whole_or_cut_off():
+            print(*(workload.name for workload in workloads), sep="\n", flush=True)
         return
     names = chosen_engines(arguments)
     if arguments.check == own_table() and not arguments.check.exists():

@@ -136,3 +136,21 @@ def test_beam_search_explains_what_does_not_fit(x: Any, options: dict[str, Any])
 def test_greedy_explains_what_does_not_fit(x: Any, options: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError), match=r"^ctc.greedy: got.*expected"):
         rc.ctc.greedy(x, **options)
+
+
+def test_probabilities_are_told() -> None:
+    logits = np.random.default_rng(0).standard_normal((2, 6, 4))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for decode in (rc.ctc.greedy, rc.ctc.beam_search):
+        with pytest.warns(RuntimeWarning, match=r"sum to 1 at each step.*write np\.log\(probabilities\)"):
+            decode(p)
+    found = rc.ctc.greedy(np.log(p))
+    for one, other in zip(found, rc.ctc.greedy(logits), strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_allclose(one.log_prob, other.log_prob)
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_logits_are_not_doubted() -> None:
+    rc.ctc.greedy(np.eye(3)[None])
+    rc.ctc.beam_search(np.log(np.full((1, 2, 2), 0.5)))

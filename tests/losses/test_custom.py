@@ -12,6 +12,8 @@ import torch
 
 import recurra as rc
 from array_types import Array
+from recurra.objective.goal import Goal
+from recurra.objective.gradient_sign import warn_if_reversed
 
 LENGTHS = np.array([4, 0, 6, 1])
 rng = np.random.default_rng(0)
@@ -102,6 +104,8 @@ class Given(rc.losses.CustomLoss):
     ("loss", "error", "message"),
     [
         (Given(0.5), TypeError, r"got 0\.5 from Given\.compute, expected the pair of .*return mean, gradient"),
+        (Given(np.zeros((24, 3))), TypeError, r"got one value per element, of shape \(24, 3\), .*take the mean"),
+        (rc.losses.Function(lambda p, t: np.square(np.asarray(p) - t).sum()), TypeError, r"of PyTorch's or JAX's oper"),
         (Given((0.5, np.zeros(3))), ValueError, r"a gradient of shape \(3,\).*expected .*\(24, 3\)"),
         (Given(("a", X)), TypeError, r"got 'a' as the mean from Given\.compute"),
         (rc.losses.Function(lambda p, t: float(np.exp(np.asarray(p)).sum())), TypeError, r"expected the pair of"),
@@ -131,10 +135,10 @@ def test_what_does_not_fit_is_told() -> None:
         (
             lambda p, t: (p - t).pow(2).mean(dim=0),
             TypeError,
-            r"got tensor\(.*expected the mean as a tensor of one number",
+            r"got one value per element, of shape \(3,\), .*write \.mean\(\)",
         ),
         (lambda p, t: (p.detach() - t).abs().mean(), TypeError, r"that depends on the prediction"),
-        (lambda p, t: torch.nn.functional.mse_loss(p, t, reduction="none"), TypeError, r"got tensor\("),
+        (lambda p, t: torch.nn.functional.mse_loss(p, t, reduction="none"), TypeError, r"one value per element"),
         (lambda p, t: torch.mean(p - t, dim=7), IndexError, r"Dimension out of range"),
         (lambda p, t: p.none_has_this(), AttributeError, r"'numpy.ndarray' object has no attribute 'none_has_this'"),
         (lambda p, t: p.reshape(7), ValueError, r"cannot reshape array"),
@@ -159,3 +163,33 @@ def test_a_run_resumes_with_a_function_of_pytorch(tmp_path: Path) -> None:
 
     losses(2, "a")
     assert losses(3, "a") == losses(3, "b")
+
+
+def reversed_squares(prediction: Array, target: Array) -> tuple[float, Array]:
+    error = prediction - target
+    return float((error**2).mean()), -2 * error / error.size
+
+
+def test_a_gradient_of_the_wrong_sign_is_told_once() -> None:
+    model = rc.Sequential(rc.Linear(3, 3, dtype="float64"), seed=0)
+    with pytest.warns(RuntimeWarning, match=r"reversed_squares: .* the loss falls, .*rc\.check_gradient") as told:
+        model.fit(X, T, loss=reversed_squares, optimizer="adam", epochs=2, batch_size=2, verbose=0)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p, t: (np.abs(p - t).mean(), np.sign(p - t) / p.size),
+        lambda p, t: (((p - t) ** 2).mean(), 1e-3 * (p - t) / p.size),  # any scale
+        lambda p, t: (np.sign(p).mean(), p / p.size),  # a gradient of another function, by intention
+        lambda p, t: (0.0, -p),
+        lambda p, t: (np.log(p - p.min() + 1e-300).mean() * np.nan, p),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_other_gradient_is_doubted(loss: Any) -> None:
+    model = rc.Sequential(rc.Linear(3, 3), seed=0)
+    goal = Goal("fit", model, loss)
+    x, t = X.astype(np.float32).reshape(-1, 3), T.astype(np.float32).reshape(-1, 3)
+    warn_if_reversed(goal.losses[0], x, t, None, None, goal.losses[0](x, t))

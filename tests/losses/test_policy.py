@@ -57,6 +57,28 @@ def test_gae_explains_what_does_not_fit(options: dict[str, Any]) -> None:
         rc.losses.gae(**given)
 
 
+def test_gae_and_sample_refuse_what_is_not_finite() -> None:
+    for name in ("rewards", "values", "last_values"):
+        given = {"rewards": np.zeros((1, 3)), "values": np.zeros((1, 3)), "last_values": np.zeros(1)}
+        given[name][0] = np.nan
+        with pytest.raises(ValueError, match=rf"^losses\.gae: got NaN or infinity in {name}, "):
+            rc.losses.gae(**given)
+    padded = np.array([[1.0, np.nan]])
+    assert rc.losses.gae(padded, padded, lengths=[1])[0][0, 0] == 0
+    for wrong in (np.nan, -np.inf, np.inf):
+        with pytest.raises(ValueError, match=r"^PolicyGradient\.sample: got predictions with NaN or infinity"):
+            rc.losses.PolicyGradient().sample(np.full((1, 2, 2), wrong))
+
+
+def test_targets_of_nested_lists_are_those_of_arrays() -> None:
+    loss = rc.losses.PolicyGradient()
+    actions, advantages = [[0, 1, 1], [1, 0, 0]], [[1.0, -0.5, 2.0], [0.0, 1.0, 2.0]]
+    np.testing.assert_array_equal(loss.targets(actions, advantages), np.stack([actions, advantages], -1))
+    np.testing.assert_array_equal(loss.targets(actions[0], advantages[0]), np.stack([actions[0], advantages[0]], -1))
+    rows = loss.targets([[0, 1], [1]], [[1.0, 2.0], [3.0]])
+    assert [row.tolist() for row in rows] == [[[0, 1], [1, 2]], [[1, 3]]]
+
+
 def test_targets_of_rows_are_those_of_arrays() -> None:
     loss = rc.losses.PPO()
     actions, old = loss.sample(LOGITS, seed=0), np.zeros((4, 6))

@@ -136,3 +136,34 @@ def test_ctc_padded_by_the_blank_says_what_pads() -> None:
     padded = np.array([[1, 2, 0], [1, 0, 0]])
     with pytest.raises(ValueError, match=r"got the blank, 0, .*use -1 or give a list"):
         rc.losses.CTC()(np.zeros((2, 5, 3), np.float32), padded)
+
+
+def test_a_metric_of_steps_with_ctc() -> None:
+    model = rc.Sequential(rc.LSTM(3, 4), rc.Linear(4, 3))
+    for name in ("accuracy", "f1", "mae"):
+        with pytest.raises(ValueError, match=rf"got the metric '{name}' with CTC, .*metrics=\['edit_distance'\]"):
+            model.fit(X, [[1], [2]], loss="ctc", optimizer="adam", metrics=[name])
+    model.fit(X, [[1], [2]], loss="ctc", optimizer="adam", metrics=["edit_distance"], verbose=0)
+
+
+def test_class_weight_of_binary_cross_entropy() -> None:
+    model = rc.Sequential(rc.LSTM(3, 4), rc.Pool("last"), rc.Linear(4, 1))
+    with pytest.raises(TypeError, match=r"class_weight for BinaryCrossEntropy, .*BinaryCrossEntropy\(pos_weight=\)"):
+        model.fit(X, np.zeros((2, 1)), loss="bce", optimizer="adam", class_weight={0: 1, 1: 2})
+
+
+@pytest.mark.parametrize("prompt", [[1, 2], np.zeros((1, 2)), [[1, 50]]])
+def test_a_prompt_is_called_that(prompt: Any) -> None:
+    model = rc.Sequential(rc.Embedding(12, 8), rc.GRU(8, 16), rc.Linear(16, 12), seed=0)
+    with pytest.raises((TypeError, ValueError), match=r"^generate: (got )?prompt "):
+        rc.generate(model, prompt, 5)
+
+
+def test_beta_that_overflows() -> None:
+    with pytest.raises(ValueError, match=r"^Hopfield: got beta=1e\+39"):
+        rc.Hopfield(4, beta=1e39)
+    assert np.isfinite(rc.Hopfield(4, beta=1e18)(X[..., :1].repeat(4, -1) + 1, X[..., :1].repeat(4, -1) + 1)[0]).all()
+
+
+def test_the_default_of_dropout_is_shown() -> None:
+    assert repr(rc.Dropout()) == "Dropout(p=0.5)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 from scripts import load_script
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +122,10 @@ def test_tables_are_named_by_the_processor(
     monkeypatch.setattr(processor, "_of_first_cpu", lambda: {"vendor_id": vendor, "cpu family": family, "model": model})
     assert processor.microarchitecture() == name
     assert processor.own_table().name == f"{name}.json"
+
+
+def test_a_reader_of_the_list_may_go_early() -> None:
+    command = f"{sys.executable} benchmarks/compare.py --list | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr

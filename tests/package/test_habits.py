@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import warnings
 from typing import Any
@@ -50,6 +51,12 @@ def test_a_layers_name(name: str, use: str) -> None:
         if not hasattr(type(one), name):
             with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}; use {use}")):
                 getattr(one, name)
+
+
+def test_completion_shows_public_names() -> None:
+    sklearn = importlib.import_module("recurra.sklearn")
+    for module in (rc.losses, rc.optim, rc.optim.schedules, rc.ctc, sklearn):
+        assert dir(module) == sorted(module.__all__)
 
 
 def test_other_names() -> None:

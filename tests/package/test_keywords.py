@@ -78,13 +78,45 @@ def test_the_name_called_and_the_one_meant(make: Any, name: str, meant: str) -> 
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: rc.LSTM(32),
+            r"LSTM: got no hidden_size, .*input_size is the number of features.*write LSTM\(input_size, 32\)",
+        ),
+        (lambda: rc.Linear(32), r"Linear: got no out_features, .*write Linear\(in_features, 32\)"),
+        (lambda: rc.RNN(), r"RNN: got no input_size and hidden_size, .*write RNN\(input_size, hidden_size\)"),
+        (
+            lambda: rc.Embedding(5),
+            r"Embedding: got no embedding_dim, .*write Embedding\(num_embeddings, embedding_dim\)",
+        ),
+        (
+            lambda: model().fit(X, X),
+            r"fit: got no loss and optimizer, .*write fit\(\.\.\., loss='mse', optimizer='adam'\)",
+        ),
+        (lambda: model().fit(X, X, loss="mse"), r"fit: got no optimizer, .*optimizer='adam'\)"),
+        (lambda: model().fit(loss="mse", optimizer="adam"), r"fit: got no x, .*write fit\(x\)?"),
+        (lambda: rc.optim.Adam(model().params, lr=0.1), r"Adam: got lr twice, .*leave the parameters out"),
+        (lambda: rc.LSTM(3, 4, input_size=3), r"LSTM: got input_size twice, .*leave one out"),
+        (
+            lambda: rc.optim.schedules.CosineDecay(T_max=10),
+            r"CosineDecay: got an unknown argument T_max, .*write steps=",
+        ),
+    ],
+)
+def test_what_is_missing_or_given_twice(make: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=f"^{said}"):
+        make()
+
+
 def synonyms() -> list[tuple[str, str, str]]:
     return [(name, wrong, meant) for name, table in SYNONYMS.items() for wrong, meant in table.items()]
 
 
 @pytest.mark.parametrize(("name", "wrong", "meant"), synonyms())
 def test_the_names_of_other_frameworks(name: str, wrong: str, meant: str) -> None:
-    homes = (rc, rc.callbacks, rc.losses, rc.search, rc.Sequential)
+    homes = (rc, rc.callbacks, rc.losses, rc.search, rc.optim.schedules, rc.Sequential)
     found = rc.optim.Adam if name == "Optimizer" else next(getattr(one, name) for one in homes if hasattr(one, name))
     given: dict[str, Any] = {"loss": LOSS}
     if name == "fit":

@@ -1,4 +1,4 @@
-"""Errors for unknown keyword arguments that name the function called and the argument probably meant."""
+"""Errors for unknown and missing arguments that name the function called and say what to write; public names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_TWICE = re.compile(r"got multiple values for argument '(\w+)'")
+_QUOTED = re.compile(r"'(\w+)'")
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, with such errors for unknown keyword arguments."""
+    """`function`, with such errors."""
     return _explained(function, lambda _args: function.__name__)
 
 
@@ -36,7 +38,7 @@ def _explained(function: Callable[P, R], name: Callable[[tuple[Any, ...]], str])
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            better = _explanation(error, [name(args)], kwargs, _names([function]))
+            better = _explanation(error, [name(args)], args, kwargs, [function])
             if better is None:
                 raise
         raise better from None
@@ -45,8 +47,18 @@ def _explained(function: Callable[P, R], name: Callable[[tuple[Any, ...]], str])
 
 
 def explain_all(package: dict[str, Any], names: Iterable[str]) -> None:
-    """The same for the public functions and classes of a package, `package` being its `globals()`."""
-    for name in names:
+    """The same for the public functions and classes of a package, `package` being its `globals()`. Completion shows
+    their names alone, and the error about another name says what stands for it here."""
+    public = sorted(names)
+    package.setdefault("__dir__", lambda: public)
+
+    def missing(name: str) -> Any:
+        from recurra.common import habits
+
+        raise habits.of_module(package["__name__"], name)
+
+    package.setdefault("__getattr__", missing)
+    for name in public:
         found: Any = package.get(name)
         if inspect.isfunction(found) and not hasattr(found, "__wrapped__"):
             package[name] = made = explained(found)
@@ -70,7 +82,7 @@ def _explain_class(cls: type) -> None:
         except TypeError as error:
             own = type(self)
             inits = [one.__dict__["__init__"] for one in own.__mro__ if "__init__" in one.__dict__]
-            better = _explanation(error, [one.__name__ for one in own.__mro__], kwargs, _names(inits))
+            better = _explanation(error, [one.__name__ for one in own.__mro__], args, kwargs, inits)
             if better is None:
                 raise
         raise better from None
@@ -89,21 +101,53 @@ def _names(functions: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _explanation(error: TypeError, names: list[str], given: dict[str, Any], known: list[str]) -> TypeError | None:
-    """The better error for a call of `names[0]`, with its bases in `names[1:]`; None if `error` is not about an unknown
-    keyword argument of this call."""
+def _explanation(
+    error: TypeError, names: list[str], args: tuple[Any, ...], given: dict[str, Any], functions: list[Any]
+) -> TypeError | None:
+    """The better error for a call of `names[0]`, with its bases in `names[1:]`; None if `error` is not about an
+    argument of this call that is unknown, missing or given twice."""
+    known = _names(functions)
     found = _UNKNOWN.search(str(error))
     wrong = found[1] if found is not None else None
-    if found is None and "() missing " in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
+    own = error.__traceback__ is not None and error.__traceback__.tb_next is None
+    missing = own and "() missing " in str(error)
+    if missing:
         wrong = next((name for name in given if name not in known), None)  # rather than the argument that is missing
+    if missing and wrong is None:
+        return _missing(names[0], _QUOTED.findall(str(error)), args, inspect.signature(functions[0]))
+    from recurra.common import synonyms  # late, to keep `import recurra` cheap
+
+    twice = _TWICE.search(str(error)) if own else None
+    if twice is not None:
+        hint = synonyms.of_first(names)
+        return TypeError(f"{names[0]}: got {twice[1]} twice, by its place and by its name, expected it once; {hint}")
     if wrong is None or wrong not in given or wrong in known:
         return None
-    import difflib  # late, to keep `import recurra` cheap
+    import difflib
 
+    meant = synonyms.hint(names, wrong, known)
+    if meant is None:
+        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # close enough for a misspelling only
+        meant = f"write {close[0]}=" if close else "leave it out"
+    return TypeError(f"{names[0]}: got an unknown argument {wrong}, expected some of {', '.join(known)}; {meant}")
+
+
+def _missing(name: str, missing: list[str], args: tuple[Any, ...], signature: inspect.Signature) -> TypeError:
+    """The error about arguments that have to be given."""
     from recurra.common import synonyms
 
-    hint = synonyms.hint(names, wrong, known)
-    if hint is None:
-        close = difflib.get_close_matches(wrong, known, 1, 0.75)  # close enough for a misspelling only
-        hint = f"write {close[0]}=" if close else "leave it out"
-    return TypeError(f"{names[0]}: got an unknown argument {wrong}, expected some of {', '.join(known)}; {hint}")
+    required = [one for one in signature.parameters.values() if one.default is one.empty and one.name != "self"]
+    required = [one for one in required if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    by_place = [one.name for one in required if one.kind is one.POSITIONAL_OR_KEYWORD]
+    by_name = [f"{one.name}={synonyms.EXAMPLES.get(one.name, '...')}" for one in required if one.name not in by_place]
+    sizes = "; "
+    if len(by_place) == 2 and missing == by_place[1:] and by_place[0] in synonyms.COMING_IN and len(args) == 1:
+        by_place[1] = f"{args[0]!r:.20}"  # a Keras layer is told the size of what it gives alone
+        sizes = f", where {by_place[0]} is the number of features that come in; "
+    elif not set(missing) & set(by_place):
+        by_place = ["..."]
+    said = " and ".join(missing)
+    return TypeError(
+        f"{name}: got no {said}, expected {', '.join(one.name for one in required)}{sizes}"
+        f"write {name}({', '.join(by_place + by_name)})"
+    )

@@ -8,6 +8,7 @@ _RECURRENT: Final = {
     "units": "hidden_size",
     "use_bias": "bias",
     "return_state": "leave it out, as states are always returned",
+    "input_shape": "write input_size=, the features of a step",
 }
 _SEARCH: Final = {"max_length": "max_steps", "max_len": "max_steps", "max_new_tokens": "max_steps"}
 _UNPADDED: Final = "leave it out, as padding does not enter the mean"
@@ -27,6 +28,12 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
         "dilation_rate": "dilation",
         "use_bias": "bias",
     },
+    "CosineDecay": {
+        "T_max": "steps",
+        "decay_steps": "steps",
+        "eta_min": "floor",
+        "initial_learning_rate": "lr",
+    },
     "CrossEntropy": {
         "weight": "class_weights",
         "reduction": "leave it out, as a loss returns the sum and the mean",
@@ -38,6 +45,7 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
         "padding_idx": _PADDING,
         "mask_zero": _PADDING,
     },
+    "ExponentialDecay": {"decay_steps": "steps", "decay_rate": "gamma", "initial_learning_rate": "lr"},
     "GRU": _RECURRENT,
     "generate": {
         "max_new_tokens": "steps",
@@ -49,6 +57,7 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
         "streamer": "callback",
         "do_sample": "write temperature=0 for the most probable tokens",
     },
+    "Input": {"shape": "write features=, the size of a step, as rows and steps are free"},
     "LSTM": _RECURRENT,
     "GroupNorm": {"groups": "num_groups", "epsilon": "eps"},
     "InstanceNorm1d": {"num_features": "features", "epsilon": "eps"},
@@ -81,6 +90,16 @@ SYNONYMS: Final[dict[str, dict[str, str]]] = {
     },
     "greedy": _SEARCH,
 }
+
+#: What to write for arguments that have to be given.
+EXAMPLES: Final = {"loss": "'mse'", "optimizer": "'adam'"}
+#: The first arguments of layers that PyTorch's take and Keras' do not.
+COMING_IN: Final = {"input_size", "in_features", "in_channels"}
+
+
+def of_first(names: list[str]) -> str:
+    """What to do about the first argument of a class or function with these names, which was given by name, too."""
+    return "leave the parameters out, as the model is given to fit or step" if "Optimizer" in names else "leave one out"
 
 
 def hint(names: list[str], wrong: str, known: list[str]) -> str | None:

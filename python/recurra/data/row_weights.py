@@ -93,9 +93,12 @@ def by_class(operation: str, targets: Rows, weights: Rows | None, classes: Mappi
 
     def of(labels: Array, own: Array | None) -> Array:
         if labels.dtype.kind not in "iu":
+            instead = "give sample_weight, the weight of each row or step, instead"
+            if loss == "BinaryCrossEntropy":
+                instead = "write loss=BinaryCrossEntropy(pos_weight=), the weight of targets that are 1, instead"
             raise TypeError(
                 f"{operation}: got class_weight for {loss}, whose targets are numbers, expected a loss of labels, such "
-                "as CrossEntropy; give sample_weight, the weight of each row or step, instead"
+                f"as CrossEntropy; {instead}"
             )
         found, place = np.unique(labels, return_inverse=True)
         table = np.array([classes.get(int(label), 1.0) for label in found])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recurra import _core
-from recurra.common import checks, keywords
+from recurra.common import checks, errors, keywords
 from recurra.common.typing import Array, Lengths
 from recurra.data.rows import padded
 
@@ -37,7 +37,8 @@ def greedy(logits: Array | Sequence[Array], lengths: Lengths = None, *, blank: i
 
     Args:
         logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is
-            applied here.
+            applied here. Of probabilities p the labels are the same, but log_prob is not: give np.log(p), which a
+            warning says where they sum to 1.
         lengths: (N,) valid steps of each row; not with a list.
         blank: the class of the blank.
 
@@ -67,7 +68,8 @@ def beam_search(
 
     Args:
         logits: (N, T, C), float32 or float64, or a list of arrays (T_n, C), as `predict` returns them; softmax is
-            applied here.
+            applied here. Of probabilities p give np.log(p), or the search finds other labels; a warning says so where
+            they sum to 1.
         lengths: (N,) valid steps of each row; not with a list.
         beam_size: number of prefixes kept; if large enough, the result is exact.
         blank: the class of the blank.
@@ -124,6 +126,11 @@ def _checked(operation: str, logits: Any, lengths: Lengths, blank: int) -> tuple
         raise ValueError(
             f"{operation}: got a step whose logits are all -infinity, expected a possible class at each step; give "
             f"lengths"
+        )
+    if used.size and (used >= 0).all() and (abs(used.sum(-1) - 1) < 1e-3).all() and (used != np.floor(used)).any():
+        errors.warn(
+            f"{operation}: got logits that sum to 1 at each step, as probabilities do, expected logits, of which the "
+            "softmax is taken here; write np.log(probabilities)"
         )
     return logits, valid, checks.integer(operation, "blank", blank, 0, logits.shape[2] - 1)
 

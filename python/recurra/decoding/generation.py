@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,19 +173,20 @@ def generate(
     )
     heads = _heads(outputs, loss, temperature, repetition_penalty, top_k, top_p, suppress, stop)
     part = StepPart(_NAME, graph, fed)
-    prepared = part.prepare(x, valid, layout.arrays(_NAME, state))
-    native = _core.Generation(
-        part.program,
-        pack(prepared.x),
-        pack(prepared.lengths),
-        prepared.feeds,
-        prepared.state,
-        heads,
-        steps,
-        seeds.resolve(_NAME, seed),
-        _ids(row_ids, rows),
-        checks.integer(_NAME, "first_step", first_step, 0, checks.LARGEST - steps),
-    )
+    with _speaking_of_prompts(inputs):
+        prepared = part.prepare(x, valid, layout.arrays(_NAME, state))
+        native = _core.Generation(
+            part.program,
+            pack(prepared.x),
+            pack(prepared.lengths),
+            prepared.feeds,
+            prepared.state,
+            heads,
+            steps,
+            seeds.resolve(_NAME, seed),
+            _ids(row_ids, rows),
+            checks.integer(_NAME, "first_step", first_step, 0, checks.LARGEST - steps),
+        )
     if callback is None:
         native.run(steps)
     else:
@@ -194,6 +196,18 @@ def generate(
     if isinstance(model, Stream):
         model.load_state(final)
     return Generated(outputs.join(samples), lengths, outputs.join(log_probs), weights, final)
+
+
+@contextmanager
+def _speaking_of_prompts(inputs: Structure) -> Iterator[None]:
+    """Errors of the core about the model's only input call it what it is here."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        said, begin = str(error), f"{_NAME}: x "
+        if inputs.count is not None or not said.startswith(begin):
+            raise
+        raise type(error)(f"{_NAME}: prompt {said[len(begin) :]}".replace("x[None]", "prompt[None]")) from None
 
 
 def _run_with(native: _core.Generation, steps: int, callback: Callback, outputs: Structure) -> None:
@@ -310,7 +324,7 @@ def _rows(inputs: Structure, x: Sequence[Array]) -> int:
     for index, array in enumerate(x):
         if array.ndim < 2 or len(array) != len(x[0]):
             raise ValueError(
-                f"{_NAME}: got {inputs.label('an input', index)} of shape {array.shape}, expected "
+                f"{_NAME}: got {inputs.label('prompt', index)} of shape {array.shape}, expected "
                 f"{f'({len(x[0])}, ...)' if array.ndim > 1 else '(N, P, ...)'}; give every row, a single one as "
                 "prompt[None]"
             )

@@ -228,7 +228,8 @@ class Hopfield(_Attending):
         name = "Hopfield"
         self.size = checks.integer(name, "size", size, maximum=2**20)
         self.memory_size = self.size
-        self.beta = None if beta is None else checks.number(name, "beta", beta, math.ulp(0.0))
+        largest = 1e18 if checks.dtype_name(name, dtype) == "float32" else 1e150  # times a product it overflows
+        self.beta = None if beta is None else checks.number(name, "beta", beta, math.ulp(0.0), largest)
         self.steps = checks.integer(name, "steps", steps, maximum=2**16)
         self.tolerance = checks.number(name, "tolerance", tolerance, 0.0)
         core = _core.Hopfield(

@@ -149,6 +149,8 @@ class Dropout(NativeLayerOfAnySize):
         >>> model = rc.Sequential(rc.LSTM(3, 8), rc.Dropout(0.3), rc.Linear(8, 2))
     """
 
+    _always_shown = ("p",)
+
     def __init__(self, p: float = 0.5, *, dtype: npt.DTypeLike = "float32") -> None:
         self.p = checks.number("Dropout", "p", p, 0.0, 1.0)
         super().__init__(_core.Dropout(self.p, dtype=checks.dtype_name("Dropout", dtype)), None)

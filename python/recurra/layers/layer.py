@@ -157,7 +157,7 @@ class Layer(ABC):
         mask: Any = None,
         first_row: int = 0,
         memory: Any = None,
-    ) -> Tape:
+    ) -> Tape[Any]:
         """Run forward and record a tape for `backward`.
 
         Args:
@@ -212,7 +212,7 @@ class Layer(ABC):
         return self._runner(shape if many else None).tape_bytes(shape, lengths, reset, state, training, memory_budget)
 
     @keywords.explained_method
-    def open_tape(self, memory: Any) -> Tape:
+    def open_tape(self, memory: Any) -> Tape[Any]:
         """The tape that `record(..., memory=)` wrote into `memory`, or into bytes that it is a copy of.
 
         It may be opened several times, at any address, in any process with the same model, version of the library and
@@ -466,13 +466,20 @@ class Layer(ABC):
         """The names that an editor completes, without those for other modules."""
         return [name for name in super().__dir__() if name not in _BETWEEN_LAYERS]
 
+    #: Arguments that a repr shows even if they have their defaults.
+    _always_shown: tuple[str, ...] = ()
+
     def _shown(self) -> dict[str, Any]:
         """What `repr` shows where it is not the default."""
         return self.config()
 
     def __repr__(self) -> str:
         defaults = {name: repr(one.default) for name, one in inspect.signature(type(self)).parameters.items()}
-        shown = [f"{name}={value!r}" for name, value in self._shown().items() if defaults.get(name) != repr(value)]
+        shown = [
+            f"{name}={value!r}"
+            for name, value in self._shown().items()
+            if name in self._always_shown or defaults.get(name) != repr(value)
+        ]
         return f"{self.label}({', '.join(shown)})"
 
 

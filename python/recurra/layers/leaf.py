@@ -100,7 +100,7 @@ class LeafLayer(Layer):
         return made
 
     @keywords.explained_method
-    def open_tape(self, memory: Any) -> Tape:
+    def open_tape(self, memory: Any) -> Tape[Any]:
         """As of every layer; of one that takes any number of inputs, with as many as the tape was recorded with."""
         if self.num_inputs:
             return super().open_tape(memory)

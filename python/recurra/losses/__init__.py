@@ -5,8 +5,6 @@ The mean is sum / count, which is exact over ragged batches, accumulated gradien
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from recurra.common import keywords as _keywords
 from recurra.losses.advantages import gae
 from recurra.losses.crf import CRF
@@ -43,11 +41,3 @@ __all__ = [
 ]
 
 _keywords.explain_all(globals(), __all__)
-
-
-if not TYPE_CHECKING:  # an editor and mypy know which names there are
-
-    def __getattr__(name):
-        from recurra.common import habits
-
-        raise habits.of_module(__name__, name)

@@ -66,6 +66,14 @@ def gae(
         raise ValueError(
             f"{name}: got last_values of shape {after.shape}, expected ({rows},); give one number for each row"
         )
+    valid = np.full(rows, steps) if lengths is None else checks.lengths_within(name, lengths, rows, steps)
+    for key, given in (("rewards", reward), ("values", value), ("last_values", after)):
+        counted = given if lengths is None or key == "last_values" else given[checks.steps_within(valid, steps)]
+        if not np.isfinite(counted).all():
+            raise ValueError(
+                f"{name}: got NaN or infinity in {key}, expected finite numbers; look for them in the environment and "
+                "the model, and give lengths where rows are padded"
+            )
     begins = np.zeros((rows, steps), bool) if reset is None else np.asarray(reset)
     if begins.shape != reward.shape or begins.dtype != bool:
         raise ValueError(
@@ -74,7 +82,6 @@ def gae(
         )
     discount = checks.number(name, "discount", discount, 0.0, 1.0)
     lambda_ = checks.number(name, "lambda_", lambda_, 0.0, 1.0)
-    valid = np.full(rows, steps) if lengths is None else checks.lengths_within(name, lengths, rows, steps)
     advantages = np.zeros((rows, steps))
     following, advantage = np.broadcast_to(after, (rows,)), np.zeros(rows)
     for step in reversed(range(steps)):

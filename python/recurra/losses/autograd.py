@@ -51,6 +51,11 @@ def of_torch(function: Callable[[Any, Any], Any], name: str, predictions: Array,
 
     leaf = torch.tensor(predictions, requires_grad=True)
     value = function(leaf, torch.tensor(targets))
+    if isinstance(value, torch.Tensor) and value.numel() > 1:
+        raise TypeError(
+            f"Function: got one value per element, of shape {tuple(value.shape)}, from {name}, expected their mean; "
+            "write .mean() at its end, or reduction='mean'"
+        )
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
         raise TypeError(
             f"Function: got {value!r:.100} from {name}, expected the mean as a tensor of one number that depends on "

@@ -92,7 +92,7 @@ class CustomLoss(Loss):
             f"{predictions.shape}"
         )
         if not isinstance(result, tuple | list) or len(result) != 2:
-            raise TypeError(f"{said.format(repr(result)[:60])}; return mean, gradient")
+            raise TypeError(self._said_of(operation, result, predictions))
         try:
             mean = float(result[0])
         except (TypeError, ValueError) as error:
@@ -103,6 +103,21 @@ class CustomLoss(Loss):
                 f"{said.format(f'a gradient of shape {gradient.shape}')}; return one number for each prediction"
             )
         return mean, gradient.astype(predictions.dtype, copy=False)
+
+    def _said_of(self, operation: str, result: Any, predictions: Array) -> str:
+        """Of a result that is no pair."""
+        shape, differentiated = np.shape(result), isinstance(result, np.ndarray) and result.ndim
+        got = f"one value per element, of shape {shape}," if differentiated else f"{result!r:.60}"
+        how = "return mean, gradient"
+        if differentiated:
+            how = "take the mean over all of them, and return mean, gradient"
+        return (
+            f"{operation}: got {got} from {self._name}, expected the pair of a number and its gradient, "
+            f"{predictions.shape}; {how}{self._else}"
+        )
+
+    #: What else may be returned.
+    _else = ""
 
     @property
     def _name(self) -> str:

@@ -89,6 +89,8 @@ class Function(CustomLoss):
         vars(self).update(state)
         self._by = autograd.of_torch if autograd.is_torchs(self._function) else None
 
+    _else = ", or the mean alone, of PyTorch's or JAX's operations instead of numpy's, which is then differentiated"
+
     @property
     def _name(self) -> str:
         return self.function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Fields(RealTargets):
     def _joined(self, **fields: Any) -> Any:
         """The fields side by side: (..., 1) of those that are one number a step, and (..., F) of `wide` ones."""
         name = f"{type(self).__name__}.targets"
+        fields = {key: _one_array(field) for key, field in fields.items()}
         if any(is_list(field) for field in fields.values()):
             sizes = {key: len(field) for key, field in fields.items()}
             if len(set(sizes.values())) > 1:
@@ -112,11 +114,17 @@ class PolicyGradient(Fields):
             predictions: as in a call. seed: of the drawing, or a generator, which a loop goes on with; None: fresh.
 
         Raises:
-            ValueError, TypeError: predictions that are no policy.
+            ValueError, TypeError: predictions that are no policy, or hold NaN.
         """
         operation = f"{type(self).__name__}.sample"
         x = checks.numeric(operation, "predictions", predictions).astype(np.float64, copy=False)
         self._check_policy(operation, "predictions", x, None)
+        possible = x < np.inf if self.distribution == "categorical" else np.isfinite(x)
+        if not possible.all() or (x.shape[-1] and (x == -np.inf).all(-1).any()):
+            raise ValueError(
+                f"{operation}: got predictions with NaN or infinity, or a step without a possible action, expected "
+                "numbers that can be drawn from; look for NaN in the model's parameters and inputs"
+            )
         rng = seed if isinstance(seed, np.random.Generator) else seeds.generator(seeds.resolve(operation, seed))
         if self.distribution == "categorical":  # the largest of logits with Gumbel noise has the softmax's distribution
             return np.asarray((x + rng.gumbel(size=x.shape)).argmax(-1))
@@ -304,6 +312,14 @@ class ValueFunction(Fields):
         if self.clip is None:
             return _core.mean_squared_error(predictions, targets, lengths, weights, gradient)
         return _core.value_loss(predictions, targets, lengths, weights, gradient, self.clip)
+
+
+def _one_array(field: Any) -> Any:
+    """Equally long lists of plain numbers as one array; anything else as it is."""
+    if isinstance(field, list) and not any(isinstance(row, np.ndarray) for row in field):
+        with suppress(ValueError):  # of lists that are not equally long
+            return np.asarray(field)
+    return field
 
 
 def _log_softmax(x: Array) -> Array:

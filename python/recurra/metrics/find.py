@@ -76,7 +76,7 @@ def named(operation: str, metric: Any, loss: Loss | None = None) -> Metric:
                 f"{operation}: got the metric {metric!r}, expected one of {', '.join(NAMES)}; {guess}, or give an "
                 "instance of a class in recurra.metrics"
             )
-        found = _following(metric, loss)
+        found = _following(operation, metric, loss)
         found.name = metric
         return found
     is_metric = isinstance(metric, type) and issubclass(metric, Metric) and not inspect.isabstract(metric)
@@ -102,8 +102,13 @@ _BINARY: dict[Any, Callable[[], Metric]] = {
 }
 
 
-def _following(name: str, loss: Loss | None) -> Metric:
+def _following(operation: str, name: str, loss: Loss | None) -> Metric:
     made: Any = NAMES[name]
+    if isinstance(loss, CTC) and made is not edits.EditDistance:
+        raise ValueError(
+            f"{operation}: got the metric {name!r} with CTC, whose targets have no place in time, expected one that "
+            "compares sequences; write metrics=['edit_distance'], the label error rate"
+        )
     if isinstance(loss, BinaryCrossEntropy):
         return _BINARY.get(made, made)()  # type: ignore[no-any-return]
     options = {}

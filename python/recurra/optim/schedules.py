@@ -10,7 +10,6 @@ import bisect
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from recurra.common import checks, keywords
 from recurra.optim.schedule import Constant, Function, Rate, Schedule, find
@@ -243,11 +242,3 @@ def _cosine(first: float, last: float, part: float) -> float:
 
 
 keywords.explain_all(globals(), __all__)
-
-
-if not TYPE_CHECKING:  # an editor and mypy know which names there are
-
-    def __getattr__(name):
-        from recurra.common import habits
-
-        raise habits.of_module(__name__, name)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from recurra import _core
 from recurra.common import checks, keywords
 from recurra.common.structure import Structure
-from recurra.common.typing import Array, State
+from recurra.common.typing import Array, Carried, State
 from recurra.graph.graph import Graph, pack, unpack
 from recurra.running.gradients import Gradients, cores_of
 from recurra.running.score_gradient import ParameterGradient, parameter_gradients
@@ -41,7 +41,7 @@ class TapePiece(Protocol):
     def close(self) -> None: ...
 
 
-class Tape:
+class Tape(Generic[Carried]):
     """A recorded forward. It runs backward once, on any thread; several tapes may be open, and run in any order.
 
     Attributes: y, the output, read-only; state, the final state, as a call returns it; nbytes, the memory it holds;
@@ -92,10 +92,11 @@ class Tape:
         return made
 
     @property
-    def state(self) -> State:
+    def state(self) -> Carried:
         """The final state, as a call returns it."""
         flat = [array for piece, _run in self._pieces for array in piece.state]
-        return self._layout.nest(flat if self._form is None else self._form.final(flat))
+        nested: Carried = self._layout.nest(flat if self._form is None else self._form.final(flat))
+        return nested
 
     @property
     def pieces(self) -> Sequence[tuple[TapePiece, Run]]:
@@ -128,6 +129,8 @@ class Tape:
             dstate: gradient with respect to the final state, structured like it; any of its arrays may be None for
                 zeros.
             grads: the gradients to add to, from `new_grads` of the layer or model; None for its own `grads`.
+
+        Ctrl-C is raised before anything is added or after everything is, never in between.
 
         Returns:
             The gradients with respect to x (None if input_grad was False, or if x holds tokens) and the initial state.

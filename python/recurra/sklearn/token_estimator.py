@@ -56,6 +56,8 @@ class TokenEstimator(SequenceEstimator):
                     "tokens; give embedding_dim, or leave num_embeddings out"
                 )
             tokens.refuse_text(name, X)
+            if reset:
+                tokens.warn_of_whole_numbers(name, X)
             x = rows.read(self, X, reset=reset)
             if reset:
                 self.num_embeddings_: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from recurra.common import checks
+from recurra.common import checks, errors
 from recurra.common.typing import Array
 from recurra.sklearn import rows
 
@@ -55,13 +55,33 @@ def read(estimator: Any, X: Any, *, reset: bool, count: int | None) -> tuple[row
 
 def refuse_text(name: str, X: Any) -> None:  # noqa: N803
     """Say what to do with words and characters, which an estimator without an embedding does not take."""
-    row = next(iter(X)) if rows.is_listed(X) else None
+    row = _first_row(X)
     first = row[0] if isinstance(row, list | tuple | np.ndarray) and np.ndim(row) and len(row) else row
     if isinstance(first, str):
         raise ValueError(  # noqa: TRY004 - as scikit-learn does for text
             f"{name}: got X with text, expected numbers; for words or characters, write "
             f"make_pipeline(SequenceEncoder(), {name}(embedding_dim=16))"
         )
+
+
+def warn_of_whole_numbers(name: str, X: Any) -> None:  # noqa: N803
+    """Of sequences (T_n,) of integers, as SequenceEncoder makes, which an estimator without an embedding takes as
+    numbers: to it, token 7 lies between 6 and 8."""
+    row = _first_row(X)
+    if not isinstance(row, list | tuple | np.ndarray):
+        return
+    given = list(row[:100])
+    if given and all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in given):
+        errors.warn(
+            f"{name}: got X with sequences of integers, which are taken as amounts, as embedding_dim is None; for "
+            f"tokens, such as SequenceEncoder makes, write {name}(embedding_dim=16), and for amounts give floats",
+            UserWarning,
+        )
+
+
+def _first_row(X: Any) -> Any:  # noqa: N803
+    """None if X is one array."""
+    return next(iter(X), None) if rows.is_listed(X) else None
 
 
 def _row(name: str, label: str, row: Any) -> Array:

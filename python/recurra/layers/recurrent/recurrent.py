@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from recurra.graph.symbolic import Symbol
     from recurra.layers.layer import Symbols
+    from recurra.running.tape import Tape
 
 
 class Recurrent(NativeLayer, Generic[Carried]):
@@ -108,6 +109,21 @@ class Recurrent(NativeLayer, Generic[Carried]):
         ) -> Any: ...
 
         def init_state(self, batch_size: int) -> Carried: ...
+
+        def record(
+            self,
+            x: Any,
+            state: Carried | None = None,
+            lengths: Any = None,
+            reset: Any = None,
+            training: bool = True,
+            input_grad: bool = True,
+            seed: int | None = None,
+            memory_budget: int | None = None,
+            mask: Any = None,
+            first_row: int = 0,
+            memory: Any = None,
+        ) -> Tape[Carried]: ...
 
     @abstractmethod
     def _cell(self) -> str:
