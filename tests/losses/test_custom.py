@@ -184,7 +184,7 @@ def test_a_gradient_of_the_wrong_sign_is_told_once() -> None:
         lambda p, t: (((p - t) ** 2).mean(), 1e-3 * (p - t) / p.size),  # any scale
         lambda p, t: (np.sign(p).mean(), p / p.size),  # a gradient of another function, by intention
         lambda p, t: (0.0, -p),
-        lambda p, t: (np.log(p - p.min() + 1e-300).mean() * np.nan, p),
+        lambda p, t: (np.nan, p),
     ],
 )
 @pytest.mark.filterwarnings("error")

@@ -194,8 +194,9 @@ def test_accuracy_is_for_labels(name: str, loss: Any) -> None:
 @pytest.mark.parametrize("loss", [BINARY, SQUARED])
 def test_class_weights_of_a_loss_of_numbers(loss: Any) -> None:
     y, options = (LABELS % 2)[:, None], {"loss": loss, "optimizer": rc.optim.SGD(0.1), "verbose": 0}
+    instead = r"write loss=BinaryCrossEntropy\(pos_weight=\)," if loss is BINARY else "give sample_weight,"
     with pytest.raises(
-        TypeError, match=rf"class_weight for {type(loss).__name__}, .* targets are numbers, .*; give sample_weight,"
+        TypeError, match=rf"class_weight for {type(loss).__name__}, .* targets are numbers, .*; {instead}"
     ):
         classifier(1).fit(X, y, class_weight={1: 2.0}, **options)
     classifier(1).fit(X, y, sample_weight=np.where(LABELS % 2, 2.0, 1.0), **options)

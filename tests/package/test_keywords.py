@@ -171,8 +171,12 @@ def test_other_errors_stay_what_they_are() -> None:
 
     with pytest.raises(TypeError, match=r"^model\(\) got an unexpected keyword argument 'wrong'"):
         model().fit(broken, loss=LOSS, optimizer=rc.optim.SGD(0.1), verbose=0)
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'hidden_size'"):
-        rc.LSTM(3)  # type: ignore[call-arg]
+
+    def lacking(epoch: int) -> Any:
+        return {"wrong": rc.Linear.from_config()}  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'config'"):
+        model().fit(lacking, loss=LOSS, optimizer=rc.optim.SGD(0.1), verbose=0)
 
 
 def test_what_is_explained_is_what_it_was() -> None:

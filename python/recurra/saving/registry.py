@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Layer")
 
 _BUILT_IN: dict[str, type[Layer]] = {}
-#: Where those are that an import does not bring.
-_LATER = {"OwnCell": "recurra.layers.recurrent.own_cell"}
+#: The modules of those that an import does not bring.
+_LATER: dict[str, str] = {}
 
 
 def built_in(cls: type[T]) -> type[T]:
@@ -25,6 +25,11 @@ def built_in(cls: type[T]) -> type[T]:
     _BUILT_IN[cls.__name__] = cls
     cls._built_in = cls
     return cls
+
+
+def built_in_later(name: str, module: str) -> None:
+    """A built-in class of that name is in the module, which is imported when a file names it."""
+    _LATER[name] = module
 
 
 def describe(layer: Layer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from recurra.common import checks, errors
 from recurra.common.initialise import uniform
 from recurra.common.typing import Array, Carried
 from recurra.layers.native import NativeLayer
+from recurra.saving.registry import built_in_later
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from recurra.graph.symbolic import Symbol
     from recurra.layers.layer import Symbols
     from recurra.running.tape import Tape
+
+built_in_later("OwnCell", "recurra.layers.recurrent.own_cell")
 
 
 class Recurrent(NativeLayer, Generic[Carried]):
