@@ -117,46 +117,67 @@ py::array attention_weights(const std::shared_ptr<Layer<T>>& layer, const py::ob
   return weights;
 }
 
+// Whether the loops can run such a cell; the addresses are taken as they come.
+void check_own_cell(int columns, std::pair<int, int> input, std::pair<int, int> recurrent,
+                    const std::array<signed char, 4>& input_gate, const std::array<signed char, 4>& recurrent_gate,
+                    int saved, const std::array<std::vector<std::string>, 4>& parameters) {
+  const auto within = [&](std::pair<int, int> range) {
+    return range.first >= 0 && range.second >= 0 && range.first <= columns && range.second <= columns - range.first;
+  };
+  const auto blocks = [](const std::array<signed char, 4>& gates, size_t count) {
+    return std::all_of(gates.begin(), gates.end(), [&](signed char gate) { return gate >= -1 && gate < int(count); });
+  };
+  const auto& [input_weights, hidden_weights, biases, vectors] = parameters;
+  if (columns < 1 || columns > kScanColumns || !within(input) || !within(recurrent) || saved < 0 ||
+      saved > kScanSaved || biases.size() > input_weights.size() || input_weights.size() > kScanColumns ||
+      hidden_weights.size() > kScanColumns || vectors.size() > kScanVectors ||
+      !blocks(input_gate, input_weights.size()) || !blocks(recurrent_gate, hidden_weights.size()))
+    fail("OwnCell", "got columns, blocks or values beyond what the loops have, expected those of a checked text");
+}
+
 void register_recurrent_layers(py::module_& m) {
   // A user's cell: the columns and what feeds them, names of the parameters and of the second state ("": none), and the
   // addresses of the equations, forward and backward, f32 and f64.
-  py::class_<OwnCell, std::shared_ptr<OwnCell>>(m, "OwnCell")
-      .def(py::init([](const std::string& name, int columns, std::pair<int, int> input, std::pair<int, int> recurrent,
-                       const std::array<signed char, 4>& input_gate, const std::array<signed char, 4>& recurrent_gate,
-                       int saved, bool reads_input, const std::string& state,
-                       std::array<std::vector<std::string>, 4> parameters, const std::array<size_t, 4>& equations) {
-             auto cell = std::make_shared<OwnCell>();
-             cell->name = name;
-             cell->state = state;
-             auto& [input_weights, hidden_weights, biases, vectors] = parameters;
-             CellInfo& info = cell->info;
-             info = {.name = cell->name.c_str(),
-                     .gates = int(input_weights.size()),
-                     .groups = columns,
-                     .saved = saved,
-                     .has_cell = !state.empty(),
-                     .stages = hidden_weights.empty() ? 0 : 1,
-                     .input = {input.first, input.second},
-                     .recurrent = {{recurrent.first, recurrent.second}, {}},
-                     .input_gate = {},
-                     .recurrent_gate = {},
-                     .scanned = true,
-                     .vectors = int(vectors.size()),
-                     .reads_input = reads_input,
-                     .biased = {int(biases.size()), 0}};
-             std::copy(input_gate.begin(), input_gate.end(), info.input_gate);
-             std::copy(recurrent_gate.begin(), recurrent_gate.end(), info.recurrent_gate);
-             cell->input_weights = std::move(input_weights);
-             cell->hidden_weights = std::move(hidden_weights);
-             cell->biases = std::move(biases);
-             cell->vectors = std::move(vectors);
-             std::memcpy(&cell->f32, equations.data(), sizeof cell->f32);
-             std::memcpy(&cell->f64, equations.data() + 2, sizeof cell->f64);
-             return cell;
-           }),
-           py::arg("name"), py::arg("columns"), py::arg("input"), py::arg("recurrent"), py::arg("input_gate"),
-           py::arg("recurrent_gate"), py::arg("saved"), py::arg("reads_input"), py::arg("state"), py::arg("parameters"),
-           py::arg("equations"));
+  py::class_<OwnCell, std::shared_ptr<OwnCell>> own_cell(m, "OwnCell");
+  refuse_copies(own_cell);
+  own_cell.def(
+      py::init([](const std::string& name, int columns, std::pair<int, int> input, std::pair<int, int> recurrent,
+                  const std::array<signed char, 4>& input_gate, const std::array<signed char, 4>& recurrent_gate,
+                  int saved, bool reads_input, const std::string& state,
+                  std::array<std::vector<std::string>, 4> parameters, const std::array<size_t, 4>& equations) {
+        check_own_cell(columns, input, recurrent, input_gate, recurrent_gate, saved, parameters);
+        auto cell = std::make_shared<OwnCell>();
+        cell->name = name;
+        cell->state = state;
+        auto& [input_weights, hidden_weights, biases, vectors] = parameters;
+        CellInfo& info = cell->info;
+        info = {.name = cell->name.c_str(),
+                .gates = int(input_weights.size()),
+                .groups = columns,
+                .saved = saved,
+                .has_cell = !state.empty(),
+                .stages = hidden_weights.empty() ? 0 : 1,
+                .input = {input.first, input.second},
+                .recurrent = {{recurrent.first, recurrent.second}, {}},
+                .input_gate = {},
+                .recurrent_gate = {},
+                .scanned = true,
+                .vectors = int(vectors.size()),
+                .reads_input = reads_input,
+                .biased = {int(biases.size()), 0}};
+        std::copy(input_gate.begin(), input_gate.end(), info.input_gate);
+        std::copy(recurrent_gate.begin(), recurrent_gate.end(), info.recurrent_gate);
+        cell->input_weights = std::move(input_weights);
+        cell->hidden_weights = std::move(hidden_weights);
+        cell->biases = std::move(biases);
+        cell->vectors = std::move(vectors);
+        std::memcpy(&cell->f32, equations.data(), sizeof cell->f32);
+        std::memcpy(&cell->f64, equations.data() + 2, sizeof cell->f64);
+        return cell;
+      }),
+      py::arg("name"), py::arg("columns"), py::arg("input"), py::arg("recurrent"), py::arg("input_gate"),
+      py::arg("recurrent_gate"), py::arg("saved"), py::arg("reads_input"), py::arg("state"), py::arg("parameters"),
+      py::arg("equations"));
   py::class_<PyRecurrent, LayerHandle>(m, "Recurrent")
       .def(py::init([](const std::string& cell, ptrdiff_t input_size, ptrdiff_t hidden_size, ptrdiff_t num_layers,
                        bool bias, bool bidirectional, double dropout, bool return_sequences, const std::string& dtype,

@@ -204,6 +204,8 @@ GOOD_CALLS: list[tuple[str, Callable[[], Call]]] = [
     ("read_whole", lambda: (_core.read_whole, [[parameters()], "t", len, "a"])),
     ("write_whole", lambda: (_core.write_whole, [[parameters()], len, "a"])),
     ("release_signals", lambda: (_core.release_signals, [len, {signal.SIGUSR1: print}, []])),
+    ("OwnCell.__init__", lambda: (_core.OwnCell, ["own", 1, (0, 1), (0, 0), [0, -1, -1, -1], [-1] * 4, 1, False, "",
+        [["W"], [], ["b"], ["u"]], [0] * 4])),
     ("Turns.__init__", lambda: (_core.Turns, [])),
     ("Turns.__call__", lambda: (_core.Turns(), ["t", len, "a"])),
     ("Turns.read", lambda: (_core.Turns().read, [len, "a"])),

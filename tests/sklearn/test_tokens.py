@@ -82,14 +82,14 @@ def test_numbers_are_read_as_before_once_embedding_dim_is_gone() -> None:
 
 def test_tokens_without_embedding_dim_are_told() -> None:
     rows = [[1, 2, 3], [2, 1]] * 3
-    numbers = SequenceClassifier(hidden_size=2, epochs=1)
+    numbers = SequenceClassifier(hidden_size=2, max_iter=1)
     for x in (rows, [np.array(row) for row in rows]):
         with pytest.warns(UserWarning, match=r"taken as amounts.*write SequenceClassifier\(embedding_dim=16\)"):
             numbers.fit(x, [0, 1] * 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         numbers.fit([np.array(row, float) for row in rows], [0, 1] * 3)
-        classifier(epochs=1).fit(rows, [0, 1] * 3)
+        classifier(max_iter=1).fit(rows, [0, 1] * 3)
 
 
 def test_parts_of_the_data() -> None:
