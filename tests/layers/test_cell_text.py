@@ -124,6 +124,8 @@ def test_arguments() -> None:
         rc.cell("Name", "h = W @ x", init={"q": 1.0})
     with pytest.raises(TypeError, match="init"):
         rc.cell("Name", "h = W @ x", init={"W": "zeros"})
+    with pytest.raises(ValueError, match=r"^cell: got init\['W'\]=\(1, 0\), expected the lower end first"):
+        rc.cell("Name", "h = W @ x", init={"W": (1.0, 0.0)})
     with pytest.raises(ValueError, match="hidden_size features"):
         made("SRU")(3, 5)
     with pytest.raises(ValueError, match="bidirectional layer"):

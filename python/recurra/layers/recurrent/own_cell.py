@@ -82,6 +82,11 @@ def _initial_values(init: Any) -> dict[str, Any]:
     for name, value in init.items():
         if isinstance(value, tuple | list) and len(value) == 2:
             low, high = (checks.number("cell", f"init[{name!r}]", one, -1e30, 1e30) for one in value)
+            if low > high:
+                raise ValueError(
+                    f"cell: got init[{name!r}]=({low:g}, {high:g}), expected the lower end first; write "
+                    f"({high:g}, {low:g})"
+                )
             plain[name] = [low, high]
         else:
             plain[name] = checks.number("cell", f"init[{name!r}]", value, -1e30, 1e30)
