@@ -545,7 +545,7 @@ ALONE: dict[str, Callable[[], Any]] = {
     },
 }
 #: Layers that torch has no module for, and those that users write.
-NOT_THERE = {"CRF", "AttentionDecoder", "Hopfield"}
+NOT_THERE = {"CRF", "AttentionDecoder", "Hopfield", "OwnCell"}
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -220,3 +220,12 @@ def test_the_folder_of_compiled_cells_is_private(tmp_path: Path) -> None:
     only.write_bytes(b"spoilt")
     run_python(program, XDG_CACHE_HOME=str(tmp_path))
     assert only.stat().st_size == 6
+
+
+def test_what_others_have_no_word_for_is_refused_by_name(tmp_path: Path) -> None:
+    layer = rc.cell("Wordless", "h = tanh(W @ x + u * h)")(3, 4)
+    for convert in (layer.to_torch, lambda: layer.to_onnx(tmp_path / "model.onnx")):
+        with pytest.raises(ValueError, match="Wordless"):
+            convert()
+    (found,) = rc.diagnose.saturation(layer, np.ones((2, 5, 3), np.float32)).layers
+    assert found.gates == ()

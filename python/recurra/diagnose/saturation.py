@@ -182,7 +182,7 @@ class Saturation:
 
 def saturation(model: Any, x: Any, lengths: Any = None) -> Saturation:
     """The share of saturated gate activations, per gate, layer and direction, in inference. A saturated gate passes no
-    gradient, and what it controls does not depend on the data.
+    gradient, and what it controls does not depend on the data. Of a cell from `recurra.cell` no gate is known.
 
     Args:
         model: a model, or a layer alone.
@@ -211,7 +211,7 @@ def _gates(cell: str, layer: Any) -> list[Gate]:
     candidate = getattr(layer, "activation", getattr(layer, "nonlinearity", None))
     recurrent = getattr(layer, "recurrent_activation", None)
     gates = []
-    for gate in GATES[cell]:
+    for gate in GATES.get(cell, ()):  # of a user's cell none is known
         chosen = (candidate if gate.name in ("g", "n", "h") else recurrent) or gate.kind
         kind = _LIKE.get(chosen if isinstance(chosen, str) else chosen[0])
         if kind is not None:
