@@ -36,7 +36,7 @@ void scan_rows(const ScanForwardCall<T>& call) {
         RECURRA_UNROLL
         for (int g = 0; g < Cell::kInfo.groups; ++g) unit.pre[g] = load<V>(pre + g * call.units);
         if constexpr (Cell::kInfo.reads_input) unit.x = load<V>(row.x + s * call.x_step + u, left);
-        if (row.reset && row.reset[s * call.reset_step] && (s > 0 || !call.keeps_first)) {
+        if (row.reset && (s > 0 || !call.keeps_first) && row.reset[s * call.reset_step]) {
           unit.h = V{};
           if constexpr (Cell::kInfo.has_cell) unit.c = V{};
         }
