@@ -12,8 +12,6 @@ import torch
 
 import recurra as rc
 from array_types import Array
-from recurra.objective.goal import Goal
-from recurra.objective.gradient_sign import warn_if_reversed
 
 LENGTHS = np.array([4, 0, 6, 1])
 rng = np.random.default_rng(0)
@@ -163,33 +161,3 @@ def test_a_run_resumes_with_a_function_of_pytorch(tmp_path: Path) -> None:
 
     losses(2, "a")
     assert losses(3, "a") == losses(3, "b")
-
-
-def reversed_squares(prediction: Array, target: Array) -> tuple[float, Array]:
-    error = prediction - target
-    return float((error**2).mean()), -2 * error / error.size
-
-
-def test_a_gradient_of_the_wrong_sign_is_told_once() -> None:
-    model = rc.Sequential(rc.Linear(3, 3, dtype="float64"), seed=0)
-    with pytest.warns(RuntimeWarning, match=r"reversed_squares: .* the loss falls, .*rc\.check_gradient") as told:
-        model.fit(X, T, loss=reversed_squares, optimizer="adam", epochs=2, batch_size=2, verbose=0)
-    assert len(told) == 1
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        lambda p, t: (np.abs(p - t).mean(), np.sign(p - t) / p.size),
-        lambda p, t: (((p - t) ** 2).mean(), 1e-3 * (p - t) / p.size),  # any scale
-        lambda p, t: (np.sign(p).mean(), p / p.size),  # a gradient of another function, by intention
-        lambda p, t: (0.0, -p),
-        lambda p, t: (np.nan, p),
-    ],
-)
-@pytest.mark.filterwarnings("error")
-def test_no_other_gradient_is_doubted(loss: Any) -> None:
-    model = rc.Sequential(rc.Linear(3, 3), seed=0)
-    goal = Goal("fit", model, loss)
-    x, t = X.astype(np.float32).reshape(-1, 3), T.astype(np.float32).reshape(-1, 3)
-    warn_if_reversed(goal.losses[0], x, t, None, None, goal.losses[0](x, t))

@@ -17,7 +17,7 @@ from recurra.data.feed import Feed, Outputs, place
 from recurra.data.rows import Chosen, Rows
 from recurra.losses import Loss, LossValue
 from recurra.losses.find import named
-from recurra.objective import activations, crf_losses, gradient_sign
+from recurra.objective import activations, crf_losses
 
 if TYPE_CHECKING:
     from recurra.data.fingerprint import Fingerprint
@@ -76,8 +76,6 @@ class Goal:
         for one in self.losses:
             one.check_model(operation, model)
         activations.refuse_twice(operation, model, self.losses)
-        #: Outputs whose losses' gradients are still to be looked at.
-        self._unseen = {index for index, one in enumerate(self.losses) if gradient_sign.is_to_check(one)}
         weights = [1.0] * count if loss_weights is None else structure.spread(operation, "loss_weights", loss_weights)
         self._weights = [checks.number(operation, "loss_weights", weight) for weight in weights]
         self._class_weights = [
@@ -133,9 +131,6 @@ class Goal:
         ):
             seen = np.ascontiguousarray(one[:, lead:]) if lead else one
             value = loss(seen, target, valid, weights=weight, gradient=gradient)
-            if gradient and index in self._unseen and gradient_sign.is_to_check(loss):
-                gradient_sign.warn_if_reversed(loss, seen, target, valid, weight, value)
-            self._unseen.discard(index)
             if metrics is not None:
                 metrics.update(index, seen, target, valid, weight, loss)
             if lead and value.gradient is not None:
