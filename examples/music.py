@@ -229,7 +229,7 @@ def draw(pieces: dict[str, Chorale], known: int, path: Path) -> None:
         axes.set_xticks(np.arange(0, len(piece.tokens), 16), np.arange(0, len(piece.tokens), 16) // 8)
         axes.set(ylabel="MIDI pitch", xlim=(0, len(piece.tokens)))
     axes.set_xlabel("bars; grey: the opening that was given")
-    axes.legend(ncols=4, fontsize=9, loc="upper right")
+    figure.legend(*axes.get_legend_handles_labels(), ncols=4, fontsize=9, loc="outside upper right")
     common.save_plot(figure, path)
 
 
